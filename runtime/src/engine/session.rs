@@ -1,0 +1,1 @@
+//! One loaded model. The only file that names `ort`.

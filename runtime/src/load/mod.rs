@@ -1,0 +1,1 @@
+//! The load generator: arrival schedule, driver, histograms.

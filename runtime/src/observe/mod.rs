@@ -1,0 +1,9 @@
+//! Timings, metrics, log.
+
+mod log;
+mod metrics;
+mod timings;
+
+pub use log::{LogFormat, start_log};
+pub use metrics::{DeploymentMetrics, Metrics, Outcome};
+pub use timings::Timings;

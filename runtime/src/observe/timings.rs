@@ -1,0 +1,40 @@
+//! When a request passed each point.
+
+use std::time::{Duration, Instant};
+
+/// Instants of one request. Stages not reached are `None`.
+#[derive(Debug, Clone, Copy)]
+pub struct Timings {
+    /// Head and body read.
+    pub received: Instant,
+    /// A slot was given.
+    pub admitted: Option<Instant>,
+    /// The score thread took it up.
+    pub started: Option<Instant>,
+    /// Inputs decoded.
+    pub decoded: Option<Instant>,
+    /// `session.run` ended.
+    pub ran: Option<Instant>,
+    /// Outputs encoded.
+    pub encoded: Option<Instant>,
+}
+
+impl Timings {
+    #[must_use]
+    pub fn start(received: Instant) -> Self {
+        Self {
+            received,
+            admitted: None,
+            started: None,
+            decoded: None,
+            ran: None,
+            encoded: None,
+        }
+    }
+
+    /// Time that the model itself took.
+    #[must_use]
+    pub fn run(&self) -> Option<Duration> {
+        Some(self.ran?.duration_since(self.decoded?))
+    }
+}

@@ -1,0 +1,1 @@
+//! Protocols to clients.
