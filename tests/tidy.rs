@@ -1,0 +1,176 @@
+//! The source keeps its own rules: module ranks, who may name which crate, words that stay out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules by rank; a module imports only modules of a lower rank. `runtime/ARCHITECTURE.md` has the same table.
+const RANKS: &[(&str, u8)] = &[
+    ("spec", 0),
+    ("config", 0),
+    ("deadline", 0),
+    ("load", 1),
+    ("observe", 1),
+    ("engine", 2),
+    ("router", 3),
+    ("serve", 4),
+    ("control", 4),
+    ("admin", 5),
+    ("app", 6),
+    ("cli", 7),
+];
+
+/// Crates that only some places may name.
+const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
+    ("ort", &["engine/session.rs"]),
+    ("axum", &["serve/", "admin/"]),
+    ("rusqlite", &["control/store.rs"]),
+    ("serde_saphyr", &["spec/yaml.rs"]),
+    ("clap", &["cli/"]),
+    ("ureq", &["admin/client.rs"]),
+];
+
+/// Words that have no place in the source.
+const BANNED: &[&str] =
+    &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore"), concat!("#[should", "_panic"), concat!("dbg", "!(")];
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("runtime/ is in the repository").to_owned()
+}
+
+/// Every file below `folder` with one of the endings, sorted.
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the repository") {
+            let path = entry.expect("an entry of the folder").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    folders.push(path);
+                }
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Source lines of the runtime without comments: (path below `runtime/src`, line number, text).
+fn code_lines() -> Vec<(String, usize, String)> {
+    let source = repository().join("runtime/src");
+    let mut lines = Vec::new();
+    for file in files(&source, &[".rs"]) {
+        let name = file.strip_prefix(&source).expect("below the source").to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).expect("a source file is UTF-8");
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if !code.trim().is_empty() {
+                lines.push((name.clone(), number + 1, code.to_owned()));
+            }
+        }
+    }
+    assert!(lines.len() > 1000, "the source was not found");
+    lines
+}
+
+fn rank(module: &str) -> Option<u8> {
+    RANKS.iter().find(|(name, _)| *name == module).map(|(_, rank)| *rank)
+}
+
+/// Names that follow `crate::` in a line.
+fn imported(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").filter_map(|(at, found)| {
+        let inside_a_word = line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$');
+        let rest = &line[at + found.len()..];
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        (!inside_a_word).then_some(&rest[..end])
+    })
+}
+
+#[test]
+fn a_module_imports_only_modules_of_a_lower_rank() {
+    let mut wrong = Vec::new();
+    for (file, number, line) in code_lines() {
+        let module = file.split(['/', '.']).next().unwrap_or_default();
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let Some(own) = rank(module) else {
+            wrong.push(format!("{file}: module {module:?} has no rank"));
+            continue;
+        };
+        for other in imported(&line) {
+            match rank(other) {
+                _ if other == module => {}
+                Some(rank) if rank < own => {}
+                // Shared by all of rank 0: bounds are plain numbers.
+                Some(0) if own == 0 => {}
+                Some(_) => wrong.push(format!("{file}:{number}: {module} imports {other}, which is not of a lower rank")),
+                None => wrong.push(format!("{file}:{number}: import one module a statement, found `crate::{other}`")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_crate_is_named_only_where_it_belongs() {
+    let mut wrong = Vec::new();
+    for (file, number, line) in code_lines() {
+        for (name, places) in NAMED_ONLY_IN {
+            let named = [format!("use {name}::"), format!("use {name};"), format!(" {name}::"), format!("({name}::"), format!("<{name}::")]
+                .iter()
+                .any(|form| format!(" {line}").contains(form.as_str()));
+            if named && !places.iter().any(|place| file.starts_with(place)) {
+                wrong.push(format!("{file}:{number}: names {name}, which only {places:?} may"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_source_file_has_a_banned_word() {
+    let root = repository();
+    let mut wrong = Vec::new();
+    for file in files(&root, &[".rs", ".py", ".md", ".toml", ".yml", ".yaml"]) {
+        let text = fs::read_to_string(&file).expect("a source file is UTF-8");
+        for (number, line) in text.lines().enumerate() {
+            for word in BANNED {
+                if line.contains(word) {
+                    wrong.push(format!("{}:{}: {word}", file.strip_prefix(&root).expect("below the root").display(), number + 1));
+                }
+            }
+        }
+        if !text.is_empty() && !text.ends_with('\n') {
+            wrong.push(format!("{}: no newline at the end", file.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_public_function_of_the_runtime_lacks_its_body() {
+    let unfinished: Vec<String> = code_lines()
+        .into_iter()
+        .filter(|(_, _, line)| line.contains(concat!("to", "do!(")) || line.contains(concat!("unimpl", "emented!(")))
+        .map(|(file, number, _)| format!("{file}:{number}"))
+        .collect();
+    assert!(unfinished.is_empty(), "{}", unfinished.join("\n"));
+}
+
+#[test]
+fn the_architecture_page_names_every_module() {
+    let page = fs::read_to_string(repository().join("runtime/ARCHITECTURE.md")).expect("the architecture page");
+    for (module, rank) in RANKS {
+        assert!(page.contains(&format!("`{module}`")), "runtime/ARCHITECTURE.md does not name `{module}` (rank {rank})");
+    }
+    let source = repository().join("runtime/src");
+    for entry in fs::read_dir(&source).expect("the source") {
+        let name = entry.expect("an entry").file_name().to_string_lossy().trim_end_matches(".rs").to_owned();
+        assert!(name == "lib" || name == "main" || rank(&name).is_some(), "module {name:?} has no rank in tests/tidy.rs");
+    }
+}
