@@ -30,11 +30,19 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
 ];
 
 /// Words that have no place in the source.
-const BANNED: &[&str] =
-    &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ign", "ore"), concat!("#[should", "_panic"), concat!("dbg", "!(")];
+const BANNED: &[&str] = &[
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("#[ign", "ore"),
+    concat!("#[should", "_panic"),
+    concat!("dbg", "!("),
+];
 
 fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("runtime/ is in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("runtime/ is in the repository")
+        .to_owned()
 }
 
 /// Every file below `folder` with one of the endings, sorted.
@@ -44,7 +52,10 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder of the repository") {
             let path = entry.expect("an entry of the folder").path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
             if path.is_dir() {
                 if !name.starts_with('.') && name != "target" {
                     folders.push(path);
@@ -63,7 +74,11 @@ fn code_lines() -> Vec<(String, usize, String)> {
     let source = repository().join("runtime/src");
     let mut lines = Vec::new();
     for file in files(&source, &[".rs"]) {
-        let name = file.strip_prefix(&source).expect("below the source").to_string_lossy().into_owned();
+        let name = file
+            .strip_prefix(&source)
+            .expect("below the source")
+            .to_string_lossy()
+            .into_owned();
         let text = fs::read_to_string(&file).expect("a source file is UTF-8");
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
@@ -77,15 +92,21 @@ fn code_lines() -> Vec<(String, usize, String)> {
 }
 
 fn rank(module: &str) -> Option<u8> {
-    RANKS.iter().find(|(name, _)| *name == module).map(|(_, rank)| *rank)
+    RANKS
+        .iter()
+        .find(|(name, _)| *name == module)
+        .map(|(_, rank)| *rank)
 }
 
 /// Names that follow `crate::` in a line.
 fn imported(line: &str) -> impl Iterator<Item = &str> {
     line.match_indices("crate::").filter_map(|(at, found)| {
-        let inside_a_word = line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$');
+        let inside_a_word =
+            line[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$');
         let rest = &line[at + found.len()..];
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(rest.len());
         (!inside_a_word).then_some(&rest[..end])
     })
 }
@@ -108,8 +129,12 @@ fn a_module_imports_only_modules_of_a_lower_rank() {
                 Some(rank) if rank < own => {}
                 // Shared by all of rank 0: bounds are plain numbers.
                 Some(0) if own == 0 => {}
-                Some(_) => wrong.push(format!("{file}:{number}: {module} imports {other}, which is not of a lower rank")),
-                None => wrong.push(format!("{file}:{number}: import one module a statement, found `crate::{other}`")),
+                Some(_) => wrong.push(format!(
+                    "{file}:{number}: {module} imports {other}, which is not of a lower rank"
+                )),
+                None => wrong.push(format!(
+                    "{file}:{number}: import one module a statement, found `crate::{other}`"
+                )),
             }
         }
     }
@@ -121,11 +146,19 @@ fn a_crate_is_named_only_where_it_belongs() {
     let mut wrong = Vec::new();
     for (file, number, line) in code_lines() {
         for (name, places) in NAMED_ONLY_IN {
-            let named = [format!("use {name}::"), format!("use {name};"), format!(" {name}::"), format!("({name}::"), format!("<{name}::")]
-                .iter()
-                .any(|form| format!(" {line}").contains(form.as_str()));
+            let named = [
+                format!("use {name}::"),
+                format!("use {name};"),
+                format!(" {name}::"),
+                format!("({name}::"),
+                format!("<{name}::"),
+            ]
+            .iter()
+            .any(|form| format!(" {line}").contains(form.as_str()));
             if named && !places.iter().any(|place| file.starts_with(place)) {
-                wrong.push(format!("{file}:{number}: names {name}, which only {places:?} may"));
+                wrong.push(format!(
+                    "{file}:{number}: names {name}, which only {places:?} may"
+                ));
             }
         }
     }
@@ -141,7 +174,11 @@ fn no_source_file_has_a_banned_word() {
         for (number, line) in text.lines().enumerate() {
             for word in BANNED {
                 if line.contains(word) {
-                    wrong.push(format!("{}:{}: {word}", file.strip_prefix(&root).expect("below the root").display(), number + 1));
+                    wrong.push(format!(
+                        "{}:{}: {word}",
+                        file.strip_prefix(&root).expect("below the root").display(),
+                        number + 1
+                    ));
                 }
             }
         }
@@ -156,7 +193,9 @@ fn no_source_file_has_a_banned_word() {
 fn no_public_function_of_the_runtime_lacks_its_body() {
     let unfinished: Vec<String> = code_lines()
         .into_iter()
-        .filter(|(_, _, line)| line.contains(concat!("to", "do!(")) || line.contains(concat!("unimpl", "emented!(")))
+        .filter(|(_, _, line)| {
+            line.contains(concat!("to", "do!(")) || line.contains(concat!("unimpl", "emented!("))
+        })
         .map(|(file, number, _)| format!("{file}:{number}"))
         .collect();
     assert!(unfinished.is_empty(), "{}", unfinished.join("\n"));
@@ -164,13 +203,25 @@ fn no_public_function_of_the_runtime_lacks_its_body() {
 
 #[test]
 fn the_architecture_page_names_every_module() {
-    let page = fs::read_to_string(repository().join("runtime/ARCHITECTURE.md")).expect("the architecture page");
+    let page = fs::read_to_string(repository().join("runtime/ARCHITECTURE.md"))
+        .expect("the architecture page");
     for (module, rank) in RANKS {
-        assert!(page.contains(&format!("`{module}`")), "runtime/ARCHITECTURE.md does not name `{module}` (rank {rank})");
+        assert!(
+            page.contains(&format!("`{module}`")),
+            "runtime/ARCHITECTURE.md does not name `{module}` (rank {rank})"
+        );
     }
     let source = repository().join("runtime/src");
     for entry in fs::read_dir(&source).expect("the source") {
-        let name = entry.expect("an entry").file_name().to_string_lossy().trim_end_matches(".rs").to_owned();
-        assert!(name == "lib" || name == "main" || rank(&name).is_some(), "module {name:?} has no rank in tests/tidy.rs");
+        let name = entry
+            .expect("an entry")
+            .file_name()
+            .to_string_lossy()
+            .trim_end_matches(".rs")
+            .to_owned();
+        assert!(
+            name == "lib" || name == "main" || rank(&name).is_some(),
+            "module {name:?} has no rank in tests/tidy.rs"
+        );
     }
 }

@@ -14,5 +14,46 @@ pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(180);
 pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5000);
 /// Most requests that one instance may run at once.
 pub const CONCURRENCY_MAX: u32 = 1024;
-/// Largest body of a scoring request, in bytes, unless the server is told otherwise.
+
+/// Largest body of a scoring request, in bytes, unless the server is told otherwise; a larger one gets 413.
 pub const BODY_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// Largest body of an administrative request, in bytes: the text of a few files and a path, never a model.
+pub const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest that a client may take to send a body, from its head; then 408.
+pub const BODY_READ_MAX: Duration = Duration::from_secs(30);
+/// Longest that a connection may take to send the head of its next request, idle time included; then it is closed. As long
+/// as nginx waits, so that pools of clients rarely meet a connection that closes as they take it.
+pub const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+/// Longest that the rest of a refused body is read and thrown away, so that a client which sends first and reads later
+/// meets the refusal and not a reset connection.
+pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
+/// Most scoring connections at once, unless the server is told otherwise; further ones wait in the kernel's backlog.
+pub const CONNECTIONS_DEFAULT: usize = 4096;
+/// Most administrative connections at once.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Pause after the system refused a connection (no file descriptors left), so that the acceptor does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest `x-request-id`, `x-ms-request-id` or `x-ms-client-request-id`, in characters; a longer one gets 431.
+pub const REQUEST_ID_LEN_MAX: usize = 100;
+/// Characters kept of `x-ms-client-request-id` (Azure's limit).
+pub const CLIENT_REQUEST_ID_LEN_KEPT: usize = 40;
+/// Longest that `GET /v1/operations/{id}?wait_ms=` holds its answer; the client asks again.
+pub const OPERATION_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Most journal entries of one answer.
+pub const JOURNAL_LAST_MAX: usize = 10_000;
+/// Longest that requests in flight may take to end when the server exits, unless it is told otherwise.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+/// Most threads that move bytes, unless the server is told otherwise: they never compute, and the cores are for the models.
+pub const EDGE_THREADS_MAX: usize = 4;
+
+// The relations: a reader of one line may rely on the others.
+const _: () = {
+    assert!(NAME_LEN_MIN < NAME_LEN_MAX);
+    assert!(REQUEST_TIMEOUT_DEFAULT.as_millis() <= REQUEST_TIMEOUT_MAX.as_millis());
+    assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
+    assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
+    assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());
+    // A held answer must come before the client's own patience ends (`admin::Client` adds a margin to what it asks for).
+    assert!(OPERATION_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());
+    assert!(EDGE_THREADS_MAX >= 1);
+};

@@ -8,4 +8,4 @@ mod table;
 pub use admission::{AdmissionControl, Rejected};
 pub use deployment::Deployment;
 pub use score::{Answer, ScoreRequest, Unserved};
-pub use table::{Endpoint, EndpointAuth, Router, RoutingTable};
+pub use table::{Endpoint, EndpointAuth, Router, RoutingTable, Unauthorized};

@@ -19,6 +19,27 @@ pub enum EndpointAuth {
     },
 }
 
+/// Why a credential does not open an endpoint. Never says which part matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthorized {
+    /// No `Authorization: Bearer ...` came with the request.
+    #[error("no credential: send `Authorization: Bearer <key or token>`")]
+    Missing,
+    /// It is no key, or no token, of this endpoint.
+    #[error("the credential is not valid for this endpoint")]
+    Invalid,
+    /// The token was good until then (seconds since the Unix epoch).
+    #[error("the token expired at {expired_unix_s}: ask for a new one")]
+    Expired { expired_unix_s: i64 },
+}
+
+impl EndpointAuth {
+    /// Checks what came after `Bearer`. Takes the same time for every wrong credential of one length.
+    pub fn check(&self, _bearer: Option<&str>, _now_unix_s: i64) -> Result<(), Unauthorized> {
+        todo!()
+    }
+}
+
 /// One endpoint under one table.
 #[derive(Debug)]
 pub struct Endpoint {}

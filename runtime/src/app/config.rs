@@ -1,0 +1,65 @@
+//! Settings of a server, all of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT};
+use crate::engine::Capacity;
+
+/// Settings of a server.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder with all that must outlive the process; made when it is missing.
+    pub data: PathBuf,
+    /// Where requests are scored. Port 0: any free one.
+    pub scoring_address: SocketAddr,
+    /// Where the server is administered. Port 0: any free one; commands find it by `server.json` in the data folder.
+    pub admin_address: SocketAddr,
+    /// What happens when instances ask for more cores than there are.
+    pub capacity: Capacity,
+    /// Largest body of a scoring request, in bytes.
+    pub body_bytes_max: usize,
+    /// Most scoring connections at once.
+    pub connections_max: usize,
+    /// Threads that move bytes.
+    pub edge_threads: usize,
+    /// Longest that requests in flight may take to end when the server exits.
+    pub grace: Duration,
+    /// The binary that tries a model in a child process before it is served; without one models are not tried first.
+    pub probe_exe: Option<PathBuf>,
+}
+
+impl Config {
+    /// Defaults for a data folder: loopback, port 5001 for scoring (as Azure's inference server), any port for the rest.
+    #[must_use]
+    pub fn new(data: PathBuf) -> Self {
+        Self {
+            data,
+            scoring_address: SocketAddr::from(([127, 0, 0, 1], 5001)),
+            admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            capacity: Capacity::default(),
+            body_bytes_max: BODY_BYTES_DEFAULT,
+            connections_max: CONNECTIONS_DEFAULT,
+            edge_threads: edge_threads(num_cpus::get()),
+            grace: GRACE_DEFAULT,
+            probe_exe: std::env::current_exe().ok(),
+        }
+    }
+}
+
+/// One edge thread for each four cores: the edge moves some 60,000 requests a second on one core, and never computes.
+pub(super) fn edge_threads(cores: usize) -> usize {
+    (cores / 4).clamp(1, EDGE_THREADS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_machines_have_one_edge_thread_and_large_ones_a_few() {
+        let threads: Vec<_> = [0, 1, 2, 4, 8, 64].map(edge_threads).into();
+        assert_eq!(threads, [1, 1, 1, 1, 2, 4]);
+    }
+}
