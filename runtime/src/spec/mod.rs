@@ -11,5 +11,14 @@ mod sku;
 mod traffic;
 mod yaml;
 
+pub use deployment::{
+    CodeConfiguration, DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment,
+};
+pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
+pub use model::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
-pub use traffic::TrafficSplit;
+pub use problem::{Place, Problem, SpecError};
+pub use request::RequestSettings;
+pub use set::{Assignment, SetError, apply};
+pub use sku::{Sku, SkuTable, UnknownSku};
+pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};

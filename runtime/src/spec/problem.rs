@@ -1,1 +1,81 @@
-//! problem
+//! What is wrong with a text, all of it at once, and where.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A position in a text. Both numbers start at 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The line.
+    pub line: u64,
+    /// The character within the line.
+    pub column: u64,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where it is written; none for what is missing from a whole file or came from the command line.
+    pub place: Option<Place>,
+    /// The path of the field as it was written, such as `scale.instance_count`; empty for the file as a whole.
+    pub field: String,
+    /// What was expected and what was found.
+    pub message: String,
+    /// What the user may have meant, when something is near.
+    pub suggestion: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.suggestion {
+            Some(near) => write!(f, "; did you mean `{near}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All problems of one text, in the order in which they stand there.
+///
+/// Prints one line each: `blue.yml:7:3: scale.instance_count: expected 1 to 50, found 0`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SpecError {
+    /// The name of the file, or of whatever else the text came from.
+    pub file: String,
+    /// Never empty.
+    pub problems: Vec<Problem>,
+}
+
+impl SpecError {
+    /// Orders `problems` by place; those without one come last.
+    pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+        debug_assert!(!problems.is_empty(), "an error has a problem");
+        problems.sort_by_key(|problem| (problem.place.is_none(), problem.place));
+        Self {
+            file: file.to_owned(),
+            problems,
+        }
+    }
+}
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            f.write_str(&self.file)?;
+            if let Some(place) = problem.place {
+                write!(f, ":{}:{}", place.line, place.column)?;
+            }
+            write!(f, ": {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SpecError {}

@@ -1,14 +1,537 @@
-//! The split of traffic: percent per deployment, exact in every aligned block (canary.md 3.1).
+//! The split of traffic: percent per deployment, exact in every aligned block of requests.
+//!
+//! Not here: which requests skip the split because they name a deployment.
 
-// Percent: hundredths of a percent in a u16, 0..=10_000; parses "10", "0.01", "12.5"; Display without trailing zeros.
-// TrafficSplit: ordered map DeploymentName -> Percent, sum 0 or 100 %, valid by construction:
-//   TrafficSplit::new(Vec<(DeploymentName, Percent)>) -> Result<Self, TrafficError>   (entries of 0 are kept: deployed and idle)
-//   TrafficSplit::parse("blue:90,green:10" | "blue=90 green=10") ; FromStr
-//   percent_of(&DeploymentName) -> Percent (0 when absent); entries(); is_empty() (no weight at all); without(&name)
-//   serde as a map name -> number.
-// Picker: the split prepared for picking: Picker::new(&TrafficSplit, seed: u64); pick(&self, ticket: u64) -> Option<usize>
-//   (index into entries()); keyed affine permuted block, B = 100 for whole percents, else 10_000. Pure: the ticket is an argument.
+use std::fmt;
+use std::str::FromStr;
 
-/// See the comment above; bodies to come.
-#[derive(Debug, Clone, Default)]
-pub struct TrafficSplit {}
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{DeploymentName, NameError};
+
+/// Hundredths of a percent that make up the whole.
+const WHOLE: u16 = 10_000;
+
+/// A share of the traffic from 0 to 100 percent, in steps of 0.01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Percent(u16);
+
+impl Percent {
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+    /// Everything.
+    pub const HUNDRED: Self = Self(WHOLE);
+
+    /// The share in hundredths of a percent, 0 to 10 000.
+    #[must_use]
+    pub fn hundredths(self) -> u16 {
+        self.0
+    }
+
+    /// From hundredths of a percent; none above 10 000.
+    #[must_use]
+    pub fn from_hundredths(hundredths: u16) -> Option<Self> {
+        (hundredths <= WHOLE).then_some(Self(hundredths))
+    }
+}
+
+impl FromStr for Percent {
+    type Err = TrafficError;
+
+    fn from_str(text: &str) -> Result<Self, TrafficError> {
+        let refused = || TrafficError::Percent {
+            found: text.to_owned(),
+        };
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        // Zeros after the second decimal say nothing, so that 12.500 is 12.5.
+        let kept = fraction.trim_end_matches('0');
+        if whole.is_empty()
+            || fraction.is_empty()
+            || !digits(whole)
+            || !digits(fraction)
+            || kept.len() > 2
+        {
+            return Err(refused());
+        }
+        let hundredths = format!("{whole}{kept:0<2}")
+            .parse()
+            .map_err(|_| refused())?;
+        Self::from_hundredths(hundredths).ok_or_else(refused)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hundredths(f, u64::from(self.0))
+    }
+}
+
+fn write_hundredths(f: &mut fmt::Formatter<'_>, hundredths: u64) -> fmt::Result {
+    let (whole, rest) = (hundredths / 100, hundredths % 100);
+    match (rest, rest % 10) {
+        (0, _) => write!(f, "{whole}"),
+        (_, 0) => write!(f, "{whole}.{}", rest / 10),
+        _ => write!(f, "{whole}.{rest:02}"),
+    }
+}
+
+impl Serialize for Percent {
+    /// A whole number where it is one, as Azure writes it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_multiple_of(100) {
+            serializer.serialize_u16(self.0 / 100)
+        } else {
+            serializer.serialize_f64(f64::from(self.0) / 100.0)
+        }
+    }
+}
+
+/// Why a split is not one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrafficError {
+    /// Not a percent.
+    #[error("expected a percent from 0 to 100 with at most two decimals, found {found}")]
+    Percent {
+        /// What was written.
+        found: String,
+    },
+    /// The shares do not add up.
+    #[error("expected a sum of 0 or 100, found {}", Sum(.0))]
+    Sum(
+        /// The entries as written.
+        Vec<(DeploymentName, Percent)>,
+    ),
+    /// A deployment stands there twice.
+    #[error("expected each deployment once, found `{0}` twice")]
+    Twice(DeploymentName),
+    /// Neither `blue:90` nor `blue=90`.
+    #[error("expected entries such as blue:90,green:10 or blue=90 green=10, found {found:?}")]
+    Entry {
+        /// What was written.
+        found: String,
+    },
+    /// The name of a deployment is not one.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// Prints `90 (blue 60, green 30)`.
+struct Sum<'a>(&'a [(DeploymentName, Percent)]);
+
+impl fmt::Display for Sum<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hundredths(
+            f,
+            self.0.iter().map(|(_, percent)| u64::from(percent.0)).sum(),
+        )?;
+        for (index, (name, percent)) in self.0.iter().enumerate() {
+            write!(
+                f,
+                "{}{name} {percent}",
+                if index == 0 { " (" } else { ", " }
+            )?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Percent per deployment, in the order written. The sum is 0 or 100.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrafficSplit {
+    entries: Vec<(DeploymentName, Percent)>,
+}
+
+impl TrafficSplit {
+    /// Checks names and sum. Entries of 0 are kept: such a deployment is there and idle.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::Twice`] and [`TrafficError::Sum`].
+    pub fn new(entries: Vec<(DeploymentName, Percent)>) -> Result<Self, TrafficError> {
+        for (index, (name, _)) in entries.iter().enumerate() {
+            if entries
+                .iter()
+                .take(index)
+                .any(|(earlier, _)| earlier == name)
+            {
+                return Err(TrafficError::Twice(name.clone()));
+            }
+        }
+        let sum: u64 = entries
+            .iter()
+            .map(|(_, percent)| u64::from(percent.0))
+            .sum();
+        if sum != 0 && sum != u64::from(WHOLE) {
+            return Err(TrafficError::Sum(entries));
+        }
+        Ok(Self { entries })
+    }
+
+    /// All traffic to one deployment.
+    #[must_use]
+    pub fn all_to(name: DeploymentName) -> Self {
+        Self {
+            entries: vec![(name, Percent::HUNDRED)],
+        }
+    }
+
+    /// Reads `blue:90,green:10` or `blue=90 green=10`, as the two families of `az ml` commands write it.
+    ///
+    /// # Errors
+    ///
+    /// Any [`TrafficError`].
+    pub fn parse(text: &str) -> Result<Self, TrafficError> {
+        let mut entries = Vec::new();
+        for entry in text.split([',', ' ']).filter(|entry| !entry.is_empty()) {
+            let Some((name, percent)) = entry.split_once([':', '=']) else {
+                return Err(TrafficError::Entry {
+                    found: entry.to_owned(),
+                });
+            };
+            entries.push((name.parse()?, percent.parse()?));
+        }
+        Self::new(entries)
+    }
+
+    /// The share of a deployment; zero when it has no entry.
+    #[must_use]
+    pub fn percent_of(&self, name: &DeploymentName) -> Percent {
+        self.entries
+            .iter()
+            .find(|(entry, _)| entry == name)
+            .map_or(Percent::ZERO, |(_, percent)| *percent)
+    }
+
+    /// Deployments and their shares, in the order written.
+    #[must_use]
+    pub fn entries(&self) -> &[(DeploymentName, Percent)] {
+        &self.entries
+    }
+
+    /// Whether no deployment has any weight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries
+            .iter()
+            .all(|(_, percent)| *percent == Percent::ZERO)
+    }
+
+    /// The split without the entry of a deployment.
+    ///
+    /// # Errors
+    ///
+    /// [`TrafficError::Sum`] when the deployment has weight and others have the rest.
+    pub fn without(&self, name: &DeploymentName) -> Result<Self, TrafficError> {
+        Self::new(
+            self.entries
+                .iter()
+                .filter(|(entry, _)| entry != name)
+                .cloned()
+                .collect(),
+        )
+    }
+}
+
+impl FromStr for TrafficSplit {
+    type Err = TrafficError;
+
+    fn from_str(text: &str) -> Result<Self, TrafficError> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for TrafficSplit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, percent)) in self.entries.iter().enumerate() {
+            write!(f, "{}{name}:{percent}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for TrafficSplit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(
+            self.entries
+                .iter()
+                .map(|(name, percent)| (name.as_str(), percent)),
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for TrafficSplit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = serde_json::Map::deserialize(deserializer)?;
+        let entries: Result<Vec<_>, TrafficError> = map
+            .iter()
+            .map(|(name, percent)| Ok((name.parse()?, percent.to_string().parse()?)))
+            .collect();
+        entries
+            .and_then(Self::new)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// A split prepared for picking. Any aligned block of `block_len` tickets gets exactly its shares.
+///
+/// Within block `b` a keyed affine permutation `(a * position + shift) mod block_len` spreads the shares, so that a
+/// client with a period of its own does not meet the same deployment again and again. The threshold that the result
+/// falls under names the deployment.
+#[derive(Debug, Clone)]
+pub struct Picker {
+    seed: u64,
+    block_len: u64,
+    /// Numbers below `block_len` and prime to it, so that each permutes the block.
+    multipliers: Vec<u64>,
+    /// The running sums of the shares, one for each entry; empty when nothing has weight.
+    thresholds: Vec<u64>,
+}
+
+impl Picker {
+    /// Prepares a split. Blocks are 100 tickets long for whole percents, 10 000 for finer ones.
+    #[must_use]
+    pub fn new(split: &TrafficSplit, seed: u64) -> Self {
+        let unit = if split
+            .entries
+            .iter()
+            .all(|(_, percent)| percent.0.is_multiple_of(100))
+        {
+            100
+        } else {
+            1
+        };
+        let block_len = u64::from(WHOLE) / unit;
+        let mut sum = 0;
+        let thresholds = split.entries.iter().map(|(_, percent)| {
+            sum += u64::from(percent.0) / unit;
+            sum
+        });
+        Self {
+            seed,
+            block_len,
+            multipliers: (1..block_len)
+                .filter(|n| n % 2 != 0 && n % 5 != 0)
+                .collect(),
+            thresholds: if split.is_empty() {
+                Vec::new()
+            } else {
+                thresholds.collect()
+            },
+        }
+    }
+
+    /// How many tickets make a block: 100 or 10 000.
+    #[must_use]
+    pub fn block_len(&self) -> u64 {
+        self.block_len
+    }
+
+    /// The index into [`TrafficSplit::entries`] for a ticket; none when no deployment has weight.
+    ///
+    /// Tickets are consecutive numbers, one for each request that the split decides.
+    #[must_use]
+    pub fn pick(&self, ticket: u64) -> Option<usize> {
+        let (block, position) = (ticket / self.block_len, ticket % self.block_len);
+        let hash = fmix64(self.seed ^ block.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let choice = usize::try_from(hash % u64::try_from(self.multipliers.len()).ok()?).ok()?;
+        let multiplier = self.multipliers.get(choice)?;
+        let shift = (hash >> 32) % self.block_len;
+        let slot = (multiplier * position + shift) % self.block_len;
+        self.thresholds
+            .iter()
+            .position(|threshold| slot < *threshold)
+    }
+}
+
+/// The finaliser of MurmurHash3: every bit of the input moves every bit of the output.
+fn fmix64(mut hash: u64) -> u64 {
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xFF51_AFD7_ED55_8CCD);
+    hash ^= hash >> 33;
+    hash = hash.wrapping_mul(0xC4CE_B9FE_1A85_EC53);
+    hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn split(text: &str) -> TrafficSplit {
+        text.parse().expect("a split")
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, message: &str) {
+        assert_eq!(
+            TrafficSplit::parse(text).expect_err("refused").to_string(),
+            message
+        );
+    }
+
+    fn counts(split: &TrafficSplit, picker: &Picker, block: u64) -> Vec<u64> {
+        let mut counts = vec![0; split.entries().len()];
+        for position in 0..picker.block_len() {
+            let ticket = block * picker.block_len() + position;
+            counts[picker.pick(ticket).expect("some deployment has weight")] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn both_spellings_of_the_command_line_mean_the_same() {
+        assert_eq!(split("blue:90,green:10"), split("blue=90 green=10"));
+        assert_eq!(split("blue:90, green:10").to_string(), "blue:90,green:10");
+    }
+
+    #[test]
+    fn percents_print_without_trailing_zeros() {
+        for (text, shown) in [
+            ("10", "10"),
+            ("0.01", "0.01"),
+            ("12.5", "12.5"),
+            ("12.500", "12.5"),
+            ("007", "7"),
+        ] {
+            assert_eq!(
+                text.parse::<Percent>().map(|percent| percent.to_string()),
+                Ok(shown.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_percent_is_refused() {
+        for text in [
+            "-1",
+            "100.01",
+            "101",
+            "0.001",
+            "90%",
+            "",
+            ".5",
+            "5.",
+            "1e2",
+            "+5",
+            "99999999999999999999",
+        ] {
+            assert_eq!(
+                text.parse::<Percent>().expect_err("refused").to_string(),
+                format!("expected a percent from 0 to 100 with at most two decimals, found {text}")
+            );
+        }
+    }
+
+    #[test]
+    fn a_split_that_sums_to_90_is_refused_with_its_parts() {
+        check_refused(
+            "blue:60,green:30",
+            "expected a sum of 0 or 100, found 90 (blue 60, green 30)",
+        );
+        check_refused(
+            "blue:60.5,green:50",
+            "expected a sum of 0 or 100, found 110.5 (blue 60.5, green 50)",
+        );
+    }
+
+    #[test]
+    fn a_deployment_named_twice_is_refused_in_any_case() {
+        check_refused(
+            "blue:50,Blue:50",
+            "expected each deployment once, found `Blue` twice",
+        );
+    }
+
+    #[test]
+    fn other_text_is_refused() {
+        check_refused(
+            "blue",
+            "expected entries such as blue:90,green:10 or blue=90 green=10, found \"blue\"",
+        );
+    }
+
+    #[test]
+    fn a_split_without_weight_picks_nothing() {
+        for text in ["", "blue:0,green:0"] {
+            let split = split(text);
+            assert!(split.is_empty());
+            assert_eq!(Picker::new(&split, 1).pick(7), None);
+        }
+    }
+
+    #[test]
+    fn only_an_idle_deployment_can_leave_a_split_that_others_share() {
+        let blue = "blue".parse().expect("a name");
+        assert_eq!(
+            split("blue:0,green:100").without(&blue),
+            Ok(split("green:100"))
+        );
+        assert!(split("blue:10,green:90").without(&blue).is_err());
+    }
+
+    #[test]
+    fn json_keeps_the_order_and_writes_whole_numbers_whole() {
+        let json = serde_json::to_string(&split("green:99.99,blue:0.01,red:0")).expect("JSON");
+        assert_eq!(json, r#"{"green":99.99,"blue":0.01,"red":0}"#);
+        assert_eq!(
+            serde_json::from_str::<TrafficSplit>(&json).expect("a split"),
+            split("green:99.99,blue:0.01,red:0")
+        );
+    }
+
+    #[test]
+    fn blocks_differ_so_that_a_periodic_client_does_not_meet_one_deployment_only() {
+        let split = split("blue:90,green:10");
+        let picker = Picker::new(&split, 42);
+        let greens = (0..100_000)
+            .step_by(10)
+            .filter(|ticket| picker.pick(*ticket) == Some(1))
+            .count();
+        assert!((500..1500).contains(&greens), "{greens} of 10 000");
+    }
+
+    prop_compose! {
+        /// Two to five deployments; cut points in `unit` hundredths give shares that sum to 100.
+        fn any_split()(
+            unit in prop_oneof![Just(100_u16), Just(1)],
+            cuts in prop::collection::vec(0.0..=1.0, 1..5),
+        ) -> TrafficSplit {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 10 000")]
+            let cut = |at: f64| (at * f64::from(WHOLE / unit)) as u16 * unit;
+            let mut cuts: Vec<u16> = cuts.into_iter().map(cut).chain([0, WHOLE]).collect();
+            cuts.sort_unstable();
+            let shares = cuts.windows(2).map(|pair| Percent(pair[1] - pair[0]));
+            let names = (0..).map(|n| format!("arm-{n}").parse().expect("a name"));
+            TrafficSplit::new(names.zip(shares).collect()).expect("shares sum to 100")
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_aligned_block_is_exact(split in any_split(), seed: u64, block in 0..u64::from(u32::MAX)) {
+            let picker = Picker::new(&split, seed);
+            let unit = u64::from(WHOLE) / picker.block_len();
+            let shares: Vec<u64> = split.entries().iter().map(|(_, percent)| u64::from(percent.0) / unit).collect();
+            prop_assert_eq!(counts(&split, &picker, block), shares);
+        }
+
+        #[test]
+        fn every_percent_survives_its_text(hundredths in 0..=WHOLE) {
+            let percent = Percent(hundredths);
+            prop_assert_eq!(percent.to_string().parse(), Ok(percent));
+        }
+
+        #[test]
+        fn any_split_survives_json(split in any_split()) {
+            let json = serde_json::to_string(&split).expect("JSON");
+            prop_assert_eq!(serde_json::from_str::<TrafficSplit>(&json).expect("a split"), split);
+        }
+
+        #[test]
+        fn no_text_panics(text: String) {
+            drop(TrafficSplit::parse(&text));
+        }
+    }
+}
