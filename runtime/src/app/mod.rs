@@ -6,7 +6,6 @@ mod up;
 pub use config::Config;
 pub use up::{UpConfig, UpDeployment, up};
 
-use std::future::Future;
 use std::net::SocketAddr;
 
 /// A server whose sockets are bound and whose parts are not yet running.

@@ -1,6 +1,5 @@
 //! `serin up`: bare model files in the foreground, nothing stored.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;

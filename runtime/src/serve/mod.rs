@@ -1,1 +1,15 @@
-//! Protocols to clients.
+//! Protocols to clients: bytes in, bytes out, and one place that turns a failure into a status.
+
+mod auth;
+mod body;
+mod failure;
+mod http;
+mod listen;
+mod request_id;
+mod score;
+
+pub use body::read_body;
+pub use failure::{Failure, Fault};
+pub use http::routes;
+pub use listen::{ConnectionLimits, listen};
+pub use score::{Readiness, Scoring};

@@ -1,0 +1,479 @@
+//! Why a request got no score: one enum over every layer, and the only place with status codes of scoring.
+//!
+//! The codes are those of Azure's managed endpoints where Azure has one. A body that does not fit the model is 424 and not
+//! 400, because there a scoring script refuses it, and what the script says arrives as 424 with the original code beside it.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tracing::Level;
+
+use crate::engine::RunError;
+use crate::router::{Rejected, Unauthorized, Unserved};
+use crate::spec::DeploymentName;
+
+/// Why a request got no score.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No route has this path.
+    #[error("nothing is served at {path}: score with POST /endpoints/{{name}}/score")]
+    NoRoute {
+        /// What was asked for.
+        path: String,
+    },
+    /// The route exists for other methods.
+    #[error("the method {method} is not allowed for {path}")]
+    MethodNotAllowed {
+        /// The method of the request.
+        method: String,
+        /// Its path.
+        path: String,
+    },
+    /// `/endpoints/{name}/score` names what does not exist.
+    #[error("no endpoint is named {name:?}; {}", endpoints(known))]
+    NoEndpoint {
+        /// What was asked for.
+        name: String,
+        /// The endpoints that exist.
+        known: Vec<String>,
+    },
+    /// `/score` has a meaning only where there is one endpoint.
+    #[error("/score serves a single endpoint; {}", scoring_paths(known))]
+    NotOneEndpoint {
+        /// The endpoints that exist.
+        known: Vec<String>,
+    },
+    /// What was deployed before a restart does not serve yet.
+    #[error("the server is starting: its endpoints are not yet loaded")]
+    Starting,
+    /// An id is too long to be echoed.
+    #[error("{headers} must not exceed {len_max} characters")]
+    RequestIdTooLong {
+        /// The headers that share the rule.
+        headers: &'static str,
+        /// The bound.
+        len_max: usize,
+    },
+    /// The header that names a deployment is not text.
+    #[error("the header azureml-model-deployment must hold the name of a deployment")]
+    DeploymentHeader,
+    /// No valid key or token.
+    #[error(transparent)]
+    Unauthorized(#[from] Unauthorized),
+    /// The body is, or turned out to be, too large.
+    #[error("the body is larger than {bytes_max} bytes")]
+    BodyTooLarge {
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// The body took too long to arrive.
+    #[error("the body did not arrive within {} s", within.as_secs())]
+    BodyTooSlow {
+        /// The bound.
+        within: Duration,
+    },
+    /// The body ended early or broke the protocol.
+    #[error("the body could not be read: {0}")]
+    BodyBroken(#[source] axum::Error),
+    /// The router or a score thread had no answer.
+    #[error(transparent)]
+    Unserved(#[from] Unserved),
+}
+
+/// Whose fault a failure is. Decides the log level, and whether a canary counts it against the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request is wrong.
+    Client,
+    /// There are too many requests, or they wait too long.
+    Load,
+    /// The model, or what encodes its answer.
+    Model,
+    /// serin.
+    Server,
+}
+
+impl Failure {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoRoute { .. } | Self::NoEndpoint { .. } | Self::NotOneEndpoint { .. } => {
+                StatusCode::NOT_FOUND
+            }
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RequestIdTooLong { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::DeploymentHeader | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(
+                Unauthorized::Missing | Unauthorized::Invalid | Unauthorized::Expired { .. },
+            ) => StatusCode::UNAUTHORIZED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Unserved(unserved) => match unserved {
+                Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => StatusCode::NOT_FOUND,
+                Unserved::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
+                Unserved::Rejected { rejected, .. } => match rejected {
+                    Rejected::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
+                    Rejected::DeadlinePassed => StatusCode::REQUEST_TIMEOUT,
+                    Rejected::Draining => StatusCode::SERVICE_UNAVAILABLE,
+                },
+                Unserved::Failed { error, .. } => match error {
+                    RunError::Input(_)
+                    | RunError::Output(_)
+                    | RunError::Model(_)
+                    | RunError::Panicked(_) => StatusCode::FAILED_DEPENDENCY,
+                    RunError::DeadlinePassed => StatusCode::REQUEST_TIMEOUT,
+                    RunError::InstanceGone => StatusCode::INTERNAL_SERVER_ERROR,
+                },
+            },
+        }
+    }
+
+    /// What a scoring script in Azure's container would have answered, for `ms-azureml-model-error-statuscode`.
+    #[must_use]
+    pub fn model_status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Unserved(Unserved::Failed { error, .. }) => match error {
+                RunError::Input(_) => Some(StatusCode::BAD_REQUEST),
+                RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_) => {
+                    Some(StatusCode::INTERNAL_SERVER_ERROR)
+                }
+                RunError::DeadlinePassed | RunError::InstanceGone => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The word of `ms-azureml-model-error-reason`.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Unserved(Unserved::NotReady { .. }) => Some("model_not_ready"),
+            Self::Unserved(Unserved::Rejected {
+                rejected: Rejected::QueueFull { .. },
+                ..
+            }) => Some("too_many_pending_request"),
+            _ => self.model_status().map(|_| "model_error"),
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NoRoute { .. }
+            | Self::MethodNotAllowed { .. }
+            | Self::NoEndpoint { .. }
+            | Self::NotOneEndpoint { .. }
+            | Self::RequestIdTooLong { .. }
+            | Self::DeploymentHeader
+            | Self::Unauthorized(_)
+            | Self::BodyTooLarge { .. }
+            | Self::BodyTooSlow { .. }
+            | Self::BodyBroken(_) => Fault::Client,
+            Self::Starting => Fault::Server,
+            Self::Unserved(unserved) => match unserved {
+                Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => Fault::Client,
+                Unserved::NotReady { .. } => Fault::Server,
+                Unserved::Rejected { .. } => Fault::Load,
+                Unserved::Failed { error, .. } => match error {
+                    RunError::Input(_) => Fault::Client,
+                    RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_) => {
+                        Fault::Model
+                    }
+                    RunError::DeadlinePassed => Fault::Load,
+                    RunError::InstanceGone => Fault::Server,
+                },
+            },
+        }
+    }
+
+    /// How loud the log says it. What a client or a crowd can cause at will is quiet, and counted in the metrics.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        match self.fault() {
+            Fault::Client | Fault::Load => Level::DEBUG,
+            Fault::Model => Level::WARN,
+            Fault::Server => Level::ERROR,
+        }
+    }
+
+    /// The deployment that was chosen before it failed.
+    #[must_use]
+    pub fn deployment(&self) -> Option<&DeploymentName> {
+        match self {
+            Self::Unserved(
+                Unserved::NotReady { deployment }
+                | Unserved::Rejected { deployment, .. }
+                | Unserved::Failed { deployment, .. },
+            ) => Some(deployment),
+            _ => None,
+        }
+    }
+
+    /// Seconds after which it is worth asking again, for `Retry-After`.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::Unserved(Unserved::Rejected {
+                rejected: Rejected::QueueFull { .. },
+                retry_after_s,
+                ..
+            }) => Some(*retry_after_s),
+            Self::Starting
+            | Self::Unserved(
+                Unserved::NotReady { .. }
+                | Unserved::Rejected {
+                    rejected: Rejected::Draining,
+                    ..
+                },
+            ) => Some(1),
+            _ => None,
+        }
+    }
+}
+
+/// Says which endpoints exist.
+fn endpoints(known: &[String]) -> String {
+    if known.is_empty() {
+        "there is none yet".to_owned()
+    } else {
+        format!("there are: {}", known.join(", "))
+    }
+}
+
+/// Says where the endpoints are scored.
+fn scoring_paths(known: &[String]) -> String {
+    if known.is_empty() {
+        return "there is none yet".to_owned();
+    }
+    let paths: Vec<_> = known
+        .iter()
+        .map(|name| format!("/endpoints/{name}/score"))
+        .collect();
+    format!("score at {}", paths.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::observe::Timings;
+
+    fn blue() -> DeploymentName {
+        "blue".parse().unwrap()
+    }
+
+    fn failed(error: RunError) -> Failure {
+        Unserved::Failed {
+            deployment: blue(),
+            error,
+            timings: Timings::start(Instant::now()),
+        }
+        .into()
+    }
+
+    fn rejected(rejected: Rejected) -> Failure {
+        Unserved::Rejected {
+            deployment: blue(),
+            rejected,
+            retry_after_s: 3,
+        }
+        .into()
+    }
+
+    #[test]
+    fn each_failure_has_its_status_fault_and_reason() {
+        let model = |text: &str| failed(RunError::Model(text.to_owned()));
+        let cases = [
+            (
+                Failure::NoRoute { path: "/x".into() },
+                404,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Failure::MethodNotAllowed {
+                    method: "PUT".into(),
+                    path: "/".into(),
+                },
+                405,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Failure::NoEndpoint {
+                    name: "x".into(),
+                    known: vec![],
+                },
+                404,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Failure::NotOneEndpoint { known: vec![] },
+                404,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (Failure::Starting, 503, Fault::Server, None, None),
+            (
+                Failure::RequestIdTooLong {
+                    headers: "x-request-id",
+                    len_max: 100,
+                },
+                431,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (Failure::DeploymentHeader, 400, Fault::Client, None, None),
+            (Unauthorized::Missing.into(), 401, Fault::Client, None, None),
+            (Unauthorized::Invalid.into(), 401, Fault::Client, None, None),
+            (
+                Unauthorized::Expired { expired_unix_s: 0 }.into(),
+                401,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Failure::BodyTooLarge { bytes_max: 1 },
+                413,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Failure::BodyTooSlow {
+                    within: Duration::from_secs(1),
+                },
+                408,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Failure::BodyBroken(axum::Error::new("cut")),
+                400,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Unserved::NoTraffic {
+                    endpoint: "iris".into(),
+                }
+                .into(),
+                404,
+                Fault::Client,
+                None,
+                None,
+            ),
+            (
+                Unserved::NotReady { deployment: blue() }.into(),
+                503,
+                Fault::Server,
+                None,
+                Some("model_not_ready"),
+            ),
+            (
+                rejected(Rejected::QueueFull {
+                    held: 2,
+                    held_max: 2,
+                }),
+                429,
+                Fault::Load,
+                None,
+                Some("too_many_pending_request"),
+            ),
+            (
+                rejected(Rejected::DeadlinePassed),
+                408,
+                Fault::Load,
+                None,
+                None,
+            ),
+            (rejected(Rejected::Draining), 503, Fault::Load, None, None),
+            (
+                model("x"),
+                424,
+                Fault::Model,
+                Some(500),
+                Some("model_error"),
+            ),
+            (
+                failed(RunError::Panicked("x".into())),
+                424,
+                Fault::Model,
+                Some(500),
+                Some("model_error"),
+            ),
+            (
+                failed(RunError::DeadlinePassed),
+                408,
+                Fault::Load,
+                None,
+                None,
+            ),
+            (
+                failed(RunError::InstanceGone),
+                500,
+                Fault::Server,
+                None,
+                None,
+            ),
+        ];
+        for (failure, status, fault, model_status, reason) in cases {
+            let model_found = failure.model_status().map(|status| status.as_u16());
+            let found = (
+                failure.status().as_u16(),
+                failure.fault(),
+                model_found,
+                failure.reason(),
+            );
+            assert_eq!(found, (status, fault, model_status, reason), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let failure = rejected(Rejected::QueueFull {
+            held: 2,
+            held_max: 2,
+        });
+        assert_eq!(failure.retry_after_s(), Some(3));
+        assert_eq!(failure.deployment(), Some(&blue()));
+        assert_eq!(failed(RunError::InstanceGone).retry_after_s(), None);
+    }
+
+    #[test]
+    fn a_wrong_address_is_answered_with_the_right_ones() {
+        let failure = Failure::NoEndpoint {
+            name: "irs".into(),
+            known: vec!["iris".into()],
+        };
+        assert_eq!(
+            failure.to_string(),
+            "no endpoint is named \"irs\"; there are: iris"
+        );
+        let failure = Failure::NotOneEndpoint {
+            known: vec!["iris".into(), "digits".into()],
+        };
+        assert_eq!(
+            failure.to_string(),
+            "/score serves a single endpoint; score at /endpoints/iris/score, /endpoints/digits/score"
+        );
+        let failure = Failure::NotOneEndpoint { known: vec![] };
+        assert_eq!(
+            failure.to_string(),
+            "/score serves a single endpoint; there is none yet"
+        );
+    }
+}

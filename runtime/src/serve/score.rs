@@ -1,0 +1,305 @@
+//! Scores one HTTP request: head, credential, body, router, answer. Every failure leaves through one door, where it is counted,
+//! logged and written.
+//!
+//! Threads: edge. Moves bytes and never computes.
+//! Not here: which deployment, which instance, and the outcome of what reached one (`router`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use serde_json::json;
+use tracing::Level;
+
+use crate::config::BODY_READ_MAX;
+use crate::observe::{Metrics, Timings};
+use crate::router::{Answer, Endpoint, Rejected, Router, RoutingTable, ScoreRequest, Unserved};
+use crate::serve::auth::authorize;
+use crate::serve::body::read_body;
+use crate::serve::failure::Failure;
+use crate::serve::request_id::RequestIds;
+use crate::spec::{DeploymentName, Percent};
+
+const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
+const MODEL_ERROR_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
+const MODEL_ERROR_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
+const MODEL_TIME: HeaderName = HeaderName::from_static("ms-azureml-model-time");
+/// Says why a 429 was given. Azure's has no body and no word of explanation, and users mistake it for a fault.
+const SHED: HeaderName = HeaderName::from_static("x-serin-shed");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Whether what was deployed before the start serves again. Set once by whoever starts the server.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    /// From now on the routing table says all.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// What the scoring routes need.
+#[derive(Clone, Debug)]
+pub struct Scoring {
+    /// Knows the endpoints.
+    pub router: Arc<Router>,
+    /// Counts what was refused before it reached a deployment.
+    pub metrics: Arc<Metrics>,
+    /// Whether the start is over.
+    pub readiness: Readiness,
+    /// Largest body, in bytes.
+    pub body_bytes_max: usize,
+}
+
+/// Which endpoint a request asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target<'a> {
+    /// `/endpoints/{name}/score`
+    Named(&'a str),
+    /// `/score`
+    Only,
+}
+
+impl Scoring {
+    /// Scores one request; the answer tells of failures too.
+    pub(crate) async fn score(&self, target: Target<'_>, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let (ids, outcome) = match RequestIds::of(&parts.headers) {
+            Ok(ids) => (ids, self.answer(target, &parts, body).await),
+            Err(failure) => (RequestIds::fresh(), Err(failure)),
+        };
+        match outcome {
+            Ok(answer) => success(answer, ids),
+            Err(failure) => self.refuse(&failure, &parts, ids),
+        }
+    }
+
+    /// The answer to a request that no handler takes.
+    pub(crate) fn refuse(&self, failure: &Failure, parts: &Parts, ids: RequestIds) -> Response {
+        if failure.deployment().is_none() {
+            // What reached a deployment was recorded by the router.
+            self.metrics.refused(failure.status().as_u16());
+        }
+        log(failure, parts, &ids);
+        refusal(failure, ids)
+    }
+
+    async fn answer(
+        &self,
+        target: Target<'_>,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Answer, Failure> {
+        let deployment = named_deployment(&parts.headers)?;
+        // Before the body is read, so that a stranger cannot make the server read one.
+        authorize(self.endpoint(target)?.auth(), &parts.headers)?;
+        let payload = read_body(body, self.body_bytes_max, BODY_READ_MAX).await?;
+        let received = Instant::now();
+        // Once more, because a body can take seconds: the request is served under the table of the moment it is whole.
+        let endpoint = self.endpoint(target)?;
+        let request = ScoreRequest {
+            deployment,
+            payload,
+            received,
+        };
+        Ok(self.router.score(&endpoint, request).await?)
+    }
+
+    fn endpoint(&self, target: Target<'_>) -> Result<Arc<Endpoint>, Failure> {
+        let table = self.router.table();
+        let found = match target {
+            Target::Named(name) => table.endpoint(name),
+            Target::Only => table.only(),
+        };
+        if let Some(endpoint) = found {
+            return Ok(Arc::clone(endpoint));
+        }
+        if !self.readiness.is_set() {
+            return Err(Failure::Starting);
+        }
+        let known = names(&table);
+        Err(match target {
+            Target::Named(name) => Failure::NoEndpoint {
+                name: name.to_owned(),
+                known,
+            },
+            Target::Only => Failure::NotOneEndpoint { known },
+        })
+    }
+
+    /// Whether every deployment that has traffic can answer.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.readiness.is_set()
+            && self
+                .router
+                .table()
+                .endpoints()
+                .all(|endpoint| is_ready(endpoint))
+    }
+}
+
+fn is_ready(endpoint: &Endpoint) -> bool {
+    let can_answer = |name: &DeploymentName| {
+        endpoint
+            .deployments()
+            .iter()
+            .any(|deployment| deployment.name == *name && !deployment.instances.is_empty())
+    };
+    endpoint
+        .split()
+        .entries()
+        .iter()
+        .all(|(name, percent)| *percent == Percent::ZERO || can_answer(name))
+}
+
+fn names(table: &RoutingTable) -> Vec<String> {
+    let mut names: Vec<_> = table
+        .endpoints()
+        .map(|endpoint| endpoint.name().as_str().to_owned())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn named_deployment(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let Some(value) = headers.get(MODEL_DEPLOYMENT) else {
+        return Ok(None);
+    };
+    let name = value
+        .to_str()
+        .map_err(|_| Failure::DeploymentHeader)?
+        .trim();
+    Ok((!name.is_empty()).then(|| name.to_owned()))
+}
+
+fn success(answer: Answer, ids: RequestIds) -> Response {
+    let mut response = Response::new(Body::from(answer.body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    write_deployment(headers, &answer.deployment);
+    write_model_time(headers, &answer.timings);
+    ids.write(headers);
+    response
+}
+
+/// The answer that tells of a failure. The body is `{"message": ..}`, as that of Azure's inference server.
+fn refusal(failure: &Failure, ids: RequestIds) -> Response {
+    let mut response = json_response(failure.status(), &json!({ "message": failure.to_string() }));
+    let headers = response.headers_mut();
+    if let Some(deployment) = failure.deployment() {
+        write_deployment(headers, deployment);
+    }
+    if let Some(status) = failure.model_status() {
+        headers.insert(MODEL_ERROR_STATUS, status.as_u16().into());
+    }
+    if let Some(reason) = failure.reason() {
+        headers.insert(MODEL_ERROR_REASON, HeaderValue::from_static(reason));
+    }
+    if let Some(seconds) = failure.retry_after_s() {
+        headers.insert(RETRY_AFTER, seconds.into());
+    }
+    match failure {
+        Failure::Unauthorized(_) => {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Failure::Unserved(Unserved::Rejected {
+            rejected: Rejected::QueueFull { .. },
+            ..
+        }) => {
+            headers.insert(SHED, HeaderValue::from_static("queue_full"));
+        }
+        Failure::Unserved(Unserved::Failed { timings, .. }) => write_model_time(headers, timings),
+        _ => {}
+    }
+    ids.write(headers);
+    response
+}
+
+/// A JSON answer.
+pub(crate) fn json_response(status: StatusCode, body: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+fn write_deployment(headers: &mut HeaderMap, deployment: &DeploymentName) {
+    let name =
+        HeaderValue::from_str(deployment.as_str()).expect("a name is letters, digits and dashes");
+    headers.insert(MODEL_DEPLOYMENT, name);
+}
+
+/// Milliseconds, with microseconds as fraction: most models that fit a canary on one machine take less than one.
+fn write_model_time(headers: &mut HeaderMap, timings: &Timings) {
+    if let Some(run) = timings.run() {
+        headers.insert(
+            MODEL_TIME,
+            HeaderValue::from_str(&millis(run)).expect("digits and a point"),
+        );
+    }
+}
+
+fn millis(time: Duration) -> String {
+    format!("{}.{:03}", time.as_millis(), time.subsec_micros() % 1000)
+}
+
+/// One line for each failure, as loud as its fault deserves.
+fn log(failure: &Failure, parts: &Parts, ids: &RequestIds) {
+    let (status, path, request_id) = (failure.status().as_u16(), parts.uri.path(), ids.as_str());
+    let deployment = failure.deployment().map(DeploymentName::as_str);
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::event!(Level::$level, status, path, deployment, request_id, %failure, "request refused")
+        };
+    }
+    match failure.level() {
+        Level::ERROR => event!(ERROR),
+        Level::WARN => event!(WARN),
+        Level::INFO => event!(INFO),
+        _ => event!(DEBUG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_time_is_in_milliseconds_with_three_digits() {
+        assert_eq!(millis(Duration::from_micros(2)), "0.002");
+        assert_eq!(millis(Duration::from_micros(12_345)), "12.345");
+    }
+
+    #[test]
+    fn an_empty_deployment_header_names_none() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(named_deployment(&headers).unwrap(), None);
+        headers.insert(MODEL_DEPLOYMENT, HeaderValue::from_static(" "));
+        assert_eq!(named_deployment(&headers).unwrap(), None);
+        headers.insert(MODEL_DEPLOYMENT, HeaderValue::from_static("green"));
+        assert_eq!(
+            named_deployment(&headers).unwrap().as_deref(),
+            Some("green")
+        );
+        headers.insert(
+            MODEL_DEPLOYMENT,
+            HeaderValue::from_bytes(b"gr\xfcn").unwrap(),
+        );
+        assert_eq!(
+            named_deployment(&headers).unwrap_err().status().as_u16(),
+            400
+        );
+    }
+}
