@@ -1,0 +1,85 @@
+//! Why a body could not become tensors, or outputs a body.
+
+/// Why a body could not become tensors, or outputs a body. Every message says what the model wants.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScoreError {
+    /// The body is not JSON, or not only JSON.
+    #[error(
+        "expected {wanted}, found text that is not JSON (line {line}, column {column}: {problem})"
+    )]
+    NotJson {
+        /// The body that the model wants.
+        wanted: String,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in bytes; 0 before the first byte.
+        column: usize,
+        /// What the parser tripped over.
+        problem: String,
+    },
+    /// The body is JSON, but not an object that holds `data` alone.
+    #[error("expected {wanted}, found {found}")]
+    Envelope {
+        /// The body that the model wants.
+        wanted: String,
+        /// What stands in its place.
+        found: String,
+    },
+    /// An input does not have the model's type or shape, or is missing.
+    ///
+    /// Rows and values are counted from 1, outermost first: `row 2.1, value 3`.
+    #[error("input {input:?}: expected {wanted}, {found}")]
+    Misfit {
+        /// Name of the input.
+        input: String,
+        /// Type and shape that the model wants.
+        wanted: String,
+        /// Where the body departs from it.
+        found: String,
+    },
+    /// The body names an input that the model does not have.
+    #[error("the model has no input {input:?}; it has {known}")]
+    UnknownInput {
+        /// The name in the body.
+        input: String,
+        /// The names of the model's inputs, quoted.
+        known: String,
+    },
+    /// The body names an input twice.
+    #[error("input {input:?} is given twice; give it once")]
+    RepeatedInput {
+        /// The name in the body.
+        input: String,
+    },
+    /// The model gave more or fewer outputs than it declares.
+    #[error("the model gave {found} outputs; it declares {declared}")]
+    OutputCount {
+        /// Outputs of the signature.
+        declared: usize,
+        /// Outputs of this run.
+        found: usize,
+    },
+    /// An output is neither a tensor nor a list of maps.
+    #[error(
+        "output {output:?} is {description}, which has no JSON form; export the model with tensor outputs"
+    )]
+    NoJsonForm {
+        /// Name of the output.
+        output: String,
+        /// Its type in ONNX Runtime's words.
+        description: String,
+    },
+    /// The declared shape is too large to make an example of.
+    #[error(
+        "input {input:?}: shape {shape:?} has more than {elements_max} elements, too many for an example; give a sample request"
+    )]
+    ExampleTooLarge {
+        /// Name of the input.
+        input: String,
+        /// Its declared shape.
+        shape: Vec<i64>,
+        /// Most elements that an example may have.
+        elements_max: usize,
+    },
+}
