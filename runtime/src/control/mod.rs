@@ -1,4 +1,7 @@
 //! What should be, what is, how to get there.
+//!
+//! A [`Change`] is applied to [`Desired`] (pure), stored, and only then accepted; then a plan (pure) leads from what runs to
+//! what should run, and the [`Controller`] carries it out. It is the single writer of everything that requests see.
 
 mod change;
 mod controller;
@@ -8,3 +11,13 @@ mod models;
 mod operation;
 mod plan;
 mod store;
+mod view;
+
+pub use change::{Change, ChangeError, DeploymentUpdate, EndpointUpdate, ErrorKind, KeyType};
+pub use controller::{Controller, ControllerConfig, ControllerHandle, StartupError};
+pub use credentials::Credentials;
+pub use desired::{Desired, Revision};
+pub use models::{ModelDigest, ModelRecord, ModelStoreError};
+pub use operation::{Operation, OperationId, ProvisioningState};
+pub use store::{JournalEntry, StoreError};
+pub use view::{DeploymentView, EndpointView, View};

@@ -118,7 +118,10 @@ pub enum ModelStoreError {
     Unknown(String),
     /// A deployment refers to it.
     #[error("model {reference} is in use by {}: update or delete them first", users.join(", "))]
-    InUse { reference: String, users: Vec<String> },
+    InUse {
+        reference: String,
+        users: Vec<String>,
+    },
     /// Reading the source or writing the copy failed.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -139,7 +142,10 @@ impl ModelStoreError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchPath(_) | Self::Empty(_) | Self::NoModel(_) | Self::SeveralModels { .. } => ErrorKind::Invalid,
+            Self::NoSuchPath(_)
+            | Self::Empty(_)
+            | Self::NoModel(_)
+            | Self::SeveralModels { .. } => ErrorKind::Invalid,
             Self::OtherContent { .. } => ErrorKind::AlreadyExists,
             Self::Unknown(_) => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Conflict,
@@ -173,7 +179,9 @@ impl ModelFiles {
         let root = data.join("models");
         let incoming = root.join("incoming");
         match fs::remove_dir_all(&incoming) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at("clear", &incoming)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(at("clear", &incoming)(error));
+            }
             Ok(()) | Err(_) => {}
         }
         for folder in [&incoming, &root.join("sha256")] {
@@ -187,7 +195,8 @@ impl ModelFiles {
     /// Hidden files of a folder are left out. A model's external data must be in its folder.
     pub(super) fn ingest(&self, source: &Path) -> Result<Ingested, ModelStoreError> {
         let files = files_of(source)?;
-        let copy = tempfile::tempdir_in(self.root.join("incoming")).map_err(at("create a folder in", &self.root))?;
+        let copy = tempfile::tempdir_in(self.root.join("incoming"))
+            .map_err(at("create a folder in", &self.root))?;
         let mut hash = Sha256::new();
         let mut size_bytes = 0;
         for (name, path) in &files {
@@ -227,14 +236,18 @@ impl ModelFiles {
 
     /// The sample request of a model, where it came with one.
     pub(super) fn sample_request(&self, digest: &ModelDigest) -> Option<Bytes> {
-        fs::read(self.folder(digest).join(SAMPLE_FILE)).ok().map(Bytes::from)
+        fs::read(self.folder(digest).join(SAMPLE_FILE))
+            .ok()
+            .map(Bytes::from)
     }
 
     /// Deletes files that no version and no deployment names any more.
     pub(super) fn remove(&self, digest: &ModelDigest) -> Result<(), ModelStoreError> {
         let folder = self.folder(digest);
         match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("delete", &folder)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(at("delete", &folder)(error))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -272,7 +285,11 @@ fn files_of(source: &Path) -> Result<BTreeMap<String, PathBuf>, ModelStoreError>
     Ok(files)
 }
 
-fn walk(folder: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> Result<(), ModelStoreError> {
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    files: &mut BTreeMap<String, PathBuf>,
+) -> Result<(), ModelStoreError> {
     for entry in fs::read_dir(folder).map_err(at("read folder", folder))? {
         let entry = entry.map_err(at("read folder", folder))?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -291,7 +308,12 @@ fn walk(folder: &Path, prefix: &str, files: &mut BTreeMap<String, PathBuf>) -> R
 }
 
 /// Copies one file, adds its name, size and bytes to the hash, and has it on disk when it returns.
-fn copy_hashed(name: &str, source: &Path, target: &Path, hash: &mut Sha256) -> Result<u64, ModelStoreError> {
+fn copy_hashed(
+    name: &str,
+    source: &Path,
+    target: &Path,
+    hash: &mut Sha256,
+) -> Result<u64, ModelStoreError> {
     let mut from = File::open(source).map_err(at("read", source))?;
     let mut to = File::create(target).map_err(at("write", target))?;
     let size_bytes = from.metadata().map_err(at("read", source))?.len();
@@ -326,7 +348,9 @@ fn sync_folders(folder: &Path) -> Result<(), ModelStoreError> {
 }
 
 fn sync_folder(folder: &Path) -> Result<(), ModelStoreError> {
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(at("write folder", folder))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(at("write folder", folder))
 }
 
 /// The model of a folder: `model.onnx`, else the only `.onnx` at its top.
@@ -338,16 +362,28 @@ fn model_in(folder: &Path) -> Result<PathBuf, ModelStoreError> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(at("read folder", folder))? {
         let path = entry.map_err(at("read folder", folder))?.path();
-        if path.is_file() && path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+        if path.is_file()
+            && path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"))
+        {
             found.push(path);
         }
     }
     found.sort();
     if found.len() > 1 {
-        let found = found.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned());
-        return Err(ModelStoreError::SeveralModels { path: folder.to_owned(), found: found.collect() });
+        let found = found
+            .iter()
+            .filter_map(|path| path.file_name())
+            .map(|name| name.to_string_lossy().into_owned());
+        return Err(ModelStoreError::SeveralModels {
+            path: folder.to_owned(),
+            found: found.collect(),
+        });
     }
-    found.pop().ok_or_else(|| ModelStoreError::NoModel(folder.to_owned()))
+    found
+        .pop()
+        .ok_or_else(|| ModelStoreError::NoModel(folder.to_owned()))
 }
 
 /// All registered versions, in the order of registration.
@@ -370,7 +406,11 @@ impl Models {
     /// # Errors
     ///
     /// [`ModelStoreError::Unknown`], naming what exists.
-    pub(super) fn find(&self, name: &ModelName, version: Option<&ModelVersion>) -> Result<&ModelRecord, ModelStoreError> {
+    pub(super) fn find(
+        &self,
+        name: &ModelName,
+        version: Option<&ModelVersion>,
+    ) -> Result<&ModelRecord, ModelStoreError> {
         let found = match version {
             Some(version) => self.versions(name).find(|one| one.version == *version),
             None => self.latest(name),
@@ -378,7 +418,7 @@ impl Models {
         found.ok_or_else(|| ModelStoreError::Unknown(self.missing(name, version)))
     }
 
-    fn versions<'a>(&'a self, name: &'a ModelName) -> impl Iterator<Item = &'a ModelRecord> {
+    fn versions<'a>(&'a self, name: &ModelName) -> impl Iterator<Item = &'a ModelRecord> {
         self.records.iter().filter(move |one| one.name == *name)
     }
 
@@ -393,24 +433,46 @@ impl Models {
 
     /// The version that a registration without one gets.
     pub(super) fn next_version(&self, name: &ModelName) -> ModelVersion {
-        let highest = self.versions(name).filter_map(|one| number(&one.version)).max().unwrap_or(0);
-        highest.saturating_add(1).to_string().parse().expect("digits are a version")
+        let highest = self
+            .versions(name)
+            .filter_map(|one| number(&one.version))
+            .max()
+            .unwrap_or(0);
+        highest
+            .saturating_add(1)
+            .to_string()
+            .parse()
+            .expect("digits are a version")
     }
 
     fn missing(&self, name: &ModelName, version: Option<&ModelVersion>) -> String {
-        let versions: Vec<_> = self.versions(name).map(|one| one.version.as_str()).collect();
+        let versions: Vec<_> = self
+            .versions(name)
+            .map(|one| one.version.as_str())
+            .collect();
         if let Some(version) = version
             && !versions.is_empty()
         {
-            return format!("model {name} has no version {version:?}; it has {}", versions.join(", "), version = version.as_str());
+            return format!(
+                "model {name} has no version {version:?}; it has {}",
+                versions.join(", "),
+                version = version.as_str()
+            );
         }
         let mut near: Vec<_> = self.records.iter().map(|one| one.name.as_str()).collect();
         near.sort_by_cached_key(|other| strsim::damerau_levenshtein(other, name.as_str()));
         near.dedup();
         near.truncate(5);
         match near.as_slice() {
-            [] => format!("no model {:?}: none is registered; `serin model create` registers one", name.as_str()),
-            near => format!("no model {:?}; registered are {}", name.as_str(), near.join(", ")),
+            [] => format!(
+                "no model {:?}: none is registered; `serin model create` registers one",
+                name.as_str()
+            ),
+            near => format!(
+                "no model {:?}; registered are {}",
+                name.as_str(),
+                near.join(", ")
+            ),
         }
     }
 
@@ -419,7 +481,12 @@ impl Models {
     /// # Errors
     ///
     /// [`ModelStoreError::OtherContent`] when the version exists with other bytes.
-    pub(super) fn check(&self, name: &ModelName, version: &ModelVersion, digest: &ModelDigest) -> Result<Option<&ModelRecord>, ModelStoreError> {
+    pub(super) fn check(
+        &self,
+        name: &ModelName,
+        version: &ModelVersion,
+        digest: &ModelDigest,
+    ) -> Result<Option<&ModelRecord>, ModelStoreError> {
         match self.versions(name).find(|one| one.version == *version) {
             Some(known) if known.digest != *digest => Err(ModelStoreError::OtherContent {
                 name: name.clone(),
@@ -436,7 +503,8 @@ impl Models {
     }
 
     pub(super) fn remove(&mut self, name: &ModelName, version: &ModelVersion) {
-        self.records.retain(|one| one.name != *name || one.version != *version);
+        self.records
+            .retain(|one| one.name != *name || one.version != *version);
     }
 
     /// Whether a registered version has this content.

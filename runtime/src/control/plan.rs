@@ -99,13 +99,22 @@ pub(super) struct NoRoom {
 ///
 /// With room for all at once: start everything new, publish, drain and stop everything old. Without: what only shrinks shrinks
 /// first, the others move instance by instance, and what goes altogether goes last, with the new rules.
-pub(super) fn plan(goals: &Goals, observed: &Observed, room: Room, next: InstanceNo) -> Result<Plan, NoRoom> {
+pub(super) fn plan(
+    goals: &Goals,
+    observed: &Observed,
+    room: Room,
+    next: InstanceNo,
+) -> Result<Plan, NoRoom> {
     let mut next = next.0;
     let moves: Vec<Move> = names(goals, observed)
         .into_iter()
         .map(|name| Move::of(name, goals, observed, &mut next))
         .collect();
-    let asked: usize = moves.iter().flat_map(|one| &one.fresh).map(|new| new.build.vcpus).sum();
+    let asked: usize = moves
+        .iter()
+        .flat_map(|one| &one.fresh)
+        .map(|new| new.build.vcpus)
+        .sum();
     match room {
         Room::Free { free, total } if asked > free => one_by_one(moves, free, total),
         Room::Shared | Room::Free { .. } => Ok(at_once(&moves)),
@@ -131,7 +140,8 @@ impl Move {
             None => (Vec::new(), running, Vec::new()),
             Some(Goal::Keep) => (running, Vec::new(), Vec::new()),
             Some(Goal::Run { build, count }) => {
-                let (mut keep, mut leave): (Vec<_>, Vec<_>) = running.into_iter().partition(|one| one.build == *build);
+                let (mut keep, mut leave): (Vec<_>, Vec<_>) =
+                    running.into_iter().partition(|one| one.build == *build);
                 if keep.len() > *count {
                     leave.extend(keep.split_off(*count));
                 }
@@ -139,19 +149,33 @@ impl Move {
                     .map(|_| {
                         let no = InstanceNo(*next);
                         *next += 1;
-                        NewInstance { no, deployment: name.clone(), build: build.clone() }
+                        NewInstance {
+                            no,
+                            deployment: name.clone(),
+                            build: build.clone(),
+                        }
                     })
                     .collect();
                 (keep, leave, fresh)
             }
         };
         leave.sort_by_key(|one| std::cmp::Reverse(one.no));
-        Self { stays_named: goals.contains_key(&name), name, keep, fresh, leave }
+        Self {
+            stays_named: goals.contains_key(&name),
+            name,
+            keep,
+            fresh,
+            leave,
+        }
     }
 
     /// What serves at the end.
     fn serves(&self) -> Vec<InstanceNo> {
-        self.keep.iter().map(|one| one.no).chain(self.fresh.iter().map(|one| one.no)).collect()
+        self.keep
+            .iter()
+            .map(|one| one.no)
+            .chain(self.fresh.iter().map(|one| one.no))
+            .collect()
     }
 }
 
@@ -161,18 +185,34 @@ fn names(goals: &Goals, observed: &Observed) -> BTreeSet<DeploymentName> {
 
 fn at_once(moves: &[Move]) -> Plan {
     let mut steps = Vec::new();
-    let fresh: Vec<_> = moves.iter().flat_map(|one| one.fresh.iter().cloned()).collect();
+    let fresh: Vec<_> = moves
+        .iter()
+        .flat_map(|one| one.fresh.iter().cloned())
+        .collect();
     if !fresh.is_empty() {
         steps.push(Step::Start(fresh));
     }
-    steps.push(Step::Publish { serving: last(moves), rules: true });
-    retire(moves.iter().flat_map(|one| one.leave.iter().map(|old| old.no)).collect(), &mut steps);
+    steps.push(Step::Publish {
+        serving: last(moves),
+        rules: true,
+    });
+    retire(
+        moves
+            .iter()
+            .flat_map(|one| one.leave.iter().map(|old| old.no))
+            .collect(),
+        &mut steps,
+    );
     steps
 }
 
 /// What serves when the plan has ended.
 fn last(moves: &[Move]) -> Serving {
-    moves.iter().filter(|one| one.stays_named).map(|one| (one.name.clone(), one.serves())).collect()
+    moves
+        .iter()
+        .filter(|one| one.stays_named)
+        .map(|one| (one.name.clone(), one.serves()))
+        .collect()
 }
 
 fn retire(old: Vec<InstanceNo>, steps: &mut Plan) {
@@ -187,9 +227,21 @@ fn one_by_one(mut moves: Vec<Move>, mut free: usize, total: usize) -> Result<Pla
     let mut steps = Vec::new();
     let mut serving: Serving = moves
         .iter()
-        .map(|one| (one.name.clone(), one.keep.iter().chain(&one.leave).map(|old| old.no).collect()))
+        .map(|one| {
+            (
+                one.name.clone(),
+                one.keep
+                    .iter()
+                    .chain(&one.leave)
+                    .map(|old| old.no)
+                    .collect(),
+            )
+        })
         .collect();
-    for one in moves.iter_mut().filter(|one| one.stays_named && one.fresh.is_empty()) {
+    for one in moves
+        .iter_mut()
+        .filter(|one| one.stays_named && one.fresh.is_empty())
+    {
         let old = std::mem::take(&mut one.leave);
         free += old.iter().map(|old| old.build.vcpus).sum::<usize>();
         swap(&mut serving, &one.name, None, &old, &mut steps);
@@ -197,7 +249,12 @@ fn one_by_one(mut moves: Vec<Move>, mut free: usize, total: usize) -> Result<Pla
     for one in &mut moves {
         for new in &one.fresh {
             if new.build.vcpus > free {
-                return Err(NoRoom { deployment: one.name.clone(), asked: new.build.vcpus, free, total });
+                return Err(NoRoom {
+                    deployment: one.name.clone(),
+                    asked: new.build.vcpus,
+                    free,
+                    total,
+                });
             }
             free -= new.build.vcpus;
             steps.push(Step::Start(vec![new.clone()]));
@@ -206,19 +263,37 @@ fn one_by_one(mut moves: Vec<Move>, mut free: usize, total: usize) -> Result<Pla
             swap(&mut serving, &one.name, Some(new.no), &old, &mut steps);
         }
     }
-    steps.push(Step::Publish { serving: last(&moves), rules: true });
-    retire(moves.iter().flat_map(|one| one.leave.iter().map(|old| old.no)).collect(), &mut steps);
+    steps.push(Step::Publish {
+        serving: last(&moves),
+        rules: true,
+    });
+    retire(
+        moves
+            .iter()
+            .flat_map(|one| one.leave.iter().map(|old| old.no))
+            .collect(),
+        &mut steps,
+    );
     Ok(steps)
 }
 
 /// Publishes one deployment with `new` and without `old`, and retires `old`.
-fn swap(serving: &mut Serving, name: &DeploymentName, new: Option<InstanceNo>, old: &[Running], steps: &mut Plan) {
+fn swap(
+    serving: &mut Serving,
+    name: &DeploymentName,
+    new: Option<InstanceNo>,
+    old: &[Running],
+    steps: &mut Plan,
+) {
     if new.is_none() && old.is_empty() {
         return;
     }
     let here = serving.entry(name.clone()).or_default();
     here.retain(|no| old.iter().all(|old| old.no != *no));
     here.extend(new);
-    steps.push(Step::Publish { serving: serving.clone(), rules: false });
+    steps.push(Step::Publish {
+        serving: serving.clone(),
+        rules: false,
+    });
     retire(old.iter().map(|old| old.no).collect(), steps);
 }
