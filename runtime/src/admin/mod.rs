@@ -1,5 +1,12 @@
 //! The control plane over HTTP: routes for the server, a client for the command line, and the file by which they meet.
 
+mod client;
+mod error;
+mod routes;
 mod server_file;
+mod wire;
 
+pub use client::{Client, ClientError};
+pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};
+pub use wire::{ChangeRequest, ErrorBody, ErrorCode, ModelRequest, ServerStatus};

@@ -1,0 +1,310 @@
+//! The client of the admin listener, for the command line and for tools. Blocking: a command does one thing at a time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, Body};
+
+use crate::admin::server_file::{ServerFile, ServerFileError};
+use crate::admin::wire::{ChangeRequest, ErrorBody, ModelRequest, Refusal, ServerStatus};
+use crate::config::OPERATION_WAIT_MAX;
+use crate::control::{Credentials, JournalEntry, ModelRecord, Operation, OperationId};
+use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
+
+/// Longest answer that is read: a long journal, many endpoints.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Longest that the server may take beyond what it was asked to wait. Registering copies a model, hence minutes.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Speaks to the server of one data folder.
+#[derive(Debug)]
+pub struct Client {
+    agent: Agent,
+    data: PathBuf,
+    server: ServerFile,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No server runs on the data folder: there is no `server.json`, or nobody listens where it says.
+    #[error("no server runs on {data:?}; start one with `serin serve`, or name another folder with --data")]
+    NoServer {
+        /// The data folder.
+        data: PathBuf,
+    },
+    /// `server.json` is there and cannot be used.
+    #[error(transparent)]
+    ServerFile(#[from] ServerFileError),
+    /// The server refused the request, and says why.
+    #[error("{}", .0.message)]
+    Refused(ErrorBody),
+    /// The connection broke.
+    #[error("the server at {address} does not answer: {source}")]
+    Transport {
+        /// Where it should be.
+        address: std::net::SocketAddr,
+        /// What happened.
+        source: Box<ureq::Error>,
+    },
+    /// What answered is no server of this version.
+    #[error("the server at {address} gave an answer that this version does not understand: {source}")]
+    Answer {
+        /// Where it came from.
+        address: std::net::SocketAddr,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+impl Client {
+    /// Finds the server of a data folder by its `server.json`. Does not speak to it yet.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::NoServer`], [`ClientError::ServerFile`].
+    pub fn connect(data: &Path) -> Result<Self, ClientError> {
+        let server = ServerFile::read(data)?.ok_or_else(|| ClientError::NoServer { data: data.to_owned() })?;
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(OPERATION_WAIT_MAX + PATIENCE))
+            .proxy(None)
+            .build()
+            .into();
+        Ok(Self { agent, data: data.to_owned(), server })
+    }
+
+    /// Where the server listens.
+    #[must_use]
+    pub fn server(&self) -> &ServerFile {
+        &self.server
+    }
+
+    /// Asks for a change; returns when it is accepted, that is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], as all calls here.
+    pub fn change(&self, request: &ChangeRequest) -> Result<Operation, ClientError> {
+        self.post("/v1/changes", request)
+    }
+
+    /// What became of a change; waits for its end, at most so long.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn operation(&self, id: OperationId, wait: Duration) -> Result<Operation, ClientError> {
+        self.get(&format!("/v1/operations/{id}?wait_ms={}", wait.as_millis()))
+    }
+
+    /// Waits for the end of a change, however long it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn wait(&self, id: OperationId) -> Result<Operation, ClientError> {
+        loop {
+            let operation = self.operation(id, OPERATION_WAIT_MAX)?;
+            if operation.provisioning_state.has_ended() {
+                return Ok(operation);
+            }
+        }
+    }
+
+    /// All endpoints, as `list` prints them.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn endpoints(&self) -> Result<Vec<Value>, ClientError> {
+        self.get("/v1/endpoints")
+    }
+
+    /// One endpoint, as `show` prints it.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn endpoint(&self, name: &EndpointName) -> Result<Value, ClientError> {
+        self.get(&format!("/v1/endpoints/{name}"))
+    }
+
+    /// The deployments of an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn deployments(&self, endpoint: &EndpointName) -> Result<Vec<Value>, ClientError> {
+        self.get(&format!("/v1/endpoints/{endpoint}/deployments"))
+    }
+
+    /// One deployment.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn deployment(&self, endpoint: &EndpointName, name: &DeploymentName) -> Result<Value, ClientError> {
+        self.get(&format!("/v1/endpoints/{endpoint}/deployments/{name}"))
+    }
+
+    /// Keys or a token of an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn credentials(&self, endpoint: &EndpointName) -> Result<Credentials, ClientError> {
+        self.get(&format!("/v1/endpoints/{endpoint}/credentials"))
+    }
+
+    /// Registers a model; returns when the server has its own copy.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn register_model(&self, request: &ModelRequest) -> Result<ModelRecord, ClientError> {
+        self.post("/v1/models", request)
+    }
+
+    /// All registered versions of all models.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn models(&self) -> Result<Vec<ModelRecord>, ClientError> {
+        self.get("/v1/models")
+    }
+
+    /// All registered versions of one model.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn model(&self, name: &ModelName) -> Result<Vec<ModelRecord>, ClientError> {
+        self.get(&format!("/v1/models/{name}"))
+    }
+
+    /// Forgets a version of a model.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn delete_model(&self, name: &ModelName, version: &ModelVersion) -> Result<(), ClientError> {
+        self.send(Method::DELETE, &format!("/v1/models/{name}/{version}"), &[]).map(|_| ())
+    }
+
+    /// The last lines of the journal, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, ClientError> {
+        self.get(&format!("/v1/journal?last={last}"))
+    }
+
+    /// Version, addresses, revision and readiness of the server.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn status(&self) -> Result<ServerStatus, ClientError> {
+        self.get("/v1/status")
+    }
+
+    /// The metrics, as Prometheus reads them.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn metrics(&self) -> Result<String, ClientError> {
+        let text = self.send(Method::GET, "/metrics", &[])?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.parse(&self.send(Method::GET, path, &[])?)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).expect("the wire types have a JSON form");
+        self.parse(&self.send(Method::POST, path, &body)?)
+    }
+
+    /// Sends a request; the bytes of a good answer.
+    fn send(&self, method: Method, path: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.server.admin_address))
+            .header("authorization", format!("Bearer {}", self.server.token))
+            .header("content-type", "application/json")
+            .body(body)
+            .expect("addresses, names and numbers make a valid request");
+        let mut answer = self.agent.run(request).map_err(|error| self.transport(error))?;
+        let bytes = read(&mut answer).map_err(|error| self.transport(error))?;
+        if answer.status().is_success() {
+            return Ok(bytes);
+        }
+        let refusal: Refusal = self.parse(&bytes)?;
+        Err(ClientError::Refused(refusal.error))
+    }
+
+    fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(answer)
+            .map_err(|source| ClientError::Answer { address: self.server.admin_address, source })
+    }
+
+    /// A refused connection means that `server.json` outlived its server.
+    fn transport(&self, error: ureq::Error) -> ClientError {
+        match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ClientError::NoServer { data: self.data.clone() }
+            }
+            source => ClientError::Transport { address: self.server.admin_address, source: Box::new(source) },
+        }
+    }
+}
+
+fn read(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
+    answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn without_a_server_file_the_message_says_how_to_start_one() {
+        let error = Client::connect(Path::new("/nowhere")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no server runs on \"/nowhere\"; start one with `serin serve`, or name another folder with --data"
+        );
+    }
+
+    #[test]
+    fn a_server_file_that_outlived_its_server_means_that_no_server_runs() {
+        let data = tempfile::tempdir().unwrap();
+        // Bound and closed again: nobody listens there now.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let server = ServerFile {
+            pid: 1,
+            scoring_address: address,
+            admin_address: address,
+            token: "t0ken".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+        };
+        server.write(data.path()).unwrap();
+        let client = Client::connect(data.path()).unwrap();
+        assert!(matches!(client.status(), Err(ClientError::NoServer { .. })));
+    }
+}

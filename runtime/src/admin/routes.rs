@@ -1,0 +1,291 @@
+//! The routes of the admin listener. All but the last two want `Authorization: Bearer` with the token of `server.json`.
+//!
+//! - `POST /v1/changes`: a change; 202 with its operation once it is on disk
+//! - `GET /v1/operations/{id}?wait_ms=N`: what became of it; waits for its end at most so long
+//! - `GET /v1/endpoints`, `/v1/endpoints/{e}`, `/v1/endpoints/{e}/deployments`, `/v1/endpoints/{e}/deployments/{d}`
+//! - `GET /v1/endpoints/{e}/credentials`: keys or a token
+//! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`; `DELETE /v1/models/{n}/{v}`
+//! - `GET /v1/journal?last=N`: who changed what, when and why
+//! - `GET /v1/status`: version, addresses, revision, readiness
+//! - `GET /metrics`: for Prometheus
+//! - `GET /health`: the control thread answers
+//!
+//! Threads: control.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use subtle::ConstantTimeEq as _;
+
+use crate::admin::error::AdminError;
+use crate::admin::server_file::ServerFile;
+use crate::admin::wire::{ChangeRequest, ModelRequest, ServerStatus};
+use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX, JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
+use crate::control::{
+    ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord, Operation, OperationId,
+};
+use crate::observe::Metrics;
+use crate::serve::{Scoring, read_body};
+use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
+
+/// Who asked, where a request does not say.
+const NAMELESS: &str = "admin";
+
+/// What the admin routes need.
+#[derive(Clone, Debug)]
+pub struct Administration {
+    /// Does what is asked.
+    pub controller: ControllerHandle,
+    /// Knows whether the server is ready, and the metrics.
+    pub scoring: Scoring,
+    /// Addresses and token of this server.
+    pub server: Arc<ServerFile>,
+}
+
+/// The admin routes.
+pub fn routes(administration: Administration) -> Router {
+    let guarded = Router::new()
+        .route("/v1/changes", post(change))
+        .route("/v1/operations/{id}", get(operation))
+        .route("/v1/endpoints", get(endpoints))
+        .route("/v1/endpoints/{endpoint}", get(endpoint))
+        .route("/v1/endpoints/{endpoint}/deployments", get(deployments))
+        .route("/v1/endpoints/{endpoint}/deployments/{deployment}", get(deployment))
+        .route("/v1/endpoints/{endpoint}/credentials", get(credentials))
+        .route("/v1/models", get(models).post(register_model))
+        .route("/v1/models/{name}", get(model))
+        .route("/v1/models/{name}/{version}", delete(delete_model))
+        .route("/v1/journal", get(journal))
+        .route("/v1/status", get(status))
+        .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(administration.clone(), guard));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health", get(async || Json(json!({ "live": true }))))
+        .merge(guarded)
+        .with_state(administration)
+}
+
+/// Lets a request pass that has the token.
+async fn guard(State(administration): State<Administration>, request: Request, next: Next) -> Response {
+    let expected = format!("Bearer {}", administration.server.token);
+    let given = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+    if bool::from(given.ct_eq(expected.as_bytes())) {
+        next.run(request).await
+    } else {
+        AdminError::Unauthorized.into_response()
+    }
+}
+
+async fn method_not_allowed(request: Request) -> AdminError {
+    AdminError::MethodNotAllowed { method: request.method().to_string(), path: request.uri().path().to_owned() }
+}
+
+async fn change(State(at): State<Administration>, body: Body) -> Result<(StatusCode, Json<Operation>), AdminError> {
+    let request: ChangeRequest = parse(body).await?;
+    let by = request.by.unwrap_or_else(|| NAMELESS.to_owned());
+    let operation = at.controller.submit(request.change, by, request.expected_revision).await?;
+    Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+#[derive(Deserialize)]
+struct Wait {
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+async fn operation(
+    State(at): State<Administration>,
+    Path(id): Path<String>,
+    wait: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Operation>, AdminError> {
+    let unknown = || AdminError::NotFound { what: "operation", name: id.clone() };
+    let wait = Duration::from_millis(query(wait)?.wait_ms).min(OPERATION_WAIT_MAX);
+    let number: OperationId = id.parse().map_err(|_| unknown())?;
+    let ended = tokio::time::timeout(wait, at.controller.finished(number)).await;
+    let found = ended.unwrap_or_else(|_| at.controller.operation(number));
+    found.map(Json).ok_or_else(unknown)
+}
+
+async fn endpoints(State(at): State<Administration>) -> Json<Vec<EndpointView>> {
+    let view = at.controller.view();
+    Json(view.endpoints.iter().map(|endpoint| at.with_uri(endpoint)).collect())
+}
+
+async fn endpoint(
+    State(at): State<Administration>,
+    Path(name): Path<String>,
+) -> Result<Json<EndpointView>, AdminError> {
+    at.endpoint(&name).map(Json)
+}
+
+async fn deployments(
+    State(at): State<Administration>,
+    Path(endpoint): Path<String>,
+) -> Result<Json<Vec<DeploymentView>>, AdminError> {
+    Ok(Json(at.endpoint(&endpoint)?.deployments.into_values().collect()))
+}
+
+async fn deployment(
+    State(at): State<Administration>,
+    Path((endpoint, name)): Path<(String, String)>,
+) -> Result<Json<DeploymentView>, AdminError> {
+    let mut endpoint = at.endpoint(&endpoint)?;
+    let found = name.parse::<DeploymentName>().ok().and_then(|name| endpoint.deployments.remove(&name));
+    found.map(Json).ok_or(AdminError::NotFound { what: "deployment", name })
+}
+
+async fn credentials(
+    State(at): State<Administration>,
+    Path(name): Path<String>,
+) -> Result<Json<Credentials>, AdminError> {
+    let name = known::<EndpointName>("endpoint", &name)?;
+    Ok(Json(at.controller.credentials(&name).await?))
+}
+
+async fn models(State(at): State<Administration>) -> Json<Vec<ModelRecord>> {
+    Json(at.controller.models().to_vec())
+}
+
+async fn model(
+    State(at): State<Administration>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<ModelRecord>>, AdminError> {
+    let name = known::<ModelName>("model", &name)?;
+    let versions: Vec<_> = at.controller.models().iter().filter(|record| record.name == name).cloned().collect();
+    if versions.is_empty() {
+        return Err(AdminError::NotFound { what: "model", name: name.as_str().to_owned() });
+    }
+    Ok(Json(versions))
+}
+
+async fn register_model(
+    State(at): State<Administration>,
+    body: Body,
+) -> Result<(StatusCode, Json<ModelRecord>), AdminError> {
+    let request: ModelRequest = parse(body).await?;
+    if !FilePath::is_absolute(&request.path) {
+        return Err(AdminError::RelativePath(request.path));
+    }
+    let by = request.by.unwrap_or_else(|| NAMELESS.to_owned());
+    let record = at.controller.register_model(request.path, request.name, request.version, by).await?;
+    Ok((StatusCode::CREATED, Json(record)))
+}
+
+#[derive(Deserialize)]
+struct By {
+    by: Option<String>,
+}
+
+async fn delete_model(
+    State(at): State<Administration>,
+    Path((name, version)): Path<(String, String)>,
+    by: Result<Query<By>, axum::extract::rejection::QueryRejection>,
+) -> Result<StatusCode, AdminError> {
+    let by = query(by)?.by.unwrap_or_else(|| NAMELESS.to_owned());
+    let name = known::<ModelName>("model", &name)?;
+    let version = known::<ModelVersion>("model version", &version)?;
+    at.controller.delete_model(name, version, by).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Last {
+    #[serde(default = "Last::usual")]
+    last: usize,
+}
+
+impl Last {
+    fn usual() -> usize {
+        100
+    }
+}
+
+async fn journal(
+    State(at): State<Administration>,
+    last: Result<Query<Last>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Vec<JournalEntry>>, AdminError> {
+    let last = query(last)?.last.min(JOURNAL_LAST_MAX);
+    Ok(Json(at.controller.journal(last).await?))
+}
+
+async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
+    Json(ServerStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: at.server.pid,
+        started: at.server.started,
+        ready: at.scoring.is_ready(),
+        revision: at.controller.view().revision,
+        scoring_address: at.server.scoring_address,
+        admin_address: at.server.admin_address,
+    })
+}
+
+async fn metrics(State(at): State<Administration>) -> Response {
+    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], at.scoring.metrics.render()).into_response()
+}
+
+impl Administration {
+    fn endpoint(&self, name: &str) -> Result<EndpointView, AdminError> {
+        let parsed = known::<EndpointName>("endpoint", name)?;
+        let view = self.controller.view();
+        let found = view.endpoint(&parsed).map(|endpoint| self.with_uri(endpoint));
+        found.ok_or_else(|| AdminError::NotFound { what: "endpoint", name: name.to_owned() })
+    }
+
+    fn with_uri(&self, endpoint: &EndpointView) -> EndpointView {
+        let mut endpoint = endpoint.clone();
+        let address = reachable(self.server.scoring_address);
+        endpoint.scoring_uri = Some(format!("http://{address}/endpoints/{}/score", endpoint.spec.name));
+        endpoint
+    }
+}
+
+/// An address that a client on this machine can use: one that listens everywhere is also on the loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
+    }
+    address
+}
+
+/// A name that can exist; one that breaks the rules for names does not exist either.
+fn known<N: std::str::FromStr>(what: &'static str, name: &str) -> Result<N, AdminError> {
+    name.parse().map_err(|_| AdminError::NotFound { what, name: name.to_owned() })
+}
+
+async fn parse<T: DeserializeOwned>(body: Body) -> Result<T, AdminError> {
+    let body = read_body(body, ADMIN_BODY_BYTES_MAX, BODY_READ_MAX).await?;
+    serde_json::from_slice(&body).map_err(AdminError::Body)
+}
+
+fn query<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>) -> Result<T, AdminError> {
+    query.map(|Query(value)| value).map_err(|rejection| AdminError::Query(rejection.body_text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_listens_everywhere_is_reached_by_the_loopback() {
+        let reach = |text: &str| reachable(text.parse().unwrap()).to_string();
+        assert_eq!(reach("0.0.0.0:5001"), "127.0.0.1:5001");
+        assert_eq!(reach("[::]:5001"), "[::1]:5001");
+        assert_eq!(reach("10.1.2.3:5001"), "10.1.2.3:5001");
+    }
+}
