@@ -34,7 +34,9 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No server runs on the data folder: there is no `server.json`, or nobody listens where it says.
-    #[error("no server runs on {data:?}; start one with `serin serve`, or name another folder with --data")]
+    #[error(
+        "no server runs on {data:?}; start one with `serin serve`, or name another folder with --data"
+    )]
     NoServer {
         /// The data folder.
         data: PathBuf,
@@ -54,7 +56,9 @@ pub enum ClientError {
         source: Box<ureq::Error>,
     },
     /// What answered is no server of this version.
-    #[error("the server at {address} gave an answer that this version does not understand: {source}")]
+    #[error(
+        "the server at {address} gave an answer that this version does not understand: {source}"
+    )]
     Answer {
         /// Where it came from.
         address: std::net::SocketAddr,
@@ -70,14 +74,20 @@ impl Client {
     ///
     /// [`ClientError::NoServer`], [`ClientError::ServerFile`].
     pub fn connect(data: &Path) -> Result<Self, ClientError> {
-        let server = ServerFile::read(data)?.ok_or_else(|| ClientError::NoServer { data: data.to_owned() })?;
+        let server = ServerFile::read(data)?.ok_or_else(|| ClientError::NoServer {
+            data: data.to_owned(),
+        })?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(OPERATION_WAIT_MAX + PATIENCE))
             .proxy(None)
             .build()
             .into();
-        Ok(Self { agent, data: data.to_owned(), server })
+        Ok(Self {
+            agent,
+            data: data.to_owned(),
+            server,
+        })
     }
 
     /// Where the server listens.
@@ -150,7 +160,11 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError`].
-    pub fn deployment(&self, endpoint: &EndpointName, name: &DeploymentName) -> Result<Value, ClientError> {
+    pub fn deployment(
+        &self,
+        endpoint: &EndpointName,
+        name: &DeploymentName,
+    ) -> Result<Value, ClientError> {
         self.get(&format!("/v1/endpoints/{endpoint}/deployments/{name}"))
     }
 
@@ -190,13 +204,19 @@ impl Client {
         self.get(&format!("/v1/models/{name}"))
     }
 
-    /// Forgets a version of a model.
+    /// Forgets a version of a model. `by` stands in the journal.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub fn delete_model(&self, name: &ModelName, version: &ModelVersion) -> Result<(), ClientError> {
-        self.send(Method::DELETE, &format!("/v1/models/{name}/{version}"), &[]).map(|_| ())
+    pub fn delete_model(
+        &self,
+        name: &ModelName,
+        version: &ModelVersion,
+        by: &str,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/models/{name}/{version}?by={}", percent_encoded(by));
+        self.send(Method::DELETE, &path, &[]).map(|_| ())
     }
 
     /// The last lines of the journal, oldest first.
@@ -231,7 +251,11 @@ impl Client {
         self.parse(&self.send(Method::GET, path, &[])?)
     }
 
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+    fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).expect("the wire types have a JSON form");
         self.parse(&self.send(Method::POST, path, &body)?)
     }
@@ -245,7 +269,10 @@ impl Client {
             .header("content-type", "application/json")
             .body(body)
             .expect("addresses, names and numbers make a valid request");
-        let mut answer = self.agent.run(request).map_err(|error| self.transport(error))?;
+        let mut answer = self
+            .agent
+            .run(request)
+            .map_err(|error| self.transport(error))?;
         let bytes = read(&mut answer).map_err(|error| self.transport(error))?;
         if answer.status().is_success() {
             return Ok(bytes);
@@ -255,23 +282,45 @@ impl Client {
     }
 
     fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(answer)
-            .map_err(|source| ClientError::Answer { address: self.server.admin_address, source })
+        serde_json::from_slice(answer).map_err(|source| ClientError::Answer {
+            address: self.server.admin_address,
+            source,
+        })
     }
 
     /// A refused connection means that `server.json` outlived its server.
     fn transport(&self, error: ureq::Error) -> ClientError {
         match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                ClientError::NoServer { data: self.data.clone() }
+                ClientError::NoServer {
+                    data: self.data.clone(),
+                }
             }
-            source => ClientError::Transport { address: self.server.admin_address, source: Box::new(source) },
+            source => ClientError::Transport {
+                address: self.server.admin_address,
+                source: Box::new(source),
+            },
         }
     }
 }
 
 fn read(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
-    answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()
+    answer
+        .body_mut()
+        .with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .read_to_vec()
+}
+
+/// Text as it may stand in a query.
+fn percent_encoded(text: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encoded).collect()
 }
 
 #[cfg(test)]
@@ -281,6 +330,11 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn text_in_a_query_keeps_letters_and_encodes_the_rest() {
+        assert_eq!(percent_encoded("ann-1 & bé"), "ann-1%20%26%20b%C3%A9");
+    }
 
     #[test]
     fn without_a_server_file_the_message_says_how_to_start_one() {
@@ -295,7 +349,10 @@ mod tests {
     fn a_server_file_that_outlived_its_server_means_that_no_server_runs() {
         let data = tempfile::tempdir().unwrap();
         // Bound and closed again: nobody listens there now.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let server = ServerFile {
             pid: 1,
             scoring_address: address,

@@ -11,7 +11,9 @@ use crate::serve::Failure;
 /// Why an administrative request was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
-    #[error("the token is missing or not that of this server: read it from server.json in the data folder")]
+    #[error(
+        "the token is missing or not that of this server: read it from server.json in the data folder"
+    )]
     Unauthorized,
     #[error("nothing is served at {0}")]
     NoRoute(String),
@@ -89,7 +91,11 @@ fn code(kind: ErrorKind) -> ErrorCode {
 impl IntoResponse for AdminError {
     fn into_response(self) -> Response {
         tracing::debug!(status = self.status().as_u16(), error = %self, "administrative request refused");
-        let error = ErrorBody { code: self.code(), message: self.to_string(), details: self.details().to_vec() };
+        let error = ErrorBody {
+            code: self.code(),
+            message: self.to_string(),
+            details: self.details().to_vec(),
+        };
         (self.status(), Json(Refusal { error })).into_response()
     }
 }
@@ -103,8 +109,20 @@ mod tests {
         let cases: [(AdminError, u16); 10] = [
             (AdminError::Unauthorized, 401),
             (AdminError::NoRoute("/x".into()), 404),
-            (AdminError::NotFound { what: "endpoint", name: "iris".into() }, 404),
-            (AdminError::MethodNotAllowed { method: "PUT".into(), path: "/x".into() }, 405),
+            (
+                AdminError::NotFound {
+                    what: "endpoint",
+                    name: "iris".into(),
+                },
+                404,
+            ),
+            (
+                AdminError::MethodNotAllowed {
+                    method: "PUT".into(),
+                    path: "/x".into(),
+                },
+                405,
+            ),
             (AdminError::Query("x".into()), 400),
             (Failure::BodyTooLarge { bytes_max: 1 }.into(), 413),
             (ChangeError::AlreadyExists("x".into()).into(), 409),

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
@@ -35,14 +36,17 @@ use crate::admin::server_file::ServerFile;
 use crate::admin::wire::{ChangeRequest, ModelRequest, ServerStatus};
 use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX, JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
-    ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord, Operation, OperationId,
+    ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
+    Operation, OperationId,
 };
-use crate::observe::Metrics;
 use crate::serve::{Scoring, read_body};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Who asked, where a request does not say.
 const NAMELESS: &str = "admin";
+
+/// What the metrics are written as.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What the admin routes need.
 #[derive(Clone, Debug)]
@@ -63,7 +67,10 @@ pub fn routes(administration: Administration) -> Router {
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/endpoints/{endpoint}", get(endpoint))
         .route("/v1/endpoints/{endpoint}/deployments", get(deployments))
-        .route("/v1/endpoints/{endpoint}/deployments/{deployment}", get(deployment))
+        .route(
+            "/v1/endpoints/{endpoint}/deployments/{deployment}",
+            get(deployment),
+        )
         .route("/v1/endpoints/{endpoint}/credentials", get(credentials))
         .route("/v1/models", get(models).post(register_model))
         .route("/v1/models/{name}", get(model))
@@ -72,7 +79,10 @@ pub fn routes(administration: Administration) -> Router {
         .route("/v1/status", get(status))
         .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(administration.clone(), guard));
+        .layer(middleware::from_fn_with_state(
+            administration.clone(),
+            guard,
+        ));
     Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(async || Json(json!({ "live": true }))))
@@ -81,9 +91,17 @@ pub fn routes(administration: Administration) -> Router {
 }
 
 /// Lets a request pass that has the token.
-async fn guard(State(administration): State<Administration>, request: Request, next: Next) -> Response {
+async fn guard(
+    State(administration): State<Administration>,
+    request: Request,
+    next: Next,
+) -> Response {
     let expected = format!("Bearer {}", administration.server.token);
-    let given = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+    let given = request
+        .headers()
+        .get(AUTHORIZATION)
+        .map(|value| value.as_bytes())
+        .unwrap_or_default();
     if bool::from(given.ct_eq(expected.as_bytes())) {
         next.run(request).await
     } else {
@@ -92,13 +110,22 @@ async fn guard(State(administration): State<Administration>, request: Request, n
 }
 
 async fn method_not_allowed(request: Request) -> AdminError {
-    AdminError::MethodNotAllowed { method: request.method().to_string(), path: request.uri().path().to_owned() }
+    AdminError::MethodNotAllowed {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    }
 }
 
-async fn change(State(at): State<Administration>, body: Body) -> Result<(StatusCode, Json<Operation>), AdminError> {
+async fn change(
+    State(at): State<Administration>,
+    body: Body,
+) -> Result<(StatusCode, Json<Operation>), AdminError> {
     let request: ChangeRequest = parse(body).await?;
     let by = request.by.unwrap_or_else(|| NAMELESS.to_owned());
-    let operation = at.controller.submit(request.change, by, request.expected_revision).await?;
+    let operation = at
+        .controller
+        .submit(request.change, by, request.expected_revision)
+        .await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
 }
 
@@ -111,9 +138,12 @@ struct Wait {
 async fn operation(
     State(at): State<Administration>,
     Path(id): Path<String>,
-    wait: Result<Query<Wait>, axum::extract::rejection::QueryRejection>,
+    wait: Result<Query<Wait>, QueryRejection>,
 ) -> Result<Json<Operation>, AdminError> {
-    let unknown = || AdminError::NotFound { what: "operation", name: id.clone() };
+    let unknown = || AdminError::NotFound {
+        what: "operation",
+        name: id.clone(),
+    };
     let wait = Duration::from_millis(query(wait)?.wait_ms).min(OPERATION_WAIT_MAX);
     let number: OperationId = id.parse().map_err(|_| unknown())?;
     let ended = tokio::time::timeout(wait, at.controller.finished(number)).await;
@@ -123,7 +153,12 @@ async fn operation(
 
 async fn endpoints(State(at): State<Administration>) -> Json<Vec<EndpointView>> {
     let view = at.controller.view();
-    Json(view.endpoints.iter().map(|endpoint| at.with_uri(endpoint)).collect())
+    Json(
+        view.endpoints
+            .iter()
+            .map(|endpoint| at.with_uri(endpoint))
+            .collect(),
+    )
 }
 
 async fn endpoint(
@@ -137,7 +172,9 @@ async fn deployments(
     State(at): State<Administration>,
     Path(endpoint): Path<String>,
 ) -> Result<Json<Vec<DeploymentView>>, AdminError> {
-    Ok(Json(at.endpoint(&endpoint)?.deployments.into_values().collect()))
+    Ok(Json(
+        at.endpoint(&endpoint)?.deployments.into_values().collect(),
+    ))
 }
 
 async fn deployment(
@@ -145,8 +182,14 @@ async fn deployment(
     Path((endpoint, name)): Path<(String, String)>,
 ) -> Result<Json<DeploymentView>, AdminError> {
     let mut endpoint = at.endpoint(&endpoint)?;
-    let found = name.parse::<DeploymentName>().ok().and_then(|name| endpoint.deployments.remove(&name));
-    found.map(Json).ok_or(AdminError::NotFound { what: "deployment", name })
+    let found = name
+        .parse::<DeploymentName>()
+        .ok()
+        .and_then(|name| endpoint.deployments.remove(&name));
+    found.map(Json).ok_or(AdminError::NotFound {
+        what: "deployment",
+        name,
+    })
 }
 
 async fn credentials(
@@ -166,9 +209,18 @@ async fn model(
     Path(name): Path<String>,
 ) -> Result<Json<Vec<ModelRecord>>, AdminError> {
     let name = known::<ModelName>("model", &name)?;
-    let versions: Vec<_> = at.controller.models().iter().filter(|record| record.name == name).cloned().collect();
+    let versions: Vec<_> = at
+        .controller
+        .models()
+        .iter()
+        .filter(|record| record.name == name)
+        .cloned()
+        .collect();
     if versions.is_empty() {
-        return Err(AdminError::NotFound { what: "model", name: name.as_str().to_owned() });
+        return Err(AdminError::NotFound {
+            what: "model",
+            name: name.as_str().to_owned(),
+        });
     }
     Ok(Json(versions))
 }
@@ -182,7 +234,10 @@ async fn register_model(
         return Err(AdminError::RelativePath(request.path));
     }
     let by = request.by.unwrap_or_else(|| NAMELESS.to_owned());
-    let record = at.controller.register_model(request.path, request.name, request.version, by).await?;
+    let record = at
+        .controller
+        .register_model(request.path, request.name, request.version, by)
+        .await?;
     Ok((StatusCode::CREATED, Json(record)))
 }
 
@@ -194,7 +249,7 @@ struct By {
 async fn delete_model(
     State(at): State<Administration>,
     Path((name, version)): Path<(String, String)>,
-    by: Result<Query<By>, axum::extract::rejection::QueryRejection>,
+    by: Result<Query<By>, QueryRejection>,
 ) -> Result<StatusCode, AdminError> {
     let by = query(by)?.by.unwrap_or_else(|| NAMELESS.to_owned());
     let name = known::<ModelName>("model", &name)?;
@@ -217,7 +272,7 @@ impl Last {
 
 async fn journal(
     State(at): State<Administration>,
-    last: Result<Query<Last>, axum::extract::rejection::QueryRejection>,
+    last: Result<Query<Last>, QueryRejection>,
 ) -> Result<Json<Vec<JournalEntry>>, AdminError> {
     let last = query(last)?.last.min(JOURNAL_LAST_MAX);
     Ok(Json(at.controller.journal(last).await?))
@@ -236,21 +291,29 @@ async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
 }
 
 async fn metrics(State(at): State<Administration>) -> Response {
-    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], at.scoring.metrics.render()).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], at.scoring.metrics.render()).into_response()
 }
 
 impl Administration {
     fn endpoint(&self, name: &str) -> Result<EndpointView, AdminError> {
         let parsed = known::<EndpointName>("endpoint", name)?;
         let view = self.controller.view();
-        let found = view.endpoint(&parsed).map(|endpoint| self.with_uri(endpoint));
-        found.ok_or_else(|| AdminError::NotFound { what: "endpoint", name: name.to_owned() })
+        let found = view
+            .endpoint(&parsed)
+            .map(|endpoint| self.with_uri(endpoint));
+        found.ok_or_else(|| AdminError::NotFound {
+            what: "endpoint",
+            name: name.to_owned(),
+        })
     }
 
     fn with_uri(&self, endpoint: &EndpointView) -> EndpointView {
         let mut endpoint = endpoint.clone();
         let address = reachable(self.server.scoring_address);
-        endpoint.scoring_uri = Some(format!("http://{address}/endpoints/{}/score", endpoint.spec.name));
+        endpoint.scoring_uri = Some(format!(
+            "http://{address}/endpoints/{}/score",
+            endpoint.spec.name
+        ));
         endpoint
     }
 }
@@ -258,14 +321,21 @@ impl Administration {
 /// An address that a client on this machine can use: one that listens everywhere is also on the loopback.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) });
+        address.set_ip(if address.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        });
     }
     address
 }
 
 /// A name that can exist; one that breaks the rules for names does not exist either.
 fn known<N: std::str::FromStr>(what: &'static str, name: &str) -> Result<N, AdminError> {
-    name.parse().map_err(|_| AdminError::NotFound { what, name: name.to_owned() })
+    name.parse().map_err(|_| AdminError::NotFound {
+        what,
+        name: name.to_owned(),
+    })
 }
 
 async fn parse<T: DeserializeOwned>(body: Body) -> Result<T, AdminError> {
@@ -273,8 +343,10 @@ async fn parse<T: DeserializeOwned>(body: Body) -> Result<T, AdminError> {
     serde_json::from_slice(&body).map_err(AdminError::Body)
 }
 
-fn query<T>(query: Result<Query<T>, axum::extract::rejection::QueryRejection>) -> Result<T, AdminError> {
-    query.map(|Query(value)| value).map_err(|rejection| AdminError::Query(rejection.body_text()))
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, AdminError> {
+    query
+        .map(|Query(value)| value)
+        .map_err(|rejection| AdminError::Query(rejection.body_text()))
 }
 
 #[cfg(test)]

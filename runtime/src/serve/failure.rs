@@ -259,8 +259,15 @@ fn scoring_paths(known: &[String]) -> String {
 mod tests {
     use std::time::Instant;
 
+    use serin_scorers::{JsonScorer, Scorer as _, Signature};
+
     use super::*;
     use crate::observe::Timings;
+
+    const FULL: Rejected = Rejected::QueueFull {
+        held: 2,
+        held_max: 2,
+    };
 
     fn blue() -> DeploymentName {
         "blue".parse().unwrap()
@@ -284,170 +291,89 @@ mod tests {
         .into()
     }
 
+    /// Status, fault, the model's own status and the reason, as one line.
+    fn told(failure: impl Into<Failure>) -> String {
+        let failure = failure.into();
+        let model = failure
+            .model_status()
+            .map_or("-".into(), |s| s.as_u16().to_string());
+        let (status, fault) = (failure.status().as_u16(), failure.fault());
+        format!(
+            "{status} {fault:?} {model} {}",
+            failure.reason().unwrap_or("-")
+        )
+    }
+
     #[test]
-    fn each_failure_has_its_status_fault_and_reason() {
-        let model = |text: &str| failed(RunError::Model(text.to_owned()));
-        let cases = [
-            (
-                Failure::NoRoute { path: "/x".into() },
-                404,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Failure::MethodNotAllowed {
-                    method: "PUT".into(),
-                    path: "/".into(),
-                },
-                405,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Failure::NoEndpoint {
-                    name: "x".into(),
-                    known: vec![],
-                },
-                404,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Failure::NotOneEndpoint { known: vec![] },
-                404,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (Failure::Starting, 503, Fault::Server, None, None),
-            (
-                Failure::RequestIdTooLong {
-                    headers: "x-request-id",
-                    len_max: 100,
-                },
-                431,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (Failure::DeploymentHeader, 400, Fault::Client, None, None),
-            (Unauthorized::Missing.into(), 401, Fault::Client, None, None),
-            (Unauthorized::Invalid.into(), 401, Fault::Client, None, None),
-            (
-                Unauthorized::Expired { expired_unix_s: 0 }.into(),
-                401,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Failure::BodyTooLarge { bytes_max: 1 },
-                413,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Failure::BodyTooSlow {
-                    within: Duration::from_secs(1),
-                },
-                408,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Failure::BodyBroken(axum::Error::new("cut")),
-                400,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Unserved::NoTraffic {
-                    endpoint: "iris".into(),
-                }
-                .into(),
-                404,
-                Fault::Client,
-                None,
-                None,
-            ),
-            (
-                Unserved::NotReady { deployment: blue() }.into(),
-                503,
-                Fault::Server,
-                None,
-                Some("model_not_ready"),
-            ),
-            (
-                rejected(Rejected::QueueFull {
-                    held: 2,
-                    held_max: 2,
-                }),
-                429,
-                Fault::Load,
-                None,
-                Some("too_many_pending_request"),
-            ),
-            (
-                rejected(Rejected::DeadlinePassed),
-                408,
-                Fault::Load,
-                None,
-                None,
-            ),
-            (rejected(Rejected::Draining), 503, Fault::Load, None, None),
-            (
-                model("x"),
-                424,
-                Fault::Model,
-                Some(500),
-                Some("model_error"),
-            ),
-            (
-                failed(RunError::Panicked("x".into())),
-                424,
-                Fault::Model,
-                Some(500),
-                Some("model_error"),
-            ),
-            (
-                failed(RunError::DeadlinePassed),
-                408,
-                Fault::Load,
-                None,
-                None,
-            ),
-            (
-                failed(RunError::InstanceGone),
-                500,
-                Fault::Server,
-                None,
-                None,
-            ),
-        ];
-        for (failure, status, fault, model_status, reason) in cases {
-            let model_found = failure.model_status().map(|status| status.as_u16());
-            let found = (
-                failure.status().as_u16(),
-                failure.fault(),
-                model_found,
-                failure.reason(),
-            );
-            assert_eq!(found, (status, fault, model_status, reason), "{failure}");
+    fn what_reaches_no_deployment_has_its_status_and_fault() {
+        let (path, method, name) = ("/x".to_owned(), "PUT".to_owned(), "x".to_owned());
+        let nothing = Failure::NoRoute { path: path.clone() };
+        assert_eq!(told(nothing), "404 Client - -");
+        let method = Failure::MethodNotAllowed { method, path };
+        assert_eq!(told(method), "405 Client - -");
+        let unknown = Failure::NoEndpoint {
+            name,
+            known: vec![],
+        };
+        assert_eq!(told(unknown), "404 Client - -");
+        let several = Failure::NotOneEndpoint { known: vec![] };
+        assert_eq!(told(several), "404 Client - -");
+        assert_eq!(told(Failure::Starting), "503 Server - -");
+        let id = Failure::RequestIdTooLong {
+            headers: "x-request-id",
+            len_max: 100,
+        };
+        assert_eq!(told(id), "431 Client - -");
+        assert_eq!(told(Failure::DeploymentHeader), "400 Client - -");
+        let expired = Unauthorized::Expired { expired_unix_s: 0 };
+        for wrong in [Unauthorized::Missing, Unauthorized::Invalid, expired] {
+            assert_eq!(told(wrong), "401 Client - -");
         }
+        let large = Failure::BodyTooLarge { bytes_max: 1 };
+        assert_eq!(told(large), "413 Client - -");
+        let within = Duration::from_secs(1);
+        assert_eq!(told(Failure::BodyTooSlow { within }), "408 Client - -");
+        let broken = Failure::BodyBroken(axum::Error::new("cut"));
+        assert_eq!(told(broken), "400 Client - -");
+    }
+
+    #[test]
+    fn what_the_router_says_has_its_status_fault_and_reason() {
+        let endpoint = "iris".to_owned();
+        assert_eq!(told(Unserved::NoTraffic { endpoint }), "404 Client - -");
+        let deployment = blue();
+        let not_ready = Unserved::NotReady { deployment };
+        assert_eq!(told(not_ready), "503 Server - model_not_ready");
+        let full = rejected(FULL);
+        assert_eq!(told(full), "429 Load - too_many_pending_request");
+        assert_eq!(told(rejected(Rejected::DeadlinePassed)), "408 Load - -");
+        assert_eq!(told(rejected(Rejected::Draining)), "503 Load - -");
+    }
+
+    #[test]
+    fn what_a_score_thread_says_has_its_status_fault_and_reason() {
+        let text = || "x".to_owned();
+        let model = failed(RunError::Model(text()));
+        assert_eq!(told(model), "424 Model 500 model_error");
+        let panicked = failed(RunError::Panicked(text()));
+        assert_eq!(told(panicked), "424 Model 500 model_error");
+        assert_eq!(told(failed(RunError::DeadlinePassed)), "408 Load - -");
+        assert_eq!(told(failed(RunError::InstanceGone)), "500 Server - -");
+        // A body that does not fit: what a scoring script would refuse with 400.
+        let signature = Signature {
+            inputs: vec![],
+            outputs: vec![],
+        };
+        let unfit = JsonScorer::new(signature)
+            .preprocess(b"no JSON")
+            .unwrap_err();
+        let unfit = failed(RunError::Input(unfit));
+        assert_eq!(told(unfit), "424 Client 400 model_error");
     }
 
     #[test]
     fn a_full_queue_says_when_to_come_back() {
-        let failure = rejected(Rejected::QueueFull {
-            held: 2,
-            held_max: 2,
-        });
+        let failure = rejected(FULL);
         assert_eq!(failure.retry_after_s(), Some(3));
         assert_eq!(failure.deployment(), Some(&blue()));
         assert_eq!(failed(RunError::InstanceGone).retry_after_s(), None);

@@ -135,7 +135,7 @@ mod tests {
             grace,
         };
         let cut = tokio::spawn(listen(listener, routes, limits, async {
-            _ = stopped.await
+            _ = stopped.await;
         }));
         Server {
             address,

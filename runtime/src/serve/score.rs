@@ -140,7 +140,8 @@ impl Scoring {
     }
 
     /// Whether every deployment that has traffic can answer.
-    pub(crate) fn is_ready(&self) -> bool {
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         self.readiness.is_set()
             && self
                 .router
