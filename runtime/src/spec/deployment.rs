@@ -6,10 +6,44 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value, json};
 
-use super::{Assignment, DeploymentName, EndpointName, ModelRef, RequestSettings, SpecError};
+use crate::config::{CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX};
+
+use super::fields::{Fields, parsed, text, whole};
+use super::node::{Content, Node};
+use super::spelling::{self, modernise, old_keys};
+use super::{
+    Assignment, DeploymentName, EndpointName, ModelRef, Problem, RequestSettings, SpecError, set,
+    yaml,
+};
+
+/// What is kept without being understood, and the shape that it must have.
+const KEPT: &[(&str, Shape)] = &[
+    ("app_insights_enabled", Shape::Bool),
+    ("data_collector", Shape::Map),
+    ("egress_public_network_access", Shape::Text),
+    ("environment", Shape::TextOrMap),
+    ("environment_variables", Shape::Map),
+    ("identity", Shape::Map),
+    ("liveness_probe", Shape::Map),
+    ("model_mount_path", Shape::Text),
+    ("private_network_connection", Shape::Bool),
+    ("readiness_probe", Shape::Map),
+    ("resource_requirements", Shape::Map),
+    ("resources", Shape::Map),
+    ("startup_probe", Shape::Map),
+];
+
+/// What Azure writes into its answers and drops from what it reads.
+const READ_ONLY: &[&str] = &[
+    "$schema",
+    "id",
+    "creation_context",
+    "location",
+    "provisioning_state",
+];
 
 /// Bounds of the number of instances. Kept and shown; serin does not scale by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,9 +123,22 @@ impl DeploymentSpec {
     }
 
     /// Takes over what `newer` says and keeps the rest; tags and properties merge key by key.
+    ///
+    /// The name stays.
     pub fn merge(&mut self, newer: Self) {
-        drop(newer);
-        todo!()
+        self.endpoint_name = newer.endpoint_name.or(self.endpoint_name.take());
+        self.description = newer.description.or(self.description.take());
+        self.tags.extend(newer.tags);
+        self.properties.extend(newer.properties);
+        self.model = newer.model;
+        self.instance_type = newer.instance_type;
+        self.instance_count = newer.instance_count.or(self.instance_count);
+        self.request_settings.merge(newer.request_settings);
+        let bounds = &mut self.scale_bounds;
+        bounds.min_instances = newer.scale_bounds.min_instances.or(bounds.min_instances);
+        bounds.max_instances = newer.scale_bounds.max_instances.or(bounds.max_instances);
+        self.code_configuration = newer.code_configuration.or(self.code_configuration.take());
+        self.kept.extend(newer.kept);
     }
 
     /// Sets attributes such as `instance_count=5`, all or none. Old spellings work as they do in files.
@@ -100,32 +147,160 @@ impl DeploymentSpec {
     ///
     /// Everything that a file with the result would be refused for, and a change of the name.
     pub fn set(&mut self, assignments: &[Assignment]) -> Result<(), SpecError> {
-        todo!("{assignments:?}")
+        set::apply_to_deployment(assignments, self)
     }
 
     /// Makes the paths of model, code and environment absolute, seen from the folder `base` of the file.
+    ///
+    /// The scoring script stays as written: files give it relative to the code or to themselves.
     pub fn resolve_paths(&mut self, base: &Path) {
-        todo!("{base:?}")
+        if let ModelRef::Path(path) = &mut self.model {
+            *path = resolve(path, base);
+        }
+        if let Some(code) = self
+            .code_configuration
+            .as_mut()
+            .and_then(|code| code.code.as_mut())
+            && !is_asset(&code.to_string_lossy())
+        {
+            *code = resolve(code, base);
+        }
+        let Some(environment) = self.kept.get_mut("environment") else {
+            return;
+        };
+        if environment.is_string() {
+            resolve_value(environment, base);
+            return;
+        }
+        for pointer in ["/conda_file", "/build/path"] {
+            if let Some(path) = environment.pointer_mut(pointer) {
+                resolve_value(path, base);
+            }
+        }
     }
 
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        todo!()
+        let mut notes = Vec::new();
+        if self.code_configuration.is_some() {
+            notes.push(
+                "code_configuration is kept but not run: the model is scored natively".to_owned(),
+            );
+        }
+        if self.scale_bounds != ScaleBounds::default() {
+            notes.push(
+                "min_instances and max_instances are kept without effect: instance_count says how many run".to_owned(),
+            );
+        }
+        if self.request_settings.max_queue_wait().is_some() {
+            notes.push(
+                "max_queue_wait_ms is kept without effect: request_timeout_ms covers the wait"
+                    .to_owned(),
+            );
+        }
+        notes.extend(kept_notes(&self.kept));
+        notes
+    }
+
+    /// The current form of Azure's files. Bounds of scaling stand in `scale_settings`, as they do there for a
+    /// deployment that scales by itself.
+    fn canonical(&self) -> Value {
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                map.insert(key.to_owned(), value);
+            }
+        };
+        put("name", Some(self.name.as_str().into()));
+        put(
+            "endpoint_name",
+            self.endpoint_name.as_ref().map(|name| name.as_str().into()),
+        );
+        put("description", self.description.clone().map(Value::from));
+        put("tags", canonical_texts(&self.tags));
+        put("properties", canonical_texts(&self.properties));
+        put(
+            "model",
+            Some(match &self.model {
+                ModelRef::Path(path) => json!({"path": path.to_string_lossy()}),
+                registered @ ModelRef::Registered { .. } => registered.to_string().into(),
+            }),
+        );
+        put("instance_type", Some(self.instance_type.as_str().into()));
+        put("instance_count", self.instance_count.map(Value::from));
+        put(
+            "scale_settings",
+            section(&[
+                (
+                    "min_instances",
+                    self.scale_bounds.min_instances.map(Value::from),
+                ),
+                (
+                    "max_instances",
+                    self.scale_bounds.max_instances.map(Value::from),
+                ),
+            ])
+            .map(|mut scale| {
+                scale.insert("type".to_owned(), "default".into());
+                scale.into()
+            }),
+        );
+        let requests = &self.request_settings;
+        put(
+            "request_settings",
+            section(&[
+                (
+                    "request_timeout_ms",
+                    requests.request_timeout_ms.map(Value::from),
+                ),
+                (
+                    "max_concurrent_requests_per_instance",
+                    requests
+                        .max_concurrent_requests_per_instance
+                        .map(Value::from),
+                ),
+                (
+                    "max_queue_wait_ms",
+                    requests.max_queue_wait_ms.map(Value::from),
+                ),
+            ])
+            .map(Value::from),
+        );
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into());
+        put(
+            "code_configuration",
+            self.code_configuration.as_ref().map(|code| {
+                section(&[
+                    ("code", path(&code.code)),
+                    ("scoring_script", path(&code.scoring_script)),
+                ])
+                .unwrap_or_default()
+                .into()
+            }),
+        );
+        for (key, value) in &self.kept {
+            put(key, Some(value.clone()));
+        }
+        map.into()
     }
 }
 
 impl Serialize for DeploymentSpec {
     /// The canonical form.
-    fn serialize<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
-        todo!()
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.canonical().serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for DeploymentSpec {
     /// By the reader of files: every spelling is understood and every check holds.
-    fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
-        todo!()
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut root = Node::from_value(String::new(), Value::deserialize(deserializer)?);
+        let mut problems = Vec::new();
+        modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
+        let spec = read(root, &mut problems);
+        finish("deployment", spec, problems).map_err(de::Error::custom)
     }
 }
 
@@ -143,5 +318,282 @@ pub fn read_deployment(
     file: &str,
     overrides: &[Assignment],
 ) -> Result<DeploymentFile, SpecError> {
-    todo!("{text} {file} {overrides:?}")
+    let mut root = yaml::parse(text, file)?;
+    let mut problems = Vec::new();
+    modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
+    for assignment in overrides {
+        assignment.assign(&mut root, spelling::DEPLOYMENT);
+    }
+    let spec = read(root, &mut problems);
+    finish(file, spec, problems)
+}
+
+/// The result of a reading: the problems, if there are any.
+pub(super) fn finish<T>(
+    file: &str,
+    read: Option<T>,
+    problems: Vec<Problem>,
+) -> Result<T, SpecError> {
+    match read {
+        Some(read) if problems.is_empty() => Ok(read),
+        _ => Err(SpecError::new(file, problems)),
+    }
+}
+
+/// Reads a deployment in current spelling. None only with problems.
+pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<DeploymentSpec> {
+    let mut fields = Fields::open(root, problems);
+    fields.ignore(READ_ONLY);
+    fields.read("type", |node| {
+        one_of(
+            node,
+            &["managed", "kubernetes", "online", "OnlineDeployment"],
+        )
+    });
+    let name = fields.require("name", "a name", parsed);
+    let endpoint_name = fields.read("endpoint_name", parsed);
+    let description = fields.read("description", text);
+    let tags = texts(fields.take("tags"), fields.problems());
+    let properties = texts(fields.take("properties"), fields.problems());
+    let model = fields
+        .require(
+            "model",
+            "a model such as azureml:NAME:VERSION, or a path",
+            Ok,
+        )
+        .and_then(|node| read_model(node, fields.problems()));
+    let instance_type = fields.require(
+        "instance_type",
+        "an instance type such as Standard_DS3_v2",
+        text,
+    );
+    let instance_count = fields.read("instance_count", whole(1..=INSTANCE_COUNT_MAX));
+    let scale_bounds = read_scale(fields.take("scale_settings"), fields.problems());
+    let request_settings = read_requests(fields.take("request_settings"), fields.problems());
+    let code_configuration = fields
+        .take("code_configuration")
+        .map(|node| read_code(node, fields.problems()));
+    let kept = read_kept(KEPT, &mut fields);
+    fields.finish(&old_keys(spelling::DEPLOYMENT, ""));
+    Some(DeploymentSpec {
+        name: name?,
+        endpoint_name,
+        description,
+        tags,
+        properties,
+        model: model?,
+        instance_type: instance_type?,
+        instance_count,
+        request_settings,
+        scale_bounds,
+        code_configuration,
+        kept,
+    })
+}
+
+fn read_model(node: Node, problems: &mut Vec<Problem>) -> Option<ModelRef> {
+    if !matches!(node.content, Content::Map(_)) {
+        let at = node.clone();
+        return text(node)
+            .and_then(|text| ModelRef::parse(&text).map_err(|message| at.problem(message)))
+            .map_err(|problem| problems.push(problem))
+            .ok();
+    }
+    let mut fields = Fields::open(node, problems);
+    fields.ignore(&[
+        "name",
+        "version",
+        "description",
+        "tags",
+        "properties",
+        "stage",
+    ]);
+    fields.read("type", |node| {
+        one_of(node, &["custom_model", "custom"]).map_err(|problem| Problem {
+            message: format!("{}; serin scores ONNX files", problem.message),
+            ..problem
+        })
+    });
+    let path = fields.require("path", "the path of a file or folder", text);
+    fields.finish(&old_keys(spelling::DEPLOYMENT, "model"));
+    let path = path?;
+    Some(ModelRef::Path(
+        path.strip_prefix("file:").unwrap_or(&path).into(),
+    ))
+}
+
+fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {
+    let Some(node) = node else {
+        return ScaleBounds::default();
+    };
+    let whole_section = node.clone();
+    let mut fields = Fields::open(node, problems);
+    let kind = fields.read("type", |node| {
+        one_of(node, &["default", "manual"]).map_err(|problem| Problem {
+            message: format!(
+                "{}; serin does not scale by itself: write type: default and an instance_count",
+                problem.message
+            ),
+            ..problem
+        })
+    });
+    let min_instances = fields.read("min_instances", whole(1..=INSTANCE_COUNT_MAX));
+    let max_instances = fields.read("max_instances", whole(1..=INSTANCE_COUNT_MAX));
+    if kind.is_none() {
+        // These go with the type that is refused above; they are no further problem.
+        fields.ignore(&["polling_interval", "target_utilization_percentage"]);
+    }
+    fields.finish(&old_keys(spelling::DEPLOYMENT, "scale_settings"));
+    if let (Some(min), Some(max)) = (min_instances, max_instances)
+        && min > max
+    {
+        problems.push(whole_section.problem(format!(
+            "expected min_instances of at most max_instances, found {min} and {max}"
+        )));
+    }
+    ScaleBounds {
+        min_instances,
+        max_instances,
+    }
+}
+
+fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSettings {
+    let Some(node) = node else {
+        return RequestSettings::default();
+    };
+    let timeout_ms_max = u64::try_from(REQUEST_TIMEOUT_MAX.as_millis()).unwrap_or(u64::MAX);
+    let mut fields = Fields::open(node, problems);
+    let settings = RequestSettings {
+        request_timeout_ms: fields.read("request_timeout_ms", whole(1..=timeout_ms_max)),
+        max_concurrent_requests_per_instance: fields.read(
+            "max_concurrent_requests_per_instance",
+            whole(1..=CONCURRENCY_MAX),
+        ),
+        max_queue_wait_ms: fields.read("max_queue_wait_ms", whole(0..=timeout_ms_max)),
+    };
+    fields.finish(&[]);
+    settings
+}
+
+fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {
+    let mut fields = Fields::open(node, problems);
+    let code = CodeConfiguration {
+        code: fields.read("code", text).map(PathBuf::from),
+        scoring_script: fields.read("scoring_script", text).map(PathBuf::from),
+    };
+    fields.finish(&old_keys(spelling::DEPLOYMENT, "code_configuration"));
+    code
+}
+
+/// The shape of a value that is kept without being understood.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    Bool,
+    Map,
+    Text,
+    TextOrMap,
+}
+
+impl Shape {
+    fn judge(self, node: Node) -> Result<Value, Problem> {
+        let what = match (self, &node.content) {
+            (Self::Bool, Content::Bool(_))
+            | (Self::Map | Self::TextOrMap, Content::Map(_))
+            | (Self::Text | Self::TextOrMap, Content::Text(_)) => return Ok(node.into_value()),
+            (Self::Bool, _) => "true or false",
+            (Self::Map, _) => "a mapping",
+            (Self::Text, _) => "text",
+            (Self::TextOrMap, _) => "text or a mapping",
+        };
+        Err(node.expected(what))
+    }
+}
+
+/// Takes what is kept without being understood.
+pub(super) fn read_kept(
+    kept: &[(&'static str, Shape)],
+    fields: &mut Fields<'_>,
+) -> BTreeMap<String, Value> {
+    kept.iter()
+        .filter_map(|(key, shape)| {
+            let value = fields.read(key, |node| shape.judge(node))?;
+            Some(((*key).to_owned(), value))
+        })
+        .collect()
+}
+
+/// One sentence for each setting that says something.
+pub(super) fn kept_notes(kept: &BTreeMap<String, Value>) -> impl Iterator<Item = String> {
+    kept.iter()
+        .filter(|(_, value)| **value != Value::Bool(false) && **value != json!({}))
+        .map(|(key, _)| format!("{key} is kept without effect"))
+}
+
+/// A word of a list; case does not count.
+pub(super) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
+    let known = matches!(&node.content, Content::Text(text)
+        if words.iter().any(|word| word.eq_ignore_ascii_case(text)));
+    if known {
+        text(node)
+    } else {
+        Err(node.expected(words.join(" or ")))
+    }
+}
+
+/// A mapping of texts, such as tags.
+pub(super) fn texts(node: Option<Node>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    let Some(node) = node else {
+        return BTreeMap::new();
+    };
+    let wrong = node.expected("a mapping");
+    let Content::Map(entries) = node.content else {
+        problems.push(wrong);
+        return BTreeMap::new();
+    };
+    let mut texts = BTreeMap::new();
+    for (key, node) in entries {
+        let read = match node.content {
+            Content::Bool(bool) => Ok(bool.to_string()),
+            Content::Nothing => Ok(String::new()),
+            Content::Number(_) | Content::Text(_) | Content::List(_) | Content::Map(_) => {
+                text(node)
+            }
+        };
+        match read {
+            Ok(text) => drop(texts.insert(key, text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    texts
+}
+
+/// Texts in the canonical form; none when there are none.
+pub(super) fn canonical_texts(texts: &BTreeMap<String, String>) -> Option<Value> {
+    (!texts.is_empty()).then(|| json!(texts))
+}
+
+/// The entries that are there; none when none are.
+fn section(entries: &[(&str, Option<Value>)]) -> Option<Map<String, Value>> {
+    let map: Map<_, _> = entries
+        .iter()
+        .filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)))
+        .collect();
+    (!map.is_empty()).then_some(map)
+}
+
+/// Whether a text names something registered rather than a path.
+fn is_asset(text: &str) -> bool {
+    text.starts_with("azureml:") || text.starts_with("aml:")
+}
+
+fn resolve_value(value: &mut Value, base: &Path) {
+    if let Some(text) = value.as_str().filter(|text| !is_asset(text)) {
+        let path = resolve(Path::new(text.strip_prefix("file:").unwrap_or(text)), base);
+        *value = path.to_string_lossy().into();
+    }
+}
+
+/// The path seen from `base`, without the `.` in between.
+fn resolve(path: &Path, base: &Path) -> PathBuf {
+    base.join(path).components().collect()
 }

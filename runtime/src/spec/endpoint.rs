@@ -2,10 +2,40 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::{Map, Value, json};
 
-use super::{Assignment, DeploymentSpec, EndpointName, SpecError, TrafficSplit};
+use super::deployment::{
+    self, Shape, canonical_texts, finish, kept_notes, one_of, read_kept, texts,
+};
+use super::fields::{Fields, parsed, text};
+use super::node::{Content, Node, find, remove};
+use super::set::assign_all;
+use super::spelling::{self, modernise, old_keys};
+use super::{
+    Assignment, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, yaml,
+};
+
+/// What is kept without being understood, and the shape that it must have.
+const KEPT: &[(&str, Shape)] = &[
+    ("allow_public_access", Shape::Bool),
+    ("compute", Shape::Text),
+    ("identity", Shape::Map),
+    ("public_network_access", Shape::Text),
+    ("ssl_enabled", Shape::Bool),
+];
+
+/// What Azure writes into its answers and drops from what it reads.
+const READ_ONLY: &[&str] = &[
+    "$schema",
+    "id",
+    "kind",
+    "location",
+    "openapi_uri",
+    "provisioning_state",
+    "provisioning_status",
+    "scoring_uri",
+];
 
 /// How clients prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -63,30 +93,63 @@ impl EndpointSpec {
     }
 
     /// Takes over what `newer` says and keeps the rest. Tags and properties merge key by key; a split with entries
-    /// replaces the old one whole.
+    /// replaces the old one whole. The name stays.
     pub fn merge(&mut self, newer: Self) {
-        drop(newer);
-        todo!()
+        self.description = newer.description.or(self.description.take());
+        self.tags.extend(newer.tags);
+        self.properties.extend(newer.properties);
+        self.auth_mode = newer.auth_mode.or(self.auth_mode);
+        if !newer.traffic.entries().is_empty() {
+            self.traffic = newer.traffic;
+        }
+        self.kept.extend(newer.kept);
     }
 
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        todo!()
+        kept_notes(&self.kept).collect()
+    }
+
+    /// The current form of Azure's files.
+    fn canonical(&self) -> Value {
+        let mut map = Map::new();
+        let mut put = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                map.insert(key.to_owned(), value);
+            }
+        };
+        put("name", Some(self.name.as_str().into()));
+        put("description", self.description.clone().map(Value::from));
+        put("tags", canonical_texts(&self.tags));
+        put("properties", canonical_texts(&self.properties));
+        put("auth_mode", self.auth_mode.map(|mode| json!(mode)));
+        put(
+            "traffic",
+            (!self.traffic.entries().is_empty()).then(|| json!(self.traffic)),
+        );
+        for (key, value) in &self.kept {
+            put(key, Some(value.clone()));
+        }
+        map.into()
     }
 }
 
 impl Serialize for EndpointSpec {
     /// The canonical form.
-    fn serialize<S: Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
-        todo!()
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.canonical().serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for EndpointSpec {
     /// By the reader of files: every spelling is understood and every check holds.
-    fn deserialize<D: Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
-        todo!()
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut root = Node::from_value(String::new(), Value::deserialize(deserializer)?);
+        let mut problems = Vec::new();
+        modernise(&mut root, spelling::ENDPOINT, &mut problems);
+        let spec = read(root, &mut problems);
+        finish("endpoint", spec, problems).map_err(de::Error::custom)
     }
 }
 
@@ -110,5 +173,167 @@ pub fn read_endpoint(
     file: &str,
     overrides: &[Assignment],
 ) -> Result<EndpointFile, SpecError> {
-    todo!("{text} {file} {overrides:?}")
+    let mut root = yaml::parse(text, file)?;
+    let mut problems = Vec::new();
+    let mut deployments = take_deployments(&mut root, &mut problems);
+    modernise(&mut root, spelling::ENDPOINT, &mut problems);
+    for deployment in deployments.iter_mut().flatten() {
+        modernise(deployment, spelling::DEPLOYMENT, &mut problems);
+    }
+    let none = &mut Vec::new();
+    assign_all(
+        overrides,
+        &mut root,
+        deployments.as_mut().unwrap_or(none),
+        &mut problems,
+    );
+    let spec = read(root, &mut problems);
+    let deployments = deployments.map(|nodes| read_deployments(nodes, &mut problems));
+    let read = spec.map(|spec| EndpointFile { spec, deployments });
+    finish(file, read, problems)
+}
+
+/// Takes the deployments out of an endpoint file: a list, or a mapping whose keys are the names.
+fn take_deployments(root: &mut Node, problems: &mut Vec<Problem>) -> Option<Vec<Node>> {
+    let Content::Map(entries) = &mut root.content else {
+        return None;
+    };
+    let node = remove(entries, "deployments")?;
+    let wrong = node.expected("a list, or a mapping from names");
+    match node.content {
+        Content::List(items) => Some(items),
+        Content::Map(entries) => Some(
+            entries
+                .into_iter()
+                .map(|(name, node)| name_deployment(&name, node, problems))
+                .collect(),
+        ),
+        Content::Nothing => Some(Vec::new()),
+        Content::Bool(_) | Content::Number(_) | Content::Text(_) => {
+            problems.push(wrong);
+            None
+        }
+    }
+}
+
+/// Writes the key of a deployment into it as its name.
+fn name_deployment(key: &str, mut node: Node, problems: &mut Vec<Problem>) -> Node {
+    let name = Node {
+        place: node.place,
+        field: node.field.clone(),
+        content: Content::Text(key.to_owned()),
+    };
+    if let Content::Map(entries) = &mut node.content {
+        match find(entries, "name") {
+            None => entries.push(("name".to_owned(), name)),
+            Some(inner) if inner.content == name.content => {}
+            Some(inner) => problems.push(inner.expected(format_args!("{key:?}, as its key says"))),
+        }
+    }
+    node
+}
+
+fn read_deployments(nodes: Vec<Node>, problems: &mut Vec<Problem>) -> Vec<DeploymentSpec> {
+    let mut deployments: Vec<DeploymentSpec> = Vec::new();
+    for node in nodes {
+        let at = node.clone();
+        let Some(deployment) = deployment::read(node, problems) else {
+            continue;
+        };
+        if deployments
+            .iter()
+            .any(|earlier| earlier.name == deployment.name)
+        {
+            problems.push(at.problem(format!(
+                "expected each deployment once, found `{}` twice",
+                deployment.name
+            )));
+        }
+        deployments.push(deployment);
+    }
+    deployments
+}
+
+/// Reads an endpoint in current spelling. None only with problems.
+pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSpec> {
+    let mut fields = Fields::open(root, problems);
+    fields.ignore(READ_ONLY);
+    fields.read("type", |node| {
+        one_of(node, &["OnlineEndpoint", "online", "managed", "kubernetes"])
+    });
+    let name = fields.require("name", "a name", parsed);
+    let description = fields.read("description", text);
+    let tags = texts(fields.take("tags"), fields.problems());
+    let properties = texts(fields.take("properties"), fields.problems());
+    let auth_mode = fields.read("auth_mode", read_auth_mode);
+    let traffic = fields
+        .take("traffic")
+        .map(|node| read_traffic(node, fields.problems()))
+        .unwrap_or_default();
+    fields.read("mirror_traffic", |node| match &node.content {
+        Content::Map(entries) if entries.is_empty() => Ok(()),
+        _ => Err(node.problem("serin does not mirror traffic; leave the key out")),
+    });
+    let kept = read_kept(KEPT, &mut fields);
+    fields.finish(
+        &[
+            &["deployments"],
+            old_keys(spelling::ENDPOINT, "").as_slice(),
+        ]
+        .concat(),
+    );
+    Some(EndpointSpec {
+        name: name?,
+        description,
+        tags,
+        properties,
+        auth_mode,
+        traffic,
+        kept,
+    })
+}
+
+/// Reads `key` or `aml_token`, also as `Key` and `AMLToken`.
+fn read_auth_mode(node: Node) -> Result<AuthMode, Problem> {
+    let Content::Text(text) = &node.content else {
+        return Err(node.expected("key or aml_token"));
+    };
+    match text.to_lowercase().replace('_', "").as_str() {
+        "key" => Ok(AuthMode::Key),
+        "amltoken" => Ok(AuthMode::AmlToken),
+        "aadtoken" => Err(node.problem(format!(
+            "expected key or aml_token, found {text:?}: serin has no directory of users to ask"
+        ))),
+        _ => Err(node.expected("key or aml_token")),
+    }
+}
+
+fn read_traffic(node: Node, problems: &mut Vec<Problem>) -> TrafficSplit {
+    let at = node.clone();
+    let Content::Map(entries) = node.content else {
+        problems.push(at.expected("a mapping from deployments to percents"));
+        return TrafficSplit::default();
+    };
+    let before = problems.len();
+    let mut shares = Vec::new();
+    for (name, node) in entries {
+        let share = || -> Result<_, TrafficError> {
+            let percent = match &node.content {
+                Content::Text(text) => text.parse()?,
+                _ => node.to_string().parse()?,
+            };
+            Ok((name.parse()?, percent))
+        };
+        match share() {
+            Ok(share) => shares.push(share),
+            Err(error) => problems.push(node.problem(error.to_string())),
+        }
+    }
+    if problems.len() > before {
+        return TrafficSplit::default();
+    }
+    TrafficSplit::new(shares).unwrap_or_else(|error| {
+        problems.push(at.problem(error.to_string()));
+        TrafficSplit::default()
+    })
 }

@@ -2,12 +2,15 @@
 
 mod deployment;
 mod endpoint;
+mod fields;
 mod model;
 mod names;
+mod node;
 mod problem;
 mod request;
 mod set;
 mod sku;
+mod spelling;
 mod traffic;
 mod yaml;
 
@@ -22,3 +25,6 @@ pub use request::RequestSettings;
 pub use set::{Assignment, SetError, apply};
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,16 @@
 //! Assignments of the command line: `--set deployments.blue.scale.instance_count=5`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{DeploymentSpec, EndpointSpec, SpecError};
+use super::deployment::{self, DeploymentSpec, finish};
+use super::endpoint::{self, EndpointSpec};
+use super::node::{Content, Node, find};
+use super::spelling::{self, Spelling, modernise};
+use super::{Problem, SpecError};
 
 /// A text that is no assignment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +53,29 @@ impl FromStr for Assignment {
     }
 }
 
+impl Assignment {
+    /// Sets the value in a mapping in current spelling.
+    pub(super) fn assign(&self, root: &mut Node, spellings: &[Spelling]) {
+        self.assign_below(&self.path, root, spellings);
+    }
+
+    /// Sets the value at `path`, the end of this assignment's path.
+    fn assign_below(&self, path: &str, root: &mut Node, spellings: &[Spelling]) {
+        let value = Node::from_value(self.path.clone(), self.value.clone());
+        spelling::assign(root, path, value, spellings);
+    }
+
+    /// The problem that the path leads nowhere.
+    fn problem(&self, message: String) -> Problem {
+        Problem {
+            place: None,
+            field: self.path.clone(),
+            message,
+            suggestion: None,
+        }
+    }
+}
+
 /// Sets attributes of an endpoint and of its deployments, all or none.
 ///
 /// A deployment is `deployments.blue`, or `deployments[0]` by its position. Old spellings work as they do in files.
@@ -58,7 +86,128 @@ impl FromStr for Assignment {
 pub fn apply(
     assignments: &[Assignment],
     endpoint: &mut EndpointSpec,
-    deployments: &mut Vec<DeploymentSpec>,
+    deployments: &mut [DeploymentSpec],
 ) -> Result<(), SpecError> {
-    todo!("{assignments:?} {endpoint:?} {deployments:?}")
+    let mut problems = Vec::new();
+    let mut root = tree(endpoint);
+    let mut nodes: Vec<Node> = deployments.iter().map(tree).collect();
+    assign_all(assignments, &mut root, &mut nodes, &mut problems);
+    let new_endpoint = endpoint::read(root, &mut problems)
+        .filter(|new| keeps_name(&endpoint.name, &new.name, &mut problems));
+    let mut new_deployments = Vec::new();
+    for (node, old) in nodes.into_iter().zip(deployments.iter()) {
+        new_deployments.extend(
+            deployment::read(node, &mut problems)
+                .filter(|new| keeps_name(&old.name, &new.name, &mut problems)),
+        );
+    }
+    *endpoint = finish(SOURCE, new_endpoint, problems)?;
+    for (old, new) in deployments.iter_mut().zip(new_deployments) {
+        *old = new;
+    }
+    Ok(())
+}
+
+/// Sets attributes of one deployment, all or none.
+pub(super) fn apply_to_deployment(
+    assignments: &[Assignment],
+    deployment: &mut DeploymentSpec,
+) -> Result<(), SpecError> {
+    let mut problems = Vec::new();
+    let mut root = tree(deployment);
+    for assignment in assignments {
+        assignment.assign(&mut root, spelling::DEPLOYMENT);
+    }
+    modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
+    let new = deployment::read(root, &mut problems)
+        .filter(|new| keeps_name(&deployment.name, &new.name, &mut problems));
+    *deployment = finish(SOURCE, new, problems)?;
+    Ok(())
+}
+
+/// What stands for the file name in the problems of assignments.
+const SOURCE: &str = "--set";
+
+/// Sets attributes in trees in current spelling.
+pub(super) fn assign_all(
+    assignments: &[Assignment],
+    endpoint: &mut Node,
+    deployments: &mut [Node],
+    problems: &mut Vec<Problem>,
+) {
+    for assignment in assignments {
+        let Some(rest) = assignment.path.strip_prefix("deployments") else {
+            assignment.assign(endpoint, spelling::ENDPOINT);
+            continue;
+        };
+        match locate(rest, deployments) {
+            Ok((deployment, path)) => {
+                assignment.assign_below(path, deployment, spelling::DEPLOYMENT);
+            }
+            Err(message) => problems.push(assignment.problem(message)),
+        }
+    }
+    modernise(endpoint, spelling::ENDPOINT, problems);
+    for deployment in deployments {
+        modernise(deployment, spelling::DEPLOYMENT, problems);
+    }
+}
+
+/// Finds the deployment that `.blue.sku` or `[0].sku` speaks of, and the path within it.
+fn locate<'a, 'p>(
+    path: &'p str,
+    deployments: &'a mut [Node],
+) -> Result<(&'a mut Node, &'p str), String> {
+    let expected = || {
+        format!("expected a path such as deployments.NAME.instance_count, found deployments{path}")
+    };
+    let names: Vec<String> = deployments.iter().map(name_of).collect();
+    let (index, path) =
+        if let Some((name, path)) = path.strip_prefix('.').and_then(|path| path.split_once('.')) {
+            let same = |known: &String| known.eq_ignore_ascii_case(name);
+            (names.iter().position(same), path)
+        } else if let Some((index, path)) = path
+            .strip_prefix('[')
+            .and_then(|path| path.split_once("]."))
+        {
+            (index.parse().ok(), path)
+        } else {
+            return Err(expected());
+        };
+    index
+        .and_then(|index| deployments.get_mut(index))
+        .map(|deployment| (deployment, path))
+        .ok_or_else(|| {
+            format!(
+                "expected one of the deployments ({}), found another",
+                names.join(", ")
+            )
+        })
+}
+
+fn name_of(deployment: &Node) -> String {
+    let Content::Map(entries) = &deployment.content else {
+        return String::new();
+    };
+    match find(entries, "name").map(|name| &name.content) {
+        Some(Content::Text(name)) => name.clone(),
+        _ => String::new(),
+    }
+}
+
+fn tree(spec: &impl Serialize) -> Node {
+    let value = serde_json::to_value(spec).expect("a spec is a mapping from texts");
+    Node::from_value(String::new(), value)
+}
+
+fn keeps_name<N: PartialEq + fmt::Display>(old: &N, new: &N, problems: &mut Vec<Problem>) -> bool {
+    if old != new {
+        problems.push(Problem {
+            place: None,
+            field: "name".to_owned(),
+            message: format!("expected the name to stay {old}, found {new}"),
+            suggestion: None,
+        });
+    }
+    old == new
 }

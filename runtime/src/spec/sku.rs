@@ -6,7 +6,13 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::SpecError;
+use super::deployment::finish;
+use super::fields::{Fields, nearest, text, whole};
+use super::node::{Content, Node};
+use super::{Problem, SpecError, yaml};
+
+/// Most virtual CPUs of a profile; the largest machines one can rent have fewer.
+const VCPUS_MAX: u32 = 4096;
 
 /// What one instance gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,7 +48,11 @@ impl SkuTable {
     /// Azure's sizes, and the alias `Standard_FS4_v2`.
     #[must_use]
     pub fn builtin() -> Self {
-        todo!()
+        let rows = include_str!("skus.csv").lines().skip(1);
+        let skus = rows.map(|row| Sku::parse(row).expect("skus.csv is tested row by row"));
+        Self {
+            skus: skus.map(|sku| (sku.name.to_lowercase(), sku)).collect(),
+        }
     }
 
     /// Finds a SKU by name; case does not count.
@@ -51,7 +61,12 @@ impl SkuTable {
     ///
     /// [`UnknownSku`], with the nearest name.
     pub fn find(&self, name: &str) -> Result<&Sku, UnknownSku> {
-        todo!("{name}")
+        self.skus
+            .get(&name.to_lowercase())
+            .ok_or_else(|| UnknownSku {
+                found: name.to_owned(),
+                near: nearest(name, self.iter().map(|sku| sku.name.as_str())),
+            })
     }
 
     /// All SKUs, ordered by name.
@@ -70,6 +85,80 @@ impl SkuTable {
     ///
     /// All problems of the file; a name that is taken is one.
     pub fn extend_from_yaml(&mut self, text: &str, file: &str) -> Result<(), SpecError> {
-        todo!("{text} {file}")
+        let root = yaml::parse(text, file)?;
+        let mut problems = Vec::new();
+        let mut fields = Fields::open(root, &mut problems);
+        let skus = fields.require("skus", "a mapping from names to profiles", |node| {
+            let wrong = node.expected("a mapping from names to profiles");
+            match node.content {
+                Content::Map(entries) => Ok(entries),
+                _ => Err(wrong),
+            }
+        });
+        fields.finish(&[]);
+        let mut added = BTreeMap::new();
+        for (name, node) in skus.unwrap_or_default() {
+            let key = name.to_lowercase();
+            if self.skus.contains_key(&key) || added.contains_key(&key) {
+                problems.push(node.problem("expected a name of its own, found one that is taken"));
+            }
+            if let Some(sku) = read_profile(name, node, &mut problems) {
+                added.insert(key, sku);
+            }
+        }
+        self.skus.extend(finish(file, Some(added), problems)?);
+        Ok(())
     }
+}
+
+impl Default for SkuTable {
+    fn default() -> Self {
+        Self::builtin()
+    }
+}
+
+impl Sku {
+    /// Reads a row of the table.
+    fn parse(row: &str) -> Option<Self> {
+        let mut columns = row.split(',');
+        Some(Self {
+            name: columns.next()?.to_owned(),
+            vcpus: columns.next()?.parse().ok()?,
+            memory_mib: mib(columns.next()?)?,
+            gpus: columns.next()?.to_owned(),
+        })
+    }
+}
+
+fn read_profile(name: String, node: Node, problems: &mut Vec<Problem>) -> Option<Sku> {
+    let mut fields = Fields::open(node, problems);
+    let vcpus = fields.require("vcpus", "a number of virtual CPUs", whole(1..=VCPUS_MAX));
+    let memory_mib = fields.require("memory_gib", "memory in GiB", |node| {
+        let Content::Number(number) = &node.content else {
+            return Err(node.expected("memory in GiB such as 0.5"));
+        };
+        mib(&number.to_string())
+            .filter(|mib| *mib > 0)
+            .ok_or_else(|| node.expected("memory in GiB such as 0.5"))
+    });
+    let gpus = fields.read("gpus", text);
+    fields.finish(&[]);
+    Some(Sku {
+        name,
+        vcpus: vcpus?,
+        memory_mib: memory_mib?,
+        gpus: gpus.unwrap_or_else(|| "0".to_owned()),
+    })
+}
+
+/// MiB of a text in GiB with decimals, such as `3.5`.
+fn mib(gib: &str) -> Option<u64> {
+    let (whole, fraction) = gib.split_once('.').unwrap_or((gib, "0"));
+    let scale = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let part = fraction.parse::<u64>().ok()?.checked_mul(1024)? / scale;
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)?
+        .checked_add(part)
 }

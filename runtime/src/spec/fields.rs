@@ -1,0 +1,154 @@
+//! Takes the fields out of a mapping, and gathers everything that is wrong with them.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::node::{Content, Entries, Node, join, remove};
+use super::{Place, Problem};
+
+/// A mapping while it is read. What nobody asked for is unknown at the end.
+pub(super) struct Fields<'p> {
+    entries: Entries,
+    place: Option<Place>,
+    field: String,
+    asked: Vec<&'static str>,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl<'p> Fields<'p> {
+    /// Opens a mapping; anything else is a problem and reads as an empty one.
+    pub(super) fn open(node: Node, problems: &'p mut Vec<Problem>) -> Self {
+        let wrong = node.expected("a mapping");
+        let entries = match node.content {
+            Content::Map(entries) => entries,
+            Content::Nothing => Entries::new(),
+            Content::Bool(_) | Content::Number(_) | Content::Text(_) | Content::List(_) => {
+                problems.push(wrong);
+                Entries::new()
+            }
+        };
+        Self {
+            entries,
+            place: node.place,
+            field: node.field,
+            asked: Vec::new(),
+            problems,
+        }
+    }
+
+    /// Where problems go that are found in what was taken.
+    pub(super) fn problems(&mut self) -> &mut Vec<Problem> {
+        self.problems
+    }
+
+    /// Takes a value; one that is there without content counts as absent.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
+        self.asked.push(key);
+        remove(&mut self.entries, key).filter(|node| node.content != Content::Nothing)
+    }
+
+    /// Takes a value and judges it.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &'static str,
+        judge: impl FnOnce(Node) -> Result<T, Problem>,
+    ) -> Option<T> {
+        let node = self.take(key)?;
+        judge(node)
+            .map_err(|problem| self.problems.push(problem))
+            .ok()
+    }
+
+    /// Takes a value that must be there; `what` says of which kind.
+    pub(super) fn require<T>(
+        &mut self,
+        key: &'static str,
+        what: &str,
+        judge: impl FnOnce(Node) -> Result<T, Problem>,
+    ) -> Option<T> {
+        if let Some(node) = self.take(key) {
+            return judge(node)
+                .map_err(|problem| self.problems.push(problem))
+                .ok();
+        }
+        self.problems.push(Problem {
+            place: self.place.filter(|_| !self.field.is_empty()),
+            field: join(&self.field, key),
+            message: format!("expected {what}, found nothing"),
+            suggestion: None,
+        });
+        None
+    }
+
+    /// Drops values that say nothing to serin.
+    pub(super) fn ignore(&mut self, keys: &[&'static str]) {
+        for key in keys {
+            drop(self.take(key));
+        }
+    }
+
+    /// Ends the reading: what is left is unknown. `also` are other spellings, for suggestions.
+    pub(super) fn finish(mut self, also: &[&'static str]) {
+        self.asked.extend(also);
+        for (key, node) in &self.entries {
+            self.problems.push(Problem {
+                suggestion: nearest(key, self.asked.iter().copied()),
+                ..node.problem("unknown key")
+            });
+        }
+    }
+}
+
+/// The candidate that a misspelt word was meant to be, if one is near.
+pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    let distance = |candidate: &str| {
+        strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase())
+    };
+    candidates
+        .map(|candidate| (distance(candidate), candidate))
+        .min()
+        // One slip in three letters; more is another word.
+        .filter(|(distance, candidate)| *distance <= candidate.len().div_ceil(3))
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+/// Text; a number counts as its text, as in `version: 1`.
+pub(super) fn text(node: Node) -> Result<String, Problem> {
+    match node.content {
+        Content::Text(text) => Ok(text),
+        Content::Number(number) => Ok(number.to_string()),
+        Content::Nothing | Content::Bool(_) | Content::List(_) | Content::Map(_) => {
+            Err(node.expected("text"))
+        }
+    }
+}
+
+/// Text that parses, such as a name.
+pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(node: Node) -> Result<T, Problem> {
+    let at = node.clone();
+    text(node)?
+        .parse()
+        .map_err(|error: T::Err| at.problem(error.to_string()))
+}
+
+/// A whole number within bounds.
+pub(super) fn whole<T>(bounds: RangeInclusive<T>) -> impl FnOnce(Node) -> Result<T, Problem>
+where
+    T: TryFrom<u64> + PartialOrd + fmt::Display,
+{
+    move |node| {
+        let (least, most) = (bounds.start(), bounds.end());
+        let Content::Number(number) = &node.content else {
+            return Err(node.expected(format_args!("a whole number from {least} to {most}")));
+        };
+        if number.is_f64() {
+            return Err(node.expected(format_args!("a whole number from {least} to {most}")));
+        }
+        number
+            .as_u64()
+            .and_then(|number| T::try_from(number).ok())
+            .filter(|number| bounds.contains(number))
+            .ok_or_else(|| node.expected(format_args!("{least} to {most}")))
+    }
+}

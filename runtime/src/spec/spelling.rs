@@ -1,0 +1,156 @@
+//! Old spellings of keys, and how they become the current ones.
+//!
+//! The tables are read from top to bottom: a row renames one path, and later rows see the new name. So the keys of an
+//! old section need one row for the section and one for each key that has another name or another home.
+
+use super::Problem;
+use super::node::{Content, Entries, Node, find, remove};
+
+/// An old path and the current one.
+pub(super) type Spelling = (&'static str, &'static str);
+
+/// Of endpoint files.
+pub(super) const ENDPOINT: &[Spelling] = &[
+    ("target", "compute"),
+    ("infrastructure", "compute"),
+    ("swagger_uri", "openapi_uri"),
+];
+
+/// Of deployment files.
+pub(super) const DEPLOYMENT: &[Spelling] = &[
+    ("sku", "instance_type"),
+    ("scale", "scale_settings"),
+    ("scale_settings.scale_type", "scale_settings.type"),
+    ("scale_settings.instance_count", "instance_count"),
+    ("request", "request_settings"),
+    ("code_reference", "code_configuration"),
+    ("code_configuration.directory", "code_configuration.code"),
+    (
+        "code_configuration.code.directory",
+        "code_configuration.code",
+    ),
+    (
+        "code_configuration.code.local_path",
+        "code_configuration.code",
+    ),
+    ("model.local_path", "model.path"),
+    ("model.asset_path", "model.path"),
+    ("model.model_format", "model.type"),
+    ("environment.docker.image", "environment.image"),
+    ("environment.build.local_path", "environment.build.path"),
+    (
+        "liveness_probe.initial_delay_seconds",
+        "liveness_probe.initial_delay",
+    ),
+    ("liveness_probe.period_seconds", "liveness_probe.period"),
+    ("liveness_probe.timeout_seconds", "liveness_probe.timeout"),
+];
+
+/// Rewrites every old spelling in a mapping. Two spellings of one thing are a problem that names both.
+pub(super) fn modernise(root: &mut Node, spellings: &[Spelling], problems: &mut Vec<Problem>) {
+    let Content::Map(entries) = &mut root.content else {
+        return;
+    };
+    for (old, new) in spellings {
+        if let Some(node) = take_path(entries, old) {
+            put_path(entries, new, node, problems);
+        }
+    }
+}
+
+/// The old spellings that could stand directly within `section`, for suggestions.
+pub(super) fn old_keys(spellings: &[Spelling], section: &str) -> Vec<&'static str> {
+    spellings
+        .iter()
+        .map(|(old, _)| old.rsplit_once('.').unwrap_or(("", old)))
+        .filter(|(parent, _)| *parent == section)
+        .map(|(_, key)| key)
+        .collect()
+}
+
+/// Takes out the value at a path, and the mappings on the way that it leaves empty.
+fn take_path(entries: &mut Entries, path: &str) -> Option<Node> {
+    let Some((section, rest)) = path.split_once('.') else {
+        return remove(entries, path);
+    };
+    let Content::Map(inner) = find_mut(entries, section)? else {
+        return None;
+    };
+    let node = take_path(inner, rest)?;
+    if inner.is_empty() {
+        remove(entries, section);
+    }
+    Some(node)
+}
+
+fn put_path(entries: &mut Entries, path: &str, node: Node, problems: &mut Vec<Problem>) {
+    let (key, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(key, rest)| (key, Some(rest)));
+    match (find(entries, key), rest) {
+        (None, None) => entries.push((key.to_owned(), node)),
+        (Some(other), None) => problems.push(node.problem(format!(
+            "expected `{}` or `{}`, which mean the same, found both",
+            other.field, node.field
+        ))),
+        (_, Some(rest)) => {
+            if find(entries, key).is_none() {
+                let section = Node {
+                    place: node.place,
+                    field: node.field.clone(),
+                    content: Content::Map(Entries::new()),
+                };
+                entries.push((key.to_owned(), section));
+            }
+            if let Some(Content::Map(inner)) = find_mut(entries, key) {
+                put_path(inner, rest, node, problems);
+            }
+        }
+    }
+}
+
+fn find_mut<'a>(entries: &'a mut Entries, key: &str) -> Option<&'a mut Content> {
+    entries
+        .iter_mut()
+        .find(|(entry, _)| entry == key)
+        .map(|(_, node)| &mut node.content)
+}
+
+/// Puts `value` at `path`, which may be in any spelling, of a mapping in current spelling.
+///
+/// What stands at the end of the path is replaced; mappings on the way keep their other keys.
+pub(super) fn assign(root: &mut Node, path: &str, value: Node, spellings: &[Spelling]) {
+    let mut path = path.to_owned();
+    for (old, new) in spellings {
+        if let Some(rest) = path.strip_prefix(old)
+            && (rest.is_empty() || rest.starts_with('.'))
+        {
+            path = format!("{new}{rest}");
+        }
+    }
+    let mut target = root;
+    for key in path.split('.') {
+        if !matches!(target.content, Content::Map(_)) {
+            target.content = Content::Map(Entries::new());
+        }
+        let Content::Map(entries) = &mut target.content else {
+            return;
+        };
+        let index = entries
+            .iter()
+            .position(|(entry, _)| entry == key)
+            .unwrap_or_else(|| {
+                let nothing = Node {
+                    content: Content::Nothing,
+                    ..value.clone()
+                };
+                entries.push((key.to_owned(), nothing));
+                entries.len() - 1
+            });
+        let Some((_, next)) = entries.get_mut(index) else {
+            return;
+        };
+        target = next;
+    }
+    *target = value;
+}

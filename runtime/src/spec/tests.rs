@@ -1,0 +1,741 @@
+//! Files as people write them, from the text to the specs and back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+const SEED_ENDPOINT: &str = include_str!("testdata/managed-1-create-OnlineEndpoint.yaml");
+const SEED_BLUE: &str = include_str!("testdata/managed-2-blue-OnlineDeployment.yaml");
+const SEED_GREEN: &str = include_str!("testdata/managed-3-green-OnlineDeployment.yaml");
+
+const GREEN: &str = "\
+name: green
+endpoint_name: iris
+model: azureml:digits:2
+instance_type: Standard_DS3_v2
+instance_count: 2
+";
+
+fn endpoint(text: &str) -> EndpointSpec {
+    read_endpoint(text, "e.yml", &[]).expect("an endpoint").spec
+}
+
+fn deployment(text: &str) -> DeploymentSpec {
+    read_deployment(text, "d.yml", &[]).expect("a deployment")
+}
+
+fn assignments(texts: &[&str]) -> Vec<Assignment> {
+    texts
+        .iter()
+        .map(|text| text.parse().expect("an assignment"))
+        .collect()
+}
+
+#[track_caller]
+fn check_endpoint_refused(text: &str, message: &str) {
+    let error = read_endpoint(text, "e.yml", &[]).expect_err("refused");
+    assert_eq!(error.to_string(), message);
+}
+
+/// Checks what is said about `lines` after those that every deployment has.
+#[track_caller]
+fn check_deployment_refused(lines: &str, message: &str) {
+    let text = format!("name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n{lines}");
+    let error = read_deployment(&text, "d.yml", &[]).expect_err("refused");
+    assert_eq!(error.to_string(), message);
+}
+
+#[test]
+fn the_endpoint_of_the_seed_reads_as_it_stands() {
+    let mut expected = EndpointSpec::new("myEndpoint".parse().expect("a name"));
+    expected.set_auth_mode(AuthMode::AmlToken);
+    let file = read_endpoint(SEED_ENDPOINT, "e.yml", &[]).expect("an endpoint");
+    assert_eq!((file.spec, file.deployments), (expected, None));
+}
+
+#[track_caller]
+fn check_seed_deployment(text: &str, expected: serde_json::Value) {
+    assert_eq!(
+        serde_json::to_value(deployment(text)).expect("JSON"),
+        expected
+    );
+}
+
+#[test]
+fn the_deployments_of_the_seed_read_as_they_stand() {
+    check_seed_deployment(
+        SEED_BLUE,
+        json!({
+            "name": "blue",
+            "model": "azureml:my-model-m1:1",
+            "instance_type": "Standard_FS4_v2",
+            "instance_count": 3,
+            "scale_settings": {"min_instances": 1, "max_instances": 5, "type": "default"},
+            "request_settings": {"request_timeout_ms": 3000, "max_concurrent_requests_per_instance": 1},
+            "code_configuration": {"code": "./src/onlinescoring/", "scoring_script": "m1/score.py"},
+            "environment": "./src/onlinescoring/env_m1.yaml",
+        }),
+    );
+    check_seed_deployment(
+        SEED_GREEN,
+        json!({
+            "name": "green",
+            "model": "azureml:my-model-m2:1",
+            "instance_type": "Standard_FS4_v2",
+            "instance_count": 5,
+            "scale_settings": {"min_instances": 1, "max_instances": 5, "type": "default"},
+            "request_settings": {"request_timeout_ms": 3000, "max_concurrent_requests_per_instance": 1},
+            "code_configuration": {
+                "code": "./src/onlinescoring/m2/",
+                "scoring_script": "./src/onlinescoring/m2/score.py",
+            },
+            "environment": "./src/onlinescoring/env_m2.yaml",
+        }),
+    );
+}
+
+#[test]
+fn the_notes_say_what_is_kept_without_effect() {
+    assert_eq!(
+        deployment(SEED_BLUE).notes(),
+        [
+            "code_configuration is kept but not run: the model is scored natively",
+            "min_instances and max_instances are kept without effect: instance_count says how many run",
+            "environment is kept without effect",
+        ]
+    );
+    assert_eq!(deployment(GREEN).notes(), [""; 0]);
+}
+
+#[test]
+fn the_current_form_reads_with_all_that_it_may_hold() {
+    let spec = deployment(
+        "\
+$schema: https://azuremlschemas.azureedge.net/latest/managedOnlineDeployment.schema.json
+id: /subscriptions/s
+provisioning_state: Succeeded
+name: green
+endpoint_name: iris
+type: managed
+description: the network
+tags: {team: vision, since: 2021}
+model:
+  name: digits
+  version: 2
+  path: ./models/digits/2
+  type: custom_model
+code_configuration: {code: ../src, scoring_script: score.py}
+environment:
+  image: mcr.microsoft.com/base
+  conda_file: file:env/conda.yml
+environment_variables: {A: 1}
+instance_type: Standard_DS3_v2
+instance_count: 2
+app_insights_enabled: false
+scale_settings: {type: default}
+request_settings: {request_timeout_ms: 180000, max_concurrent_requests_per_instance: 4, max_queue_wait_ms: 500}
+liveness_probe: {initial_delay: 10, period: 10}
+data_collector: {collections: {model_inputs: {enabled: 'True'}}}
+egress_public_network_access: disabled
+",
+    );
+    assert_eq!(spec.instance_count(), 2);
+    assert_eq!(
+        spec.request_settings().request_timeout(),
+        Duration::from_secs(180)
+    );
+    assert_eq!(
+        spec.request_settings()
+            .max_concurrent_requests_per_instance(),
+        4
+    );
+    assert_eq!(spec.tags["since"], "2021");
+    assert_eq!(spec.model, ModelRef::Path("./models/digits/2".into()));
+    assert_eq!(spec.kept["environment_variables"], json!({"A": 1}));
+    assert_eq!(
+        spec.notes(),
+        [
+            "code_configuration is kept but not run: the model is scored natively",
+            "max_queue_wait_ms is kept without effect: request_timeout_ms covers the wait",
+            "data_collector is kept without effect",
+            "egress_public_network_access is kept without effect",
+            "environment is kept without effect",
+            "environment_variables is kept without effect",
+            "liveness_probe is kept without effect",
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_written_has_the_defaults_of_azure() {
+    let spec = deployment("name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n");
+    assert_eq!(spec.instance_count(), 1);
+    assert_eq!(
+        spec.request_settings().request_timeout(),
+        Duration::from_secs(5)
+    );
+    assert_eq!(
+        spec.request_settings()
+            .max_concurrent_requests_per_instance(),
+        1
+    );
+    assert_eq!(endpoint("name: iris").auth_mode(), AuthMode::Key);
+}
+
+#[test]
+fn paths_are_seen_from_the_folder_of_the_file() {
+    let mut blue = deployment(SEED_BLUE);
+    blue.resolve_paths(Path::new("/configs"));
+    let code = blue.code_configuration.expect("code");
+    assert_eq!(
+        code.code.as_deref(),
+        Some(Path::new("/configs/src/onlinescoring"))
+    );
+    assert_eq!(
+        code.scoring_script.as_deref(),
+        Some(Path::new("m1/score.py"))
+    );
+    assert_eq!(
+        blue.kept["environment"],
+        "/configs/src/onlinescoring/env_m1.yaml"
+    );
+    let mut spec = deployment(
+        "name: blue\nmodel: ./m.onnx\ninstance_type: S\nenvironment: {conda_file: file:c.yml, build: {path: /b}}\n",
+    );
+    spec.resolve_paths(Path::new("/configs"));
+    assert_eq!(spec.model, ModelRef::Path("/configs/m.onnx".into()));
+    assert_eq!(
+        spec.kept["environment"],
+        json!({"conda_file": "/configs/c.yml", "build": {"path": "/b"}})
+    );
+}
+
+#[test]
+fn deployments_stand_in_the_endpoint_file_as_a_mapping_or_a_list() {
+    let body =
+        "model: m.onnx, sku: Standard_DS3_v2, scale: {scale_type: Manual, instance_count: 3}";
+    let map = format!("name: iris\ntraffic: {{blue: 100}}\ndeployments:\n  blue: {{{body}}}\n");
+    let list =
+        format!("name: iris\ntraffic: {{blue: 100}}\ndeployments:\n  - {{name: blue, {body}}}\n");
+    let map = read_endpoint(&map, "e.yml", &[]).expect("an endpoint");
+    let list = read_endpoint(&list, "e.yml", &[]).expect("an endpoint");
+    assert_eq!(map, list);
+    assert_eq!(map.deployments.expect("deployments")[0].instance_count(), 3);
+}
+
+#[test]
+fn old_spellings_mean_the_current_keys() {
+    let old = "\
+name: blue
+sku: Standard_DS3_v2
+model: {local_path: m.onnx, model_format: custom}
+code_reference: {directory: ./src, scoring_script: score.py}
+scale_settings: {scale_type: manual, instance_count: 2}
+liveness_probe: {period_seconds: 3}
+";
+    let new = "\
+name: blue
+instance_type: Standard_DS3_v2
+model: {path: m.onnx, type: custom_model}
+code_configuration: {code: ./src, scoring_script: score.py}
+instance_count: 2
+liveness_probe: {period: 3}
+";
+    assert_eq!(deployment(old), deployment(new));
+    let nested = old.replace("directory: ./src", "code: {local_path: ./src}");
+    assert_eq!(deployment(&nested), deployment(new));
+}
+
+#[test]
+fn two_spellings_of_one_thing_are_refused() {
+    check_deployment_refused(
+        "sku: Standard_F4s_v2\n",
+        "d.yml:4:1: sku: expected `instance_type` or `sku`, which mean the same, found both",
+    );
+    check_deployment_refused(
+        "instance_count: 1\nscale:\n  instance_count: 2\n",
+        "d.yml:6:3: scale.instance_count: expected `instance_count` or `scale.instance_count`, which mean the same, found both",
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_a_suggestion_where_one_is_near() {
+    check_deployment_refused(
+        "instance_cuont: 2\n",
+        "d.yml:4:1: instance_cuont: unknown key; did you mean `instance_count`?",
+    );
+    check_deployment_refused("colour: red\n", "d.yml:4:1: colour: unknown key");
+    check_deployment_refused(
+        "scale:\n  instance_cont: 2\n",
+        "d.yml:5:3: scale.instance_cont: unknown key; did you mean `instance_count`?",
+    );
+    check_endpoint_refused(
+        "name: iris\ntrafic: {blue: 100}\n",
+        "e.yml:2:1: trafic: unknown key; did you mean `traffic`?",
+    );
+}
+
+#[test]
+fn duplicate_keys_are_refused() {
+    check_endpoint_refused(
+        "name: iris\nname: iris\n",
+        "e.yml:2:1: name: expected each key once, found it on line 1 already",
+    );
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    check_deployment_refused(
+        "scale:\n  scale_type: manual\n  instance_count: 0\n",
+        "d.yml:6:3: scale.instance_count: expected 1 to 50, found 0",
+    );
+    check_deployment_refused(
+        "instance_count: 51\n",
+        "d.yml:4:1: instance_count: expected 1 to 50, found 51",
+    );
+    check_deployment_refused(
+        "instance_count: -3\n",
+        "d.yml:4:1: instance_count: expected 1 to 50, found -3",
+    );
+    check_deployment_refused(
+        "request:\n  request_timeout_ms: 180001\n  max_concurrent_requests_per_instance: 1025\n",
+        "d.yml:5:3: request.request_timeout_ms: expected 1 to 180000, found 180001\n\
+         d.yml:6:3: request.max_concurrent_requests_per_instance: expected 1 to 1024, found 1025",
+    );
+    check_deployment_refused(
+        "scale: {min_instances: 3, max_instances: 2}\n",
+        "d.yml:4:1: scale: expected min_instances of at most max_instances, found 3 and 2",
+    );
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    check_deployment_refused(
+        "instance_count: three\n",
+        "d.yml:4:1: instance_count: expected a whole number from 1 to 50, found \"three\"",
+    );
+    check_deployment_refused(
+        "instance_count: 2.5\n",
+        "d.yml:4:1: instance_count: expected a whole number from 1 to 50, found 2.5",
+    );
+    check_deployment_refused(
+        "request: [1]\n",
+        "d.yml:4:1: request: expected a mapping, found a list",
+    );
+    check_deployment_refused(
+        "app_insights_enabled: 7\n",
+        "d.yml:4:1: app_insights_enabled: expected true or false, found 7",
+    );
+    check_deployment_refused(
+        "tags: {a: [1]}\n",
+        "d.yml:4:8: tags.a: expected text, found a list",
+    );
+    check_endpoint_refused(
+        "name: iris\ntraffic: 100\n",
+        "e.yml:2:1: traffic: expected a mapping from deployments to percents, found 100",
+    );
+}
+
+#[test]
+fn names_out_of_bounds_are_refused() {
+    for name in [
+        "1bad",
+        "ab",
+        "a123456789012345678901234567890123456789",
+        "blue-",
+        "b_lue",
+    ] {
+        check_endpoint_refused(
+            &format!("name: {name}\n"),
+            &format!(
+                "e.yml:1:1: name: expected 3 to 32 letters, digits and dashes, from a letter to a letter or digit, found {name:?}"
+            ),
+        );
+    }
+}
+
+#[test]
+fn traffic_that_is_no_split_is_refused() {
+    check_endpoint_refused(
+        "name: iris\ntraffic: {blue: 60, green: 30}\n",
+        "e.yml:2:1: traffic: expected a sum of 0 or 100, found 90 (blue 60, green 30)",
+    );
+    check_endpoint_refused(
+        "name: iris\ntraffic:\n  blue: -10\n  green: 110\n",
+        "e.yml:3:3: traffic.blue: expected a percent from 0 to 100 with at most two decimals, found -10\n\
+         e.yml:4:3: traffic.green: expected a percent from 0 to 100 with at most two decimals, found 110",
+    );
+    check_endpoint_refused(
+        "name: iris\ntraffic: {blue: 90%}\n",
+        "e.yml:2:11: traffic.blue: expected a percent from 0 to 100 with at most two decimals, found 90%",
+    );
+    check_endpoint_refused(
+        "name: iris\ntraffic: {blue: 50, BLUE: 50}\n",
+        "e.yml:2:1: traffic: expected each deployment once, found `BLUE` twice",
+    );
+}
+
+#[test]
+fn fine_percents_are_exact() {
+    let split = endpoint("name: iris\ntraffic: {blue: 99.99, green: 0.01}\n").traffic;
+    assert_eq!(split.to_string(), "blue:99.99,green:0.01");
+}
+
+#[test]
+fn what_serin_does_not_do_is_refused_in_plain_words() {
+    check_endpoint_refused(
+        "name: iris\nmirror_traffic: {green: 10}\n",
+        "e.yml:2:1: mirror_traffic: serin does not mirror traffic; leave the key out",
+    );
+    assert_eq!(
+        endpoint("name: iris\nmirror_traffic: {}\n"),
+        endpoint("name: iris\n")
+    );
+    check_endpoint_refused(
+        "name: iris\nauth_mode: aad_token\n",
+        "e.yml:2:1: auth_mode: expected key or aml_token, found \"aad_token\": serin has no directory of users to ask",
+    );
+    check_deployment_refused(
+        "scale_settings: {type: target_utilization, polling_interval: 10}\n",
+        "d.yml:4:18: scale_settings.type: expected default or manual, found \"target_utilization\"; \
+         serin does not scale by itself: write type: default and an instance_count",
+    );
+    assert_eq!(
+        read_deployment(
+            "name: blue\nmodel: {path: m, type: mlflow_model}\ninstance_type: S\n",
+            "d.yml",
+            &[]
+        )
+        .expect_err("refused")
+        .to_string(),
+        "d.yml:2:18: model.type: expected custom_model or custom, found \"mlflow_model\"; serin scores ONNX files"
+    );
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    assert_eq!(
+        read_deployment("description: nothing\n", "d.yml", &[])
+            .expect_err("refused")
+            .to_string(),
+        "d.yml: name: expected a name, found nothing\n\
+         d.yml: model: expected a model such as azureml:NAME:VERSION, or a path, found nothing\n\
+         d.yml: instance_type: expected an instance type such as Standard_DS3_v2, found nothing"
+    );
+}
+
+#[test]
+fn all_problems_of_a_file_are_told_at_once_in_its_order() {
+    check_endpoint_refused(
+        "\
+name: 1bad
+auth_mode: none
+traffic: {blue: 60, green: 50}
+foo: 1
+deployments:
+  blue:
+    model: m.onnx
+    scale: {instance_count: 99}
+",
+        "e.yml:1:1: name: expected 3 to 32 letters, digits and dashes, from a letter to a letter or digit, found \"1bad\"\n\
+         e.yml:2:1: auth_mode: expected key or aml_token, found \"none\"\n\
+         e.yml:3:1: traffic: expected a sum of 0 or 100, found 110 (blue 60, green 50)\n\
+         e.yml:4:1: foo: unknown key\n\
+         e.yml:6:3: deployments.blue.instance_type: expected an instance type such as Standard_DS3_v2, found nothing\n\
+         e.yml:8:13: deployments.blue.scale.instance_count: expected 1 to 50, found 99",
+    );
+}
+
+#[test]
+fn the_command_line_beats_the_file_before_anything_is_checked() {
+    let overrides = assignments(&["name=red", "scale.instance_count=7", "sku=Standard_F4s_v2"]);
+    let spec = read_deployment("name: x\nmodel: m.onnx\nsku: S\n", "d.yml", &overrides)
+        .expect("a deployment");
+    assert_eq!(
+        (
+            spec.name.as_str(),
+            spec.instance_count(),
+            spec.instance_type.as_str()
+        ),
+        ("red", 7, "Standard_F4s_v2")
+    );
+    let overrides = assignments(&["deployments.blue.instance_count=4", "auth_mode=key"]);
+    let text = "name: iris\nauth_mode: aml_token\ndeployments: {blue: {model: m.onnx, sku: S, scale: {instance_count: 1}}}\n";
+    let file = read_endpoint(text, "e.yml", &overrides).expect("an endpoint");
+    assert_eq!(file.spec.auth_mode(), AuthMode::Key);
+    assert_eq!(
+        file.deployments.expect("deployments")[0].instance_count(),
+        4
+    );
+}
+
+#[track_caller]
+fn check_set(texts: &[&str]) -> (EndpointSpec, Vec<DeploymentSpec>) {
+    let mut endpoint = endpoint("name: iris\ntraffic: {blue: 100}\ntags: {a: b}\n");
+    let mut deployments = vec![deployment(SEED_BLUE), deployment(GREEN)];
+    apply(&assignments(texts), &mut endpoint, &mut deployments).expect("set");
+    (endpoint, deployments)
+}
+
+#[track_caller]
+fn check_set_refused(texts: &[&str], message: &str) {
+    let mut endpoint = endpoint("name: iris\ntraffic: {blue: 100}\n");
+    let mut deployments = vec![deployment(SEED_BLUE), deployment(GREEN)];
+    let before = (endpoint.clone(), deployments.clone());
+    let error = apply(&assignments(texts), &mut endpoint, &mut deployments).expect_err("refused");
+    assert_eq!(error.to_string(), message);
+    assert_eq!((endpoint, deployments), before);
+}
+
+#[test]
+fn set_reaches_every_attribute_in_every_spelling() {
+    let (endpoint, deployments) = check_set(&[
+        "deployments.blue.scale.instance_count=5",
+        "deployments[1].instance_count=4",
+        "deployments.green.environment_variables.X=a=b",
+        "deployments.green.request.request_timeout_ms=700",
+        "deployments.green.model=azureml:digits:3",
+        "traffic.blue=90",
+        "traffic.green=10",
+        "tags.owner=me",
+    ]);
+    assert_eq!(endpoint.traffic.to_string(), "blue:90,green:10");
+    assert_eq!(
+        (endpoint.tags["a"].as_str(), endpoint.tags["owner"].as_str()),
+        ("b", "me")
+    );
+    assert_eq!(
+        (
+            deployments[0].instance_count(),
+            deployments[1].instance_count()
+        ),
+        (5, 4)
+    );
+    assert_eq!(
+        deployments[1].kept["environment_variables"],
+        json!({"X": "a=b"})
+    );
+    assert_eq!(
+        deployments[1].request_settings().request_timeout(),
+        Duration::from_millis(700)
+    );
+    assert_eq!(deployments[1].model.to_string(), "azureml:digits:3");
+}
+
+#[test]
+fn set_replaces_a_mapping_whole() {
+    let (endpoint, _) = check_set(&["traffic={\"green\": 100}"]);
+    assert_eq!(endpoint.traffic.to_string(), "green:100");
+}
+
+#[test]
+fn set_refuses_what_a_file_would_be_refused_for_and_changes_nothing() {
+    check_set_refused(
+        &[
+            "deployments.blue.scale.instance_count=99",
+            "deployments.green.colour=red",
+        ],
+        "--set: deployments.blue.scale.instance_count: expected 1 to 50, found 99\n\
+         --set: deployments.green.colour: unknown key",
+    );
+    check_set_refused(
+        &["traffic.green=10"],
+        "--set: traffic: expected a sum of 0 or 100, found 110 (blue 100, green 10)",
+    );
+    check_set_refused(
+        &["deployments.red.instance_count=1"],
+        "--set: deployments.red.instance_count: expected one of the deployments (blue, green), found another",
+    );
+    check_set_refused(
+        &["deployments.blue=1"],
+        "--set: deployments.blue: expected a path such as deployments.NAME.instance_count, found deployments.blue",
+    );
+    check_set_refused(
+        &["deployments.blue.name=red"],
+        "--set: name: expected the name to stay blue, found red",
+    );
+}
+
+#[test]
+fn set_on_one_deployment_needs_no_prefix() {
+    let mut spec = deployment(GREEN);
+    spec.set(&assignments(&["scale.instance_count=9"]))
+        .expect("set");
+    assert_eq!(spec.instance_count(), 9);
+}
+
+#[test]
+fn a_text_without_a_path_is_no_assignment() {
+    for text in ["a", "=5", "a..b=5", ".a=5"] {
+        assert_eq!(
+            Assignment::parse(text).expect_err("refused").to_string(),
+            format!("expected an assignment such as instance_count=5, found {text:?}")
+        );
+    }
+}
+
+#[test]
+fn a_merge_takes_what_is_written_and_keeps_the_rest() {
+    let mut blue = deployment(SEED_BLUE);
+    blue.merge(deployment(
+        "name: blue\nmodel: azureml:my-model-m1:2\nsku: Standard_DS3_v2\ntags: {a: b}\n",
+    ));
+    assert_eq!(blue.model.to_string(), "azureml:my-model-m1:2");
+    assert_eq!(blue.instance_count(), 3);
+    assert_eq!(
+        blue.request_settings().request_timeout(),
+        Duration::from_secs(3)
+    );
+    let mut iris =
+        endpoint("name: iris\nauth_mode: aml_token\ntraffic: {blue: 100}\ntags: {a: b}\n");
+    iris.merge(endpoint("name: iris\ntags: {c: d}\n"));
+    assert_eq!(iris.auth_mode(), AuthMode::AmlToken);
+    assert_eq!(
+        (iris.traffic.to_string().as_str(), iris.tags.len()),
+        ("blue:100", 2)
+    );
+    iris.merge(endpoint("name: iris\ntraffic: {green: 100}\n"));
+    assert_eq!(iris.traffic.to_string(), "green:100");
+}
+
+#[test]
+fn skus_are_found_in_any_case() {
+    let table = SkuTable::builtin();
+    assert_eq!(table.iter().count(), 86);
+    let sku = table.find("standard_ds3_v2").expect("a SKU");
+    assert_eq!(
+        (sku.name.as_str(), sku.vcpus, sku.memory_mib),
+        ("Standard_DS3_v2", 4, 14 * 1024)
+    );
+    assert_eq!(
+        table.find("Standard_DS1_v2").expect("a SKU").memory_mib,
+        3584
+    );
+    let alias = table
+        .find("Standard_FS4_v2")
+        .expect("the alias of the seed");
+    let real = table.find("STANDARD_F4S_V2").expect("a SKU");
+    assert_eq!(
+        (alias.vcpus, alias.memory_mib),
+        (real.vcpus, real.memory_mib)
+    );
+}
+
+#[test]
+fn an_unknown_sku_is_refused_with_the_nearest() {
+    let table = SkuTable::builtin();
+    assert_eq!(
+        table
+            .find("Standard_DS3v2")
+            .expect_err("refused")
+            .to_string(),
+        "expected an instance type of `serin sku list`, found \"Standard_DS3v2\"; did you mean `Standard_DS3_v2`?"
+    );
+    assert_eq!(
+        table.find("t2.micro").expect_err("refused").to_string(),
+        "expected an instance type of `serin sku list`, found \"t2.micro\""
+    );
+}
+
+#[test]
+fn own_profiles_join_the_table_all_or_none() {
+    let mut table = SkuTable::builtin();
+    table
+        .extend_from_yaml("skus:\n  Half-Core: {vcpus: 1, memory_gib: 0.5}\n", "s.yml")
+        .expect("profiles");
+    assert_eq!(table.find("half-core").expect("a SKU").memory_mib, 512);
+    let before = table.clone();
+    let error = table
+        .extend_from_yaml(
+            "skus:\n  standard_ds3_v2: {vcpus: 1, memory_gib: 1}\n  a: {vcpus: 0, memory: 1}\n  b: {vcpus: 1, memory_gib: 1}\n",
+            "s.yml",
+        )
+        .expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "s.yml:2:3: skus.standard_ds3_v2: expected a name of its own, found one that is taken\n\
+         s.yml:3:3: skus.a.memory_gib: expected memory in GiB, found nothing\n\
+         s.yml:3:7: skus.a.vcpus: expected 1 to 4096, found 0\n\
+         s.yml:3:17: skus.a.memory: unknown key; did you mean `memory_gib`?"
+    );
+    assert_eq!(table, before);
+}
+
+prop_compose! {
+    fn any_deployment()(
+        name in "[a-z][a-z0-9]{2,8}",
+        model in "(azureml:[a-z]{1,5}:[0-9]|azureml:[a-z]{1,5}@latest|\\./[a-z]{1,5})",
+        instance_count in prop::option::of(1..=50_u32),
+        timeout in prop::option::of(1..=180_000_u32),
+        bounds in prop::option::of((1..=5_u32, 5..=50_u32)),
+        code in prop::option::of("[a-z/]{1,9}"),
+        tags in prop::collection::btree_map("[a-z.]{1,5}", "\\PC{0,9}", 0..3),
+        variables in prop::option::of(prop::collection::btree_map("[A-Z]{1,5}", "\\PC{0,9}", 0..3)),
+    ) -> serde_json::Value {
+        let mut spec = json!({"name": name, "model": model, "sku": "Standard_DS3_v2", "tags": tags});
+        let entries = spec.as_object_mut().expect("an object");
+        entries.extend(instance_count.map(|count| ("instance_count".to_owned(), json!(count))));
+        entries.extend(timeout.map(|ms| ("request".to_owned(), json!({"request_timeout_ms": ms}))));
+        entries.extend(bounds.map(|(min, max)| {
+            ("scale".to_owned(), json!({"min_instances": min, "max_instances": max}))
+        }));
+        entries.extend(code.map(|code| ("code_reference".to_owned(), json!({"code": code}))));
+        entries.extend(variables.map(|map| ("environment_variables".to_owned(), json!(map))));
+        spec
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_deployment_survives_its_canonical_form(value in any_deployment()) {
+        let spec: DeploymentSpec = serde_json::from_value(value).expect("a deployment");
+        let text = serde_json::to_string(&spec).expect("JSON");
+        prop_assert_eq!(&serde_json::from_str::<DeploymentSpec>(&text).expect("a deployment"), &spec);
+        // JSON is YAML: the canonical form is a file, too.
+        prop_assert_eq!(read_deployment(&text, "d.yml", &[]).expect("a deployment"), spec);
+    }
+
+    #[test]
+    fn every_endpoint_survives_its_canonical_form(
+        name in "[a-z][a-z0-9]{2,8}",
+        auth_mode in prop::option::of("(key|aml_token|Key|AMLToken)"),
+        blue in prop::option::of(0..=10_000_u16),
+    ) {
+        let mut spec = EndpointSpec::new(name.parse().expect("a name"));
+        spec.auth_mode = auth_mode.map(|mode| {
+            if mode.eq_ignore_ascii_case("key") { AuthMode::Key } else { AuthMode::AmlToken }
+        });
+        if let Some(blue) = blue {
+            let percent = |hundredths| Percent::from_hundredths(hundredths).expect("a percent");
+            spec.traffic = TrafficSplit::new(vec![
+                ("blue".parse().expect("a name"), percent(blue)),
+                ("green".parse().expect("a name"), percent(10_000 - blue)),
+            ]).expect("a split");
+        }
+        let text = serde_json::to_string(&spec).expect("JSON");
+        prop_assert_eq!(serde_json::from_str::<EndpointSpec>(&text).expect("an endpoint"), spec);
+    }
+
+    #[test]
+    fn no_text_panics(
+        text in "((name|model|sku|scale|traffic|deployments|instance_count|request|code|blue)(: | |\n|\\[|\\{|,|- |\n  )[a-z0-9:{}\\[\\]~.&*-]{0,6}\n? {0,2}){0,8}"
+    ) {
+        drop(read_endpoint(&text, "e.yml", &[]));
+        drop(read_deployment(&text, "d.yml", &[]));
+        drop(SkuTable::builtin().extend_from_yaml(&text, "s.yml"));
+    }
+
+    #[test]
+    fn no_assignment_panics(path in "(deployments|scale|name|traffic|\\.|\\[0\\]|blue|green|instance_count|sku){1,6}", value in "\\PC{0,8}") {
+        if let Ok(assignment) = Assignment::parse(&format!("{path}={value}")) {
+            let mut endpoint = endpoint("name: iris\n");
+            let mut deployments = vec![deployment(GREEN)];
+            drop(apply(std::slice::from_ref(&assignment), &mut endpoint, &mut deployments));
+            drop(read_deployment(GREEN, "d.yml", &[assignment]));
+        }
+    }
+}
