@@ -29,6 +29,8 @@ pub const HEAD_READ_MAX: Duration = Duration::from_secs(75);
 pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
 /// Most scoring connections at once, unless the server is told otherwise; further ones wait in the kernel's backlog.
 pub const CONNECTIONS_DEFAULT: usize = 4096;
+/// Connections that the kernel keeps until they are accepted; the system may have a lower bound.
+pub const BACKLOG: i32 = 1024;
 /// Most administrative connections at once.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Pause after the system refused a connection (no file descriptors left), so that the acceptor does not spin.
@@ -43,6 +45,10 @@ pub const OPERATION_WAIT_MAX: Duration = Duration::from_secs(30);
 pub const JOURNAL_LAST_MAX: usize = 10_000;
 /// Longest that requests in flight may take to end when the server exits, unless it is told otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+/// Longest that administrative requests in flight may take to end when the server exits: held answers are given up.
+pub const ADMIN_GRACE: Duration = Duration::from_millis(500);
+/// Life of a token of an endpoint with `auth_mode: aml_token`, unless the server is told otherwise.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Most threads that move bytes, unless the server is told otherwise: they never compute, and the cores are for the models.
 pub const EDGE_THREADS_MAX: usize = 4;
 

@@ -30,6 +30,15 @@ pub struct Client {
     server: ServerFile,
 }
 
+/// What an endpoint answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body as it came.
+    pub body: Vec<u8>,
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -245,6 +254,41 @@ impl Client {
     pub fn metrics(&self) -> Result<String, ClientError> {
         let text = self.send(Method::GET, "/metrics", &[])?;
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Sends a scoring request, to the deployment that is named or by the split of traffic.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`] when there is no answer; an answer that is a refusal is none.
+    pub fn score(
+        &self,
+        endpoint: &EndpointName,
+        deployment: Option<&DeploymentName>,
+        bearer: &str,
+        body: &[u8],
+    ) -> Result<Answer, ClientError> {
+        let address = self.server.scoring_address;
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{address}/endpoints/{endpoint}/score"))
+            .header("authorization", format!("Bearer {bearer}"))
+            .header("content-type", "application/json");
+        if let Some(deployment) = deployment {
+            request = request.header("azureml-model-deployment", deployment.as_str());
+        }
+        let request = request
+            .body(body)
+            .expect("addresses, names and credentials make a valid request");
+        let transport = |error| ClientError::Transport {
+            address,
+            source: Box::new(error),
+        };
+        let mut answer = self.agent.run(request).map_err(transport)?;
+        Ok(Answer {
+            status: answer.status().as_u16(),
+            body: read(&mut answer).map_err(transport)?,
+        })
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -6,7 +6,7 @@ mod routes;
 mod server_file;
 mod wire;
 
-pub use client::{Client, ClientError};
+pub use client::{Answer, Client, ClientError};
 pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};
 pub use wire::{ChangeRequest, ErrorBody, ErrorCode, ModelRequest, ServerStatus};

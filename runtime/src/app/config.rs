@@ -4,8 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT};
+use crate::config::{
+    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT, TOKEN_LIFE_DEFAULT,
+};
 use crate::engine::Capacity;
+use crate::spec::SkuTable;
 
 /// Settings of a server.
 #[derive(Clone, Debug)]
@@ -18,6 +21,10 @@ pub struct Config {
     pub admin_address: SocketAddr,
     /// What happens when instances ask for more cores than there are.
     pub capacity: Capacity,
+    /// Instance types: the built-in table, and what the user added.
+    pub skus: SkuTable,
+    /// Life of a token of an endpoint with `auth_mode: aml_token`.
+    pub token_life: Duration,
     /// Largest body of a scoring request, in bytes.
     pub body_bytes_max: usize,
     /// Most scoring connections at once.
@@ -39,6 +46,8 @@ impl Config {
             scoring_address: SocketAddr::from(([127, 0, 0, 1], 5001)),
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             capacity: Capacity::default(),
+            skus: SkuTable::builtin(),
+            token_life: TOKEN_LIFE_DEFAULT,
             body_bytes_max: BODY_BYTES_DEFAULT,
             connections_max: CONNECTIONS_DEFAULT,
             edge_threads: edge_threads(num_cpus::get()),

@@ -1,1 +1,67 @@
-//! Words for people.
+//! Words for people: the grammar, the output, the exit codes.
+//!
+//! A command is read in two steps: `args` says what may be typed, the module of the command says what it means, which for
+//! most is one `Change` for the server.
+//!
+//! Not here: any rule about endpoints and deployments; those are the server's, so that every way in obeys them.
+
+mod args;
+mod deployment;
+mod endpoint;
+pub mod exit;
+mod files;
+mod model;
+mod output;
+mod serve;
+mod server;
+mod signals;
+mod sku;
+mod status;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::args::{Command, Typed};
+use self::exit::CliError;
+use crate::engine::probe_child;
+
+/// Reads the command line and does what it says. The codes are in `exit.rs` and in the README.
+#[must_use]
+pub fn run() -> ExitCode {
+    let typed = match Typed::try_parse() {
+        Ok(typed) => typed,
+        Err(help_or_mistake) => {
+            // Nobody is left to tell when this fails.
+            drop(help_or_mistake.print());
+            return match help_or_mistake.exit_code() {
+                0 => ExitCode::from(exit::OK),
+                _ => ExitCode::from(exit::USAGE),
+            };
+        }
+    };
+    if matches!(typed.command, Command::Probe { .. }) {
+        return ExitCode::from(probe_child());
+    }
+    match obey(typed) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => error.report(),
+    }
+}
+
+fn obey(typed: Typed) -> Result<(), CliError> {
+    let global = &typed.global;
+    match typed.command {
+        Command::Demo(_) => Ok(()),
+        Command::Serve(typed) => serve::serve(&typed, global),
+        Command::Up(typed) => serve::up(typed),
+        Command::Endpoint(command) => endpoint::run(command, global),
+        Command::Deployment(command) => deployment::run(command, global),
+        Command::Model(command) => model::run(command, global),
+        Command::Sku(command) => sku::run(&command, global),
+        Command::Status => status::status(global),
+        Command::Journal(typed) => status::journal(&typed, global),
+        Command::Probe { .. } => Ok(()),
+    }
+}

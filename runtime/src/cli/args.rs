@@ -1,0 +1,546 @@
+//! The grammar: what a person may type. What it means is decided by the module of each command.
+//!
+//! Two generations of `az ml` are one grammar here: `endpoint` and `online-endpoint` are the same command and take the
+//! flags of both, as do `deployment` and `online-deployment`. A long flag may be shortened to any clear beginning
+//! (`--endpoint` for `--endpoint-name`), which scripts written for `az` rely on.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
+
+/// Azure ML style online endpoints for ONNX models on one machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "serin",
+    version,
+    long_version = super::version::long(),
+    infer_long_args = true,
+    disable_help_subcommand = true,
+    max_term_width = 110,
+    after_help = "Start with `serin demo`, or with `serin serve` in one terminal and `serin endpoint create --file endpoint.yml` in another."
+)]
+pub(super) struct Typed {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// Folder of the server's data; commands find the server by it [default: ~/.local/share/serin]
+    #[arg(
+        long,
+        global = true,
+        env = "SERIN_DATA",
+        hide_env_values = true,
+        value_name = "FOLDER"
+    )]
+    pub(super) data: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    pub(super) output: OutputFormat,
+    /// No progress, only errors
+    #[arg(long, global = true)]
+    pub(super) only_show_errors: bool,
+    /// Kept for scripts of `az ml`: there is one workspace, the data folder.
+    #[arg(long, short = 'g', global = true, hide = true, value_name = "NAME")]
+    pub(super) resource_group: Option<String>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short = 'w', global = true, hide = true, value_name = "NAME")]
+    pub(super) workspace_name: Option<String>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, global = true, hide = true, value_name = "NAME")]
+    pub(super) subscription: Option<String>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum OutputFormat {
+    /// Indented JSON.
+    #[default]
+    Json,
+    /// Columns for people.
+    Table,
+    /// Values between tabs, for scripts.
+    Tsv,
+    /// Nothing.
+    None,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Play a canary release on sample models, under live traffic
+    Demo(Demo),
+    /// Run the server in the foreground
+    Serve(Serve),
+    /// Serve bare model files in the foreground, with nothing stored
+    Up(Up),
+    /// Endpoints: what clients call, and how traffic is split
+    #[command(visible_alias = "online-endpoint", subcommand)]
+    Endpoint(Endpoint),
+    /// Deployments: a model on instances, behind an endpoint
+    #[command(visible_alias = "online-deployment", subcommand)]
+    Deployment(Deployment),
+    /// Models by name and version
+    #[command(subcommand)]
+    Model(Model),
+    /// Instance types: cores and memory of one instance
+    #[command(subcommand)]
+    Sku(Sku),
+    /// What the server is doing
+    Status,
+    /// Who changed what, and how it ended
+    Journal(Journal),
+    /// Tries a model; the server runs it as a child.
+    #[command(name = "__probe", hide = true)]
+    Probe {
+        /// What the server passes on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Flags of `az ml` that change nothing here.
+#[derive(Debug, Args)]
+pub(super) struct Accepted {
+    /// Kept for scripts of `az ml`: `online` is the only type.
+    #[arg(long = "type", short = 't', hide = true, value_parser = ["online", "managed"], value_name = "TYPE")]
+    pub(super) kind: Option<String>,
+    /// Kept for scripts of `az ml`: everything is local.
+    #[arg(long, hide = true)]
+    pub(super) local: bool,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, hide = true)]
+    pub(super) skip_script_validation: bool,
+}
+
+/// Whether the command waits until the change is in force.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Waiting {
+    /// Return when the change is accepted, not when it is in force
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+/// `serin endpoint`
+#[derive(Debug, Subcommand)]
+pub(super) enum Endpoint {
+    /// Create an endpoint from a file, with the deployments that the file has
+    Create(EndpointCreate),
+    /// Change an endpoint: its file, traffic, one deployment, or any attribute
+    Update(EndpointUpdate),
+    /// Delete an endpoint with all its deployments, or one deployment
+    Delete(EndpointDelete),
+    /// Print one endpoint
+    Show(NamedEndpoint),
+    /// Print all endpoints
+    List(Accepted),
+    /// Send a request and print the answer
+    Invoke(Invoke),
+    /// Print the keys, or a fresh token
+    GetCredentials(NamedEndpoint),
+    /// Replace one of the two keys
+    RegenerateKeys(RegenerateKeys),
+}
+
+/// An endpoint by name.
+#[derive(Debug, Args)]
+pub(super) struct NamedEndpoint {
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) name: EndpointName,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin endpoint create`
+#[derive(Debug, Args)]
+pub(super) struct EndpointCreate {
+    /// Name of the endpoint; beats the file's
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+    /// YAML file of the endpoint
+    #[arg(long, short, required_unless_present = "name")]
+    pub(super) file: Option<PathBuf>,
+    /// How clients prove who they are
+    #[arg(long, value_enum)]
+    pub(super) auth_mode: Option<Auth>,
+    /// Attributes that beat the file's: `description=text tags.team=vision`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<Assignment>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum Auth {
+    /// By one of two keys that do not expire.
+    Key,
+    /// By a token that expires.
+    AmlToken,
+}
+
+/// `serin endpoint update`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").args([
+    "file", "deployment", "deployment_file", "instance_count", "traffic", "set",
+]).multiple(true).required(true))]
+pub(super) struct EndpointUpdate {
+    /// Name of the endpoint; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) name: Option<EndpointName>,
+    /// YAML file of the endpoint; a file with deployments is the whole truth: those that it leaves out are deleted
+    #[arg(long, short)]
+    pub(super) file: Option<PathBuf>,
+    /// Deployment to change, or to make from `--deployment-file`
+    #[arg(long, short)]
+    pub(super) deployment: Option<DeploymentName>,
+    /// YAML file of the deployment
+    #[arg(long, short = 'e')]
+    pub(super) deployment_file: Option<PathBuf>,
+    /// Instances of the deployment
+    #[arg(long, short, requires = "deployment", value_name = "N")]
+    pub(super) instance_count: Option<u32>,
+    /// Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
+    #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
+    pub(super) traffic: Vec<String>,
+    /// Any attribute: `deployments.blue.scale.instance_count=5`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<Assignment>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin endpoint delete`
+#[derive(Debug, Args)]
+pub(super) struct EndpointDelete {
+    /// Name of the endpoint; may be left out with `--deployment` when only one endpoint has it
+    #[arg(long, short, required_unless_present = "deployment")]
+    pub(super) name: Option<EndpointName>,
+    /// Delete this deployment only
+    #[arg(long, short)]
+    pub(super) deployment: Option<DeploymentName>,
+    #[command(flatten)]
+    pub(super) consent: Consent,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// Consent to a deletion.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Consent {
+    /// Do not ask first
+    #[arg(long, short)]
+    pub(super) yes: bool,
+}
+
+/// `serin endpoint invoke`
+#[derive(Debug, Args)]
+pub(super) struct Invoke {
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) name: EndpointName,
+    /// JSON file with the request; `-` is standard input
+    #[arg(long, short)]
+    pub(super) request_file: PathBuf,
+    /// Deployment that answers, whatever the traffic
+    #[arg(long, short, alias = "deployment-name")]
+    pub(super) deployment: Option<DeploymentName>,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin endpoint regenerate-keys`
+#[derive(Debug, Args)]
+pub(super) struct RegenerateKeys {
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) name: EndpointName,
+    /// Which key
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) key_type: Key,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// One of the two keys of an endpoint.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(super) enum Key {
+    #[default]
+    Primary,
+    Secondary,
+}
+
+/// `serin deployment`
+#[derive(Debug, Subcommand)]
+pub(super) enum Deployment {
+    /// Create a deployment from a file
+    Create(DeploymentCreate),
+    /// Change a deployment: its file, or any attribute
+    Update(DeploymentUpdate),
+    /// Delete a deployment
+    Delete(DeploymentDelete),
+    /// Print one deployment
+    Show(DeploymentShow),
+    /// Print all deployments of an endpoint
+    List(DeploymentList),
+}
+
+/// `serin deployment create`
+#[derive(Debug, Args)]
+pub(super) struct DeploymentCreate {
+    /// YAML file of the deployment
+    #[arg(long, short)]
+    pub(super) file: PathBuf,
+    /// Name of the endpoint; beats the file's
+    #[arg(long, short)]
+    pub(super) endpoint_name: Option<EndpointName>,
+    /// Name of the deployment; beats the file's
+    #[arg(long, short)]
+    pub(super) name: Option<DeploymentName>,
+    /// Give it all traffic once it is ready
+    #[arg(long, conflicts_with = "no_wait")]
+    pub(super) all_traffic: bool,
+    /// Attributes that beat the file's
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<Assignment>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin deployment update`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").args(["file", "set"]).multiple(true).required(true))]
+pub(super) struct DeploymentUpdate {
+    /// YAML file of the deployment
+    #[arg(long, short)]
+    pub(super) file: Option<PathBuf>,
+    /// Name of the endpoint; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) endpoint_name: Option<EndpointName>,
+    /// Name of the deployment; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) name: Option<DeploymentName>,
+    /// Any attribute: `instance_count=5`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<Assignment>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin deployment delete`
+#[derive(Debug, Args)]
+pub(super) struct DeploymentDelete {
+    /// Name of the deployment
+    #[arg(long, short)]
+    pub(super) name: DeploymentName,
+    /// Name of the endpoint; may be left out when only one endpoint has the deployment
+    #[arg(long, short)]
+    pub(super) endpoint_name: Option<EndpointName>,
+    #[command(flatten)]
+    pub(super) consent: Consent,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin deployment show`
+#[derive(Debug, Args)]
+pub(super) struct DeploymentShow {
+    /// Name of the deployment
+    #[arg(long, short)]
+    pub(super) name: DeploymentName,
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) endpoint_name: EndpointName,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin deployment list`
+#[derive(Debug, Args)]
+pub(super) struct DeploymentList {
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) endpoint_name: EndpointName,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin model`
+#[derive(Debug, Subcommand)]
+pub(super) enum Model {
+    /// Register a model file or folder under a name and version, for good
+    Create(ModelCreate),
+    /// Print all models, or all versions of one
+    List {
+        /// Only this model
+        #[arg(long, short)]
+        name: Option<ModelName>,
+    },
+    /// Print one version of a model
+    Show {
+        /// Name of the model
+        #[arg(long, short)]
+        name: ModelName,
+        /// Version of the model [default: the latest]
+        #[arg(long, short)]
+        version: Option<ModelVersion>,
+    },
+    /// Delete one version of a model that nothing uses
+    Delete {
+        /// Name of the model
+        #[arg(long, short)]
+        name: ModelName,
+        /// Version of the model
+        #[arg(long, short)]
+        version: ModelVersion,
+        #[command(flatten)]
+        consent: Consent,
+    },
+}
+
+/// `serin model create`
+#[derive(Debug, Args)]
+pub(super) struct ModelCreate {
+    /// Name of the model
+    #[arg(long, short)]
+    pub(super) name: ModelName,
+    /// Version of the model [default: one more than the latest]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// The model: an .onnx file, or a folder with one
+    #[arg(long, short)]
+    pub(super) path: PathBuf,
+    /// Kept for scripts of `az ml`: every model is ONNX.
+    #[arg(long = "type", short = 't', hide = true, value_name = "TYPE")]
+    pub(super) kind: Option<String>,
+}
+
+/// `serin sku`
+#[derive(Debug, Subcommand)]
+pub(super) enum Sku {
+    /// Print all instance types
+    List,
+    /// Print one instance type
+    Show {
+        /// Name of the instance type, in any case
+        #[arg(long, short)]
+        name: String,
+    },
+}
+
+/// `serin journal`
+#[derive(Debug, Args)]
+pub(super) struct Journal {
+    /// How many entries, the newest
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(super) last: usize,
+}
+
+/// `serin serve`
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Port for scoring requests; 0 takes any free one
+    #[arg(long, short, default_value_t = 5001)]
+    pub(super) port: u16,
+    /// Address for scoring requests; the default is reachable from this machine only
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(super) host: IpAddr,
+    /// Port for administration, on this machine only; 0 takes any free one
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub(super) admin_port: u16,
+    /// When instances ask for more cores than there are: share them, or refuse
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) capacity: CapacityRule,
+    /// YAML file of own instance types, beside the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub(super) skus: Option<PathBuf>,
+    /// Threads that move bytes [default: one for each four cores, at most four]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) edge_threads: Option<u16>,
+    /// Longest time that requests in flight may take to end at exit, in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) grace: Option<u16>,
+    /// Shape of the log on standard error; its level is in SERIN_LOG
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) log: LogShape,
+    /// Ends the server when its standard input is closed: it never outlives the process that started it.
+    #[arg(long, hide = true)]
+    pub(super) until_stdin_closes: bool,
+}
+
+/// What happens when instances ask for more cores than there are.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(super) enum CapacityRule {
+    /// Share the cores evenly and say so.
+    #[default]
+    Overcommit,
+    /// Refuse, with numbers.
+    Strict,
+}
+
+/// Shape of the log.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(super) enum LogShape {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `serin up`
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Model files; each is a deployment
+    #[arg(required = true, value_name = "MODEL.ONNX")]
+    pub(super) models: Vec<PathBuf>,
+    /// Port for scoring requests; 0 takes any free one
+    #[arg(long, short, default_value_t = 5001)]
+    pub(super) port: u16,
+    /// Address for scoring requests
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    pub(super) host: IpAddr,
+    /// Percent per deployment [default: all to the first]
+    #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
+    pub(super) traffic: Vec<String>,
+    /// Instances of each deployment
+    #[arg(long, short, default_value_t = 1, value_name = "N")]
+    pub(super) instance_count: u32,
+    /// Shape of the log on standard error; its level is in SERIN_LOG
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) log: LogShape,
+}
+
+/// `serin demo`
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Leave the server and the endpoint up, and say how to go on
+    #[arg(long)]
+    pub(super) keep: bool,
+    /// Requests a second
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=5000), value_name = "N")]
+    pub(super) rate: u32,
+}

@@ -1,0 +1,208 @@
+//! `serin endpoint`: from what was typed to a change, and what is shown of it.
+
+use super::args::{
+    Auth, Endpoint, EndpointCreate, EndpointDelete, EndpointUpdate, Global, Invoke, Key,
+    RegenerateKeys,
+};
+use super::exit::CliError;
+use super::server::Server;
+use super::{deployment, files, output};
+use crate::control::EndpointUpdate as Update;
+use crate::control::{Change, Credentials, DeploymentUpdate, KeyType};
+use crate::spec::{Assignment, EndpointFile, EndpointName, TrafficSplit, read_endpoint};
+
+/// Runs one of the endpoint commands.
+pub(super) fn run(command: Endpoint, global: &Global) -> Result<(), CliError> {
+    match command {
+        Endpoint::Create(typed) => create(&typed, global),
+        Endpoint::Update(typed) => update(typed, global),
+        Endpoint::Delete(typed) => delete(typed, global),
+        Endpoint::Show(typed) => {
+            let server = Server::find(global)?;
+            server.print(&server.client.endpoint(&typed.name)?)
+        }
+        Endpoint::List(_) => {
+            let server = Server::find(global)?;
+            server.print(&server.client.endpoints()?)
+        }
+        Endpoint::Invoke(typed) => invoke(&typed, global),
+        Endpoint::GetCredentials(typed) => {
+            let server = Server::find(global)?;
+            server.print(&server.client.credentials(&typed.name)?)
+        }
+        Endpoint::RegenerateKeys(typed) => regenerate_keys(&typed, global),
+    }
+}
+
+fn create(typed: &EndpointCreate, global: &Global) -> Result<(), CliError> {
+    let file = endpoint_file(typed)?;
+    let server = Server::find(global)?;
+    let name = file.spec.name.clone();
+    server.carry_out(
+        Change::CreateEndpoint {
+            endpoint: file.spec,
+            deployments: file.deployments.unwrap_or_default(),
+        },
+        typed.waiting,
+    )?;
+    server.print(&server.client.endpoint(&name)?)
+}
+
+/// The file with the flags over it; without a file the flags are all.
+fn endpoint_file(typed: &EndpointCreate) -> Result<EndpointFile, CliError> {
+    let mut overrides: Vec<Assignment> = Vec::new();
+    if let Some(name) = &typed.name {
+        overrides.push(files::assign("name", name.as_str()));
+    }
+    match typed.auth_mode {
+        Some(Auth::Key) => overrides.push(files::assign("auth_mode", "key")),
+        Some(Auth::AmlToken) => overrides.push(files::assign("auth_mode", "aml_token")),
+        None => {}
+    }
+    overrides.extend_from_slice(&typed.set);
+    match &typed.file {
+        Some(path) => files::endpoint(path, &overrides),
+        None => Ok(read_endpoint("{}", "command line", &overrides)?),
+    }
+}
+
+fn update(typed: EndpointUpdate, global: &Global) -> Result<(), CliError> {
+    let waiting = typed.waiting;
+    let (name, update) = endpoint_update(typed)?;
+    let server = Server::find(global)?;
+    server.carry_out(
+        Change::UpdateEndpoint {
+            name: name.clone(),
+            update,
+        },
+        waiting,
+    )?;
+    server.print(&server.client.endpoint(&name)?)
+}
+
+fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliError> {
+    let file = match &typed.file {
+        Some(path) => {
+            let name = typed
+                .name
+                .as_ref()
+                .map(|name| files::assign("name", name.as_str()));
+            Some(files::endpoint(path, name.as_slice())?)
+        }
+        None => None,
+    };
+    let deployment_file = match &typed.deployment_file {
+        Some(path) => Some(files::deployment(path, typed.deployment.as_ref(), &[])?),
+        None => None,
+    };
+    let name = typed
+        .name
+        .or_else(|| Some(file.as_ref()?.spec.name.clone()))
+        .expect("the grammar asks for a name or a file");
+    // Without `--deployment` the file says which one it is about.
+    let deployment = typed
+        .deployment
+        .or_else(|| Some(deployment_file.as_ref()?.name.clone()))
+        .map(|deployment| {
+            let update = DeploymentUpdate {
+                upsert: deployment_file.is_some(),
+                file: deployment_file,
+                instance_count: typed.instance_count,
+                set: Vec::new(),
+            };
+            (deployment, update)
+        });
+    let (spec, deployments) = file.map_or((None, None), |file| (Some(file.spec), file.deployments));
+    let update = Update {
+        file: spec,
+        deployments,
+        deployment,
+        traffic: split(&typed.traffic)?,
+        set: typed.set,
+    };
+    Ok((name, update))
+}
+
+/// The split of `--traffic`, in one word or several.
+pub(super) fn split(words: &[String]) -> Result<Option<TrafficSplit>, CliError> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(TrafficSplit::parse(&words.join(" "))?))
+}
+
+fn delete(typed: EndpointDelete, global: &Global) -> Result<(), CliError> {
+    if let Some(deployment) = typed.deployment {
+        return deployment::delete(
+            typed.name,
+            deployment,
+            (typed.consent, typed.waiting),
+            global,
+        );
+    }
+    let name = typed
+        .name
+        .expect("the grammar asks for a name or a deployment");
+    let server = Server::find(global)?;
+    // Asked only about what is there.
+    server.client.endpoint(&name)?;
+    if !typed.consent.yes
+        && !output::confirmed(&format!("Delete endpoint {name} and all its deployments?"))
+    {
+        return Err(CliError::NotConfirmed);
+    }
+    server.carry_out(Change::DeleteEndpoint { name }, typed.waiting)?;
+    Ok(())
+}
+
+fn invoke(typed: &Invoke, global: &Global) -> Result<(), CliError> {
+    let request = files::bytes(&typed.request_file)?;
+    let server = Server::find(global)?;
+    let bearer = match server.client.credentials(&typed.name)? {
+        Credentials::Keys { primary_key, .. } => primary_key,
+        Credentials::Token { access_token, .. } => access_token,
+    };
+    let answer = server
+        .client
+        .score(&typed.name, typed.deployment.as_ref(), &bearer, &request)
+        .map_err(|e| CliError::from(e).while_doing(format!("invoke endpoint {}", typed.name)))?;
+    if !(200..300).contains(&answer.status) {
+        return Err(CliError::Scoring {
+            status: answer.status,
+            message: words(&answer.body),
+        }
+        .while_doing(format!("invoke endpoint {}", typed.name)));
+    }
+    output::print_bytes(&answer.body)?;
+    if answer.body.ends_with(b"\n") {
+        return Ok(());
+    }
+    output::print_bytes(b"\n")
+}
+
+/// The `message` of a refusal, which holds the model's own words; any other body as it is.
+fn words(body: &[u8]) -> String {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
+        .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
+}
+
+fn regenerate_keys(typed: &RegenerateKeys, global: &Global) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    let key = match typed.key_type {
+        Key::Primary => KeyType::Primary,
+        Key::Secondary => KeyType::Secondary,
+    };
+    let in_force = server.carry_out(
+        Change::RegenerateKey {
+            endpoint: typed.name.clone(),
+            key,
+        },
+        typed.waiting,
+    )?;
+    if !in_force {
+        return Ok(());
+    }
+    server.print(&server.client.credentials(&typed.name)?)
+}

@@ -1,0 +1,161 @@
+//! Why a command failed, in words, and the exit code that tells scripts the same.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::admin::{ClientError, ErrorCode};
+use crate::app::AppError;
+use crate::spec::{SpecError, TrafficError, UnknownSku};
+
+/// The command did what it was asked for.
+pub const OK: u8 = 0;
+/// The change was accepted and then failed; the reason is on standard error and in `show`.
+pub const OPERATION_FAILED: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 2;
+/// A file or a value is wrong or cannot be read; nothing was changed.
+pub const BAD_INPUT: u8 = 3;
+/// What the command names does not exist.
+pub const NOT_FOUND: u8 = 4;
+/// What it would create exists, or the change does not fit the present state.
+pub const CONFLICT: u8 = 5;
+/// No server runs with this data folder.
+pub const NO_SERVER: u8 = 6;
+/// The endpoint did not answer the request with a score.
+pub const SCORING_FAILED: u8 = 7;
+/// The server cannot start or go on: busy port, data folder in use, no permission.
+pub const SERVER_FAILED: u8 = 8;
+/// The server refused for now: disk full, too many changes waiting, stopping. Nothing was changed.
+pub const UNAVAILABLE: u8 = 9;
+/// The demo saw something that must not be: a failed request, a failed step.
+pub const DEMO_FAILED: u8 = 10;
+/// Ended by Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// What was being done, around why it failed.
+    #[error("cannot {doing}")]
+    Cannot {
+        doing: String,
+        #[source]
+        cause: Box<Self>,
+    },
+    #[error("cannot read {path:?}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error("--traffic: {0}")]
+    Traffic(#[from] TrafficError),
+    #[error(transparent)]
+    Sku(#[from] UnknownSku),
+    #[error("{0}")]
+    BadInput(String),
+    #[error("{0}")]
+    NotFound(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the endpoint answered with status {status}: {message}")]
+    Scoring { status: u16, message: String },
+    #[error("{0}")]
+    OperationFailed(String),
+    #[error("not confirmed; --yes deletes without asking")]
+    NotConfirmed,
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error("cannot start the process's own parts")]
+    Start(#[source] io::Error),
+    #[error("cannot write the result")]
+    Output(#[source] io::Error),
+    #[error("{0}")]
+    Demo(String),
+    #[error("interrupted")]
+    Interrupted,
+    /// A child has already said what it had to say.
+    #[error("")]
+    Silent(u8),
+}
+
+impl CliError {
+    /// Says what was being done.
+    pub(super) fn while_doing(self, doing: impl Into<String>) -> Self {
+        Self::Cannot {
+            doing: doing.into(),
+            cause: Box::new(self),
+        }
+    }
+
+    /// The one place where errors become exit codes.
+    pub(super) fn code(&self) -> u8 {
+        match self {
+            Self::Cannot { cause, .. } => cause.code(),
+            Self::OperationFailed(_) => OPERATION_FAILED,
+            Self::NotConfirmed => USAGE,
+            Self::Read { .. }
+            | Self::Spec(_)
+            | Self::Traffic(_)
+            | Self::Sku(_)
+            | Self::BadInput(_) => BAD_INPUT,
+            Self::NotFound(_) => NOT_FOUND,
+            Self::Client(error) => client_code(error),
+            Self::Scoring { .. } => SCORING_FAILED,
+            Self::App(_) | Self::Start(_) => SERVER_FAILED,
+            Self::Output(_) => UNAVAILABLE,
+            Self::Demo(_) => DEMO_FAILED,
+            Self::Interrupted => INTERRUPTED,
+            Self::Silent(code) => *code,
+        }
+    }
+
+    /// The message with its causes, one a line, without a cause that the line before already tells.
+    pub(super) fn text(&self) -> String {
+        let mut said = self.to_string();
+        let mut text = format!("error: {said}\n");
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let words = cause.to_string();
+            if !said.contains(&words) {
+                for line in words.lines() {
+                    writeln!(text, "caused by: {line}").expect("text takes any text");
+                }
+                said = words;
+            }
+            next = cause.source();
+        }
+        text
+    }
+
+    /// Prints the message and gives the code to `main`.
+    pub(super) fn report(&self) -> ExitCode {
+        if !matches!(self, Self::Silent(_)) {
+            super::output::complain(&self.text());
+        }
+        ExitCode::from(self.code())
+    }
+}
+
+fn client_code(error: &ClientError) -> u8 {
+    match error {
+        ClientError::NoServer { .. } => NO_SERVER,
+        ClientError::ServerFile(_) | ClientError::Transport { .. } | ClientError::Answer { .. } => {
+            UNAVAILABLE
+        }
+        ClientError::Refused(refusal) => match refusal.code {
+            ErrorCode::BadArgument => BAD_INPUT,
+            ErrorCode::ResourceNotFound => NOT_FOUND,
+            ErrorCode::ResourceAlreadyExists | ErrorCode::Conflict => CONFLICT,
+            ErrorCode::Unauthorized
+            | ErrorCode::InsufficientStorage
+            | ErrorCode::ServerBusy
+            | ErrorCode::Other => UNAVAILABLE,
+        },
+    }
+}

@@ -1,0 +1,89 @@
+//! Files that a person names: read, and seen from the folder they are in.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::exit::CliError;
+use crate::spec::{
+    Assignment, DeploymentName, DeploymentSpec, EndpointFile, read_deployment, read_endpoint,
+};
+
+/// Reads an endpoint file; what the command line says beats what the file says.
+pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<EndpointFile, CliError> {
+    let mut file = read_endpoint(&text(path)?, &shown(path), overrides)?;
+    let folder = folder(path)?;
+    for deployment in file.deployments.iter_mut().flatten() {
+        deployment.resolve_paths(&folder);
+    }
+    Ok(file)
+}
+
+/// Reads a deployment file; what the command line says beats what the file says.
+pub(super) fn deployment(
+    path: &Path,
+    name: Option<&DeploymentName>,
+    overrides: &[Assignment],
+) -> Result<DeploymentSpec, CliError> {
+    let mut all: Vec<Assignment> = name
+        .map(|name| assign("name", name.as_str()))
+        .into_iter()
+        .collect();
+    all.extend_from_slice(overrides);
+    let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
+    deployment.resolve_paths(&folder(path)?);
+    Ok(deployment)
+}
+
+/// The bytes of a file, or of standard input for `-`.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
+    let read = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        fs::read(path)
+    };
+    read.map_err(|source| CliError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The text of a file.
+pub(super) fn text(path: &Path) -> Result<String, CliError> {
+    String::from_utf8(bytes(path)?).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        CliError::BadInput(format!(
+            "{}: expected UTF-8 text, found another byte at offset {at}",
+            shown(path)
+        ))
+    })
+}
+
+/// A path seen from anywhere, for the server has another working folder.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    fs::canonicalize(path).map_err(|source| CliError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// An assignment that stands for a flag such as `--name`.
+pub(super) fn assign(path: &str, value: &str) -> Assignment {
+    Assignment::new(path, Value::from(value)).expect("the paths of flags have no empty part")
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The folder that a file's relative paths start from; the working folder for standard input.
+fn folder(path: &Path) -> Result<PathBuf, CliError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    absolute(parent)
+}

@@ -1,0 +1,183 @@
+//! Results on standard output, words for people on standard error. A reader that has gone is no error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde_json::Value;
+
+use super::args::OutputFormat;
+use super::exit::CliError;
+
+/// Prints a result in the format that was asked for.
+pub(super) fn print(value: &Value, format: OutputFormat) -> Result<(), CliError> {
+    let text = match format {
+        OutputFormat::Json => format!("{value:#}\n"),
+        OutputFormat::Table => table(value),
+        OutputFormat::Tsv => tsv(value),
+        OutputFormat::None => return Ok(()),
+    };
+    print_bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(CliError::Output),
+    }
+}
+
+/// Tells something on standard error. There is nobody left to tell when that fails.
+pub(super) fn complain(text: &str) {
+    let mut stderr = anstream::stderr().lock();
+    drop(stderr.write_all(text.as_bytes()));
+    drop(stderr.flush());
+}
+
+/// Asks a question when a person is there to answer it; true when there is none, as with pipes and in scripts.
+pub(super) fn confirmed(question: &str) -> bool {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return true;
+    }
+    complain(&format!("{question} (y/N): "));
+    let mut answer = String::new();
+    match io::stdin().read_line(&mut answer) {
+        Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
+        Err(_) => false,
+    }
+}
+
+/// Rows under headings. Of an object one row, of a list one row for each entry.
+fn table(value: &Value) -> String {
+    let rows = rows(value);
+    let mut columns: Vec<&str> = Vec::new();
+    for (name, _) in rows.iter().flatten() {
+        if !columns.contains(name) {
+            columns.push(name);
+        }
+    }
+    let mut lines = vec![
+        columns
+            .iter()
+            .map(|&name| name.to_owned())
+            .collect::<Vec<_>>(),
+    ];
+    for row in &rows {
+        lines.push(
+            columns
+                .iter()
+                .map(|column| {
+                    row.iter()
+                        .find(|(name, _)| name == column)
+                        .map_or_else(String::new, |(_, text)| text.clone())
+                })
+                .collect(),
+        );
+    }
+    aligned(&lines)
+}
+
+/// Columns as wide as their widest cell, a rule below the first line.
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
+    let count = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..count)
+        .map(|column| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
+        })
+        .collect();
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+        if index == 0 {
+            let rules: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
+            text.push_str(&rules.join("  "));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Values between tabs, one line a row, without headings.
+fn tsv(value: &Value) -> String {
+    let mut text = String::new();
+    for row in rows(value) {
+        let cells: Vec<String> = row.into_iter().map(|(_, cell)| cell).collect();
+        text.push_str(&cells.join("\t"));
+        text.push('\n');
+    }
+    text
+}
+
+/// What fits in a cell: scalars, and flat maps such as traffic.
+fn rows(value: &Value) -> Vec<Vec<(&str, String)>> {
+    match value {
+        Value::Array(entries) => entries.iter().flat_map(rows).collect(),
+        Value::Object(fields) => vec![
+            fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.as_str(), cell(value)?)))
+                .collect(),
+        ],
+        Value::Null => Vec::new(),
+        scalar => vec![vec![("value", cell(scalar).unwrap_or_default())]],
+    }
+}
+
+fn cell(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some(String::new()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        // A tab or a new line would end the cell.
+        Value::String(text) => Some(text.replace(['\t', '\n'], " ")),
+        Value::Array(_) => None,
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| match value {
+                Value::Object(_) | Value::Array(_) => None,
+                scalar => Some(format!("{name}={}", cell(scalar)?)),
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(|pairs| pairs.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn endpoints() -> Value {
+        json!([
+            {"name": "iris", "traffic": {"blue": 90, "green": 10}, "deployments": {"blue": {"name": "blue"}}},
+            {"name": "digits", "traffic": {}, "scoring_uri": "http://127.0.0.1:5001/endpoints/digits/score"},
+        ])
+    }
+
+    #[test]
+    fn a_table_has_a_column_for_all_that_fits_in_a_cell() {
+        assert_eq!(
+            table(&endpoints()),
+            "name    traffic           scoring_uri\n\
+             ------  ----------------  --------------------------------------------\n\
+             iris    blue=90 green=10\n\
+             digits                    http://127.0.0.1:5001/endpoints/digits/score\n"
+        );
+    }
+
+    #[test]
+    fn tab_separated_values_have_no_headings() {
+        assert_eq!(tsv(&json!({"name": "iris", "count": 3})), "iris\t3\n");
+    }
+}

@@ -1,0 +1,92 @@
+//! `serin serve` and `serin up`: servers in the foreground.
+
+use std::env;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
+use super::exit::CliError;
+use super::server::data_folder;
+use super::{files, output, signals};
+use crate::app::{App, Config, UpConfig, up as serve_files};
+use crate::config::GRACE_DEFAULT;
+use crate::engine::Capacity;
+use crate::observe::{LogFormat, start_log};
+
+/// Runs the server until it is asked to end.
+pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
+    let data = data_folder(global)?;
+    let mut config = Config::new(data.clone());
+    config.scoring_address = SocketAddr::from((typed.host, typed.port));
+    config.admin_address.set_port(typed.admin_port);
+    config.capacity = match typed.capacity {
+        CapacityRule::Overcommit => Capacity::Overcommit,
+        CapacityRule::Strict => Capacity::Strict,
+    };
+    if let Some(threads) = typed.edge_threads {
+        config.edge_threads = usize::from(threads);
+    }
+    if let Some(seconds) = typed.grace {
+        config.grace = Duration::from_secs(seconds.into());
+    }
+    if let Some(path) = &typed.skus {
+        config
+            .skus
+            .extend_from_yaml(&files::text(path)?, &path.display().to_string())?;
+    }
+    config.probe_exe = env::current_exe().ok();
+    start_log(log_format(typed.log));
+    let shutdown = signals::shutdown(typed.until_stdin_closes)?;
+    let app = App::bind(config)?;
+    let (scoring, admin) = (app.scoring_address(), app.admin_address());
+    let quiet = global.output == OutputFormat::None;
+    app.on_ready(move || {
+        if !quiet {
+            // A reader that has gone is no reason to stop serving.
+            drop(output::print_bytes(
+                format!(
+                    "ready: scoring on http://{scoring}, administration on http://{admin}, data in {}\n",
+                    data.display()
+                )
+                .as_bytes(),
+            ));
+        }
+    })
+    .run(shutdown)?;
+    Ok(())
+}
+
+/// Serves bare model files until it is asked to end.
+pub(super) fn up(typed: Up) -> Result<(), CliError> {
+    start_log(log_format(typed.log));
+    let shutdown = signals::shutdown(false)?;
+    let config = UpConfig {
+        address: SocketAddr::from((typed.host, typed.port)),
+        models: typed.models,
+        traffic: (!typed.traffic.is_empty()).then(|| typed.traffic.join(" ")),
+        instance_count: typed.instance_count,
+        grace: GRACE_DEFAULT,
+    };
+    serve_files(
+        config,
+        |address, deployments| {
+            let mut text = format!("ready: POST http://{address}/score\n");
+            for one in deployments {
+                writeln!(text, "  {}: {}", one.name, one.model.display())
+                    .expect("text takes any text");
+            }
+            // A reader that has gone is no reason to stop serving.
+            drop(output::print_bytes(text.as_bytes()));
+        },
+        shutdown,
+    )?;
+    Ok(())
+}
+
+fn log_format(shape: LogShape) -> LogFormat {
+    match shape {
+        LogShape::Text => LogFormat::Text,
+        LogShape::Json => LogFormat::Json,
+    }
+}

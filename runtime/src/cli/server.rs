@@ -1,0 +1,139 @@
+//! The server that a command talks to: found by the data folder, asked for a change, waited for.
+
+use std::env;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::{Global, OutputFormat, Waiting};
+use super::exit::CliError;
+use super::output;
+use crate::admin::{ChangeRequest, Client};
+use crate::control::{Change, Operation, ProvisioningState};
+
+/// How often the line of progress moves on.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A server, and how the person at the keyboard wants to hear of it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) client: Client,
+    format: OutputFormat,
+    quiet: bool,
+}
+
+/// The data folder: `--data`, else `SERIN_DATA`, else `serin` in the user's data home.
+pub(super) fn data_folder(global: &Global) -> Result<PathBuf, CliError> {
+    if let Some(data) = &global.data {
+        return Ok(data.clone());
+    }
+    let folder = |name| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    folder("XDG_DATA_HOME")
+        .or_else(|| Some(folder("HOME")?.join(".local/share")))
+        .map(|home| home.join("serin"))
+        .ok_or_else(|| {
+            CliError::BadInput(
+                "no data folder: HOME is not set; name one with --data or SERIN_DATA".to_owned(),
+            )
+        })
+}
+
+impl Server {
+    /// Finds the server of the data folder.
+    pub(super) fn find(global: &Global) -> Result<Self, CliError> {
+        Ok(Self {
+            client: Client::connect(&data_folder(global)?)?,
+            format: global.output,
+            quiet: global.only_show_errors,
+        })
+    }
+
+    /// Asks for a change and waits until it is in force. False when the caller did not want to wait.
+    pub(super) fn carry_out(&self, change: Change, waiting: Waiting) -> Result<bool, CliError> {
+        let doing = change.to_string();
+        let started = Instant::now();
+        let accepted = self
+            .client
+            .change(&ChangeRequest {
+                change,
+                by: who(),
+                expected_revision: None,
+            })
+            .map_err(|e| CliError::from(e).while_doing(&doing))?;
+        if waiting.no_wait {
+            self.tell(&format!(
+                "{doing}: accepted as revision {}\n",
+                accepted.revision
+            ));
+            return Ok(false);
+        }
+        let ended = self.wait(accepted, &doing, started)?;
+        let seconds = started.elapsed().as_secs_f64();
+        if ended.provisioning_state == ProvisioningState::Failed {
+            let reason = ended
+                .reason
+                .unwrap_or_else(|| "no reason is known".to_owned());
+            return Err(CliError::OperationFailed(reason).while_doing(&doing));
+        }
+        self.tell(&format!(
+            "{doing}: {} in {seconds:.1} s\n",
+            ended.provisioning_state
+        ));
+        Ok(true)
+    }
+
+    /// Waits for the end, with one line that moves on a terminal.
+    fn wait(
+        &self,
+        mut operation: Operation,
+        doing: &str,
+        started: Instant,
+    ) -> Result<Operation, CliError> {
+        let moving = io::stderr().is_terminal() && !self.quiet;
+        let mut shown = false;
+        while !operation.provisioning_state.has_ended() {
+            let known = self.client.operation(operation.id, TICK);
+            operation = known.map_err(|e| CliError::from(e).while_doing(doing))?;
+            if moving && !operation.provisioning_state.has_ended() {
+                shown = true;
+                output::complain(&format!(
+                    "\r{doing}: {}, {:.0} s ",
+                    operation.provisioning_state,
+                    started.elapsed().as_secs_f64()
+                ));
+            }
+        }
+        if shown {
+            output::complain("\r\x1b[K");
+        }
+        Ok(operation)
+    }
+
+    /// Progress, unless nobody wants it.
+    fn tell(&self, text: &str) {
+        if !self.quiet {
+            output::complain(text);
+        }
+    }
+
+    /// Prints a result.
+    pub(super) fn print(&self, result: &impl Serialize) -> Result<(), CliError> {
+        let value: Value = serde_json::to_value(result).expect("results have a JSON form");
+        output::print(&value, self.format)
+    }
+}
+
+/// Who asks, for the journal.
+pub(super) fn who() -> Option<String> {
+    env::var("USER")
+        .or_else(|_| env::var("LOGNAME"))
+        .ok()
+        .filter(|name| !name.is_empty())
+}

@@ -1,0 +1,80 @@
+//! Signals: the first asks the process to finish, the second ends it at once.
+//!
+//! Threads: one of its own, so that a busy process still hears them.
+
+use std::io::{self, Read as _};
+use std::thread;
+
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::exit::{CliError, INTERRUPTED};
+
+/// Ends with the first SIGTERM or SIGINT. With `until_stdin_closes` also when nobody holds standard input open any more.
+///
+/// The signals are caught from the moment that this returns.
+pub(super) fn shutdown(
+    until_stdin_closes: bool,
+) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let (asked, heard) = oneshot::channel();
+    let (runtime, mut terminate, mut interrupt) = catch().map_err(CliError::Start)?;
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    () = stdin_closed(until_stdin_closes) => {}
+                }
+                // Nobody hears it when the server has ended by itself.
+                let _unheard = asked.send(());
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            });
+            at_once();
+        })
+        .map_err(CliError::Start)?;
+    Ok(async move { drop(heard.await) })
+}
+
+fn catch() -> io::Result<(Runtime, Signal, Signal)> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let entered = runtime.enter();
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
+    drop(entered);
+    Ok((runtime, terminate, interrupt))
+}
+
+/// Ends when standard input does; never when that is not wanted.
+async fn stdin_closed(wanted: bool) {
+    if !wanted {
+        return std::future::pending().await;
+    }
+    let (closed, heard) = oneshot::channel::<()>();
+    let reader = thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let mut byte = [0];
+            while matches!(io::stdin().read(&mut byte), Ok(1..)) {}
+            drop(closed);
+        });
+    if reader.is_err() {
+        return std::future::pending().await;
+    }
+    drop(heard.await);
+}
+
+#[expect(
+    clippy::exit,
+    reason = "a second signal means at once, whatever still runs"
+)]
+fn at_once() {
+    std::process::exit(i32::from(INTERRUPTED));
+}
