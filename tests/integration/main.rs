@@ -1,0 +1,8 @@
+//! The real binary, real models, real signals: what serin promises as a whole.
+
+mod bad_input;
+mod canary_flow;
+mod durability;
+mod scoring;
+mod support;
+mod traffic;

@@ -1,0 +1,224 @@
+//! A serin server as a child process on free loopback ports, and the ways to talk to it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The longest that any wait of a test may take; a hang is a failure, never a pass.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A file below the repository's root.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("runtime/ is in the repository").join(path)
+}
+
+/// A running `serin serve`.
+pub(crate) struct Server {
+    child: Child,
+    data: PathBuf,
+    pub(crate) scoring: String,
+    pub(crate) admin: String,
+    pub(crate) token: String,
+}
+
+impl Server {
+    /// Starts a server on the data folder and waits until it says that it is ready.
+    pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with more flags of `serin serve`.
+    pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
+        let mut command = serin(data);
+        command.args(["serve", "--port", "0", "--admin-port", "0"]).args(arguments);
+        Self::spawn(command, data)
+    }
+
+    /// Starts a server from another copy of the binary.
+    pub(crate) fn start_command(mut command: Command, data: &Path) -> Self {
+        command.args(["serve", "--port", "0", "--admin-port", "0"]);
+        Self::spawn(command, data)
+    }
+
+    fn spawn(mut command: Command, data: &Path) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the serin binary starts");
+        await_ready(&mut child);
+        let text = std::fs::read_to_string(data.join("server.json")).expect("a ready server has written server.json");
+        let file: Value = serde_json::from_str(&text).expect("server.json is JSON");
+        let field = |name: &str| file[name].as_str().expect("a field of server.json").to_owned();
+        Self {
+            child,
+            data: data.to_owned(),
+            scoring: format!("http://{}", field("scoring_address")),
+            admin: format!("http://{}", field("admin_address")),
+            token: field("token"),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs a command of serin against this server.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        run(&self.data, arguments)
+    }
+
+    /// Runs a command that must succeed; its JSON output.
+    pub(crate) fn ok(&self, arguments: &[&str]) -> Value {
+        let finished = self.run(arguments);
+        assert_eq!(finished.code, 0, "serin {arguments:?} failed:\n{}", finished.stderr);
+        if finished.stdout.trim().is_empty() {
+            return Value::Null;
+        }
+        serde_json::from_str(&finished.stdout).expect("the output is JSON")
+    }
+
+    /// Runs a command that must fail; its exit code and stderr.
+    pub(crate) fn fails(&self, arguments: &[&str]) -> (i32, String) {
+        let finished = self.run(arguments);
+        assert_ne!(finished.code, 0, "serin {arguments:?} succeeded:\n{}", finished.stdout);
+        (finished.code, finished.stderr)
+    }
+
+    /// The bearer credential of an endpoint.
+    pub(crate) fn key(&self, endpoint: &str) -> String {
+        let credentials = self.ok(&["endpoint", "get-credentials", "--name", endpoint]);
+        ["primaryKey", "accessToken"].iter().find_map(|name| credentials[*name].as_str()).expect("a credential").to_owned()
+    }
+
+    /// Posts a body to the endpoint's scoring URI.
+    pub(crate) fn score(&self, endpoint: &str, key: &str, deployment: Option<&str>, body: &str) -> Answer {
+        let mut request = agent()
+            .post(format!("{}/endpoints/{endpoint}/score", self.scoring))
+            .header("authorization", format!("Bearer {key}"))
+            .header("content-type", "application/json");
+        if let Some(deployment) = deployment {
+            request = request.header("azureml-model-deployment", deployment);
+        }
+        Answer::read(request.send(body).expect("an HTTP answer"))
+    }
+
+    /// Kills the process the hard way and waits for its end.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the server runs");
+        self.child.wait().expect("the server ended");
+    }
+
+    /// Asks the process to end (SIGTERM) and waits; its exit code.
+    pub(crate) fn terminate(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the server runs");
+        self.child.wait().expect("the server ended").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended where a test killed it.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An HTTP answer, any status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn read(mut response: ureq::http::Response<ureq::Body>) -> Self {
+        let mut body = String::new();
+        response.body_mut().as_reader().read_to_string(&mut body).expect("the body is text");
+        Self { status: response.status().as_u16(), headers: response.headers().clone(), body }
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a header is text"))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).expect("the body is JSON")
+    }
+
+    /// The `message` of an error body.
+    pub(crate) fn message(&self) -> String {
+        self.json()["message"].as_str().expect("an error body has a message").to_owned()
+    }
+}
+
+/// A client that treats every status as an answer.
+pub(crate) fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs one command of serin with a data folder.
+pub(crate) fn run(data: &Path, arguments: &[&str]) -> Finished {
+    let output = serin(data).args(arguments).stdin(Stdio::null()).output().expect("the serin binary starts");
+    Finished {
+        code: output.status.code().expect("the command was not killed"),
+        stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
+    }
+}
+
+pub(crate) fn serin(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
+    command.env("SERIN_DATA", data).env("NO_COLOR", "1").env_remove("SERIN_LOG");
+    command
+}
+
+pub(crate) fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// Waits for the ready line on stdout and keeps both pipes empty from then on.
+fn await_ready(child: &mut Child) {
+    let (ready, is_ready) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+    let mut stderr = child.stderr.take().expect("stderr is a pipe");
+    drain("stdout", move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if line.contains("ready") {
+                drop(ready.send(()));
+            }
+        }
+    });
+    let (said, heard) = mpsc::channel();
+    drain("stderr", move || {
+        let mut text = String::new();
+        drop(stderr.read_to_string(&mut text));
+        drop(said.send(text));
+    });
+    if is_ready.recv_timeout(PATIENCE).is_err() {
+        drop(child.kill());
+        let status = child.wait().expect("the server ended");
+        let text = heard.recv_timeout(PATIENCE).unwrap_or_default();
+        panic!("the server did not become ready ({status}):\n{text}");
+    }
+}
+
+fn drain(name: &str, work: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).expect("a thread");
+}
