@@ -1,12 +1,28 @@
 //! One model copy on its cores: the owner's half ([`Instance`]) and the sender's half ([`InstanceHandle`]).
+//!
+//! The owner starts, closes and stops the threads; senders hand jobs over and may keep their half for as long as they like.
+//! Reference counts decide nothing.
+//!
+//! Threads: starting and stopping block and belong on a thread of their own; submitting never waits.
+//! Not here: what a lane does with a job (`worker`).
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
+use crossbeam::channel::{Sender, bounded};
 use serin_scorers::Signature;
 
-use super::{Cancel, CoreGrant, Job, Placement};
+use crate::engine::cores::{self, ThreadPlacement};
+use crate::engine::session::{LoadError, Terminator};
+use crate::engine::worker::{self, LaneSpec};
+use crate::engine::{Cancel, CoreGrant, Job, Placement, give_back_memory};
+
+/// Set in the load word of an instance that takes no more jobs.
+const CLOSED: u32 = 1 << 31;
 
 /// Number of an instance, unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,115 +31,429 @@ pub struct InstanceId(pub u64);
 /// All that is needed to start one instance.
 #[derive(Debug, Clone)]
 pub struct InstanceSpec {
-    /// `endpoint/deployment`, for thread names, logs and messages.
+    /// `endpoint/deployment`, for logs, and shortened for thread names.
     pub label: String,
     /// The ONNX file.
     pub model: PathBuf,
     /// `max_concurrent_requests_per_instance`.
     pub concurrency: u32,
-    /// Cores given, and thread counts that follow.
+    /// Cores given; lanes and thread counts follow from them.
     pub cores: CoreGrant,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
 }
 
-/// Why an instance did not start. The message says what is wrong with the model.
+/// Why an instance did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot load model {path:?}: {message}")]
-    Load { path: PathBuf, message: String },
+    /// The model did not load; names the file and what is wrong with it.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model refused the sample request, or failed on it.
     #[error("the warm-up run failed: {0}")]
     WarmUp(String),
+    /// The system gave no thread.
     #[error("cannot start a score thread: {0}")]
     Thread(#[source] std::io::Error),
-    #[error(transparent)]
-    Library(#[from] super::LibraryError),
+    /// A thread ended before it was ready.
+    #[error("a score thread ended while it loaded the model")]
+    Ended,
 }
 
 /// The job comes back: this instance cannot take it.
 #[derive(Debug)]
 pub enum NotAccepted {
-    /// It runs as many requests as it may.
+    /// It has as many requests as it may.
     Full(Job),
     /// It is being drained or has stopped; look the table up again.
     Closed(Job),
 }
 
-/// Lanes of an instance, as seen by who may have to end a run.
+/// What senders, lanes and the owner share.
 #[derive(Debug)]
-pub struct Lanes {}
+pub(super) struct Shared {
+    id: InstanceId,
+    concurrency: u32,
+    /// Jobs in hand, and [`CLOSED`].
+    load: AtomicU32,
+    /// Notified when a closed instance has no job left.
+    idle: (Mutex<()>, Condvar),
+    /// A lane ended without being told to.
+    failed: AtomicBool,
+    /// Lanes answer what they take with `InstanceGone`.
+    stopping: AtomicBool,
+}
 
-impl Lanes {
-    pub(super) fn cancel(&self, _job: u64) {
-        todo!()
+impl Shared {
+    /// One job has ended.
+    pub(super) fn job_ended(&self) {
+        if self.load.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            // The lock orders this with a waiter that has looked but does not wait yet.
+            drop(lock(&self.idle.0));
+            self.idle.1.notify_all();
+        }
+    }
+
+    pub(super) fn lane_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.load.load(Ordering::Acquire) == CLOSED
     }
 }
 
-/// The owner's half: threads to stop and join. Blocking calls; not for the edge.
+/// The lanes of an instance, as seen by who may have to end a run.
 #[derive(Debug)]
-pub struct Instance {}
+pub struct Lanes(Vec<Arc<Lane>>);
+
+impl Lanes {
+    /// Ends the run of `job` where a lane has it.
+    pub(super) fn cancel(&self, job: u64) {
+        for lane in &self.0 {
+            lane.cancel(job);
+        }
+    }
+}
+
+/// One score thread, as seen by who may have to end its run.
+#[derive(Debug)]
+pub(super) struct Lane {
+    running: Mutex<Running>,
+    terminator: Terminator,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    job: Option<u64>,
+    terminated: bool,
+}
+
+impl Lane {
+    pub(super) fn new(terminator: Terminator) -> Arc<Self> {
+        Arc::new(Self {
+            running: Mutex::default(),
+            terminator,
+        })
+    }
+
+    /// From now on [`Lanes::cancel`] can end this job.
+    pub(super) fn begin(&self, job: u64) {
+        lock(&self.running).job = Some(job);
+    }
+
+    /// The job is over; whether its run was terminated. The lane can run again.
+    pub(super) fn end(&self) -> bool {
+        let mut running = lock(&self.running);
+        running.job = None;
+        let terminated = std::mem::take(&mut running.terminated);
+        if terminated {
+            self.terminator.clear();
+        }
+        terminated
+    }
+
+    fn cancel(&self, job: u64) {
+        let mut running = lock(&self.running);
+        if running.job == Some(job) {
+            running.terminated = true;
+            self.terminator.terminate();
+        }
+    }
+
+    /// Ends whatever runs.
+    fn cancel_any(&self) {
+        let mut running = lock(&self.running);
+        if running.job.is_some() {
+            running.terminated = true;
+            self.terminator.terminate();
+        }
+    }
+}
+
+/// What an inbox holds.
+#[derive(Debug)]
+pub(super) enum Message {
+    Job(Job),
+    Stop,
+}
+
+/// The owner's half: threads to stop and join. Its calls block; not for the edge.
+#[derive(Debug)]
+pub struct Instance {
+    handle: InstanceHandle,
+    cores: CoreGrant,
+    placement: Placement,
+    threads: Vec<JoinHandle<()>>,
+}
 
 impl Instance {
-    /// Pins, loads, warms up; returns when every lane is ready to answer. Blocks.
-    pub fn start(_spec: InstanceSpec) -> Result<Self, StartError> {
-        todo!()
+    /// Starts the lanes: each pins itself, loads its own session and warms up. Returns when all can answer. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] of the first lane that failed; the others were stopped.
+    pub fn start(spec: InstanceSpec) -> Result<Self, StartError> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = InstanceId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let split = spec.cores.lanes(spec.concurrency);
+        let shared = Arc::new(Shared {
+            id,
+            concurrency: spec.concurrency,
+            load: AtomicU32::new(0),
+            idle: Default::default(),
+            failed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        });
+        // Room for every admitted job and for one stop a lane, so that no sender ever waits.
+        let (inbox, jobs) = bounded(
+            usize::try_from(spec.concurrency)
+                .unwrap_or(usize::MAX)
+                .saturating_add(split.len()),
+        );
+        let (ready, readies) = mpsc::channel();
+        let mut starting = Starting {
+            inbox,
+            threads: Vec::new(),
+        };
+        for (number, cores) in split.iter().enumerate() {
+            let name = cores::thread_name(&spec.label, &format!("#{}.{number}", id.0));
+            let lane = LaneSpec {
+                name: name.clone(),
+                cores: cores.clone(),
+                model: spec.model.clone(),
+                sample_request: spec.sample_request.clone(),
+                jobs: jobs.clone(),
+                shared: Arc::clone(&shared),
+            };
+            let ready = ready.clone();
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || worker::run(lane, &ready))
+                .map_err(StartError::Thread)?;
+            starting.threads.push(thread);
+        }
+        drop(ready);
+        let mut started = Vec::new();
+        for _ in &split {
+            started.push(readies.recv().map_err(|_| StartError::Ended)??);
+        }
+        let signature = Arc::clone(&started[0].signature);
+        let (lanes, threads): (Vec<_>, Vec<_>) = started
+            .into_iter()
+            .map(|lane| (lane.lane, lane.threads))
+            .unzip();
+        let placement = placement(&spec.cores, &split, threads.concat());
+        let (inbox, threads) = starting.finish();
+        let handle = InstanceHandle {
+            shared,
+            inbox,
+            lanes: Arc::new(Lanes(lanes)),
+            signature,
+        };
+        Ok(Self {
+            handle,
+            cores: spec.cores,
+            placement,
+            threads,
+        })
     }
+
+    /// Its number.
+    #[must_use]
     pub fn id(&self) -> InstanceId {
-        todo!()
+        self.handle.id()
     }
+
+    /// The sender's half.
+    #[must_use]
     pub fn handle(&self) -> InstanceHandle {
-        todo!()
+        self.handle.clone()
     }
-    /// What was asked for and what the kernel says was given.
+
+    /// What was asked for, and what the kernel says was given.
+    #[must_use]
     pub fn placement(&self) -> &Placement {
-        todo!()
+        &self.placement
     }
-    /// Takes no more jobs from now on; [`Instance::is_idle`] becomes true when the last one ended.
+
+    /// Takes no more jobs from now on; it is idle when the last one has ended.
     pub fn close(&self) {
-        todo!()
+        self.handle.shared.load.fetch_or(CLOSED, Ordering::AcqRel);
     }
+
+    /// Whether it is closed and has no job left.
+    #[must_use]
     pub fn is_idle(&self) -> bool {
-        todo!()
+        self.handle.shared.is_idle()
     }
-    /// Waits until idle, at most until `deadline`; false when work was still running.
-    pub fn wait_idle(&self, _deadline: std::time::Instant) -> bool {
-        todo!()
+
+    /// Waits until a closed instance is idle, at most until `until`; false when work was still running.
+    #[must_use]
+    pub fn wait_idle(&self, until: Instant) -> bool {
+        let (mutex, changed) = &self.handle.shared.idle;
+        let patience = until.saturating_duration_since(Instant::now());
+        let waited = changed.wait_timeout_while(lock(mutex), patience, |()| !self.is_idle());
+        drop(waited);
+        self.is_idle()
     }
-    /// Whether a lane has died (a score thread ended without being told to).
+
+    /// Whether a lane ended without being told to.
+    #[must_use]
     pub fn has_failed(&self) -> bool {
-        todo!()
+        self.handle.shared.failed.load(Ordering::Acquire)
     }
-    /// Ends the threads (terminating runs still going), joins them, frees the model.
+
+    /// Ends the threads, terminating what still runs, joins them and gives the memory back. The cores come back to the caller.
     pub fn stop(self) -> CoreGrant {
-        todo!()
+        self.close();
+        self.handle.shared.stopping.store(true, Ordering::Release);
+        for lane in &self.handle.lanes.0 {
+            lane.cancel_any();
+        }
+        stop_threads(&self.handle.inbox, self.threads);
+        give_back_memory();
+        self.cores
+    }
+}
+
+/// Threads on their way up; dropped before it is finished, it ends and joins them.
+struct Starting {
+    inbox: Sender<Message>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Starting {
+    fn finish(mut self) -> (Sender<Message>, Vec<JoinHandle<()>>) {
+        (self.inbox.clone(), std::mem::take(&mut self.threads))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        stop_threads(&self.inbox, std::mem::take(&mut self.threads));
+    }
+}
+
+/// Tells each lane to stop and joins it.
+fn stop_threads(inbox: &Sender<Message>, threads: Vec<JoinHandle<()>>) {
+    for _ in &threads {
+        // Fails only when every lane has ended already.
+        drop(inbox.send(Message::Stop));
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a score thread panicked");
+        }
+    }
+}
+
+fn placement(
+    grant: &CoreGrant,
+    lanes: &[Vec<usize>],
+    mut threads: Vec<ThreadPlacement>,
+) -> Placement {
+    let verified = threads
+        .iter_mut()
+        .fold(true, |verified, thread| thread.verify() && verified);
+    Placement {
+        vcpus_asked: grant.vcpus,
+        cores_given: grant.cores.clone(),
+        lanes: lanes.len(),
+        intra_op_threads: lanes.iter().map(Vec::len).max().unwrap_or(1),
+        shared: grant.shared,
+        verified,
+        threads,
     }
 }
 
 /// The sender's half: cheap to clone, held by routing tables for as long as they like.
 #[derive(Debug, Clone)]
-pub struct InstanceHandle {}
+pub struct InstanceHandle {
+    shared: Arc<Shared>,
+    inbox: Sender<Message>,
+    lanes: Arc<Lanes>,
+    signature: Arc<Signature>,
+}
 
 impl InstanceHandle {
+    /// Its number.
+    #[must_use]
     pub fn id(&self) -> InstanceId {
-        todo!()
+        self.shared.id
     }
+
     /// Most requests at once.
+    #[must_use]
     pub fn concurrency(&self) -> u32 {
-        todo!()
+        self.shared.concurrency
     }
-    /// Requests it has now (atomic, relaxed).
+
+    /// Requests that it has now.
+    #[must_use]
     pub fn load(&self) -> u32 {
-        todo!()
+        self.shared.load.load(Ordering::Relaxed) & !CLOSED
     }
+
+    /// Whether it takes no more jobs.
+    #[must_use]
     pub fn is_closed(&self) -> bool {
-        todo!()
+        self.shared.load.load(Ordering::Relaxed) & CLOSED != 0
     }
+
     /// Inputs and outputs of the model.
+    #[must_use]
     pub fn signature(&self) -> &Arc<Signature> {
-        todo!()
+        &self.signature
     }
-    /// Hands the job over if the instance is open and has room (one compare-and-swap on its load). Never waits.
-    pub fn submit(&self, _job: Job) -> Result<Cancel, NotAccepted> {
-        todo!()
+
+    /// Hands the job over if the instance is open and has room. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAccepted`] gives the job back.
+    pub fn submit(&self, job: Job) -> Result<Cancel, NotAccepted> {
+        let mut load = self.shared.load.load(Ordering::Relaxed);
+        loop {
+            if load & CLOSED != 0 {
+                return Err(NotAccepted::Closed(job));
+            }
+            if load >= self.shared.concurrency {
+                return Err(NotAccepted::Full(job));
+            }
+            match self.shared.load.compare_exchange_weak(
+                load,
+                load + 1,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => break,
+                Err(found) => load = found,
+            }
+        }
+        let cancel = Cancel {
+            job: job.id,
+            lanes: Arc::clone(&self.lanes),
+        };
+        match self.inbox.try_send(Message::Job(job)) {
+            Ok(()) => Ok(cancel),
+            // Every lane has died: as good as closed.
+            Err(error) => {
+                self.shared.job_ended();
+                match error.into_inner() {
+                    Message::Job(job) => Err(NotAccepted::Closed(job)),
+                    Message::Stop => unreachable!("a job was sent"),
+                }
+            }
+        }
     }
+}
+
+/// Locks, also after a panic elsewhere: what these locks guard is valid at every instant.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,20 +1,213 @@
-//! The ONNX Runtime library: inside the binary, unpacked once, loaded once, telemetry off.
+//! The ONNX Runtime library: inside the binary, unpacked once, its telemetry off before it is loaded.
+//!
+//! The library goes to `$SERIN_CACHE`, else `$XDG_CACHE_HOME/serin`, else `~/.cache/serin`, in a folder named after its
+//! checksum. It appears there whole or not at all; a damaged copy is noticed at the next start and replaced.
+//!
+//! Not here: how a model is loaded (`session`).
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-#[derive(Debug, thiserror::Error)]
+use sha2::{Digest as _, Sha256};
+
+use crate::engine::memory;
+
+/// What the build script found.
+mod embedded {
+    include!(concat!(env!("OUT_DIR"), "/onnxruntime.rs"));
+}
+
+/// ONNX Runtime reads this as it initialises; its official builds send telemetry without it.
+const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+/// The user's choice of cache folder.
+const CACHE_VARIABLE: &str = "SERIN_CACHE";
+
+/// Why ONNX Runtime is not there.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LibraryError {
-    #[error("cannot unpack ONNX Runtime to {path:?}: {source}")]
+    /// No folder to unpack to.
+    #[error(
+        "no folder to unpack ONNX Runtime to: neither SERIN_CACHE, XDG_CACHE_HOME nor HOME is set; set SERIN_CACHE to a folder"
+    )]
+    NoCacheFolder,
+    /// The library could not be written.
+    #[error(
+        "cannot unpack ONNX Runtime to {folder}: {reason}; set SERIN_CACHE to a folder that can be written and has {megabytes} MB free"
+    )]
     Unpack {
-        path: PathBuf,
-        source: std::io::Error,
+        /// Where it should have gone.
+        folder: String,
+        /// The system's reason.
+        reason: String,
+        /// Room that it takes.
+        megabytes: u64,
     },
+    /// The copy inside the binary is damaged.
+    #[error(
+        "the ONNX Runtime inside this binary is damaged (checksum {found}, expected {expected}); copy the binary again"
+    )]
+    Damaged {
+        /// Of what was unpacked.
+        found: String,
+        /// Of what was built in.
+        expected: String,
+    },
+    /// The system or the library refused.
     #[error("cannot load ONNX Runtime: {0}")]
     Load(String),
 }
 
-/// Settings that must be in force before any other thread exists: telemetry off, malloc thresholds.
-/// The binary calls it first thing in `main`; embedders before they start threads. Idempotent.
+/// Settings of the process that must be in force before ONNX Runtime is loaded: telemetry off, memory thresholds.
+///
+/// Call it first thing in `main`, before other threads exist: it sets an environment variable. Later calls do nothing.
 pub fn prepare_process() {
-    todo!()
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        // Left alone where the user or an earlier process of ours has set it, so that no write happens at all.
+        if std::env::var_os(TELEMETRY_VARIABLE).is_none_or(|value| value != "1") {
+            #[expect(
+                unsafe_code,
+                clippy::disallowed_methods,
+                reason = "ONNX Runtime offers no other switch early enough"
+            )]
+            // SAFETY: the environment is written once, before ONNX Runtime's threads exist; the documentation of this function
+            // asks callers for a moment when no other thread reads the environment.
+            unsafe {
+                std::env::set_var(TELEMETRY_VARIABLE, "1");
+            }
+        }
+        memory::fix_mmap_threshold();
+    });
+}
+
+/// Short form of the library's checksum: names what a model was tried with.
+#[must_use]
+pub fn library_id() -> &'static str {
+    &embedded::SHA256[..16]
+}
+
+/// The unpacked library, ready to be loaded.
+pub(super) fn unpacked() -> Result<PathBuf, LibraryError> {
+    unpack_to(&cache_folder().ok_or(LibraryError::NoCacheFolder)?)
+}
+
+/// Where the library goes, by the first variable that is set.
+fn cache_folder() -> Option<PathBuf> {
+    let folder = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    folder(CACHE_VARIABLE)
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("serin")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache/serin")))
+}
+
+/// Unpacks the library below `cache` unless a sound copy is there.
+fn unpack_to(cache: &Path) -> Result<PathBuf, LibraryError> {
+    let folder = cache.join(format!("onnxruntime-{}", library_id()));
+    let library = folder.join("libonnxruntime.so");
+    if is_sound(&library) {
+        return Ok(library);
+    }
+    let failed = |error: &io::Error| LibraryError::Unpack {
+        folder: folder.display().to_string(),
+        reason: error.to_string(),
+        megabytes: embedded::BYTES / 1_000_000 + 1,
+    };
+    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
+    let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(|error| failed(&error))?;
+    let found = decompress(file.as_file_mut()).map_err(|error| failed(&error))?;
+    if found != embedded::SHA256 {
+        return Err(LibraryError::Damaged {
+            found,
+            expected: embedded::SHA256.to_owned(),
+        });
+    }
+    // Two processes at once: the later rename replaces a sound file by its twin.
+    file.persist(&library)
+        .map_err(|error| failed(&error.error))?;
+    Ok(library)
+}
+
+/// Writes the library to `file`, down to the disk; its SHA-256.
+fn decompress(file: &mut File) -> io::Result<String> {
+    let mut library = Vec::with_capacity(usize::try_from(embedded::BYTES).unwrap_or(0));
+    zstd::stream::Decoder::new(embedded::COMPRESSED)?.read_to_end(&mut library)?;
+    file.write_all(&library)?;
+    file.sync_all()?;
+    Ok(Sha256::digest(&library)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+/// Whether the file has the right size and CRC-32: a few milliseconds, where a cryptographic hash takes many.
+fn is_sound(library: &Path) -> bool {
+    let Ok(file) = File::open(library) else {
+        return false;
+    };
+    if file.metadata().map_or(0, |metadata| metadata.len()) != embedded::BYTES {
+        return false;
+    }
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut hasher = crc32fast::Hasher::new();
+    loop {
+        match io::BufRead::fill_buf(&mut reader) {
+            Ok([]) => return hasher.finalize() == embedded::CRC32,
+            Ok(chunk) => {
+                hasher.update(chunk);
+                let read = chunk.len();
+                io::BufRead::consume(&mut reader, read);
+            }
+            Err(_) => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_is_unpacked_once_and_a_damaged_copy_is_replaced() {
+        let cache = tempfile::tempdir().unwrap();
+        let library = unpack_to(cache.path()).unwrap();
+        let first = std::fs::metadata(&library).unwrap().modified().unwrap();
+        assert_eq!(unpack_to(cache.path()).unwrap(), library);
+        assert_eq!(
+            std::fs::metadata(&library).unwrap().modified().unwrap(),
+            first,
+            "a sound copy is left alone"
+        );
+
+        let mut bytes = std::fs::read(&library).unwrap();
+        bytes[1_000_000] ^= 1;
+        std::fs::write(&library, &bytes).unwrap();
+        unpack_to(cache.path()).unwrap();
+        bytes[1_000_000] ^= 1;
+        assert!(
+            std::fs::read(&library).unwrap() == bytes,
+            "the damaged byte is mended"
+        );
+        std::fs::write(&library, b"half").unwrap();
+        unpack_to(cache.path()).unwrap();
+        assert!(is_sound(&library));
+        let files = std::fs::read_dir(library.parent().unwrap())
+            .unwrap()
+            .count();
+        assert_eq!(files, 1, "nothing is left beside the library");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named_with_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let message = unpack_to(&file).unwrap_err().to_string();
+        assert!(message.contains(file.to_str().unwrap()), "{message}");
+        assert!(message.contains("set SERIN_CACHE"), "{message}");
+    }
 }

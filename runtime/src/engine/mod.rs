@@ -1,4 +1,7 @@
-//! Threads and the model. See `runtime/ARCHITECTURE.md`.
+//! Threads and the model.
+//!
+//! An [`Instance`] is one model copy on its cores; a [`Job`] crosses to one of its score threads and a [`Reply`] comes back.
+//! Not here: HTTP, YAML, who gets which request.
 
 mod cores;
 mod instance;
@@ -9,9 +12,12 @@ mod probe;
 mod session;
 mod worker;
 
-pub use cores::{Capacity, CoreGrant, CoreMap, NotEnoughCores, Placement, Topology};
+pub use cores::{
+    Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
+};
 pub use instance::{Instance, InstanceHandle, InstanceId, InstanceSpec, NotAccepted, StartError};
-pub use job::{Cancel, Job, Permit, Reply, RunError, Scored};
-pub use library::{LibraryError, prepare_process};
+pub use job::{Cancel, Job, Permit, Reply, RunError, Scored, SlotOwner};
+pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
-pub use probe::{ProbeError, ProbeLimits, ProbeReport, probe, probe_child};
+pub use probe::{PROBE_COMMAND, ProbeError, ProbeLimits, ProbeReport, probe, probe_child};
+pub use session::LoadError;

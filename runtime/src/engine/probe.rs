@@ -1,51 +1,233 @@
-//! A child process loads and runs the model once before the server does.
+//! A child process loads and runs a model once before the server does.
+//!
+//! What a bad file can do to the process that loads it (crash, hang, take all memory) it does to the child. The child is the
+//! same binary, so it sees the same ONNX Runtime.
 
-use std::path::Path;
-use std::time::Duration;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
-use serin_scorers::Signature;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::{Deserialize, Serialize};
+use serin_scorers::{JsonScorer, Signature};
+
+use crate::engine::session::{Session, SessionThreads};
+use crate::engine::worker;
+
+/// The hidden subcommand by which the child is started.
+pub const PROBE_COMMAND: &str = "__probe";
 
 /// Bounds of the child.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct ProbeLimits {
+    /// Longest that loading and running may take together.
     pub wall: Duration,
+    /// Most address space of the child, in bytes; the library itself takes some 200 MB of it.
     pub memory_bytes: u64,
 }
 
 /// What the child saw.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProbeReport {
+    /// Inputs and outputs of the model.
     pub signature: Signature,
+    /// Time to load the model, in milliseconds.
     pub load_ms: f64,
+    /// Time of the warm-up runs, in milliseconds.
     pub run_ms: f64,
 }
 
+/// Why a model is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// It does not load or does not run; the child's own words.
     #[error("{0}")]
     Model(String),
-    #[error("the model crashed while it was tried ({0})")]
-    Crashed(String),
-    #[error("the model did not load and answer within {0:?}")]
+    /// The child ended on a signal or without a word.
+    #[error("the model crashed the process that tried it ({how}){words}")]
+    Crashed {
+        /// The signal or the exit code.
+        how: String,
+        /// The last line that the child wrote, if any.
+        words: String,
+    },
+    /// The child was ended at its time limit.
+    #[error("the model did not load and answer once within {0:?}; it was ended")]
     TimedOut(Duration),
-    #[error("the model needs more than {0} bytes of memory to load and answer")]
-    Memory(u64),
-    #[error("cannot start the probe: {0}")]
-    Start(#[source] std::io::Error),
+    /// The child asked for more memory than it may have.
+    #[error(
+        "the model needs more memory than the {megabytes} MB that a model may take to load and answer once"
+    )]
+    Memory {
+        /// The limit.
+        megabytes: u64,
+    },
+    /// The child could not be started or spoken to.
+    #[error("cannot start the process that tries the model: {0}")]
+    Start(#[source] io::Error),
 }
 
-/// Runs `exe __probe model [sample]` under the limits. Blocks.
+/// What the parent asks.
+#[derive(Debug, Serialize, Deserialize)]
+struct Request {
+    model: PathBuf,
+    sample_request: Option<String>,
+    memory_bytes: u64,
+}
+
+/// Runs `exe __probe` under the limits. Blocks.
+///
+/// # Errors
+///
+/// [`ProbeError`] with the reason, when the model must not be served.
 pub fn probe(
-    _exe: &Path,
-    _model: &Path,
-    _sample_request: Option<&[u8]>,
-    _limits: &ProbeLimits,
+    exe: &Path,
+    model: &Path,
+    sample_request: Option<&[u8]>,
+    limits: &ProbeLimits,
 ) -> Result<ProbeReport, ProbeError> {
-    todo!()
+    let request = Request {
+        model: model.to_owned(),
+        sample_request: sample_request.map(|body| String::from_utf8_lossy(body).into_owned()),
+        memory_bytes: limits.memory_bytes,
+    };
+    let mut child = Command::new(exe)
+        .arg(PROBE_COMMAND)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(ProbeError::Start)?;
+    let spoken = converse(&mut child, &request, limits.wall);
+    // Ended already unless it timed out; either way it must not outlive this call.
+    drop(child.kill());
+    let status = child.wait().map_err(ProbeError::Start)?;
+    let (answer, words) = spoken.ok_or(ProbeError::TimedOut(limits.wall))?;
+    judge(status, &answer, &words, limits)
 }
 
-/// The child's side, called by the hidden subcommand: reads a request from stdin, writes a JSON report to stdout.
-/// Returns the exit code.
+/// Asks, and reads all that the child says until it ends; `None` when it takes too long.
+fn converse(child: &mut Child, request: &Request, wall: Duration) -> Option<(Vec<u8>, Vec<u8>)> {
+    let until = Instant::now() + wall;
+    if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
+        // A child that ended early is judged by its exit.
+        drop(stdin.write_all(&text));
+    }
+    let answer = collect("probe-stdout", child.stdout.take()?);
+    let words = collect("probe-stderr", child.stderr.take()?);
+    let rest = || until.saturating_duration_since(Instant::now());
+    let answer = answer.recv_timeout(rest()).ok()?;
+    Some((answer, words.recv_timeout(rest()).ok()?))
+}
+
+/// Reads a pipe to its end on a thread of its own.
+fn collect(name: &str, mut pipe: impl io::Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    let read = move || {
+        let mut bytes = Vec::new();
+        // What came before an error is all there is.
+        drop(pipe.read_to_end(&mut bytes));
+        drop(sender.send(bytes));
+    };
+    if let Err(error) = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(read)
+    {
+        tracing::error!(%error, "cannot start a thread");
+    }
+    receiver
+}
+
+/// What the child's end says of the model.
+fn judge(
+    status: ExitStatus,
+    answer: &[u8],
+    words: &[u8],
+    limits: &ProbeLimits,
+) -> Result<ProbeReport, ProbeError> {
+    let words = String::from_utf8_lossy(words);
+    let memory = [
+        "bad_alloc",
+        "Failed to allocate memory",
+        "BFCArena",
+        "memory allocation of",
+        "failed to allocate",
+    ];
+    let report: Option<Result<ProbeReport, String>> = serde_json::from_slice(answer).ok();
+    match report {
+        Some(Ok(report)) if status.success() => Ok(report),
+        Some(Err(problem)) if !memory.iter().any(|mark| problem.contains(mark)) => {
+            Err(ProbeError::Model(problem))
+        }
+        Some(Err(_)) => Err(ProbeError::Memory {
+            megabytes: limits.memory_bytes / 1_000_000,
+        }),
+        _ if memory.iter().any(|mark| words.contains(mark)) => Err(ProbeError::Memory {
+            megabytes: limits.memory_bytes / 1_000_000,
+        }),
+        _ => {
+            let how = match (status.signal(), status.code()) {
+                (Some(signal), _) => format!("signal {signal}"),
+                (None, code) => format!("exit code {}", code.unwrap_or_default()),
+            };
+            let last = words.lines().rev().find(|line| !line.trim().is_empty());
+            Err(ProbeError::Crashed {
+                how,
+                words: last
+                    .map(|line| format!(": {}", line.trim()))
+                    .unwrap_or_default(),
+            })
+        }
+    }
+}
+
+/// The child's side, called by the hidden subcommand: reads a request from stdin, writes a report to stdout.
+///
+/// Returns the exit code: 0 when the model can be served.
+#[must_use]
 pub fn probe_child() -> u8 {
-    todo!()
+    let mut text = String::new();
+    let outcome = io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())
+        .and_then(|_| serde_json::from_str::<Request>(&text).map_err(|error| error.to_string()))
+        .and_then(|request| try_model(&request));
+    let code = u8::from(outcome.is_err());
+    let written = serde_json::to_writer(io::stdout(), &outcome).is_ok();
+    if written { code } else { 1 }
+}
+
+fn try_model(request: &Request) -> Result<ProbeReport, String> {
+    let limit = |bytes| Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
+    setrlimit(Resource::As, limit(request.memory_bytes))
+        .map_err(|error| format!("cannot limit the memory: {error}"))?;
+    // A crash is an answer; nobody wants its core file.
+    setrlimit(Resource::Core, limit(0))
+        .map_err(|error| format!("cannot switch core files off: {error}"))?;
+    let begun = Instant::now();
+    let threads = SessionThreads {
+        name: "probe".to_owned(),
+        cores: vec![0],
+        made: Arc::new(Mutex::default()),
+    };
+    let mut session = Session::load(&request.model, &threads).map_err(|error| error.to_string())?;
+    let loaded = Instant::now();
+    let scorer = JsonScorer::new(Signature::clone(session.signature()));
+    worker::warm_up(
+        &mut session,
+        &scorer,
+        request.sample_request.as_deref().map(str::as_bytes),
+    )
+    .map_err(|problem| format!("the model does not run on its sample request: {problem}"))?;
+    Ok(ProbeReport {
+        signature: Signature::clone(session.signature()),
+        load_ms: loaded.duration_since(begun).as_secs_f64() * 1e3,
+        run_ms: loaded.elapsed().as_secs_f64() * 1e3,
+    })
 }

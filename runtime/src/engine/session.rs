@@ -1,1 +1,414 @@
-//! One loaded model. The only file that names `ort`.
+//! One loaded model: the only file that names `ort`.
+//!
+//! A session belongs to one thread. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
+//! the instance, and joined when the session is dropped.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use ndarray::ArrayD;
+use ort::environment::{Environment, ThreadManager};
+use ort::session::builder::SessionBuilder;
+use ort::session::{RunOptions, SessionInputValue};
+use ort::value::{DynMapValueType, DynValue, TensorElementType, TensorRef, ValueType};
+use serin_scorers::{
+    ElementType, OutputKind, OutputSpec, OutputView, Signature, Tensor, TensorSpec,
+};
+
+use crate::engine::cores::{CoreId, ThreadPlacement};
+use crate::engine::{LibraryError, cores, library};
+
+/// Why a model did not load; the message names the file.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// ONNX Runtime is not there.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// The file cannot be served.
+    #[error("{0}")]
+    Model(String),
+}
+
+/// Threads of one session: how many, where, and their names.
+#[derive(Debug, Clone)]
+pub(super) struct SessionThreads {
+    /// Prefix of the threads' names.
+    pub(super) name: String,
+    /// One core for each thread that takes part in a run; the first is the calling thread's own.
+    pub(super) cores: Vec<CoreId>,
+    /// Intra-op threads that were made, in order.
+    pub(super) made: Arc<Mutex<Vec<ThreadPlacement>>>,
+}
+
+/// One loaded model, ready to run on the thread that owns it.
+pub(super) struct Session {
+    session: ort::session::Session,
+    signature: Arc<Signature>,
+    terminator: Terminator,
+}
+
+/// Ends the run of its session from another thread.
+#[derive(Clone)]
+pub(super) struct Terminator(Arc<RunOptions>);
+
+impl fmt::Debug for Terminator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Terminator")
+    }
+}
+
+impl Terminator {
+    /// Ends the run under way, between two nodes of the graph; and every later one, until [`Terminator::clear`].
+    pub(super) fn terminate(&self) {
+        if let Err(error) = self.0.terminate() {
+            tracing::error!(%error, "cannot terminate a run");
+        }
+    }
+
+    /// Lets the session run again.
+    pub(super) fn clear(&self) {
+        if let Err(error) = self.0.unterminate() {
+            tracing::error!(%error, "cannot clear the termination of a run");
+        }
+    }
+}
+
+impl Session {
+    /// Loads an ONNX file, with its external data beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`] when ONNX Runtime is not there, or the file is no model that can be served; its message names the file.
+    pub(super) fn load(model: &Path, threads: &SessionThreads) -> Result<Self, LoadError> {
+        let environment = environment()?;
+        let name = model.file_name().map_or_else(
+            || model.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        let size = std::fs::metadata(model)
+            .map_err(|error| LoadError::Model(format!("cannot read model {name}: {error}")))?
+            .len();
+        if size == 0 {
+            return Err(LoadError::Model(format!(
+                "{name} is empty; expected an ONNX model"
+            )));
+        }
+        let session = builder(environment, threads)
+            .and_then(|mut builder| builder.commit_from_file(model))
+            .map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
+        let signature = Arc::new(
+            signature(&session)
+                .map_err(|problem| LoadError::Model(format!("{name}: {problem}")))?,
+        );
+        let options = RunOptions::new().map_err(|error| LoadError::Model(short(&error)))?;
+        Ok(Self {
+            session,
+            signature,
+            terminator: Terminator(Arc::new(options)),
+        })
+    }
+
+    /// Inputs and outputs of the model.
+    pub(super) fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// Ends this session's runs from another thread.
+    pub(super) fn terminator(&self) -> Terminator {
+        self.terminator.clone()
+    }
+
+    /// Runs the model once and lends its outputs, in the order of the signature, to `read`.
+    ///
+    /// # Errors
+    ///
+    /// ONNX Runtime's own message.
+    pub(super) fn run<T>(
+        &mut self,
+        inputs: &[Tensor],
+        read: impl FnOnce(&[OutputView<'_>]) -> T,
+    ) -> Result<T, String> {
+        let inputs: Vec<SessionInputValue<'_>> = inputs
+            .iter()
+            .map(input)
+            .collect::<ort::Result<_>>()
+            .map_err(|error| short(&error))?;
+        let outputs = self
+            .session
+            .run_with_options(inputs.as_slice(), &self.terminator.0)
+            .map_err(|error| short(&error))?;
+        let mut views = Vec::with_capacity(self.signature.outputs.len());
+        for (index, spec) in self.signature.outputs.iter().enumerate() {
+            views.push(
+                view(&outputs[index])
+                    .map_err(|problem| format!("output {:?}: {problem}", spec.name))?,
+            );
+        }
+        Ok(read(&views))
+    }
+}
+
+/// The process's ONNX Runtime, loaded on first use.
+fn environment() -> Result<&'static Environment, LibraryError> {
+    static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
+    ENVIRONMENT
+        .get_or_init(|| {
+            library::prepare_process();
+            let path = library::unpacked()?;
+            ort::init_from(&path)
+                .map_err(|error| LibraryError::Load(error.to_string()))?
+                .with_name("serin")
+                .with_telemetry(false)
+                .build()
+                .map_err(|error| LibraryError::Load(error.to_string()))
+        })
+        .as_ref()
+        .map_err(Clone::clone)
+}
+
+/// Settings of a session: no spinning (it burns the cores of others), threads of our own making.
+fn builder(environment: &Environment, threads: &SessionThreads) -> ort::Result<SessionBuilder> {
+    let mut builder = ort::session::Session::builder(environment)?
+        .with_intra_threads(threads.cores.len())?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        // Weights stay out of the arena, so that an unload gives them back.
+        .with_device_allocated_initializers()?;
+    if threads.cores.len() > 1 {
+        builder = builder.with_thread_manager(PinnedThreads {
+            threads: threads.clone(),
+        })?;
+    }
+    Ok(builder)
+}
+
+/// Makes the intra-op threads of a session: named, and each pinned to one core of the instance.
+struct PinnedThreads {
+    threads: SessionThreads,
+}
+
+impl ThreadManager for PinnedThreads {
+    type Thread = JoinHandle<()>;
+
+    fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<Self::Thread> {
+        let mut made = self
+            .threads
+            .made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // The calling thread has the first core.
+        let number = made.len() + 1;
+        let core = self.threads.cores[number % self.threads.cores.len()];
+        let name = cores::thread_name(&self.threads.name, &format!(".{number}"));
+        let (pinned, is_pinned) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                cores::pin_to(core);
+                // The receiver waits below; it cannot be gone.
+                drop(pinned.send(cores::thread_id()));
+                work();
+            })
+            .map_err(|error| ort::Error::new(format!("cannot start a thread: {error}")))?;
+        if let Ok(tid) = is_pinned.recv() {
+            made.push(ThreadPlacement {
+                name,
+                tid,
+                cores_asked: vec![core],
+                cores_allowed: Vec::new(),
+            });
+        }
+        Ok(thread)
+    }
+
+    fn join(thread: Self::Thread) -> ort::Result<()> {
+        thread
+            .join()
+            .map_err(|_| ort::Error::new("an intra-op thread panicked"))
+    }
+}
+
+/// What went wrong with a file, in words that help.
+fn load_problem(name: &str, error: &ort::Error) -> String {
+    let words = short(error);
+    // ONNX Runtime's words for bytes that are not a model, or only half of one.
+    let not_a_model = [
+        "Protobuf parsing failed",
+        "ModelProto does not have a graph",
+        "INVALID_PROTOBUF",
+        "Missing opset",
+        "Unknown model file format",
+    ];
+    if not_a_model.iter().any(|mark| words.contains(mark)) {
+        format!("{name} is not an ONNX model, or only a part of one (ONNX Runtime: {words})")
+    } else {
+        format!("cannot load {name}: {words}")
+    }
+}
+
+/// The first line of ONNX Runtime's message, without the wrapper's preamble.
+fn short(error: &ort::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    [
+        "Failed to run inference on model: ",
+        "Failed to create session: ",
+    ]
+    .iter()
+    .fold(line, |line, preamble| {
+        line.strip_prefix(preamble).unwrap_or(line)
+    })
+    .to_owned()
+}
+
+fn signature(session: &ort::session::Session) -> Result<Signature, String> {
+    let inputs = session
+        .inputs()
+        .iter()
+        .map(|input| match input.dtype() {
+            ValueType::Tensor { ty, shape, .. } => Ok(TensorSpec {
+                name: input.name().to_owned(),
+                datatype: element_type(*ty).ok_or_else(|| {
+                    format!(
+                        "input {:?} has elements of type {ty}, which have no JSON form",
+                        input.name()
+                    )
+                })?,
+                shape: shape.to_vec(),
+            }),
+            other => Err(format!(
+                "input {:?} is {other}; expected a tensor",
+                input.name()
+            )),
+        })
+        .collect::<Result<_, String>>()?;
+    let outputs = session
+        .outputs()
+        .iter()
+        .map(|output| OutputSpec {
+            name: output.name().to_owned(),
+            kind: output_kind(output.dtype()),
+        })
+        .collect();
+    Ok(Signature { inputs, outputs })
+}
+
+fn output_kind(dtype: &ValueType) -> OutputKind {
+    match dtype {
+        ValueType::Tensor { ty, shape, .. } => match element_type(*ty) {
+            Some(datatype) => OutputKind::Tensor {
+                datatype,
+                shape: shape.to_vec(),
+            },
+            None => OutputKind::Other {
+                description: dtype.to_string(),
+            },
+        },
+        ValueType::Sequence(element) if element.is_map() => OutputKind::SequenceOfMaps,
+        ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => {
+            OutputKind::Other {
+                description: dtype.to_string(),
+            }
+        }
+    }
+}
+
+fn element_type(ty: TensorElementType) -> Option<ElementType> {
+    Some(match ty {
+        TensorElementType::Bool => ElementType::Bool,
+        TensorElementType::Uint8 => ElementType::Uint8,
+        TensorElementType::Uint16 => ElementType::Uint16,
+        TensorElementType::Uint32 => ElementType::Uint32,
+        TensorElementType::Uint64 => ElementType::Uint64,
+        TensorElementType::Int8 => ElementType::Int8,
+        TensorElementType::Int16 => ElementType::Int16,
+        TensorElementType::Int32 => ElementType::Int32,
+        TensorElementType::Int64 => ElementType::Int64,
+        TensorElementType::Float16 => ElementType::Fp16,
+        TensorElementType::Bfloat16 => ElementType::Bf16,
+        TensorElementType::Float32 => ElementType::Fp32,
+        TensorElementType::Float64 => ElementType::Fp64,
+        TensorElementType::String => ElementType::Bytes,
+        _ => return None,
+    })
+}
+
+/// A tensor as ONNX Runtime takes it: borrowed, but for strings, which it copies.
+fn input(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
+    fn borrowed<T: ort::value::PrimitiveTensorElementType + Clone + fmt::Debug + 'static>(
+        array: &ArrayD<T>,
+    ) -> ort::Result<SessionInputValue<'_>> {
+        TensorRef::from_array_view(array).map(Into::into)
+    }
+    match tensor {
+        Tensor::Bool(array) => borrowed(array),
+        Tensor::Uint8(array) => borrowed(array),
+        Tensor::Uint16(array) => borrowed(array),
+        Tensor::Uint32(array) => borrowed(array),
+        Tensor::Uint64(array) => borrowed(array),
+        Tensor::Int8(array) => borrowed(array),
+        Tensor::Int16(array) => borrowed(array),
+        Tensor::Int32(array) => borrowed(array),
+        Tensor::Int64(array) => borrowed(array),
+        Tensor::Fp16(array) => borrowed(array),
+        Tensor::Bf16(array) => borrowed(array),
+        Tensor::Fp32(array) => borrowed(array),
+        Tensor::Fp64(array) => borrowed(array),
+        Tensor::Bytes(array) => ort::value::Tensor::from_string_array(array).map(Into::into),
+    }
+}
+
+/// An output, lent as it lies in ONNX Runtime's memory.
+fn view(value: &DynValue) -> Result<OutputView<'_>, String> {
+    let words = |error: ort::Error| short(&error);
+    let ValueType::Tensor { ty, .. } = value.dtype() else {
+        return maps(value);
+    };
+    match ty {
+        TensorElementType::Bool => value.try_extract_array().map(OutputView::Bool),
+        TensorElementType::Uint8 => value.try_extract_array().map(OutputView::Uint8),
+        TensorElementType::Uint16 => value.try_extract_array().map(OutputView::Uint16),
+        TensorElementType::Uint32 => value.try_extract_array().map(OutputView::Uint32),
+        TensorElementType::Uint64 => value.try_extract_array().map(OutputView::Uint64),
+        TensorElementType::Int8 => value.try_extract_array().map(OutputView::Int8),
+        TensorElementType::Int16 => value.try_extract_array().map(OutputView::Int16),
+        TensorElementType::Int32 => value.try_extract_array().map(OutputView::Int32),
+        TensorElementType::Int64 => value.try_extract_array().map(OutputView::Int64),
+        TensorElementType::Float16 => value.try_extract_array().map(OutputView::Fp16),
+        TensorElementType::Bfloat16 => value.try_extract_array().map(OutputView::Bf16),
+        TensorElementType::Float32 => value.try_extract_array().map(OutputView::Fp32),
+        TensorElementType::Float64 => value.try_extract_array().map(OutputView::Fp64),
+        TensorElementType::String => value.try_extract_string_array().map(OutputView::Bytes),
+        other => return Err(format!("elements of type {other} have no JSON form")),
+    }
+    .map_err(words)
+}
+
+/// A sequence of maps, as scikit-learn's ZipMap gives: keys as text, values as numbers.
+fn maps(value: &DynValue) -> Result<OutputView<'_>, String> {
+    let sequence = value
+        .try_extract_sequence::<DynMapValueType>()
+        .map_err(|error| short(&error))?;
+    let rows = sequence.iter().map(|map| {
+        let ValueType::Map { key, value } = map.dtype() else {
+            return Err("expected a map in the sequence".to_owned());
+        };
+        let words = |error: ort::Error| short(&error);
+        Ok(match (key, value) {
+            (TensorElementType::Int64, TensorElementType::Float32) => {
+                let pairs = map.try_extract_key_values::<i64, f32>().map_err(words)?;
+                pairs
+                    .into_iter()
+                    .map(|(key, value)| (key.to_string(), value))
+                    .collect()
+            }
+            (TensorElementType::String, TensorElementType::Float32) => {
+                map.try_extract_key_values().map_err(words)?
+            }
+            (key, value) => return Err(format!("a map from {key} to {value} has no JSON form")),
+        })
+    });
+    rows.collect::<Result<_, String>>().map(OutputView::Maps)
+}

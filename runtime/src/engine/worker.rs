@@ -1,1 +1,217 @@
-//! A score thread.
+//! A score thread: pins itself, loads its session, warms up, then answers one job after another.
+//!
+//! Threads: one per lane. It never awaits and never touches a socket.
+//! Not here: which job it gets (the inbox of the instance decides).
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+use bytes::Bytes;
+use crossbeam::channel::Receiver;
+use serin_scorers::{JsonScorer, Scorer, Signature};
+
+use crate::engine::cores::{self, CoreId, ThreadPlacement};
+use crate::engine::instance::{Lane, Message, Shared};
+use crate::engine::session::{Session, SessionThreads};
+use crate::engine::{Job, Permit, Reply, RunError, Scored, StartError};
+use crate::observe::Timings;
+
+/// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
+const WARM_UP_RUNS: usize = 2;
+
+/// What a lane needs.
+pub(super) struct LaneSpec {
+    pub(super) name: String,
+    pub(super) cores: Vec<CoreId>,
+    pub(super) model: PathBuf,
+    pub(super) sample_request: Option<Bytes>,
+    pub(super) jobs: Receiver<Message>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// A lane that can answer.
+pub(super) struct Ready {
+    pub(super) lane: Arc<Lane>,
+    pub(super) signature: Arc<Signature>,
+    pub(super) threads: Vec<ThreadPlacement>,
+}
+
+/// The life of a score thread.
+pub(super) fn run(spec: LaneSpec, ready: &mpsc::Sender<Result<Ready, StartError>>) {
+    cores::pin_to(spec.cores[0]);
+    let own = ThreadPlacement {
+        name: spec.name.clone(),
+        tid: cores::thread_id(),
+        cores_asked: vec![spec.cores[0]],
+        cores_allowed: Vec::new(),
+    };
+    let mut guard = LaneGuard {
+        shared: Arc::clone(&spec.shared),
+        told_to_stop: false,
+    };
+    match start(&spec) {
+        Ok((mut session, scorer, made)) => {
+            let lane = Lane::new(session.terminator());
+            let threads = std::iter::once(own).chain(made).collect();
+            let started = Ready {
+                lane: Arc::clone(&lane),
+                signature: Arc::clone(session.signature()),
+                threads,
+            };
+            // The starter may have given up; then a stop waits in the inbox.
+            drop(ready.send(Ok(started)));
+            while let Ok(Message::Job(job)) = spec.jobs.recv() {
+                answer(job, &lane, &mut session, &scorer, &spec.shared);
+            }
+        }
+        Err(error) => drop(ready.send(Err(error))),
+    }
+    guard.told_to_stop = true;
+}
+
+/// Says so when a lane ends without being told to.
+struct LaneGuard {
+    shared: Arc<Shared>,
+    told_to_stop: bool,
+}
+
+impl Drop for LaneGuard {
+    fn drop(&mut self) {
+        if !self.told_to_stop {
+            self.shared.lane_failed();
+        }
+    }
+}
+
+/// Loads and warms up; the session, its scorer, and the threads that it made.
+fn start(spec: &LaneSpec) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>), StartError> {
+    let threads = SessionThreads {
+        name: spec.name.clone(),
+        cores: spec.cores.clone(),
+        made: Arc::new(Mutex::default()),
+    };
+    let mut session = Session::load(&spec.model, &threads)?;
+    let scorer = JsonScorer::new(Signature::clone(session.signature()));
+    warm_up(&mut session, &scorer, spec.sample_request.as_deref()).map_err(StartError::WarmUp)?;
+    let made = std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((session, scorer, made))
+}
+
+/// Runs the sample request, or inputs made from the model's own shapes, until later runs are as fast as this one.
+///
+/// # Errors
+///
+/// When the sample request does not fit the model or the model fails on it. Made-up inputs prove nothing when they fail (a
+/// model may refuse zeros), so that is only logged.
+pub(super) fn warm_up(
+    session: &mut Session,
+    scorer: &JsonScorer,
+    sample_request: Option<&[u8]>,
+) -> Result<(), String> {
+    let made_up = JsonScorer::example_body(session.signature());
+    for _ in 0..WARM_UP_RUNS {
+        let body = match (sample_request, &made_up) {
+            (Some(body), _) => Ok(body),
+            (None, Ok(body)) => Ok(&body[..]),
+            (None, Err(error)) => Err(error.clone()),
+        };
+        let outcome = body
+            .and_then(|body| scorer.preprocess(body))
+            .map_err(|error| format!("the sample request does not fit the model: {error}"))
+            .and_then(|inputs| session.run(&inputs, |outputs| scorer.postprocess(outputs)))
+            .and_then(|body| body.map_err(|error| error.to_string()));
+        match outcome {
+            Ok(_) => {}
+            Err(problem) if sample_request.is_some() => return Err(problem),
+            Err(problem) => {
+                tracing::debug!(
+                    problem,
+                    "the model did not run on inputs made from its shapes"
+                );
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A job in hand: gives the slot back exactly once, however the work ends.
+struct InHand<'a> {
+    permit: Option<Permit>,
+    shared: &'a Shared,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        // The instance has room before the deployment gives the slot to the next request.
+        self.shared.job_ended();
+        drop(self.permit.take());
+    }
+}
+
+/// Answers one job. The slot is free before the answer is sent.
+fn answer(job: Job, lane: &Lane, session: &mut Session, scorer: &JsonScorer, shared: &Shared) {
+    let Job {
+        id,
+        payload,
+        deadline,
+        mut timings,
+        permit,
+        reply,
+    } = job;
+    let in_hand = InHand {
+        permit: Some(permit),
+        shared,
+    };
+    lane.begin(id);
+    let now = Instant::now();
+    timings.started = Some(now);
+    let outcome = if shared.is_stopping() {
+        Err(RunError::InstanceGone)
+    } else if reply.is_closed() || deadline.has_passed(now) {
+        Err(RunError::DeadlinePassed)
+    } else {
+        catch_unwind(AssertUnwindSafe(|| {
+            score(&payload, session, scorer, &mut timings)
+        }))
+        .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))))
+    };
+    let outcome = match (lane.end(), outcome) {
+        (true, Err(_)) if shared.is_stopping() => Err(RunError::InstanceGone),
+        (true, Err(_)) => Err(RunError::DeadlinePassed),
+        (_, outcome) => outcome,
+    };
+    drop(in_hand);
+    // The client may have left.
+    drop(reply.send(Reply { outcome, timings }));
+}
+
+fn score(
+    payload: &[u8],
+    session: &mut Session,
+    scorer: &JsonScorer,
+    timings: &mut Timings,
+) -> Result<Scored, RunError> {
+    let inputs = scorer.preprocess(payload).map_err(RunError::Input)?;
+    timings.decoded = Some(Instant::now());
+    let mut ran = None;
+    let body = session.run(&inputs, |outputs| {
+        ran = Some(Instant::now());
+        scorer.postprocess(outputs)
+    });
+    timings.ran = ran.or_else(|| Some(Instant::now()));
+    let body = body.map_err(RunError::Model)?.map_err(RunError::Output)?;
+    timings.encoded = Some(Instant::now());
+    Ok(Scored { body })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
