@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::config::{CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX};
 
-use super::fields::{Fields, parsed, text, whole};
+use super::fields::{Fields, one_of, parsed, text, texts, whole};
+use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::spelling::{self, modernise, old_keys};
 use super::{
@@ -20,7 +21,7 @@ use super::{
 };
 
 /// What is kept without being understood, and the shape that it must have.
-const KEPT: &[(&str, Shape)] = &[
+const KEPT: &Kept = &[
     ("app_insights_enabled", Shape::Bool),
     ("data_collector", Shape::Map),
     ("egress_public_network_access", Shape::Text),
@@ -54,39 +55,79 @@ pub struct ScaleBounds {
     pub max_instances: Option<u32>,
 }
 
+impl ScaleBounds {
+    fn is_unwritten(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Serialize for ScaleBounds {
+    /// As `scale_settings`, where Azure has these bounds for a deployment that scales by itself.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bounds = [
+            ("min_instances", self.min_instances.map(Value::from)),
+            ("max_instances", self.max_instances.map(Value::from)),
+        ];
+        let written = bounds
+            .into_iter()
+            .filter_map(|(key, bound)| Some((key, bound?)));
+        serializer.collect_map(
+            [("type", Value::from("default"))]
+                .into_iter()
+                .chain(written),
+        )
+    }
+}
+
 /// The scoring script of a deployment. Kept and shown; the model is scored natively.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CodeConfiguration {
     /// The folder of the code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<PathBuf>,
     /// The script within it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scoring_script: Option<PathBuf>,
 }
 
 /// What was written about a deployment.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Serialises to the canonical form, the current form of Azure's files, with only what was written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeploymentSpec {
     /// Unique within its endpoint.
     pub name: DeploymentName,
     /// The endpoint that the file names, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_name: Option<EndpointName>,
     /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// For people.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// For people and programs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
     /// What to score with.
     pub model: ModelRef,
-    /// The SKU of each instance, as written.
+    /// The SKU of each instance, as written; [`SkuTable::find`](super::SkuTable::find) knows it.
     pub instance_type: String,
-    pub(super) instance_count: Option<u32>,
-    pub(super) request_settings: RequestSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance_count: Option<u32>,
+    #[serde(skip_serializing_if = "RequestSettings::is_unwritten")]
+    request_settings: RequestSettings,
     /// Bounds of the number of instances, kept.
+    #[serde(
+        rename = "scale_settings",
+        skip_serializing_if = "ScaleBounds::is_unwritten"
+    )]
     pub scale_bounds: ScaleBounds,
     /// The scoring script, kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code_configuration: Option<CodeConfiguration>,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
+    #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
 }
 
@@ -188,7 +229,7 @@ impl DeploymentSpec {
                 "code_configuration is kept but not run: the model is scored natively".to_owned(),
             );
         }
-        if self.scale_bounds != ScaleBounds::default() {
+        if !self.scale_bounds.is_unwritten() {
             notes.push(
                 "min_instances and max_instances are kept without effect: instance_count says how many run".to_owned(),
             );
@@ -202,95 +243,6 @@ impl DeploymentSpec {
         notes.extend(kept_notes(&self.kept));
         notes
     }
-
-    /// The current form of Azure's files. Bounds of scaling stand in `scale_settings`, as they do there for a
-    /// deployment that scales by itself.
-    fn canonical(&self) -> Value {
-        let mut map = Map::new();
-        let mut put = |key: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                map.insert(key.to_owned(), value);
-            }
-        };
-        put("name", Some(self.name.as_str().into()));
-        put(
-            "endpoint_name",
-            self.endpoint_name.as_ref().map(|name| name.as_str().into()),
-        );
-        put("description", self.description.clone().map(Value::from));
-        put("tags", canonical_texts(&self.tags));
-        put("properties", canonical_texts(&self.properties));
-        put(
-            "model",
-            Some(match &self.model {
-                ModelRef::Path(path) => json!({"path": path.to_string_lossy()}),
-                registered @ ModelRef::Registered { .. } => registered.to_string().into(),
-            }),
-        );
-        put("instance_type", Some(self.instance_type.as_str().into()));
-        put("instance_count", self.instance_count.map(Value::from));
-        put(
-            "scale_settings",
-            section(&[
-                (
-                    "min_instances",
-                    self.scale_bounds.min_instances.map(Value::from),
-                ),
-                (
-                    "max_instances",
-                    self.scale_bounds.max_instances.map(Value::from),
-                ),
-            ])
-            .map(|mut scale| {
-                scale.insert("type".to_owned(), "default".into());
-                scale.into()
-            }),
-        );
-        let requests = &self.request_settings;
-        put(
-            "request_settings",
-            section(&[
-                (
-                    "request_timeout_ms",
-                    requests.request_timeout_ms.map(Value::from),
-                ),
-                (
-                    "max_concurrent_requests_per_instance",
-                    requests
-                        .max_concurrent_requests_per_instance
-                        .map(Value::from),
-                ),
-                (
-                    "max_queue_wait_ms",
-                    requests.max_queue_wait_ms.map(Value::from),
-                ),
-            ])
-            .map(Value::from),
-        );
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into());
-        put(
-            "code_configuration",
-            self.code_configuration.as_ref().map(|code| {
-                section(&[
-                    ("code", path(&code.code)),
-                    ("scoring_script", path(&code.scoring_script)),
-                ])
-                .unwrap_or_default()
-                .into()
-            }),
-        );
-        for (key, value) in &self.kept {
-            put(key, Some(value.clone()));
-        }
-        map.into()
-    }
-}
-
-impl Serialize for DeploymentSpec {
-    /// The canonical form.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.canonical().serialize(serializer)
-    }
 }
 
 impl<'de> Deserialize<'de> for DeploymentSpec {
@@ -300,7 +252,7 @@ impl<'de> Deserialize<'de> for DeploymentSpec {
         let mut problems = Vec::new();
         modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
         let spec = read(root, &mut problems);
-        finish("deployment", spec, problems).map_err(de::Error::custom)
+        SpecError::unless_clean("deployment", spec, problems).map_err(de::Error::custom)
     }
 }
 
@@ -325,19 +277,7 @@ pub fn read_deployment(
         assignment.assign(&mut root, spelling::DEPLOYMENT);
     }
     let spec = read(root, &mut problems);
-    finish(file, spec, problems)
-}
-
-/// The result of a reading: the problems, if there are any.
-pub(super) fn finish<T>(
-    file: &str,
-    read: Option<T>,
-    problems: Vec<Problem>,
-) -> Result<T, SpecError> {
-    match read {
-        Some(read) if problems.is_empty() => Ok(read),
-        _ => Err(SpecError::new(file, problems)),
-    }
+    SpecError::unless_clean(file, spec, problems)
 }
 
 /// Reads a deployment in current spelling. None only with problems.
@@ -485,102 +425,6 @@ fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {
     code
 }
 
-/// The shape of a value that is kept without being understood.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
-    Bool,
-    Map,
-    Text,
-    TextOrMap,
-}
-
-impl Shape {
-    fn judge(self, node: Node) -> Result<Value, Problem> {
-        let what = match (self, &node.content) {
-            (Self::Bool, Content::Bool(_))
-            | (Self::Map | Self::TextOrMap, Content::Map(_))
-            | (Self::Text | Self::TextOrMap, Content::Text(_)) => return Ok(node.into_value()),
-            (Self::Bool, _) => "true or false",
-            (Self::Map, _) => "a mapping",
-            (Self::Text, _) => "text",
-            (Self::TextOrMap, _) => "text or a mapping",
-        };
-        Err(node.expected(what))
-    }
-}
-
-/// Takes what is kept without being understood.
-pub(super) fn read_kept(
-    kept: &[(&'static str, Shape)],
-    fields: &mut Fields<'_>,
-) -> BTreeMap<String, Value> {
-    kept.iter()
-        .filter_map(|(key, shape)| {
-            let value = fields.read(key, |node| shape.judge(node))?;
-            Some(((*key).to_owned(), value))
-        })
-        .collect()
-}
-
-/// One sentence for each setting that says something.
-pub(super) fn kept_notes(kept: &BTreeMap<String, Value>) -> impl Iterator<Item = String> {
-    kept.iter()
-        .filter(|(_, value)| **value != Value::Bool(false) && **value != json!({}))
-        .map(|(key, _)| format!("{key} is kept without effect"))
-}
-
-/// A word of a list; case does not count.
-pub(super) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
-    let known = matches!(&node.content, Content::Text(text)
-        if words.iter().any(|word| word.eq_ignore_ascii_case(text)));
-    if known {
-        text(node)
-    } else {
-        Err(node.expected(words.join(" or ")))
-    }
-}
-
-/// A mapping of texts, such as tags.
-pub(super) fn texts(node: Option<Node>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
-    let Some(node) = node else {
-        return BTreeMap::new();
-    };
-    let wrong = node.expected("a mapping");
-    let Content::Map(entries) = node.content else {
-        problems.push(wrong);
-        return BTreeMap::new();
-    };
-    let mut texts = BTreeMap::new();
-    for (key, node) in entries {
-        let read = match node.content {
-            Content::Bool(bool) => Ok(bool.to_string()),
-            Content::Nothing => Ok(String::new()),
-            Content::Number(_) | Content::Text(_) | Content::List(_) | Content::Map(_) => {
-                text(node)
-            }
-        };
-        match read {
-            Ok(text) => drop(texts.insert(key, text)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    texts
-}
-
-/// Texts in the canonical form; none when there are none.
-pub(super) fn canonical_texts(texts: &BTreeMap<String, String>) -> Option<Value> {
-    (!texts.is_empty()).then(|| json!(texts))
-}
-
-/// The entries that are there; none when none are.
-fn section(entries: &[(&str, Option<Value>)]) -> Option<Map<String, Value>> {
-    let map: Map<_, _> = entries
-        .iter()
-        .filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)))
-        .collect();
-    (!map.is_empty()).then_some(map)
-}
-
 /// Whether a text names something registered rather than a path.
 fn is_asset(text: &str) -> bool {
     text.starts_with("azureml:") || text.starts_with("aml:")
@@ -595,5 +439,7 @@ fn resolve_value(value: &mut Value, base: &Path) {
 
 /// The path seen from `base`, without the `.` in between.
 fn resolve(path: &Path, base: &Path) -> PathBuf {
-    base.join(path).components().collect()
+    let path: PathBuf = base.join(path).components().collect();
+    // Specs are stored as text. A folder that is none gives a path that does not exist, and the message shows it.
+    path.to_string_lossy().into_owned().into()
 }

@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
 
-use super::deployment::{
-    self, Shape, canonical_texts, finish, kept_notes, one_of, read_kept, texts,
-};
-use super::fields::{Fields, parsed, text};
+use super::fields::{Fields, one_of, parsed, text, texts};
+use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
 use super::set::assign_all;
 use super::spelling::{self, modernise, old_keys};
 use super::{
-    Assignment, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, yaml,
+    Assignment, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
+    deployment, yaml,
 };
 
 /// What is kept without being understood, and the shape that it must have.
-const KEPT: &[(&str, Shape)] = &[
+const KEPT: &Kept = &[
     ("allow_public_access", Shape::Bool),
     ("compute", Shape::Text),
     ("identity", Shape::Map),
@@ -49,20 +48,28 @@ pub enum AuthMode {
 }
 
 /// What was written about an endpoint.
-#[derive(Debug, Clone, PartialEq)]
+///
+/// Serialises to the canonical form, the current form of Azure's files, with only what was written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EndpointSpec {
     /// Unique on a server.
     pub name: EndpointName,
     /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// For people.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// For people and programs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) auth_mode: Option<AuthMode>,
     /// The split of traffic; no entries where none is written.
+    #[serde(skip_serializing_if = "TrafficSplit::is_unwritten")]
     pub traffic: TrafficSplit,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
+    #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
 }
 
@@ -99,7 +106,7 @@ impl EndpointSpec {
         self.tags.extend(newer.tags);
         self.properties.extend(newer.properties);
         self.auth_mode = newer.auth_mode.or(self.auth_mode);
-        if !newer.traffic.entries().is_empty() {
+        if !newer.traffic.is_unwritten() {
             self.traffic = newer.traffic;
         }
         self.kept.extend(newer.kept);
@@ -110,36 +117,6 @@ impl EndpointSpec {
     pub fn notes(&self) -> Vec<String> {
         kept_notes(&self.kept).collect()
     }
-
-    /// The current form of Azure's files.
-    fn canonical(&self) -> Value {
-        let mut map = Map::new();
-        let mut put = |key: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                map.insert(key.to_owned(), value);
-            }
-        };
-        put("name", Some(self.name.as_str().into()));
-        put("description", self.description.clone().map(Value::from));
-        put("tags", canonical_texts(&self.tags));
-        put("properties", canonical_texts(&self.properties));
-        put("auth_mode", self.auth_mode.map(|mode| json!(mode)));
-        put(
-            "traffic",
-            (!self.traffic.entries().is_empty()).then(|| json!(self.traffic)),
-        );
-        for (key, value) in &self.kept {
-            put(key, Some(value.clone()));
-        }
-        map.into()
-    }
-}
-
-impl Serialize for EndpointSpec {
-    /// The canonical form.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.canonical().serialize(serializer)
-    }
 }
 
 impl<'de> Deserialize<'de> for EndpointSpec {
@@ -149,7 +126,7 @@ impl<'de> Deserialize<'de> for EndpointSpec {
         let mut problems = Vec::new();
         modernise(&mut root, spelling::ENDPOINT, &mut problems);
         let spec = read(root, &mut problems);
-        finish("endpoint", spec, problems).map_err(de::Error::custom)
+        SpecError::unless_clean("endpoint", spec, problems).map_err(de::Error::custom)
     }
 }
 
@@ -190,7 +167,7 @@ pub fn read_endpoint(
     let spec = read(root, &mut problems);
     let deployments = deployments.map(|nodes| read_deployments(nodes, &mut problems));
     let read = spec.map(|spec| EndpointFile { spec, deployments });
-    finish(file, read, problems)
+    SpecError::unless_clean(file, read, problems)
 }
 
 /// Takes the deployments out of an endpoint file: a list, or a mapping whose keys are the names.

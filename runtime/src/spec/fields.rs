@@ -1,5 +1,6 @@
 //! Takes the fields out of a mapping, and gathers everything that is wrong with them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -151,4 +152,42 @@ where
             .filter(|number| bounds.contains(number))
             .ok_or_else(|| node.expected(format_args!("{least} to {most}")))
     }
+}
+
+/// A word of a list; case does not count.
+pub(super) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
+    let known = matches!(&node.content, Content::Text(text)
+        if words.iter().any(|word| word.eq_ignore_ascii_case(text)));
+    if known {
+        text(node)
+    } else {
+        Err(node.expected(words.join(" or ")))
+    }
+}
+
+/// A mapping of texts, such as tags.
+pub(super) fn texts(node: Option<Node>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    let Some(node) = node else {
+        return BTreeMap::new();
+    };
+    let wrong = node.expected("a mapping");
+    let Content::Map(entries) = node.content else {
+        problems.push(wrong);
+        return BTreeMap::new();
+    };
+    let mut texts = BTreeMap::new();
+    for (key, node) in entries {
+        let read = match node.content {
+            Content::Bool(bool) => Ok(bool.to_string()),
+            Content::Nothing => Ok(String::new()),
+            Content::Number(_) | Content::Text(_) | Content::List(_) | Content::Map(_) => {
+                text(node)
+            }
+        };
+        match read {
+            Ok(text) => drop(texts.insert(key, text)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    texts
 }

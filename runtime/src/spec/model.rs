@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Serialize, Serializer};
+
 use super::{ModelName, ModelVersion};
 
 /// A model as a deployment names it.
@@ -96,6 +98,16 @@ impl fmt::Display for ModelRef {
                 version: VersionRef::Latest,
             } => write!(f, "azureml:{name}@latest"),
             Self::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for ModelRef {
+    /// Text for a registered model, `{"path": ..}` for a path: the two forms that Azure's files have.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Registered { .. } => serializer.collect_str(self),
+            Self::Path(path) => serializer.collect_map([("path", path.to_string_lossy())]),
         }
     }
 }

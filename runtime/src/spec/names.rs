@@ -193,3 +193,48 @@ asset_name! {
     /// Version of a registered model: digits, or any short label.
     ModelVersion, 30
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_compared_without_case_and_shown_as_written() {
+        let written: EndpointName = "myEndpoint".parse().expect("a name");
+        let lower: EndpointName = "myendpoint".parse().expect("a name");
+        assert_eq!(written, lower);
+        assert_eq!(
+            (written.as_str(), written.key()),
+            ("myEndpoint", "myendpoint")
+        );
+    }
+
+    #[test]
+    fn names_of_models_keep_their_case_and_may_hold_dots() {
+        let model: ModelName = "My_Model.v2".parse().expect("a name");
+        assert_ne!(Ok(model), "my_model.v2".parse());
+        assert_eq!(
+            "../up"
+                .parse::<ModelName>()
+                .expect_err("refused")
+                .to_string(),
+            "expected 1 to 255 letters, digits, dots, dashes and underscores, from a letter or digit, found \"../up\""
+        );
+        assert_eq!(
+            "".parse::<ModelVersion>().expect_err("refused").to_string(),
+            "expected 1 to 30 letters, digits, dots, dashes and underscores, from a letter or digit, found \"\""
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_parses_is_a_path_segment_within_bounds(text in "\\PC{0,40}|[A-Za-z0-9-]{1,40}") {
+            if let Ok(name) = text.parse::<DeploymentName>() {
+                prop_assert!((NAME_LEN_MIN..=NAME_LEN_MAX).contains(&name.as_str().len()));
+                prop_assert!(name.key().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'));
+            }
+        }
+    }
+}

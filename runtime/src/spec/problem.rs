@@ -51,6 +51,18 @@ pub struct SpecError {
 }
 
 impl SpecError {
+    /// The result of a reading, or its problems if there are any.
+    pub(super) fn unless_clean<T>(
+        file: &str,
+        read: Option<T>,
+        problems: Vec<Problem>,
+    ) -> Result<T, Self> {
+        match read {
+            Some(read) if problems.is_empty() => Ok(read),
+            _ => Err(Self::new(file, problems)),
+        }
+    }
+
     /// Orders `problems` by place; those without one come last.
     pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
         debug_assert!(!problems.is_empty(), "an error has a problem");

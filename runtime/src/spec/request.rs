@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::config::REQUEST_TIMEOUT_DEFAULT;
 
 /// `request_settings` of a deployment: what was written, and the value in force where nothing was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct RequestSettings {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_concurrent_requests_per_instance: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_queue_wait_ms: Option<u64>,
 }
 
@@ -30,6 +35,10 @@ impl RequestSettings {
     #[must_use]
     pub fn max_queue_wait(&self) -> Option<Duration> {
         self.max_queue_wait_ms.map(Duration::from_millis)
+    }
+
+    pub(super) fn is_unwritten(&self) -> bool {
+        *self == Self::default()
     }
 
     /// Takes over what `newer` says and keeps the rest.

@@ -6,11 +6,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::deployment::{self, DeploymentSpec, finish};
-use super::endpoint::{self, EndpointSpec};
 use super::node::{Content, Node, find};
 use super::spelling::{self, Spelling, modernise};
-use super::{Problem, SpecError};
+use super::{DeploymentSpec, EndpointSpec, Problem, SpecError, deployment, endpoint};
 
 /// A text that is no assignment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +99,7 @@ pub fn apply(
                 .filter(|new| keeps_name(&old.name, &new.name, &mut problems)),
         );
     }
-    *endpoint = finish(SOURCE, new_endpoint, problems)?;
+    *endpoint = SpecError::unless_clean(SOURCE, new_endpoint, problems)?;
     for (old, new) in deployments.iter_mut().zip(new_deployments) {
         *old = new;
     }
@@ -121,7 +119,7 @@ pub(super) fn apply_to_deployment(
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
     let new = deployment::read(root, &mut problems)
         .filter(|new| keeps_name(&deployment.name, &new.name, &mut problems));
-    *deployment = finish(SOURCE, new, problems)?;
+    *deployment = SpecError::unless_clean(SOURCE, new, problems)?;
     Ok(())
 }
 

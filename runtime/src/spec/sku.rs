@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::deployment::finish;
 use super::fields::{Fields, nearest, text, whole};
 use super::node::{Content, Node};
 use super::{Problem, SpecError, yaml};
@@ -106,7 +105,8 @@ impl SkuTable {
                 added.insert(key, sku);
             }
         }
-        self.skus.extend(finish(file, Some(added), problems)?);
+        self.skus
+            .extend(SpecError::unless_clean(file, Some(added), problems)?);
         Ok(())
     }
 }

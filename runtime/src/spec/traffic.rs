@@ -209,6 +209,11 @@ impl TrafficSplit {
         &self.entries
     }
 
+    /// Whether there is not a single entry.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether no deployment has any weight.
     #[must_use]
     pub fn is_empty(&self) -> bool {

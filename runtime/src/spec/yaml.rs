@@ -73,6 +73,7 @@ fn unreadable(error: &serde_saphyr::Error) -> Problem {
         Error::Budget { .. } => format!(
             "expected at most {VALUES_MAX} values, {DEPTH_MAX} levels deep and sparing with aliases, found more"
         ),
+        Error::NullIntoString { .. } => "expected text as a key, found nothing".to_owned(),
         Error::MultipleDocuments { .. } => "expected one document, found several".to_owned(),
         other => {
             let text = other.to_string();
@@ -252,7 +253,7 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb += &format!("a{level}: &a{level} [{below}]\n");
+            bomb.extend([format!("a{level}: &a{level} [{below}]\n")]);
         }
         let error = parse(&bomb, "a.yml").expect_err("refused").to_string();
         assert!(
@@ -302,6 +303,10 @@ mod tests {
         check_refused(
             "a: 1\n\tb: 2\n",
             "a.yml:1:4: expected YAML: while scanning a plain scalar, found a tab",
+        );
+        check_refused(
+            "null: 1\n",
+            "a.yml:1:1: expected text as a key, found nothing",
         );
         check_refused("a: 'x\n", "a.yml:1:4: expected YAML: unclosed quote");
         check_refused(
