@@ -1,16 +1,34 @@
 //! Admission: says whether a deployment may take one more request now.
+//!
+//! A permit is taken before any work and travels with the request, so a slot comes back when the work ends, even if the
+//! client has gone. A request is *held* from its arrival until then; at most twice the slots are held.
+//!
+//! Threads: requests wait on the edge; permits are dropped on score threads; the controller resizes and drains.
+//! Not here: which deployment (`table`), which instance (`deployment`).
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use crate::deadline::Deadline;
-use crate::engine::Permit;
+use crate::engine::{Permit, SlotOwner};
+
+/// Requests held for each slot: one that runs and one that waits.
+const HELD_PER_SLOT: usize = 2;
 
 /// Why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// Running and waiting requests are at twice the slots. Carries what `Retry-After` needs.
+    /// Running and waiting requests are at twice the slots.
     #[error("too many pending requests: {held} held, at most {held_max}")]
-    QueueFull { held: usize, held_max: usize },
+    QueueFull {
+        /// Running and waiting requests.
+        held: usize,
+        /// Twice the slots.
+        held_max: usize,
+    },
     /// The deadline passed while waiting.
     #[error("no slot became free before the deadline")]
     DeadlinePassed,
@@ -19,30 +37,453 @@ pub enum Rejected {
     Draining,
 }
 
-/// Slots of one deployment: instances x concurrency; running plus waiting at most twice that.
+/// Slots of one deployment: instances x concurrency. Running plus waiting requests are at most twice that.
 #[derive(Debug)]
-pub struct AdmissionControl {}
+pub struct AdmissionControl {
+    /// Free slots, and who waits for one, in order of arrival. Closed when draining.
+    free: Semaphore,
+    /// Running plus waiting requests.
+    held: AtomicUsize,
+    /// Slots taken away while in use: the next that come back pay for them and are not given out again.
+    debt: AtomicUsize,
+    slots: AtomicUsize,
+    /// One resize at a time.
+    resizing: Mutex<()>,
+    /// `held` became 0.
+    idle: Notify,
+}
 
 impl AdmissionControl {
-    pub fn new(_slots: usize) -> Arc<Self> {
-        todo!()
+    /// Admission to `slots` slots, all free.
+    #[must_use]
+    pub fn new(slots: usize) -> Arc<Self> {
+        Arc::new(Self {
+            free: Semaphore::new(slots),
+            held: AtomicUsize::new(0),
+            debt: AtomicUsize::new(0),
+            slots: AtomicUsize::new(slots),
+            resizing: Mutex::new(()),
+            idle: Notify::new(),
+        })
     }
-    /// Waits for a slot in order of arrival, never past `deadline`. Cancel safe.
-    pub async fn admit(self: &Arc<Self>, _deadline: Deadline) -> Result<Permit, Rejected> {
-        todo!()
+
+    /// Waits for a slot in order of arrival, never past `deadline`, and takes it. Needs a tokio runtime with time.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected::QueueFull`] at once when twice the slots are held; [`Rejected::DeadlinePassed`] when the wait is over;
+    /// [`Rejected::Draining`] when the deployment is going away.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the place in the queue and takes nothing.
+    pub async fn admit(self: &Arc<Self>, deadline: Deadline) -> Result<Permit, Rejected> {
+        let place = self.take_place()?;
+        loop {
+            self.take_slot(deadline).await?;
+            // A waiter that leaves with a slot already assigned to it puts the slot back past the debt; it is paid here.
+            if !self.pay_debt() {
+                place.keep();
+                return Ok(Permit::new(Arc::clone(self) as Arc<dyn SlotOwner>));
+            }
+        }
     }
-    /// Changes the slots in place; slots that are in use are taken back as their work ends.
-    pub fn resize(&self, _slots: usize) {
-        todo!()
+
+    /// Changes the slots in place. New ones are free at once; of those taken away, free ones go at once and the others as
+    /// their work ends. Requests that wait stay, also when they are now more than the bound.
+    pub fn resize(&self, slots: usize) {
+        let _one_at_a_time = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.slots.swap(slots, Ordering::AcqRel);
+        if slots >= before {
+            let grown = slots - before;
+            self.free.add_permits(grown - self.cancel_debt(grown));
+        } else {
+            let shrunk = before - slots;
+            // The debt is booked first, so that a slot that comes back meanwhile is not given out again.
+            self.debt.fetch_add(shrunk, Ordering::AcqRel);
+            let forgotten = self.free.forget_permits(shrunk);
+            self.free
+                .add_permits(forgotten - self.cancel_debt(forgotten));
+        }
     }
-    /// Refuses from now on with `Draining`, waiting requests too; resolves when the last admitted request ended.
+
+    /// Refuses from now on with [`Rejected::Draining`], requests that wait too; resolves when the work of the last admitted
+    /// request has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait and nothing else.
     pub async fn drain(&self) {
-        todo!()
+        self.free.close();
+        loop {
+            let idle = self.idle.notified();
+            if self.held() == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
+
+    /// Most requests that run at once.
+    #[must_use]
     pub fn slots(&self) -> usize {
-        todo!()
+        self.slots.load(Ordering::Acquire)
     }
+
+    /// Requests that run or wait.
+    #[must_use]
     pub fn held(&self) -> usize {
-        todo!()
+        self.held.load(Ordering::Acquire)
+    }
+
+    fn take_place(&self) -> Result<Place<'_>, Rejected> {
+        if self.free.is_closed() {
+            return Err(Rejected::Draining);
+        }
+        let held_max = self.slots().saturating_mul(HELD_PER_SLOT);
+        self.held
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+                (held < held_max).then_some(held + 1)
+            })
+            .map(|_| Place(self))
+            .map_err(|held| Rejected::QueueFull { held, held_max })
+    }
+
+    async fn take_slot(&self, deadline: Deadline) -> Result<(), Rejected> {
+        // A free slot needs no timer. Slots that come back go to who waits first, so this overtakes nobody.
+        if let Ok(slot) = self.free.try_acquire() {
+            slot.forget();
+            return Ok(());
+        }
+        let until = Instant::from_std(deadline.instant());
+        match timeout_at(until, self.free.acquire()).await {
+            Ok(Ok(slot)) => {
+                slot.forget();
+                Ok(())
+            }
+            Ok(Err(_closed)) => Err(Rejected::Draining),
+            Err(_elapsed) => Err(Rejected::DeadlinePassed),
+        }
+    }
+
+    /// Takes one off the debt; false when there is none.
+    fn pay_debt(&self) -> bool {
+        self.cancel_debt(1) == 1
+    }
+
+    /// Takes up to `slots_max` off the debt and says how many.
+    fn cancel_debt(&self, slots_max: usize) -> usize {
+        let before = self
+            .debt
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |debt| {
+                (debt > 0).then(|| debt.saturating_sub(slots_max))
+            })
+            .unwrap_or(0);
+        before.min(slots_max)
+    }
+
+    fn leave(&self) {
+        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.idle.notify_waiters();
+        }
+    }
+}
+
+impl SlotOwner for AdmissionControl {
+    fn give_back(&self) {
+        // Left before the slot is free: whoever it goes to must not be counted together with us.
+        self.leave();
+        if !self.pay_debt() {
+            self.free.add_permits(1);
+        }
+    }
+}
+
+/// One of the held. Dropped by a request that goes without a slot.
+struct Place<'a>(&'a AdmissionControl);
+
+impl Place<'_> {
+    /// Leaves the place to the permit, whose end gives it up.
+    fn keep(self) {
+        let _kept = std::mem::ManuallyDrop::new(self);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::task::{JoinHandle, yield_now};
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(5);
+
+    fn in_time() -> Deadline {
+        Deadline::after(Instant::now().into_std(), TIMEOUT)
+    }
+
+    type Waiting = JoinHandle<Result<Permit, Rejected>>;
+
+    /// A request on its own task, polled until it waits or has its answer.
+    async fn arrive(admission: &Arc<AdmissionControl>) -> Waiting {
+        let admission = Arc::clone(admission);
+        let waiting = tokio::spawn(async move { admission.admit(in_time()).await });
+        yield_now().await;
+        waiting
+    }
+
+    async fn admitted(waiting: Waiting) -> Permit {
+        waiting.await.expect("no panic").expect("admitted")
+    }
+
+    async fn refused(waiting: Waiting) -> Rejected {
+        waiting.await.expect("no panic").expect_err("refused")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_runs_and_one_waits_for_each_slot_and_the_next_is_refused_at_once() {
+        let admission = AdmissionControl::new(2);
+        let _running = [arrive(&admission).await, arrive(&admission).await];
+        let _waiting = [arrive(&admission).await, arrive(&admission).await];
+        let full = Rejected::QueueFull {
+            held: 4,
+            held_max: 4,
+        };
+        assert_eq!(refused(arrive(&admission).await).await, full);
+        assert_eq!(
+            full.to_string(),
+            "too many pending requests: 4 held, at most 4"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_ends_at_the_deadline_and_gives_up_its_place() {
+        let admission = AdmissionControl::new(1);
+        let running = admitted(arrive(&admission).await).await;
+        let before = Instant::now();
+        let waiting = arrive(&admission).await;
+        assert_eq!(refused(waiting).await, Rejected::DeadlinePassed);
+        assert_eq!(before.elapsed(), TIMEOUT);
+        assert_eq!(admission.held(), 1);
+        drop(running);
+        drop(admitted(arrive(&admission).await).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_are_given_in_order_of_arrival_and_nobody_overtakes() {
+        let admission = AdmissionControl::new(2);
+        let mut running: VecDeque<_> = [
+            admitted(arrive(&admission).await).await,
+            admitted(arrive(&admission).await).await,
+        ]
+        .into();
+        let first = arrive(&admission).await;
+        let second = arrive(&admission).await;
+        drop(running.pop_front());
+        // The slot is the first waiter's already, although it has not been polled yet.
+        let latecomer = arrive(&admission).await;
+        assert!(first.is_finished());
+        assert!(!second.is_finished() && !latecomer.is_finished());
+        drop(running.pop_front());
+        let _first = admitted(first).await;
+        let _second = admitted(second).await;
+        yield_now().await;
+        assert!(!latecomer.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_gives_up_its_place_in_the_queue() {
+        let admission = AdmissionControl::new(1);
+        let running = admitted(arrive(&admission).await).await;
+        let leaver = arrive(&admission).await;
+        assert_eq!(admission.held(), 2);
+        leaver.abort();
+        assert!(leaver.await.expect_err("left").is_cancelled());
+        assert_eq!(admission.held(), 1);
+        let next = arrive(&admission).await;
+        drop(running);
+        drop(admitted(next).await);
+        assert_eq!(admission.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn new_slots_serve_those_who_wait() {
+        let admission = AdmissionControl::new(1);
+        let _running = admitted(arrive(&admission).await).await;
+        let waiting = arrive(&admission).await;
+        admission.resize(2);
+        let _running = admitted(waiting).await;
+        assert_eq!((admission.slots(), admission.held()), (2, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slots_taken_away_while_in_use_are_not_given_out_again() {
+        let admission = AdmissionControl::new(3);
+        let mut running = VecDeque::new();
+        for _ in 0..3 {
+            running.push_back(admitted(arrive(&admission).await).await);
+        }
+        let waiting = arrive(&admission).await;
+        admission.resize(1);
+        for _ in 0..2 {
+            drop(running.pop_front());
+            yield_now().await;
+            assert!(!waiting.is_finished());
+        }
+        drop(running.pop_front());
+        drop(admitted(waiting).await);
+        let _only = admitted(arrive(&admission).await).await;
+        assert!(!arrive(&admission).await.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_that_a_leaver_puts_back_pays_the_debt() {
+        let admission = AdmissionControl::new(2);
+        let running = admitted(arrive(&admission).await).await;
+        let other = admitted(arrive(&admission).await).await;
+        let leaver = arrive(&admission).await;
+        // The slot is assigned to the leaver, which has not taken it up when the slots shrink and it goes.
+        drop(running);
+        admission.resize(1);
+        leaver.abort();
+        assert!(leaver.await.expect_err("left").is_cancelled());
+        let next = arrive(&admission).await;
+        assert!(!next.is_finished(), "one slot, in use");
+        drop(other);
+        drop(admitted(next).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_refuses_those_who_wait_and_latecomers_and_ends_with_the_last_permit() {
+        let admission = AdmissionControl::new(1);
+        let running = admitted(arrive(&admission).await).await;
+        let waiting = arrive(&admission).await;
+        let drain = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.drain().await }
+        });
+        assert_eq!(refused(waiting).await, Rejected::Draining);
+        assert_eq!(refused(arrive(&admission).await).await, Rejected::Draining);
+        assert!(!drain.is_finished());
+        drop(running);
+        drain.await.expect("drained");
+        assert_eq!(admission.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_permit_that_is_dropped_on_another_thread_frees_its_slot() {
+        let admission = AdmissionControl::new(1);
+        let permit = admitted(arrive(&admission).await).await;
+        std::thread::scope(|scope| {
+            scope.spawn(move || drop(permit));
+        });
+        drop(admitted(arrive(&admission).await).await);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Action {
+        Arrive,
+        GiveBack(usize),
+        Leave(usize),
+        Resize(usize),
+        /// Lets tasks run; without it slots are assigned to requests that have not noticed.
+        Settle,
+    }
+
+    fn any_action() -> impl Strategy<Value = Action> {
+        prop_oneof![
+            4 => Just(Action::Arrive),
+            3 => any::<usize>().prop_map(Action::GiveBack),
+            1 => any::<usize>().prop_map(Action::Leave),
+            2 => (1..6_usize).prop_map(Action::Resize),
+            2 => Just(Action::Settle),
+        ]
+    }
+
+    /// What the outside sees: requests that wait or have a permit nobody took note of yet, and permits in use.
+    #[derive(Default)]
+    struct Model {
+        waiting: Vec<Waiting>,
+        running: Vec<Permit>,
+    }
+
+    impl Model {
+        async fn act(&mut self, admission: &Arc<AdmissionControl>, action: Action) {
+            match action {
+                Action::Arrive => self.waiting.push(arrive(admission).await),
+                Action::GiveBack(at) if !self.running.is_empty() => {
+                    drop(self.running.swap_remove(at % self.running.len()));
+                }
+                Action::Leave(at) if !self.waiting.is_empty() => {
+                    let leaver = self.waiting.swap_remove(at % self.waiting.len());
+                    leaver.abort();
+                    drop(leaver.await);
+                }
+                Action::Resize(slots) => admission.resize(slots),
+                Action::GiveBack(_) | Action::Leave(_) => {}
+                Action::Settle => self.settle().await,
+            }
+        }
+
+        async fn settle(&mut self) {
+            // Each turn may hand a slot on; as many turns as there are requests end every chain.
+            for _ in 0..=self.waiting.len() {
+                yield_now().await;
+            }
+            let (done, waiting) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(JoinHandle::is_finished);
+            self.waiting = waiting;
+            for request in done {
+                if let Ok(permit) = request.await.expect("no panic") {
+                    self.running.push(permit);
+                }
+            }
+        }
+    }
+
+    async fn check(actions: Vec<Action>) -> Result<(), TestCaseError> {
+        let admission = AdmissionControl::new(2);
+        let mut model = Model::default();
+        // In use never exceeds the slots, or what was in use when they were taken away.
+        let mut in_use_max = 2;
+        for action in actions {
+            model.act(&admission, action).await;
+            model.settle().await;
+            in_use_max = match action {
+                Action::Resize(slots) => slots.max(model.running.len()),
+                _ => in_use_max.min(admission.slots().max(model.running.len())),
+            };
+            prop_assert!(model.running.len() <= in_use_max);
+            prop_assert_eq!(admission.held(), model.running.len() + model.waiting.len());
+            // Work conserving: nobody waits while a slot is free.
+            prop_assert!(model.waiting.is_empty() || model.running.len() >= admission.slots());
+        }
+        drop(model);
+        admission.drain().await;
+        prop_assert_eq!(admission.held(), 0);
+        prop_assert_eq!(admission.free.available_permits(), admission.slots());
+        prop_assert_eq!(admission.debt.load(Ordering::Acquire), 0);
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn no_slot_is_admitted_twice_over_and_none_is_lost(actions in prop::collection::vec(any_action(), 0..60)) {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .expect("a runtime")
+                .block_on(check(actions))?;
+        }
     }
 }

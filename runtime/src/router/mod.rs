@@ -1,11 +1,13 @@
 //! Who gets the request, and whether.
 
 mod admission;
+pub mod auth;
 mod deployment;
 mod score;
 mod table;
 
 pub use admission::{AdmissionControl, Rejected};
+pub use auth::{EndpointAuth, Unauthorized};
 pub use deployment::Deployment;
 pub use score::{Answer, ScoreRequest, Unserved};
-pub use table::{Endpoint, EndpointAuth, Router, RoutingTable, Unauthorized};
+pub use table::{Endpoint, MissingDeployment, Router, RoutingTable};

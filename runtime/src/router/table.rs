@@ -1,109 +1,211 @@
 //! The immutable view that requests see, and the pointer to it.
+//!
+//! Threads: read by every request on the edge without a lock; published by the controller, one pointer swap.
+//! Not here: how the split decides (`spec`), the life of a request (`score`).
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::router::Deployment;
-use crate::spec::{EndpointName, TrafficSplit};
+use arc_swap::{ArcSwap, Guard};
 
-/// What an endpoint checks a request's credential against; made by `control::credentials`, read by `serve::auth`.
-#[derive(Debug, Clone)]
-pub enum EndpointAuth {
-    /// In process or `serin up`: no key.
-    Open,
-    /// SHA-256 of the primary and the secondary key.
-    Key { hashes: [[u8; 32]; 2] },
-    /// Tokens signed with this secret (HMAC-SHA-256), of this generation, not expired.
-    Token {
-        secret: Arc<[u8; 32]>,
-        generation: u64,
-    },
-}
+use crate::router::{Deployment, EndpointAuth};
+use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit};
 
-/// Why a credential does not open an endpoint. Never says which part matched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unauthorized {
-    /// No `Authorization: Bearer ...` came with the request.
-    #[error("no credential: send `Authorization: Bearer <key or token>`")]
-    Missing,
-    /// It is no key, or no token, of this endpoint.
-    #[error("the credential is not valid for this endpoint")]
-    Invalid,
-    /// The token was good until then (seconds since the Unix epoch).
-    #[error("the token expired at {expired_unix_s}: ask for a new one")]
-    Expired { expired_unix_s: i64 },
-}
-
-impl EndpointAuth {
-    /// Checks what came after `Bearer`. Takes the same time for every wrong credential of one length.
-    pub fn check(&self, _bearer: Option<&str>, _now_unix_s: i64) -> Result<(), Unauthorized> {
-        todo!()
-    }
+/// The split sends traffic to a deployment that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the traffic of endpoint {endpoint} names {deployment}, which is not among its deployments"
+)]
+pub struct MissingDeployment {
+    /// The endpoint.
+    pub endpoint: EndpointName,
+    /// What its split names.
+    pub deployment: DeploymentName,
 }
 
 /// One endpoint under one table.
 #[derive(Debug)]
-pub struct Endpoint {}
+pub struct Endpoint {
+    name: EndpointName,
+    auth: EndpointAuth,
+    split: TrafficSplit,
+    deployments: Vec<Arc<Deployment>>,
+    /// For each entry of the split, the index of its deployment; none for an entry of 0 % that is not deployed.
+    arms: Vec<Option<usize>>,
+    turns: Arc<Turns>,
+}
+
+/// Decides request after request, through all tables that have the same split.
+#[derive(Debug)]
+struct Turns {
+    picker: Picker,
+    /// Number of the next request that the split decides.
+    ticket: AtomicU64,
+}
+
+impl Turns {
+    fn new(split: &TrafficSplit) -> Arc<Self> {
+        // Random keys, so that nobody outside can tell which of the next requests meets which deployment.
+        let seed = RandomState::new().hash_one(0);
+        Arc::new(Self {
+            picker: Picker::new(split, seed),
+            ticket: AtomicU64::new(0),
+        })
+    }
+
+    fn next(&self) -> Option<usize> {
+        self.picker
+            .pick(self.ticket.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 impl Endpoint {
-    /// `seed` keys the permuted block. The ticket counter starts at 0 with each new split and is carried over (`previous`)
-    /// when the split is unchanged, so that blocks stay aligned across unrelated changes.
+    /// Turns start anew with each new split, and go on (`previous`) where the split is the same, entries in the same order: a
+    /// change of anything else leaves the blocks of requests aligned and exact.
+    ///
+    /// # Errors
+    ///
+    /// [`MissingDeployment`] when the split gives weight to a deployment that is not in `deployments`.
     pub fn new(
-        _name: EndpointName,
-        _auth: EndpointAuth,
-        _split: TrafficSplit,
-        _deployments: Vec<Arc<Deployment>>,
-        _previous: Option<&Self>,
-    ) -> Arc<Self> {
-        todo!()
+        name: EndpointName,
+        auth: EndpointAuth,
+        split: TrafficSplit,
+        deployments: Vec<Arc<Deployment>>,
+        previous: Option<&Self>,
+    ) -> Result<Arc<Self>, MissingDeployment> {
+        let mut arms = Vec::with_capacity(split.entries().len());
+        for (arm, percent) in split.entries() {
+            let index = deployments.iter().position(|known| known.name == *arm);
+            if index.is_none() && *percent != Percent::ZERO {
+                return Err(MissingDeployment {
+                    endpoint: name,
+                    deployment: arm.clone(),
+                });
+            }
+            arms.push(index);
+        }
+        let turns = previous
+            .filter(|previous| previous.split == split)
+            .map_or_else(
+                || Turns::new(&split),
+                |previous| Arc::clone(&previous.turns),
+            );
+        Ok(Arc::new(Self {
+            name,
+            auth,
+            split,
+            deployments,
+            arms,
+            turns,
+        }))
     }
+
+    /// The name as it was written.
+    #[must_use]
     pub fn name(&self) -> &EndpointName {
-        todo!()
+        &self.name
     }
+
+    /// What a request's credential is checked against.
+    #[must_use]
     pub fn auth(&self) -> &EndpointAuth {
-        todo!()
+        &self.auth
     }
+
+    /// The split in force.
+    #[must_use]
     pub fn split(&self) -> &TrafficSplit {
-        todo!()
+        &self.split
     }
+
+    /// Every deployment, with traffic or without.
+    #[must_use]
     pub fn deployments(&self) -> &[Arc<Deployment>] {
-        todo!()
+        &self.deployments
+    }
+
+    /// By name, without case.
+    #[must_use]
+    pub fn deployment(&self, name: &str) -> Option<&Arc<Deployment>> {
+        self.deployments
+            .iter()
+            .find(|known| known.name.key().eq_ignore_ascii_case(name))
+    }
+
+    /// Whose turn it is by the split; none when no deployment has weight. Each call is one request.
+    pub(super) fn next_by_split(&self) -> Option<&Arc<Deployment>> {
+        let arm = self.turns.next()?;
+        let index = self.arms.get(arm).copied().flatten();
+        self.deployments
+            .get(index.expect("the constructor saw a deployment behind every arm with weight"))
     }
 }
 
 /// All endpoints at one revision.
 #[derive(Debug, Default)]
-pub struct RoutingTable {}
+pub struct RoutingTable {
+    /// By the name in lower case.
+    endpoints: HashMap<String, Arc<Endpoint>>,
+}
 
 impl RoutingTable {
-    pub fn new(_endpoints: Vec<Arc<Endpoint>>) -> Self {
-        todo!()
+    /// A table of these endpoints; of two with one name the later counts.
+    #[must_use]
+    pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        Self {
+            endpoints: endpoints
+                .into_iter()
+                .map(|endpoint| (endpoint.name.key().to_owned(), endpoint))
+                .collect(),
+        }
     }
+
     /// By name, without case.
-    pub fn endpoint(&self, _name: &str) -> Option<&Arc<Endpoint>> {
-        todo!()
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Option<&Arc<Endpoint>> {
+        // Nearly every client writes lower case; then no text is made.
+        self.endpoints
+            .get(name)
+            .or_else(|| self.endpoints.get(&name.to_ascii_lowercase()))
     }
+
     /// The only endpoint, when there is exactly one.
+    #[must_use]
     pub fn only(&self) -> Option<&Arc<Endpoint>> {
-        todo!()
+        let mut endpoints = self.endpoints.values();
+        endpoints.next().filter(|_| endpoints.next().is_none())
     }
+
+    /// All endpoints, in no order.
     pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        std::iter::empty()
+        self.endpoints.values()
     }
 }
 
 /// The pointer to the current table.
 #[derive(Debug, Default)]
-pub struct Router {}
+pub struct Router {
+    table: ArcSwap<RoutingTable>,
+}
 
 impl Router {
+    /// A router with an empty table.
+    #[must_use]
     pub fn new() -> Arc<Self> {
-        todo!()
+        Arc::default()
     }
-    pub fn table(&self) -> Arc<RoutingTable> {
-        todo!()
+
+    /// The current table. A look, not a share: it costs no reference count, and is not for keeping (clone the [`Arc`] for
+    /// that).
+    #[must_use]
+    pub fn table(&self) -> Guard<Arc<RoutingTable>> {
+        self.table.load()
     }
-    /// One pointer swap.
-    pub fn publish(&self, _table: RoutingTable) {
-        todo!()
+
+    /// Requests that look from now on see this table: one pointer swap.
+    pub fn publish(&self, table: RoutingTable) {
+        self.table.store(Arc::new(table));
     }
 }
