@@ -175,9 +175,10 @@ impl DeploymentSpec {
         self.instance_type = newer.instance_type;
         self.instance_count = newer.instance_count.or(self.instance_count);
         self.request_settings.merge(newer.request_settings);
-        let bounds = &mut self.scale_bounds;
-        bounds.min_instances = newer.scale_bounds.min_instances.or(bounds.min_instances);
-        bounds.max_instances = newer.scale_bounds.max_instances.or(bounds.max_instances);
+        if !newer.scale_bounds.is_unwritten() {
+            // Whole, because the bounds are judged together.
+            self.scale_bounds = newer.scale_bounds;
+        }
         self.code_configuration = newer.code_configuration.or(self.code_configuration.take());
         self.kept.extend(newer.kept);
     }
@@ -273,9 +274,7 @@ pub fn read_deployment(
     let mut root = yaml::parse(text, file)?;
     let mut problems = Vec::new();
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
-    for assignment in overrides {
-        assignment.assign(&mut root, spelling::DEPLOYMENT);
-    }
+    set::assign_to_deployment(overrides, &mut root, &mut problems);
     let spec = read(root, &mut problems);
     SpecError::unless_clean(file, spec, problems)
 }

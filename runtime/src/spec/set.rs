@@ -53,7 +53,7 @@ impl FromStr for Assignment {
 
 impl Assignment {
     /// Sets the value in a mapping in current spelling.
-    pub(super) fn assign(&self, root: &mut Node, spellings: &[Spelling]) {
+    fn assign(&self, root: &mut Node, spellings: &[Spelling]) {
         self.assign_below(&self.path, root, spellings);
     }
 
@@ -113,10 +113,7 @@ pub(super) fn apply_to_deployment(
 ) -> Result<(), SpecError> {
     let mut problems = Vec::new();
     let mut root = tree(deployment);
-    for assignment in assignments {
-        assignment.assign(&mut root, spelling::DEPLOYMENT);
-    }
-    modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
+    assign_to_deployment(assignments, &mut root, &mut problems);
     let new = deployment::read(root, &mut problems)
         .filter(|new| keeps_name(&deployment.name, &new.name, &mut problems));
     *deployment = SpecError::unless_clean(SOURCE, new, problems)?;
@@ -125,6 +122,19 @@ pub(super) fn apply_to_deployment(
 
 /// What stands for the file name in the problems of assignments.
 const SOURCE: &str = "--set";
+
+/// Sets attributes in the tree of one deployment in current spelling.
+pub(super) fn assign_to_deployment(
+    assignments: &[Assignment],
+    root: &mut Node,
+    problems: &mut Vec<Problem>,
+) {
+    for assignment in assignments {
+        assignment.assign(root, spelling::DEPLOYMENT);
+    }
+    // A value may be a mapping in an old spelling.
+    modernise(root, spelling::DEPLOYMENT, problems);
+}
 
 /// Sets attributes in trees in current spelling.
 pub(super) fn assign_all(

@@ -530,6 +530,17 @@ fn set_reaches_every_attribute_in_every_spelling() {
 fn set_replaces_a_mapping_whole() {
     let (endpoint, _) = check_set(&["traffic={\"green\": 100}"]);
     assert_eq!(endpoint.traffic.to_string(), "green:100");
+    let (_, deployments) = check_set(&["deployments.blue.request={\"request_timeout_ms\": 9}"]);
+    let requests = deployments[0].request_settings();
+    assert_eq!(requests.request_timeout(), Duration::from_millis(9));
+}
+
+#[test]
+fn a_mapping_in_an_old_spelling_can_be_set() {
+    let overrides = assignments(&["scale={\"scale_type\": \"manual\", \"instance_count\": 4}"]);
+    let text = "name: blue\nmodel: m.onnx\nsku: S\n";
+    let spec = read_deployment(text, "d.yml", &overrides).expect("a deployment");
+    assert_eq!(spec.instance_count(), 4);
 }
 
 #[test]
@@ -725,7 +736,10 @@ proptest! {
         text in "((name|model|sku|scale|traffic|deployments|instance_count|request|code|blue)(: | |\n|\\[|\\{|,|- |\n  )[a-z0-9:{}\\[\\]~.&*-]{0,6}\n? {0,2}){0,8}"
     ) {
         drop(read_endpoint(&text, "e.yml", &[]));
-        drop(read_deployment(&text, "d.yml", &[]));
+        if let Ok(spec) = read_deployment(&text, "d.yml", &[]) {
+            let json = serde_json::to_string(&spec).expect("JSON");
+            prop_assert_eq!(serde_json::from_str::<DeploymentSpec>(&json).expect("a deployment"), spec);
+        }
         drop(SkuTable::builtin().extend_from_yaml(&text, "s.yml"));
     }
 
