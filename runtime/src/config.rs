@@ -47,8 +47,6 @@ pub const JOURNAL_LAST_MAX: usize = 10_000;
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// Longest that administrative requests in flight may take to end when the server exits: held answers are given up.
 pub const ADMIN_GRACE: Duration = Duration::from_millis(500);
-/// Life of a token of an endpoint with `auth_mode: aml_token`, unless the server is told otherwise.
-pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(3600);
 /// Most threads that move bytes, unless the server is told otherwise: they never compute, and the cores are for the models.
 pub const EDGE_THREADS_MAX: usize = 4;
 

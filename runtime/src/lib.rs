@@ -20,3 +20,5 @@ pub mod admin;
 pub mod app;
 
 pub mod cli;
+
+pub use app::Embedded;

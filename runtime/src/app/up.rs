@@ -1,10 +1,22 @@
-//! `serin up`: bare model files in the foreground, nothing stored.
+//! `serin up`: bare model files in the foreground, nothing stored, no keys.
 
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::app::AppError;
+use tracing::{info, warn};
+
+use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
+use crate::app::error::AppError;
+use crate::app::sockets::{bind, edge_runtime};
+use crate::config::{BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN};
+use crate::engine::Capacity;
+use crate::serve::{ConnectionLimits, Readiness, Scoring, listen, routes};
+
+/// The one endpoint, so that `/score` serves it.
+const ENDPOINT: &str = "up-endpoint";
 
 /// What `serin up` serves, and where.
 #[derive(Clone, Debug)]
@@ -15,14 +27,37 @@ pub struct UpConfig {
     pub models: Vec<PathBuf>,
     /// Percent per deployment, as in `--traffic`; without it the first has all.
     pub traffic: Option<String>,
-    /// Instances of each deployment.
-    pub instance_count: u32,
+    /// Instances, cores and bounds of each deployment.
+    pub settings: DeploymentSettings,
+    /// What happens when instances ask for more cores than there are.
+    pub capacity: Capacity,
+    /// Largest body of a request, in bytes.
+    pub body_bytes_max: usize,
+    /// Threads that move bytes.
+    pub edge_threads: usize,
     /// Longest that requests in flight may take to end at exit.
     pub grace: Duration,
 }
 
+impl UpConfig {
+    /// Defaults for some files: loopback, port 5001, one instance each.
+    #[must_use]
+    pub fn new(models: Vec<PathBuf>) -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 5001)),
+            models,
+            traffic: None,
+            settings: DeploymentSettings::default(),
+            capacity: Capacity::default(),
+            body_bytes_max: BODY_BYTES_DEFAULT,
+            edge_threads: crate::app::config::edge_threads(num_cpus::get()),
+            grace: GRACE_DEFAULT,
+        }
+    }
+}
+
 /// One deployment that `serin up` made of a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpDeployment {
     /// Its name, made of the file's.
     pub name: String,
@@ -30,15 +65,145 @@ pub struct UpDeployment {
     pub model: PathBuf,
 }
 
-/// Serves the files until `shutdown` ends. Blocks the calling thread. `ready` is told the address and the deployments.
+/// Serves the files until `shutdown` ends, then finishes what is in flight. `ready` is told the address and the deployments.
+/// Blocks the calling thread, which must not be one of a tokio runtime.
 ///
 /// # Errors
 ///
 /// A busy port, a file that is no model, a traffic split that names what is not there.
 pub fn up(
-    _config: UpConfig,
-    _ready: impl FnOnce(SocketAddr, &[UpDeployment]),
-    _shutdown: impl Future<Output = ()> + Send + 'static,
+    config: UpConfig,
+    ready: impl FnOnce(SocketAddr, &[UpDeployment]),
+    shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
-    todo!()
+    let address = config.address;
+    let listener = bind(address, "--address")?;
+    let address = listener.local_addr().map_err(|source| AppError::Bind { address, flag: "--address", source })?;
+    let serin = Embedded::builder().capacity(config.capacity).build()?;
+    let deployments = name_deployments(&config.models);
+    let endpoint = start(&serin, &config, &deployments)?;
+    let (router, metrics) = serin.parts();
+    let readiness = Readiness::default();
+    readiness.set();
+    let routes = routes(Scoring { router, metrics, readiness, body_bytes_max: config.body_bytes_max });
+    let limits = ConnectionLimits { connections_max: CONNECTIONS_DEFAULT, grace: config.grace };
+    edge_runtime(config.edge_threads)?.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let edge = tokio::spawn(listen(listener, routes, limits, async {
+            _ = stopped.await;
+        }));
+        info!(scoring = %address, "ready");
+        ready(address, &deployments);
+        shutdown.await;
+        drop(stop);
+        let cut = edge.await.unwrap_or_default();
+        if cut > 0 {
+            warn!(cut, grace_s = limits.grace.as_secs(), "requests were cut off: they took longer than the grace period");
+        }
+        Ok(())
+    })?;
+    // After the last request, so that each found its instances.
+    drop(endpoint);
+    Ok(())
+}
+
+fn start(serin: &Embedded, config: &UpConfig, deployments: &[UpDeployment]) -> Result<EmbeddedEndpoint, EmbeddedError> {
+    let mut endpoint = serin.endpoint(ENDPOINT);
+    for UpDeployment { name, model } in deployments {
+        endpoint = endpoint.deployment_with(name, model, config.settings.clone());
+    }
+    if let Some(traffic) = &config.traffic {
+        endpoint = endpoint.traffic(traffic);
+    }
+    endpoint.start()
+}
+
+/// Names deployments after their files: `digits-v2.onnx` is `digits-v2`; `digits/2/model.onnx`, whose file says nothing, is
+/// `digits-2`. What no name may hold becomes a dash; a name that is taken gets a number.
+fn name_deployments(models: &[PathBuf]) -> Vec<UpDeployment> {
+    let mut taken = BTreeSet::new();
+    let mut deployments = Vec::new();
+    for model in models {
+        let base = valid_name(&described(model));
+        let numbered = (2..).map(|number| {
+            let end = format!("-{number}");
+            format!("{}{end}", cut(&base, NAME_LEN_MAX - end.len()))
+        });
+        let name = std::iter::once(base.clone())
+            .chain(numbered)
+            .find(|name| taken.insert(name.to_ascii_lowercase()))
+            .expect("numbers do not end");
+        deployments.push(UpDeployment { name, model: model.clone() });
+    }
+    deployments
+}
+
+/// The part of a path that tells models apart.
+fn described(model: &Path) -> String {
+    let stem = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    if stem != "model" {
+        return stem;
+    }
+    let folders: Vec<_> = model
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+        .filter_map(|part| match part {
+            std::path::Component::Normal(name) => Some(name.to_string_lossy()),
+            _ => None,
+        })
+        .collect();
+    if folders.is_empty() { stem } else { folders[folders.len().saturating_sub(2)..].join("-") }
+}
+
+/// The nearest text that is a valid name.
+fn valid_name(text: &str) -> String {
+    let dashed: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let trimmed = dashed.trim_matches('-');
+    let lettered = if trimmed.starts_with(|c: char| c.is_ascii_alphabetic()) && trimmed.len() >= NAME_LEN_MIN {
+        trimmed.to_owned()
+    } else {
+        format!("model-{trimmed}")
+    };
+    cut(lettered.trim_end_matches('-'), NAME_LEN_MAX).to_owned()
+}
+
+/// The beginning of an ASCII name, without a dash at its end.
+fn cut(name: &str, len_max: usize) -> &str {
+    name[..name.len().min(len_max)].trim_end_matches('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::DeploymentName;
+
+    use super::*;
+
+    fn names(models: &[&str]) -> Vec<String> {
+        let models: Vec<_> = models.iter().map(PathBuf::from).collect();
+        name_deployments(&models).into_iter().map(|deployment| deployment.name).collect()
+    }
+
+    #[test]
+    fn deployments_are_named_after_their_files() {
+        assert_eq!(names(&["a/iris.onnx", "digits_v2.onnx"]), ["iris", "digits-v2"]);
+        assert_eq!(names(&["/m/digits/1/model.onnx", "/m/digits/2/model.onnx"]), ["digits-1", "digits-2"]);
+        assert_eq!(names(&["../2/model.onnx", "model.onnx"]), ["model-2", "model"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_gets_a_number() {
+        assert_eq!(names(&["a/iris.onnx", "b/iris.onnx", "c/Iris.onnx"]), ["iris", "iris-2", "Iris-3"]);
+    }
+
+    #[test]
+    fn any_file_gets_a_valid_name() {
+        let long = format!("{}.onnx", "x".repeat(100));
+        for model in ["m.onnx", "1.onnx", "-.onnx", "ä.onnx", "a b.onnx", "", "/", ".onnx", "ab-.onnx", &long] {
+            for name in names(&[model, model]) {
+                assert!(name.parse::<DeploymentName>().is_ok(), "{model:?} became {name:?}");
+            }
+        }
+    }
 }

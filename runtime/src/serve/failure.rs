@@ -259,7 +259,7 @@ fn scoring_paths(known: &[String]) -> String {
 mod tests {
     use std::time::Instant;
 
-    use serin_scorers::{JsonScorer, Scorer as _, Signature};
+    use serin_scorers::ScoreError;
 
     use super::*;
     use crate::observe::Timings;
@@ -360,13 +360,17 @@ mod tests {
         assert_eq!(told(failed(RunError::DeadlinePassed)), "408 Load - -");
         assert_eq!(told(failed(RunError::InstanceGone)), "500 Server - -");
         // A body that does not fit: what a scoring script would refuse with 400.
-        let signature = Signature {
-            inputs: vec![],
-            outputs: vec![],
+        let unfit = ScoreError::RepeatedInput {
+            input: "data".to_owned(),
         };
-        let unfit = JsonScorer::new(signature)
-            .preprocess(b"no JSON")
-            .unwrap_err();
+        let encoding = ScoreError::OutputCount {
+            declared: 1,
+            found: 2,
+        };
+        assert_eq!(
+            told(failed(RunError::Output(encoding))),
+            "424 Model 500 model_error"
+        );
         let unfit = failed(RunError::Input(unfit));
         assert_eq!(told(unfit), "424 Client 400 model_error");
     }

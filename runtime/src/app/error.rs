@@ -1,0 +1,43 @@
+//! Why a server does not start or go on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::app::EmbeddedError;
+use crate::control::StartupError;
+
+/// Why a server does not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A socket could not be bound.
+    #[error("cannot listen on {address}: {source}; choose another address with {flag}")]
+    Bind {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A runtime or its threads could not be made.
+    #[error("cannot start threads: {0}")]
+    Threads(#[source] io::Error),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Start(#[from] StartupError),
+    /// Commands could not find the server.
+    #[error("cannot write {path:?}: {source}")]
+    ServerFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A bug: the thread that administers the server is gone.
+    #[error("the control thread ended unexpectedly; its last words are in the log")]
+    ControlEnded,
+    /// `serin up` could not deploy a file.
+    #[error(transparent)]
+    Deploy(#[from] EmbeddedError),
+}

@@ -1,0 +1,268 @@
+//! The server: sockets bound, then the edge and the control thread, then the way down in the opposite order.
+//!
+//! Threads: the caller's waits; `serin-edge-*` move bytes; `serin-control` runs the controller and the admin listener, so
+//! that administration answers when the edge is full.
+
+use std::fmt;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::admin::{Administration, ServerFile};
+use crate::app::config::Config;
+use crate::app::error::AppError;
+use crate::app::sockets::{bind, edge_runtime};
+use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE};
+use crate::control::{Controller, ControllerConfig, ControllerHandle};
+use crate::observe::Metrics;
+use crate::router::Router;
+use crate::serve::{ConnectionLimits, Readiness, Scoring, listen};
+
+/// A server whose sockets are bound and whose parts are not yet running.
+pub struct App {
+    config: Config,
+    started: Instant,
+    scoring: Bound,
+    admin: Bound,
+    on_ready: Box<dyn FnOnce() + Send>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    fn new(address: SocketAddr, flag: &'static str) -> Result<Self, AppError> {
+        let listener = bind(address, flag)?;
+        // Port 0 has become a real one.
+        let address = listener.local_addr().map_err(|source| AppError::Bind { address, flag, source })?;
+        Ok(Self { listener, address })
+    }
+}
+
+impl App {
+    /// Binds both sockets, so that a busy port is known before anything starts.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Bind`] names the address and the flag that changes it.
+    pub fn bind(config: Config) -> Result<Self, AppError> {
+        let scoring = Bound::new(config.scoring_address, "--address")?;
+        let admin = Bound::new(config.admin_address, "--admin-address")?;
+        Ok(Self { config, started: Instant::now(), scoring, admin, on_ready: Box::new(|| {}) })
+    }
+
+    /// Where requests will be scored.
+    #[must_use]
+    pub fn scoring_address(&self) -> SocketAddr {
+        self.scoring.address
+    }
+
+    /// Where the server will be administered.
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin.address
+    }
+
+    /// Called once, from the control thread, when all that was deployed before serves again or has failed.
+    #[must_use]
+    pub fn on_ready(mut self, ready: impl FnOnce() + Send + 'static) -> Self {
+        self.on_ready = Box::new(ready);
+        self
+    }
+
+    /// Serves until `shutdown` ends, then finishes what is in flight. Blocks the calling thread, which must not be one of a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
+    pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let edge = edge_runtime(self.config.edge_threads)?;
+        let limits = ConnectionLimits { connections_max: self.config.connections_max, grace: self.config.grace };
+        let scoring = Scoring {
+            router: Router::new(),
+            metrics: Metrics::new(),
+            readiness: Readiness::default(),
+            body_bytes_max: self.config.body_bytes_max,
+        };
+        let routes = crate::serve::routes(scoring.clone());
+        let (listener, address) = (self.scoring.listener, self.scoring.address);
+        let control = Control {
+            server: Arc::new(server_file(address, self.admin.address)),
+            listener: self.admin.listener,
+            config: self.config,
+            scoring,
+            bound: self.started,
+            on_ready: self.on_ready,
+        };
+        let mut control = control.spawn()?;
+
+        edge.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
+            let (stop, stopped) = oneshot::channel();
+            // A task of the edge, so that its threads accept; this thread only waits.
+            let edge = tokio::spawn(listen(listener, routes, limits, async {
+                _ = stopped.await;
+            }));
+            tokio::select! {
+                () = shutdown => {}
+                () = control.ended() => return control.join(),
+            }
+            info!("stopping: no new requests, those in flight are finished");
+            // Nobody listens when the edge has ended already.
+            _ = stop.send(());
+            let cut = edge.await.unwrap_or_default();
+            if cut > 0 {
+                warn!(cut, grace_s = limits.grace.as_secs(), "requests were cut off: they took longer than the grace period");
+            }
+            control.stop();
+            control.ended().await;
+            control.join()
+        })
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn server_file(scoring_address: SocketAddr, admin_address: SocketAddr) -> ServerFile {
+    let mut token = [0; 32];
+    getrandom::fill(&mut token).expect("the system has random numbers");
+    ServerFile {
+        pid: std::process::id(),
+        scoring_address,
+        admin_address,
+        token: BASE64_URL_SAFE_NO_PAD.encode(token),
+        started: Timestamp::now(),
+    }
+}
+
+/// All that the control thread takes along.
+struct Control {
+    server: Arc<ServerFile>,
+    listener: TcpListener,
+    config: Config,
+    scoring: Scoring,
+    bound: Instant,
+    on_ready: Box<dyn FnOnce() + Send>,
+}
+
+/// The control thread as seen by who waits for it.
+struct ControlThread {
+    stop: Option<oneshot::Sender<()>>,
+    /// Ends when the thread does, also by a panic.
+    ended: oneshot::Receiver<()>,
+    thread: JoinHandle<Result<(), AppError>>,
+}
+
+impl Control {
+    fn spawn(self) -> Result<ControlThread, AppError> {
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("serin-control".to_owned())
+            .spawn(move || {
+                let _end: oneshot::Sender<()> = end;
+                let runtime = Builder::new_current_thread().enable_all().build().map_err(AppError::Threads)?;
+                runtime.block_on(self.run(stopped))
+            })
+            .map_err(AppError::Threads)?;
+        Ok(ControlThread { stop: Some(stop), ended, thread })
+    }
+
+    async fn run(self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
+        let controller = self.start_controller()?;
+        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
+        let administration = Administration {
+            controller: controller.clone(),
+            scoring: self.scoring.clone(),
+            server: Arc::clone(&self.server),
+        };
+        let (stop, admin_stopped) = oneshot::channel::<()>();
+        let limits = ConnectionLimits { connections_max: ADMIN_CONNECTIONS_MAX, grace: ADMIN_GRACE };
+        let admin = tokio::spawn(listen(listener, crate::admin::routes(administration), limits, async {
+            _ = admin_stopped.await;
+        }));
+        let data = &self.config.data;
+        let written = self.server.write(data);
+        if written.is_ok() {
+            let settled = settle(&controller, &self.scoring.readiness, self.bound, &self.server, self.on_ready);
+            tokio::select! {
+                // Settles once, then waits for the end.
+                never = settled => match never {},
+                _ = stopped => {}
+            }
+        }
+        drop(stop);
+        _ = admin.await;
+        controller.shutdown().await;
+        if let Err(error) = self.server.remove(data) {
+            warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
+        }
+        written.map_err(|source| AppError::ServerFile { path: ServerFile::path(data), source })
+    }
+
+    fn start_controller(&self) -> Result<ControllerHandle, AppError> {
+        let config = ControllerConfig {
+            data: self.config.data.clone(),
+            capacity: self.config.capacity,
+            skus: self.config.skus.clone(),
+            probe_exe: self.config.probe_exe.clone(),
+            token_life: self.config.token_life,
+        };
+        Ok(Controller::start(config, Arc::clone(&self.scoring.router), Arc::clone(&self.scoring.metrics))?)
+    }
+}
+
+/// Says once that the server is ready; never ends by itself.
+async fn settle(
+    controller: &ControllerHandle,
+    readiness: &Readiness,
+    bound: Instant,
+    server: &ServerFile,
+    on_ready: Box<dyn FnOnce() + Send>,
+) -> std::convert::Infallible {
+    controller.settled().await;
+    readiness.set();
+    info!(
+        scoring = %server.scoring_address,
+        admin = %server.admin_address,
+        revision = %controller.view().revision,
+        after_ms = bound.elapsed().as_millis(),
+        "ready"
+    );
+    on_ready();
+    std::future::pending().await
+}
+
+impl ControlThread {
+    fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    async fn ended(&mut self) {
+        if !self.ended.is_terminated() {
+            // The sender is only ever dropped.
+            _ = (&mut self.ended).await;
+        }
+    }
+
+    fn join(self) -> Result<(), AppError> {
+        self.thread.join().unwrap_or(Err(AppError::ControlEnded))
+    }
+}
