@@ -50,6 +50,30 @@ pub const ADMIN_GRACE: Duration = Duration::from_millis(500);
 /// Most threads that move bytes, unless the server is told otherwise: they never compute, and the cores are for the models.
 pub const EDGE_THREADS_MAX: usize = 4;
 
+/// Changes that may wait for the controller; further ones are refused as busy.
+pub const CONTROLLER_MAILBOX_MAX: usize = 256;
+/// Past states kept in the store, so that a look back is possible and the file stays small; the oldest go first.
+pub const REVISIONS_KEPT: u64 = 256;
+/// Operations remembered, in memory and in the store; the oldest go first, and then their number is unknown.
+pub const OPERATIONS_KEPT: u64 = 1024;
+/// Longest that an instance may take to load and warm up; then its operation fails.
+pub const START_MAX: Duration = Duration::from_secs(120);
+/// Longest that a child process may take to load a model and run it once; then the model is refused.
+pub const PROBE_MAX: Duration = Duration::from_secs(60);
+/// Most memory that a child process may take to load a model and run it once, in bytes.
+pub const PROBE_MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Longest that admitted requests of an instance that leaves may take to end; then it is stopped under them, and counted.
+/// Longer than any request may take, so only a run that cannot be terminated meets it.
+pub const DRAIN_MAX: Duration = Duration::from_secs(200);
+/// How often the controller looks for instances that have died.
+pub const HEALTH_PERIOD: Duration = Duration::from_millis(500);
+/// Pause before an instance that died is replaced; doubled after each failure in a row.
+pub const REPAIR_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest pause before an instance that died is replaced.
+pub const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Life of a token, unless the server is told otherwise.
+pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+
 // The relations: a reader of one line may rely on the others.
 const _: () = {
     assert!(NAME_LEN_MIN < NAME_LEN_MAX);
@@ -60,4 +84,8 @@ const _: () = {
     // A held answer must come before the client's own patience ends (`admin::Client` adds a margin to what it asks for).
     assert!(OPERATION_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());
     assert!(EDGE_THREADS_MAX >= 1);
+    assert!(DRAIN_MAX.as_millis() > REQUEST_TIMEOUT_MAX.as_millis());
+    assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());
+    // An operation that is known has its revision still in the store, unless many newer ones came.
+    assert!(REVISIONS_KEPT <= OPERATIONS_KEPT);
 };

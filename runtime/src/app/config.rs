@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT, TOKEN_LIFE_DEFAULT};
+use crate::config::{
+    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT, TOKEN_LIFE_DEFAULT,
+};
 use crate::engine::Capacity;
 use crate::spec::SkuTable;
 

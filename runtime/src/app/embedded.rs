@@ -13,13 +13,17 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
 use crate::engine::{
-    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, StartError, Topology, prepare_process,
+    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, StartError, Topology,
+    prepare_process,
 };
 use crate::observe::Metrics;
 use crate::router::{
-    AdmissionControl, Answer, Deployment, Endpoint, EndpointAuth, Router, RoutingTable, ScoreRequest, Unserved,
+    AdmissionControl, Answer, Deployment, Endpoint, EndpointAuth, Router, RoutingTable,
+    ScoreRequest, Unserved,
 };
-use crate::spec::{DeploymentName, EndpointName, NameError, SkuTable, TrafficError, TrafficSplit, UnknownSku};
+use crate::spec::{
+    DeploymentName, EndpointName, NameError, SkuTable, TrafficError, TrafficSplit, UnknownSku,
+};
 
 /// Scores ONNX models in this process: endpoints with deployments, a traffic split, and admission, as the server has them.
 ///
@@ -203,7 +207,9 @@ impl EmbeddedBuilder {
             publishing: Mutex::new(()),
             runtime,
         };
-        Ok(Embedded { shared: Arc::new(shared) })
+        Ok(Embedded {
+            shared: Arc::new(shared),
+        })
     }
 }
 
@@ -233,7 +239,10 @@ impl Embedded {
 
     /// What the scoring routes need to serve these endpoints over HTTP.
     pub(super) fn parts(&self) -> (Arc<Router>, Arc<Metrics>) {
-        (Arc::clone(&self.shared.router), Arc::clone(&self.shared.metrics))
+        (
+            Arc::clone(&self.shared.router),
+            Arc::clone(&self.shared.metrics),
+        )
     }
 }
 
@@ -255,8 +264,14 @@ impl EndpointBuilder {
 
     /// Adds a deployment of one model file.
     #[must_use]
-    pub fn deployment_with(mut self, name: &str, model: impl AsRef<Path>, settings: DeploymentSettings) -> Self {
-        self.deployments.push((name.to_owned(), model.as_ref().to_owned(), settings));
+    pub fn deployment_with(
+        mut self,
+        name: &str,
+        model: impl AsRef<Path>,
+        settings: DeploymentSettings,
+    ) -> Self {
+        self.deployments
+            .push((name.to_owned(), model.as_ref().to_owned(), settings));
         self
     }
 
@@ -281,18 +296,34 @@ impl EndpointBuilder {
             Some(traffic) => traffic.parse()?,
             None => TrafficSplit::all_to(self::name("a deployment", first)?),
         };
-        let mut endpoint = EmbeddedEndpoint { shared: self.shared, name, running: BTreeMap::new(), open: false };
+        let mut endpoint = EmbeddedEndpoint {
+            shared: self.shared,
+            name,
+            running: BTreeMap::new(),
+            open: false,
+        };
         let mut deployments = Vec::new();
         for (name, model, settings) in &self.deployments {
-            deployments.push(endpoint.start_deployment(self::name("a deployment", name)?, model, settings)?);
+            deployments.push(endpoint.start_deployment(
+                self::name("a deployment", name)?,
+                model,
+                settings,
+            )?);
         }
         endpoint.open(split, deployments)?;
         Ok(endpoint)
     }
 }
 
-fn name<N: std::str::FromStr<Err = NameError>>(what: &'static str, name: &str) -> Result<N, EmbeddedError> {
-    name.parse().map_err(|source| EmbeddedError::Name { what, name: name.to_owned(), source })
+fn name<N: std::str::FromStr<Err = NameError>>(
+    what: &'static str,
+    name: &str,
+) -> Result<N, EmbeddedError> {
+    name.parse().map_err(|source| EmbeddedError::Name {
+        what,
+        name: name.to_owned(),
+        source,
+    })
 }
 
 /// An endpoint that runs. Dropping it lets the work in flight end and stops its instances; that blocks.
@@ -327,7 +358,11 @@ impl EmbeddedEndpoint {
     /// # Errors
     ///
     /// As [`EmbeddedEndpoint::score`]; [`Unserved::NoDeployment`] for a name that is not there.
-    pub async fn score_with(&self, deployment: &str, body: impl Into<Bytes>) -> Result<Answer, Unserved> {
+    pub async fn score_with(
+        &self,
+        deployment: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Unserved> {
         self.send(Some(deployment.to_owned()), body.into()).await
     }
 
@@ -353,8 +388,14 @@ impl EmbeddedEndpoint {
     /// # Panics
     ///
     /// When called from asynchronous code, where it would block other tasks.
-    pub fn score_with_blocking(&self, deployment: &str, body: impl Into<Bytes>) -> Result<Answer, Unserved> {
-        self.shared.runtime.block_on(self.score_with(deployment, body))
+    pub fn score_with_blocking(
+        &self,
+        deployment: &str,
+        body: impl Into<Bytes>,
+    ) -> Result<Answer, Unserved> {
+        self.shared
+            .runtime
+            .block_on(self.score_with(deployment, body))
     }
 
     /// Changes the split at once: requests that come after the call see the new one.
@@ -368,15 +409,27 @@ impl EmbeddedEndpoint {
         self.shared.publish(&self.name, |previous| {
             let previous = previous.expect("an endpoint is published as long as it is not dropped");
             let deployments = previous.deployments().to_vec();
-            Some(Endpoint::new(self.name.clone(), EndpointAuth::Open, split, deployments, Some(previous)))
+            Some(Endpoint::new(
+                self.name.clone(),
+                EndpointAuth::Open,
+                split,
+                deployments,
+                Some(previous),
+            ))
         });
         Ok(())
     }
 
     async fn send(&self, deployment: Option<String>, payload: Bytes) -> Result<Answer, Unserved> {
-        let request = ScoreRequest { deployment, payload, received: Instant::now() };
+        let request = ScoreRequest {
+            deployment,
+            payload,
+            received: Instant::now(),
+        };
         let table = self.shared.router.table();
-        let endpoint = table.endpoint(self.name.key()).expect("an endpoint is published as long as it is not dropped");
+        let endpoint = table
+            .endpoint(self.name.key())
+            .expect("an endpoint is published as long as it is not dropped");
         self.shared.router.score(endpoint, request).await
     }
 
@@ -398,7 +451,14 @@ impl EmbeddedEndpoint {
         };
         let instances = self.running.entry(name.clone()).or_default();
         for _ in 0..settings.instance_count {
-            let cores = self.shared.cores().grant(vcpus).map_err(|source| EmbeddedError::Cores { deployment: name.clone(), source })?;
+            let cores =
+                self.shared
+                    .cores()
+                    .grant(vcpus)
+                    .map_err(|source| EmbeddedError::Cores {
+                        deployment: name.clone(),
+                        source,
+                    })?;
             let spec = InstanceSpec {
                 label: format!("{}/{name}", self.name),
                 model: model.to_owned(),
@@ -409,13 +469,19 @@ impl EmbeddedEndpoint {
             match Instance::start(spec) {
                 Ok(instance) => instances.push(instance),
                 Err(source) => {
-                    self.shared.cores().release(cores);
-                    return Err(EmbeddedError::Start { deployment: name, source });
+                    self.shared.cores().release(&cores);
+                    return Err(EmbeddedError::Start {
+                        deployment: name,
+                        source,
+                    });
                 }
             }
         }
         let slots = instances.len() * usize::try_from(concurrency).unwrap_or(usize::MAX);
-        let metrics = self.shared.metrics.deployment(self.name.as_str(), name.as_str());
+        let metrics = self
+            .shared
+            .metrics
+            .deployment(self.name.as_str(), name.as_str());
         metrics.set_slots(slots);
         metrics.set_instances(instances.len());
         Ok(Arc::new(Deployment {
@@ -428,19 +494,32 @@ impl EmbeddedEndpoint {
     }
 
     /// Publishes the endpoint for the first time.
-    fn open(&mut self, split: TrafficSplit, deployments: Vec<Arc<Deployment>>) -> Result<(), EmbeddedError> {
+    fn open(
+        &mut self,
+        split: TrafficSplit,
+        deployments: Vec<Arc<Deployment>>,
+    ) -> Result<(), EmbeddedError> {
         self.check(&split)?;
         let name = self.name.clone();
         self.shared.publish(&self.name, |other| {
             self.open = other.is_none();
-            let endpoint = || Endpoint::new(name.clone(), EndpointAuth::Open, split, deployments, None);
+            let endpoint =
+                || Endpoint::new(name.clone(), EndpointAuth::Open, split, deployments, None);
             Some(other.map_or_else(endpoint, Arc::clone))
         });
-        if self.open { Ok(()) } else { Err(EmbeddedError::EndpointExists(name)) }
+        if self.open {
+            Ok(())
+        } else {
+            Err(EmbeddedError::EndpointExists(name))
+        }
     }
 
     fn check(&self, split: &TrafficSplit) -> Result<(), EmbeddedError> {
-        match split.entries().iter().find(|(name, _)| !self.running.contains_key(name)) {
+        match split
+            .entries()
+            .iter()
+            .find(|(name, _)| !self.running.contains_key(name))
+        {
             None => Ok(()),
             Some((unknown, _)) => Err(EmbeddedError::UnknownDeployment {
                 endpoint: self.name.to_string(),
@@ -451,8 +530,19 @@ impl EmbeddedEndpoint {
     }
 }
 
-fn at_least_one(deployment: &DeploymentName, setting: &'static str, value: u32) -> Result<(), EmbeddedError> {
-    if value == 0 { Err(EmbeddedError::Zero { deployment: deployment.clone(), setting }) } else { Ok(()) }
+fn at_least_one(
+    deployment: &DeploymentName,
+    setting: &'static str,
+    value: u32,
+) -> Result<(), EmbeddedError> {
+    if value == 0 {
+        Err(EmbeddedError::Zero {
+            deployment: deployment.clone(),
+            setting,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 impl Drop for EmbeddedEndpoint {
@@ -462,26 +552,38 @@ impl Drop for EmbeddedEndpoint {
         }
         let instances: Vec<_> = std::mem::take(&mut self.running).into_iter().collect();
         // Closed first, all of them, so that they drain side by side.
-        instances.iter().flat_map(|(_, instances)| instances).for_each(Instance::close);
+        instances
+            .iter()
+            .flat_map(|(_, instances)| instances)
+            .for_each(Instance::close);
         let deadline = Instant::now() + DRAIN_MAX;
         for (deployment, instances) in instances {
             for instance in instances {
                 if !instance.wait_idle(deadline) {
                     tracing::warn!(endpoint = %self.name, %deployment, "an instance is stopped with work still running");
                 }
-                self.shared.cores().release(instance.stop());
+                self.shared.cores().release(&instance.stop());
             }
-            self.shared.metrics.forget(self.name.as_str(), deployment.as_str());
+            self.shared
+                .metrics
+                .forget(self.name.as_str(), deployment.as_str());
         }
     }
 }
 
 impl Shared {
     /// Replaces, adds or (with `None`) removes one endpoint of the table, by one pointer swap.
-    fn publish(&self, name: &EndpointName, make: impl FnOnce(Option<&Arc<Endpoint>>) -> Option<Arc<Endpoint>>) {
+    fn publish(
+        &self,
+        name: &EndpointName,
+        make: impl FnOnce(Option<&Arc<Endpoint>>) -> Option<Arc<Endpoint>>,
+    ) {
         let _one_at_a_time = lock(&self.publishing);
         let table = self.router.table();
-        let others = table.endpoints().filter(|endpoint| endpoint.name() != name).cloned();
+        let others = table
+            .endpoints()
+            .filter(|endpoint| endpoint.name() != name)
+            .cloned();
         let endpoints = others.chain(make(table.endpoint(name.key()))).collect();
         self.router.publish(RoutingTable::new(endpoints));
     }

@@ -9,7 +9,9 @@ mod sockets;
 mod up;
 
 pub use config::Config;
-pub use embedded::{DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder};
+pub use embedded::{
+    DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
+};
 pub use error::AppError;
 pub use server::App;
 pub use up::{UpConfig, UpDeployment, up};

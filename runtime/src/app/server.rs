@@ -4,7 +4,6 @@
 //! that administration answers when the edge is full.
 
 use std::fmt;
-use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -46,7 +45,11 @@ impl Bound {
     fn new(address: SocketAddr, flag: &'static str) -> Result<Self, AppError> {
         let listener = bind(address, flag)?;
         // Port 0 has become a real one.
-        let address = listener.local_addr().map_err(|source| AppError::Bind { address, flag, source })?;
+        let address = listener.local_addr().map_err(|source| AppError::Bind {
+            address,
+            flag,
+            source,
+        })?;
         Ok(Self { listener, address })
     }
 }
@@ -58,9 +61,15 @@ impl App {
     ///
     /// [`AppError::Bind`] names the address and the flag that changes it.
     pub fn bind(config: Config) -> Result<Self, AppError> {
-        let scoring = Bound::new(config.scoring_address, "--address")?;
-        let admin = Bound::new(config.admin_address, "--admin-address")?;
-        Ok(Self { config, started: Instant::now(), scoring, admin, on_ready: Box::new(|| {}) })
+        let scoring = Bound::new(config.scoring_address, "--port")?;
+        let admin = Bound::new(config.admin_address, "--admin-port")?;
+        Ok(Self {
+            config,
+            started: Instant::now(),
+            scoring,
+            admin,
+            on_ready: Box::new(|| {}),
+        })
     }
 
     /// Where requests will be scored.
@@ -90,7 +99,10 @@ impl App {
     /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         let edge = edge_runtime(self.config.edge_threads)?;
-        let limits = ConnectionLimits { connections_max: self.config.connections_max, grace: self.config.grace };
+        let limits = ConnectionLimits {
+            connections_max: self.config.connections_max,
+            grace: self.config.grace,
+        };
         let scoring = Scoring {
             router: Router::new(),
             metrics: Metrics::new(),
@@ -110,7 +122,8 @@ impl App {
         let mut control = control.spawn()?;
 
         edge.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
             let (stop, stopped) = oneshot::channel();
             // A task of the edge, so that its threads accept; this thread only waits.
             let edge = tokio::spawn(listen(listener, routes, limits, async {
@@ -125,7 +138,11 @@ impl App {
             _ = stop.send(());
             let cut = edge.await.unwrap_or_default();
             if cut > 0 {
-                warn!(cut, grace_s = limits.grace.as_secs(), "requests were cut off: they took longer than the grace period");
+                warn!(
+                    cut,
+                    grace_s = limits.grace.as_secs(),
+                    "requests were cut off: they took longer than the grace period"
+                );
             }
             control.stop();
             control.ended().await;
@@ -136,7 +153,9 @@ impl App {
 
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("App").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("App")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -178,30 +197,52 @@ impl Control {
             .name("serin-control".to_owned())
             .spawn(move || {
                 let _end: oneshot::Sender<()> = end;
-                let runtime = Builder::new_current_thread().enable_all().build().map_err(AppError::Threads)?;
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .map_err(AppError::Threads)?;
                 runtime.block_on(self.run(stopped))
             })
             .map_err(AppError::Threads)?;
-        Ok(ControlThread { stop: Some(stop), ended, thread })
+        Ok(ControlThread {
+            stop: Some(stop),
+            ended,
+            thread,
+        })
     }
 
     async fn run(self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
         let controller = self.start_controller()?;
-        let listener = tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
+        let listener =
+            tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
         let administration = Administration {
             controller: controller.clone(),
             scoring: self.scoring.clone(),
             server: Arc::clone(&self.server),
         };
         let (stop, admin_stopped) = oneshot::channel::<()>();
-        let limits = ConnectionLimits { connections_max: ADMIN_CONNECTIONS_MAX, grace: ADMIN_GRACE };
-        let admin = tokio::spawn(listen(listener, crate::admin::routes(administration), limits, async {
-            _ = admin_stopped.await;
-        }));
+        let limits = ConnectionLimits {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            grace: ADMIN_GRACE,
+        };
+        let admin = tokio::spawn(listen(
+            listener,
+            crate::admin::routes(administration),
+            limits,
+            async {
+                _ = admin_stopped.await;
+            },
+        ));
         let data = &self.config.data;
         let written = self.server.write(data);
         if written.is_ok() {
-            let settled = settle(&controller, &self.scoring.readiness, self.bound, &self.server, self.on_ready);
+            let settled = settle(
+                &controller,
+                &self.scoring.readiness,
+                self.bound,
+                &self.server,
+                self.on_ready,
+            );
             tokio::select! {
                 // Settles once, then waits for the end.
                 never = settled => match never {},
@@ -209,12 +250,15 @@ impl Control {
             }
         }
         drop(stop);
-        _ = admin.await;
+        drop(admin.await);
         controller.shutdown().await;
         if let Err(error) = self.server.remove(data) {
             warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
         }
-        written.map_err(|source| AppError::ServerFile { path: ServerFile::path(data), source })
+        written.map_err(|source| AppError::ServerFile {
+            path: ServerFile::path(data),
+            source,
+        })
     }
 
     fn start_controller(&self) -> Result<ControllerHandle, AppError> {
@@ -225,7 +269,11 @@ impl Control {
             probe_exe: self.config.probe_exe.clone(),
             token_life: self.config.token_life,
         };
-        Ok(Controller::start(config, Arc::clone(&self.scoring.router), Arc::clone(&self.scoring.metrics))?)
+        Ok(Controller::start(
+            config,
+            Arc::clone(&self.scoring.router),
+            Arc::clone(&self.scoring.metrics),
+        )?)
     }
 }
 

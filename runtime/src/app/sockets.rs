@@ -22,7 +22,11 @@ pub(super) fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListene
         listener.set_nonblocking(true)?;
         io::Result::Ok(listener)
     };
-    listener().map_err(|source| AppError::Bind { address, flag, source })
+    listener().map_err(|source| AppError::Bind {
+        address,
+        flag,
+        source,
+    })
 }
 
 /// The runtime that moves bytes: `serin-edge-0`, `serin-edge-1` and so on.
@@ -46,12 +50,12 @@ mod tests {
 
     #[test]
     fn a_busy_port_is_named_with_the_flag_that_changes_it() {
-        let first = bind("127.0.0.1:0".parse().unwrap(), "--address").unwrap();
+        let first = bind("127.0.0.1:0".parse().unwrap(), "--port").unwrap();
         let address = first.local_addr().unwrap();
         assert_eq!(
-            bind(address, "--address").unwrap_err().to_string(),
+            bind(address, "--port").unwrap_err().to_string(),
             format!(
-                "cannot listen on {address}: Address already in use (os error 98); choose another address with --address"
+                "cannot listen on {address}: Address already in use (os error 98); choose another address with --port"
             )
         );
     }

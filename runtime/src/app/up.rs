@@ -1,7 +1,6 @@
 //! `serin up`: bare model files in the foreground, nothing stored, no keys.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,9 @@ use tracing::{info, warn};
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
 use crate::app::sockets::{bind, edge_runtime};
-use crate::config::{BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN};
+use crate::config::{
+    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
+};
 use crate::engine::Capacity;
 use crate::serve::{ConnectionLimits, Readiness, Scoring, listen, routes};
 
@@ -77,16 +78,28 @@ pub fn up(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let address = config.address;
-    let listener = bind(address, "--address")?;
-    let address = listener.local_addr().map_err(|source| AppError::Bind { address, flag: "--address", source })?;
+    let listener = bind(address, "--port")?;
+    let address = listener.local_addr().map_err(|source| AppError::Bind {
+        address,
+        flag: "--port",
+        source,
+    })?;
     let serin = Embedded::builder().capacity(config.capacity).build()?;
     let deployments = name_deployments(&config.models);
     let endpoint = start(&serin, &config, &deployments)?;
     let (router, metrics) = serin.parts();
     let readiness = Readiness::default();
     readiness.set();
-    let routes = routes(Scoring { router, metrics, readiness, body_bytes_max: config.body_bytes_max });
-    let limits = ConnectionLimits { connections_max: CONNECTIONS_DEFAULT, grace: config.grace };
+    let routes = routes(Scoring {
+        router,
+        metrics,
+        readiness,
+        body_bytes_max: config.body_bytes_max,
+    });
+    let limits = ConnectionLimits {
+        connections_max: CONNECTIONS_DEFAULT,
+        grace: config.grace,
+    };
     edge_runtime(config.edge_threads)?.block_on(async {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -99,16 +112,24 @@ pub fn up(
         drop(stop);
         let cut = edge.await.unwrap_or_default();
         if cut > 0 {
-            warn!(cut, grace_s = limits.grace.as_secs(), "requests were cut off: they took longer than the grace period");
+            warn!(
+                cut,
+                grace_s = limits.grace.as_secs(),
+                "requests were cut off: they took longer than the grace period"
+            );
         }
-        Ok(())
+        Ok::<(), AppError>(())
     })?;
     // After the last request, so that each found its instances.
     drop(endpoint);
     Ok(())
 }
 
-fn start(serin: &Embedded, config: &UpConfig, deployments: &[UpDeployment]) -> Result<EmbeddedEndpoint, EmbeddedError> {
+fn start(
+    serin: &Embedded,
+    config: &UpConfig,
+    deployments: &[UpDeployment],
+) -> Result<EmbeddedEndpoint, EmbeddedError> {
     let mut endpoint = serin.endpoint(ENDPOINT);
     for UpDeployment { name, model } in deployments {
         endpoint = endpoint.deployment_with(name, model, config.settings.clone());
@@ -134,14 +155,21 @@ fn name_deployments(models: &[PathBuf]) -> Vec<UpDeployment> {
             .chain(numbered)
             .find(|name| taken.insert(name.to_ascii_lowercase()))
             .expect("numbers do not end");
-        deployments.push(UpDeployment { name, model: model.clone() });
+        deployments.push(UpDeployment {
+            name,
+            model: model.clone(),
+        });
     }
     deployments
 }
 
 /// The part of a path that tells models apart.
 fn described(model: &Path) -> String {
-    let stem = model.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = model
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     if stem != "model" {
         return stem;
     }
@@ -154,14 +182,23 @@ fn described(model: &Path) -> String {
             _ => None,
         })
         .collect();
-    if folders.is_empty() { stem } else { folders[folders.len().saturating_sub(2)..].join("-") }
+    if folders.is_empty() {
+        stem
+    } else {
+        folders[folders.len().saturating_sub(2)..].join("-")
+    }
 }
 
 /// The nearest text that is a valid name.
 fn valid_name(text: &str) -> String {
-    let dashed: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let dashed: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     let trimmed = dashed.trim_matches('-');
-    let lettered = if trimmed.starts_with(|c: char| c.is_ascii_alphabetic()) && trimmed.len() >= NAME_LEN_MIN {
+    let lettered = if trimmed.starts_with(|c: char| c.is_ascii_alphabetic())
+        && trimmed.len() >= NAME_LEN_MIN
+    {
         trimmed.to_owned()
     } else {
         format!("model-{trimmed}")
@@ -182,27 +219,47 @@ mod tests {
 
     fn names(models: &[&str]) -> Vec<String> {
         let models: Vec<_> = models.iter().map(PathBuf::from).collect();
-        name_deployments(&models).into_iter().map(|deployment| deployment.name).collect()
+        name_deployments(&models)
+            .into_iter()
+            .map(|deployment| deployment.name)
+            .collect()
     }
 
     #[test]
     fn deployments_are_named_after_their_files() {
-        assert_eq!(names(&["a/iris.onnx", "digits_v2.onnx"]), ["iris", "digits-v2"]);
-        assert_eq!(names(&["/m/digits/1/model.onnx", "/m/digits/2/model.onnx"]), ["digits-1", "digits-2"]);
-        assert_eq!(names(&["../2/model.onnx", "model.onnx"]), ["model-2", "model"]);
+        assert_eq!(
+            names(&["a/iris.onnx", "digits_v2.onnx"]),
+            ["iris", "digits-v2"]
+        );
+        assert_eq!(
+            names(&["/m/digits/1/model.onnx", "/m/digits/2/model.onnx"]),
+            ["digits-1", "digits-2"]
+        );
+        assert_eq!(
+            names(&["../2/model.onnx", "model.onnx"]),
+            ["model-2", "model"]
+        );
     }
 
     #[test]
     fn a_name_that_is_taken_gets_a_number() {
-        assert_eq!(names(&["a/iris.onnx", "b/iris.onnx", "c/Iris.onnx"]), ["iris", "iris-2", "Iris-3"]);
+        assert_eq!(
+            names(&["a/iris.onnx", "b/iris.onnx", "c/Iris.onnx"]),
+            ["iris", "iris-2", "Iris-3"]
+        );
     }
 
     #[test]
     fn any_file_gets_a_valid_name() {
         let long = format!("{}.onnx", "x".repeat(100));
-        for model in ["m.onnx", "1.onnx", "-.onnx", "ä.onnx", "a b.onnx", "", "/", ".onnx", "ab-.onnx", &long] {
+        for model in [
+            "m.onnx", "1.onnx", "-.onnx", "ä.onnx", "a b.onnx", "", "/", ".onnx", "ab-.onnx", &long,
+        ] {
             for name in names(&[model, model]) {
-                assert!(name.parse::<DeploymentName>().is_ok(), "{model:?} became {name:?}");
+                assert!(
+                    name.parse::<DeploymentName>().is_ok(),
+                    "{model:?} became {name:?}"
+                );
             }
         }
     }

@@ -10,7 +10,6 @@ use super::exit::CliError;
 use super::server::data_folder;
 use super::{files, output, signals};
 use crate::app::{App, Config, UpConfig, up as serve_files};
-use crate::config::GRACE_DEFAULT;
 use crate::engine::Capacity;
 use crate::observe::{LogFormat, start_log};
 
@@ -61,13 +60,10 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
 pub(super) fn up(typed: Up) -> Result<(), CliError> {
     start_log(log_format(typed.log));
     let shutdown = signals::shutdown(false)?;
-    let config = UpConfig {
-        address: SocketAddr::from((typed.host, typed.port)),
-        models: typed.models,
-        traffic: (!typed.traffic.is_empty()).then(|| typed.traffic.join(" ")),
-        instance_count: typed.instance_count,
-        grace: GRACE_DEFAULT,
-    };
+    let mut config = UpConfig::new(typed.models);
+    config.address = SocketAddr::from((typed.host, typed.port));
+    config.traffic = (!typed.traffic.is_empty()).then(|| typed.traffic.join(" "));
+    config.settings.instance_count = typed.instance_count;
     serve_files(
         config,
         |address, deployments| {
