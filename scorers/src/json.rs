@@ -53,7 +53,7 @@ impl JsonScorer {
                     entries.push((&spec.name, example));
                 }
                 write::object(&mut out, &entries, |example, out| {
-                    out.extend_from_slice(example)
+                    out.extend_from_slice(example);
                 });
             }
         }

@@ -23,7 +23,7 @@ pub(super) fn output(output: &OutputView<'_>, out: &mut Vec<u8>) {
         OutputView::Fp64(view) => tensor(view, out),
         OutputView::Bytes(array) => tensor(&array.view(), out),
         OutputView::Maps(maps) => list(out, maps, |map, out| {
-            object(out, map, |value, out| value.write(out))
+            object(out, map, |value, out| value.write(out));
         }),
     }
 }
@@ -75,7 +75,7 @@ fn nested<T: Element>(shape: &[usize], values: &[T], out: &mut Vec<u8>) {
         [count, inner @ ..] => {
             let size = values.len().checked_div(*count).unwrap_or(0);
             list(out, 0..*count, |row, out| {
-                nested(inner, &values[row * size..(row + 1) * size], out)
+                nested(inner, &values[row * size..(row + 1) * size], out);
             });
         }
     }
