@@ -457,3 +457,183 @@ impl InstanceHandle {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::deadline::Deadline;
+    use crate::engine::{Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology};
+    use crate::observe::Timings;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Counts the permits that came back.
+    #[derive(Default)]
+    struct Returned(AtomicU32);
+
+    impl SlotOwner for Returned {
+        fn give_back(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn start(model: &str, concurrency: u32) -> Result<Instance, StartError> {
+        let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
+        Instance::start(InstanceSpec {
+            label: "test/blue".to_owned(),
+            model: Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(model),
+            concurrency,
+            cores: cores.grant(2).unwrap(),
+            sample_request: None,
+        })
+    }
+
+    fn job(body: &str, returned: &Arc<Returned>) -> (Job, oneshot::Receiver<Reply>) {
+        let (reply, answer) = oneshot::channel();
+        let now = Instant::now();
+        let owner: Arc<dyn SlotOwner> = Arc::clone(returned) as _;
+        let job = Job {
+            id: Job::next_id(),
+            payload: Bytes::copy_from_slice(body.as_bytes()),
+            deadline: Deadline::after(now, PATIENCE),
+            timings: Timings::start(now),
+            permit: Permit::new(owner),
+            reply,
+        };
+        (job, answer)
+    }
+
+    fn digits_body() -> String {
+        format!("{{\"data\": [{:?}]}}", [0; 64])
+    }
+
+    const DIGITS: &str = "models/digits/1/model.onnx";
+    const SLOW: &str = "models/test/slow.onnx";
+    /// More work than any test waits for.
+    const SLOW_BODY: &str = "{\"data\": [100000000]}";
+
+    #[test]
+    fn a_job_is_answered_and_its_slot_is_back_before_the_answer() {
+        let instance = start(DIGITS, 1).unwrap();
+        let returned = Arc::new(Returned::default());
+        let (job, answer) = job(&digits_body(), &returned);
+        instance.handle().submit(job).unwrap();
+        let reply = answer.blocking_recv().unwrap();
+        assert_eq!(returned.0.load(Ordering::SeqCst), 1);
+        assert_eq!(instance.handle().load(), 0);
+        let body: serde_json::Value = serde_json::from_slice(&reply.outcome.unwrap().body).unwrap();
+        assert!(body["label"][0].is_number(), "{body}");
+        assert!(reply.timings.encoded >= reply.timings.ran && reply.timings.ran >= reply.timings.decoded);
+        instance.stop();
+    }
+
+    #[test]
+    fn every_thread_runs_where_it_was_pinned() {
+        let instance = start(DIGITS, 1).unwrap();
+        let placement = instance.placement().clone();
+        assert!(placement.verified, "{placement:?}");
+        assert_eq!(placement.threads.len(), placement.cores_given.len(), "{placement:?}");
+        instance.stop();
+    }
+
+    #[test]
+    fn a_full_instance_gives_the_job_back_and_a_closed_one_too() {
+        let instance = start(SLOW, 1).unwrap();
+        let handle = instance.handle();
+        let returned = Arc::new(Returned::default());
+        let (first, answer) = job(SLOW_BODY, &returned);
+        let cancel = handle.submit(first).unwrap();
+        let (second, _unanswered) = job(SLOW_BODY, &returned);
+        let second = match handle.submit(second) {
+            Err(NotAccepted::Full(job)) => job,
+            other => panic!("expected Full, found {other:?}"),
+        };
+        instance.close();
+        assert!(matches!(handle.submit(second), Err(NotAccepted::Closed(_))));
+        assert!(!instance.is_idle());
+        drop(cancel);
+        instance.stop();
+        assert!(matches!(answer.blocking_recv().unwrap().outcome, Err(RunError::InstanceGone)));
+    }
+
+    #[test]
+    fn a_cancelled_run_ends_and_the_next_one_runs() {
+        let instance = start(SLOW, 1).unwrap();
+        let handle = instance.handle();
+        let returned = Arc::new(Returned::default());
+        let (slow, answer) = job(SLOW_BODY, &returned);
+        let cancel = handle.submit(slow).unwrap();
+        // Taken by the lane or still in the inbox: both must end. A lane that has not taken it yet takes it now.
+        while !instance.handle.lanes.0.iter().any(|lane| lock(&lane.running).job.is_some()) {
+            std::thread::yield_now();
+        }
+        cancel.cancel();
+        assert!(matches!(answer.blocking_recv().unwrap().outcome, Err(RunError::DeadlinePassed)));
+        let (quick, answer) = job("{\"data\": [1]}", &returned);
+        handle.submit(quick).unwrap();
+        answer.blocking_recv().unwrap().outcome.unwrap();
+        // An old cancel does not touch a new job.
+        cancel.cancel();
+        let (quick, answer) = job("{\"data\": [1]}", &returned);
+        handle.submit(quick).unwrap();
+        answer.blocking_recv().unwrap().outcome.unwrap();
+        instance.stop();
+    }
+
+    #[test]
+    fn a_body_that_does_not_fit_is_the_client_s_fault_and_the_lane_lives() {
+        let instance = start(DIGITS, 2).unwrap();
+        let returned = Arc::new(Returned::default());
+        for body in ["", "{}", "{\"data\": [[1]]}"] {
+            let (job, answer) = job(body, &returned);
+            instance.handle().submit(job).unwrap();
+            assert!(matches!(answer.blocking_recv().unwrap().outcome, Err(RunError::Input(_))), "{body}");
+        }
+        assert!(!instance.has_failed());
+        instance.stop();
+    }
+
+    #[test]
+    fn a_closed_instance_is_idle_when_its_last_job_has_ended() {
+        let instance = start(DIGITS, 1).unwrap();
+        let returned = Arc::new(Returned::default());
+        let (job, answer) = job(&digits_body(), &returned);
+        instance.handle().submit(job).unwrap();
+        instance.close();
+        assert!(instance.wait_idle(Instant::now() + PATIENCE));
+        answer.blocking_recv().unwrap().outcome.unwrap();
+        instance.stop();
+    }
+
+    #[test]
+    fn a_file_that_is_no_model_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes, problem) in [
+            ("empty.onnx", &b""[..], "empty.onnx is empty; expected an ONNX model"),
+            ("text.onnx", b"hello", "text.onnx is not an ONNX model"),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            let message = start(path.to_str().unwrap(), 1).unwrap_err().to_string();
+            assert!(message.starts_with(problem), "{message}");
+        }
+        assert!(start("models/missing.onnx", 1).unwrap_err().to_string().contains("missing.onnx"));
+    }
+
+    #[test]
+    fn loading_and_running_sends_no_telemetry() {
+        let instance = start(DIGITS, 1).unwrap();
+        assert_eq!(std::env::var("ORT_DISABLE_TELEMETRY").as_deref(), Ok("1"));
+        // Telemetry would come with a thread of its own, which has no name of ours, and with a socket.
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+            assert!(!target.to_string_lossy().starts_with("socket:"), "{}", target.display());
+        }
+        instance.stop();
+    }
+}

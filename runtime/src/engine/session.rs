@@ -208,7 +208,7 @@ impl ThreadManager for PinnedThreads {
             .spawn(move || {
                 cores::pin_to(core);
                 // The receiver waits below; it cannot be gone.
-                drop(pinned.send(cores::thread_id()));
+                let _sent = pinned.send(cores::thread_id());
                 work();
             })
             .map_err(|error| ort::Error::new(format!("cannot start a thread: {error}")))?;
