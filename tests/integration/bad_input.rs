@@ -12,11 +12,28 @@ fn refused(server: &Server, model: &Path, more: &str) -> String {
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("UTF-8").to_owned()
     };
-    if server.run(&["online-endpoint", "show", "--name", "iris"]).code != 0 {
-        server.ok(&["online-endpoint", "create", "--file", &file("iris.yml", "name: iris\n")]);
+    if server
+        .run(&["online-endpoint", "show", "--name", "iris"])
+        .code
+        != 0
+    {
+        server.ok(&[
+            "online-endpoint",
+            "create",
+            "--file",
+            &file("iris.yml", "name: iris\n"),
+        ]);
     }
-    let text = format!("name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n{more}", model.display());
-    let (_, error) = server.fails(&["online-deployment", "create", "--file", &file("blue.yml", &text)]);
+    let text = format!(
+        "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n{more}",
+        model.display()
+    );
+    let (_, error) = server.fails(&[
+        "online-deployment",
+        "create",
+        "--file",
+        &file("blue.yml", &text),
+    ]);
     error
 }
 
@@ -28,14 +45,30 @@ fn a_file_that_is_no_model_fails_its_deployment_with_the_reason() {
     let model = std::fs::read(repository("models/digits/2/model.onnx")).expect("a model");
     for (name, bytes, reason) in [
         ("empty.onnx", &b""[..], "is empty"),
-        ("text.onnx", b"hello, I am no model\n", "is not an ONNX model"),
-        ("truncated.onnx", &model[..model.len() / 2], "is not an ONNX model"),
+        (
+            "text.onnx",
+            b"hello, I am no model\n",
+            "is not an ONNX model",
+        ),
+        (
+            "truncated.onnx",
+            &model[..model.len() / 2],
+            "is not an ONNX model",
+        ),
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).expect("a file");
         let error = refused(&server, &path, "");
         assert!(error.contains(reason), "{name}: {error}");
-        server.run(&["online-deployment", "delete", "--name", "blue", "--endpoint-name", "iris", "--yes"]);
+        server.run(&[
+            "online-deployment",
+            "delete",
+            "--name",
+            "blue",
+            "--endpoint-name",
+            "iris",
+            "--yes",
+        ]);
     }
     let error = refused(&server, &folder.path().join("missing.onnx"), "");
     assert!(error.contains("missing.onnx"), "{error}");
@@ -45,7 +78,7 @@ fn a_file_that_is_no_model_fails_its_deployment_with_the_reason() {
 fn a_model_that_eats_all_memory_fails_its_deployment_and_the_server_lives() {
     let data = folder();
     let server = Server::start(data.path());
-    let error = refused(&server, &repository("models/test/hungry"), "");
+    let error = refused(&server, &repository("models/test/hungry.onnx"), "");
     assert!(error.contains("memory"), "{error}");
     server.ok(&["online-endpoint", "show", "--name", "iris"]);
 }
@@ -60,23 +93,62 @@ fn an_update_to_a_bad_model_leaves_the_old_one_serving() {
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("UTF-8").to_owned()
     };
-    server.ok(&["online-endpoint", "create", "--file", &file("iris.yml", "name: iris\n")]);
+    server.ok(&[
+        "online-endpoint",
+        "create",
+        "--file",
+        &file("iris.yml", "name: iris\n"),
+    ]);
     let blue = |model: &Path| {
-        format!("name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n", model.display())
+        format!(
+            "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n",
+            model.display()
+        )
     };
     let good = blue(&repository("models/digits/1/model.onnx"));
-    server.ok(&["online-deployment", "create", "--all-traffic", "--file", &file("blue.yml", &good)]);
+    server.ok(&[
+        "online-deployment",
+        "create",
+        "--all-traffic",
+        "--file",
+        &file("blue.yml", &good),
+    ]);
     let key = server.key("iris");
     let bad = folder.path().join("bad.onnx");
     std::fs::write(&bad, "no model").expect("a file");
-    let (_, error) = server.fails(&["online-deployment", "update", "--file", &file("blue.yml", &blue(&bad))]);
+    let (_, error) = server.fails(&[
+        "online-deployment",
+        "update",
+        "--file",
+        &file("blue.yml", &blue(&bad)),
+    ]);
     assert!(error.contains("is not an ONNX model"), "{error}");
-    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json")).expect("the sample request");
+    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
+        .expect("the sample request");
     assert_eq!(server.score("iris", &key, None, &body).status, 200);
-    let shown = server.ok(&["online-deployment", "show", "--name", "blue", "--endpoint-name", "iris"]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--name",
+        "blue",
+        "--endpoint-name",
+        "iris",
+    ]);
     assert_eq!(shown["provisioning_state"], "Failed");
-    server.ok(&["online-deployment", "update", "--file", &file("blue.yml", &good)]);
-    let shown = server.ok(&["online-deployment", "show", "--name", "blue", "--endpoint-name", "iris"]);
+    server.ok(&[
+        "online-deployment",
+        "update",
+        "--file",
+        &file("blue.yml", &good),
+    ]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--name",
+        "blue",
+        "--endpoint-name",
+        "iris",
+    ]);
     assert_eq!(shown["provisioning_state"], "Succeeded");
 }
 
@@ -94,19 +166,67 @@ fn a_model_in_use_is_not_deleted() {
     let data = folder();
     let server = Server::start(data.path());
     let path = repository("models/digits/1");
-    server.ok(&["model", "create", "--name", "digits", "--version", "1", "--path", path.to_str().expect("UTF-8")]);
+    server.ok(&[
+        "model",
+        "create",
+        "--name",
+        "digits",
+        "--version",
+        "1",
+        "--path",
+        path.to_str().expect("UTF-8"),
+    ]);
     let folder = folder();
     let file = folder.path().join("iris.yml");
     std::fs::write(&file, "name: iris\n").expect("a file");
-    server.ok(&["online-endpoint", "create", "--file", file.to_str().expect("UTF-8")]);
+    server.ok(&[
+        "online-endpoint",
+        "create",
+        "--file",
+        file.to_str().expect("UTF-8"),
+    ]);
     let file = folder.path().join("blue.yml");
     std::fs::write(&file, "name: blue\nendpoint_name: iris\nmodel: azureml:digits@latest\ninstance_type: Standard_F2s_v2\n").expect("a file");
-    server.ok(&["online-deployment", "create", "--file", file.to_str().expect("UTF-8")]);
-    let (_, error) = server.fails(&["model", "delete", "--name", "digits", "--version", "1", "--yes"]);
+    server.ok(&[
+        "online-deployment",
+        "create",
+        "--file",
+        file.to_str().expect("UTF-8"),
+    ]);
+    let (_, error) = server.fails(&[
+        "model",
+        "delete",
+        "--name",
+        "digits",
+        "--version",
+        "1",
+        "--yes",
+    ]);
     assert!(error.contains("iris/blue"), "{error}");
     // The same content again is fine; other content under the same name and version is not.
-    server.ok(&["model", "create", "--name", "digits", "--version", "1", "--path", path.to_str().expect("UTF-8")]);
+    server.ok(&[
+        "model",
+        "create",
+        "--name",
+        "digits",
+        "--version",
+        "1",
+        "--path",
+        path.to_str().expect("UTF-8"),
+    ]);
     let other = repository("models/digits/2");
-    let (_, error) = server.fails(&["model", "create", "--name", "digits", "--version", "1", "--path", other.to_str().expect("UTF-8")]);
-    assert!(error.contains("immutable") || error.contains("other content"), "{error}");
+    let (_, error) = server.fails(&[
+        "model",
+        "create",
+        "--name",
+        "digits",
+        "--version",
+        "1",
+        "--path",
+        other.to_str().expect("UTF-8"),
+    ]);
+    assert!(
+        error.contains("immutable") || error.contains("other content"),
+        "{error}"
+    );
 }

@@ -24,16 +24,25 @@ fn submit(server: &Server, change: &Value) -> Option<u16> {
 /// The n-th change of the script; each leaves a state that no other of its neighbours leaves.
 fn change(n: u64) -> Value {
     match n % 3 {
-        0 => json!({"kind": "update_endpoint", "name": "iris", "update": {"traffic": {"blue": 100 - n % 50, "green": n % 50}}}),
-        1 => json!({"kind": "update_endpoint", "name": "iris", "update": {"set": [format!("tags.step={n}")]}}),
-        _ => json!({"kind": "update_deployment", "endpoint": "iris", "name": "blue", "update": {"instance_count": 1 + n % 4}}),
+        0 => {
+            json!({"kind": "update_endpoint", "name": "iris", "update": {"traffic": {"blue": 100 - n % 50, "green": n % 50}}})
+        }
+        1 => {
+            json!({"kind": "update_endpoint", "name": "iris", "update": {"set": [format!("tags.step={n}")]}})
+        }
+        _ => {
+            json!({"kind": "update_deployment", "endpoint": "iris", "name": "blue", "update": {"instance_count": 1 + n % 4}})
+        }
     }
 }
 
 /// The state that the first `n` changes of the script leave.
 fn state_after(n: u64) -> (Value, Value, Value) {
     let last = |kind: u64| (0..n).rev().find(|step| step % 3 == kind);
-    let traffic = last(0).map_or(json!({"blue": 100, "green": 0}), |step| json!({"blue": 100 - step % 50, "green": step % 50}));
+    let traffic = last(0).map_or(
+        json!({"blue": 100, "green": 0}),
+        |step| json!({"blue": 100 - step % 50, "green": step % 50}),
+    );
     let tag = last(1).map_or(Value::Null, |step| json!(step.to_string()));
     let count = last(2).map_or(json!(1), |step| json!(1 + step % 4));
     (traffic, tag, count)
@@ -41,12 +50,23 @@ fn state_after(n: u64) -> (Value, Value, Value) {
 
 fn state(server: &Server) -> (Value, Value, Value) {
     let endpoint = server.ok(&["endpoint", "show", "--name", "iris"]);
-    let blue = server.ok(&["online-deployment", "show", "--name", "blue", "--endpoint-name", "iris"]);
+    let blue = server.ok(&[
+        "online-deployment",
+        "show",
+        "--name",
+        "blue",
+        "--endpoint-name",
+        "iris",
+    ]);
     let tag = match &endpoint["tags"]["step"] {
         Value::Number(number) => json!(number.to_string()),
         other => other.clone(),
     };
-    (endpoint["traffic"].clone(), tag, blue["instance_count"].clone())
+    (
+        endpoint["traffic"].clone(),
+        tag,
+        blue["instance_count"].clone(),
+    )
 }
 
 fn two_deployments(server: &Server) {
@@ -56,13 +76,33 @@ fn two_deployments(server: &Server) {
         std::fs::write(&path, text).expect("a file");
         path.to_str().expect("UTF-8").to_owned()
     };
-    server.ok(&["endpoint", "create", "--file", &path("iris.yml", "name: iris\nauth_mode: key\n".to_owned())]);
+    server.ok(&[
+        "endpoint",
+        "create",
+        "--file",
+        &path("iris.yml", "name: iris\nauth_mode: key\n".to_owned()),
+    ]);
     for (name, version) in [("blue", 1), ("green", 2)] {
         let model = repository(&format!("models/digits/{version}/model.onnx"));
-        let text = format!("name: {name}\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\ninstance_count: 1\n", model.display());
-        server.ok(&["online-deployment", "create", "--file", &path(&format!("{name}.yml"), text)]);
+        let text = format!(
+            "name: {name}\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\ninstance_count: 1\n",
+            model.display()
+        );
+        server.ok(&[
+            "online-deployment",
+            "create",
+            "--file",
+            &path(&format!("{name}.yml"), text),
+        ]);
     }
-    server.ok(&["endpoint", "update", "--name", "iris", "--traffic", "blue=100 green=0"]);
+    server.ok(&[
+        "endpoint",
+        "update",
+        "--name",
+        "iris",
+        "--traffic",
+        "blue=100 green=0",
+    ]);
 }
 
 #[test]
@@ -71,10 +111,12 @@ fn kill_at_any_moment_leaves_the_last_accepted_state_or_the_one_in_flight() {
     let server = Server::start(data.path());
     two_deployments(&server);
     let key = server.key("iris");
-    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json")).expect("the sample request");
+    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
+        .expect("the sample request");
     server.kill();
 
-    let kills = std::env::var("SERIN_TEST_KILLS").map_or(KILLS, |text| text.parse().expect("a number of kills"));
+    let kills = std::env::var("SERIN_TEST_KILLS")
+        .map_or(KILLS, |text| text.parse().expect("a number of kills"));
     let mut accepted = 0_u64;
     let mut slowest = Duration::ZERO;
     // A fixed sequence (Knuth's generator): the moments differ, the runs can be compared.
@@ -91,18 +133,28 @@ fn kill_at_any_moment_leaves_the_last_accepted_state_or_the_one_in_flight() {
         if found == state_after(accepted + 1) {
             accepted += 1;
         }
-        assert_eq!(found, state_after(accepted), "after kill {kill}, with {accepted} changes accepted");
+        assert_eq!(
+            found,
+            state_after(accepted),
+            "after kill {kill}, with {accepted} changes accepted"
+        );
 
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let moment = Duration::from_micros(random >> 33).as_micros() % 60_000;
         let pid = server.pid();
         let killer = std::thread::Builder::new()
             .name("killer".to_owned())
             .spawn(move || {
                 // Not a wait for something: the moment of the kill is the test's input.
-                std::thread::sleep(Duration::from_micros(u64::try_from(moment).expect("below 60,000")));
-                let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id");
-                rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the server runs");
+                std::thread::sleep(Duration::from_micros(
+                    u64::try_from(moment).expect("below 60,000"),
+                ));
+                let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a process id"))
+                    .expect("a process id");
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+                    .expect("the server runs");
             })
             .expect("a thread");
         while let Some(status) = submit(&server, &change(accepted)) {
@@ -112,7 +164,9 @@ fn kill_at_any_moment_leaves_the_last_accepted_state_or_the_one_in_flight() {
         killer.join().expect("the killer ends");
     }
     assert!(accepted > 0, "no change was accepted between {kills} kills");
-    println!("{kills} kills, {accepted} changes accepted, slowest restart to first answer {slowest:?}");
+    println!(
+        "{kills} kills, {accepted} changes accepted, slowest restart to first answer {slowest:?}"
+    );
 }
 
 #[test]
@@ -121,7 +175,10 @@ fn terminate_finishes_what_is_in_flight_and_exits_with_0() {
     let server = Server::start(data.path());
     two_deployments(&server);
     assert_eq!(server.terminate(), Some(0));
-    assert!(!data.path().join("server.json").exists(), "a server that ended is not announced");
+    assert!(
+        !data.path().join("server.json").exists(),
+        "a server that ended is not announced"
+    );
 }
 
 #[test]
@@ -130,17 +187,34 @@ fn a_data_folder_in_use_is_refused() {
     let server = Server::start(data.path());
     let second = run(data.path(), &["serve", "--port", "0", "--admin-port", "0"]);
     assert_ne!(second.code, 0);
-    assert!(second.stderr.contains("is in use by another server"), "{}", second.stderr);
-    assert!(second.stderr.contains(&server.pid().to_string()), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("is in use by another server"),
+        "{}",
+        second.stderr
+    );
+    assert!(
+        second.stderr.contains(&server.pid().to_string()),
+        "{}",
+        second.stderr
+    );
 }
 
 #[test]
 fn a_busy_port_is_named_with_the_flag_that_changes_it() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = busy.local_addr().expect("bound").port().to_string();
-    let finished = run(folder().path(), &["serve", "--port", &port, "--admin-port", "0"]);
+    let finished = run(
+        folder().path(),
+        &["serve", "--port", &port, "--admin-port", "0"],
+    );
     assert_ne!(finished.code, 0);
-    assert!(finished.stderr.contains(&format!("cannot listen on 127.0.0.1:{port}")), "{}", finished.stderr);
+    assert!(
+        finished
+            .stderr
+            .contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{}",
+        finished.stderr
+    );
     assert!(finished.stderr.contains("--port"), "{}", finished.stderr);
 }
 
@@ -156,11 +230,22 @@ fn a_change_that_the_disk_has_no_room_for_is_refused_and_the_server_serves_on() 
         .status()
         .expect("prlimit of util-linux");
     assert!(limited.success());
-    let (code, error) = server.fails(&["endpoint", "update", "--name", "iris", "--traffic", "blue=50 green=50"]);
-    assert!(error.contains("nothing was changed"), "exit {code}: {error}");
+    let (code, error) = server.fails(&[
+        "endpoint",
+        "update",
+        "--name",
+        "iris",
+        "--traffic",
+        "blue=50 green=50",
+    ]);
+    assert!(
+        error.contains("nothing was changed"),
+        "exit {code}: {error}"
+    );
     assert_eq!(state(&server), before);
     let key = server.key("iris");
-    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json")).expect("the sample request");
+    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
+        .expect("the sample request");
     assert_eq!(server.score("iris", &key, None, &body).status, 200);
     // Room again: the same change goes through.
     let lifted = Command::new("prlimit")
@@ -168,7 +253,14 @@ fn a_change_that_the_disk_has_no_room_for_is_refused_and_the_server_serves_on() 
         .status()
         .expect("prlimit of util-linux");
     assert!(lifted.success());
-    server.ok(&["endpoint", "update", "--name", "iris", "--traffic", "blue=50 green=50"]);
+    server.ok(&[
+        "endpoint",
+        "update",
+        "--name",
+        "iris",
+        "--traffic",
+        "blue=50 green=50",
+    ]);
 }
 
 #[test]
@@ -179,7 +271,11 @@ fn a_data_folder_without_write_permission_is_refused() {
     std::fs::write(&blocked, "not a folder").expect("a file");
     let finished = run(&blocked, &["serve", "--port", "0", "--admin-port", "0"]);
     assert_ne!(finished.code, 0);
-    assert!(finished.stderr.contains(&blocked.display().to_string()), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains(&blocked.display().to_string()),
+        "{}",
+        finished.stderr
+    );
 }
 
 #[test]
@@ -201,14 +297,22 @@ fn the_binary_alone_in_an_empty_folder_serves() {
     let server = Server::start_command(isolated(&alone, folder.path(), &data), &data);
     two_deployments_from(&server, &model);
     let key = server.key("iris");
-    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json")).expect("the sample request");
+    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
+        .expect("the sample request");
     assert_eq!(server.score("iris", &key, None, &body).status, 200);
-    assert!(folder.path().join(".cache/serin").is_dir(), "ONNX Runtime was unpacked to the cache of this home");
+    assert!(
+        folder.path().join(".cache/serin").is_dir(),
+        "ONNX Runtime was unpacked to the cache of this home"
+    );
 }
 
 fn isolated(binary: &Path, home: &Path, data: &Path) -> Command {
     let mut command = Command::new(binary);
-    command.env_clear().env("HOME", home).env("SERIN_DATA", data).current_dir(home);
+    command
+        .env_clear()
+        .env("HOME", home)
+        .env("SERIN_DATA", data)
+        .current_dir(home);
     command
 }
 
@@ -217,8 +321,22 @@ fn two_deployments_from(server: &Server, model: &Path) {
     let endpoint = folder.path().join("iris.yml");
     std::fs::write(&endpoint, "name: iris\n").expect("a file");
     let deployment = folder.path().join("blue.yml");
-    let text = format!("name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n", model.display());
+    let text = format!(
+        "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n",
+        model.display()
+    );
     std::fs::write(&deployment, text).expect("a file");
-    server.ok(&["endpoint", "create", "--file", endpoint.to_str().expect("UTF-8")]);
-    server.ok(&["online-deployment", "create", "--all-traffic", "--file", deployment.to_str().expect("UTF-8")]);
+    server.ok(&[
+        "endpoint",
+        "create",
+        "--file",
+        endpoint.to_str().expect("UTF-8"),
+    ]);
+    server.ok(&[
+        "online-deployment",
+        "create",
+        "--all-traffic",
+        "--file",
+        deployment.to_str().expect("UTF-8"),
+    ]);
 }

@@ -14,7 +14,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file below the repository's root.
 pub(crate) fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("runtime/ is in the repository").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("runtime/ is in the repository")
+        .join(path)
 }
 
 /// A running `serin serve`.
@@ -35,7 +38,9 @@ impl Server {
     /// The same with more flags of `serin serve`.
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
         let mut command = serin(data);
-        command.args(["serve", "--port", "0", "--admin-port", "0"]).args(arguments);
+        command
+            .args(["serve", "--port", "0", "--admin-port", "0"])
+            .args(arguments);
         Self::spawn(command, data)
     }
 
@@ -53,9 +58,15 @@ impl Server {
             .spawn()
             .expect("the serin binary starts");
         await_ready(&mut child);
-        let text = std::fs::read_to_string(data.join("server.json")).expect("a ready server has written server.json");
+        let text = std::fs::read_to_string(data.join("server.json"))
+            .expect("a ready server has written server.json");
         let file: Value = serde_json::from_str(&text).expect("server.json is JSON");
-        let field = |name: &str| file[name].as_str().expect("a field of server.json").to_owned();
+        let field = |name: &str| {
+            file[name]
+                .as_str()
+                .expect("a field of server.json")
+                .to_owned()
+        };
         Self {
             child,
             data: data.to_owned(),
@@ -77,7 +88,11 @@ impl Server {
     /// Runs a command that must succeed; its JSON output.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Value {
         let finished = self.run(arguments);
-        assert_eq!(finished.code, 0, "serin {arguments:?} failed:\n{}", finished.stderr);
+        assert_eq!(
+            finished.code, 0,
+            "serin {arguments:?} failed:\n{}",
+            finished.stderr
+        );
         if finished.stdout.trim().is_empty() {
             return Value::Null;
         }
@@ -87,18 +102,32 @@ impl Server {
     /// Runs a command that must fail; its exit code and stderr.
     pub(crate) fn fails(&self, arguments: &[&str]) -> (i32, String) {
         let finished = self.run(arguments);
-        assert_ne!(finished.code, 0, "serin {arguments:?} succeeded:\n{}", finished.stdout);
+        assert_ne!(
+            finished.code, 0,
+            "serin {arguments:?} succeeded:\n{}",
+            finished.stdout
+        );
         (finished.code, finished.stderr)
     }
 
     /// The bearer credential of an endpoint.
     pub(crate) fn key(&self, endpoint: &str) -> String {
         let credentials = self.ok(&["endpoint", "get-credentials", "--name", endpoint]);
-        ["primaryKey", "accessToken"].iter().find_map(|name| credentials[*name].as_str()).expect("a credential").to_owned()
+        ["primaryKey", "accessToken"]
+            .iter()
+            .find_map(|name| credentials[*name].as_str())
+            .expect("a credential")
+            .to_owned()
     }
 
     /// Posts a body to the endpoint's scoring URI.
-    pub(crate) fn score(&self, endpoint: &str, key: &str, deployment: Option<&str>, body: &str) -> Answer {
+    pub(crate) fn score(
+        &self,
+        endpoint: &str,
+        key: &str,
+        deployment: Option<&str>,
+        body: &str,
+    ) -> Answer {
         let mut request = agent()
             .post(format!("{}/endpoints/{endpoint}/score", self.scoring))
             .header("authorization", format!("Bearer {key}"))
@@ -142,12 +171,22 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn read(mut response: ureq::http::Response<ureq::Body>) -> Self {
         let mut body = String::new();
-        response.body_mut().as_reader().read_to_string(&mut body).expect("the body is text");
-        Self { status: response.status().as_u16(), headers: response.headers().clone(), body }
+        response
+            .body_mut()
+            .as_reader()
+            .read_to_string(&mut body)
+            .expect("the body is text");
+        Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body,
+        }
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("a header is text"))
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().expect("a header is text"))
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -156,13 +195,20 @@ impl Answer {
 
     /// The `message` of an error body.
     pub(crate) fn message(&self) -> String {
-        self.json()["message"].as_str().expect("an error body has a message").to_owned()
+        self.json()["message"]
+            .as_str()
+            .expect("an error body has a message")
+            .to_owned()
     }
 }
 
 /// A client that treats every status as an answer.
 pub(crate) fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .build()
+        .into()
 }
 
 /// How a command ended.
@@ -175,7 +221,11 @@ pub(crate) struct Finished {
 
 /// Runs one command of serin with a data folder.
 pub(crate) fn run(data: &Path, arguments: &[&str]) -> Finished {
-    let output = serin(data).args(arguments).stdin(Stdio::null()).output().expect("the serin binary starts");
+    let output = serin(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the serin binary starts");
     Finished {
         code: output.status.code().expect("the command was not killed"),
         stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
@@ -185,7 +235,10 @@ pub(crate) fn run(data: &Path, arguments: &[&str]) -> Finished {
 
 pub(crate) fn serin(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
-    command.env("SERIN_DATA", data).env("NO_COLOR", "1").env_remove("SERIN_LOG");
+    command
+        .env("SERIN_DATA", data)
+        .env("NO_COLOR", "1")
+        .env_remove("SERIN_LOG");
     command
 }
 
@@ -220,5 +273,8 @@ fn await_ready(child: &mut Child) {
 }
 
 fn drain(name: &str, work: impl FnOnce() + Send + 'static) {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).expect("a thread");
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .expect("a thread");
 }

@@ -35,15 +35,24 @@ impl Traffic {
                     .spawn(move || {
                         let agent = agent();
                         while !stop.load(Ordering::Relaxed) {
-                            let outcome = agent.post(&uri).header("authorization", &credential).send(&body).map(Answer::read);
+                            let outcome = agent
+                                .post(&uri)
+                                .header("authorization", &credential)
+                                .send(&body)
+                                .map(Answer::read);
                             let (counted, changed) = &*counted;
                             let mut counted = counted.lock().expect("no client panicked");
                             match outcome {
                                 Ok(answer) if answer.status == 200 => {
-                                    let by = answer.header("azureml-model-deployment").expect("the deployment").to_owned();
+                                    let by = answer
+                                        .header("azureml-model-deployment")
+                                        .expect("the deployment")
+                                        .to_owned();
                                     *counted.answered.entry(by).or_default() += 1;
                                 }
-                                Ok(answer) => counted.failed.push(format!("{} {}", answer.status, answer.body)),
+                                Ok(answer) => counted
+                                    .failed
+                                    .push(format!("{} {}", answer.status, answer.body)),
                                 Err(error) => counted.failed.push(error.to_string()),
                             }
                             changed.notify_all();
@@ -52,22 +61,38 @@ impl Traffic {
                     .expect("a client")
             })
             .collect();
-        Self { counted, stop, clients }
+        Self {
+            counted,
+            stop,
+            clients,
+        }
     }
 
     pub(crate) fn answered_by(&self, deployment: &str) -> usize {
-        self.counted.0.lock().expect("no client panicked").answered.get(deployment).copied().unwrap_or(0)
+        self.counted
+            .0
+            .lock()
+            .expect("no client panicked")
+            .answered
+            .get(deployment)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Waits until `requests` more have ended, well or not.
     pub(crate) fn passes(&self, requests: usize) {
         let (counted, changed) = &*self.counted;
-        let ended = |counted: &Counted| counted.answered.values().sum::<usize>() + counted.failed.len();
+        let ended =
+            |counted: &Counted| counted.answered.values().sum::<usize>() + counted.failed.len();
         let guard = counted.lock().expect("no client panicked");
         let goal = ended(&guard) + requests;
-        let (_guard, waited) =
-            changed.wait_timeout_while(guard, PATIENCE, |counted| ended(counted) < goal).expect("no client panicked");
-        assert!(!waited.timed_out(), "{requests} requests did not end in {PATIENCE:?}");
+        let (_guard, waited) = changed
+            .wait_timeout_while(guard, PATIENCE, |counted| ended(counted) < goal)
+            .expect("no client panicked");
+        assert!(
+            !waited.timed_out(),
+            "{requests} requests did not end in {PATIENCE:?}"
+        );
     }
 
     /// Ends the stream: requests answered, and what every other one said.

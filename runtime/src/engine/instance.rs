@@ -486,7 +486,10 @@ mod tests {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         Instance::start(InstanceSpec {
             label: "test/blue".to_owned(),
-            model: Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(model),
+            model: Path::new(env!("CARGO_MANIFEST_DIR"))
+                .parent()
+                .unwrap()
+                .join(model),
             concurrency,
             cores: cores.grant(2).unwrap(),
             sample_request: None,
@@ -528,7 +531,10 @@ mod tests {
         assert_eq!(instance.handle().load(), 0);
         let body: serde_json::Value = serde_json::from_slice(&reply.outcome.unwrap().body).unwrap();
         assert!(body["label"][0].is_number(), "{body}");
-        assert!(reply.timings.encoded >= reply.timings.ran && reply.timings.ran >= reply.timings.decoded);
+        assert!(
+            reply.timings.encoded >= reply.timings.ran
+                && reply.timings.ran >= reply.timings.decoded
+        );
         instance.stop();
     }
 
@@ -537,7 +543,11 @@ mod tests {
         let instance = start(DIGITS, 1).unwrap();
         let placement = instance.placement().clone();
         assert!(placement.verified, "{placement:?}");
-        assert_eq!(placement.threads.len(), placement.cores_given.len(), "{placement:?}");
+        assert_eq!(
+            placement.threads.len(),
+            placement.cores_given.len(),
+            "{placement:?}"
+        );
         instance.stop();
     }
 
@@ -558,7 +568,10 @@ mod tests {
         assert!(!instance.is_idle());
         drop(cancel);
         instance.stop();
-        assert!(matches!(answer.blocking_recv().unwrap().outcome, Err(RunError::InstanceGone)));
+        assert!(matches!(
+            answer.blocking_recv().unwrap().outcome,
+            Err(RunError::InstanceGone)
+        ));
     }
 
     #[test]
@@ -569,11 +582,20 @@ mod tests {
         let (slow, answer) = job(SLOW_BODY, &returned);
         let cancel = handle.submit(slow).unwrap();
         // Taken by the lane or still in the inbox: both must end. A lane that has not taken it yet takes it now.
-        while !instance.handle.lanes.0.iter().any(|lane| lock(&lane.running).job.is_some()) {
+        while !instance
+            .handle
+            .lanes
+            .0
+            .iter()
+            .any(|lane| lock(&lane.running).job.is_some())
+        {
             std::thread::yield_now();
         }
         cancel.cancel();
-        assert!(matches!(answer.blocking_recv().unwrap().outcome, Err(RunError::DeadlinePassed)));
+        assert!(matches!(
+            answer.blocking_recv().unwrap().outcome,
+            Err(RunError::DeadlinePassed)
+        ));
         let (quick, answer) = job("{\"data\": [1]}", &returned);
         handle.submit(quick).unwrap();
         answer.blocking_recv().unwrap().outcome.unwrap();
@@ -592,7 +614,13 @@ mod tests {
         for body in ["", "{}", "{\"data\": [[1]]}"] {
             let (job, answer) = job(body, &returned);
             instance.handle().submit(job).unwrap();
-            assert!(matches!(answer.blocking_recv().unwrap().outcome, Err(RunError::Input(_))), "{body}");
+            assert!(
+                matches!(
+                    answer.blocking_recv().unwrap().outcome,
+                    Err(RunError::Input(_))
+                ),
+                "{body}"
+            );
         }
         assert!(!instance.has_failed());
         instance.stop();
@@ -614,7 +642,11 @@ mod tests {
     fn a_file_that_is_no_model_says_so() {
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes, problem) in [
-            ("empty.onnx", &b""[..], "empty.onnx is empty; expected an ONNX model"),
+            (
+                "empty.onnx",
+                &b""[..],
+                "empty.onnx is empty; expected an ONNX model",
+            ),
             ("text.onnx", b"hello", "text.onnx is not an ONNX model"),
         ] {
             let path = folder.path().join(name);
@@ -622,7 +654,12 @@ mod tests {
             let message = start(path.to_str().unwrap(), 1).unwrap_err().to_string();
             assert!(message.starts_with(problem), "{message}");
         }
-        assert!(start("models/missing.onnx", 1).unwrap_err().to_string().contains("missing.onnx"));
+        assert!(
+            start("models/missing.onnx", 1)
+                .unwrap_err()
+                .to_string()
+                .contains("missing.onnx")
+        );
     }
 
     #[test]
@@ -632,7 +669,11 @@ mod tests {
         // Telemetry would come with a thread of its own, which has no name of ours, and with a socket.
         for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
             let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
-            assert!(!target.to_string_lossy().starts_with("socket:"), "{}", target.display());
+            assert!(
+                !target.to_string_lossy().starts_with("socket:"),
+                "{}",
+                target.display()
+            );
         }
         instance.stop();
     }
