@@ -409,13 +409,7 @@ impl EmbeddedEndpoint {
         self.shared.publish(&self.name, |previous| {
             let previous = previous.expect("an endpoint is published as long as it is not dropped");
             let deployments = previous.deployments().to_vec();
-            Some(Endpoint::new(
-                self.name.clone(),
-                EndpointAuth::Open,
-                split,
-                deployments,
-                Some(previous),
-            ))
+            Some(self.routed(split, deployments, Some(previous)))
         });
         Ok(())
     }
@@ -500,18 +494,33 @@ impl EmbeddedEndpoint {
         deployments: Vec<Arc<Deployment>>,
     ) -> Result<(), EmbeddedError> {
         self.check(&split)?;
-        let name = self.name.clone();
+        let mut open = false;
         self.shared.publish(&self.name, |other| {
-            self.open = other.is_none();
-            let endpoint =
-                || Endpoint::new(name.clone(), EndpointAuth::Open, split, deployments, None);
-            Some(other.map_or_else(endpoint, Arc::clone))
+            open = other.is_none();
+            Some(match other {
+                Some(other) => Arc::clone(other),
+                None => self.routed(split, deployments, None),
+            })
         });
-        if self.open {
+        self.open = open;
+        if open {
             Ok(())
         } else {
-            Err(EmbeddedError::EndpointExists(name))
+            Err(EmbeddedError::EndpointExists(self.name.clone()))
         }
+    }
+
+    /// As requests will see it. Every name of the split was checked.
+    fn routed(
+        &self,
+        split: TrafficSplit,
+        deployments: Vec<Arc<Deployment>>,
+        previous: Option<&Arc<Endpoint>>,
+    ) -> Arc<Endpoint> {
+        let name = self.name.clone();
+        let previous = previous.map(Arc::as_ref);
+        Endpoint::new(name, EndpointAuth::Open, split, deployments, previous)
+            .expect("the names of the split are deployments")
     }
 
     fn check(&self, split: &TrafficSplit) -> Result<(), EmbeddedError> {
