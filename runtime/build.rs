@@ -59,13 +59,17 @@ fn embed() -> Result<(), String> {
         .ok_or("OUT_DIR is not below a target folder")?
         .join("onnxruntime");
     fs::create_dir_all(&cache).map_err(|error| at(&cache, &error))?;
-    let library = match std::env::var_os(LIBRARY_VARIABLE) {
+    let (library, version) = match std::env::var_os(LIBRARY_VARIABLE) {
         Some(path) => {
             println!("cargo::rerun-if-changed={}", Path::new(&path).display());
-            PathBuf::from(path)
+            (
+                PathBuf::from(path),
+                "from a library of the builder's choice",
+            )
         }
-        None => packaged(&cache)?,
+        None => (packaged(&cache)?, VERSION),
     };
+    println!("cargo::rustc-env=SERIN_ONNXRUNTIME_VERSION={version}");
     let bytes = fs::read(&library).map_err(|error| at(&library, &error))?;
     let sha256 = hex(&Sha256::digest(&bytes));
     let compressed = cache.join(format!("{sha256}.zst"));

@@ -6,6 +6,7 @@
 //! Not here: any rule about endpoints and deployments; those are the server's, so that every way in obeys them.
 
 mod args;
+mod demo;
 mod deployment;
 mod endpoint;
 pub mod exit;
@@ -53,7 +54,7 @@ pub fn run() -> ExitCode {
 fn obey(typed: Typed) -> Result<(), CliError> {
     let global = &typed.global;
     match typed.command {
-        Command::Demo(_) => Ok(()),
+        Command::Demo(typed) => demo::run(&typed),
         Command::Serve(typed) => serve::serve(&typed, global),
         Command::Up(typed) => serve::up(typed),
         Command::Endpoint(command) => endpoint::run(command, global),

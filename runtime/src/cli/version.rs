@@ -2,5 +2,9 @@
 
 /// The version of serin and of the ONNX Runtime that it was built with.
 pub(super) fn long() -> &'static str {
-    env!("CARGO_PKG_VERSION")
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        "\nONNX Runtime ",
+        env!("SERIN_ONNXRUNTIME_VERSION")
+    )
 }

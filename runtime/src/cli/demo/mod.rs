@@ -1,0 +1,56 @@
+//! `serin demo`: the canary release of the README, played for real: a server of its own, commands as a person would type
+//! them, and requests that never stop.
+
+mod play;
+mod screen;
+mod script;
+mod stage;
+mod traffic;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use self::play::Play;
+use self::screen::Screen;
+use self::stage::Stage;
+use super::args::Demo;
+use super::exit::CliError;
+use super::signals;
+
+/// Plays the demo. Whatever happens, the server and the folder are gone afterwards, unless `--keep` says otherwise.
+pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
+    let interrupted = interruption()?;
+    let screen = Screen::new();
+    screen.title("A canary release of two versions of a model, under live traffic");
+    let stage = Stage::set(typed.keep)?;
+    let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), typed.rate)
+        .and_then(|play| play.run(typed.keep));
+    // A command that Ctrl-C ended has failed too; the reason is the interruption.
+    if interrupted.load(Ordering::Relaxed) {
+        return Err(CliError::Interrupted);
+    }
+    outcome?;
+    if typed.keep {
+        screen.how_to_go_on(&stage.leave_up());
+    }
+    Ok(())
+}
+
+/// Becomes true with the first Ctrl-C; the second ends the process.
+fn interruption() -> Result<Arc<AtomicBool>, CliError> {
+    let asked = signals::shutdown(false)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    thread::Builder::new()
+        .name("interruption".to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            if let Ok(runtime) = runtime {
+                runtime.block_on(asked);
+                flag.store(true, Ordering::Relaxed);
+            }
+        })
+        .map_err(CliError::Start)?;
+    Ok(interrupted)
+}
