@@ -10,6 +10,8 @@ mod desired;
 mod models;
 mod operation;
 mod plan;
+mod reconcile;
+mod starter;
 mod store;
 mod view;
 

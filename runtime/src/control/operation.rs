@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::control::desired::Revision;
+use crate::spec::EndpointName;
 
 /// Number of an operation: the revision that its change made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ impl fmt::Display for ProvisioningState {
 pub struct Operation {
     /// Its number.
     pub id: OperationId,
+    /// The endpoint that the change is about.
+    pub endpoint: EndpointName,
     /// The change in one line: `update endpoint iris, traffic blue:90,green:10`.
     pub change: String,
     /// The revision that the change made.

@@ -1,6 +1,48 @@
-//! store
-use crate::control::desired::Revision;
+//! The durable state: one SQLite file in a locked folder.
+//!
+//! A commit writes the whole of the wishes, the line of the journal and the operation in one transaction, so after a crash the
+//! last accepted state is there, or the one before it, and nothing in between. The file opens with any SQLite tool; `endpoints`
+//! and `deployments` are views for people.
+//!
+//! Threads: everything blocks; called from short-lived threads, one at a time. The only file that names `rusqlite`.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::config::{OPERATIONS_KEPT, REVISIONS_KEPT};
+use crate::control::desired::{Desired, Revision};
+use crate::control::models::{ModelDigest, ModelRecord};
+use crate::control::operation::{Operation, OperationId};
+
+/// Version of the tables below, kept in `user_version`.
+const SCHEMA: i64 = 1;
+
+const TABLES: &str = "
+CREATE TABLE revisions (revision INTEGER PRIMARY KEY, at TEXT NOT NULL, desired TEXT NOT NULL);
+CREATE TABLE operations (id INTEGER PRIMARY KEY, operation TEXT NOT NULL);
+CREATE TABLE models (name TEXT NOT NULL, version TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, version));
+CREATE TABLE probes (digest TEXT NOT NULL, onnx_runtime TEXT NOT NULL, PRIMARY KEY (digest, onnx_runtime));
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, revision INTEGER, at TEXT NOT NULL, by TEXT NOT NULL, change TEXT NOT NULL, why TEXT
+);
+CREATE TRIGGER journal_keeps_lines BEFORE DELETE ON journal BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE TRIGGER journal_keeps_words BEFORE UPDATE ON journal BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
+CREATE VIEW endpoints AS
+    SELECT e.key AS name, json_extract(e.value, '$.spec') AS spec
+    FROM revisions, json_each(desired, '$.endpoints') e
+    WHERE revision = (SELECT max(revision) FROM revisions);
+CREATE VIEW deployments AS
+    SELECT e.key AS endpoint, d.key AS name, json_extract(d.value, '$.spec') AS spec,
+        json_extract(d.value, '$.model.digest') AS model_digest
+    FROM revisions, json_each(desired, '$.endpoints') e, json_each(e.value, '$.deployments') d
+    WHERE revision = (SELECT max(revision) FROM revisions);
+";
 
 /// One line of the journal: what was asked for or what became of it, when, by whom and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,15 +57,369 @@ pub struct JournalEntry {
     pub by: String,
     /// The change, or `{"kind": "outcome", ..}`.
     pub change: serde_json::Value,
-    /// Why, or how it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
-/// Why the store could not do it.
+/// A line that gets its number when it is written.
+#[derive(Debug, Clone)]
+pub(super) struct NewEntry {
+    pub(super) revision: Option<Revision>,
+    pub(super) by: String,
+    pub(super) change: serde_json::Value,
+    pub(super) why: Option<String>,
+}
+
+/// Why the store could not do it. Then nothing of it was done.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// stub
+    /// The data folder cannot be made, read or written.
+    #[error("cannot use data folder {path:?}: {source}; choose another with --data")]
+    Folder { path: PathBuf, source: io::Error },
+    /// Another process has it.
+    #[error("data folder {path:?} is in use by another server{}; stop it, or choose another folder with --data", pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
+    InUse { path: PathBuf, pid: Option<String> },
+    /// A later release has written it.
+    #[error(
+        "data folder {path:?} was written by a later release (schema {found}, this one knows {SCHEMA}): use that release"
+    )]
+    Newer { path: PathBuf, found: i64 },
+    /// No room.
+    #[error("the disk is full")]
+    Full,
+    /// The disk fails or forbids.
+    #[error("the disk refuses: {0}")]
+    Disk(String),
+    /// Anything else that SQLite says.
     #[error("{0}")]
-    Failed(String),
+    Sqlite(#[source] rusqlite::Error),
+    /// What is stored is not what this program wrote.
+    #[error("stored {what} cannot be read: {source}")]
+    Unreadable {
+        what: &'static str,
+        source: serde_json::Error,
+    },
+    /// The server is going away.
+    #[error("the server is stopping")]
+    Stopped,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+                Self::Disk(error.to_string())
+            }
+            Some(_) | None => Self::Sqlite(error),
+        }
+    }
+}
+
+/// The data folder, ours alone while this lives.
+#[derive(Debug)]
+pub(super) struct DataFolder {
+    path: PathBuf,
+    /// Locked; the system unlocks it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder, readable for this user alone, and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let refused = |source| StoreError::Folder {
+            path: path.to_owned(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(refused)?;
+        let mut options = File::options();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
+        let mut lock = options.open(path.join("lock")).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let pid = lock
+                    .read_to_string(&mut pid)
+                    .ok()
+                    .map(|_| pid.trim().to_owned())
+                    .filter(|pid| !pid.is_empty());
+                return Err(StoreError::InUse {
+                    path: path.to_owned(),
+                    pid,
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(refused(source)),
+        }
+        // The pid is for the message above alone; the lock is what counts.
+        let written = lock
+            .set_len(0)
+            .and_then(|()| lock.rewind())
+            .and_then(|()| write!(lock, "{}", std::process::id()));
+        written.map_err(refused)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The store. One per data folder.
+#[derive(Debug)]
+pub(super) struct Store {
+    db: Connection,
+}
+
+/// What the store holds at start.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) revision: Revision,
+    pub(super) desired: Desired,
+    pub(super) operations: Vec<Operation>,
+    pub(super) models: Vec<ModelRecord>,
+    /// Models that were tried with this ONNX Runtime.
+    pub(super) probed: Vec<ModelDigest>,
+}
+
+impl Store {
+    /// Opens `serin.db` of the folder, or makes it.
+    pub(super) fn open(folder: &DataFolder) -> Result<Self, StoreError> {
+        let db = Connection::open(folder.path().join("serin.db"))?;
+        db.pragma_update(None, "journal_mode", "WAL")?;
+        db.pragma_update(None, "synchronous", "FULL")?;
+        let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if found > SCHEMA {
+            return Err(StoreError::Newer {
+                path: folder.path().to_owned(),
+                found,
+            });
+        }
+        let mut store = Self { db };
+        if found == 0 {
+            store.in_transaction(|transaction| {
+                transaction.execute_batch(TABLES)?;
+                transaction.pragma_update(None, "user_version", SCHEMA)?;
+                Ok(())
+            })?;
+        }
+        Ok(store)
+    }
+
+    /// Everything that the server needs to go on.
+    pub(super) fn load(&self, onnx_runtime: &str) -> Result<Loaded, StoreError> {
+        let newest = "SELECT revision, desired FROM revisions ORDER BY revision DESC LIMIT 1";
+        let row = self
+            .db
+            .query_row(newest, [], |row| {
+                Ok((row.get(0)?, row.get::<_, String>(1)?))
+            })
+            .optional()?;
+        let (revision, desired) = match row {
+            Some((revision, text)) => (Revision(revision), read("state", &text)?),
+            None => (Revision(0), Desired::default()),
+        };
+        let probed = self.texts(
+            "SELECT digest FROM probes WHERE onnx_runtime = ?1",
+            onnx_runtime,
+        )?;
+        let probed = probed
+            .into_iter()
+            .map(|digest| serde_json::Value::from(digest).to_string());
+        Ok(Loaded {
+            revision,
+            desired,
+            operations: self.records(
+                "operation",
+                "SELECT operation FROM operations WHERE id >= ?1 ORDER BY id",
+            )?,
+            models: self.records(
+                "model",
+                "SELECT record FROM models WHERE rowid >= ?1 ORDER BY rowid",
+            )?,
+            probed: probed
+                .map(|digest| read("probe", &digest))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn texts(
+        &self,
+        query: &str,
+        argument: impl rusqlite::ToSql,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut query = self.db.prepare(query)?;
+        let rows = query.query_map([argument], |row| row.get(0))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn records<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        query: &str,
+    ) -> Result<Vec<T>, StoreError> {
+        self.texts(query, 0)?
+            .iter()
+            .map(|text| read(what, text))
+            .collect()
+    }
+
+    /// Makes a revision durable, with its journal line and its operation. Returns when it is on disk.
+    pub(super) fn commit(
+        &mut self,
+        desired: &Desired,
+        operation: &Operation,
+        entry: &NewEntry,
+    ) -> Result<(), StoreError> {
+        let text = write("state", desired)?;
+        let revision = operation.revision.0;
+        self.in_transaction(|transaction| {
+            let at = operation.started.to_string();
+            transaction.execute(
+                "INSERT INTO revisions VALUES (?1, ?2, ?3)",
+                params![revision, at, text],
+            )?;
+            let oldest = revision.saturating_sub(REVISIONS_KEPT);
+            transaction.execute("DELETE FROM revisions WHERE revision <= ?1", [oldest])?;
+            put_operation(transaction, operation)?;
+            append(transaction, entry)
+        })
+    }
+
+    /// Notes how an operation ended.
+    ///
+    /// Not flushed to disk: what a power cut takes away, the recovery after it finds out again.
+    pub(super) fn conclude(
+        &mut self,
+        operation: &Operation,
+        entry: &NewEntry,
+    ) -> Result<(), StoreError> {
+        self.db.pragma_update(None, "synchronous", "NORMAL")?;
+        let written = self.in_transaction(|transaction| {
+            put_operation(transaction, operation)?;
+            append(transaction, entry)
+        });
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        written
+    }
+
+    /// Adds a version of a model.
+    pub(super) fn insert_model(
+        &mut self,
+        record: &ModelRecord,
+        entry: &NewEntry,
+    ) -> Result<(), StoreError> {
+        let text = write("model", record)?;
+        self.in_transaction(|transaction| {
+            let row = params![record.name.as_str(), record.version.as_str(), text];
+            transaction.execute("INSERT INTO models VALUES (?1, ?2, ?3)", row)?;
+            append(transaction, entry)
+        })
+    }
+
+    /// Forgets a version of a model.
+    pub(super) fn delete_model(
+        &mut self,
+        record: &ModelRecord,
+        entry: &NewEntry,
+    ) -> Result<(), StoreError> {
+        self.in_transaction(|transaction| {
+            let row = params![record.name.as_str(), record.version.as_str()];
+            transaction.execute("DELETE FROM models WHERE name = ?1 AND version = ?2", row)?;
+            append(transaction, entry)
+        })
+    }
+
+    /// Remembers that a model loads and answers with this ONNX Runtime.
+    pub(super) fn insert_probe(
+        &mut self,
+        digest: &ModelDigest,
+        onnx_runtime: &str,
+    ) -> Result<(), StoreError> {
+        let row = params![digest.as_str(), onnx_runtime];
+        self.db
+            .execute("INSERT OR REPLACE INTO probes VALUES (?1, ?2)", row)?;
+        Ok(())
+    }
+
+    /// The last lines of the journal, oldest first.
+    pub(super) fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        let last = i64::try_from(last).unwrap_or(i64::MAX);
+        let mut query = self.db.prepare(
+            "SELECT seq, revision, at, by, change, why FROM journal ORDER BY seq DESC LIMIT ?1",
+        )?;
+        let mut rows = query.query([last])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (at, change): (String, String) = (row.get(2)?, row.get(4)?);
+            entries.push(JournalEntry {
+                seq: row.get(0)?,
+                revision: row.get::<_, Option<u64>>(1)?.map(Revision),
+                at: read("time", &serde_json::Value::from(at).to_string())?,
+                by: row.get(3)?,
+                change: read("change", &change)?,
+                why: row.get(5)?,
+            });
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// All or nothing: the transaction is rolled back when `work` or the commit fails.
+    fn in_transaction(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let transaction = self.db.transaction()?;
+        work(&transaction)?;
+        Ok(transaction.commit()?)
+    }
+}
+
+fn put_operation(transaction: &Transaction<'_>, operation: &Operation) -> Result<(), StoreError> {
+    let OperationId(id) = operation.id;
+    let row = params![id, write("operation", operation)?];
+    transaction.execute("INSERT OR REPLACE INTO operations VALUES (?1, ?2)", row)?;
+    transaction.execute(
+        "DELETE FROM operations WHERE id <= ?1",
+        [id.saturating_sub(OPERATIONS_KEPT)],
+    )?;
+    Ok(())
+}
+
+fn append(transaction: &Transaction<'_>, entry: &NewEntry) -> Result<(), StoreError> {
+    let revision = entry.revision.map(|revision| revision.0);
+    let row = params![
+        revision,
+        jiff::Timestamp::now().to_string(),
+        entry.by,
+        entry.change.to_string(),
+        entry.why
+    ];
+    transaction.execute(
+        "INSERT INTO journal (revision, at, by, change, why) VALUES (?1, ?2, ?3, ?4, ?5)",
+        row,
+    )?;
+    Ok(())
+}
+
+fn write(what: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|source| StoreError::Unreadable { what, source })
+}
+
+fn read<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|source| StoreError::Unreadable { what, source })
 }

@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::control::desired::Revision;
+use crate::control::controller::Controller;
+use crate::control::desired::{Revision, WantedDeployment, WantedEndpoint};
 use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
+use crate::control::reconcile::{EndpointState, Live, build_of};
 use crate::engine::Placement;
-use crate::spec::{DeploymentName, DeploymentSpec, EndpointName, EndpointSpec};
+use crate::spec::{
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, TrafficSplit,
+};
 
 /// Everything, at one moment.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -68,4 +72,138 @@ pub struct DeploymentView {
     /// What is kept without effect, and what is not quite as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+impl Controller {
+    /// Everything as it is now.
+    pub(super) fn build_view(&self) -> View {
+        let desired = self.shared.desired.load();
+        let mut endpoints: Vec<_> = desired
+            .endpoints
+            .values()
+            .map(|wanted| self.view_endpoint(wanted))
+            .collect();
+        // What shall go is shown until it is gone.
+        let leaving = self
+            .endpoints
+            .iter()
+            .filter(|(name, _)| !desired.endpoints.contains_key(name));
+        for rules in leaving.filter_map(|(_, state)| state.rules()) {
+            let view = self.view_endpoint(rules);
+            endpoints.push(EndpointView {
+                provisioning_state: ProvisioningState::Deleting,
+                ..view
+            });
+        }
+        endpoints.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
+        View {
+            revision: self.revision,
+            endpoints,
+        }
+    }
+
+    fn view_endpoint(&self, wanted: &WantedEndpoint) -> EndpointView {
+        let state = self.endpoints.get(&wanted.spec.name);
+        let deployments = wanted.deployments.iter();
+        let deployments: BTreeMap<_, _> = deployments
+            .map(|(name, wanted)| (name.clone(), self.view_deployment(state, wanted)))
+            .collect();
+        let failed = deployments
+            .values()
+            .find(|one| one.provisioning_state == ProvisioningState::Failed);
+        let reason = state
+            .and_then(|state| state.reason.clone())
+            .or_else(|| failed.and_then(|one| one.reason.clone()));
+        let provisioning_state = match state {
+            Some(state) if state.is_busy() && state.rules().is_none() => {
+                ProvisioningState::Creating
+            }
+            Some(state) if state.is_busy() => ProvisioningState::Updating,
+            _ if reason.is_some() => ProvisioningState::Failed,
+            _ => ProvisioningState::Succeeded,
+        };
+        let mut spec = wanted.spec.clone();
+        spec.set_auth_mode(wanted.spec.auth_mode());
+        spec.traffic = with_idle(&wanted.spec.traffic, wanted.deployments.values());
+        EndpointView {
+            notes: spec.notes(),
+            spec,
+            provisioning_state,
+            reason: reason.filter(|_| provisioning_state == ProvisioningState::Failed),
+            scoring_uri: None,
+            deployments,
+        }
+    }
+
+    fn view_deployment(
+        &self,
+        state: Option<&EndpointState>,
+        wanted: &WantedDeployment,
+    ) -> DeploymentView {
+        let serving = state
+            .and_then(|state| state.serving.get(&wanted.spec.name))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let live: Vec<_> = serving
+            .iter()
+            .filter_map(|no| self.live.get(no))
+            .filter(|live| live.is_ready())
+            .collect();
+        let failure = state.and_then(|state| state.failure(wanted));
+        let build = build_of(wanted);
+        let met = live.len() as u64 == u64::from(wanted.spec.instance_count())
+            && live.iter().all(|live| live.build == build);
+        let provisioning_state = match (failure, met) {
+            (Some(_), _) => ProvisioningState::Failed,
+            (None, true) => ProvisioningState::Succeeded,
+            (None, false) if live.is_empty() => ProvisioningState::Creating,
+            (None, false) => ProvisioningState::Updating,
+        };
+        DeploymentView {
+            notes: notes_of(wanted, &live),
+            spec: wanted.spec.clone(),
+            provisioning_state,
+            reason: failure.map(|failure| failure.reason.clone()),
+            model_digest: wanted.model.digest.clone(),
+            instances_ready: live.len(),
+            placements: live
+                .iter()
+                .filter_map(|live| live.placement.clone())
+                .collect(),
+        }
+    }
+}
+
+/// The split with an entry of 0 for every deployment that has none, as Azure shows it.
+fn with_idle<'a>(
+    split: &TrafficSplit,
+    deployments: impl Iterator<Item = &'a WantedDeployment>,
+) -> TrafficSplit {
+    let idle = deployments
+        .map(|one| &one.spec.name)
+        .filter(|name| split.entries().iter().all(|(entry, _)| entry != *name));
+    let idle = idle.map(|name| (name.clone(), Percent::ZERO));
+    TrafficSplit::new(split.entries().iter().cloned().chain(idle).collect())
+        .expect("zeros change no sum")
+}
+
+fn notes_of(wanted: &WantedDeployment, live: &[&Live]) -> Vec<String> {
+    let mut notes = wanted.spec.notes();
+    let short = live
+        .iter()
+        .filter_map(|live| live.placement.as_ref())
+        .find(|one| one.shared || one.cores_given.len() < one.vcpus_asked);
+    if let Some(placement) = short {
+        notes.push(format!(
+            "overcommitted: {} vCPUs asked for an instance, {} cores given{}",
+            placement.vcpus_asked,
+            placement.cores_given.len(),
+            if placement.shared {
+                ", shared with other instances"
+            } else {
+                ""
+            }
+        ));
+    }
+    notes
 }

@@ -1,0 +1,984 @@
+//! From what runs to what should run: tasks of endpoints, step by step.
+//!
+//! Each endpoint does one task at a time: an operation, its recovery at start, or the repair of an instance that died. All three
+//! are the same: a plan, carried out by the same steps. Nothing here waits: a step that takes time runs elsewhere and its end comes back as an event.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+
+use crate::config::{DRAIN_MAX, REPAIR_PAUSE_MAX, REPAIR_PAUSE_MIN, START_MAX};
+use crate::control::controller::{Controller, Event};
+use crate::control::desired::{Revision, WantedDeployment, WantedEndpoint};
+use crate::control::models::ModelDigest;
+use crate::control::operation::OperationId;
+use crate::control::plan::{
+    Build, Goal, Goals, InstanceNo, NewInstance, Observed, Room, Running, Serving, Step, plan,
+};
+use crate::control::starter::Started;
+use crate::engine::{Capacity, CoreGrant, InstanceSpec, Placement, give_back_memory};
+use crate::router::{AdmissionControl, Deployment, Endpoint, RoutingTable};
+use crate::spec::{DeploymentName, EndpointName, Percent};
+
+/// An instance in the controller's books, from the moment it has cores until they are free again.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) endpoint: EndpointName,
+    pub(super) deployment: DeploymentName,
+    pub(super) build: Build,
+    pub(super) placement: Option<Placement>,
+    cores: CoreGrant,
+    phase: Phase,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Starting,
+    /// It took too long; whatever comes of it is stopped.
+    Abandoned,
+    Ready(Box<dyn Started>),
+    /// A thread drains or stops it.
+    Leaving,
+}
+
+/// Why a task exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Operation(OperationId),
+    Recovery,
+    Repair,
+}
+
+/// What an endpoint shall become.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) purpose: Purpose,
+    /// The newest change that the task carries out.
+    revision: Revision,
+    /// The endpoint as wished then; none when it shall go.
+    goal: Option<WantedEndpoint>,
+    steps: VecDeque<Step>,
+    /// Events to come before the next step.
+    pending: usize,
+    /// Instances that this task started and has not published.
+    unpublished: BTreeSet<InstanceNo>,
+    /// The first thing that went wrong, and with which deployment.
+    failure: Option<(DeploymentName, String)>,
+    outcome: Result<(), String>,
+}
+
+impl Task {
+    pub(super) fn operation(id: OperationId, goal: Option<WantedEndpoint>) -> Self {
+        Self::new(Purpose::Operation(id), Revision(id.0), goal)
+    }
+
+    fn new(purpose: Purpose, revision: Revision, goal: Option<WantedEndpoint>) -> Self {
+        Self {
+            purpose,
+            revision,
+            goal,
+            steps: VecDeque::new(),
+            pending: 0,
+            unpublished: BTreeSet::new(),
+            failure: None,
+            outcome: Ok(()),
+        }
+    }
+}
+
+/// A deployment that is not as wished, since which change, and why.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    touched: Revision,
+    pub(super) reason: String,
+}
+
+/// When dead instances are replaced.
+#[derive(Debug)]
+struct Repair {
+    pause: Duration,
+    not_before: Instant,
+}
+
+/// One endpoint as it runs.
+#[derive(Debug, Default)]
+pub(super) struct EndpointState {
+    /// Split, credentials and timeouts in force.
+    rules: Option<WantedEndpoint>,
+    pub(super) serving: Serving,
+    admissions: BTreeMap<DeploymentName, Arc<AdmissionControl>>,
+    pub(super) queue: VecDeque<Task>,
+    pub(super) task: Option<Task>,
+    failed: BTreeMap<DeploymentName, Failure>,
+    /// Why the last task did not do all it should.
+    pub(super) reason: Option<String>,
+    repair: Option<Repair>,
+}
+
+impl EndpointState {
+    /// Why a deployment is not as this wish wants it, if it was tried and failed.
+    pub(super) fn failure(&self, wanted: &WantedDeployment) -> Option<&Failure> {
+        self.failed
+            .get(&wanted.spec.name)
+            .filter(|failure| failure.touched == wanted.touched)
+    }
+
+    pub(super) fn rules(&self) -> Option<&WantedEndpoint> {
+        self.rules.as_ref()
+    }
+
+    /// Whether something is being done or waits to be done.
+    pub(super) fn is_busy(&self) -> bool {
+        self.task.is_some() || !self.queue.is_empty()
+    }
+}
+
+/// What an instance of this deployment is made of.
+pub(super) fn build_of(wanted: &WantedDeployment) -> Build {
+    Build {
+        model: wanted.model.digest.clone(),
+        vcpus: wanted.vcpus,
+        concurrency: wanted
+            .spec
+            .request_settings()
+            .max_concurrent_requests_per_instance(),
+    }
+}
+
+fn count_of(wanted: &WantedDeployment) -> usize {
+    usize::try_from(wanted.spec.instance_count()).unwrap_or(usize::MAX)
+}
+
+impl Controller {
+    /// Begins to run what should run, and to end the operations that the last process left open.
+    pub(super) fn recover(&mut self) {
+        let desired = self.shared.desired.load_full();
+        for (name, wanted) in &desired.endpoints {
+            self.recovering.insert(name.clone());
+            self.enqueue(
+                name.clone(),
+                Task::new(Purpose::Recovery, self.revision, Some(wanted.clone())),
+            );
+        }
+        for operation in self.unfinished() {
+            if !desired.endpoints.contains_key(&operation.endpoint) {
+                // Nothing runs yet, so what should be gone is gone.
+                self.conclude(operation.id, Ok(()));
+            }
+        }
+    }
+
+    /// Puts a task into the endpoint's queue.
+    pub(super) fn enqueue(&mut self, name: EndpointName, task: Task) {
+        self.endpoints
+            .entry(name.clone())
+            .or_default()
+            .queue
+            .push_back(task);
+        self.advance(&name);
+    }
+
+    /// Does all that can be done now for an endpoint.
+    pub(super) fn advance(&mut self, name: &EndpointName) {
+        loop {
+            let Some(state) = self.endpoints.get_mut(name) else {
+                return;
+            };
+            let Some(task) = &mut state.task else {
+                if self.is_stopping() {
+                    return;
+                }
+                let Some(state) = self.endpoints.get_mut(name) else {
+                    return;
+                };
+                let Some(task) = state.queue.pop_front() else {
+                    return;
+                };
+                state.task = Some(task);
+                self.plan_task(name);
+                continue;
+            };
+            if task.pending > 0 {
+                return;
+            }
+            if let Some((deployment, reason)) = task.failure.take() {
+                self.fail(name, &deployment, reason);
+                continue;
+            }
+            match task.steps.pop_front() {
+                None => self.finish(name),
+                Some(Step::Start(new)) => self.start_instances(name, new),
+                Some(Step::Publish { serving, rules }) => self.publish(name, serving, rules),
+                Some(Step::Drain(instances)) => self.drain(name, &instances),
+                Some(Step::Stop(instances)) => self.stop(name, &instances),
+            }
+        }
+    }
+
+    /// Plans the task that is about to begin.
+    fn plan_task(&mut self, name: &EndpointName) {
+        let observed = self.observed(name);
+        let room = match self.capacity {
+            Capacity::Overcommit => Room::Shared,
+            Capacity::Strict => {
+                let (total, free) = self.cores.total_and_free();
+                Room::Free { free, total }
+            }
+        };
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        let Some(task) = &state.task else { return };
+        let mut goals = Goals::new();
+        for (deployment, wanted) in task.goal.iter().flat_map(|goal| &goal.deployments) {
+            let hold = state.failure(wanted).is_some();
+            let run = Goal::Run {
+                build: build_of(wanted),
+                count: count_of(wanted),
+            };
+            goals.insert(deployment.clone(), if hold { Goal::Keep } else { run });
+        }
+        let planned = match unserved(state, task, &goals, &observed) {
+            Some(why) => Err(why),
+            None => plan(&goals, &observed, room, self.next_no).map_err(|error| error.to_string()),
+        };
+        let task = state.task.as_mut().expect("it was looked at just now");
+        match planned {
+            Ok(steps) => {
+                for step in &steps {
+                    if let Step::Start(new) = step {
+                        self.next_no.0 += u64::try_from(new.len()).unwrap_or(u64::MAX);
+                    }
+                }
+                task.steps.extend(steps);
+            }
+            Err(reason) => self.refuse(name, reason),
+        }
+    }
+
+    /// What runs of an endpoint, oldest first; not what died or leaves.
+    fn observed(&self, name: &EndpointName) -> Observed {
+        let mut observed = Observed::new();
+        for (deployment, serving) in self
+            .endpoints
+            .get(name)
+            .iter()
+            .flat_map(|state| &state.serving)
+        {
+            let running = serving
+                .iter()
+                .filter_map(|no| Some((*no, self.live.get(no).filter(|live| live.is_ready())?)));
+            let running = running.map(|(no, live)| Running {
+                no,
+                build: live.build.clone(),
+            });
+            observed.insert(deployment.clone(), running.collect());
+        }
+        observed
+    }
+
+    /// Gives the instances cores and starts them, after their models were tried where they were not yet.
+    fn start_instances(&mut self, name: &EndpointName, new: Vec<NewInstance>) {
+        let mut untried: BTreeMap<ModelDigest, DeploymentName> = BTreeMap::new();
+        for one in new
+            .iter()
+            .filter(|one| !self.probed.contains(&one.build.model))
+        {
+            untried.insert(one.build.model.clone(), one.deployment.clone());
+        }
+        if !untried.is_empty() {
+            self.probe(name, untried);
+            self.with_task(name, |task| {
+                task.pending = 1;
+                task.steps.push_front(Step::Start(new));
+            });
+            return;
+        }
+        for one in new {
+            match self.cores.grant(one.build.vcpus) {
+                Ok(cores) => self.start_instance(name, one, cores),
+                Err(error) => self.with_task(name, |task| {
+                    task.failure
+                        .get_or_insert((one.deployment, error.to_string()));
+                }),
+            }
+        }
+    }
+
+    fn probe(&self, name: &EndpointName, untried: BTreeMap<ModelDigest, DeploymentName>) {
+        let (starter, files, events, endpoint) = (
+            Arc::clone(&self.starter),
+            self.files.clone(),
+            self.events.clone(),
+            name.clone(),
+        );
+        spawn_blocking(move || {
+            let try_one = |(digest, deployment): (ModelDigest, DeploymentName)| {
+                let model = files.model_file(&digest).map_err(|error| error.to_string());
+                let sample = files.sample_request(&digest);
+                let tried = model.and_then(|model| starter.probe(&model, sample.as_deref()));
+                tried
+                    .map(|()| digest)
+                    .map_err(|reason| (deployment, reason))
+            };
+            let outcome = untried.into_iter().map(try_one).collect();
+            drop(events.send(Event::Probed { endpoint, outcome }));
+        });
+    }
+
+    fn start_instance(&mut self, name: &EndpointName, new: NewInstance, cores: CoreGrant) {
+        let (no, label) = (new.no, format!("{name}/{}", new.deployment));
+        self.with_task(name, |task| {
+            task.pending += 1;
+            task.unpublished.insert(no);
+        });
+        let (starter, files, events) = (
+            Arc::clone(&self.starter),
+            self.files.clone(),
+            self.events.clone(),
+        );
+        let (build, grant) = (new.build.clone(), cores.clone());
+        spawn_blocking(move || {
+            let model = files
+                .model_file(&build.model)
+                .map_err(|error| error.to_string());
+            let outcome = model.and_then(|model| {
+                starter.start(InstanceSpec {
+                    label,
+                    model,
+                    concurrency: build.concurrency,
+                    cores: grant,
+                    sample_request: files.sample_request(&build.model),
+                })
+            });
+            drop(events.send(Event::Started { no, outcome }));
+        });
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(START_MAX).await;
+            drop(events.send(Event::Overdue(no)));
+        });
+        let live = Live {
+            endpoint: name.clone(),
+            deployment: new.deployment,
+            build: new.build,
+            placement: None,
+            cores,
+            phase: Phase::Starting,
+        };
+        self.live.insert(no, live);
+    }
+
+    pub(super) fn on_probed(
+        &mut self,
+        endpoint: EndpointName,
+        outcome: Result<Vec<ModelDigest>, (DeploymentName, String)>,
+    ) {
+        match outcome {
+            Ok(digests) => self.remember_probed(digests),
+            Err(failure) => self.with_task(&endpoint, |task| task.failure = Some(failure)),
+        }
+        self.step_ended(&endpoint);
+    }
+
+    pub(super) fn on_started(&mut self, no: InstanceNo, outcome: Result<Box<dyn Started>, String>) {
+        let stopping = self.is_stopping();
+        let Some(live) = self.live.get_mut(&no) else {
+            return;
+        };
+        let (endpoint, deployment) = (live.endpoint.clone(), live.deployment.clone());
+        let awaited = matches!(live.phase, Phase::Starting);
+        match outcome {
+            Ok(instance) if awaited && !stopping => {
+                live.placement = instance.placement();
+                live.phase = Phase::Ready(instance);
+            }
+            // Nobody waits for it any more.
+            Ok(instance) => {
+                live.phase = Phase::Leaving;
+                self.stop_on_thread(None, vec![(no, instance)]);
+            }
+            Err(reason) => {
+                self.forget_instance(no);
+                if awaited {
+                    self.with_task(&endpoint, |task| {
+                        task.unpublished.remove(&no);
+                        task.failure.get_or_insert((deployment, reason));
+                    });
+                }
+            }
+        }
+        if awaited {
+            self.step_ended(&endpoint);
+        }
+    }
+
+    pub(super) fn on_overdue(&mut self, no: InstanceNo) {
+        let Some(live) = self
+            .live
+            .get_mut(&no)
+            .filter(|live| matches!(live.phase, Phase::Starting))
+        else {
+            return;
+        };
+        live.phase = Phase::Abandoned;
+        let (endpoint, deployment) = (live.endpoint.clone(), live.deployment.clone());
+        self.with_task(&endpoint, |task| {
+            task.unpublished.remove(&no);
+            task.failure.get_or_insert((
+                deployment,
+                format!("an instance was not ready within {} s", START_MAX.as_secs()),
+            ));
+        });
+        self.step_ended(&endpoint);
+    }
+
+    /// Shows requests a new table. In every order of growing and shrinking, open instances can take all permits.
+    fn publish(&mut self, name: &EndpointName, serving: Serving, rules: bool) {
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        let Some(task) = &mut state.task else { return };
+        if rules {
+            state.rules = task.goal.clone();
+        }
+        for no in serving.values().flatten() {
+            task.unpublished.remove(no);
+        }
+        state.serving = serving;
+        self.publish_state(name);
+    }
+
+    /// Publishes an endpoint as its state says.
+    fn publish_state(&mut self, name: &EndpointName) {
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        let goal = state.task.as_ref().and_then(|task| task.goal.as_ref());
+        let mut growing = Vec::new();
+        let mut deployments = Vec::new();
+        for (deployment, instances) in &state.serving {
+            // The rules in force know every deployment but those that are being made.
+            let known = |endpoint: &WantedEndpoint| endpoint.deployments.get(deployment).cloned();
+            let Some(wanted) = state
+                .rules
+                .as_ref()
+                .and_then(known)
+                .or_else(|| goal.and_then(known))
+            else {
+                continue;
+            };
+            let live: Vec<_> = instances
+                .iter()
+                .filter_map(|no| self.live.get(no))
+                .filter(|live| live.is_ready())
+                .collect();
+            let slots = live
+                .iter()
+                .map(|live| usize::try_from(live.build.concurrency).unwrap_or(usize::MAX))
+                .sum();
+            let admission = state
+                .admissions
+                .entry(deployment.clone())
+                .or_insert_with(|| AdmissionControl::new(slots));
+            if slots < admission.slots() {
+                admission.resize(slots);
+            } else {
+                growing.push((Arc::clone(admission), slots));
+            }
+            let metrics = self.metrics.deployment(name.as_str(), deployment.as_str());
+            metrics.set_slots(slots);
+            metrics.set_instances(live.len());
+            deployments.push(Arc::new(Deployment {
+                name: deployment.clone(),
+                admission: Arc::clone(admission),
+                instances: live.iter().filter_map(|live| live.handle()).collect(),
+                request_timeout: wanted.spec.request_settings().request_timeout(),
+                metrics,
+            }));
+        }
+        let shown = state.rules.clone().or_else(|| {
+            // One by one, before the first rules: reachable by name, no traffic yet.
+            let mut goal = goal?.clone();
+            goal.spec.traffic = Default::default();
+            Some(goal)
+        });
+        match shown {
+            Some(rules) => {
+                let previous = self.published.get(name).cloned();
+                let auth = self.auth(&rules);
+                let endpoint = Endpoint::new(
+                    rules.spec.name,
+                    auth,
+                    rules.spec.traffic,
+                    deployments,
+                    previous.as_deref(),
+                );
+                match endpoint {
+                    Ok(endpoint) => {
+                        self.published.insert(name.clone(), endpoint);
+                    }
+                    // `apply` lets no such split pass; the old table stays.
+                    Err(error) => tracing::error!(%error, "an endpoint was not published"),
+                }
+            }
+            None => {
+                self.published.remove(name);
+            }
+        }
+        self.router.publish(RoutingTable::new(
+            self.published.values().cloned().collect(),
+        ));
+        for (admission, slots) in growing {
+            admission.resize(slots);
+        }
+    }
+
+    /// Forgets deployments that no table shows any more; gives back their admission controls.
+    fn forget_gone(&mut self, name: &EndpointName) -> Vec<Arc<AdmissionControl>> {
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return Vec::new();
+        };
+        let gone: Vec<_> = state
+            .admissions
+            .keys()
+            .filter(|one| !state.serving.contains_key(*one))
+            .cloned()
+            .collect();
+        for deployment in &gone {
+            self.metrics.forget(name.as_str(), deployment.as_str());
+        }
+        gone.iter()
+            .filter_map(|one| state.admissions.remove(one))
+            .collect()
+    }
+
+    fn drain(&mut self, name: &EndpointName, instances: &[InstanceNo]) {
+        let closing = self.forget_gone(name);
+        self.with_task(name, |task| task.pending = 1);
+        self.drain_on_thread(name, closing, instances);
+    }
+
+    /// Takes the slots of `closing` back, then waits until the instances are idle.
+    fn drain_on_thread(
+        &mut self,
+        name: &EndpointName,
+        closing: Vec<Arc<AdmissionControl>>,
+        instances: &[InstanceNo],
+    ) {
+        let taken: Vec<_> = instances
+            .iter()
+            .filter_map(|no| Some((*no, self.live.get_mut(no)?.take()?)))
+            .collect();
+        let (events, endpoint) = (self.events.clone(), name.clone());
+        let deadline = Instant::now() + DRAIN_MAX;
+        tokio::spawn(async move {
+            for admission in closing {
+                // What is admitted after the deadline is cut off below, with the instances.
+                let _ = tokio::time::timeout_at(deadline.into(), admission.drain()).await;
+            }
+            spawn_blocking(move || {
+                for (_, instance) in &taken {
+                    instance.close();
+                }
+                let forced = taken
+                    .iter()
+                    .filter(|(_, instance)| !instance.wait_idle(deadline))
+                    .count();
+                drop(events.send(Event::Drained {
+                    endpoint,
+                    instances: taken,
+                    forced,
+                }));
+            });
+        });
+    }
+
+    pub(super) fn on_drained(
+        &mut self,
+        endpoint: &EndpointName,
+        instances: Vec<(InstanceNo, Box<dyn Started>)>,
+        forced: usize,
+    ) {
+        if forced > 0 {
+            tracing::warn!(%endpoint, forced, "instances were stopped under running requests: the drain took too long");
+        }
+        if self.is_stopping() {
+            self.stop_on_thread(None, instances);
+            return;
+        }
+        for (no, instance) in instances {
+            if let Some(live) = self.live.get_mut(&no) {
+                live.phase = Phase::Ready(instance);
+            }
+        }
+        self.step_ended(endpoint);
+    }
+
+    fn stop(&mut self, name: &EndpointName, instances: &[InstanceNo]) {
+        let taken: Vec<_> = instances
+            .iter()
+            .filter_map(|no| Some((*no, self.live.get_mut(no)?.take()?)))
+            .collect();
+        self.with_task(name, |task| task.pending = 1);
+        self.stop_on_thread(Some(name.clone()), taken);
+    }
+
+    fn stop_on_thread(
+        &self,
+        endpoint: Option<EndpointName>,
+        instances: Vec<(InstanceNo, Box<dyn Started>)>,
+    ) {
+        let events = self.events.clone();
+        spawn_blocking(move || {
+            let stop_one = |(no, instance): (InstanceNo, Box<dyn Started>)| {
+                instance.stop();
+                no
+            };
+            let instances = instances.into_iter().map(stop_one).collect();
+            give_back_memory();
+            drop(events.send(Event::Stopped {
+                endpoint,
+                instances,
+            }));
+        });
+    }
+
+    pub(super) fn on_stopped(&mut self, endpoint: Option<EndpointName>, instances: &[InstanceNo]) {
+        for no in instances {
+            self.forget_instance(*no);
+        }
+        if let Some(endpoint) = endpoint {
+            self.step_ended(&endpoint);
+        }
+    }
+
+    fn forget_instance(&mut self, no: InstanceNo) {
+        if let Some(live) = self.live.remove(&no) {
+            self.cores.release(&live.cores);
+        }
+    }
+
+    fn step_ended(&mut self, endpoint: &EndpointName) {
+        self.with_task(endpoint, |task| {
+            task.pending = task.pending.saturating_sub(1)
+        });
+        self.advance(endpoint);
+    }
+
+    fn with_task(&mut self, endpoint: &EndpointName, work: impl FnOnce(&mut Task)) {
+        if let Some(task) = self
+            .endpoints
+            .get_mut(endpoint)
+            .and_then(|state| state.task.as_mut())
+        {
+            work(task);
+        }
+    }
+
+    /// The task cannot be planned: nothing was begun.
+    fn refuse(&mut self, name: &EndpointName, reason: String) {
+        self.mark_failed(name, None, &reason);
+        self.with_task(name, |task| task.outcome = Err(reason));
+    }
+
+    /// A start failed: what this task started and nobody saw goes, the rest serves on.
+    fn fail(&mut self, name: &EndpointName, deployment: &DeploymentName, reason: String) {
+        let reason = format!("deployment {deployment}: {reason}");
+        self.mark_failed(name, Some(deployment), &reason);
+        self.with_task(name, |task| {
+            task.steps.clear();
+            let undo: Vec<_> = std::mem::take(&mut task.unpublished).into_iter().collect();
+            if !undo.is_empty() {
+                task.steps.push_back(Step::Stop(undo));
+            }
+            task.outcome = Err(reason);
+        });
+    }
+
+    /// Notes which deployments are not as wished. An operation is one whole, so all that it left undone is; a recovery goes on with
+    /// the others.
+    fn mark_failed(&mut self, name: &EndpointName, culprit: Option<&DeploymentName>, reason: &str) {
+        let observed = self.observed(name);
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        let Some(task) = &state.task else { return };
+        for (deployment, wanted) in task.goal.iter().flat_map(|goal| &goal.deployments) {
+            let spared = match task.purpose {
+                Purpose::Operation(_) => is_met(wanted, observed.get(deployment)),
+                Purpose::Recovery => culprit.is_some_and(|culprit| culprit != deployment),
+                Purpose::Repair => true,
+            };
+            if !spared {
+                let failure = Failure {
+                    touched: wanted.touched,
+                    reason: reason.to_owned(),
+                };
+                state.failed.insert(deployment.clone(), failure);
+            }
+        }
+    }
+
+    /// All steps have been done: tells whoever waits, and begins what waits.
+    fn finish(&mut self, name: &EndpointName) {
+        let observed = self.observed(name);
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        let Some(task) = state.task.take() else {
+            return;
+        };
+        if task.purpose != Purpose::Repair {
+            state.reason = task.outcome.clone().err();
+        }
+        match (&task.goal, &task.outcome) {
+            (Some(goal), Ok(())) if task.purpose != Purpose::Repair => {
+                let met = |deployment: &DeploymentName| {
+                    goal.deployments
+                        .get(deployment)
+                        .is_none_or(|wanted| is_met(wanted, observed.get(deployment)))
+                };
+                state.failed.retain(|deployment, _| !met(deployment));
+            }
+            (None, Ok(())) => {
+                // Later tasks, if any, make it anew.
+                let (queue, admissions) = (
+                    std::mem::take(&mut state.queue),
+                    std::mem::take(&mut state.admissions),
+                );
+                *state = EndpointState {
+                    queue,
+                    admissions,
+                    ..EndpointState::default()
+                };
+            }
+            (_, _) => {}
+        }
+        self.forget_gone(name);
+        match task.purpose {
+            Purpose::Operation(id) => self.conclude(id, task.outcome),
+            Purpose::Recovery => self.recovered(name, task),
+            Purpose::Repair => self.repaired(name, task.outcome.is_ok()),
+        }
+        if self.endpoints.get(name).is_some_and(|state| {
+            !state.is_busy() && state.rules.is_none() && state.serving.is_empty()
+        }) {
+            self.endpoints.remove(name);
+        }
+    }
+
+    /// A recovery that failed with one deployment goes on with the others. When all is done, the operations of before end.
+    fn recovered(&mut self, name: &EndpointName, task: Task) {
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        if task.outcome.is_err() {
+            // Ends: each failure leaves one deployment less to start.
+            state
+                .queue
+                .push_front(Task::new(Purpose::Recovery, task.revision, task.goal));
+            return;
+        }
+        state.reason = state
+            .failed
+            .values()
+            .next()
+            .map(|failure| failure.reason.clone());
+        let reason = state.reason.clone();
+        self.recovering.remove(name);
+        for operation in self
+            .unfinished()
+            .into_iter()
+            .filter(|one| one.endpoint == *name && one.revision <= task.revision)
+        {
+            self.conclude(operation.id, reason.clone().map_or(Ok(()), Err));
+        }
+    }
+
+    /// Takes instances that died out of the tables, and replaces them when their endpoint has nothing else to do.
+    pub(super) fn on_health(&mut self) {
+        let dead: Vec<_> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.has_failed())
+            .map(|(no, live)| (*no, live.endpoint.clone()))
+            .collect();
+        for (no, name) in dead {
+            tracing::error!(endpoint = %name, "an instance died");
+            if let Some(instance) = self.live.get_mut(&no).and_then(Live::take) {
+                self.stop_on_thread(None, vec![(no, instance)]);
+            }
+            if let Some(state) = self.endpoints.get_mut(&name) {
+                state
+                    .serving
+                    .values_mut()
+                    .for_each(|serving| serving.retain(|other| *other != no));
+            }
+            self.publish_state(&name);
+        }
+        let now = Instant::now();
+        let names: Vec<_> = self
+            .endpoints
+            .keys()
+            .filter(|name| self.needs_repair(name, now))
+            .cloned()
+            .collect();
+        for name in names {
+            let rules = self
+                .endpoints
+                .get(&name)
+                .and_then(|state| state.rules.clone());
+            self.enqueue(name, Task::new(Purpose::Repair, self.revision, rules));
+        }
+    }
+
+    /// Whether an idle endpoint runs less, or other, than its rules in force say, and it is time to mend that.
+    fn needs_repair(&self, name: &EndpointName, now: Instant) -> bool {
+        let Some(state) = self.endpoints.get(name) else {
+            return false;
+        };
+        let Some(rules) = &state.rules else {
+            return false;
+        };
+        if state.is_busy()
+            || self.is_stopping()
+            || state
+                .repair
+                .as_ref()
+                .is_some_and(|repair| now < repair.not_before)
+        {
+            return false;
+        }
+        let observed = self.observed(name);
+        rules.deployments.iter().any(|(deployment, wanted)| {
+            state.failure(wanted).is_none() && !is_met(wanted, observed.get(deployment))
+        })
+    }
+
+    fn repaired(&mut self, name: &EndpointName, well: bool) {
+        let Some(state) = self.endpoints.get_mut(name) else {
+            return;
+        };
+        let pause = match (&state.repair, well) {
+            (Some(repair), false) => (repair.pause * 2).min(REPAIR_PAUSE_MAX),
+            (_, _) => REPAIR_PAUSE_MIN,
+        };
+        state.repair = Some(Repair {
+            pause,
+            not_before: Instant::now() + pause,
+        });
+    }
+
+    /// Takes everything out of service and waits for what was admitted.
+    pub(super) fn retire_all(&mut self) {
+        self.published.clear();
+        self.router.publish(RoutingTable::new(Vec::new()));
+        let names: Vec<_> = self.endpoints.keys().cloned().collect();
+        for name in names {
+            let Some(state) = self.endpoints.remove(&name) else {
+                continue;
+            };
+            let ready: Vec<_> = self
+                .live
+                .iter()
+                .filter(|(_, live)| live.endpoint == name)
+                .map(|(no, _)| *no)
+                .collect();
+            self.drain_on_thread(&name, state.admissions.into_values().collect(), &ready);
+        }
+    }
+
+    /// Deployments that failed and have no instance, and why.
+    pub(super) fn unready(&self) -> BTreeMap<(EndpointName, DeploymentName), String> {
+        let desired = self.shared.desired.load();
+        let mut unready = BTreeMap::new();
+        for (name, endpoint) in &desired.endpoints {
+            let Some(state) = self.endpoints.get(name) else {
+                continue;
+            };
+            for (deployment, wanted) in &endpoint.deployments {
+                let serves = state
+                    .serving
+                    .get(deployment)
+                    .is_some_and(|serving| !serving.is_empty());
+                if let Some(failure) = state.failure(wanted).filter(|_| !serves) {
+                    unready.insert((name.clone(), deployment.clone()), failure.reason.clone());
+                }
+            }
+        }
+        unready
+    }
+}
+
+impl Live {
+    /// What requests are given to; none while it starts or leaves.
+    fn handle(&self) -> Option<crate::engine::InstanceHandle> {
+        match &self.phase {
+            Phase::Ready(instance) => instance.handle(),
+            Phase::Starting | Phase::Abandoned | Phase::Leaving => None,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready(_))
+    }
+
+    fn has_failed(&self) -> bool {
+        match &self.phase {
+            Phase::Ready(instance) => instance.has_failed(),
+            Phase::Starting | Phase::Abandoned | Phase::Leaving => false,
+        }
+    }
+
+    /// Hands the owner's half to a thread that drains or stops it; none when it is not here.
+    fn take(&mut self) -> Option<Box<dyn Started>> {
+        match std::mem::replace(&mut self.phase, Phase::Leaving) {
+            Phase::Ready(instance) => Some(instance),
+            other => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+}
+
+/// Whether a deployment runs just what is wanted.
+pub(super) fn is_met(wanted: &WantedDeployment, running: Option<&Vec<Running>>) -> bool {
+    let build = build_of(wanted);
+    let running = running.map(Vec::as_slice).unwrap_or_default();
+    running.len() == count_of(wanted) && running.iter().all(|one| one.build == build)
+}
+
+/// A deployment that an operation would give more traffic although it cannot answer, and why.
+fn unserved(
+    state: &EndpointState,
+    task: &Task,
+    goals: &Goals,
+    observed: &Observed,
+) -> Option<String> {
+    let goal = task
+        .goal
+        .as_ref()
+        .filter(|_| matches!(task.purpose, Purpose::Operation(_)))?;
+    goal.spec
+        .traffic
+        .entries()
+        .iter()
+        .find_map(|(name, percent)| {
+            let share_before = state
+                .rules
+                .as_ref()
+                .map_or(Percent::ZERO, |rules| rules.spec.traffic.percent_of(name));
+            let stays_empty = goals.get(name) == Some(&Goal::Keep)
+                && observed.get(name).is_none_or(Vec::is_empty);
+            let why = state
+                .failed
+                .get(name)
+                .map_or("it failed to start", |failure| &failure.reason);
+            (stays_empty && *percent > share_before)
+                .then(|| format!("traffic names {name}, which has no ready instance: {why}"))
+        })
+}

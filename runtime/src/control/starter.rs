@@ -1,0 +1,90 @@
+//! The seam between the controller and the engine: what it takes to try, start and stop a model.
+//!
+//! The controller is tested without threads or models by another implementation of these two traits.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::config::{PROBE_MAX, PROBE_MEMORY_BYTES_MAX};
+use crate::engine::{Instance, InstanceHandle, InstanceSpec, Placement, ProbeLimits, probe};
+
+/// Tries and starts. Every call blocks.
+pub(super) trait Starter: std::fmt::Debug + Send + Sync + 'static {
+    /// Loads and runs a model once where it can do no harm. The error says what is wrong with the model.
+    fn probe(&self, model: &Path, sample_request: Option<&[u8]>) -> Result<(), String>;
+
+    /// Starts an instance and returns when it is ready to answer.
+    fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String>;
+}
+
+/// An instance that has started: the owner's half.
+pub(super) trait Started: std::fmt::Debug + Send + Sync {
+    /// What requests are given to.
+    fn handle(&self) -> Option<InstanceHandle>;
+    /// Cores asked for and given.
+    fn placement(&self) -> Option<Placement>;
+    /// Takes no more jobs from now on.
+    fn close(&self);
+    /// Waits until the last job has ended; false when the deadline came first. Blocks.
+    fn wait_idle(&self, deadline: Instant) -> bool;
+    /// Whether it died.
+    fn has_failed(&self) -> bool;
+    /// Ends its threads, under running work if need be. Blocks.
+    fn stop(self: Box<Self>);
+}
+
+/// The engine itself.
+#[derive(Debug)]
+pub(super) struct EngineStarter {
+    /// The binary that tries models; without it they are not tried.
+    pub(super) probe_exe: Option<PathBuf>,
+}
+
+impl Starter for EngineStarter {
+    fn probe(&self, model: &Path, sample_request: Option<&[u8]>) -> Result<(), String> {
+        let Some(exe) = &self.probe_exe else {
+            return Ok(());
+        };
+        let limits = ProbeLimits {
+            wall: PROBE_MAX,
+            memory_bytes: PROBE_MEMORY_BYTES_MAX,
+        };
+        probe(exe, model, sample_request, &limits)
+            .map(|_report| ())
+            .map_err(|error| error.to_string())
+    }
+
+    fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+        match Instance::start(spec) {
+            Ok(instance) => Ok(Box::new(instance)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Started for Instance {
+    fn handle(&self) -> Option<InstanceHandle> {
+        Some(Self::handle(self))
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        Some(Self::placement(self).clone())
+    }
+
+    fn close(&self) {
+        Self::close(self);
+    }
+
+    fn wait_idle(&self, deadline: Instant) -> bool {
+        Self::wait_idle(self, deadline)
+    }
+
+    fn has_failed(&self) -> bool {
+        Self::has_failed(self)
+    }
+
+    fn stop(self: Box<Self>) {
+        // The controller's books give the cores back, also those of a start that failed.
+        let _grant = Self::stop(*self);
+    }
+}
