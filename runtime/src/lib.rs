@@ -1,4 +1,32 @@
 //! serin: Azure ML style online endpoints for ONNX models on one machine.
+//!
+//! An *endpoint* has a name, credentials and a *traffic split*. Each of its *deployments* is one version of a model with its
+//! instance type, instance count and request settings. A canary release is a change of the split under live traffic.
+//!
+//! To score in your own process, without HTTP and with nothing stored, begin with [`Embedded`]. The server is
+//! [`app::App`]; the binary `serin` is the command line over both ([`cli`]).
+//!
+//! # Life of a request
+//!
+//! 1. [`serve`] reads head and body, within bounds of bytes and time, and notes the arrival.
+//! 2. [`router::Router::table`] gives the current [`router::RoutingTable`]; it has the endpoint.
+//! 3. [`router::EndpointAuth`] checks the key or token.
+//! 4. [`router::Router::score`] picks a deployment: the one that the header `azureml-model-deployment` names, else by
+//!    [`spec::TrafficSplit`], exact in every aligned block of requests.
+//! 5. [`router::AdmissionControl`] gives a [`engine::Permit`], after a wait in order of arrival if need be, or refuses.
+//! 6. One [`engine::Job`], the permit inside, crosses to a score thread of the least loaded [`engine::Instance`].
+//! 7. There the body becomes tensors, the model runs, and its outputs become a body (`serin_scorers`).
+//! 8. The permit is dropped, the reply crosses back, the outcome is recorded once in [`observe`], and the answer is written.
+//!
+//! It crosses threads twice, waits on no lock, and its body is never copied. Without HTTP the same life begins at step 4.
+//!
+//! # Life of a change
+//!
+//! A [`control::Change`] is applied to what is desired (pure), committed to disk and only then accepted; a plan (pure) leads
+//! from what runs to what should run; instances start, the next routing table is swapped in, the old ones drain and stop.
+//!
+//! `runtime/ARCHITECTURE.md` has the map, the threads, the bounds and the invariants. The modules below stand in reading order,
+//! each built on those before it.
 
 pub mod spec;
 

@@ -29,21 +29,22 @@ use crate::spec::{
 ///
 /// Cheap to clone; the clones share cores and endpoints.
 ///
-/// ```no_run
+/// ```
 /// use serin::Embedded;
 ///
 /// let serin = Embedded::builder().build()?;
 /// let digits = serin
 ///     .endpoint("digits")
-///     .deployment("blue", "models/digits/1/model.onnx")
-///     .deployment("green", "models/digits/2/model.onnx")
+///     .deployment("blue", "../models/digits/1/model.onnx")
+///     .deployment("green", "../models/digits/2/model.onnx")
 ///     .traffic("blue=90 green=10")
 ///     .start()?;
 ///
 /// // One request in ten goes to green, exactly; and any request can be sent there.
-/// let answer = digits.score_blocking(r#"{"data": [[0.0, 0.5]]}"#)?;
-/// println!("{} says {:?}", answer.deployment, answer.body);
-/// let answer = digits.score_with_blocking("green", r#"{"data": [[0.0, 0.5]]}"#)?;
+/// let image = format!(r#"{{"data": [{:?}]}}"#, [0; 64]);
+/// let answer = digits.score_blocking(image.clone())?;
+/// println!("{} says {}", answer.deployment, answer.body.escape_ascii());
+/// let answer = digits.score_with_blocking("green", image)?;
 /// assert_eq!(answer.deployment.as_str(), "green");
 ///
 /// digits.set_traffic("blue=0 green=100")?;

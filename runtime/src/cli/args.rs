@@ -477,6 +477,12 @@ pub(super) struct Serve {
     /// YAML file of own instance types, beside the built-in ones
     #[arg(long, value_name = "FILE")]
     pub(super) skus: Option<PathBuf>,
+    /// Largest body of a scoring request, in bytes; a larger one gets 413
+    #[arg(long, value_name = "BYTES", default_value_t = crate::config::BODY_BYTES_DEFAULT)]
+    pub(super) body_bytes_max: usize,
+    /// Most connections of clients at once; further ones wait
+    #[arg(long, value_name = "N", default_value_t = crate::config::CONNECTIONS_DEFAULT)]
+    pub(super) connections_max: usize,
     /// Threads that move bytes [default: one for each four cores, at most four]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) edge_threads: Option<u16>,

@@ -23,6 +23,8 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,
     };
+    config.body_bytes_max = typed.body_bytes_max;
+    config.connections_max = typed.connections_max;
     if let Some(threads) = typed.edge_threads {
         config.edge_threads = usize::from(threads);
     }

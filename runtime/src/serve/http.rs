@@ -76,3 +76,255 @@ fn refuse(scoring: &Scoring, failure: &Failure, request: Request) -> Response {
     let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
     scoring.refuse(failure, &parts, ids)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::observe::Metrics;
+    use crate::router::{
+        AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
+    };
+    use crate::serve::{ConnectionLimits, Readiness, listen};
+    use crate::spec::TrafficSplit;
+
+    const BODY_BYTES_MAX: usize = 1000;
+
+    /// A real listener over real routes, without any model.
+    struct Server {
+        address: SocketAddr,
+        endpoints: Arc<Endpoints>,
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+    }
+
+    struct Answer {
+        status: u16,
+        headers: BTreeMap<String, String>,
+        body: String,
+    }
+
+    impl Answer {
+        fn message(&self) -> String {
+            let body: Value = serde_json::from_str(&self.body).unwrap();
+            body["message"].as_str().unwrap().to_owned()
+        }
+    }
+
+    impl Server {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let server = Self {
+                address: listener.local_addr().unwrap(),
+                endpoints: Endpoints::new(),
+                metrics: Metrics::new(),
+                readiness: Readiness::default(),
+            };
+            let routes = routes(Scoring {
+                router: Arc::clone(&server.endpoints),
+                metrics: Arc::clone(&server.metrics),
+                readiness: server.readiness.clone(),
+                body_bytes_max: BODY_BYTES_MAX,
+            });
+            let limits = ConnectionLimits {
+                connections_max: 16,
+                grace: Duration::ZERO,
+            };
+            tokio::spawn(listen(listener, routes, limits, std::future::pending()));
+            server
+        }
+
+        /// A ready server with these endpoints, none of which has a deployment. Their keys open nothing.
+        async fn with(names: &[&str]) -> Self {
+            let server = Self::start().await;
+            server.readiness.set();
+            let endpoint = |name: &&str| {
+                let auth = EndpointAuth::Key {
+                    hashes: [[7; 32]; 2],
+                };
+                let split = TrafficSplit::default();
+                Endpoint::new(name.parse().unwrap(), auth, split, vec![], None).unwrap()
+            };
+            let endpoints = names.iter().map(endpoint).collect();
+            server.endpoints.publish(RoutingTable::new(endpoints));
+            server
+        }
+
+        async fn send(&self, head: &str, body: &[u8]) -> Answer {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let head = format!("{head}\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body).await.unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let mut lines = head.lines();
+            let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+            let header = |line: &str| {
+                let (name, value) = line.split_once(": ").unwrap();
+                (name.to_owned(), value.to_owned())
+            };
+            Answer {
+                status: status.parse().unwrap(),
+                headers: lines.map(header).collect(),
+                body: body.to_owned(),
+            }
+        }
+
+        async fn get(&self, path: &str) -> Answer {
+            self.send(&format!("GET {path} HTTP/1.1"), b"").await
+        }
+
+        async fn post(&self, path: &str, headers: &str) -> Answer {
+            let head = format!("POST {path} HTTP/1.1\r\ncontent-length: 2{headers}");
+            self.send(&head, b"{}").await
+        }
+    }
+
+    #[tokio::test]
+    async fn health_says_whether_it_lives_and_whether_it_can_answer() {
+        let server = Server::start().await;
+        let healthy = server.get("/").await;
+        assert_eq!((healthy.status, healthy.body.as_str()), (200, "Healthy"));
+        let live = server.get("/health/live").await;
+        assert_eq!((live.status, live.body.as_str()), (200, r#"{"live":true}"#));
+        let ready = async || {
+            let ready = server.get("/health/ready").await;
+            (ready.status, ready.body)
+        };
+        let (yes, no) = (r#"{"ready":true}"#, r#"{"ready":false}"#);
+        assert_eq!(ready().await, (503, no.to_owned()));
+        server.readiness.set();
+        assert_eq!(ready().await, (200, yes.to_owned()));
+
+        // Traffic to a deployment without an instance: not ready.
+        let deployment = Deployment {
+            name: "blue".parse().unwrap(),
+            admission: AdmissionControl::new(1),
+            instances: vec![],
+            request_timeout: Duration::from_secs(1),
+            metrics: server.metrics.deployment("iris", "blue"),
+        };
+        let endpoint = Endpoint::new(
+            "iris".parse().unwrap(),
+            EndpointAuth::Open,
+            "blue=100".parse().unwrap(),
+            vec![Arc::new(deployment)],
+            None,
+        );
+        let table = RoutingTable::new(vec![endpoint.unwrap()]);
+        server.endpoints.publish(table);
+        assert_eq!(ready().await, (503, no.to_owned()));
+        // And so is the request itself.
+        let answer = server.post("/score", "").await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.headers["azureml-model-deployment"], "blue");
+        assert_eq!(
+            answer.headers["ms-azureml-model-error-reason"],
+            "model_not_ready"
+        );
+    }
+
+    #[tokio::test]
+    async fn wrong_paths_and_methods_are_told_as_json() {
+        let server = Server::with(&["iris"]).await;
+        let nowhere = server.get("/nowhere").await;
+        assert_eq!(nowhere.status, 404);
+        assert_eq!(
+            nowhere.message(),
+            "nothing is served at /nowhere: score with POST /endpoints/{name}/score"
+        );
+        let wrong = server.get("/score").await;
+        assert_eq!(wrong.status, 405);
+        assert_eq!(wrong.message(), "the method GET is not allowed for /score");
+        assert_eq!(wrong.headers["allow"], "POST");
+        assert_eq!(wrong.headers["x-request-id"].len(), 36);
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_not_there_is_404_and_names_those_that_are() {
+        let server = Server::with(&["iris", "digits"]).await;
+        let answer = server.post("/endpoints/irs/score", "").await;
+        assert_eq!(answer.status, 404);
+        assert_eq!(
+            answer.message(),
+            "no endpoint is named \"irs\"; there are: digits, iris"
+        );
+        let answer = server.post("/score", "").await;
+        assert_eq!(answer.status, 404);
+        assert_eq!(
+            answer.message(),
+            "/score serves a single endpoint; score at /endpoints/digits/score, /endpoints/iris/score"
+        );
+    }
+
+    #[tokio::test]
+    async fn before_the_endpoints_are_loaded_it_is_503_and_not_404() {
+        let server = Server::start().await;
+        let answer = server.post("/endpoints/iris/score", "").await;
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.headers["retry-after"], "1");
+        server.readiness.set();
+        assert_eq!(server.post("/endpoints/iris/score", "").await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn without_a_valid_credential_it_is_401_before_the_body_is_read() {
+        let server = Server::with(&["iris"]).await;
+        for credential in ["", "\r\nauthorization: Bearer wrong"] {
+            // Only the head is sent: an answer comes all the same.
+            let head = format!("POST /score HTTP/1.1\r\ncontent-length: 900{credential}");
+            let answer = server.send(&head, b"").await;
+            assert_eq!(answer.status, 401);
+            assert_eq!(answer.headers["www-authenticate"], "Bearer");
+            assert!(!answer.message().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_id_that_is_too_long_is_431() {
+        let server = Server::with(&["iris"]).await;
+        let header = format!("\r\nx-request-id: {}", "a".repeat(101));
+        let answer = server.post("/score", &header).await;
+        assert_eq!(answer.status, 431);
+        assert_eq!(
+            answer.message(),
+            "x-request-id must not exceed 100 characters"
+        );
+        assert_eq!(answer.headers["x-request-id"].len(), 36);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_bound_is_413_announced_or_not() {
+        let server = Server::start().await;
+        server.readiness.set();
+        let endpoint = Endpoint::new(
+            "iris".parse().unwrap(),
+            EndpointAuth::Open,
+            TrafficSplit::default(),
+            vec![],
+            None,
+        );
+        let table = RoutingTable::new(vec![endpoint.unwrap()]);
+        server.endpoints.publish(table);
+        let announced = "POST /score HTTP/1.1\r\ncontent-length: 1001";
+        let chunked = "POST /score HTTP/1.1\r\ntransfer-encoding: chunked";
+        let chunk = [b"3e9\r\n".as_slice(), &[b' '; 1001], b"\r\n0\r\n\r\n"].concat();
+        for (head, body) in [(announced, b"".as_slice()), (chunked, &chunk)] {
+            let answer = server.send(head, body).await;
+            assert_eq!(answer.status, 413);
+            assert_eq!(answer.message(), "the body is larger than 1000 bytes");
+        }
+        // A body within the bound goes on, to an endpoint that sends traffic nowhere.
+        let answer = server.post("/score", "").await;
+        assert_eq!(answer.status, 404);
+    }
+}
