@@ -1,8 +1,23 @@
 //! Every series, unit and label, in one file.
+//!
+//! Threads: recorded to from anywhere, without a lock or a look-up once the series of a deployment are at hand; rendered on
+//! the control thread.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::Timings;
+use super::histogram::Durations;
 
 /// How a request ended; the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,55 +32,524 @@ pub enum Outcome {
     Timeout,
     /// 429
     Shed,
+    /// 503: no instance is ready, or the deployment is going away.
+    NotReady,
     /// The client left before the answer (499).
     ClientGone,
     /// 500
     Internal,
 }
 
+impl Outcome {
+    /// Every outcome, in the order of declaration.
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::InputError,
+        Self::ModelError,
+        Self::Timeout,
+        Self::Shed,
+        Self::NotReady,
+        Self::ClientGone,
+        Self::Internal,
+    ];
+
+    /// The value of the label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::InputError => "input_error",
+            Self::ModelError => "model_error",
+            Self::Timeout => "timeout",
+            Self::Shed => "shed",
+            Self::NotReady => "not_ready",
+            Self::ClientGone => "client_gone",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the time it took says something about the deployment. What was refused at the door took none, and when a
+    /// client leaves is the client's affair.
+    fn is_timed(self) -> bool {
+        !matches!(self, Self::Shed | Self::NotReady | Self::ClientGone)
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.label().encode(encoder)
+    }
+}
+
+/// Part of a request's time; the label `stage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Stage {
+    Total,
+    Queue,
+    Decode,
+    Run,
+    Encode,
+}
+
+impl Stage {
+    const ALL: [Self; 5] = [
+        Self::Total,
+        Self::Queue,
+        Self::Decode,
+        Self::Run,
+        Self::Encode,
+    ];
+}
+
+impl EncodeLabelValue for Stage {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let label = match self {
+            Self::Total => "total",
+            Self::Queue => "queue",
+            Self::Decode => "decode",
+            Self::Run => "run",
+            Self::Encode => "encode",
+        };
+        label.encode(encoder)
+    }
+}
+
+/// Names one deployment in every series of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDeployment {
+    endpoint: String,
+    deployment: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByOutcome {
+    endpoint: String,
+    deployment: String,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStage {
+    endpoint: String,
+    deployment: String,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStatus {
+    status: u16,
+}
+
+impl ByDeployment {
+    fn and_outcome(&self, outcome: Outcome) -> ByOutcome {
+        ByOutcome {
+            endpoint: self.endpoint.clone(),
+            deployment: self.deployment.clone(),
+            outcome,
+        }
+    }
+
+    fn and_stage(&self, stage: Stage) -> ByStage {
+        ByStage {
+            endpoint: self.endpoint.clone(),
+            deployment: self.deployment.clone(),
+            stage,
+        }
+    }
+}
+
+/// The series, by their labels.
+#[derive(Debug, Default)]
+struct Families {
+    requests: Family<ByOutcome, Counter>,
+    durations: Family<ByStage, Durations>,
+    in_flight: Family<ByDeployment, Gauge>,
+    slots: Family<ByDeployment, Gauge>,
+    instances: Family<ByDeployment, Gauge>,
+    refused: Family<ByStatus, Counter>,
+}
+
+impl Families {
+    /// Names, units and help. A counter's name gets `_total` behind it, a unit goes before that.
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("serin");
+        registry.register(
+            "requests",
+            "Requests that reached a deployment, by how they ended",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "request_duration",
+            "Time of requests that were worked on or timed out, by stage: queue (until a score thread takes it up), decode, \
+             run (the model), encode, total",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "requests_in_flight",
+            "Requests that wait for a slot of a deployment or have one",
+            self.in_flight.clone(),
+        );
+        registry.register(
+            "slots",
+            "Requests that a deployment runs at once at most: instances times concurrency",
+            self.slots.clone(),
+        );
+        registry.register(
+            "instances",
+            "Instances of a deployment that take requests",
+            self.instances.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests that ended before a deployment was chosen, by status code",
+            self.refused.clone(),
+        );
+        registry.register(
+            "build",
+            "The version of serin",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry
+    }
+
+    fn forget(&self, labels: &ByDeployment) {
+        for outcome in Outcome::ALL {
+            self.requests.remove(&labels.and_outcome(outcome));
+        }
+        for stage in Stage::ALL {
+            self.durations.remove(&labels.and_stage(stage));
+        }
+        for gauges in [&self.in_flight, &self.slots, &self.instances] {
+            gauges.remove(labels);
+        }
+    }
+}
+
 /// All series of the process.
 #[derive(Debug)]
-pub struct Metrics {}
+pub struct Metrics {
+    families: Families,
+    registry: Registry,
+    deployments: Mutex<HashMap<ByDeployment, Arc<DeploymentMetrics>>>,
+}
 
 impl Metrics {
+    /// No deployment yet.
+    #[must_use]
     pub fn new() -> Arc<Self> {
-        todo!()
+        let families = Families::default();
+        let registry = families.registry();
+        Arc::new(Self {
+            families,
+            registry,
+            deployments: Mutex::default(),
+        })
     }
-    /// Series of one deployment; the same object for the same names while it lives.
-    pub fn deployment(&self, _endpoint: &str, _deployment: &str) -> Arc<DeploymentMetrics> {
-        todo!()
+
+    /// Series of one deployment: the same object for the same names until they are forgotten.
+    #[must_use]
+    pub fn deployment(&self, endpoint: &str, deployment: &str) -> Arc<DeploymentMetrics> {
+        let labels = ByDeployment {
+            endpoint: endpoint.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        let mut deployments = self.lock_deployments();
+        let metrics = deployments
+            .entry(labels)
+            .or_insert_with_key(|labels| Arc::new(DeploymentMetrics::new(&self.families, labels)));
+        Arc::clone(metrics)
     }
-    /// Forgets the series of a deleted deployment.
-    pub fn forget(&self, _endpoint: &str, _deployment: &str) {
-        todo!()
+
+    /// Forgets the series of a deleted deployment. Requests still in flight are recorded nowhere.
+    pub fn forget(&self, endpoint: &str, deployment: &str) {
+        let labels = ByDeployment {
+            endpoint: endpoint.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        let mut deployments = self.lock_deployments();
+        deployments.remove(&labels);
+        self.families.forget(&labels);
     }
+
     /// Requests that ended before a deployment was chosen (401, 404, 413, ..), by status.
-    pub fn refused(&self, _status: u16) {
-        todo!()
+    pub fn refused(&self, status: u16) {
+        self.families
+            .refused
+            .get_or_create(&ByStatus { status })
+            .inc();
     }
-    /// Prometheus text format.
+
+    /// Every series in the text format that Prometheus reads (OpenMetrics 1.0).
+    #[must_use]
     pub fn render(&self) -> String {
-        todo!()
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("a string takes all that is written to it");
+        text
+    }
+
+    fn lock_deployments(&self) -> MutexGuard<'_, HashMap<ByDeployment, Arc<DeploymentMetrics>>> {
+        self.deployments
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Series of one deployment.
 #[derive(Debug)]
-pub struct DeploymentMetrics {}
+pub struct DeploymentMetrics {
+    /// In the order of [`Outcome`].
+    requests: [Counter; Outcome::ALL.len()],
+    /// In the order of [`Stage`].
+    durations: [Durations; Stage::ALL.len()],
+    in_flight: Gauge,
+    slots: Gauge,
+    instances: Gauge,
+    service: MeanTime,
+}
 
 impl DeploymentMetrics {
-    /// Records one request, once.
-    pub fn record(&self, _outcome: Outcome, _timings: &Timings) {
-        todo!()
+    fn new(families: &Families, labels: &ByDeployment) -> Self {
+        Self {
+            requests: Outcome::ALL.map(|outcome| {
+                families
+                    .requests
+                    .get_or_create_owned(&labels.and_outcome(outcome))
+            }),
+            durations: Stage::ALL.map(|stage| {
+                families
+                    .durations
+                    .get_or_create_owned(&labels.and_stage(stage))
+            }),
+            in_flight: families.in_flight.get_or_create_owned(labels),
+            slots: families.slots.get_or_create_owned(labels),
+            instances: families.instances.get_or_create_owned(labels),
+            service: MeanTime::default(),
+        }
     }
-    pub fn set_slots(&self, _slots: usize) {
-        todo!()
+
+    /// Records one request, once; it ends now.
+    pub fn record(&self, outcome: Outcome, timings: &Timings) {
+        self.counter(outcome).inc();
+        if !outcome.is_timed() {
+            return;
+        }
+        let stages = [
+            Some(timings.received.elapsed()),
+            timings.queue(),
+            timings.decode(),
+            timings.run(),
+            timings.encode(),
+        ];
+        for (durations, stage) in self.durations.iter().zip(stages) {
+            if let Some(duration) = stage {
+                durations.record(duration);
+            }
+        }
+        if let Some(admitted) = timings.admitted {
+            self.service.record(admitted.elapsed());
+        }
     }
-    pub fn set_instances(&self, _instances: usize) {
-        todo!()
+
+    /// Requests that ended so.
+    #[must_use]
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.counter(outcome).get()
     }
+
+    /// The time that a share `quantile` (0 to 1) of the timed requests took at most, read from the buckets; none before
+    /// the first.
+    #[must_use]
+    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let [total, ..] = &self.durations;
+        total.quantile(quantile)
+    }
+
+    /// How long a slot is taken by one request, a moving mean over the last few; zero before the first.
+    #[must_use]
+    pub fn service_time(&self) -> Duration {
+        self.service.mean()
+    }
+
+    /// Tells the slots in force.
+    pub fn set_slots(&self, slots: usize) {
+        self.slots.set(i64::try_from(slots).unwrap_or(i64::MAX));
+    }
+
+    /// Tells how many instances take requests.
+    pub fn set_instances(&self, instances: usize) {
+        self.instances
+            .set(i64::try_from(instances).unwrap_or(i64::MAX));
+    }
+
     /// A request was admitted or queued (+1) or ended (-1).
-    pub fn in_flight(&self, _change: i64) {
-        todo!()
+    pub fn in_flight(&self, change: i64) {
+        self.in_flight.inc_by(change);
+    }
+
+    fn counter(&self, outcome: Outcome) -> &Counter {
+        let [
+            ok,
+            input,
+            model,
+            timeout,
+            shed,
+            not_ready,
+            client_gone,
+            internal,
+        ] = &self.requests;
+        match outcome {
+            Outcome::Ok => ok,
+            Outcome::InputError => input,
+            Outcome::ModelError => model,
+            Outcome::Timeout => timeout,
+            Outcome::Shed => shed,
+            Outcome::NotReady => not_ready,
+            Outcome::ClientGone => client_gone,
+            Outcome::Internal => internal,
+        }
+    }
+}
+
+/// A moving mean: each new time counts one sixteenth. Two records at once may lose one of them, which a mean can bear.
+#[derive(Debug, Default)]
+struct MeanTime {
+    ns: AtomicU64,
+}
+
+impl MeanTime {
+    const WEIGHT: u64 = 16;
+
+    fn record(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let mean = match self.ns.load(Ordering::Relaxed) {
+            0 => time,
+            mean => mean - mean / Self::WEIGHT + time / Self::WEIGHT,
+        };
+        self.ns.store(mean, Ordering::Relaxed);
+    }
+
+    fn mean(&self) -> Duration {
+        Duration::from_nanos(self.ns.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// The public list of series: whoever changes it changes dashboards.
+    const SERIES: &str = "\
+serin_build_info version
+serin_instances endpoint,deployment
+serin_request_duration_seconds_bucket le,endpoint,deployment,stage
+serin_request_duration_seconds_count endpoint,deployment,stage
+serin_request_duration_seconds_sum endpoint,deployment,stage
+serin_requests_in_flight endpoint,deployment
+serin_requests_refused_total status
+serin_requests_total endpoint,deployment,outcome
+serin_slots endpoint,deployment
+";
+
+    fn line(text: &str, series: &str) -> Option<String> {
+        text.lines()
+            .find_map(|line| line.strip_prefix(series))
+            .map(|value| value.trim().to_owned())
+    }
+
+    #[test]
+    fn the_list_of_series_is_as_published() {
+        let metrics = Metrics::new();
+        drop(metrics.deployment("iris", "blue"));
+        metrics.refused(404);
+        let text = metrics.render();
+        let mut series: Vec<String> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (name, rest) = line.split_once('{').expect("every series has labels");
+                let labels = rest.rsplit_once('}').expect("closed").0.split(',');
+                let keys: Vec<_> = labels
+                    .map(|label| label.split_once('=').expect("=").0)
+                    .collect();
+                format!("{name} {}\n", keys.join(","))
+            })
+            .collect();
+        series.sort();
+        series.dedup();
+        assert_eq!(series.concat(), SERIES);
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_request_is_counted_once_and_each_stage_it_passed_is_timed() {
+        let metrics = Metrics::new();
+        let blue = metrics.deployment("iris", "blue");
+        let received = Instant::now();
+        let mut timings = Timings::start(received);
+        timings.admitted = Some(received);
+        timings.started = Some(received + Duration::from_micros(20));
+        timings.decoded = Some(received + Duration::from_micros(80));
+        timings.ran = Some(received + Duration::from_micros(980));
+        timings.encoded = Some(received + Duration::from_micros(990));
+        blue.record(Outcome::Ok, &timings);
+        blue.record(Outcome::Timeout, &Timings::start(received));
+        let text = metrics.render();
+        let labels = r#"endpoint="iris",deployment="blue""#;
+        for (outcome, count) in [("ok", "1"), ("timeout", "1"), ("shed", "0")] {
+            let series = format!("serin_requests_total{{{labels},outcome=\"{outcome}\"}}");
+            assert_eq!(line(&text, &series).as_deref(), Some(count), "{text}");
+        }
+        let bucket = |stage: &str, le: &str| {
+            let series = format!(
+                "serin_request_duration_seconds_bucket{{le=\"{le}\",{labels},stage=\"{stage}\"}}"
+            );
+            line(&text, &series).unwrap_or_else(|| panic!("no {series} in {text}"))
+        };
+        assert_eq!(bucket("queue", "0.00005"), "1");
+        assert_eq!(bucket("decode", "0.00005"), "0");
+        assert_eq!(bucket("decode", "0.0001"), "1");
+        assert_eq!(bucket("run", "0.0005"), "0");
+        assert_eq!(bucket("run", "0.001"), "1");
+        assert_eq!(bucket("encode", "+Inf"), "1");
+        assert_eq!(bucket("total", "+Inf"), "2");
+    }
+
+    #[test]
+    fn what_was_refused_at_the_door_does_not_flatter_the_latency() {
+        let blue = Metrics::new().deployment("iris", "blue");
+        for outcome in [Outcome::Shed, Outcome::NotReady, Outcome::ClientGone] {
+            blue.record(outcome, &Timings::start(Instant::now()));
+            assert_eq!(blue.count(outcome), 1);
+        }
+        assert_eq!(blue.quantile(0.5), None);
+    }
+
+    #[test]
+    fn the_same_names_give_the_same_series_until_they_are_forgotten() {
+        let metrics = Metrics::new();
+        let blue = metrics.deployment("iris", "blue");
+        assert!(Arc::ptr_eq(&blue, &metrics.deployment("iris", "blue")));
+        blue.set_slots(4);
+        blue.in_flight(1);
+        assert!(metrics.render().contains("deployment=\"blue\""));
+        metrics.forget("iris", "blue");
+        blue.record(Outcome::Ok, &Timings::start(Instant::now()));
+        assert!(!metrics.render().contains("deployment=\"blue\""));
+        assert_eq!(metrics.deployment("iris", "blue").count(Outcome::Ok), 0);
+    }
+
+    #[test]
+    fn the_mean_follows_what_is_recorded() {
+        let mean = MeanTime::default();
+        assert_eq!(mean.mean(), Duration::ZERO);
+        mean.record(Duration::from_millis(8));
+        assert_eq!(mean.mean(), Duration::from_millis(8));
+        for _ in 0..200 {
+            mean.record(Duration::from_millis(2));
+        }
+        assert_eq!(mean.mean().as_micros(), 2000);
     }
 }

@@ -1,5 +1,6 @@
 //! Timings, metrics, log.
 
+mod histogram;
 mod log;
 mod metrics;
 mod timings;

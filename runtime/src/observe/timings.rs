@@ -20,6 +20,7 @@ pub struct Timings {
 }
 
 impl Timings {
+    /// A request that was just read.
     #[must_use]
     pub fn start(received: Instant) -> Self {
         Self {
@@ -32,9 +33,27 @@ impl Timings {
         }
     }
 
+    /// Time until a score thread took it up: the wait for a slot, and the way to the thread.
+    #[must_use]
+    pub fn queue(&self) -> Option<Duration> {
+        Some(self.started?.duration_since(self.received))
+    }
+
+    /// Time that decoding the inputs took.
+    #[must_use]
+    pub fn decode(&self) -> Option<Duration> {
+        Some(self.decoded?.duration_since(self.started?))
+    }
+
     /// Time that the model itself took.
     #[must_use]
     pub fn run(&self) -> Option<Duration> {
         Some(self.ran?.duration_since(self.decoded?))
+    }
+
+    /// Time that encoding the outputs took.
+    #[must_use]
+    pub fn encode(&self) -> Option<Duration> {
+        Some(self.encoded?.duration_since(self.ran?))
     }
 }

@@ -1,20 +1,191 @@
 //! What a request is given to: admission and the handles of the instances.
+//!
+//! Threads: edge. Hands over and never waits for a model.
+//! Not here: whether the request may run (`admission`), what happens to it (`engine`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::engine::InstanceHandle;
+use tokio::task::yield_now;
+use tokio::time::sleep;
+
+use crate::engine::{Cancel, InstanceHandle, Job, NotAccepted};
 use crate::observe::DeploymentMetrics;
 use crate::router::AdmissionControl;
 use crate::spec::DeploymentName;
 
+/// Tries at once before the pauses begin: an exchange of instances takes microseconds.
+const YIELDS_MAX: u32 = 16;
+/// Pause between later tries, while an instance that died is not replaced yet.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
 /// One deployment as requests see it under one routing table. Immutable; `admission` outlives tables.
 #[derive(Debug, Clone)]
 pub struct Deployment {
+    /// Its name.
     pub name: DeploymentName,
     /// Shared by successive tables, so that no instance is admitted to twice over.
     pub admission: Arc<AdmissionControl>,
+    /// Those that take requests; none while the deployment is not ready.
     pub instances: Vec<InstanceHandle>,
+    /// The longest that a request may take, waiting included.
     pub request_timeout: Duration,
+    /// Where its requests are recorded.
     pub metrics: Arc<DeploymentMetrics>,
+}
+
+/// The job comes back, its permit inside.
+#[derive(Debug)]
+pub(super) enum NotSubmitted {
+    /// No instance is open; look the deployment up again.
+    Closed(Job),
+    /// Every open instance was full until the deadline.
+    DeadlinePassed,
+}
+
+impl Deployment {
+    /// Hands the job to the least loaded open instance.
+    ///
+    /// Permits leave room at some instance, but for the moment in which instances are exchanged or one has died; then it tries
+    /// again until the job's deadline.
+    pub(super) async fn submit(&self, mut job: Job) -> Result<Cancel, NotSubmitted> {
+        for tries in 0_u32.. {
+            match self.offer(job) {
+                Ok(cancel) => return Ok(cancel),
+                Err(NotAccepted::Closed(job)) => return Err(NotSubmitted::Closed(job)),
+                Err(NotAccepted::Full(returned)) => job = returned,
+            }
+            if job.deadline.has_passed(Instant::now()) {
+                return Err(NotSubmitted::DeadlinePassed);
+            }
+            if tries < YIELDS_MAX {
+                yield_now().await;
+            } else {
+                sleep(FULL_PAUSE).await;
+            }
+        }
+        Err(NotSubmitted::DeadlinePassed)
+    }
+
+    /// Tries once; `Closed` only when no instance is open.
+    fn offer(&self, job: Job) -> Result<Cancel, NotAccepted> {
+        let loads = self.instances.iter().map(Load::of);
+        match least_loaded(loads, job.id) {
+            Choice::Instance(index) => match self.instances.get(index) {
+                // Another request may have been faster, or the instance was closed: that is not yet true of all.
+                Some(instance) => match instance.submit(job) {
+                    Err(NotAccepted::Closed(job)) => Err(NotAccepted::Full(job)),
+                    outcome => outcome,
+                },
+                None => Err(NotAccepted::Full(job)),
+            },
+            Choice::AllFull => Err(NotAccepted::Full(job)),
+            Choice::AllClosed => Err(NotAccepted::Closed(job)),
+        }
+    }
+}
+
+/// What the choice looks at.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    closed: bool,
+    load: u32,
+    concurrency: u32,
+}
+
+impl Load {
+    fn of(instance: &InstanceHandle) -> Self {
+        Self {
+            closed: instance.is_closed(),
+            load: instance.load(),
+            concurrency: instance.concurrency(),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    Instance(usize),
+    AllFull,
+    AllClosed,
+}
+
+/// The open instance with room that has the fewest requests. Of several such, successive jobs take successive ones.
+fn least_loaded(loads: impl ExactSizeIterator<Item = Load>, job: u64) -> Choice {
+    let count = loads.len();
+    let first = job % u64::try_from(count.max(1)).unwrap_or(u64::MAX);
+    let first = usize::try_from(first).unwrap_or(0);
+    let mut any_open = false;
+    let mut best = None;
+    for (index, instance) in loads.enumerate() {
+        any_open |= !instance.closed;
+        if instance.closed || instance.load >= instance.concurrency {
+            continue;
+        }
+        // How far behind the first one it stands, around the circle.
+        let rank = (instance.load, (index + count - first) % count);
+        if best.is_none_or(|(best_rank, _)| rank < best_rank) {
+            best = Some((rank, index));
+        }
+    }
+    match best {
+        Some((_, index)) => Choice::Instance(index),
+        None if any_open => Choice::AllFull,
+        None => Choice::AllClosed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(load: u32) -> Load {
+        Load {
+            closed: false,
+            load,
+            concurrency: 4,
+        }
+    }
+
+    fn closed() -> Load {
+        Load {
+            closed: true,
+            ..open(0)
+        }
+    }
+
+    fn choice(loads: &[Load], job: u64) -> Choice {
+        least_loaded(loads.iter().copied(), job)
+    }
+
+    #[test]
+    fn the_least_loaded_open_instance_with_room_is_chosen() {
+        assert_eq!(choice(&[open(2), open(1), open(3)], 0), Choice::Instance(1));
+        assert_eq!(
+            choice(&[open(2), closed(), open(3)], 1),
+            Choice::Instance(0)
+        );
+        let narrow = Load {
+            concurrency: 1,
+            ..open(1)
+        };
+        assert_eq!(choice(&[narrow, open(3)], 0), Choice::Instance(1));
+    }
+
+    #[test]
+    fn equally_loaded_instances_take_turns() {
+        let loads = [open(1), open(1), open(1)];
+        let turns: Vec<_> = (6..10).map(|job| choice(&loads, job)).collect();
+        assert_eq!(turns, [0, 1, 2, 0].map(Choice::Instance));
+        let one_busy = [open(1), open(2), open(1)];
+        let turns: Vec<_> = (0..3).map(|job| choice(&one_busy, job)).collect();
+        assert_eq!(turns, [0, 2, 2].map(Choice::Instance));
+    }
+
+    #[test]
+    fn full_and_closed_are_told_apart() {
+        assert_eq!(choice(&[closed(), open(4)], 0), Choice::AllFull);
+        assert_eq!(choice(&[closed(), closed()], 0), Choice::AllClosed);
+        assert_eq!(choice(&[], 5), Choice::AllClosed);
+    }
 }
