@@ -63,8 +63,27 @@ struct Shared {
     cores: Mutex<CoreMap>,
     /// Held while a table is made from the current one and published.
     publishing: Mutex<()>,
-    /// For callers without a runtime of their own: timers and waits, no computing.
-    runtime: Runtime,
+    blocking: BlockingRuntime,
+}
+
+/// For callers without a runtime of their own: timers and waits on the caller's thread, no computing. There until the end.
+#[derive(Debug)]
+struct BlockingRuntime(Option<Runtime>);
+
+impl BlockingRuntime {
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = self.0.as_ref();
+        runtime.expect("it is taken by drop alone").block_on(future)
+    }
+}
+
+impl Drop for BlockingRuntime {
+    /// A runtime that is dropped waits for its threads, which asynchronous code may not do. This one has none to wait for.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Why an embedded endpoint does not start or change.
@@ -194,9 +213,7 @@ impl EmbeddedBuilder {
     /// [`EmbeddedError::Threads`].
     pub fn build(self) -> Result<Embedded, EmbeddedError> {
         prepare_process();
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("serin-embedded")
+        let runtime = Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(EmbeddedError::Threads)?;
@@ -206,7 +223,7 @@ impl EmbeddedBuilder {
             skus: self.skus.unwrap_or_else(SkuTable::builtin),
             cores: Mutex::new(CoreMap::new(Topology::read(), self.capacity)),
             publishing: Mutex::new(()),
-            runtime,
+            blocking: BlockingRuntime(Some(runtime)),
         };
         Ok(Embedded {
             shared: Arc::new(shared),
@@ -377,7 +394,7 @@ impl EmbeddedEndpoint {
     ///
     /// When called from asynchronous code, where it would block other tasks.
     pub fn score_blocking(&self, body: impl Into<Bytes>) -> Result<Answer, Unserved> {
-        self.shared.runtime.block_on(self.score(body))
+        self.shared.blocking.block_on(self.score(body))
     }
 
     /// [`EmbeddedEndpoint::score_with`] for callers without a runtime.
@@ -395,7 +412,7 @@ impl EmbeddedEndpoint {
         body: impl Into<Bytes>,
     ) -> Result<Answer, Unserved> {
         self.shared
-            .runtime
+            .blocking
             .block_on(self.score_with(deployment, body))
     }
 
@@ -606,4 +623,133 @@ impl Shared {
 /// A panic elsewhere leaves both locks' contents whole: they are changed in one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digits(version: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/digits/{version}/model.onnx"))
+    }
+
+    fn image() -> Bytes {
+        format!(r#"{{"data": [{:?}]}}"#, [0; 64]).into()
+    }
+
+    fn serin() -> Embedded {
+        Embedded::builder().build().unwrap()
+    }
+
+    fn blue_and_green(serin: &Embedded, traffic: &str) -> Result<EmbeddedEndpoint, EmbeddedError> {
+        serin
+            .endpoint("digits")
+            .deployment("blue", digits("1"))
+            .deployment("green", digits("2"))
+            .traffic(traffic)
+            .start()
+    }
+
+    #[tokio::test]
+    async fn a_split_is_exact_and_a_switch_is_in_force_at_once() {
+        let endpoint = blue_and_green(&serin(), "blue=90 green=10").unwrap();
+        let mut green = 0;
+        for _ in 0..100 {
+            let answer = endpoint.score(image()).await.unwrap();
+            green += usize::from(answer.deployment.as_str() == "green");
+        }
+        assert_eq!(green, 10);
+        endpoint.set_traffic("blue:0,green:100").unwrap();
+        let answer = endpoint.score(image()).await.unwrap();
+        assert_eq!(answer.deployment.as_str(), "green");
+        let answer = endpoint.score_with("blue", image()).await.unwrap();
+        assert_eq!(answer.deployment.as_str(), "blue");
+        assert!(matches!(
+            endpoint.score_with("red", image()).await,
+            Err(Unserved::NoDeployment { .. })
+        ));
+    }
+
+    #[test]
+    fn a_program_without_a_runtime_scores_too() {
+        let serin = serin();
+        let endpoint = serin
+            .endpoint("digits")
+            .deployment("blue", digits("1"))
+            .start()
+            .unwrap();
+        let answer = endpoint.score_blocking(image()).unwrap();
+        assert!(answer.body.starts_with(b"{"), "{:?}", answer.body);
+        assert!(serin.metrics().contains("deployment=\"blue\""));
+    }
+
+    #[test]
+    fn a_name_is_free_again_when_its_endpoint_is_dropped() {
+        let serin = serin();
+        let first = blue_and_green(&serin, "blue=100 green=0").unwrap();
+        let second = blue_and_green(&serin, "blue=100 green=0").unwrap_err();
+        assert_eq!(
+            second.to_string(),
+            "endpoint digits exists already: choose another name, or drop the other one first"
+        );
+        // The refused one took nothing with it.
+        first.score_blocking(image()).unwrap();
+        drop(first);
+        let third = blue_and_green(&serin, "blue=0 green=100").unwrap();
+        let answer = third.score_blocking(image()).unwrap();
+        assert_eq!(answer.deployment.as_str(), "green");
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_with_the_reason() {
+        let serin = serin();
+        let refused = |builder: EndpointBuilder| builder.start().unwrap_err().to_string();
+        let endpoint = || serin.endpoint("digits");
+        assert_eq!(
+            refused(endpoint()),
+            "endpoint digits has no deployment: add one before it starts"
+        );
+        let blue = || endpoint().deployment("blue", digits("1"));
+        assert_eq!(
+            refused(blue().deployment("Blue", digits("2"))),
+            "deployment Blue is given twice"
+        );
+        assert_eq!(
+            refused(blue().traffic("red=100")),
+            "traffic names \"red\", which is not a deployment of \"digits\"; there are: blue"
+        );
+        let none = DeploymentSettings {
+            instance_count: 0,
+            ..DeploymentSettings::default()
+        };
+        assert_eq!(
+            refused(endpoint().deployment_with("blue", digits("1"), none)),
+            "deployment blue: instance_count must be at least 1"
+        );
+        let missing = refused(endpoint().deployment("blue", "missing.onnx"));
+        assert!(
+            missing.starts_with("deployment blue: ") && missing.contains("missing.onnx"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn without_room_for_its_cores_an_endpoint_is_refused_where_sharing_is_not_wanted() {
+        let serin = Embedded::builder()
+            .capacity(Capacity::Strict)
+            .build()
+            .unwrap();
+        let settings = DeploymentSettings {
+            vcpus: 100_000,
+            ..DeploymentSettings::default()
+        };
+        let refused = serin
+            .endpoint("digits")
+            .deployment_with("blue", digits("1"), settings)
+            .start();
+        assert!(
+            matches!(refused, Err(EmbeddedError::Cores { .. })),
+            "{refused:?}"
+        );
+    }
 }
