@@ -31,8 +31,9 @@ pub(super) struct Typed {
 
 /// Flags of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
-    /// Folder of the server's data; commands find the server by it [default: ~/.local/share/serin]
+    /// Folder of the server's data; commands find the server by it [env: SERIN_DATA] [default: ~/.local/share/serin]
     #[arg(
         long,
         global = true,
@@ -41,8 +42,16 @@ pub(super) struct Global {
         value_name = "FOLDER"
     )]
     pub(super) data: Option<PathBuf>,
-    /// How to print the result
-    #[arg(long, short, global = true, value_enum, default_value_t)]
+    /// How to print the result: json, table, tsv or none
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "FORMAT"
+    )]
     pub(super) output: OutputFormat,
     /// No progress, only errors
     #[arg(long, global = true)]
@@ -192,8 +201,9 @@ pub(super) enum Auth {
 
 /// `serin endpoint update`
 #[derive(Debug, Args)]
+#[command(override_usage = "serin endpoint update --name <NAME> <CHANGES>...")]
 #[command(group = clap::ArgGroup::new("change").args([
-    "file", "deployment", "deployment_file", "instance_count", "traffic", "set",
+    "file", "deployment_file", "instance_count", "traffic", "set",
 ]).multiple(true).required(true))]
 pub(super) struct EndpointUpdate {
     /// Name of the endpoint; beats the file's

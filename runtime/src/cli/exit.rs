@@ -79,9 +79,6 @@ pub(super) enum CliError {
     Demo(String),
     #[error("interrupted")]
     Interrupted,
-    /// A child has already said what it had to say.
-    #[error("")]
-    Silent(u8),
 }
 
 impl CliError {
@@ -111,7 +108,6 @@ impl CliError {
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,
             Self::Interrupted => INTERRUPTED,
-            Self::Silent(code) => *code,
         }
     }
 
@@ -135,9 +131,7 @@ impl CliError {
 
     /// Prints the message and gives the code to `main`.
     pub(super) fn report(&self) -> ExitCode {
-        if !matches!(self, Self::Silent(_)) {
-            super::output::complain(&self.text());
-        }
+        super::output::complain(&self.text());
         ExitCode::from(self.code())
     }
 }

@@ -18,17 +18,15 @@ use crate::cli::exit::CliError;
 const FILES: &[(&str, &[u8])] = &[
     (
         "configs/online-endpoint/mir/standard/managed-1-create-OnlineEndpoint.yaml",
-        include_bytes!("configs/online-endpoint/mir/standard/managed-1-create-OnlineEndpoint.yaml"),
+        include_bytes!("../../../../tests/fixtures/seed/managed-1-create-OnlineEndpoint.yaml"),
     ),
     (
         "configs/online-endpoint/mir/standard/managed-2-blue-OnlineDeployment.yaml",
-        include_bytes!("configs/online-endpoint/mir/standard/managed-2-blue-OnlineDeployment.yaml"),
+        include_bytes!("../../../../tests/fixtures/seed/managed-2-blue-OnlineDeployment.yaml"),
     ),
     (
         "configs/online-endpoint/mir/standard/managed-3-green-OnlineDeployment.yaml",
-        include_bytes!(
-            "configs/online-endpoint/mir/standard/managed-3-green-OnlineDeployment.yaml"
-        ),
+        include_bytes!("../../../../tests/fixtures/seed/managed-3-green-OnlineDeployment.yaml"),
     ),
     (
         "configs/online-endpoint/sample-request.json",

@@ -1,0 +1,13 @@
+//! The command line as its users meet it: exit code, standard output, standard error.
+
+#[path = "cli/support.rs"]
+mod support;
+
+#[path = "cli/files.rs"]
+mod files;
+#[path = "cli/grammar.rs"]
+mod grammar;
+#[path = "cli/seed.rs"]
+mod seed;
+#[path = "cli/server.rs"]
+mod server;

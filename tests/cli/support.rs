@@ -1,0 +1,142 @@
+//! A folder for one test, commands run in it, and a server when the test wants one.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A file below the repository's root.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("runtime/ is in the repository")
+        .join(path)
+}
+
+/// A folder with a data folder in it. Commands run in it, with nothing of the caller's environment.
+pub(crate) struct Place {
+    folder: TempDir,
+    working: PathBuf,
+}
+
+/// A running server; it ends with the value, because it holds the other end of the server's standard input.
+pub(crate) struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let working = folder.path().join("cli");
+        fs::create_dir(&working).expect("a new folder");
+        Self { folder, working }
+    }
+
+    /// Writes a file into the working folder.
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
+        let path = self.working.join(name);
+        fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a new folder");
+        fs::write(path, text).expect("a new file");
+        self
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
+        command
+            .current_dir(&self.working)
+            .env_clear()
+            .env("SERIN_DATA", self.folder.path().join("data"))
+            .env("XDG_CACHE_HOME", repository("target/cache"))
+            .env("HOME", self.folder.path())
+            .env("USER", "ann")
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a line as a shell would; quotes hold words together.
+    pub(crate) fn run(&self, line: &str) -> String {
+        let output = self
+            .command()
+            .args(words(line))
+            .output()
+            .expect("the serin binary runs");
+        let text = format!(
+            "code: {}\n--- stdout\n{}--- stderr\n{}",
+            output.status.code().expect("it was not killed"),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
+        self.without_chance(&text)
+    }
+
+    /// Runs a line that must succeed; its standard output.
+    pub(crate) fn ok(&self, line: &str) -> String {
+        let text = self.run(line);
+        let (code, rest) = text.split_once('\n').expect("the code has a line");
+        assert_eq!(code, "code: 0", "serin {line}\n{rest}");
+        let (stdout, _) = rest
+            .split_once("--- stderr\n")
+            .expect("both streams are there");
+        stdout.trim_start_matches("--- stdout\n").to_owned()
+    }
+
+    /// Starts a server and waits until it is ready.
+    pub(crate) fn serve(&self) -> Server {
+        let mut child = self
+            .command()
+            .args(["serve", "--port", "0", "--until-stdin-closes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the serin binary runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("the server says that it is ready");
+        assert!(line.starts_with("ready: "), "{line:?}");
+        let stdin = child.stdin.take();
+        Server { child, stdin }
+    }
+
+    /// Text without what differs from run to run: the folder, and how long it took.
+    fn without_chance(&self, text: &str) -> String {
+        let folder = self
+            .folder
+            .path()
+            .to_str()
+            .expect("a temporary folder is UTF-8");
+        let text = text.replace(folder, "[folder]");
+        let lines = text.lines().map(|line| match line.rsplit_once(" in ") {
+            Some((before, after)) if after.ends_with(" s") => format!("{before} in [time]\n"),
+            _ => format!("{}\n", line.trim_end()),
+        });
+        lines.collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        drop(self.child.wait());
+    }
+}
+
+/// The words of a line; single and double quotes hold words together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    for c in line.chars() {
+        match quote {
+            None if c == '\'' || c == '"' => quote = Some(c),
+            Some(open) if c == open => quote = None,
+            None if c == ' ' => words.push(String::new()),
+            _ => words.last_mut().expect("there is a word").push(c),
+        }
+    }
+    words
+}
