@@ -6,67 +6,205 @@ use crate::support::Place;
 
 #[test]
 fn the_help_names_every_command() {
-    assert_snapshot!(Place::new().run("--help"), @"");
+    assert_snapshot!(Place::new().run("--help"), @"
+    code: 0
+    --- stdout
+    Azure ML style online endpoints for ONNX models on one machine
+
+    Usage: serin [OPTIONS] <COMMAND>
+
+    Commands:
+      demo        Play a canary release on sample models, under live traffic
+      serve       Run the server in the foreground
+      up          Serve bare model files in the foreground, with nothing stored
+      endpoint    Endpoints: what clients call, and how traffic is split [alias: online-endpoint]
+      deployment  Deployments: a model on instances, behind an endpoint [alias: online-deployment]
+      model       Models by name and version
+      sku         Instance types: cores and memory of one instance
+      status      What the server is doing
+      journal     Who changed what, and how it ended
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Options of every command:
+          --data <FOLDER>     Folder of the server's data; commands find the server by it [env:
+                              SERIN_DATA] [default: ~/.local/share/serin] [env: SERIN_DATA]
+      -o, --output <FORMAT>   How to print the result: json, table, tsv or none [default: json]
+          --only-show-errors  No progress, only errors
+
+    Start with `serin demo`, or with `serin serve` in one terminal and `serin endpoint create --file
+    endpoint.yml` in another.
+    --- stderr
+    ");
 }
 
 #[test]
 fn the_version_names_that_of_onnx_runtime() {
-    assert_snapshot!(Place::new().run("--version"), @"");
+    assert_snapshot!(Place::new().run("--version"), @"
+    code: 0
+    --- stdout
+    serin 0.1.0
+    ONNX Runtime 1.32.0
+    --- stderr
+    ");
 }
 
 #[test]
 fn the_help_of_an_update_names_every_flag() {
-    assert_snapshot!(Place::new().run("endpoint update --help"), @"");
+    assert_snapshot!(Place::new().run("endpoint update --help"), @r#"
+    code: 0
+    --- stdout
+    Change an endpoint: its file, traffic, one deployment, or any attribute
+
+    Usage: serin endpoint update --name <NAME> <CHANGES>...
+
+    Options:
+      -n, --name <NAME>
+              Name of the endpoint; beats the file's
+      -f, --file <FILE>
+              YAML file of the endpoint; a file with deployments is the whole truth: those that it
+              leaves out are deleted
+      -d, --deployment <DEPLOYMENT>
+              Deployment to change, or to make from `--deployment-file`
+      -e, --deployment-file <DEPLOYMENT_FILE>
+              YAML file of the deployment
+      -i, --instance-count <N>
+              Instances of the deployment
+      -r, --traffic <SPLIT>...
+              Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
+          --set <PATH=VALUE>...
+              Any attribute: `deployments.blue.scale.instance_count=5`
+          --no-wait
+              Return when the change is accepted, not when it is in force
+      -h, --help
+              Print help
+
+    Options of every command:
+          --data <FOLDER>     Folder of the server's data; commands find the server by it [env:
+                              SERIN_DATA] [default: ~/.local/share/serin] [env: SERIN_DATA]
+      -o, --output <FORMAT>   How to print the result: json, table, tsv or none [default: json]
+          --only-show-errors  No progress, only errors
+    --- stderr
+    "#);
 }
 
 #[test]
 fn a_misspelt_command_is_corrected() {
-    assert_snapshot!(Place::new().run("endpoint upgrade"), @"");
+    assert_snapshot!(Place::new().run("endpoint upgrade"), @"
+    code: 2
+    --- stdout
+    --- stderr
+    error: unrecognized subcommand 'upgrade'
+
+      tip: a similar subcommand exists: 'update'
+
+    Usage: serin endpoint [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn an_update_of_nothing_is_refused() {
-    assert_snapshot!(Place::new().run("endpoint update --name iris"), @"");
+    assert_snapshot!(Place::new().run("endpoint update --name iris"), @"
+    code: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      <--file <FILE>|--deployment-file <DEPLOYMENT_FILE>|--instance-count <N>|--traffic <SPLIT>...|--set <PATH=VALUE>...>
+
+    Usage: serin endpoint update --name <NAME> <CHANGES>...
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn a_name_out_of_bounds_is_refused() {
-    assert_snapshot!(Place::new().run("endpoint show --name 1st"), @"");
+    assert_snapshot!(Place::new().run("endpoint show --name 1st"), @r#"
+    code: 2
+    --- stdout
+    --- stderr
+    error: invalid value '1st' for '--name <NAME>': expected 3 to 32 letters, digits and dashes, from a letter to a letter or digit, found "1st"
+
+    For more information, try '--help'.
+    "#);
 }
 
 #[test]
 fn a_split_that_sums_to_90_is_refused() {
-    assert_snapshot!(Place::new().run("endpoint update --name iris --traffic blue:60,green:30"), @"");
+    assert_snapshot!(Place::new().run("endpoint update --name iris --traffic blue:60,green:30"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected a sum of 0 or 100, found 90 (blue 60, green 30)
+    ");
 }
 
 #[test]
 fn a_negative_share_is_refused() {
-    assert_snapshot!(Place::new().run("online-endpoint update -n iris --traffic 'blue=110 green=-10'"), @"");
+    assert_snapshot!(Place::new().run("online-endpoint update -n iris --traffic 'blue=110 green=-10'"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected a percent from 0 to 100 with at most two decimals, found 110
+    ");
 }
 
 #[test]
 fn an_assignment_without_a_value_is_refused() {
-    assert_snapshot!(Place::new().run("deployment update -n blue -e iris --set instance_count"), @"");
+    assert_snapshot!(Place::new().run("deployment update -n blue -e iris --set instance_count"), @r#"
+    code: 2
+    --- stdout
+    --- stderr
+    error: invalid value 'instance_count' for '--set <PATH=VALUE>...': expected an assignment such as instance_count=5, found "instance_count"
+
+    For more information, try '--help'.
+    "#);
 }
 
 #[test]
 fn an_instance_type_is_found_in_any_case() {
-    assert_snapshot!(Place::new().run("sku show --name standard_fs4_V2 -o table"), @"");
+    assert_snapshot!(Place::new().run("sku show --name standard_fs4_V2 -o table"), @"
+    code: 0
+    --- stdout
+    name             vcpus  memory_mib  gpus
+    ---------------  -----  ----------  ----
+    Standard_FS4_v2  4      8192        0
+    --- stderr
+    ");
 }
 
 #[test]
 fn a_misspelt_instance_type_is_corrected() {
-    assert_snapshot!(Place::new().run("sku show --name Standard_F4_v2"), @"");
+    assert_snapshot!(Place::new().run("sku show --name Standard_F4_v2"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: expected an instance type of `serin sku list`, found "Standard_F4_v2"; did you mean `Standard_F4s_v2`?
+    "#);
 }
 
 #[test]
 fn without_a_server_a_command_says_how_to_start_one() {
-    assert_snapshot!(Place::new().run("endpoint list"), @"");
+    assert_snapshot!(Place::new().run("endpoint list"), @r#"
+    code: 6
+    --- stdout
+    --- stderr
+    error: no server runs on "[folder]/data"; start one with `serin serve`, or name another folder with --data
+    "#);
 }
 
 /// Scripts of `az` shorten flags and name the workspace with every command.
 #[test]
 fn shortened_flags_and_those_of_the_cloud_are_taken() {
     let place = Place::new();
-    assert_snapshot!(place.run("online-deployment show --name blue --endpoint iris -g group -w workspace --local"), @"");
+    assert_snapshot!(place.run("online-deployment show --name blue --endpoint iris -g group -w workspace --local"), @r#"
+    code: 6
+    --- stdout
+    --- stderr
+    error: no server runs on "[folder]/data"; start one with `serin serve`, or name another folder with --data
+    "#);
 }

@@ -103,7 +103,7 @@ impl Place {
         Server { child, stdin }
     }
 
-    /// Text without what differs from run to run: the folder, and how long it took.
+    /// Text without what differs from run to run: the folder, and how long it took, process ids.
     fn without_chance(&self, text: &str) -> String {
         let folder = self
             .folder
@@ -111,6 +111,13 @@ impl Place {
             .to_str()
             .expect("a temporary folder is UTF-8");
         let text = text.replace(folder, "[folder]");
+        let text = match text.split_once("(pid ") {
+            Some((before, after)) => {
+                let after = after.trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{before}(pid [pid]{after}")
+            }
+            None => text,
+        };
         let lines = text.lines().map(|line| match line.rsplit_once(" in ") {
             Some((before, after)) if after.ends_with(" s") => format!("{before} in [time]\n"),
             _ => format!("{}\n", line.trim_end()),

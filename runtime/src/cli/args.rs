@@ -33,7 +33,7 @@ pub(super) struct Typed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
-    /// Folder of the server's data; commands find the server by it [env: SERIN_DATA] [default: ~/.local/share/serin]
+    /// Folder of the server's data; commands find the server by it [default: ~/.local/share/serin]
     #[arg(
         long,
         global = true,

@@ -51,7 +51,7 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
-    #[error(transparent)]
+    #[error("{} cannot be used as it stands:\n{0}", .0.file)]
     Spec(#[from] SpecError),
     #[error("--traffic: {0}")]
     Traffic(#[from] TrafficError),
