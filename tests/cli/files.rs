@@ -38,7 +38,8 @@ fn all_problems_of_an_endpoint_are_told_at_once() {
     code: 3
     --- stdout
     --- stderr
-    error: endpoint.yml:1:1: nam: unknown key; did you mean `name`?
+    error: endpoint.yml cannot be used as it stands:
+    endpoint.yml:1:1: nam: unknown key; did you mean `name`?
     endpoint.yml:2:1: auth_mode: expected key or aml_token, found "none"
     endpoint.yml:3:1: traffic: expected a sum of 0 or 100, found 90 (blue 60, green 30)
     endpoint.yml: name: expected a name, found nothing
@@ -51,7 +52,8 @@ fn all_problems_of_a_deployment_are_told_at_once() {
     code: 3
     --- stdout
     --- stderr
-    error: blue.yml:5:1: instance_count: expected 1 to 50, found 0
+    error: blue.yml cannot be used as it stands:
+    blue.yml:5:1: instance_count: expected 1 to 50, found 0
     blue.yml:7:3: request_settings.request_timeout: unknown key; did you mean `request_timeout_ms`?
     ");
 }
@@ -62,7 +64,8 @@ fn a_duplicate_key_is_refused() {
     code: 3
     --- stdout
     --- stderr
-    error: endpoint.yml:2:1: name: expected each key once, found it on line 1 already
+    error: endpoint.yml cannot be used as it stands:
+    endpoint.yml:2:1: name: expected each key once, found it on line 1 already
     ");
 }
 
@@ -72,7 +75,8 @@ fn text_that_is_no_yaml_is_refused() {
     code: 3
     --- stdout
     --- stderr
-    error: endpoint.yml:1:7: expected YAML: unclosed bracket '['
+    error: endpoint.yml cannot be used as it stands:
+    endpoint.yml:1:7: expected YAML: unclosed bracket '['
     ");
 }
 
@@ -82,7 +86,8 @@ fn an_empty_file_is_refused() {
     code: 3
     --- stdout
     --- stderr
-    error: endpoint.yml: expected a mapping of keys to values, found nothing
+    error: endpoint.yml cannot be used as it stands:
+    endpoint.yml: expected a mapping of keys to values, found nothing
     ");
 }
 

@@ -29,8 +29,8 @@ fn the_help_names_every_command() {
       -V, --version  Print version
 
     Options of every command:
-          --data <FOLDER>     Folder of the server's data; commands find the server by it [env:
-                              SERIN_DATA] [default: ~/.local/share/serin] [env: SERIN_DATA]
+          --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
+                              ~/.local/share/serin] [env: SERIN_DATA]
       -o, --output <FORMAT>   How to print the result: json, table, tsv or none [default: json]
           --only-show-errors  No progress, only errors
 
@@ -82,8 +82,8 @@ fn the_help_of_an_update_names_every_flag() {
               Print help
 
     Options of every command:
-          --data <FOLDER>     Folder of the server's data; commands find the server by it [env:
-                              SERIN_DATA] [default: ~/.local/share/serin] [env: SERIN_DATA]
+          --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
+                              ~/.local/share/serin] [env: SERIN_DATA]
       -o, --output <FORMAT>   How to print the result: json, table, tsv or none [default: json]
           --only-show-errors  No progress, only errors
     --- stderr

@@ -155,6 +155,6 @@ fn a_data_folder_in_use_is_refused() {
     code: 8
     --- stdout
     --- stderr
-    error: data folder "[folder]/data" is in use by another server (pid 9820); stop it, or choose another folder with --data
+    error: data folder "[folder]/data" is in use by another server (pid [pid]); stop it, or choose another folder with --data
     "#);
 }

@@ -51,7 +51,7 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
-    #[error("{} cannot be used as it stands:\n{0}", .0.file)]
+    #[error("{} cannot be used as it stands:\n{}", .0.file, .0)]
     Spec(#[from] SpecError),
     #[error("--traffic: {0}")]
     Traffic(#[from] TrafficError),
