@@ -213,6 +213,9 @@ fn cut(name: &str, len_max: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::sync::mpsc;
+
     use crate::spec::DeploymentName;
 
     use super::*;
@@ -223,6 +226,54 @@ mod tests {
             .into_iter()
             .map(|deployment| deployment.name)
             .collect()
+    }
+
+    #[test]
+    fn bare_files_are_scored_without_a_key_and_a_deployment_can_be_named() {
+        let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
+        let models = ["1", "2"].map(|version| digits.join(version).join("model.onnx"));
+        let mut config = UpConfig::new(models.to_vec());
+        config.address.set_port(0);
+        let (tell, told) = mpsc::channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = std::thread::Builder::new().spawn(move || {
+            let ready = |address, deployments: &[UpDeployment]| {
+                tell.send((address, deployments.to_vec())).unwrap();
+            };
+            up(config, ready, async {
+                _ = stopped.await;
+            })
+        });
+        let (address, deployments) = told.recv().unwrap();
+        assert_eq!(
+            deployments
+                .iter()
+                .map(|one| one.name.as_str())
+                .collect::<Vec<_>>(),
+            ["digits-1", "digits-2"]
+        );
+        let body = format!(r#"{{"data": [{:?}]}}"#, [0; 64]);
+        for (header, answers) in [
+            ("x", "digits-1"),
+            ("azureml-model-deployment: digits-2\r\nx", "digits-2"),
+        ] {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let head =
+                format!("POST /score HTTP/1.1\r\n{header}: y\r\nhost: x\r\nconnection: close");
+            write!(
+                stream,
+                "{head}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            )
+            .unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+            let named = format!("azureml-model-deployment: {answers}\r\n");
+            assert!(answer.contains(&named), "{answer}");
+        }
+        drop(stop);
+        server.unwrap().join().unwrap().unwrap();
     }
 
     #[test]
