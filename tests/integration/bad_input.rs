@@ -158,7 +158,7 @@ fn more_instances_than_cores_are_refused_with_strict_capacity() {
     let server = Server::start_with(data.path(), &["--capacity", "strict"]);
     let model = repository("models/digits/1/model.onnx");
     let error = refused(&server, &model, "instance_count: 50\n");
-    assert!(error.contains("not enough cores: 100 vCPUs"), "{error}");
+    assert!(error.contains("would ask for 100 vCPUs"), "{error}");
 }
 
 #[test]

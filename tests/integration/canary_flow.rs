@@ -79,6 +79,9 @@ fn deploy_green(server: &Server) {
     ]);
 }
 
+/// As many as the three instances of blue hold, running and waiting: one more would be refused, and rightly.
+const CLIENTS: usize = 6;
+
 fn sample() -> String {
     std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
         .expect("the sample request")
@@ -88,7 +91,7 @@ fn sample() -> String {
 fn no_step_of_the_flow_loses_a_request() {
     let data = folder();
     let server = with_blue(data.path());
-    let traffic = Traffic::start(&server, "myEndpoint", &sample(), 8);
+    let traffic = Traffic::start(&server, "myEndpoint", &sample(), CLIENTS);
 
     server.ok(&[
         "endpoint",
@@ -143,7 +146,7 @@ fn no_step_of_the_flow_loses_a_request() {
 fn a_new_model_version_in_place_loses_no_request() {
     let data = folder();
     let server = with_blue(data.path());
-    let traffic = Traffic::start(&server, "myEndpoint", &sample(), 8);
+    let traffic = Traffic::start(&server, "myEndpoint", &sample(), CLIENTS);
     for model in ["azureml:my-model-m2:1", "azureml:my-model-m1:1"] {
         server.ok(&[
             "endpoint",

@@ -28,7 +28,7 @@ fn change(n: u64) -> Value {
             json!({"kind": "update_endpoint", "name": "iris", "update": {"traffic": {"blue": 100 - n % 50, "green": n % 50}}})
         }
         1 => {
-            json!({"kind": "update_endpoint", "name": "iris", "update": {"set": [format!("tags.step={n}")]}})
+            json!({"kind": "update_endpoint", "name": "iris", "update": {"set": [{"path": "tags.step", "value": n.to_string()}]}})
         }
         _ => {
             json!({"kind": "update_deployment", "endpoint": "iris", "name": "blue", "update": {"instance_count": 1 + n % 4}})

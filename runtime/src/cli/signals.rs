@@ -5,6 +5,7 @@
 use std::io::{self, Read as _};
 use std::thread;
 
+use rustix::process::Signal as Signo;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -48,6 +49,8 @@ fn catch() -> io::Result<(Runtime, Signal, Signal)> {
     let entered = runtime.enter();
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
+    // Uncaught, it would end the process; caught, a write past the limit on file sizes fails as one on a full disk does.
+    drop(signal(SignalKind::from_raw(Signo::XFSZ.as_raw()))?);
     drop(entered);
     Ok((runtime, terminate, interrupt))
 }

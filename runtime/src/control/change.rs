@@ -196,7 +196,7 @@ pub enum ChangeError {
         current: Revision,
     },
     /// The change could not be made durable, so it was not accepted.
-    #[error("cannot store the change: {0}")]
+    #[error("the change cannot be stored, so nothing was changed: {0}")]
     Storage(String),
     /// The mailbox is full.
     #[error("too many changes wait already: try again")]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serin_scorers::{JsonScorer, Signature};
 
 use crate::engine::session::{Session, SessionThreads};
-use crate::engine::worker;
+use crate::engine::worker::{self, WarmUpProblem};
 
 /// The hidden subcommand by which the child is started.
 pub const PROBE_COMMAND: &str = "__probe";
@@ -149,23 +149,14 @@ fn judge(
     limits: &ProbeLimits,
 ) -> Result<ProbeReport, ProbeError> {
     let words = String::from_utf8_lossy(words);
-    let memory = [
-        "bad_alloc",
-        "Failed to allocate memory",
-        "BFCArena",
-        "memory allocation of",
-        "failed to allocate",
-    ];
     let report: Option<Result<ProbeReport, String>> = serde_json::from_slice(answer).ok();
     match report {
         Some(Ok(report)) if status.success() => Ok(report),
-        Some(Err(problem)) if !memory.iter().any(|mark| problem.contains(mark)) => {
-            Err(ProbeError::Model(problem))
-        }
+        Some(Err(problem)) if !is_about_memory(&problem) => Err(ProbeError::Model(problem)),
         Some(Err(_)) => Err(ProbeError::Memory {
             megabytes: limits.memory_bytes / 1_000_000,
         }),
-        _ if memory.iter().any(|mark| words.contains(mark)) => Err(ProbeError::Memory {
+        _ if is_about_memory(&words) => Err(ProbeError::Memory {
             megabytes: limits.memory_bytes / 1_000_000,
         }),
         _ => {
@@ -182,6 +173,17 @@ fn judge(
             })
         }
     }
+}
+
+/// Whether the words of ONNX Runtime, of the C++ library or of Rust's say that memory ran out.
+fn is_about_memory(words: &str) -> bool {
+    let marks = [
+        "bad_alloc",
+        "ailed to allocate",
+        "memory allocation of",
+        "AllocateRawInternal",
+    ];
+    marks.iter().any(|mark| words.contains(mark))
 }
 
 /// The child's side, called by the hidden subcommand: reads a request from stdin, writes a report to stdout.
@@ -219,12 +221,26 @@ fn try_model(request: &Request) -> Result<ProbeReport, String> {
     let mut session = Session::load(&request.model, &threads).map_err(|error| error.to_string())?;
     let loaded = Instant::now();
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    worker::warm_up(
+    match worker::warm_up(
         &mut session,
         &scorer,
         request.sample_request.as_deref().map(str::as_bytes),
-    )
-    .map_err(|problem| format!("the model does not run on its sample request: {problem}"))?;
+    ) {
+        Err(WarmUpProblem {
+            problem,
+            made_up: false,
+        }) => {
+            return Err(format!(
+                "the model does not run on its sample request: {problem}"
+            ));
+        }
+        // Inputs that nobody asked for may be refused, but no server should have to find that much memory for them.
+        Err(WarmUpProblem {
+            problem,
+            made_up: true,
+        }) if is_about_memory(&problem) => return Err(problem),
+        Ok(()) | Err(_) => {}
+    }
     Ok(ProbeReport {
         signature: Signature::clone(session.signature()),
         load_ms: loaded.duration_since(begun).as_secs_f64() * 1e3,

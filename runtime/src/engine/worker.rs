@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam::channel::Receiver;
-use serin_scorers::{JsonScorer, Scorer, Signature};
+use serin_scorers::{JsonScorer, ScoreError, Scorer, Signature};
 
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::instance::{Lane, Message, Shared};
@@ -95,45 +95,63 @@ fn start(spec: &LaneSpec) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>),
     };
     let mut session = Session::load(&spec.model, &threads)?;
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    warm_up(&mut session, &scorer, spec.sample_request.as_deref()).map_err(StartError::WarmUp)?;
+    match warm_up(&mut session, &scorer, spec.sample_request.as_deref()) {
+        Err(WarmUpProblem {
+            problem,
+            made_up: true,
+        }) => {
+            tracing::debug!(
+                problem,
+                "the model did not run on inputs made from its shapes"
+            );
+        }
+        outcome => outcome.map_err(|failed| StartError::WarmUp(failed.problem))?,
+    }
     let made = std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
     Ok((session, scorer, made))
+}
+
+/// Why a warm-up run failed.
+#[derive(Debug)]
+pub(super) struct WarmUpProblem {
+    /// What went wrong.
+    pub(super) problem: String,
+    /// The inputs were made from the model's shapes: their failure proves nothing (a model may refuse zeros).
+    pub(super) made_up: bool,
 }
 
 /// Runs the sample request, or inputs made from the model's own shapes, until later runs are as fast as this one.
 ///
 /// # Errors
 ///
-/// When the sample request does not fit the model or the model fails on it. Made-up inputs prove nothing when they fail (a
-/// model may refuse zeros), so that is only logged.
+/// [`WarmUpProblem`] when the inputs do not fit the model or the model fails on them.
 pub(super) fn warm_up(
     session: &mut Session,
     scorer: &JsonScorer,
     sample_request: Option<&[u8]>,
+) -> Result<(), WarmUpProblem> {
+    let made_up = sample_request.is_none();
+    run_sample(session, scorer, sample_request)
+        .map_err(|problem| WarmUpProblem { problem, made_up })
+}
+
+fn run_sample(
+    session: &mut Session,
+    scorer: &JsonScorer,
+    sample_request: Option<&[u8]>,
 ) -> Result<(), String> {
-    let made_up = JsonScorer::example_body(session.signature());
-    for _ in 0..WARM_UP_RUNS {
-        let body = match (sample_request, &made_up) {
-            (Some(body), _) => Ok(body),
-            (None, Ok(body)) => Ok(&body[..]),
-            (None, Err(error)) => Err(error.clone()),
-        };
-        let outcome = body
-            .and_then(|body| scorer.preprocess(body))
-            .map_err(|error| format!("the sample request does not fit the model: {error}"))
-            .and_then(|inputs| session.run(&inputs, |outputs| scorer.postprocess(outputs)))
-            .and_then(|body| body.map_err(|error| error.to_string()));
-        match outcome {
-            Ok(_) => {}
-            Err(problem) if sample_request.is_some() => return Err(problem),
-            Err(problem) => {
-                tracing::debug!(
-                    problem,
-                    "the model did not run on inputs made from its shapes"
-                );
-                return Ok(());
-            }
+    let words = |error: ScoreError| error.to_string();
+    let inputs = match sample_request {
+        Some(body) => scorer.preprocess(body),
+        None => {
+            JsonScorer::example_body(session.signature()).and_then(|body| scorer.preprocess(&body))
         }
+    }
+    .map_err(words)?;
+    for _ in 0..WARM_UP_RUNS {
+        session
+            .run(&inputs, |outputs| scorer.postprocess(outputs))?
+            .map_err(words)?;
     }
     Ok(())
 }
