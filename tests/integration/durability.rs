@@ -226,7 +226,7 @@ fn a_change_that_the_disk_has_no_room_for_is_refused_and_the_server_serves_on() 
     let before = state(&server);
     // No file of the server may grow from now on: writes fail as on a full disk.
     let limited = Command::new("prlimit")
-        .args(["--pid", &server.pid().to_string(), "--fsize=1"])
+        .args(["--pid", &server.pid().to_string(), "--fsize=1:"])
         .status()
         .expect("prlimit of util-linux");
     assert!(limited.success());
@@ -249,7 +249,7 @@ fn a_change_that_the_disk_has_no_room_for_is_refused_and_the_server_serves_on() 
     assert_eq!(server.score("iris", &key, None, &body).status, 200);
     // Room again: the same change goes through.
     let lifted = Command::new("prlimit")
-        .args(["--pid", &server.pid().to_string(), "--fsize=unlimited"])
+        .args(["--pid", &server.pid().to_string(), "--fsize=unlimited:"])
         .status()
         .expect("prlimit of util-linux");
     assert!(lifted.success());

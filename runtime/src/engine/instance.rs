@@ -109,7 +109,7 @@ impl Shared {
 
 /// The lanes of an instance, as seen by who may have to end a run.
 #[derive(Debug)]
-pub struct Lanes(Vec<Arc<Lane>>);
+pub(crate) struct Lanes(Vec<Arc<Lane>>);
 
 impl Lanes {
     /// Ends the run of `job` where a lane has it.
