@@ -15,6 +15,7 @@ use crate::spec::{
 /// One wish. Applied whole or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "changes are few and short-lived")]
 pub enum Change {
     /// A new endpoint, with the deployments that its file may hold.
     CreateEndpoint {

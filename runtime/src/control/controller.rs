@@ -26,8 +26,9 @@ use crate::control::models::{
 };
 use crate::control::operation::{Operation, OperationId, ProvisioningState};
 use crate::control::plan::InstanceNo;
-use crate::control::reconcile::{EndpointState, Live, Task};
+use crate::control::reconcile::{EndpointState, Task};
 use crate::control::starter::{EngineStarter, Started, Starter};
+use crate::control::steps::Live;
 use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
 use crate::control::view::View;
 use crate::engine::{Capacity, CoreMap, Topology, library_id};
@@ -323,7 +324,7 @@ impl Controller {
             Event::Copied(request, copied) => self.copied(request, copied).await,
             Event::Register(registration) => self.register(registration),
             Event::Registered(registration, ingested) => {
-                self.registered(registration, ingested).await
+                self.registered(registration, ingested).await;
             }
             Event::DeleteModel {
                 name,
@@ -353,7 +354,7 @@ impl Controller {
     }
 
     /// Brings what the handles read up to date.
-    fn show(&mut self) {
+    fn show(&self) {
         self.shared.view.store(Arc::new(self.build_view()));
         self.shared
             .settled
@@ -584,7 +585,7 @@ impl Controller {
         match &operation.reason {
             None => tracing::info!(operation = %id, change = operation.change, "succeeded"),
             Some(reason) => {
-                tracing::warn!(operation = %id, change = operation.change, reason, "failed")
+                tracing::warn!(operation = %id, change = operation.change, reason, "failed");
             }
         }
         self.shared.put_operation(operation.clone());

@@ -144,3 +144,84 @@ impl Secret {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::control::desired::Generations;
+    use crate::router::Unauthorized;
+    use crate::spec::EndpointSpec;
+
+    fn endpoint(auth_mode: AuthMode, primary: u64) -> WantedEndpoint {
+        let mut spec = EndpointSpec::new("iris".parse().expect("a name"));
+        spec.set_auth_mode(auth_mode);
+        let generations = Generations {
+            primary: Revision(primary),
+            secondary: Revision(1),
+            token: Revision(1),
+        };
+        WantedEndpoint {
+            spec,
+            generations,
+            deployments: BTreeMap::new(),
+        }
+    }
+
+    fn keys(secret: &Secret, endpoint: &WantedEndpoint) -> (String, String) {
+        match secret.credentials(endpoint, 0, Duration::ZERO) {
+            Credentials::Keys {
+                primary_key,
+                secondary_key,
+            } => (primary_key, secondary_key),
+            Credentials::Token { .. } => panic!("expected keys"),
+        }
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_readable_for_its_owner_alone() {
+        let data = tempfile::tempdir().expect("a folder");
+        let made = Secret::load(data.path()).expect("made");
+        assert_eq!(Secret::load(data.path()).expect("read").0, made.0);
+        let mode = fs::metadata(data.path().join("secret"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn both_keys_open_the_endpoint_and_a_renewed_one_shuts_the_old_out() {
+        let secret = Secret([7; 32]);
+        let (before, after) = (endpoint(AuthMode::Key, 1), endpoint(AuthMode::Key, 5));
+        let (primary, secondary) = keys(&secret, &before);
+        for key in [&primary, &secondary] {
+            assert_eq!(secret.auth(&before).check(Some(key), 0), Ok(()));
+        }
+        assert_eq!(
+            secret.auth(&after).check(Some(&primary), 0),
+            Err(Unauthorized::Invalid)
+        );
+        assert_eq!(secret.auth(&after).check(Some(&secondary), 0), Ok(()));
+    }
+
+    #[test]
+    fn a_token_is_good_until_it_expires_and_asks_to_be_renewed_before() {
+        let (secret, endpoint) = (Secret([7; 32]), endpoint(AuthMode::AmlToken, 1));
+        let credentials = secret.credentials(&endpoint, 1000, Duration::from_secs(3600));
+        let json = serde_json::to_value(&credentials).expect("JSON");
+        assert_eq!(json["expiryTimeUtc"], 4600);
+        assert_eq!(json["refreshAfterTimeUtc"], 3880);
+        assert_eq!(json["tokenType"], "Bearer");
+        let token = json["accessToken"].as_str();
+        assert_eq!(secret.auth(&endpoint).check(token, 4599), Ok(()));
+        assert_eq!(
+            secret.auth(&endpoint).check(token, 4600),
+            Err(Unauthorized::Expired {
+                expired_unix_s: 4600
+            })
+        );
+    }
+}

@@ -315,7 +315,9 @@ impl Desired {
         };
         judge.traffic(&draft.endpoint, &draft.deployments, before.as_ref());
         let mut deployments = BTreeMap::new();
-        for spec in draft.deployments {
+        for mut spec in draft.deployments {
+            // Which endpoint it is for is decided by the change, whatever the file says.
+            spec.endpoint_name = Some(name.clone());
             let touch = draft.touched.get(&spec.name).copied();
             let known = before
                 .as_ref()
@@ -435,7 +437,11 @@ impl Draft {
             .iter()
             .filter(|one| deployments.iter().all(|other| other.name != one.name))
         {
-            if let Ok(traffic) = self.endpoint.traffic.without(&gone.name) {
+            // One with weight stays, for the judge to refuse: its traffic would end nowhere.
+            let idle = self.endpoint.traffic.percent_of(&gone.name) == Percent::ZERO;
+            if let Ok(traffic) = self.endpoint.traffic.without(&gone.name)
+                && idle
+            {
                 self.endpoint.traffic = traffic;
             }
         }
@@ -588,7 +594,7 @@ impl Judge<'_> {
 
     fn deployment(
         &mut self,
-        mut spec: DeploymentSpec,
+        spec: DeploymentSpec,
         touch: Option<Touch>,
         known: Option<&WantedDeployment>,
     ) -> Option<WantedDeployment> {
@@ -597,7 +603,6 @@ impl Judge<'_> {
         {
             return Some(known.clone());
         }
-        spec.endpoint_name = None;
         let same_model = known.filter(|known| {
             known.spec.model == spec.model
                 && (touch == Some(Touch::Settings) || !moves(&spec.model))
@@ -729,4 +734,487 @@ fn no_deployment<'a>(
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
     let names: Vec<_> = names.collect();
     (!names.is_empty()).then(|| names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Wishes, and what they are judged by.
+    #[derive(Debug)]
+    struct World {
+        desired: Desired,
+        models: Models,
+        ingested: BTreeMap<PathBuf, ModelDigest>,
+        cores_max: Option<usize>,
+        unready: BTreeMap<(EndpointName, DeploymentName), String>,
+        revision: Revision,
+    }
+
+    fn record(name: &str, version: &str) -> ModelRecord {
+        ModelRecord {
+            name: name.parse().expect("a name"),
+            version: version.parse().expect("a version"),
+            digest: ModelDigest::for_test(&format!("{name}{version}")),
+            size_bytes: 1,
+            path: PathBuf::from("/m"),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            created_by: "me".to_owned(),
+        }
+    }
+
+    fn endpoint_name(text: &str) -> EndpointName {
+        text.parse().expect("a name")
+    }
+
+    fn name(text: &str) -> DeploymentName {
+        text.parse().expect("a name")
+    }
+
+    fn deployment(text: &str, model: &str) -> DeploymentSpec {
+        let model = ModelRef::Registered {
+            name: "digits".parse().expect("a name"),
+            version: if model == "latest" {
+                VersionRef::Latest
+            } else {
+                VersionRef::Exact(model.parse().expect("a version"))
+            },
+        };
+        DeploymentSpec::new(name(text), model, "Standard_F4s_v2")
+    }
+
+    fn traffic(split: &str) -> Change {
+        update(EndpointUpdate {
+            traffic: Some(split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        })
+    }
+
+    fn update(update: EndpointUpdate) -> Change {
+        Change::UpdateEndpoint {
+            name: endpoint_name("iris"),
+            update,
+        }
+    }
+
+    fn create(endpoint: &str) -> Change {
+        Change::CreateEndpoint {
+            endpoint: EndpointSpec::new(endpoint_name(endpoint)),
+            deployments: Vec::new(),
+        }
+    }
+
+    fn add(endpoint: &str, deployment: DeploymentSpec) -> Change {
+        Change::CreateDeployment {
+            endpoint: endpoint_name(endpoint),
+            deployment,
+            all_traffic: false,
+        }
+    }
+
+    fn edit(deployment: &str, update: DeploymentUpdate) -> Change {
+        Change::UpdateDeployment {
+            endpoint: endpoint_name("iris"),
+            name: name(deployment),
+            update,
+        }
+    }
+
+    fn remove(endpoint: Option<&str>, deployment: &str) -> Change {
+        Change::DeleteDeployment {
+            endpoint: endpoint.map(endpoint_name),
+            name: name(deployment),
+        }
+    }
+
+    fn set(assignments: &[&str]) -> Vec<Assignment> {
+        assignments
+            .iter()
+            .map(|text| text.parse().expect("an assignment"))
+            .collect()
+    }
+
+    impl World {
+        fn empty() -> Self {
+            Self {
+                desired: Desired::default(),
+                models: Models::new(vec![record("digits", "1"), record("digits", "2")]),
+                ingested: BTreeMap::new(),
+                cores_max: None,
+                unready: BTreeMap::new(),
+                revision: Revision(0),
+            }
+        }
+
+        /// `iris` with blue (all traffic) and green.
+        fn with_iris() -> Self {
+            let mut world = Self::empty();
+            for change in [
+                create("iris"),
+                add("iris", deployment("blue", "1")),
+                add("iris", deployment("green", "2")),
+                traffic("blue:100"),
+            ] {
+                world.accept(&change);
+            }
+            world
+        }
+
+        fn apply(&self, change: &Change) -> Result<Applied, NotApplied> {
+            let context = Context {
+                skus: &SkuTable::builtin(),
+                models: &self.models,
+                ingested: &self.ingested,
+                cores_max: self.cores_max,
+                unready: &self.unready,
+                revision: self.revision.next(),
+            };
+            self.desired.apply(change, &context)
+        }
+
+        #[track_caller]
+        fn accept(&mut self, change: &Change) {
+            self.desired = self.apply(change).expect("it is accepted").desired;
+            self.revision = self.revision.next();
+        }
+
+        #[track_caller]
+        fn refuse(&self, change: &Change) -> ChangeError {
+            match self.apply(change) {
+                Err(NotApplied::Refused(error)) => error,
+                other => panic!("expected a refusal, found {other:?}"),
+            }
+        }
+
+        #[track_caller]
+        fn check_refused(&self, change: &Change, message: &str) {
+            assert_eq!(self.refuse(change).to_string(), message);
+        }
+
+        fn iris(&self) -> &WantedEndpoint {
+            &self.desired.endpoints[&endpoint_name("iris")]
+        }
+
+        fn blue(&self) -> &WantedDeployment {
+            &self.iris().deployments[&name("blue")]
+        }
+    }
+
+    #[test]
+    fn creating_what_exists_is_refused_in_any_case() {
+        let world = World::with_iris();
+        world.check_refused(
+            &create("IRIS"),
+            "endpoint iris exists: update it, or choose another name",
+        );
+        world.check_refused(
+            &add("iris", deployment("Blue", "1")),
+            "deployment iris/blue exists: update it, or choose another name",
+        );
+    }
+
+    #[test]
+    fn updating_what_does_not_exist_is_refused_with_what_does() {
+        let world = World::with_iris();
+        world.check_refused(
+            &Change::DeleteEndpoint {
+                name: endpoint_name("irsi"),
+            },
+            "no endpoint \"irsi\"; there are iris",
+        );
+        world.check_refused(
+            &edit(
+                "red",
+                DeploymentUpdate {
+                    instance_count: Some(2),
+                    ..DeploymentUpdate::default()
+                },
+            ),
+            "endpoint iris has no deployment \"red\"; it has blue, green",
+        );
+        World::empty().check_refused(
+            &traffic("blue:100"),
+            "no endpoint \"iris\"; none exists yet",
+        );
+    }
+
+    #[test]
+    fn traffic_to_a_deployment_that_is_not_there_is_refused() {
+        World::with_iris().check_refused(
+            &traffic("blue:50,red:50"),
+            "traffic names \"red\", which is not a deployment of endpoint iris; it has blue, green",
+        );
+    }
+
+    #[test]
+    fn traffic_to_a_deployment_that_failed_to_start_is_refused_but_other_changes_pass() {
+        let mut world = World::with_iris();
+        world.unready.insert(
+            (endpoint_name("iris"), name("green")),
+            "the model is empty".to_owned(),
+        );
+        world.check_refused(
+            &traffic("blue:90,green:10"),
+            "traffic names green, which has no ready instance: the model is empty",
+        );
+        world.accept(&edit(
+            "blue",
+            DeploymentUpdate {
+                instance_count: Some(2),
+                ..DeploymentUpdate::default()
+            },
+        ));
+    }
+
+    #[test]
+    fn a_deployment_with_live_traffic_is_not_deleted() {
+        let mut world = World::with_iris();
+        let error = world.refuse(&remove(Some("iris"), "blue"));
+        assert_eq!(error.kind(), crate::control::ErrorKind::Conflict);
+        assert_eq!(
+            error.to_string(),
+            "the deployment blue has live traffic (100 %) and can't be deleted: scale down its traffic to 0 first, with `serin \
+             endpoint update --name iris --traffic 'blue:0,green:100'`"
+        );
+        world.accept(&traffic("blue:0,green:100"));
+        world.accept(&remove(Some("iris"), "blue"));
+        assert_eq!(world.iris().spec.traffic.to_string(), "green:100");
+    }
+
+    #[test]
+    fn a_deployment_named_alone_is_found_when_one_endpoint_has_it() {
+        let mut world = World::with_iris();
+        world.accept(&remove(None, "green"));
+        world.check_refused(
+            &remove(None, "green"),
+            "no endpoint has a deployment \"green\"",
+        );
+        world.accept(&create("wine"));
+        world.accept(&add("wine", deployment("blue", "1")));
+        world.check_refused(
+            &remove(None, "blue"),
+            "several endpoints have a deployment blue (iris, wine): say which one with --name",
+        );
+    }
+
+    #[test]
+    fn all_problems_of_a_change_come_at_once() {
+        let mut odd = deployment("red", "7");
+        odd.instance_type = "Standard_F4s_v".to_owned();
+        let change = update(EndpointUpdate {
+            deployment: Some((
+                name("red"),
+                DeploymentUpdate {
+                    file: Some(odd),
+                    upsert: true,
+                    ..DeploymentUpdate::default()
+                },
+            )),
+            traffic: Some("pink:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        });
+        let error = World::with_iris().refuse(&change);
+        assert_eq!(error.details().len(), 3, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("model digits has no version \"7\"; it has 1, 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_bounds_of_a_count_hold_for_every_way_to_set_it() {
+        let world = World::with_iris();
+        for change in [
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    instance_count: Some(0),
+                    ..DeploymentUpdate::default()
+                },
+            ),
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    set: set(&["instance_count=51"]),
+                    ..DeploymentUpdate::default()
+                },
+            ),
+            update(EndpointUpdate {
+                set: set(&["deployments.blue.scale.instance_count=99"]),
+                ..EndpointUpdate::default()
+            }),
+        ] {
+            assert_eq!(
+                world.refuse(&change).kind(),
+                crate::control::ErrorKind::Invalid
+            );
+        }
+    }
+
+    #[test]
+    fn the_generic_set_reaches_any_attribute_and_touches_only_what_it_changes() {
+        let mut world = World::with_iris();
+        let before = world.iris().deployments[&name("green")].clone();
+        world.accept(&update(EndpointUpdate {
+            set: set(&["deployments.blue.scale.instance_count=5"]),
+            ..EndpointUpdate::default()
+        }));
+        assert_eq!(world.blue().spec.instance_count(), 5);
+        assert_eq!(world.blue().touched, world.revision);
+        assert_eq!(world.iris().deployments[&name("green")], before);
+    }
+
+    #[test]
+    fn deployments_that_disappear_from_a_declaring_file_are_deleted() {
+        let mut world = World::with_iris();
+        world.accept(&update(EndpointUpdate {
+            deployments: Some(vec![deployment("green", "2")]),
+            traffic: Some("green:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        }));
+        assert_eq!(
+            world
+                .iris()
+                .deployments
+                .keys()
+                .map(DeploymentName::as_str)
+                .collect::<Vec<_>>(),
+            ["green"]
+        );
+        world.check_refused(
+            &update(EndpointUpdate {
+                deployments: Some(Vec::new()),
+                ..EndpointUpdate::default()
+            }),
+            "traffic names \"green\", which is not a deployment of endpoint iris; it has none yet",
+        );
+    }
+
+    #[test]
+    fn an_upsert_makes_a_deployment_or_updates_it_in_place() {
+        let mut world = World::with_iris();
+        let upsert = |version| DeploymentUpdate {
+            file: Some(deployment("red", version)),
+            upsert: true,
+            ..DeploymentUpdate::default()
+        };
+        world.accept(&edit("red", upsert("1")));
+        world.accept(&edit("red", upsert("2")));
+        assert_eq!(
+            world.iris().deployments[&name("red")].model.digest,
+            ModelDigest::for_test("digits2")
+        );
+    }
+
+    #[test]
+    fn the_latest_version_is_looked_up_when_a_file_names_it_and_stays_through_other_updates() {
+        let mut world = World::with_iris();
+        world.accept(&add("iris", deployment("red", "latest")));
+        world.models.insert(record("digits", "10"));
+        world.accept(&edit(
+            "red",
+            DeploymentUpdate {
+                instance_count: Some(2),
+                ..DeploymentUpdate::default()
+            },
+        ));
+        let digest = |world: &World| world.iris().deployments[&name("red")].model.digest.clone();
+        assert_eq!(digest(&world), ModelDigest::for_test("digits2"));
+        world.accept(&edit(
+            "red",
+            DeploymentUpdate {
+                file: Some(deployment("red", "latest")),
+                ..DeploymentUpdate::default()
+            },
+        ));
+        assert_eq!(digest(&world), ModelDigest::for_test("digits10"));
+    }
+
+    #[test]
+    fn a_plain_path_is_asked_for_once_and_then_used() {
+        let mut world = World::with_iris();
+        let spec = DeploymentSpec::new(
+            name("red"),
+            ModelRef::Path("/m/a.onnx".into()),
+            "Standard_F4s_v2",
+        );
+        let change = add("iris", spec);
+        match world.apply(&change) {
+            Err(NotApplied::Needs(paths)) => {
+                assert_eq!(paths, BTreeSet::from([PathBuf::from("/m/a.onnx")]));
+            }
+            other => panic!("expected a path, found {other:?}"),
+        }
+        world
+            .ingested
+            .insert("/m/a.onnx".into(), ModelDigest::for_test("a"));
+        world.accept(&change);
+        world.ingested.clear();
+        world.accept(&edit(
+            "red",
+            DeploymentUpdate {
+                instance_count: Some(2),
+                ..DeploymentUpdate::default()
+            },
+        ));
+    }
+
+    #[test]
+    fn strict_capacity_refuses_more_vcpus_than_cores_and_lets_the_rest_pass() {
+        let mut world = World::with_iris();
+        world.cores_max = Some(8);
+        let count = |count| {
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    instance_count: Some(count),
+                    ..DeploymentUpdate::default()
+                },
+            )
+        };
+        world.check_refused(
+            &count(2),
+            "not enough cores: all deployments together would ask for 12 vCPUs, 8 cores are there; lower instance_count, choose \
+             a smaller instance_type, or serve with --capacity overcommit",
+        );
+        world.accept(&traffic("blue:90,green:10"));
+    }
+
+    #[test]
+    fn a_regenerated_key_has_a_generation_that_never_was() {
+        let mut world = World::with_iris();
+        let before = world.iris().generations;
+        world.accept(&Change::RegenerateKey {
+            endpoint: endpoint_name("iris"),
+            key: KeyType::Primary,
+        });
+        let after = world.iris().generations;
+        assert_eq!(
+            (after.primary, after.secondary),
+            (world.revision, before.secondary)
+        );
+        world.accept(&update(EndpointUpdate {
+            set: set(&["auth_mode=aml_token"]),
+            ..EndpointUpdate::default()
+        }));
+        world.check_refused(
+            &Change::RegenerateKey {
+                endpoint: endpoint_name("iris"),
+                key: KeyType::Primary,
+            },
+            "endpoint iris does not use keys for authentication: its auth_mode is aml_token",
+        );
+    }
+
+    #[test]
+    fn wishes_survive_json() {
+        let desired = World::with_iris().desired;
+        let text = serde_json::to_string(&desired).expect("JSON");
+        assert_eq!(
+            serde_json::from_str::<Desired>(&text).expect("wishes"),
+            desired
+        );
+    }
 }

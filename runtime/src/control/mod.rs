@@ -12,7 +12,10 @@ mod operation;
 mod plan;
 mod reconcile;
 mod starter;
+mod steps;
 mod store;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use change::{Change, ChangeError, DeploymentUpdate, EndpointUpdate, ErrorKind, KeyType};

@@ -516,3 +516,187 @@ impl Models {
 fn number(version: &ModelVersion) -> Option<u64> {
     version.as_str().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files() -> (tempfile::TempDir, ModelFiles) {
+        let data = tempfile::tempdir().expect("a folder");
+        let files = ModelFiles::open(data.path()).expect("opens");
+        (data, files)
+    }
+
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, content) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            fs::write(path, content).expect("written");
+        }
+        folder
+    }
+
+    fn record(version: &str, content: &str) -> ModelRecord {
+        ModelRecord {
+            name: "digits".parse().expect("a name"),
+            version: version.parse().expect("a version"),
+            digest: ModelDigest::for_test(content),
+            size_bytes: 1,
+            path: PathBuf::from("/m"),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            created_by: "me".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_same_content_has_one_address_wherever_it_comes_from() {
+        let (_data, files) = files();
+        let one = folder(&[("digits.onnx", "abc")]);
+        let other = folder(&[("model.onnx", "abc")]);
+        let file = files
+            .ingest(&one.path().join("digits.onnx"))
+            .expect("copied");
+        let same = files
+            .ingest(&other.path().join("model.onnx"))
+            .expect("copied");
+        assert_eq!(file.digest, same.digest);
+        assert_eq!(
+            files.ingest(other.path()).expect("copied").digest,
+            file.digest
+        );
+        let model = files.model_file(&file.digest).expect("there");
+        assert_eq!(fs::read(model).expect("read"), b"abc");
+    }
+
+    #[test]
+    fn a_folder_keeps_its_sample_request_and_external_data() {
+        let (_data, files) = files();
+        let source = folder(&[
+            ("big.onnx", "m"),
+            ("weights/w.bin", "w"),
+            ("sample-request.json", "{}"),
+            (".git/x", "no"),
+        ]);
+        let model = files.ingest(source.path()).expect("copied");
+        assert_eq!(model.size_bytes, 4);
+        assert_eq!(files.sample_request(&model.digest), Some(Bytes::from("{}")));
+        let place = files.model_file(&model.digest).expect("there");
+        assert!(
+            place.ends_with("big.onnx") && place.with_file_name("weights").join("w.bin").is_file()
+        );
+    }
+
+    #[test]
+    fn what_is_no_model_is_refused_and_leaves_nothing_behind() {
+        let (data, files) = files();
+        let source = folder(&[("a.onnx", "a"), ("b.onnx", "b"), ("empty.onnx", "")]);
+        let shown = source.path().display();
+        let check = |path: &Path, message: String| {
+            assert_eq!(
+                files.ingest(path).expect_err("refused").to_string(),
+                message
+            );
+        };
+        check(
+            source.path(),
+            format!(
+                "{shown} holds several models (a.onnx, b.onnx, empty.onnx): keep one, or name one `model.onnx`"
+            ),
+        );
+        check(
+            &source.path().join("empty.onnx"),
+            format!("{shown}/empty.onnx is empty: expected an ONNX model"),
+        );
+        check(
+            &source.path().join("none"),
+            format!("no model at {shown}/none: expected an ONNX file, or a folder with one"),
+        );
+        let bare = folder(&[("readme.md", "x")]);
+        check(
+            bare.path(),
+            format!(
+                "{} holds no model: expected `model.onnx` or exactly one `.onnx` file at its top",
+                bare.path().display()
+            ),
+        );
+        for place in ["incoming", "sha256"] {
+            let left = fs::read_dir(data.path().join("models").join(place))
+                .expect("read")
+                .count();
+            assert_eq!(left, 0, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_version_never_changes_its_content() {
+        let models = Models::new(vec![record("1", "a")]);
+        let known = record("1", "a");
+        assert_eq!(
+            models
+                .check(&known.name, &known.version, &known.digest)
+                .expect("fine"),
+            Some(&known)
+        );
+        let other = models
+            .check(&known.name, &known.version, &ModelDigest::for_test("b"))
+            .expect_err("refused");
+        assert_eq!(
+            other.to_string(),
+            "model digits:1 is registered with other content (sha256:a, not sha256:b); a version never changes: choose another \
+             version"
+        );
+    }
+
+    #[test]
+    fn the_latest_version_is_the_highest_number_else_the_last_registered() {
+        let name = "digits".parse().expect("a name");
+        let latest = |versions: &[&str]| {
+            let models = Models::new(
+                versions
+                    .iter()
+                    .map(|version| record(version, "a"))
+                    .collect(),
+            );
+            let latest = models
+                .find(&name, None)
+                .expect("found")
+                .version
+                .as_str()
+                .to_owned();
+            (latest, models.next_version(&name).as_str().to_owned())
+        };
+        assert_eq!(
+            latest(&["9", "10", "2"]),
+            ("10".to_owned(), "11".to_owned())
+        );
+        assert_eq!(
+            latest(&["beta", "alpha"]),
+            ("alpha".to_owned(), "1".to_owned())
+        );
+        assert_eq!(
+            latest(&["beta", "3", "rc"]),
+            ("3".to_owned(), "4".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_missing_model_is_answered_with_what_is_near() {
+        let models = Models::new(vec![record("1", "a"), record("2", "b")]);
+        let message = |name: &str, version: &str| {
+            let version = version.parse().expect("a version");
+            models
+                .find(&name.parse().expect("a name"), Some(&version))
+                .expect_err("missing")
+                .to_string()
+        };
+        assert_eq!(
+            message("digits", "3"),
+            "model digits has no version \"3\"; it has 1, 2"
+        );
+        assert_eq!(
+            message("digit", "1"),
+            "no model \"digit\"; registered are digits"
+        );
+    }
+}

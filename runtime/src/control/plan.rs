@@ -129,7 +129,7 @@ struct Move {
     stays_named: bool,
     keep: Vec<Running>,
     fresh: Vec<NewInstance>,
-    /// Youngest first, so that the oldest serve longest.
+    /// Oldest first; the youngest go first where they go one by one.
     leave: Vec<Running>,
 }
 
@@ -159,7 +159,7 @@ impl Move {
                 (keep, leave, fresh)
             }
         };
-        leave.sort_by_key(|one| std::cmp::Reverse(one.no));
+        leave.sort_by_key(|one| one.no);
         Self {
             stays_named: goals.contains_key(&name),
             name,
@@ -227,6 +227,7 @@ fn one_by_one(mut moves: Vec<Move>, mut free: usize, total: usize) -> Result<Pla
     let mut steps = Vec::new();
     let mut serving: Serving = moves
         .iter()
+        .filter(|one| !one.keep.is_empty() || !one.leave.is_empty())
         .map(|one| {
             (
                 one.name.clone(),
@@ -296,4 +297,355 @@ fn swap(
         rules: false,
     });
     retire(old.iter().map(|old| old.no).collect(), steps);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn build(model: &str, vcpus: usize) -> Build {
+        Build {
+            model: ModelDigest::for_test(model),
+            vcpus,
+            concurrency: 1,
+        }
+    }
+
+    fn name(text: &str) -> DeploymentName {
+        text.parse().expect("a name")
+    }
+
+    fn run(model: &str, vcpus: usize, count: usize) -> Goal {
+        Goal::Run {
+            build: build(model, vcpus),
+            count,
+        }
+    }
+
+    /// Deployments that run `model` on `vcpus`, with these instance numbers.
+    fn observed(deployments: &[(&str, &str, usize, &[u64])]) -> Observed {
+        let instances = |model: &str, vcpus, numbers: &[u64]| {
+            numbers
+                .iter()
+                .map(|no| Running {
+                    no: InstanceNo(*no),
+                    build: build(model, vcpus),
+                })
+                .collect()
+        };
+        deployments
+            .iter()
+            .map(|(one, model, vcpus, numbers)| (name(one), instances(model, *vcpus, numbers)))
+            .collect()
+    }
+
+    fn goals(deployments: &[(&str, Goal)]) -> Goals {
+        deployments
+            .iter()
+            .map(|(one, goal)| (name(one), goal.clone()))
+            .collect()
+    }
+
+    /// `start blue:4,5 | publish* blue:1,4,5 | drain 2 | stop 2`; the star is for new rules.
+    fn show(steps: &[Step]) -> String {
+        let numbers = |numbers: &[InstanceNo]| {
+            numbers
+                .iter()
+                .map(|no| no.0.to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let step = |step: &Step| match step {
+            Step::Start(new) => {
+                let new: Vec<_> = new
+                    .iter()
+                    .map(|new| format!("{}:{}", new.deployment, new.no.0))
+                    .collect();
+                format!("start {}", new.join(" "))
+            }
+            Step::Publish { serving, rules } => {
+                let serving: Vec<_> = serving
+                    .iter()
+                    .map(|(one, serving)| format!(" {one}:{}", numbers(serving)))
+                    .collect();
+                format!(
+                    "publish{}{}",
+                    if *rules { "*" } else { "" },
+                    serving.concat()
+                )
+            }
+            Step::Drain(old) => format!("drain {}", numbers(old)),
+            Step::Stop(old) => format!("stop {}", numbers(old)),
+        };
+        steps.iter().map(step).collect::<Vec<_>>().join(" | ")
+    }
+
+    #[track_caller]
+    fn check(
+        goal: &[(&str, Goal)],
+        seen: &[(&str, &str, usize, &[u64])],
+        room: Room,
+        expected: &str,
+    ) {
+        let planned = plan(&goals(goal), &observed(seen), room, InstanceNo(10));
+        assert_eq!(
+            planned.map_or_else(|refusal| refusal.to_string(), |steps| show(&steps)),
+            expected
+        );
+    }
+
+    const TWO_OF_FOUR: Room = Room::Free { free: 2, total: 4 };
+
+    #[test]
+    fn a_first_deployment_starts_and_is_published() {
+        check(
+            &[("blue", run("m1", 4, 3))],
+            &[],
+            Room::Shared,
+            "start blue:10 blue:11 blue:12 | publish* blue:10,11,12",
+        );
+    }
+
+    #[test]
+    fn more_instances_start_before_they_are_published() {
+        check(
+            &[("blue", run("m1", 4, 3))],
+            &[("blue", "m1", 4, &[1, 2])],
+            Room::Shared,
+            "start blue:10 | publish* blue:1,2,10",
+        );
+    }
+
+    #[test]
+    fn fewer_instances_let_the_youngest_go_after_the_table_forgot_them() {
+        check(
+            &[("blue", run("m1", 4, 1))],
+            &[("blue", "m1", 4, &[1, 2, 3])],
+            Room::Shared,
+            "publish* blue:1 | drain 2,3 | stop 2,3",
+        );
+    }
+
+    #[test]
+    fn a_new_model_takes_over_when_all_its_instances_are_ready() {
+        check(
+            &[("blue", run("m2", 4, 2))],
+            &[("blue", "m1", 4, &[1, 2])],
+            Room::Shared,
+            "start blue:10 blue:11 | publish* blue:10,11 | drain 1,2 | stop 1,2",
+        );
+    }
+
+    #[test]
+    fn a_change_of_rules_alone_is_one_publication() {
+        check(
+            &[("blue", run("m1", 4, 2))],
+            &[("blue", "m1", 4, &[1, 2])],
+            Room::Shared,
+            "publish* blue:1,2",
+        );
+    }
+
+    #[test]
+    fn a_deleted_deployment_leaves_the_table_first() {
+        check(
+            &[("green", run("m2", 4, 1))],
+            &[("blue", "m1", 4, &[1]), ("green", "m2", 4, &[2])],
+            Room::Shared,
+            "publish* green:2 | drain 1 | stop 1",
+        );
+    }
+
+    #[test]
+    fn what_failed_before_is_left_as_it_runs() {
+        check(
+            &[("blue", Goal::Keep)],
+            &[("blue", "m1", 4, &[1])],
+            Room::Shared,
+            "publish* blue:1",
+        );
+    }
+
+    #[test]
+    fn without_room_for_all_at_once_instances_move_one_by_one() {
+        check(
+            &[("blue", run("m2", 1, 3))],
+            &[("blue", "m1", 1, &[1, 2, 3])],
+            Room::Free { free: 1, total: 4 },
+            "start blue:10 | publish blue:1,2,10 | drain 3 | stop 3 \
+             | start blue:11 | publish blue:1,10,11 | drain 2 | stop 2 \
+             | start blue:12 | publish blue:10,11,12 | drain 1 | stop 1 | publish* blue:10,11,12",
+        );
+    }
+
+    #[test]
+    fn what_shrinks_makes_room_for_what_grows() {
+        check(
+            &[("blue", run("m1", 1, 1)), ("green", run("m2", 1, 4))],
+            &[("blue", "m1", 1, &[1, 2])],
+            Room::Free { free: 3, total: 5 },
+            "publish blue:1 | drain 2 | stop 2 | start green:10 | publish blue:1 green:10 | start green:11 | publish blue:1 green:10,11 \
+             | start green:12 | publish blue:1 green:10,11,12 | start green:13 | publish blue:1 green:10,11,12,13 \
+             | publish* blue:1 green:10,11,12,13",
+        );
+    }
+
+    #[test]
+    fn when_not_even_one_can_be_moved_the_plan_is_refused_with_numbers() {
+        check(
+            &[("blue", run("m2", 4, 1))],
+            &[("blue", "m1", 4, &[1])],
+            TWO_OF_FOUR,
+            "deployment blue: not enough cores: an instance asks for 4 vCPUs, 2 of 4 are free; lower instance_count, choose a \
+             smaller instance_type, or serve with --capacity overcommit",
+        );
+    }
+
+    /// A machine of paper, which checks every promise on the way.
+    #[derive(Debug)]
+    struct Machine {
+        free: Option<usize>,
+        running: BTreeMap<InstanceNo, Build>,
+        serving: Serving,
+        drained: BTreeSet<InstanceNo>,
+        /// Deployments that have instances at the end.
+        lasting: BTreeSet<DeploymentName>,
+    }
+
+    impl Machine {
+        fn new(goals: &Goals, seen: &Observed, free: Option<usize>) -> Self {
+            let running = seen
+                .values()
+                .flatten()
+                .map(|one| (one.no, one.build.clone()));
+            let serving = seen
+                .iter()
+                .map(|(name, all)| (name.clone(), all.iter().map(|one| one.no).collect()));
+            Self {
+                free,
+                running: running.collect(),
+                serving: serving.collect(),
+                drained: BTreeSet::new(),
+                lasting: goals.keys().cloned().collect(),
+            }
+        }
+
+        fn carry_out(&mut self, step: &Step) -> Result<(), TestCaseError> {
+            match step {
+                Step::Start(new) => {
+                    for one in new {
+                        let free = self.free.map(|free| free.checked_sub(one.build.vcpus));
+                        prop_assert_ne!(free, Some(None), "a core is used twice");
+                        self.free = free.flatten();
+                        let before = self.running.insert(one.no, one.build.clone());
+                        prop_assert!(before.is_none(), "a number is used twice");
+                    }
+                }
+                Step::Publish { serving, .. } => {
+                    let mut shown = serving.values().flatten();
+                    prop_assert!(
+                        shown.all(|no| self.running.contains_key(no)),
+                        "published before it started"
+                    );
+                    for name in &self.lasting {
+                        let count = |serving: &Serving| serving.get(name).map_or(0, Vec::len);
+                        let emptied = count(&self.serving) > 0 && count(serving) == 0;
+                        prop_assert!(
+                            !emptied,
+                            "the last serving instance went while another could start"
+                        );
+                    }
+                    self.serving.clone_from(serving);
+                }
+                Step::Drain(old) => {
+                    let mut shown = self.serving.values().flatten();
+                    prop_assert!(
+                        shown.all(|no| !old.contains(no)),
+                        "drained while requests see it"
+                    );
+                    self.drained.extend(old.iter().copied());
+                }
+                Step::Stop(old) => {
+                    for no in old {
+                        prop_assert!(self.drained.contains(no), "stopped before it was drained");
+                        let build = self.running.remove(no).expect("it runs");
+                        self.free = self.free.map(|free| free + build.vcpus);
+                    }
+                }
+            }
+            Ok(())
+        }
+
+        /// What serves, which must be all that runs.
+        fn ends(self) -> Result<BTreeMap<DeploymentName, Vec<Running>>, TestCaseError> {
+            prop_assert_eq!(
+                self.serving.values().map(Vec::len).sum::<usize>(),
+                self.running.len()
+            );
+            let running = |no: InstanceNo| Running {
+                no,
+                build: self.running[&no].clone(),
+            };
+            let all = |numbers: Vec<InstanceNo>| numbers.into_iter().map(running).collect();
+            Ok(self
+                .serving
+                .into_iter()
+                .map(|(name, numbers)| (name, all(numbers)))
+                .collect())
+        }
+    }
+
+    prop_compose! {
+        fn any_observed()(all in prop::collection::vec((0..3_usize, 0..3_usize, 1..3_usize), 0..8)) -> Observed {
+            let mut observed = Observed::new();
+            for (no, (deployment, model, vcpus)) in (1..).zip(all) {
+                let one = Running { no: InstanceNo(no), build: build(["m1", "m2", "m3"][model], vcpus) };
+                observed.entry(name(["blue", "green", "red"][deployment])).or_default().push(one);
+            }
+            observed
+        }
+    }
+
+    prop_compose! {
+        fn any_goals()(all in prop::collection::vec((0..3_usize, 0..3_usize, 1..3_usize, 0..5_usize), 0..4)) -> Goals {
+            let goal = |(deployment, model, vcpus, count)| {
+                let goal = if count == 0 { Goal::Keep } else { run(["m1", "m2", "m3"][model], vcpus, count) };
+                (name(["blue", "green", "red"][deployment]), goal)
+            };
+            all.into_iter().map(goal).collect()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_plan_ends_at_what_is_wanted_and_keeps_every_promise_on_the_way(
+            goals in any_goals(),
+            seen in any_observed(),
+            free in prop::option::of(0..8_usize),
+        ) {
+            let used: usize = seen.values().flatten().map(|one| one.build.vcpus).sum();
+            let room = free.map_or(Room::Shared, |free| Room::Free { free, total: used + free });
+            let Ok(steps) = plan(&goals, &seen, room, InstanceNo(100)) else {
+                prop_assert!(free.is_some(), "only a strict machine refuses");
+                return Ok(());
+            };
+            let mut machine = Machine::new(&goals, &seen, free);
+            for step in &steps {
+                machine.carry_out(step)?;
+            }
+            let ends = machine.ends()?;
+            prop_assert_eq!(ends.keys().collect::<Vec<_>>(), goals.keys().collect::<Vec<_>>());
+            for (deployment, goal) in &goals {
+                match goal {
+                    Goal::Keep => prop_assert_eq!(&ends[deployment], &seen.get(deployment).cloned().unwrap_or_default()),
+                    Goal::Run { build, count } => {
+                        prop_assert_eq!(ends[deployment].len(), *count);
+                        prop_assert!(ends[deployment].iter().all(|one| one.build == *build));
+                    }
+                }
+            }
+        }
+    }
 }

@@ -345,7 +345,7 @@ impl Store {
 
     /// Remembers that a model loads and answers with this ONNX Runtime.
     pub(super) fn insert_probe(
-        &mut self,
+        &self,
         digest: &ModelDigest,
         onnx_runtime: &str,
     ) -> Result<(), StoreError> {
@@ -422,4 +422,269 @@ fn write(what: &'static str, value: &impl Serialize) -> Result<String, StoreErro
 
 fn read<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|source| StoreError::Unreadable { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::operation::ProvisioningState;
+    use crate::control::{Change, KeyType};
+    use crate::spec::EndpointSpec;
+
+    fn open(path: &Path) -> Result<(DataFolder, Store), StoreError> {
+        let folder = DataFolder::open(path)?;
+        let store = Store::open(&folder)?;
+        Ok((folder, store))
+    }
+
+    /// The state after `revision` changes: as many endpoints.
+    fn state(revision: u64) -> Desired {
+        let mut desired = Desired::default();
+        for number in 1..=revision {
+            let spec = EndpointSpec::new(format!("iris-{number}").parse().expect("a name"));
+            let generations = crate::control::desired::Generations {
+                primary: Revision(number),
+                secondary: Revision(number),
+                token: Revision(number),
+            };
+            let endpoint = crate::control::desired::WantedEndpoint {
+                spec: spec.clone(),
+                generations,
+                deployments: std::collections::BTreeMap::new(),
+            };
+            desired.endpoints.insert(spec.name, endpoint);
+        }
+        desired
+    }
+
+    fn operation(revision: u64) -> Operation {
+        Operation {
+            id: OperationId(revision),
+            endpoint: "iris".parse().expect("a name"),
+            change: "change".to_owned(),
+            revision: Revision(revision),
+            provisioning_state: ProvisioningState::Updating,
+            reason: None,
+            started: jiff::Timestamp::UNIX_EPOCH,
+            ended: None,
+        }
+    }
+
+    fn entry(revision: u64) -> NewEntry {
+        let change = Change::RegenerateKey {
+            endpoint: "iris".parse().expect("a name"),
+            key: KeyType::Primary,
+        };
+        NewEntry {
+            revision: Some(Revision(revision)),
+            by: "me".to_owned(),
+            change: serde_json::to_value(change).expect("JSON"),
+            why: None,
+        }
+    }
+
+    fn commit(store: &mut Store, revision: u64) -> Result<(), StoreError> {
+        store.commit(&state(revision), &operation(revision), &entry(revision))
+    }
+
+    #[track_caller]
+    fn check_state(store: &Store, revision: u64) {
+        let loaded = store.load("1").expect("loads");
+        assert_eq!(
+            (loaded.revision, loaded.desired),
+            (Revision(revision), state(revision))
+        );
+        let last = loaded.operations.last().map_or(0, |one| one.revision.0);
+        let line = store
+            .journal(1)
+            .expect("reads")
+            .last()
+            .and_then(|one| one.revision)
+            .map_or(0, |one| one.0);
+        assert_eq!(
+            (last, line),
+            (revision, revision),
+            "state, operation and journal are of one revision"
+        );
+    }
+
+    #[test]
+    fn a_state_comes_back_with_its_operation_and_its_line_in_the_journal() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        check_state(&store, 0);
+        for revision in 1..=3 {
+            commit(&mut store, revision).expect("stored");
+        }
+        drop((store, folder));
+        let (_folder, store) = open(data.path()).expect("opens again");
+        check_state(&store, 3);
+        let names = store
+            .texts(
+                "SELECT name FROM endpoints WHERE name > ?1 ORDER BY name",
+                "",
+            )
+            .expect("a view for people");
+        assert_eq!(names, ["iris-1", "iris-2", "iris-3"]);
+    }
+
+    /// Goal: a kill at any moment of a commit leaves the state before it or after it. Method: what SQLite has written so far is
+    /// its write-ahead log, so every prefix of the log is a moment at which the process may have died.
+    #[test]
+    fn a_kill_at_any_byte_of_a_commit_leaves_the_old_state_or_the_new_one() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        for revision in 1..=6 {
+            let log = folder.path().join("serin.db-wal");
+            let before = fs::metadata(&log).expect("a log").len();
+            commit(&mut store, revision).expect("stored");
+            let after = fs::metadata(&log).expect("a log").len();
+            // 4096 bytes a page and 24 bytes of header: steps of 509 meet every part of every frame.
+            for len in (before..after).step_by(509).chain([after]) {
+                let crashed = tempfile::tempdir().expect("a folder");
+                fs::copy(
+                    folder.path().join("serin.db"),
+                    crashed.path().join("serin.db"),
+                )
+                .expect("copied");
+                let copy = crashed.path().join("serin.db-wal");
+                fs::copy(&log, &copy).expect("copied");
+                File::options()
+                    .write(true)
+                    .open(&copy)
+                    .and_then(|copy| copy.set_len(len))
+                    .expect("cut");
+                let (_folder, reopened) = open(crashed.path()).expect("opens after a crash");
+                let found = reopened.load("1").expect("loads").revision.0;
+                assert!(
+                    found == revision || (found + 1 == revision && len < after),
+                    "revision {found} of {revision} at {len}"
+                );
+                check_state(&reopened, found);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_refuses_the_commit_whole_and_the_store_works_on() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (_folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        let pages: i64 = store
+            .db
+            .pragma_query_value(None, "page_count", |row| row.get(0))
+            .expect("read");
+        let full = |store: &Store, pages: i64| {
+            store
+                .db
+                .pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+                .expect("set");
+        };
+        full(&store, pages);
+        let error = store
+            .commit(&state(200), &operation(2), &entry(2))
+            .expect_err("no room");
+        assert_eq!(error.to_string(), "the disk is full");
+        check_state(&store, 1);
+        full(&store, 1_000_000);
+        commit(&mut store, 2).expect("stored");
+        check_state(&store, 2);
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_with_the_process_that_has_it() {
+        let data = tempfile::tempdir().expect("a folder");
+        let _first = DataFolder::open(data.path()).expect("opens");
+        let error = DataFolder::open(data.path())
+            .expect_err("locked")
+            .to_string();
+        let (path, pid) = (data.path(), std::process::id());
+        assert_eq!(
+            error,
+            format!(
+                "data folder {path:?} is in use by another server (pid {pid}); stop it, or choose another folder with --data"
+            )
+        );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let path = file.path().join("data");
+        let error = DataFolder::open(&path)
+            .expect_err("under a file")
+            .to_string();
+        assert_eq!(
+            error,
+            format!(
+                "cannot use data folder {path:?}: Not a directory (os error 20); choose another with --data"
+            )
+        );
+    }
+
+    #[test]
+    fn the_folder_is_made_for_its_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let data = tempfile::tempdir().expect("a folder");
+        let _folder = DataFolder::open(&data.path().join("a/b")).expect("made");
+        let mode = fs::metadata(data.path().join("a/b"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_store_of_a_later_release_is_refused() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, store) = open(data.path()).expect("opens");
+        store
+            .db
+            .pragma_update(None, "user_version", SCHEMA + 1)
+            .expect("set");
+        drop((store, folder));
+        let error = open(data.path()).expect_err("too new").to_string();
+        let path = data.path();
+        assert_eq!(
+            error,
+            format!(
+                "data folder {path:?} was written by a later release (schema 2, this one knows 1): use that release"
+            )
+        );
+    }
+
+    #[test]
+    fn the_journal_is_append_only() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (_folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        for statement in ["DELETE FROM journal", "UPDATE journal SET by = 'you'"] {
+            let error = store
+                .db
+                .execute(statement, [])
+                .expect_err("refused")
+                .to_string();
+            assert_eq!(error, "the journal is append-only");
+        }
+    }
+
+    #[test]
+    fn old_revisions_and_operations_make_room_for_new_ones() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (_folder, mut store) = open(data.path()).expect("opens");
+        store
+            .db
+            .pragma_update(None, "synchronous", "OFF")
+            .expect("set");
+        for revision in 1..=REVISIONS_KEPT + 3 {
+            store
+                .commit(&Desired::default(), &operation(revision), &entry(revision))
+                .expect("stored");
+        }
+        let kept: u64 = store
+            .db
+            .query_row("SELECT count(*) FROM revisions", [], |row| row.get(0))
+            .expect("read");
+        assert_eq!(kept, REVISIONS_KEPT);
+    }
 }

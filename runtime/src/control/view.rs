@@ -8,7 +8,8 @@ use crate::control::controller::Controller;
 use crate::control::desired::{Revision, WantedDeployment, WantedEndpoint};
 use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
-use crate::control::reconcile::{EndpointState, Live, build_of};
+use crate::control::reconcile::{EndpointState, build_of};
+use crate::control::steps::Live;
 use crate::engine::Placement;
 use crate::spec::{
     DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, TrafficSplit,

@@ -1,0 +1,546 @@
+//! The controller with an engine of paper, and once with the real one.
+//!
+//! The paper engine starts instances at once, fails where it is told to, and can be held back; so order and outcome of steps show
+//! without threads, models or time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::control::starter::{Started, Starter};
+use crate::control::{
+    Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
+    EndpointUpdate, ErrorKind, KeyType, Operation, ProvisioningState,
+};
+use crate::engine::{Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, Topology};
+use crate::observe::Metrics;
+use crate::router::Router;
+use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, SkuTable, read_deployment};
+
+/// What the paper engine does, set by a test while it runs.
+#[derive(Debug, Default)]
+struct Paper {
+    running: Arc<AtomicUsize>,
+    started: AtomicUsize,
+    /// Models (by their content) that do not start.
+    bad: Mutex<BTreeSet<String>>,
+    /// While true, starts wait.
+    held: Mutex<bool>,
+    released: Condvar,
+    /// Instances born under this flag can be killed by it.
+    dead: Mutex<Arc<AtomicBool>>,
+}
+
+impl Paper {
+    fn hold(&self, held: bool) {
+        *self.held.lock().expect("whole") = held;
+        self.released.notify_all();
+    }
+
+    fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+}
+
+impl Starter for Paper {
+    fn probe(&self, model: &Path, _sample_request: Option<&[u8]>) -> Result<(), String> {
+        let content = std::fs::read_to_string(model).expect("a model");
+        match content.as_str() {
+            "crash" => Err("the model crashed".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+        let mut held = self.held.lock().expect("whole");
+        while *held {
+            held = self.released.wait(held).expect("whole");
+        }
+        drop(held);
+        let content = std::fs::read_to_string(&spec.model).expect("a model");
+        if self.bad.lock().expect("whole").contains(&content) {
+            return Err(format!("{content} does not load"));
+        }
+        self.started.fetch_add(1, Ordering::SeqCst);
+        self.running.fetch_add(1, Ordering::SeqCst);
+        let dead = Arc::clone(&self.dead.lock().expect("whole"));
+        Ok(Box::new(Sheet {
+            running: Arc::clone(&self.running),
+            dead,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Sheet {
+    running: Arc<AtomicUsize>,
+    dead: Arc<AtomicBool>,
+}
+
+impl Started for Sheet {
+    fn handle(&self) -> Option<InstanceHandle> {
+        None
+    }
+    fn placement(&self) -> Option<Placement> {
+        None
+    }
+    fn close(&self) {}
+    fn wait_idle(&self, _deadline: Instant) -> bool {
+        true
+    }
+    fn has_failed(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+    fn stop(self: Box<Self>) {
+        self.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A server without HTTP in a folder of its own.
+struct World {
+    data: tempfile::TempDir,
+    paper: Arc<Paper>,
+    router: Arc<Router>,
+    handle: ControllerHandle,
+}
+
+fn config(data: &Path, capacity: Capacity) -> ControllerConfig {
+    ControllerConfig {
+        data: data.join("data"),
+        capacity,
+        skus: SkuTable::builtin(),
+        probe_exe: None,
+        token_life: Duration::from_secs(60),
+    }
+}
+
+impl World {
+    fn start() -> Self {
+        Self::with_cores(Capacity::Overcommit, Topology::read())
+    }
+
+    fn with_cores(capacity: Capacity, topology: Topology) -> Self {
+        let data = tempfile::tempdir().expect("a folder");
+        for (file, content) in [
+            ("m1.onnx", "m1"),
+            ("m2.onnx", "m2"),
+            ("crash.onnx", "crash"),
+        ] {
+            std::fs::write(data.path().join(file), content).expect("written");
+        }
+        let (paper, router) = (Arc::new(Paper::default()), Router::new());
+        let cores = CoreMap::new(topology, capacity);
+        let config = config(data.path(), capacity);
+        let starter: Arc<dyn Starter> = Arc::clone(&paper) as Arc<dyn Starter>;
+        let handle = Controller::start_with(
+            config,
+            Arc::clone(&router),
+            Metrics::new(),
+            (starter, cores),
+        )
+        .expect("starts");
+        Self {
+            data,
+            paper,
+            router,
+            handle,
+        }
+    }
+
+    /// Ends the controller and starts another on the same folder.
+    async fn restart(self) -> Self {
+        self.handle.shutdown().await;
+        assert_eq!(self.paper.running(), 0, "everything was stopped");
+        let (paper, router) = (Arc::new(Paper::default()), Router::new());
+        let cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
+        let config = config(self.data.path(), Capacity::Overcommit);
+        let starter: Arc<dyn Starter> = Arc::clone(&paper) as Arc<dyn Starter>;
+        let handle = Controller::start_with(
+            config,
+            Arc::clone(&router),
+            Metrics::new(),
+            (starter, cores),
+        )
+        .expect("starts");
+        handle.settled().await;
+        Self {
+            data: self.data,
+            paper,
+            router,
+            handle,
+        }
+    }
+
+    fn spec(&self, name: &str, model: &str, count: u32) -> DeploymentSpec {
+        let model = self.data.path().join(model);
+        let text = format!(
+            "name: {name}\nmodel: {}\ninstance_type: Standard_F2s_v2\ninstance_count: {count}\n",
+            model.display()
+        );
+        read_deployment(&text, "test.yml", &[]).expect("a deployment")
+    }
+
+    async fn submit(&self, change: Change) -> Result<Operation, ChangeError> {
+        self.handle.submit(change, "me".to_owned(), None).await
+    }
+
+    /// Accepted and ended.
+    async fn run(&self, change: Change) -> Operation {
+        let operation = self.submit(change).await.expect("accepted");
+        self.handle.finished(operation.id).await.expect("known")
+    }
+
+    async fn succeed(&self, change: Change) {
+        let operation = self.run(change).await;
+        assert_eq!(
+            operation.provisioning_state,
+            ProvisioningState::Succeeded,
+            "{operation:?}"
+        );
+    }
+
+    /// An endpoint with `blue` on m1.
+    async fn with_blue(count: u32) -> Self {
+        let world = Self::start();
+        world.succeed(create()).await;
+        world
+            .succeed(add(world.spec("blue", "m1.onnx", count)))
+            .await;
+        world.succeed(traffic("blue:100")).await;
+        world
+    }
+
+    fn ready(&self, deployment: &str) -> usize {
+        let view = self.handle.view();
+        view.endpoints[0].deployments[&deployment.parse().expect("a name")].instances_ready
+    }
+
+    fn split(&self) -> String {
+        self.router
+            .table()
+            .endpoint("iris")
+            .expect("published")
+            .split()
+            .to_string()
+    }
+
+    async fn eventually(&self, what: impl Fn(&Self) -> bool) {
+        let mut changed = tokio::time::interval(Duration::from_millis(10));
+        let waited = tokio::time::timeout(Duration::from_secs(20), async {
+            while !what(self) {
+                changed.tick().await;
+            }
+        });
+        waited.await.expect("it comes to pass");
+    }
+}
+
+fn create() -> Change {
+    Change::CreateEndpoint {
+        endpoint: EndpointSpec::new("iris".parse().expect("a name")),
+        deployments: Vec::new(),
+    }
+}
+
+fn add(deployment: DeploymentSpec) -> Change {
+    Change::CreateDeployment {
+        endpoint: "iris".parse().expect("a name"),
+        deployment,
+        all_traffic: false,
+    }
+}
+
+fn edit(name: &str, update: DeploymentUpdate) -> Change {
+    Change::UpdateDeployment {
+        endpoint: "iris".parse().expect("a name"),
+        name: name.parse().expect("a name"),
+        update,
+    }
+}
+
+fn count(name: &str, count: u32) -> Change {
+    edit(
+        name,
+        DeploymentUpdate {
+            instance_count: Some(count),
+            ..DeploymentUpdate::default()
+        },
+    )
+}
+
+fn traffic(split: &str) -> Change {
+    let traffic = Some(split.parse().expect("a split"));
+    Change::UpdateEndpoint {
+        name: "iris".parse().expect("a name"),
+        update: EndpointUpdate {
+            traffic,
+            ..EndpointUpdate::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn the_canary_flow_runs_from_create_to_delete() {
+    let world = World::with_blue(3).await;
+    assert_eq!((world.ready("blue"), world.paper.running()), (3, 3));
+    let set = vec![
+        "deployments.blue.scale.instance_count=5"
+            .parse::<Assignment>()
+            .expect("an assignment"),
+    ];
+    let name = "iris".parse().expect("a name");
+    world
+        .succeed(Change::UpdateEndpoint {
+            name,
+            update: EndpointUpdate {
+                set,
+                ..EndpointUpdate::default()
+            },
+        })
+        .await;
+    assert_eq!(world.ready("blue"), 5);
+    world.succeed(add(world.spec("green", "m2.onnx", 2))).await;
+    world.succeed(traffic("blue:90,green:10")).await;
+    assert_eq!(world.split(), "blue:90,green:10");
+    world.succeed(traffic("blue:0,green:100")).await;
+    world
+        .succeed(Change::DeleteDeployment {
+            endpoint: None,
+            name: "blue".parse().expect("a name"),
+        })
+        .await;
+    assert_eq!(world.paper.running(), 2);
+    world
+        .succeed(Change::DeleteEndpoint {
+            name: "iris".parse().expect("a name"),
+        })
+        .await;
+    assert_eq!(world.paper.running(), 0);
+    assert!(world.router.table().endpoint("iris").is_none());
+    assert!(world.handle.view().endpoints.is_empty());
+}
+
+#[tokio::test]
+async fn a_traffic_change_starts_nothing_and_is_in_force_when_it_is_reported() {
+    let world = World::with_blue(2).await;
+    world.succeed(add(world.spec("green", "m2.onnx", 1))).await;
+    let before = world.paper.started.load(Ordering::SeqCst);
+    world.succeed(traffic("blue:50,green:50")).await;
+    assert_eq!(world.split(), "blue:50,green:50");
+    assert_eq!(world.paper.started.load(Ordering::SeqCst), before);
+}
+
+#[tokio::test]
+async fn a_failed_update_leaves_the_old_instances_serving_and_a_later_one_works() {
+    let world = World::with_blue(2).await;
+    world
+        .paper
+        .bad
+        .lock()
+        .expect("whole")
+        .insert("m2".to_owned());
+    let file = world.spec("blue", "m2.onnx", 3);
+    let update = DeploymentUpdate {
+        file: Some(file),
+        ..DeploymentUpdate::default()
+    };
+    let operation = world.run(edit("blue", update.clone())).await;
+    assert_eq!(operation.provisioning_state, ProvisioningState::Failed);
+    assert_eq!(
+        operation.reason.as_deref(),
+        Some("deployment blue: m2 does not load")
+    );
+    assert_eq!((world.ready("blue"), world.paper.running()), (2, 2));
+    let view = world.handle.view();
+    assert_eq!(
+        view.endpoints[0].provisioning_state,
+        ProvisioningState::Failed
+    );
+
+    // A change of something else neither retries nor fails.
+    world.succeed(traffic("blue:100")).await;
+    assert_eq!(world.paper.running(), 2);
+
+    world.paper.bad.lock().expect("whole").clear();
+    world.succeed(edit("blue", update)).await;
+    assert_eq!((world.ready("blue"), world.paper.running()), (3, 3));
+    assert_eq!(
+        world.handle.view().endpoints[0].provisioning_state,
+        ProvisioningState::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn a_model_that_crashes_its_probe_is_never_started() {
+    let world = World::with_blue(1).await;
+    let operation = world.run(add(world.spec("green", "crash.onnx", 1))).await;
+    assert_eq!(
+        operation.reason.as_deref(),
+        Some("deployment green: the model crashed")
+    );
+    assert_eq!(world.paper.started.load(Ordering::SeqCst), 1);
+    let refused = world
+        .submit(traffic("green:100"))
+        .await
+        .expect_err("it has no instance");
+    assert_eq!(
+        refused.to_string(),
+        "traffic names green, which has no ready instance: deployment green: the model crashed"
+    );
+}
+
+#[tokio::test]
+async fn operations_of_one_endpoint_wait_their_turn() {
+    let world = World::with_blue(1).await;
+    world.paper.hold(true);
+    let first = world.submit(count("blue", 3)).await.expect("accepted");
+    let second = world.submit(count("blue", 2)).await.expect("accepted");
+    assert_eq!(world.ready("blue"), 1);
+    world.paper.hold(false);
+    let (first, second) = (
+        world.handle.finished(first.id).await,
+        world.handle.finished(second.id).await,
+    );
+    for operation in [first, second] {
+        assert_eq!(
+            operation.expect("known").provisioning_state,
+            ProvisioningState::Succeeded
+        );
+    }
+    assert_eq!((world.ready("blue"), world.paper.running()), (2, 2));
+    assert_eq!(world.paper.started.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_restart_serves_what_was_accepted() {
+    let world = World::with_blue(2).await;
+    world.succeed(add(world.spec("green", "m2.onnx", 1))).await;
+    world.succeed(traffic("blue:90,green:10")).await;
+    let revision = world.handle.view().revision;
+    let world = world.restart().await;
+    assert_eq!((world.ready("blue"), world.ready("green")), (2, 1));
+    assert_eq!(world.split(), "blue:90,green:10");
+    assert_eq!(world.handle.view().revision, revision);
+}
+
+#[tokio::test]
+async fn an_instance_that_dies_is_replaced() {
+    let world = World::with_blue(2).await;
+    let dead = std::mem::take(&mut *world.paper.dead.lock().expect("whole"));
+    dead.store(true, Ordering::SeqCst);
+    world
+        .eventually(|world| {
+            world.paper.started.load(Ordering::SeqCst) == 4 && world.ready("blue") == 2
+        })
+        .await;
+    world.eventually(|world| world.paper.running() == 2).await;
+}
+
+#[tokio::test]
+async fn an_outdated_change_is_a_conflict() {
+    let world = World::with_blue(1).await;
+    let seen = world.handle.view().revision;
+    world.succeed(count("blue", 2)).await;
+    let refused = world
+        .handle
+        .submit(count("blue", 1), "me".to_owned(), Some(seen))
+        .await
+        .expect_err("outdated");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        refused.to_string(),
+        "revision 3 was expected, the current one is 4: look again, then decide"
+    );
+}
+
+#[tokio::test]
+async fn a_model_in_use_is_not_deleted() {
+    let world = World::start();
+    let (name, path) = (
+        "digits".parse().expect("a name"),
+        world.data.path().join("m1.onnx"),
+    );
+    let record = world
+        .handle
+        .register_model(path.clone(), name, None, "me".to_owned())
+        .await
+        .expect("registered");
+    assert_eq!(record.reference(), "digits:1");
+    let again = world
+        .handle
+        .register_model(
+            path,
+            record.name.clone(),
+            Some(record.version.clone()),
+            "you".to_owned(),
+        )
+        .await;
+    assert_eq!(again.expect("the same content"), record);
+    world.succeed(create()).await;
+    let text = "name: blue\nmodel: azureml:digits:1\ninstance_type: Standard_F2s_v2\n";
+    world
+        .succeed(add(
+            read_deployment(text, "test.yml", &[]).expect("a deployment")
+        ))
+        .await;
+    let refused = world
+        .handle
+        .delete_model(record.name.clone(), record.version.clone(), "me".to_owned())
+        .await;
+    assert_eq!(
+        refused.expect_err("in use").to_string(),
+        "model digits:1 is in use by iris/blue: update or delete them first"
+    );
+    world
+        .succeed(Change::DeleteEndpoint {
+            name: "iris".parse().expect("a name"),
+        })
+        .await;
+    world
+        .handle
+        .delete_model(record.name, record.version, "me".to_owned())
+        .await
+        .expect("deleted");
+    assert!(world.handle.models().is_empty());
+}
+
+#[tokio::test]
+async fn the_journal_tells_who_asked_for_what_and_how_it_ended() {
+    let world = World::with_blue(1).await;
+    let name = "iris".parse().expect("a name");
+    world
+        .succeed(Change::RegenerateKey {
+            endpoint: name,
+            key: KeyType::Primary,
+        })
+        .await;
+    let world = world.restart().await;
+    let journal = world.handle.journal(100).await.expect("read");
+    let kinds: Vec<_> = journal
+        .iter()
+        .map(|line| {
+            (
+                line.by.as_str(),
+                line.change["kind"].as_str().expect("a kind"),
+            )
+        })
+        .collect();
+    assert!(
+        kinds.contains(&("me", "regenerate_key")) && kinds.contains(&("serin", "outcome")),
+        "{kinds:?}"
+    );
+    assert!(journal.iter().is_sorted_by_key(|line| line.seq));
+}
+
+#[tokio::test]
+async fn a_stopped_controller_says_so() {
+    let world = World::with_blue(1).await;
+    world.handle.clone().shutdown().await;
+    assert_eq!(world.paper.running(), 0);
+    assert_eq!(
+        world.submit(count("blue", 2)).await,
+        Err(ChangeError::Stopped)
+    );
+}
