@@ -360,3 +360,361 @@ impl Drop for Recording<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use tokio::task::{JoinSet, yield_now};
+
+    use super::*;
+    use crate::engine::{Capacity, CoreMap, Instance, InstanceSpec, Topology};
+    use crate::observe::Metrics;
+    use crate::router::{EndpointAuth, RoutingTable};
+    use crate::spec::TrafficSplit;
+
+    const DIGITS: [&str; 2] = ["models/digits/1/model.onnx", "models/digits/2/model.onnx"];
+    const SLOW: &str = "models/test/slow.onnx";
+    /// More work than any test waits for.
+    const SLOW_BODY: &str = "{\"data\": [100000000]}";
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn instance(model: &str, concurrency: u32) -> Instance {
+        let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        Instance::start(InstanceSpec {
+            label: "test/blue".to_owned(),
+            model: root.join(model),
+            concurrency,
+            cores: cores.grant(1).unwrap(),
+            sample_request: None,
+        })
+        .unwrap()
+    }
+
+    /// A deployment of these instances, with slots for all of them.
+    fn deployment(name: &str, instances: &[&Instance]) -> Deployment {
+        let instances: Vec<_> = instances.iter().map(|instance| instance.handle()).collect();
+        let slots = instances.iter().map(|instance| instance.concurrency());
+        Deployment {
+            name: name.parse().unwrap(),
+            admission: AdmissionControl::new(usize::try_from(slots.sum::<u32>()).unwrap()),
+            instances,
+            request_timeout: PATIENCE,
+            metrics: Metrics::new().deployment("iris", name),
+        }
+    }
+
+    /// Publishes an endpoint `iris` and nothing else.
+    fn publish(router: &Router, split: &str, deployments: &[&Deployment]) -> Arc<Endpoint> {
+        let before = router.table();
+        let endpoint = Endpoint::new(
+            "iris".parse().unwrap(),
+            EndpointAuth::Open,
+            TrafficSplit::parse(split).unwrap(),
+            deployments
+                .iter()
+                .map(|&deployment| Arc::new(deployment.clone()))
+                .collect(),
+            before.endpoint("iris").map(Arc::as_ref),
+        )
+        .unwrap();
+        router.publish(RoutingTable::new(vec![Arc::clone(&endpoint)]));
+        endpoint
+    }
+
+    fn request(body: impl Into<Bytes>) -> ScoreRequest {
+        ScoreRequest {
+            deployment: None,
+            payload: body.into(),
+            received: Instant::now(),
+        }
+    }
+
+    fn digits_request() -> ScoreRequest {
+        request(format!("{{\"data\": [{:?}]}}", [0; 64]))
+    }
+
+    fn named(deployment: &str) -> ScoreRequest {
+        ScoreRequest {
+            deployment: Some(deployment.to_owned()),
+            ..digits_request()
+        }
+    }
+
+    /// What is recorded of a deployment, without the outcomes that never came.
+    fn recorded(deployment: &Deployment) -> Vec<(Outcome, u64)> {
+        Outcome::ALL
+            .map(|outcome| (outcome, deployment.metrics.count(outcome)))
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+
+    async fn score_current(router: &Router, request: ScoreRequest) -> Result<Answer, Unserved> {
+        let endpoint = Arc::clone(router.table().endpoint("iris").unwrap());
+        router.score(&endpoint, request).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sixteen_clients_in_parallel_meet_exactly_90_and_10_in_every_aligned_100() {
+        let (one, two) = (instance(DIGITS[0], 16), instance(DIGITS[1], 16));
+        let (blue, green) = (deployment("blue", &[&one]), deployment("green", &[&two]));
+        let router = Router::new();
+        publish(&router, "blue:90,green:10", &[&blue, &green]);
+        for block in 1..=5 {
+            let mut clients = JoinSet::new();
+            for client in 0..16 {
+                let router = Arc::clone(&router);
+                clients.spawn(async move {
+                    // 16 clients make 100 requests: four of them 7, the others 6.
+                    for _ in 0..if client < 4 { 7 } else { 6 } {
+                        score_current(&router, digits_request()).await.unwrap();
+                    }
+                });
+            }
+            clients.join_all().await;
+            assert_eq!(recorded(&blue), [(Outcome::Ok, 90 * block)]);
+            assert_eq!(recorded(&green), [(Outcome::Ok, 10 * block)]);
+        }
+        one.stop();
+        two.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn instances_exchanged_under_load_lose_no_request() {
+        let mut current = instance(DIGITS[0], 2);
+        let mut blue = deployment("blue", &[&current]);
+        let router = Router::new();
+        publish(&router, "blue:100", &[&blue]);
+        let over = Arc::new(AtomicBool::new(false));
+        let mut clients = JoinSet::new();
+        // As many as may be held; one more could be refused.
+        for _ in 0..4 {
+            let (router, over) = (Arc::clone(&router), Arc::clone(&over));
+            clients.spawn(async move {
+                let mut answers = 0;
+                while !over.load(Ordering::Relaxed) {
+                    score_current(&router, digits_request()).await.unwrap();
+                    answers += 1;
+                }
+                answers
+            });
+        }
+        for round in 0..6 {
+            let before = blue.metrics.count(Outcome::Ok);
+            let next = instance(DIGITS[round % 2], 2);
+            blue.instances = vec![next.handle()];
+            publish(&router, "blue:100", &[&blue]);
+            let old = std::mem::replace(&mut current, next);
+            old.close();
+            while blue.metrics.count(Outcome::Ok) < before + 20 {
+                yield_now().await;
+            }
+            assert!(old.wait_idle(Instant::now() + PATIENCE));
+            old.stop();
+        }
+        over.store(true, Ordering::Relaxed);
+        let answers: u64 = clients.join_all().await.into_iter().sum();
+        assert_eq!(recorded(&blue), [(Outcome::Ok, answers)]);
+        assert_eq!(blue.admission.held(), 0);
+        current.stop();
+    }
+
+    #[tokio::test]
+    async fn a_named_deployment_answers_also_at_0_percent_and_an_unknown_one_is_told_what_there_is()
+    {
+        let one = instance(DIGITS[0], 1);
+        let (blue, green) = (deployment("blue", &[&one]), deployment("green", &[&one]));
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue, &green]);
+        let answer = router.score(&endpoint, named("GREEN")).await.unwrap();
+        assert_eq!(answer.deployment.as_str(), "green");
+        assert_eq!(
+            router
+                .score(&endpoint, named("red"))
+                .await
+                .unwrap_err()
+                .to_string(),
+            "endpoint \"iris\" has no deployment \"red\"; it has blue, green"
+        );
+        let nobody = publish(&router, "blue:0", &[&blue]);
+        assert_eq!(
+            router
+                .score(&nobody, digits_request())
+                .await
+                .unwrap_err()
+                .to_string(),
+            "endpoint \"iris\" sends traffic to no deployment"
+        );
+        assert_eq!(recorded(&blue), []);
+        one.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_run_past_its_deadline_is_answered_at_once_and_gives_its_slot_back() {
+        let slow = instance(SLOW, 1);
+        let mut blue = deployment("blue", &[&slow]);
+        blue.request_timeout = Duration::from_millis(50);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        let both = tokio::join!(
+            router.score(&endpoint, request(SLOW_BODY)),
+            router.score(&endpoint, request(SLOW_BODY)),
+        );
+        assert!(matches!(
+            both.0,
+            Err(Unserved::Failed {
+                error: RunError::DeadlinePassed,
+                ..
+            })
+        ));
+        // The second never got the slot, or got it past its deadline.
+        assert!(matches!(
+            both.1,
+            Err(Unserved::Rejected {
+                rejected: Rejected::DeadlinePassed,
+                ..
+            } | Unserved::Failed {
+                error: RunError::DeadlinePassed,
+                ..
+            })
+        ));
+        assert_eq!(recorded(&blue), [(Outcome::Timeout, 2)]);
+        // Ends only because the run was terminated.
+        blue.admission.drain().await;
+        slow.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn beyond_twice_the_slots_requests_are_shed_and_a_client_that_leaves_frees_its_slot_with_its_work()
+     {
+        let slow = instance(SLOW, 1);
+        let blue = deployment("blue", &[&slow]);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        let mut clients = JoinSet::new();
+        for _ in 0..2 {
+            let (router, endpoint) = (Arc::clone(&router), Arc::clone(&endpoint));
+            clients.spawn(async move { router.score(&endpoint, request(SLOW_BODY)).await });
+        }
+        while blue.admission.held() < 2 || slow.handle().load() < 1 {
+            yield_now().await;
+        }
+        let shed = router.score(&endpoint, request(SLOW_BODY)).await;
+        assert!(
+            matches!(
+                shed,
+                Err(Unserved::Rejected {
+                    rejected: Rejected::QueueFull {
+                        held: 2,
+                        held_max: 2
+                    },
+                    retry_after_s: 1,
+                    ..
+                })
+            ),
+            "{shed:?}"
+        );
+        clients.shutdown().await;
+        assert_eq!(
+            recorded(&blue),
+            [(Outcome::Shed, 1), (Outcome::ClientGone, 2)]
+        );
+        // Whoever waited has left; the other's work goes on.
+        assert_eq!((blue.admission.held(), slow.handle().load()), (1, 1));
+        slow.stop();
+        blue.admission.drain().await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_meets_a_drained_deployment_finds_its_successor() {
+        let one = instance(DIGITS[0], 1);
+        let old = deployment("blue", &[&one]);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&old]);
+        let new = deployment("blue", &[&one]);
+        publish(&router, "blue:100", &[&new]);
+        old.admission.drain().await;
+        router.score(&endpoint, digits_request()).await.unwrap();
+        assert_eq!(
+            (recorded(&old), recorded(&new)),
+            (vec![], vec![(Outcome::Ok, 1)])
+        );
+        one.stop();
+    }
+
+    #[tokio::test]
+    async fn a_deployment_that_is_gone_leaves_the_request_to_the_split() {
+        let one = instance(DIGITS[0], 1);
+        let (blue, green) = (deployment("blue", &[&one]), deployment("green", &[&one]));
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        publish(&router, "green:100", &[&green]);
+        blue.admission.drain().await;
+        let answer = router.score(&endpoint, digits_request()).await.unwrap();
+        assert_eq!(answer.deployment.as_str(), "green");
+        // Unless it was named.
+        let error = router.score(&endpoint, named("blue")).await.unwrap_err();
+        assert!(matches!(error, Unserved::NoDeployment { .. }), "{error}");
+        router.publish(RoutingTable::default());
+        let error = router.score(&endpoint, digits_request()).await.unwrap_err();
+        assert!(matches!(error, Unserved::NoDeployment { .. }), "{error}");
+        one.stop();
+    }
+
+    #[tokio::test]
+    async fn without_an_open_instance_a_deployment_is_not_ready() {
+        let one = instance(DIGITS[0], 1);
+        let blue = deployment("blue", &[&one]);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        one.close();
+        let error = router.score(&endpoint, digits_request()).await.unwrap_err();
+        assert_eq!(error.to_string(), "deployment blue has no ready instance");
+        assert_eq!(recorded(&blue), [(Outcome::NotReady, 1)]);
+        assert_eq!(blue.admission.held(), 0);
+        let empty = deployment("blue", &[]);
+        let endpoint = publish(&router, "blue:100", &[&empty]);
+        let error = router.score(&endpoint, digits_request()).await.unwrap_err();
+        assert!(matches!(error, Unserved::NotReady { .. }), "{error}");
+        assert_eq!(recorded(&empty), [(Outcome::NotReady, 1)]);
+        one.stop();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_fit_is_recorded_as_the_client_s_error() {
+        let one = instance(DIGITS[0], 1);
+        let blue = deployment("blue", &[&one]);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        let error = router.score(&endpoint, request("{}")).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Unserved::Failed {
+                    error: RunError::Input(_),
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        assert_eq!(recorded(&blue), [(Outcome::InputError, 1)]);
+        one.stop();
+    }
+
+    #[test]
+    fn retry_after_is_the_time_to_get_through_what_is_held() {
+        for (held, slots, service_s, seconds) in [
+            (8, 4, 0.001, 1),
+            (8, 4, 0.0, 1),
+            (8, 4, 1.0, 2),
+            (8, 3, 1.5, 4),
+            (2, 0, 1.0, 2),
+        ] {
+            assert_eq!(retry_after_s(held, slots, service_s), seconds);
+        }
+    }
+}

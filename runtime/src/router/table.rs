@@ -209,3 +209,114 @@ impl Router {
         self.table.store(Arc::new(table));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::observe::Metrics;
+    use crate::router::AdmissionControl;
+
+    fn deployment(name: &str) -> Arc<Deployment> {
+        Arc::new(Deployment {
+            name: name.parse().unwrap(),
+            admission: AdmissionControl::new(1),
+            instances: Vec::new(),
+            request_timeout: Duration::from_secs(5),
+            metrics: Metrics::new().deployment("iris", name),
+        })
+    }
+
+    fn endpoint(
+        name: &str,
+        split: &str,
+        previous: Option<&Endpoint>,
+    ) -> Result<Arc<Endpoint>, MissingDeployment> {
+        Endpoint::new(
+            name.parse().unwrap(),
+            EndpointAuth::Open,
+            TrafficSplit::parse(split).unwrap(),
+            vec![deployment("blue"), deployment("green")],
+            previous,
+        )
+    }
+
+    fn picks(endpoint: &Endpoint, count: usize) -> Vec<String> {
+        let picks = (0..count).map(|_| endpoint.next_by_split());
+        picks.map(|pick| pick.unwrap().name.to_string()).collect()
+    }
+
+    fn greens(picks: &[String]) -> usize {
+        picks.iter().filter(|pick| *pick == "green").count()
+    }
+
+    #[test]
+    fn traffic_for_a_deployment_that_is_not_there_is_refused() {
+        let message = endpoint("iris", "red:100", None).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the traffic of endpoint iris names red, which is not among its deployments"
+        );
+        // One that is to come may stand there with 0 %.
+        assert!(endpoint("iris", "red:0,blue:100", None).is_ok());
+    }
+
+    #[test]
+    fn the_split_is_in_the_order_written_not_in_that_of_the_deployments() {
+        let endpoint = endpoint("iris", "green:100,blue:0", None).unwrap();
+        assert_eq!(greens(&picks(&endpoint, 300)), 300);
+    }
+
+    #[test]
+    fn blocks_go_on_through_tables_with_the_same_split() {
+        let first = endpoint("iris", "blue:90,green:10", None).unwrap();
+        let mut block = picks(&first, 37);
+        let second = endpoint("iris", "blue:90,green:10", Some(&first)).unwrap();
+        block.extend(picks(&second, 40));
+        // A request that still holds the old table takes the next ticket all the same.
+        block.extend(picks(&first, 23));
+        assert_eq!(greens(&block), 10);
+        assert_eq!(greens(&picks(&second, 100)), 10);
+    }
+
+    #[test]
+    fn a_new_split_begins_a_block() {
+        let first = endpoint("iris", "blue:90,green:10", None).unwrap();
+        picks(&first, 37);
+        let second = endpoint("iris", "blue:50,green:50", Some(&first)).unwrap();
+        assert_eq!(greens(&picks(&second, 100)), 50);
+    }
+
+    #[test]
+    fn names_are_found_without_case() {
+        let table = RoutingTable::new(vec![endpoint("Iris", "blue:100", None).unwrap()]);
+        for name in ["iris", "Iris", "IRIS"] {
+            assert_eq!(table.endpoint(name).unwrap().name().as_str(), "Iris");
+        }
+        let iris = table.only().unwrap();
+        assert_eq!(iris.deployment("BLUE").unwrap().name.as_str(), "blue");
+        assert!(iris.deployment("red").is_none());
+        assert!(table.endpoint("digits").is_none());
+    }
+
+    #[test]
+    fn the_only_endpoint_is_one_of_one() {
+        let iris = || endpoint("iris", "blue:100", None).unwrap();
+        let digits = endpoint("digits", "blue:100", None).unwrap();
+        assert!(RoutingTable::default().only().is_none());
+        assert!(RoutingTable::new(vec![iris()]).only().is_some());
+        assert!(RoutingTable::new(vec![iris(), digits]).only().is_none());
+    }
+
+    #[test]
+    fn a_published_table_is_what_the_next_look_sees() {
+        let router = Router::new();
+        let before = Arc::clone(&router.table());
+        router.publish(RoutingTable::new(vec![
+            endpoint("iris", "blue:100", None).unwrap(),
+        ]));
+        assert!(router.table().endpoint("iris").is_some());
+        assert!(before.endpoint("iris").is_none());
+    }
+}
