@@ -230,3 +230,18 @@ fn a_model_in_use_is_not_deleted() {
         "{error}"
     );
 }
+
+#[test]
+fn up_refuses_a_file_that_is_no_model() {
+    let folder = folder();
+    let text = folder.path().join("notes.onnx");
+    std::fs::write(&text, "hello").expect("a file");
+    let path = text.to_str().expect("UTF-8");
+    let finished = crate::support::run(folder.path(), &["up", path, "--port", "0"]);
+    assert_ne!(finished.code, 0);
+    assert!(
+        finished.stderr.contains("notes.onnx is not an ONNX model"),
+        "{}",
+        finished.stderr
+    );
+}

@@ -254,7 +254,7 @@ fn await_ready(child: &mut Child) {
     drain("stdout", move || {
         for line in stdout.lines().map_while(Result::ok) {
             if line.contains("ready") {
-                drop(ready.send(()));
+                let _unheard = ready.send(());
             }
         }
     });

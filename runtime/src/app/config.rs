@@ -52,7 +52,7 @@ impl Config {
             connections_max: CONNECTIONS_DEFAULT,
             edge_threads: edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
-            probe_exe: std::env::current_exe().ok(),
+            probe_exe: None,
         }
     }
 }

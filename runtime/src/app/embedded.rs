@@ -13,8 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
 use crate::engine::{
-    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, StartError, Topology,
-    prepare_process,
+    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, ProbeLimits, StartError,
+    Topology, prepare_process, probe,
 };
 use crate::observe::Metrics;
 use crate::router::{
@@ -60,6 +60,7 @@ struct Shared {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     skus: SkuTable,
+    probe_exe: Option<PathBuf>,
     cores: Mutex<CoreMap>,
     /// Held while a table is made from the current one and published.
     publishing: Mutex<()>,
@@ -132,6 +133,14 @@ pub enum EmbeddedError {
         /// The setting.
         setting: &'static str,
     },
+    /// The model failed in the child process that tried it.
+    #[error("deployment {deployment}: {source}")]
+    Probe {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// What happened to the child.
+        source: ProbeError,
+    },
     /// The machine is too small for what was asked for, and cores are not to be shared.
     #[error("deployment {deployment}: {source}")]
     Cores {
@@ -189,9 +198,18 @@ impl Default for DeploymentSettings {
 pub struct EmbeddedBuilder {
     capacity: Capacity,
     skus: Option<SkuTable>,
+    probe_exe: Option<PathBuf>,
 }
 
 impl EmbeddedBuilder {
+    /// A serin binary: each model is first loaded and run once in a child process of it, so that one which crashes, hangs or
+    /// eats all memory is refused and harms nothing. Without it models are not tried first.
+    #[must_use]
+    pub fn probe_exe(mut self, serin: PathBuf) -> Self {
+        self.probe_exe = Some(serin);
+        self
+    }
+
     /// What happens when instances ask for more cores than there are; without it they share.
     #[must_use]
     pub fn capacity(mut self, capacity: Capacity) -> Self {
@@ -221,6 +239,7 @@ impl EmbeddedBuilder {
             router: Router::new(),
             metrics: Metrics::new(),
             skus: self.skus.unwrap_or_else(SkuTable::builtin),
+            probe_exe: self.probe_exe,
             cores: Mutex::new(CoreMap::new(Topology::read(), self.capacity)),
             publishing: Mutex::new(()),
             blocking: BlockingRuntime(Some(runtime)),
@@ -445,6 +464,25 @@ impl EmbeddedEndpoint {
         self.shared.router.score(endpoint, request).await
     }
 
+    /// Loads and runs the model in a child process, where one is wanted.
+    fn try_model(
+        &self,
+        name: &DeploymentName,
+        model: &Path,
+        settings: &DeploymentSettings,
+    ) -> Result<(), EmbeddedError> {
+        let Some(exe) = &self.shared.probe_exe else {
+            return Ok(());
+        };
+        let sample = settings.sample_request.as_deref();
+        probe(exe, model, sample, &ProbeLimits::default())
+            .map(drop)
+            .map_err(|source| EmbeddedError::Probe {
+                deployment: name.clone(),
+                source,
+            })
+    }
+
     fn start_deployment(
         &mut self,
         name: DeploymentName,
@@ -461,6 +499,7 @@ impl EmbeddedEndpoint {
             Some(sku) => usize::try_from(self.shared.skus.find(sku)?.vcpus).unwrap_or(usize::MAX),
             None => settings.vcpus.max(1),
         };
+        self.try_model(&name, model, settings)?;
         let instances = self.running.entry(name.clone()).or_default();
         for _ in 0..settings.instance_count {
             let cores =

@@ -38,6 +38,8 @@ pub struct UpConfig {
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end at exit.
     pub grace: Duration,
+    /// The binary that tries a model in a child process before it is served; without one models are not tried first.
+    pub probe_exe: Option<PathBuf>,
 }
 
 impl UpConfig {
@@ -53,6 +55,7 @@ impl UpConfig {
             body_bytes_max: BODY_BYTES_DEFAULT,
             edge_threads: crate::app::config::edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
+            probe_exe: None,
         }
     }
 }
@@ -84,7 +87,11 @@ pub fn up(
         flag: "--port",
         source,
     })?;
-    let serin = Embedded::builder().capacity(config.capacity).build()?;
+    let mut builder = Embedded::builder().capacity(config.capacity);
+    if let Some(exe) = &config.probe_exe {
+        builder = builder.probe_exe(exe.clone());
+    }
+    let serin = builder.build()?;
     let deployments = name_deployments(&config.models);
     let endpoint = start(&serin, &config, &deployments)?;
     let (router, metrics) = serin.parts();

@@ -19,6 +19,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let mut config = Config::new(data.clone());
     config.scoring_address = SocketAddr::from((typed.host, typed.port));
     config.admin_address.set_port(typed.admin_port);
+    config.probe_exe = env::current_exe().ok();
     config.capacity = match typed.capacity {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,
@@ -66,6 +67,7 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
     config.address = SocketAddr::from((typed.host, typed.port));
     config.traffic = (!typed.traffic.is_empty()).then(|| typed.traffic.join(" "));
     config.settings.instance_count = typed.instance_count;
+    config.probe_exe = env::current_exe().ok();
     serve_files(
         config,
         |address, deployments| {

@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::config::{PROBE_MAX, PROBE_MEMORY_BYTES_MAX};
 use crate::engine::{Instance, InstanceHandle, InstanceSpec, Placement, ProbeLimits, probe};
 
 /// Tries and starts. Every call blocks.
@@ -45,11 +44,7 @@ impl Starter for EngineStarter {
         let Some(exe) = &self.probe_exe else {
             return Ok(());
         };
-        let limits = ProbeLimits {
-            wall: PROBE_MAX,
-            memory_bytes: PROBE_MEMORY_BYTES_MAX,
-        };
-        probe(exe, model, sample_request, &limits)
+        probe(exe, model, sample_request, &ProbeLimits::default())
             .map(|_report| ())
             .map_err(|error| error.to_string())
     }

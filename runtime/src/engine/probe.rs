@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 use serin_scorers::{JsonScorer, Signature};
 
+use crate::config::{PROBE_MAX, PROBE_MEMORY_BYTES_MAX};
 use crate::engine::session::{Session, SessionThreads};
 use crate::engine::worker::{self, WarmUpProblem};
 
@@ -27,6 +28,15 @@ pub struct ProbeLimits {
     pub wall: Duration,
     /// Most address space of the child, in bytes; the library itself takes some 200 MB of it.
     pub memory_bytes: u64,
+}
+
+impl Default for ProbeLimits {
+    fn default() -> Self {
+        Self {
+            wall: PROBE_MAX,
+            memory_bytes: PROBE_MEMORY_BYTES_MAX,
+        }
+    }
 }
 
 /// What the child saw.
