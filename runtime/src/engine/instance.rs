@@ -357,16 +357,18 @@ fn placement(
     lanes: &[Vec<usize>],
     mut threads: Vec<ThreadPlacement>,
 ) -> Placement {
-    let verified = threads
+    // Every thread is read, also after one that is elsewhere.
+    let astray = threads
         .iter_mut()
-        .fold(true, |verified, thread| thread.verify() && verified);
+        .filter_map(|thread| (!thread.verify()).then_some(()))
+        .count();
     Placement {
         vcpus_asked: grant.vcpus,
         cores_given: grant.cores.clone(),
         lanes: lanes.len(),
         intra_op_threads: lanes.iter().map(Vec::len).max().unwrap_or(1),
         shared: grant.shared,
-        verified,
+        verified: astray == 0,
         threads,
     }
 }
