@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 /// A core as the kernel numbers it.
 pub type CoreId = usize;
@@ -300,8 +301,10 @@ fn parse_cores(text: &str) -> Option<Vec<CoreId>> {
 
 /// CPU time that the cgroup may use, in cores: version 2, else version 1.
 fn cgroup_quota() -> Option<f64> {
-    if let Ok(text) = fs::read_to_string("/sys/fs/cgroup/cpu.max") {
-        return parse_quota(&text);
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
+    if let Some(quota) = least_quota(Path::new("/sys/fs/cgroup"), own.unwrap_or_default()) {
+        return Some(quota);
     }
     let read = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/cpu/{name}")).ok();
     parse_quota(&format!(
@@ -309,6 +312,15 @@ fn cgroup_quota() -> Option<f64> {
         read("cpu.cfs_quota_us")?.trim(),
         read("cpu.cfs_period_us")?.trim()
     ))
+}
+
+/// The least quota of group `own` and of the groups around it below `root` (cgroup version 2): each bounds all within it.
+fn least_quota(root: &Path, own: &str) -> Option<f64> {
+    root.join(own.trim_start_matches('/'))
+        .ancestors()
+        .take_while(|group| group.starts_with(root))
+        .filter_map(|group| parse_quota(&fs::read_to_string(group.join("cpu.max")).ok()?))
+        .min_by(f64::total_cmp)
 }
 
 /// Parses `quota period`, both in microseconds; `max` or a negative quota is none.
@@ -377,6 +389,20 @@ mod tests {
         assert_eq!(parse_quota("max 100000\n"), None);
         assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
         assert_eq!(parse_quota("-1 100000"), None);
+    }
+
+    #[test]
+    fn the_least_quota_of_the_groups_around_us_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let service = root.path().join("system.slice/serin.service");
+        fs::create_dir_all(&service).unwrap();
+        let own = "/system.slice/serin.service";
+        assert_eq!(least_quota(root.path(), own), None);
+        fs::write(service.join("cpu.max"), "400000 100000\n").unwrap();
+        assert_eq!(least_quota(root.path(), own), Some(4.0));
+        fs::write(root.path().join("system.slice/cpu.max"), "150000 100000\n").unwrap();
+        assert_eq!(least_quota(root.path(), own), Some(1.5));
+        assert_eq!(least_quota(root.path(), "/"), None, "the root has no bound");
     }
 
     #[test]

@@ -221,9 +221,11 @@ impl Instance {
             threads: Vec::new(),
         };
         for (number, cores) in split.iter().enumerate() {
-            let name = cores::thread_name(&spec.label, &format!("#{}.{number}", id.0));
+            let number = format!("#{}.{number}", id.0);
+            let name = cores::thread_name(&spec.label, &number);
             let lane = LaneSpec {
-                name: name.clone(),
+                label: spec.label.clone(),
+                number,
                 cores: cores.clone(),
                 model: spec.model.clone(),
                 sample_request: spec.sample_request.clone(),
@@ -233,7 +235,7 @@ impl Instance {
             let ready = ready.clone();
             let thread = std::thread::Builder::new()
                 .name(name)
-                .spawn(move || worker::run(lane, &ready))
+                .spawn(move || worker::run(lane, ready))
                 .map_err(StartError::Thread)?;
             starting.threads.push(thread);
         }
@@ -357,11 +359,11 @@ fn placement(
     lanes: &[Vec<usize>],
     mut threads: Vec<ThreadPlacement>,
 ) -> Placement {
-    // Every thread is read, also after one that is elsewhere.
-    let astray = threads
-        .iter_mut()
-        .filter_map(|thread| (!thread.verify()).then_some(()))
-        .count();
+    // Every thread is read, also after one that is elsewhere: the placement shows them all.
+    let mut verified = true;
+    for thread in &mut threads {
+        verified &= thread.verify();
+    }
     Placement {
         vcpus_asked: grant.vcpus,
         cores_given: grant.cores.clone(),
@@ -462,6 +464,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::path::Path;
     use std::time::Duration;
 
@@ -484,9 +487,9 @@ mod tests {
         }
     }
 
-    fn start(model: &str, concurrency: u32) -> Result<Instance, StartError> {
+    fn spec(model: &str, concurrency: u32) -> InstanceSpec {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
-        Instance::start(InstanceSpec {
+        InstanceSpec {
             label: "test/blue".to_owned(),
             model: Path::new(env!("CARGO_MANIFEST_DIR"))
                 .parent()
@@ -495,7 +498,11 @@ mod tests {
             concurrency,
             cores: cores.grant(2).unwrap(),
             sample_request: None,
-        })
+        }
+    }
+
+    fn start(model: &str, concurrency: u32) -> Result<Instance, StartError> {
+        Instance::start(spec(model, concurrency))
     }
 
     fn job(body: &str, returned: &Arc<Returned>) -> (Job, oneshot::Receiver<Reply>) {
@@ -665,18 +672,88 @@ mod tests {
     }
 
     #[test]
-    fn loading_and_running_sends_no_telemetry() {
-        let instance = start(DIGITS, 1).unwrap();
-        assert_eq!(std::env::var("ORT_DISABLE_TELEMETRY").as_deref(), Ok("1"));
-        // Telemetry would come with a thread of its own, which has no name of ours, and with a socket.
-        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+    fn thread_names_tell_instance_and_lane_however_long_the_label_is() {
+        let mut spec = spec(DIGITS, 1);
+        spec.label = "a-long-endpoint/blue".to_owned();
+        let instance = Instance::start(spec).unwrap();
+        let lane = format!("#{}.0", instance.id().0);
+        let threads = &instance.placement().threads;
+        assert!(threads[0].name.ends_with(&lane), "{threads:?}");
+        for (number, thread) in threads.iter().enumerate().skip(1) {
             assert!(
-                !target.to_string_lossy().starts_with("socket:"),
-                "{}",
-                target.display()
+                thread.name.ends_with(&format!("{lane}.{number}")),
+                "{threads:?}"
             );
         }
         instance.stop();
+    }
+
+    /// Set in the process that tries whether telemetry stays off.
+    const ALONE: &str = "SERIN_TEST_ALONE";
+
+    /// In a process of its own: other tests of this one open sockets and start threads.
+    #[test]
+    fn loading_and_running_sends_no_telemetry() {
+        if std::env::var_os(ALONE).is_some() {
+            return load_and_run_alone();
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "--test-threads=1"])
+            .arg("engine::instance::tests::loading_and_running_sends_no_telemetry")
+            .env(ALONE, "1")
+            .env_remove("ORT_DISABLE_TELEMETRY")
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && words.contains("1 passed"),
+            "{words}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn load_and_run_alone() {
+        let library_is_loaded = || {
+            std::fs::read_to_string("/proc/self/maps")
+                .unwrap()
+                .contains("libonnxruntime")
+        };
+        crate::engine::prepare_process();
+        assert_eq!(std::env::var("ORT_DISABLE_TELEMETRY").as_deref(), Ok("1"));
+        assert!(!library_is_loaded(), "telemetry is off before it is loaded");
+
+        let before = numbers_in("/proc/self/task");
+        let instance = start(DIGITS, 1).unwrap();
+        let returned = Arc::new(Returned::default());
+        let (job, answer) = job(&digits_body(), &returned);
+        instance.handle().submit(job).unwrap();
+        answer.blocking_recv().unwrap().outcome.unwrap();
+        assert!(library_is_loaded());
+
+        let ours = instance.placement().threads.iter().map(|one| one.tid);
+        let expected: BTreeSet<i32> = before.into_iter().chain(ours).collect();
+        assert_eq!(numbers_in("/proc/self/task"), expected, "no other thread");
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+            let target = target.to_string_lossy();
+            assert!(!target.starts_with("socket:"), "{target}");
+        }
+        instance.stop();
+    }
+
+    /// The entries of a folder of `/proc` that is named by numbers.
+    fn numbers_in(folder: &str) -> BTreeSet<i32> {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries
+            .map(|entry| {
+                entry
+                    .unwrap()
+                    .file_name()
+                    .to_str()
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
+            .collect()
     }
 }

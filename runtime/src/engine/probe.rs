@@ -171,7 +171,7 @@ fn judge(
         }),
         _ => {
             let how = match (status.signal(), status.code()) {
-                (Some(signal), _) => format!("signal {signal}"),
+                (Some(signal), _) => signal_name(signal),
                 (None, code) => format!("exit code {}", code.unwrap_or_default()),
             };
             let last = words.lines().rev().find(|line| !line.trim().is_empty());
@@ -194,6 +194,20 @@ fn is_about_memory(words: &str) -> bool {
         "AllocateRawInternal",
     ];
     marks.iter().any(|mark| words.contains(mark))
+}
+
+/// A signal as people know it.
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        _ => return format!("signal {signal}"),
+    };
+    format!("signal {signal}, {name}")
 }
 
 /// The child's side, called by the hidden subcommand: reads a request from stdin, writes a report to stdout.
@@ -224,7 +238,8 @@ fn try_model(request: &Request) -> Result<ProbeReport, String> {
         .map_err(|error| format!("cannot switch core files off: {error}"))?;
     let begun = Instant::now();
     let threads = SessionThreads {
-        name: "probe".to_owned(),
+        label: "probe".to_owned(),
+        number: String::new(),
         cores: vec![0],
         made: Arc::new(Mutex::default()),
     };
@@ -256,4 +271,74 @@ fn try_model(request: &Request) -> Result<ProbeReport, String> {
         load_ms: loaded.duration_since(begun).as_secs_f64() * 1e3,
         run_ms: loaded.elapsed().as_secs_f64() * 1e3,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ProbeLimits = ProbeLimits {
+        wall: Duration::from_secs(30),
+        // Room for ONNX Runtime, not for the 64 GiB that the model asks for.
+        memory_bytes: 8 << 30,
+    };
+
+    /// Set in the process that plays the child.
+    const CHILD: &str = "SERIN_TEST_PROBE_CHILD";
+
+    /// In a process of its own, for the limits are the process's.
+    #[test]
+    fn a_model_that_takes_all_memory_is_refused_without_a_sample_request_too() {
+        if std::env::var_os(CHILD).is_some() {
+            let outcome = try_model(&Request {
+                model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test/hungry.onnx"),
+                sample_request: None,
+                memory_bytes: LIMITS.memory_bytes,
+            });
+            let problem = outcome.unwrap_err();
+            assert!(is_about_memory(&problem), "{problem}");
+            return;
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "--test-threads=1"])
+            .arg("engine::probe::tests::a_model_that_takes_all_memory_is_refused_without_a_sample_request_too")
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && words.contains("1 passed"),
+            "{words}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    #[test]
+    fn the_end_of_the_child_is_told_in_plain_words() {
+        let told = |status, answer: &str, words: &str| {
+            judge(
+                ExitStatus::from_raw(status),
+                answer.as_bytes(),
+                words.as_bytes(),
+                &LIMITS,
+            )
+            .unwrap_err()
+            .to_string()
+        };
+        assert_eq!(
+            told(11, "", "first\nlast words\n\n"),
+            "the model crashed the process that tried it (signal 11, SIGSEGV): last words"
+        );
+        assert_eq!(told(1 << 8, r#"{"Err":"no"}"#, ""), "no");
+        for (answer, words) in [
+            (r#"{"Err":"Failed to allocate memory"}"#, ""),
+            ("", "terminate called after throwing std::bad_alloc"),
+        ] {
+            let message = told(6, answer, words);
+            assert!(
+                message.starts_with("the model needs more memory than the 8589 MB"),
+                "{message}"
+            );
+        }
+    }
 }

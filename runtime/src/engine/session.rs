@@ -34,8 +34,10 @@ pub enum LoadError {
 /// Threads of one session: how many, where, and their names.
 #[derive(Debug, Clone)]
 pub(super) struct SessionThreads {
-    /// Prefix of the threads' names.
-    pub(super) name: String,
+    /// Start of the threads' names, cut where there is no room for it.
+    pub(super) label: String,
+    /// What follows in the threads' names, before the number of each.
+    pub(super) number: String,
     /// One core for each thread that takes part in a run; the first is the calling thread's own.
     pub(super) cores: Vec<CoreId>,
     /// Intra-op threads that were made, in order.
@@ -201,7 +203,10 @@ impl ThreadManager for PinnedThreads {
         // The calling thread has the first core.
         let number = made.len() + 1;
         let core = self.threads.cores[number % self.threads.cores.len()];
-        let name = cores::thread_name(&self.threads.name, &format!(".{number}"));
+        let name = cores::thread_name(
+            &self.threads.label,
+            &format!("{}.{number}", self.threads.number),
+        );
         let (pinned, is_pinned) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name(name.clone())

@@ -24,7 +24,10 @@ const WARM_UP_RUNS: usize = 2;
 
 /// What a lane needs.
 pub(super) struct LaneSpec {
-    pub(super) name: String,
+    /// `endpoint/deployment`.
+    pub(super) label: String,
+    /// Of the instance and the lane; the end of the thread's name.
+    pub(super) number: String,
     pub(super) cores: Vec<CoreId>,
     pub(super) model: PathBuf,
     pub(super) sample_request: Option<Bytes>,
@@ -40,10 +43,10 @@ pub(super) struct Ready {
 }
 
 /// The life of a score thread.
-pub(super) fn run(spec: LaneSpec, ready: &mpsc::Sender<Result<Ready, StartError>>) {
+pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>) {
     cores::pin_to(spec.cores[0]);
     let own = ThreadPlacement {
-        name: spec.name.clone(),
+        name: cores::thread_name(&spec.label, &spec.number),
         tid: cores::thread_id(),
         cores_asked: vec![spec.cores[0]],
         cores_allowed: Vec::new(),
@@ -63,6 +66,8 @@ pub(super) fn run(spec: LaneSpec, ready: &mpsc::Sender<Result<Ready, StartError>
             };
             // The starter may have given up; then a stop waits in the inbox.
             drop(ready.send(Ok(started)));
+            // Held on to, it would keep the starter waiting for a lane that panicked.
+            drop(ready);
             while let Ok(Message::Job(job)) = spec.jobs.recv() {
                 answer(job, &lane, &mut session, &scorer, &spec.shared);
             }
@@ -89,7 +94,8 @@ impl Drop for LaneGuard {
 /// Loads and warms up; the session, its scorer, and the threads that it made.
 fn start(spec: &LaneSpec) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>), StartError> {
     let threads = SessionThreads {
-        name: spec.name.clone(),
+        label: spec.label.clone(),
+        number: spec.number.clone(),
         cores: spec.cores.clone(),
         made: Arc::new(Mutex::default()),
     };
