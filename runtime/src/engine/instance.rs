@@ -370,7 +370,7 @@ fn placement(
         lanes: lanes.len(),
         intra_op_threads: lanes.iter().map(Vec::len).max().unwrap_or(1),
         shared: grant.shared,
-        verified: astray == 0,
+        verified,
         threads,
     }
 }

@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -126,6 +127,11 @@ fn unpack_to(cache: &Path) -> Result<PathBuf, LibraryError> {
             expected: embedded::SHA256.to_owned(),
         });
     }
+    // Other users may share the cache folder.
+    let readable = std::fs::Permissions::from_mode(0o644);
+    file.as_file()
+        .set_permissions(readable)
+        .map_err(|error| failed(&error))?;
     // Two processes at once: the later rename replaces a sound file by its twin.
     file.persist(&library)
         .map_err(|error| failed(&error.error))?;

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use ndarray::ArrayD;
 use ort::environment::{Environment, ThreadManager};
+use ort::logging::LogLevel;
 use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, SessionInputValue};
 use ort::value::{DynMapValueType, DynValue, TensorElementType, TensorRef, ValueType};
@@ -163,11 +164,22 @@ fn environment() -> Result<&'static Environment, LibraryError> {
                 .map_err(|error| LibraryError::Load(error.to_string()))?
                 .with_name("serin")
                 .with_telemetry(false)
+                .with_logger(Arc::new(log))
                 .build()
                 .map_err(|error| LibraryError::Load(error.to_string()))
         })
         .as_ref()
         .map_err(Clone::clone)
+}
+
+/// Passes ONNX Runtime's own log on. What it calls an error also comes back to whoever asked, as the reason of a refusal or of a
+/// failed request, so it is no news here.
+fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
+    match level {
+        LogLevel::Fatal => tracing::error!(place, "onnxruntime: {message}"),
+        LogLevel::Error | LogLevel::Warning => tracing::debug!(place, "onnxruntime: {message}"),
+        LogLevel::Info | LogLevel::Verbose => tracing::trace!(place, "onnxruntime: {message}"),
+    }
 }
 
 /// Settings of a session: no spinning (it burns the cores of others), threads of our own making.
