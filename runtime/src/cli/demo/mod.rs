@@ -7,6 +7,7 @@ mod script;
 mod stage;
 mod traffic;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -24,7 +25,8 @@ pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
     let screen = Screen::new();
     screen.title("A canary release of two versions of a model, under live traffic");
     let stage = Stage::set(typed.keep)?;
-    let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), typed.rate)
+    let per_s = NonZeroU32::new(typed.rate).expect("the grammar wants one at least");
+    let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s)
         .and_then(|play| play.run(typed.keep));
     // A command that Ctrl-C ended has failed too; the reason is the interruption.
     if interrupted.load(Ordering::Relaxed) {

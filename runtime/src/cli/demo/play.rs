@@ -1,5 +1,6 @@
 //! The performance: each step's commands, then a look at the traffic, and at the end what it comes to.
 
+use std::num::NonZeroU32;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +25,7 @@ pub(super) struct Play<'a> {
     stage: &'a Stage,
     screen: &'a Screen,
     interrupted: Arc<AtomicBool>,
-    rate: u32,
+    rate: NonZeroU32,
     stream: Option<Stream>,
     total: Tally,
 }
@@ -34,7 +35,7 @@ impl<'a> Play<'a> {
         stage: &'a Stage,
         screen: &'a Screen,
         interrupted: Arc<AtomicBool>,
-        rate: u32,
+        rate: NonZeroU32,
     ) -> Result<Self, CliError> {
         Ok(Self {
             stage,

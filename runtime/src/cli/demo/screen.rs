@@ -89,8 +89,8 @@ impl Screen {
             rows.push(vec![
                 name.to_owned(),
                 one.requests().to_string(),
-                milliseconds(one.quantile(0.5)),
-                milliseconds(one.quantile(0.99)),
+                milliseconds(one.p50()),
+                milliseconds(one.p99()),
                 format!("{:.1} %", one.accuracy() * 100.0),
             ]);
         }
@@ -132,8 +132,8 @@ fn block(tally: &Tally, failures: u64) -> String {
             text,
             "    {name:<8} {:>6} requests   p50 {:>8}   p99 {:>8}   accuracy {:>5.1} %",
             one.requests(),
-            milliseconds(one.quantile(0.5)),
-            milliseconds(one.quantile(0.99)),
+            milliseconds(one.p50()),
+            milliseconds(one.p99()),
             one.accuracy() * 100.0
         )
         .expect("text takes any text");

@@ -2,30 +2,27 @@
 //! ones were answered, each answer checked against the truth.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hdrhistogram::Histogram;
-use http_body_util::{BodyExt as _, Full};
-use hyper::Request;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::exit::CliError;
+use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary, Target};
 use crate::spec::EndpointName;
 
 /// Connections in parallel. A request waits for one when all are busy, and the wait counts as latency. Blue begins with 3
 /// instances of 1 request at a time, so it holds 2 x 3 requests before it sheds: a machine that stalls for a moment makes
 /// this client late, not refused.
 const CONNECTIONS: usize = 6;
+
+/// Longest that a request may take; far more than the deployments allow themselves.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One request and the digit that is the right answer.
 #[derive(Debug, Clone)]
@@ -35,9 +32,9 @@ pub(super) struct Row {
 }
 
 /// What was seen of one deployment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    latency_us: Histogram<u64>,
+    latencies: Summary,
     right: u64,
 }
 
@@ -52,20 +49,10 @@ pub(super) struct Tally {
 /// The stream. It ends when it is told to, or with the value.
 #[derive(Debug)]
 pub(super) struct Stream {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    address: SocketAddr,
-    path: String,
-    bearer: String,
-    rows: Vec<Row>,
-    interval: Duration,
-    next: AtomicU64,
-    ended: AtomicBool,
-    tally: Mutex<Tally>,
+    tally: Arc<Mutex<Tally>>,
+    load: RunningLoad,
+    // After the load, whose connections live on it.
+    runtime: Runtime,
 }
 
 impl Row {
@@ -86,26 +73,19 @@ impl Row {
 }
 
 impl Seen {
-    fn new() -> Self {
-        Self {
-            latency_us: Histogram::new(3).expect("three digits are within what the crate offers"),
-            right: 0,
-        }
-    }
-
     pub(super) fn requests(&self) -> u64 {
-        self.latency_us.len()
+        self.latencies.count()
     }
 
-    pub(super) fn quantile(&self, quantile: f64) -> Duration {
-        Duration::from_micros(self.latency_us.value_at_quantile(quantile))
+    pub(super) fn p50(&self) -> Duration {
+        self.latencies.p50()
+    }
+
+    pub(super) fn p99(&self) -> Duration {
+        self.latencies.p99()
     }
 
     /// Right answers of all answers, from 0 to 1.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of a demo are far below 2^52"
-    )]
     pub(super) fn accuracy(&self) -> f64 {
         self.right as f64 / self.requests().max(1) as f64
     }
@@ -133,13 +113,8 @@ impl Tally {
 
     pub(super) fn add(&mut self, other: &Self) {
         for (name, seen) in &other.deployments {
-            let sum = self
-                .deployments
-                .entry(name.clone())
-                .or_insert_with(Seen::new);
-            sum.latency_us
-                .add(&seen.latency_us)
-                .expect("histograms that grow take every value");
+            let sum = self.deployments.entry(name.clone()).or_default();
+            sum.latencies.add(&seen.latencies);
             sum.right += seen.right;
         }
         self.failures += other.failures;
@@ -148,203 +123,109 @@ impl Tally {
         }
     }
 
-    fn answered(&mut self, deployment: &str, latency: Duration, right: bool) {
-        let seen = match self.deployments.get_mut(deployment) {
-            Some(seen) => seen,
-            None => self
-                .deployments
-                .entry(deployment.to_owned())
-                .or_insert_with(Seen::new),
-        };
-        seen.latency_us
-            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-        seen.right += u64::from(right);
-    }
-
-    fn failed(&mut self, why: String) {
-        self.failures += 1;
-        self.first_failure.get_or_insert(why);
-    }
-}
-
-impl Stream {
-    /// Starts to send `rate` requests a second, on a thread of its own.
-    pub(super) fn start(
-        address: SocketAddr,
-        endpoint: &EndpointName,
-        bearer: &str,
-        rows: Vec<Row>,
-        rate: u32,
-    ) -> Result<Self, CliError> {
-        let shared = Arc::new(Shared {
-            address,
-            path: format!("/endpoints/{endpoint}/score"),
-            bearer: format!("Bearer {bearer}"),
-            rows,
-            interval: Duration::from_secs(1) / rate,
-            next: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
-            tally: Mutex::new(Tally::default()),
-        });
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(CliError::Start)?;
-        let worker = Arc::clone(&shared);
-        let thread = thread::Builder::new()
-            .name("traffic".to_owned())
-            .spawn(move || runtime.block_on(send_all(&worker)))
-            .map_err(CliError::Start)?;
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
-    }
-
-    /// What was seen since the last [`take`](Self::take).
-    pub(super) fn peek(&self) -> Tally {
-        self.shared.tally().clone()
-    }
-
-    /// What was seen since the last time; the next one starts from zero.
-    pub(super) fn take(&self) -> Tally {
-        std::mem::take(&mut *self.shared.tally())
-    }
-
-    /// Ends the stream once every request that was sent has its answer.
-    pub(super) fn stop(mut self) -> Tally {
-        self.end();
-        self.take()
-    }
-
-    fn end(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            self.shared
-                .tally()
-                .failed("the sender of requests panicked".to_owned());
-        }
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl Shared {
-    fn tally(&self) -> MutexGuard<'_, Tally> {
-        // Numbers are whole after each line that changes them, a panic elsewhere included.
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn send_all(shared: &Arc<Shared>) {
-    let begin = Instant::now();
-    let senders: Vec<_> = (0..CONNECTIONS)
-        .map(|_| tokio::spawn(send_some(Arc::clone(shared), begin)))
-        .collect();
-    for sender in senders {
-        if sender.await.is_err() {
-            shared
-                .tally()
-                .failed("a sender of requests panicked".to_owned());
-        }
-    }
-}
-
-/// Takes the next request of the schedule, waits for its time, sends it, and so on.
-async fn send_some(shared: Arc<Shared>, begin: Instant) {
-    let mut connection = None;
-    loop {
-        let ticket = shared.next.fetch_add(1, Ordering::Relaxed);
-        let due = begin + shared.interval.mul_f64(small(ticket));
-        // A request that had to wait for a connection is late by that much. Timers go by the millisecond: a request that
-        // was in time counts from when it is really sent.
-        let from = if due > Instant::now() {
-            tokio::time::sleep_until(due).await;
-            Instant::now()
-        } else {
-            due
-        };
-        if shared.ended.load(Ordering::Relaxed) {
-            return;
-        }
-        let Some(row) = row_of(&shared.rows, ticket) else {
-            return;
-        };
-        match send(&shared, row, &mut connection).await {
-            Ok((deployment, right)) => shared.tally().answered(&deployment, from.elapsed(), right),
+    /// Counts a request; `row` is the one that was sent.
+    fn record(&mut self, sample: &Sample, row: &Row) {
+        match judge(sample, row) {
+            Ok((deployment, right)) => {
+                let seen = self.deployments.entry(deployment).or_default();
+                seen.latencies.record(sample);
+                seen.right += u64::from(right);
+            }
             Err(why) => {
-                connection = None;
-                shared.tally().failed(why);
+                self.failures += 1;
+                self.first_failure.get_or_insert(why);
             }
         }
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "tickets of a demo are far below 2^52"
-)]
-fn small(ticket: u64) -> f64 {
-    ticket as f64
-}
-
-fn row_of(rows: &[Row], ticket: u64) -> Option<&Row> {
-    let count = u64::try_from(rows.len()).ok()?;
-    rows.get(usize::try_from(ticket.checked_rem(count)?).ok()?)
-}
-
-/// Sends one request over the connection, or a new one; who answered, and whether rightly.
-async fn send(
-    shared: &Shared,
-    row: &Row,
-    connection: &mut Option<SendRequest<Full<Bytes>>>,
-) -> Result<(String, bool), String> {
-    let sender = match connection {
-        Some(sender) => sender,
-        None => connection.insert(connect(shared.address).await.map_err(|e| e.to_string())?),
-    };
-    let request = Request::post(&shared.path)
-        .header("host", shared.address.to_string())
-        .header("authorization", &shared.bearer)
-        .header("content-type", "application/json")
-        .body(Full::new(row.body.clone()))
-        .map_err(|e| e.to_string())?;
-    sender.ready().await.map_err(|e| e.to_string())?;
-    let answer = sender
-        .send_request(request)
-        .await
-        .map_err(|e| e.to_string())?;
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.map_err(|e| e.to_string())?.to_bytes();
-    if !head.status.is_success() {
-        return Err(format!(
-            "{}: {}",
-            head.status,
-            String::from_utf8_lossy(&body)
-        ));
+/// Who answered, and whether rightly; or why it is a failure.
+fn judge(sample: &Sample, row: &Row) -> Result<(String, bool), String> {
+    let reply = sample.reply.as_ref().map_err(|error| {
+        error
+            .source()
+            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+    })?;
+    if !sample.is_ok() {
+        let said = String::from_utf8_lossy(&reply.body);
+        return Err(format!("{}: {said}", reply.status));
     }
-    let deployment = head
-        .headers
-        .get("azureml-model-deployment")
-        .and_then(|name| name.to_str().ok())
+    let deployment = reply
+        .deployment
+        .clone()
         .ok_or("the answer does not name its deployment")?;
-    let right = row.is_right(&body).ok_or("the answer has no label")?;
-    Ok((deployment.to_owned(), right))
+    let right = row.is_right(&reply.body).ok_or("the answer has no label")?;
+    Ok((deployment, right))
 }
 
-async fn connect(address: SocketAddr) -> Result<SendRequest<Full<Bytes>>, io::Error> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    // Ends by itself when the sender is dropped or the server closes.
-    drop(tokio::spawn(connection));
-    Ok(sender)
+impl Stream {
+    /// Starts to send `per_s` requests a second to `endpoint`, one row after the other, on a thread of its own.
+    pub(super) fn start(
+        address: SocketAddr,
+        endpoint: &EndpointName,
+        bearer: &str,
+        rows: Vec<Row>,
+        per_s: NonZeroU32,
+    ) -> Result<Self, CliError> {
+        let target = Target::new(address, &format!("/endpoints/{endpoint}/score"))
+            .and_then(|target| target.with_bearer(bearer))
+            .map_err(|e| CliError::Demo(e.to_string()))?;
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("traffic")
+            .enable_all()
+            .build()
+            .map_err(CliError::Start)?;
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let seen = Arc::clone(&tally);
+        let rows: Arc<[Row]> = rows.into();
+        let sent = Arc::clone(&rows);
+        let load = Load {
+            target,
+            connections: CONNECTIONS,
+            timeout: TIMEOUT,
+            pace: Pace::Open(Box::new(Arrivals::constant(per_s))),
+            bodies: Arc::new(move |index| row_of(&sent, index).body.clone()),
+            on_sample: Arc::new(move |sample| {
+                lock(&seen).record(&sample, row_of(&rows, sample.index));
+            }),
+        };
+        let entered = runtime.enter();
+        let load = load.start().map_err(CliError::Start)?;
+        drop(entered);
+        Ok(Self {
+            tally,
+            load,
+            runtime,
+        })
+    }
+
+    /// What was seen since the last [`take`](Self::take).
+    pub(super) fn peek(&self) -> Tally {
+        lock(&self.tally).clone()
+    }
+
+    /// What was seen since the last time; the next one starts from zero.
+    pub(super) fn take(&self) -> Tally {
+        std::mem::take(&mut *lock(&self.tally))
+    }
+
+    /// Ends the stream once every request that was sent has its answer.
+    pub(super) fn stop(self) -> Tally {
+        self.load.stop();
+        // Requests that were due and not sent are nobody's: the stream ends in the midst of them.
+        let _unsent = self.runtime.block_on(self.load.finished());
+        std::mem::take(&mut *lock(&self.tally))
+    }
+}
+
+/// The rows go round.
+fn row_of(rows: &[Row], index: u64) -> &Row {
+    let index = index % rows.len() as u64;
+    &rows[usize::try_from(index).expect("below the number of rows")]
+}
+
+fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    // Numbers are whole after each line that changes them, a panic elsewhere included.
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
