@@ -12,15 +12,25 @@ fn readme() -> String {
 /// The commands of one program in the README's console blocks, in order.
 fn commands(program: &str) -> Vec<String> {
     let prefix = format!("$ {program} ");
-    readme().lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+    readme()
+        .lines()
+        .filter_map(|line| line.strip_prefix(&prefix))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
 fn the_quick_start_plays_as_written() {
     let data = folder();
     let server = Server::start(data.path());
-    let binary = Path::new(env!("CARGO_BIN_EXE_serin")).parent().expect("a folder");
-    let path = format!("{}:{}", binary.display(), std::env::var("PATH").expect("PATH is set"));
+    let binary = Path::new(env!("CARGO_BIN_EXE_serin"))
+        .parent()
+        .expect("a folder");
+    let path = format!(
+        "{}:{}",
+        binary.display(),
+        std::env::var("PATH").expect("PATH is set")
+    );
     let played: Vec<String> = commands("serin")
         .into_iter()
         .filter(|command| !command.starts_with("serve") && !command.starts_with("up "))
@@ -34,7 +44,11 @@ fn the_quick_start_plays_as_written() {
             .env("SERIN_DATA", data.path())
             .output()
             .expect("a shell");
-        assert!(output.status.success(), "serin {command}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "serin {command}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     let endpoints = server.ok(&["endpoint", "list"]);
     assert_eq!(endpoints, serde_json::json!([]));
