@@ -124,6 +124,8 @@ impl Lanes {
 #[derive(Debug)]
 pub(super) struct Lane {
     running: Mutex<Running>,
+    /// A job is wanted and being worked on.
+    computing: AtomicBool,
     terminator: Terminator,
 }
 
@@ -137,6 +139,7 @@ impl Lane {
     pub(super) fn new(terminator: Terminator) -> Arc<Self> {
         Arc::new(Self {
             running: Mutex::default(),
+            computing: AtomicBool::new(false),
             terminator,
         })
     }
@@ -146,8 +149,14 @@ impl Lane {
         lock(&self.running).job = Some(job);
     }
 
+    /// The job is wanted still: its work begins.
+    pub(super) fn compute(&self) {
+        self.computing.store(true, Ordering::Release);
+    }
+
     /// The job is over; whether its run was terminated. The lane can run again.
     pub(super) fn end(&self) -> bool {
+        self.computing.store(false, Ordering::Release);
         let mut running = lock(&self.running);
         running.job = None;
         let terminated = std::mem::take(&mut running.terminated);
@@ -403,6 +412,15 @@ impl InstanceHandle {
         self.shared.load.load(Ordering::Relaxed) & !CLOSED
     }
 
+    /// Lanes that work on a job now; the other jobs of its load wait in the inbox.
+    #[must_use]
+    pub fn computing(&self) -> usize {
+        let lanes = self.lanes.0.iter();
+        lanes
+            .filter(|lane| lane.computing.load(Ordering::Acquire))
+            .count()
+    }
+
     /// Whether it takes no more jobs.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -591,13 +609,7 @@ mod tests {
         let (slow, answer) = job(SLOW_BODY, &returned);
         let cancel = handle.submit(slow).unwrap();
         // Taken by the lane or still in the inbox: both must end. A lane that has not taken it yet takes it now.
-        while !instance
-            .handle
-            .lanes
-            .0
-            .iter()
-            .any(|lane| lock(&lane.running).job.is_some())
-        {
+        while handle.computing() == 0 {
             std::thread::yield_now();
         }
         cancel.cancel();

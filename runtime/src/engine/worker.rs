@@ -198,6 +198,7 @@ fn answer(job: Job, lane: &Lane, session: &mut Session, scorer: &JsonScorer, sha
     } else if reply.is_closed() || deadline.has_passed(now) {
         Err(RunError::DeadlinePassed)
     } else {
+        lane.compute();
         catch_unwind(AssertUnwindSafe(|| {
             score(&payload, session, scorer, &mut timings)
         }))

@@ -600,7 +600,7 @@ mod tests {
             let (router, endpoint) = (Arc::clone(&router), Arc::clone(&endpoint));
             clients.spawn(async move { router.score(&endpoint, request(SLOW_BODY)).await });
         }
-        while blue.admission.held() < 2 || slow.handle().load() < 1 {
+        while blue.admission.held() < 2 || slow.handle().computing() < 1 {
             yield_now().await;
         }
         let shed = router.score(&endpoint, request(SLOW_BODY)).await;
