@@ -4,8 +4,10 @@
 //! flags of both, as do `deployment` and `online-deployment`. A long flag may be shortened to any clear beginning
 //! (`--endpoint` for `--endpoint-name`), which scripts written for `az` rely on.
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -158,12 +160,38 @@ pub(super) enum Endpoint {
     RegenerateKeys(RegenerateKeys),
 }
 
+/// The name of what a command is about: bare, or after `--name` as `az ml` has it.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct Named<N>
+where
+    N: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
+{
+    /// Name, with or without the flag
+    #[arg(value_name = "NAME")]
+    bare: Option<N>,
+    /// The same
+    #[arg(long, short)]
+    name: Option<N>,
+}
+
+impl<N> Named<N>
+where
+    N: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
+{
+    /// The name, wherever it stood.
+    pub(super) fn name(self) -> N {
+        self.bare
+            .or(self.name)
+            .expect("the grammar asks for one of the two")
+    }
+}
+
 /// An endpoint by name.
 #[derive(Debug, Args)]
 pub(super) struct NamedEndpoint {
-    /// Name of the endpoint
-    #[arg(long, short)]
-    pub(super) name: EndpointName,
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
     #[command(flatten)]
     pub(super) accepted: Accepted,
 }
@@ -237,7 +265,10 @@ pub(super) struct EndpointUpdate {
 #[derive(Debug, Args)]
 pub(super) struct EndpointDelete {
     /// Name of the endpoint; may be left out with `--deployment` when only one endpoint has it
-    #[arg(long, short, required_unless_present = "deployment")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["name", "deployment"])]
+    pub(super) bare: Option<EndpointName>,
+    /// The same
+    #[arg(long, short, conflicts_with = "bare")]
     pub(super) name: Option<EndpointName>,
     /// Delete this deployment only
     #[arg(long, short)]
@@ -261,9 +292,8 @@ pub(super) struct Consent {
 /// `serin endpoint invoke`
 #[derive(Debug, Args)]
 pub(super) struct Invoke {
-    /// Name of the endpoint
-    #[arg(long, short)]
-    pub(super) name: EndpointName,
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
     /// JSON file with the request; `-` is standard input
     #[arg(long, short)]
     pub(super) request_file: PathBuf,
@@ -277,9 +307,8 @@ pub(super) struct Invoke {
 /// `serin endpoint regenerate-keys`
 #[derive(Debug, Args)]
 pub(super) struct RegenerateKeys {
-    /// Name of the endpoint
-    #[arg(long, short)]
-    pub(super) name: EndpointName,
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
     /// Which key
     #[arg(long, value_enum, default_value_t)]
     pub(super) key_type: Key,
@@ -361,9 +390,8 @@ pub(super) struct DeploymentUpdate {
 /// `serin deployment delete`
 #[derive(Debug, Args)]
 pub(super) struct DeploymentDelete {
-    /// Name of the deployment
-    #[arg(long, short)]
-    pub(super) name: DeploymentName,
+    #[command(flatten)]
+    pub(super) named: Named<DeploymentName>,
     /// Name of the endpoint; may be left out when only one endpoint has the deployment
     #[arg(long, short)]
     pub(super) endpoint_name: Option<EndpointName>,
@@ -378,9 +406,8 @@ pub(super) struct DeploymentDelete {
 /// `serin deployment show`
 #[derive(Debug, Args)]
 pub(super) struct DeploymentShow {
-    /// Name of the deployment
-    #[arg(long, short)]
-    pub(super) name: DeploymentName,
+    #[command(flatten)]
+    pub(super) named: Named<DeploymentName>,
     /// Name of the endpoint
     #[arg(long, short)]
     pub(super) endpoint_name: EndpointName,
@@ -411,18 +438,16 @@ pub(super) enum Model {
     },
     /// Print one version of a model
     Show {
-        /// Name of the model
-        #[arg(long, short)]
-        name: ModelName,
+        #[command(flatten)]
+        named: Named<ModelName>,
         /// Version of the model [default: the latest]
         #[arg(long, short)]
         version: Option<ModelVersion>,
     },
     /// Delete one version of a model that nothing uses
     Delete {
-        /// Name of the model
-        #[arg(long, short)]
-        name: ModelName,
+        #[command(flatten)]
+        named: Named<ModelName>,
         /// Version of the model
         #[arg(long, short)]
         version: ModelVersion,
@@ -434,17 +459,20 @@ pub(super) enum Model {
 /// `serin model create`
 #[derive(Debug, Args)]
 pub(super) struct ModelCreate {
-    /// Name of the model
+    /// YAML file of the model; name, version and path are used, what describes the model stays there
     #[arg(long, short)]
-    pub(super) name: ModelName,
-    /// Version of the model [default: one more than the latest]
+    pub(super) file: Option<PathBuf>,
+    /// Name of the model; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) name: Option<ModelName>,
+    /// Version of the model; beats the file's [default: one more than the latest]
     #[arg(long, short)]
     pub(super) version: Option<ModelVersion>,
-    /// The model: an .onnx file, or a folder with one
-    #[arg(long, short)]
-    pub(super) path: PathBuf,
+    /// The model: an .onnx file, or a folder with one; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) path: Option<PathBuf>,
     /// Kept for scripts of `az ml`: every model is ONNX.
-    #[arg(long = "type", short = 't', hide = true, value_name = "TYPE")]
+    #[arg(long = "type", short = 't', hide = true, value_parser = ["custom_model"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
 }
 
@@ -452,13 +480,22 @@ pub(super) struct ModelCreate {
 #[derive(Debug, Subcommand)]
 pub(super) enum Sku {
     /// Print all instance types
-    List,
-    /// Print one instance type
+    List(OwnSkus),
+    /// Print one instance type, found in any case
     Show {
-        /// Name of the instance type, in any case
-        #[arg(long, short)]
-        name: String,
+        #[command(flatten)]
+        named: Named<String>,
+        #[command(flatten)]
+        own: OwnSkus,
     },
+}
+
+/// Instance types beside the built-in ones.
+#[derive(Debug, Args)]
+pub(super) struct OwnSkus {
+    /// YAML file of own instance types, beside the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub(super) skus: Option<PathBuf>,
 }
 
 /// `serin journal`
@@ -484,9 +521,8 @@ pub(super) struct Serve {
     /// When instances ask for more cores than there are: share them, or refuse
     #[arg(long, value_enum, default_value_t)]
     pub(super) capacity: CapacityRule,
-    /// YAML file of own instance types, beside the built-in ones
-    #[arg(long, value_name = "FILE")]
-    pub(super) skus: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) own: OwnSkus,
     /// Largest body of a scoring request, in bytes; a larger one gets 413
     #[arg(long, value_name = "BYTES", default_value_t = crate::config::BODY_BYTES_DEFAULT)]
     pub(super) body_bytes_max: usize,

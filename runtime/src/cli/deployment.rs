@@ -2,11 +2,22 @@
 
 use super::args::{Consent, Deployment, DeploymentCreate, DeploymentUpdate, Global, Waiting};
 use super::exit::CliError;
+use super::output::Columns;
 use super::server::Server;
 use super::{files, output};
 use crate::control::Change;
 use crate::control::DeploymentUpdate as Update;
 use crate::spec::{DeploymentName, EndpointName};
+
+/// What a table shows of a deployment.
+const COLUMNS: Columns = &[
+    ("name", &["/name"]),
+    ("state", &["/provisioning_state"]),
+    ("ready", &["/instances_ready"]),
+    ("instances", &["/instance_count"]),
+    ("instance_type", &["/instance_type"]),
+    ("model", &["/model/path", "/model"]),
+];
 
 /// Runs one of the deployment commands.
 pub(super) fn run(command: Deployment, global: &Global) -> Result<(), CliError> {
@@ -15,19 +26,19 @@ pub(super) fn run(command: Deployment, global: &Global) -> Result<(), CliError> 
         Deployment::Update(typed) => update(typed, global),
         Deployment::Delete(typed) => {
             let how = (typed.consent, typed.waiting);
-            delete(typed.endpoint_name, typed.name, how, global)
+            delete(typed.endpoint_name, typed.named.name(), how, global)
         }
         Deployment::Show(typed) => {
             let server = Server::find(global)?;
-            server.print(
-                &server
-                    .client
-                    .deployment(&typed.endpoint_name, &typed.name)?,
+            let name = typed.named.name();
+            server.print_as(
+                &server.client.deployment(&typed.endpoint_name, &name)?,
+                COLUMNS,
             )
         }
         Deployment::List(typed) => {
             let server = Server::find(global)?;
-            server.print(&server.client.deployments(&typed.endpoint_name)?)
+            server.print_as(&server.client.deployments(&typed.endpoint_name)?, COLUMNS)
         }
     }
 }
@@ -45,7 +56,7 @@ fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
         },
         typed.waiting,
     )?;
-    server.print(&server.client.deployment(&endpoint, &name)?)
+    server.print_as(&server.client.deployment(&endpoint, &name)?, COLUMNS)
 }
 
 fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
@@ -75,7 +86,7 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
         },
         typed.waiting,
     )?;
-    server.print(&server.client.deployment(&endpoint, &name)?)
+    server.print_as(&server.client.deployment(&endpoint, &name)?, COLUMNS)
 }
 
 /// Deletes a deployment; without an endpoint, of the only one that has it.

@@ -5,11 +5,20 @@ use super::args::{
     RegenerateKeys,
 };
 use super::exit::CliError;
+use super::output::Columns;
 use super::server::Server;
 use super::{deployment, files, output};
 use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, Credentials, DeploymentUpdate, KeyType};
 use crate::spec::{Assignment, EndpointFile, EndpointName, TrafficSplit, read_endpoint};
+
+/// What a table shows of an endpoint.
+const COLUMNS: Columns = &[
+    ("name", &["/name"]),
+    ("state", &["/provisioning_state"]),
+    ("traffic", &["/traffic"]),
+    ("scoring_uri", &["/scoring_uri"]),
+];
 
 /// Runs one of the endpoint commands.
 pub(super) fn run(command: Endpoint, global: &Global) -> Result<(), CliError> {
@@ -19,18 +28,18 @@ pub(super) fn run(command: Endpoint, global: &Global) -> Result<(), CliError> {
         Endpoint::Delete(typed) => delete(typed, global),
         Endpoint::Show(typed) => {
             let server = Server::find(global)?;
-            server.print(&server.client.endpoint(&typed.name)?)
+            server.print_as(&server.client.endpoint(&typed.named.name())?, COLUMNS)
         }
         Endpoint::List(_) => {
             let server = Server::find(global)?;
-            server.print(&server.client.endpoints()?)
+            server.print_as(&server.client.endpoints()?, COLUMNS)
         }
-        Endpoint::Invoke(typed) => invoke(&typed, global),
+        Endpoint::Invoke(typed) => invoke(typed, global),
         Endpoint::GetCredentials(typed) => {
             let server = Server::find(global)?;
-            server.print(&server.client.credentials(&typed.name)?)
+            server.print(&server.client.credentials(&typed.named.name())?)
         }
-        Endpoint::RegenerateKeys(typed) => regenerate_keys(&typed, global),
+        Endpoint::RegenerateKeys(typed) => regenerate_keys(typed, global),
     }
 }
 
@@ -45,7 +54,7 @@ fn create(typed: &EndpointCreate, global: &Global) -> Result<(), CliError> {
         },
         typed.waiting,
     )?;
-    server.print(&server.client.endpoint(&name)?)
+    server.print_as(&server.client.endpoint(&name)?, COLUMNS)
 }
 
 /// The file with the flags over it; without a file the flags are all.
@@ -77,7 +86,7 @@ fn update(typed: EndpointUpdate, global: &Global) -> Result<(), CliError> {
         },
         waiting,
     )?;
-    server.print(&server.client.endpoint(&name)?)
+    server.print_as(&server.client.endpoint(&name)?, COLUMNS)
 }
 
 fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliError> {
@@ -132,17 +141,11 @@ pub(super) fn split(words: &[String]) -> Result<Option<TrafficSplit>, CliError> 
 }
 
 fn delete(typed: EndpointDelete, global: &Global) -> Result<(), CliError> {
+    let name = typed.bare.or(typed.name);
     if let Some(deployment) = typed.deployment {
-        return deployment::delete(
-            typed.name,
-            deployment,
-            (typed.consent, typed.waiting),
-            global,
-        );
+        return deployment::delete(name, deployment, (typed.consent, typed.waiting), global);
     }
-    let name = typed
-        .name
-        .expect("the grammar asks for a name or a deployment");
+    let name = name.expect("the grammar asks for a name or a deployment");
     let server = Server::find(global)?;
     // Asked only about what is there.
     server.client.endpoint(&name)?;
@@ -155,23 +158,25 @@ fn delete(typed: EndpointDelete, global: &Global) -> Result<(), CliError> {
     Ok(())
 }
 
-fn invoke(typed: &Invoke, global: &Global) -> Result<(), CliError> {
+fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
     let request = files::bytes(&typed.request_file)?;
+    let name = typed.named.name();
+    let doing = format!("invoke endpoint {name}");
     let server = Server::find(global)?;
-    let bearer = match server.client.credentials(&typed.name)? {
+    let bearer = match server.client.credentials(&name)? {
         Credentials::Keys { primary_key, .. } => primary_key,
         Credentials::Token { access_token, .. } => access_token,
     };
     let answer = server
         .client
-        .score(&typed.name, typed.deployment.as_ref(), &bearer, &request)
-        .map_err(|e| CliError::from(e).while_doing(format!("invoke endpoint {}", typed.name)))?;
+        .score(&name, typed.deployment.as_ref(), &bearer, &request)
+        .map_err(|e| CliError::from(e).while_doing(&doing))?;
     if !(200..300).contains(&answer.status) {
         return Err(CliError::Scoring {
             status: answer.status,
             message: words(&answer.body),
         }
-        .while_doing(format!("invoke endpoint {}", typed.name)));
+        .while_doing(doing));
     }
     output::print_bytes(&answer.body)?;
     if answer.body.ends_with(b"\n") {
@@ -188,7 +193,8 @@ fn words(body: &[u8]) -> String {
         .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
 }
 
-fn regenerate_keys(typed: &RegenerateKeys, global: &Global) -> Result<(), CliError> {
+fn regenerate_keys(typed: RegenerateKeys, global: &Global) -> Result<(), CliError> {
+    let name = typed.named.name();
     let server = Server::find(global)?;
     let key = match typed.key_type {
         Key::Primary => KeyType::Primary,
@@ -196,7 +202,7 @@ fn regenerate_keys(typed: &RegenerateKeys, global: &Global) -> Result<(), CliErr
     };
     let in_force = server.carry_out(
         Change::RegenerateKey {
-            endpoint: typed.name.clone(),
+            endpoint: name.clone(),
             key,
         },
         typed.waiting,
@@ -204,5 +210,5 @@ fn regenerate_keys(typed: &RegenerateKeys, global: &Global) -> Result<(), CliErr
     if !in_force {
         return Ok(());
     }
-    server.print(&server.client.credentials(&typed.name)?)
+    server.print(&server.client.credentials(&name)?)
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::exit::CliError;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointFile, read_deployment, read_endpoint,
+    Assignment, DeploymentName, DeploymentSpec, EndpointFile, ModelSpec, read_deployment,
+    read_endpoint, read_model,
 };
 
 /// Reads an endpoint file; what the command line says beats what the file says.
@@ -35,6 +36,13 @@ pub(super) fn deployment(
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
     deployment.resolve_paths(&folder(path)?);
     Ok(deployment)
+}
+
+/// Reads a model file; what the command line says beats what the file says.
+pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, CliError> {
+    let mut model = read_model(&text(path)?, &shown(path), overrides)?;
+    model.path = folder(path)?.join(model.path);
+    Ok(model)
 }
 
 /// The bytes of a file, or of standard input for `-`.

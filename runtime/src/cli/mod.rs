@@ -60,7 +60,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Endpoint(command) => endpoint::run(command, global),
         Command::Deployment(command) => deployment::run(command, global),
         Command::Model(command) => model::run(command, global),
-        Command::Sku(command) => sku::run(&command, global),
+        Command::Sku(command) => sku::run(command, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Probe { .. } => Ok(()),

@@ -1,70 +1,112 @@
 //! `serin model`: the registry of models.
 
-use super::args::{Global, Model};
+use super::args::{Consent, Global, Model, ModelCreate};
 use super::exit::CliError;
+use super::output::Columns;
 use super::server::{Server, who};
 use super::{files, output};
 use crate::admin::ModelRequest;
+use crate::spec::{ModelName, ModelSpec, ModelVersion, read_model};
+
+/// What a table shows of a version of a model.
+const COLUMNS: Columns = &[
+    ("name", &["/name"]),
+    ("version", &["/version"]),
+    ("size_bytes", &["/size_bytes"]),
+    ("created_at", &["/created_at"]),
+    ("created_by", &["/created_by"]),
+];
 
 /// Runs one of the model commands.
 pub(super) fn run(command: Model, global: &Global) -> Result<(), CliError> {
     match command {
-        Model::Create(typed) => {
-            let path = files::absolute(&typed.path)?;
-            let server = Server::find(global)?;
-            let doing = format!(
-                "register model {} from {}",
-                typed.name,
-                typed.path.display()
-            );
-            let record = server.client.register_model(&ModelRequest {
-                path,
-                name: typed.name,
-                version: typed.version,
-                by: who(),
-            });
-            server.print(&record.map_err(|e| CliError::from(e).while_doing(doing))?)
-        }
+        Model::Create(typed) => create(&typed, global),
         Model::List { name } => {
             let server = Server::find(global)?;
-            server.print(&match name {
+            let models = match name {
                 Some(name) => server.client.model(&name)?,
                 None => server.client.models()?,
-            })
-        }
-        Model::Show { name, version } => {
-            let server = Server::find(global)?;
-            let versions = server.client.model(&name)?;
-            let wanted = match &version {
-                Some(version) => versions.iter().find(|one| one.version == *version),
-                None => versions.iter().max_by_key(|one| one.created_at),
             };
-            let found = wanted.ok_or_else(|| {
-                let known: Vec<&str> = versions.iter().map(|one| one.version.as_str()).collect();
-                CliError::NotFound(format!(
-                    "model {name} has no version {}; it has {}",
-                    version
-                        .as_ref()
-                        .map_or("at all", |version| version.as_str()),
-                    known.join(", ")
-                ))
-            })?;
-            server.print(found)
+            server.print_as(&models, COLUMNS)
         }
+        Model::Show { named, version } => show(&named.name(), version.as_ref(), global),
         Model::Delete {
-            name,
+            named,
             version,
             consent,
-        } => {
-            let server = Server::find(global)?;
-            if !consent.yes && !output::confirmed(&format!("Delete model {name}:{version}?")) {
-                return Err(CliError::NotConfirmed);
-            }
-            let by = who().unwrap_or_else(|| "cli".to_owned());
-            let deleted = server.client.delete_model(&name, &version, &by);
-            deleted.map_err(|e| {
-                CliError::from(e).while_doing(format!("delete model {name}:{version}"))
-            })
-        }
+        } => delete(&named.name(), &version, consent, global),
     }
+}
+
+fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
+    let spec = model_spec(typed)?;
+    let doing = format!("register model {} from {}", spec.name, spec.path.display());
+    let path = files::absolute(&spec.path)?;
+    let server = Server::find(global)?;
+    let registered = server.client.register_model(&ModelRequest {
+        path,
+        name: spec.name,
+        version: spec.version,
+        by: who(),
+    });
+    let record = registered.map_err(|e| CliError::from(e).while_doing(doing))?;
+    server.tell(&format!("register model {}: done\n", record.reference()));
+    server.print_as(&record, COLUMNS)
+}
+
+/// The file with the flags over it; without a file the flags are all.
+fn model_spec(typed: &ModelCreate) -> Result<ModelSpec, CliError> {
+    let name = typed.name.as_ref().map(|name| ("name", name.as_str()));
+    let version = typed.version.as_ref();
+    let version = version.map(|version| ("version", version.as_str()));
+    // What it says is of no account, as the flag is used below: not all paths are text.
+    let path = typed.path.as_ref().map(|_| ("path", "--path"));
+    let overrides: Vec<_> = [name, version, path]
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| files::assign(key, value))
+        .collect();
+    let mut spec = match &typed.file {
+        Some(file) => files::model(file, &overrides)?,
+        None => read_model("{}", "command line", &overrides)?,
+    };
+    if let Some(path) = &typed.path {
+        spec.path.clone_from(path);
+    }
+    Ok(spec)
+}
+
+fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    let versions = server.client.model(name)?;
+    let wanted = match version {
+        Some(version) => versions.iter().find(|one| one.version == *version),
+        None => versions.iter().max_by_key(|one| one.created_at),
+    };
+    let found = wanted.ok_or_else(|| {
+        let known: Vec<&str> = versions.iter().map(|one| one.version.as_str()).collect();
+        CliError::NotFound(format!(
+            "model {name} has no version {}; it has {}",
+            version.map_or("at all", |version| version.as_str()),
+            known.join(", ")
+        ))
+    })?;
+    server.print_as(found, COLUMNS)
+}
+
+fn delete(
+    name: &ModelName,
+    version: &ModelVersion,
+    consent: Consent,
+    global: &Global,
+) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    if !consent.yes && !output::confirmed(&format!("Delete model {name}:{version}?")) {
+        return Err(CliError::NotConfirmed);
+    }
+    let by = who().unwrap_or_else(|| "cli".to_owned());
+    let deleted = server.client.delete_model(name, version, &by);
+    deleted.map_err(|e| CliError::from(e).while_doing(format!("delete model {name}:{version}")))?;
+    server.tell(&format!("delete model {name}:{version}: done\n"));
+    Ok(())
 }

@@ -7,12 +7,25 @@ use serde_json::Value;
 use super::args::OutputFormat;
 use super::exit::CliError;
 
+/// The columns of a table: a heading, and where in a result its cells are, as JSON pointers of which the first that leads
+/// to something fit for a cell is taken.
+pub(super) type Columns = &'static [(&'static str, &'static [&'static str])];
+
 /// Prints a result in the format that was asked for.
 pub(super) fn print(value: &Value, format: OutputFormat) -> Result<(), CliError> {
+    print_as(value, &[], format)
+}
+
+/// Prints a result; rows have these columns, or without any all that fits in a cell.
+pub(super) fn print_as(
+    value: &Value,
+    columns: Columns,
+    format: OutputFormat,
+) -> Result<(), CliError> {
     let text = match format {
         OutputFormat::Json => format!("{value:#}\n"),
-        OutputFormat::Table => table(value),
-        OutputFormat::Tsv => tsv(value),
+        OutputFormat::Table => table(&rows(value, columns)),
+        OutputFormat::Tsv => tsv(rows(value, columns)),
         OutputFormat::None => return Ok(()),
     };
     print_bytes(text.as_bytes())
@@ -48,8 +61,7 @@ pub(super) fn confirmed(question: &str) -> bool {
 }
 
 /// Rows under headings. Of an object one row, of a list one row for each entry.
-fn table(value: &Value) -> String {
-    let rows = rows(value);
+fn table(rows: &[Row<'_>]) -> String {
     let mut columns: Vec<&str> = Vec::new();
     for (name, _) in rows.iter().flatten() {
         if !columns.contains(name) {
@@ -62,7 +74,7 @@ fn table(value: &Value) -> String {
             .map(|&name| name.to_owned())
             .collect::<Vec<_>>(),
     ];
-    for row in &rows {
+    for row in rows {
         lines.push(
             columns
                 .iter()
@@ -109,9 +121,9 @@ pub(super) fn aligned(lines: &[Vec<String>]) -> String {
 }
 
 /// Values between tabs, one line a row, without headings.
-fn tsv(value: &Value) -> String {
+fn tsv(rows: Vec<Row<'_>>) -> String {
     let mut text = String::new();
-    for row in rows(value) {
+    for row in rows {
         let cells: Vec<String> = row.into_iter().map(|(_, cell)| cell).collect();
         text.push_str(&cells.join("\t"));
         text.push('\n');
@@ -119,10 +131,29 @@ fn tsv(value: &Value) -> String {
     text
 }
 
+/// Headings and cells.
+type Row<'a> = Vec<(&'a str, String)>;
+
 /// What fits in a cell: scalars, and flat maps such as traffic.
-fn rows(value: &Value) -> Vec<Vec<(&str, String)>> {
+fn rows<'a>(value: &'a Value, columns: Columns) -> Vec<Row<'a>> {
     match value {
-        Value::Array(entries) => entries.iter().flat_map(rows).collect(),
+        Value::Array(entries) => entries
+            .iter()
+            .flat_map(|entry| rows(entry, columns))
+            .collect(),
+        Value::Object(_) if !columns.is_empty() => {
+            let cell_at = |pointers: &[&str]| {
+                pointers
+                    .iter()
+                    .find_map(|pointer| cell(value.pointer(pointer)?))
+            };
+            vec![
+                columns
+                    .iter()
+                    .map(|(heading, pointers)| (*heading, cell_at(pointers).unwrap_or_default()))
+                    .collect(),
+            ]
+        }
         Value::Object(fields) => vec![
             fields
                 .iter()
@@ -168,7 +199,7 @@ mod tests {
     #[test]
     fn a_table_has_a_column_for_all_that_fits_in_a_cell() {
         assert_eq!(
-            table(&endpoints()),
+            table(&rows(&endpoints(), &[])),
             "name    traffic           scoring_uri\n\
              ------  ----------------  --------------------------------------------\n\
              iris    blue=90 green=10\n\
@@ -178,6 +209,26 @@ mod tests {
 
     #[test]
     fn tab_separated_values_have_no_headings() {
-        assert_eq!(tsv(&json!({"name": "iris", "count": 3})), "iris\t3\n");
+        let one = json!({"name": "iris", "count": 3});
+        assert_eq!(tsv(rows(&one, &[])), "iris\t3\n");
+    }
+
+    #[test]
+    fn chosen_columns_are_there_in_every_row() {
+        const COLUMNS: Columns = &[
+            ("uri", &["/scoring_uri"]),
+            ("blue", &["/deployments/blue/name", "/name"]),
+        ];
+        assert_eq!(
+            table(&rows(&endpoints(), COLUMNS)),
+            "uri                                           blue\n\
+             --------------------------------------------  ------\n\
+             \x20                                             blue\n\
+             http://127.0.0.1:5001/endpoints/digits/score  digits\n"
+        );
+        assert_eq!(
+            tsv(rows(&endpoints(), COLUMNS)),
+            "\tblue\nhttp://127.0.0.1:5001/endpoints/digits/score\tdigits\n"
+        );
     }
 }

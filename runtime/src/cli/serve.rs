@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
 use super::exit::CliError;
 use super::server::data_folder;
-use super::{files, output, signals};
+use super::{output, signals, sku};
 use crate::app::{App, Config, UpConfig, up as serve_files};
 use crate::engine::Capacity;
 use crate::observe::{LogFormat, start_log};
@@ -32,12 +32,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     if let Some(seconds) = typed.grace {
         config.grace = Duration::from_secs(seconds.into());
     }
-    if let Some(path) = &typed.skus {
-        config
-            .skus
-            .extend_from_yaml(&files::text(path)?, &path.display().to_string())?;
-    }
-    config.probe_exe = env::current_exe().ok();
+    config.skus = sku::table(&typed.own)?;
     start_log(log_format(typed.log));
     let shutdown = signals::shutdown(typed.until_stdin_closes)?;
     let app = App::bind(config)?;

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::args::{Global, OutputFormat, Waiting};
 use super::exit::CliError;
-use super::output;
+use super::output::{self, Columns};
 use crate::admin::{ChangeRequest, Client};
 use crate::control::{Change, Operation, ProvisioningState};
 
@@ -117,16 +117,25 @@ impl Server {
     }
 
     /// Progress, unless nobody wants it.
-    fn tell(&self, text: &str) {
+    pub(super) fn tell(&self, text: &str) {
         if !self.quiet {
             output::complain(text);
         }
     }
 
-    /// Prints a result.
+    /// Prints a result; a table of it has all that fits in a cell.
     pub(super) fn print(&self, result: &impl Serialize) -> Result<(), CliError> {
+        self.print_as(result, &[])
+    }
+
+    /// Prints a result; a table of it has these columns.
+    pub(super) fn print_as(
+        &self,
+        result: &impl Serialize,
+        columns: Columns,
+    ) -> Result<(), CliError> {
         let value: Value = serde_json::to_value(result).expect("results have a JSON form");
-        output::print(&value, self.format)
+        output::print_as(&value, columns, self.format)
     }
 }
 

@@ -2,7 +2,21 @@
 
 use super::args::{Global, Journal};
 use super::exit::CliError;
+use super::output::Columns;
 use super::server::Server;
+
+/// What a table shows of an entry of the journal.
+const COLUMNS: Columns = &[
+    ("revision", &["/revision"]),
+    ("at", &["/at"]),
+    ("by", &["/by"]),
+    ("what", &["/change/kind"]),
+    (
+        "endpoint",
+        &["/change/endpoint/name", "/change/endpoint", "/change/name"],
+    ),
+    ("state", &["/change/provisioning_state"]),
+];
 
 /// Prints what the server is.
 pub(super) fn status(global: &Global) -> Result<(), CliError> {
@@ -13,5 +27,5 @@ pub(super) fn status(global: &Global) -> Result<(), CliError> {
 /// Prints the last entries of the journal.
 pub(super) fn journal(typed: &Journal, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
-    server.print(&server.client.journal(typed.last)?)
+    server.print_as(&server.client.journal(typed.last)?, COLUMNS)
 }

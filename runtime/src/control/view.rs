@@ -160,9 +160,11 @@ impl Controller {
             (None, false) if live.is_empty() => ProvisioningState::Creating,
             (None, false) => ProvisioningState::Updating,
         };
+        let mut spec = wanted.spec.clone();
+        spec.write_instance_count();
         DeploymentView {
             notes: notes_of(wanted, &live),
-            spec: wanted.spec.clone(),
+            spec,
             provisioning_state,
             reason: failure.map(|failure| failure.reason.clone()),
             model_digest: wanted.model.digest.clone(),

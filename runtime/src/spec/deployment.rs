@@ -157,6 +157,11 @@ impl DeploymentSpec {
         self.instance_count.unwrap_or(1)
     }
 
+    /// Writes down how many instances there are where that was left to the default.
+    pub fn write_instance_count(&mut self) {
+        self.instance_count = Some(self.instance_count());
+    }
+
     /// How an instance takes requests.
     #[must_use]
     pub fn request_settings(&self) -> &RequestSettings {

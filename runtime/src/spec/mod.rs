@@ -26,7 +26,7 @@ pub use deployment::{
     CodeConfiguration, DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment,
 };
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
-pub use model::{ModelRef, VersionRef};
+pub use model::{ModelRef, ModelSpec, VersionRef, read_model};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
 pub use request::RequestSettings;

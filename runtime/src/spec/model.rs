@@ -1,11 +1,65 @@
-//! Which model a deployment scores with: a registered version, or a path.
+//! Models as they are written: the file of one that is to be registered, and the model that a deployment names.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use super::{ModelName, ModelVersion};
+use super::fields::{Fields, one_of, parsed, text, texts};
+use super::{Assignment, ModelName, ModelVersion, SpecError, set, yaml};
+
+/// What describes a model to people, in Azure's files and in those of `models/`: how it was made and what it is like.
+const DESCRIPTION: &[&str] = &[
+    "accuracy", "flavors", "inputs", "outputs", "stage", "training",
+];
+
+/// What Azure writes into its answers and drops from what it reads.
+const READ_ONLY: &[&str] = &["$schema", "creation_context", "id"];
+
+/// What a model file says that registers a model. The rest is for people, and stays in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// The same for all versions.
+    pub name: ModelName,
+    /// Without one the next number.
+    pub version: Option<ModelVersion>,
+    /// File or folder, as written: a relative path starts from the folder of the model file.
+    pub path: PathBuf,
+}
+
+/// Reads a model file, in the form of `az ml model create --file`. `overrides` are set before anything is checked.
+///
+/// # Errors
+///
+/// All problems of the file.
+pub fn read_model(
+    yaml_text: &str,
+    file: &str,
+    overrides: &[Assignment],
+) -> Result<ModelSpec, SpecError> {
+    let mut root = yaml::parse(yaml_text, file)?;
+    set::assign_to_model(overrides, &mut root);
+    let mut problems = Vec::new();
+    let mut fields = Fields::open(root, &mut problems);
+    let name = fields.require("name", "a name", parsed);
+    let version = fields.read("version", parsed);
+    let path = fields.require("path", "an .onnx file, or a folder with one", text);
+    fields.read("type", |node| one_of(node, &["custom_model"]));
+    fields.read("description", text);
+    for key in ["tags", "properties"] {
+        let node = fields.take(key);
+        texts(node, fields.problems());
+    }
+    fields.ignore(DESCRIPTION);
+    fields.ignore(READ_ONLY);
+    fields.finish(&[]);
+    let read = name.zip(path).map(|(name, path)| ModelSpec {
+        name,
+        version,
+        path: path.into(),
+    });
+    SpecError::unless_clean(file, read, problems)
+}
 
 /// A model as a deployment names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +169,67 @@ impl Serialize for ModelRef {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DIGITS: &str = "name: digits\nversion: 1\npath: model.onnx\n";
+
+    #[track_caller]
+    fn check_problems(text: &str, problems: &str) {
+        let error = read_model(text, "model.yml", &[]).unwrap_err();
+        assert_eq!(error.to_string(), problems);
+    }
+
+    #[test]
+    fn the_files_of_the_sample_models_are_read() {
+        for (version, text) in [
+            ("1", include_str!("../../../models/digits/1/model.yml")),
+            ("2", include_str!("../../../models/digits/2/model.yml")),
+        ] {
+            let expected = ModelSpec {
+                name: "digits".parse().unwrap(),
+                version: Some(version.parse().unwrap()),
+                path: "model.onnx".into(),
+            };
+            assert_eq!(read_model(text, "model.yml", &[]), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn a_file_of_azure_is_read() {
+        let more = "$schema: https://azuremlschemas.azureedge.net/latest/model.schema.json\ntype: custom_model\ndescription: Reads digits.\ntags: {team: vision, live: true}\nproperties: {}\nstage: Production\n";
+        let read = read_model(&format!("{DIGITS}{more}"), "model.yml", &[]);
+        assert_eq!(read, read_model(DIGITS, "model.yml", &[]));
+    }
+
+    #[test]
+    fn a_model_without_a_version_gets_the_next() {
+        let read = read_model("name: digits\npath: .\n", "model.yml", &[]).unwrap();
+        assert_eq!(read.version, None);
+    }
+
+    #[test]
+    fn overrides_beat_the_file_and_stand_in_for_one() {
+        let assign = |path, value: &str| Assignment::new(path, value.into()).unwrap();
+        let overrides = [assign("name", "letters"), assign("path", "letters.onnx")];
+        let read = read_model(DIGITS, "model.yml", &overrides).unwrap();
+        assert_eq!(read.name.as_str(), "letters");
+        assert_eq!(read.version.as_ref().unwrap().as_str(), "1");
+        assert_eq!(read.path, PathBuf::from("letters.onnx"));
+        let alone = read_model("{}", "command line", &overrides).unwrap();
+        assert_eq!(alone.path, read.path);
+    }
+
+    #[test]
+    fn every_problem_of_a_model_file_is_told() {
+        check_problems(
+            "nam: digits\nversion: 1.0.0/2\ntype: mlflow_model\ntags: vision\n",
+            "model.yml:1:1: nam: unknown key; did you mean `name`?\n\
+             model.yml:2:1: version: expected 1 to 30 letters, digits, dots, dashes and underscores, from a letter or digit, found \"1.0.0/2\"\n\
+             model.yml:3:1: type: expected custom_model, found \"mlflow_model\"\n\
+             model.yml:4:1: tags: expected a mapping, found \"vision\"\n\
+             model.yml: name: expected a name, found nothing\n\
+             model.yml: path: expected an .onnx file, or a folder with one, found nothing",
+        );
+    }
 
     #[track_caller]
     fn check(text: &str, shown: &str) {

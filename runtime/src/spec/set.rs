@@ -136,6 +136,13 @@ pub(super) fn assign_to_deployment(
     modernise(root, spelling::DEPLOYMENT, problems);
 }
 
+/// Sets attributes in the tree of a model.
+pub(super) fn assign_to_model(assignments: &[Assignment], root: &mut Node) {
+    for assignment in assignments {
+        assignment.assign(root, &[]);
+    }
+}
+
 /// Sets attributes in trees in current spelling.
 pub(super) fn assign_all(
     assignments: &[Assignment],
