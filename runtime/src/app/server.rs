@@ -22,6 +22,7 @@ use crate::app::error::AppError;
 use crate::app::sockets::{bind, edge_runtime};
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
+use crate::engine::begin_to_load_library;
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::serve::{ConnectionLimits, Readiness, Scoring, listen};
@@ -61,6 +62,7 @@ impl App {
     ///
     /// [`AppError::Bind`] names the address and the flag that changes it.
     pub fn bind(config: Config) -> Result<Self, AppError> {
+        begin_to_load_library();
         let scoring = Bound::new(config.scoring_address, "--port")?;
         let admin = Bound::new(config.admin_address, "--admin-port")?;
         Ok(Self {

@@ -13,7 +13,7 @@ use crate::app::sockets::{bind, edge_runtime};
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
-use crate::engine::Capacity;
+use crate::engine::{Capacity, begin_to_load_library};
 use crate::serve::{ConnectionLimits, Readiness, Scoring, listen, routes};
 
 /// The one endpoint, so that `/score` serves it.
@@ -81,6 +81,7 @@ pub fn up(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let address = config.address;
+    begin_to_load_library();
     let listener = bind(address, "--port")?;
     let address = listener.local_addr().map_err(|source| AppError::Bind {
         address,

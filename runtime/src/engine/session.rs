@@ -153,6 +153,16 @@ impl Session {
     }
 }
 
+/// Begins to load ONNX Runtime on a thread of its own, for a process that is about to load models: the tens of milliseconds that
+/// it takes pass while sockets are bound and the store is opened. Whoever loads the first model waits for it, and meets its error.
+pub fn begin_to_load_library() {
+    let load = || drop(environment());
+    let thread = std::thread::Builder::new().name("serin-library".to_owned());
+    if let Err(error) = thread.spawn(load) {
+        tracing::debug!(%error, "cannot start a thread: the first model loads the library");
+    }
+}
+
 /// The process's ONNX Runtime, loaded on first use.
 fn environment() -> Result<&'static Environment, LibraryError> {
     static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
