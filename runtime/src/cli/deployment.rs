@@ -97,6 +97,10 @@ pub(super) fn delete(
     global: &Global,
 ) -> Result<(), CliError> {
     let server = Server::find(global)?;
+    // Asked only about what is there.
+    if let Some(endpoint) = &endpoint {
+        server.client.deployment(endpoint, &name)?;
+    }
     if !consent.yes && !output::confirmed(&format!("Delete deployment {name}?")) {
         return Err(CliError::NotConfirmed);
     }

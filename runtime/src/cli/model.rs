@@ -101,6 +101,8 @@ fn delete(
     global: &Global,
 ) -> Result<(), CliError> {
     let server = Server::find(global)?;
+    // Asked only about what is there.
+    server.client.model(name)?;
     if !consent.yes && !output::confirmed(&format!("Delete model {name}:{version}?")) {
         return Err(CliError::NotConfirmed);
     }

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use anstream::stream::RawStream;
+use anstream::{AutoStream, ColorChoice};
 use serde_json::Value;
 
 use super::args::OutputFormat;
@@ -47,6 +49,12 @@ pub(super) fn complain(text: &str) {
     drop(stderr.flush());
 }
 
+/// Whether lines on this stream can be written anew: a terminal that understands control sequences, and a user who has not
+/// asked for plain text by `NO_COLOR`.
+pub(super) fn is_live(stream: &impl RawStream) -> bool {
+    stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never
+}
+
 /// Asks a question when a person is there to answer it; true when there is none, as with pipes and in scripts.
 pub(super) fn confirmed(question: &str) -> bool {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -55,6 +63,11 @@ pub(super) fn confirmed(question: &str) -> bool {
     complain(&format!("{question} (y/N): "));
     let mut answer = String::new();
     match io::stdin().read_line(&mut answer) {
+        // Ctrl-D leaves the cursor behind the question.
+        Ok(0) => {
+            complain("\n");
+            false
+        }
         Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
         Err(_) => false,
     }
@@ -90,7 +103,7 @@ fn table(rows: &[Row<'_>]) -> String {
 }
 
 /// Columns as wide as their widest cell, a rule below the first line.
-pub(super) fn aligned(lines: &[Vec<String>]) -> String {
+fn aligned(lines: &[Vec<String>]) -> String {
     let count = lines.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..count)
         .map(|column| {

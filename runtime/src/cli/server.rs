@@ -1,7 +1,7 @@
 //! The server that a command talks to: found by the data folder, asked for a change, waited for.
 
 use std::env;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,9 @@ use crate::control::{Change, Operation, ProvisioningState};
 
 /// How often the line of progress moves on.
 const TICK: Duration = Duration::from_millis(500);
+
+/// As much of what is done as the line of progress says: one that wraps cannot be written anew.
+const PROGRESS_CHARS_MAX: usize = 56;
 
 /// A server, and how the person at the keyboard wants to hear of it.
 #[derive(Debug)]
@@ -96,7 +99,8 @@ impl Server {
         doing: &str,
         started: Instant,
     ) -> Result<Operation, CliError> {
-        let moving = io::stderr().is_terminal() && !self.quiet;
+        let moving = output::is_live(&io::stderr()) && !self.quiet;
+        let shortly: String = doing.chars().take(PROGRESS_CHARS_MAX).collect();
         let mut shown = false;
         while !operation.provisioning_state.has_ended() {
             let known = self.client.operation(operation.id, TICK);
@@ -104,7 +108,7 @@ impl Server {
             if moving && !operation.provisioning_state.has_ended() {
                 shown = true;
                 output::complain(&format!(
-                    "\r{doing}: {}, {:.0} s ",
+                    "\r{shortly}: {}, {:.0} s ",
                     operation.provisioning_state,
                     started.elapsed().as_secs_f64()
                 ));

@@ -23,7 +23,10 @@ use super::signals;
 pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
     let interrupted = interruption()?;
     let screen = Screen::new();
-    screen.title("A canary release of two versions of a model, under live traffic");
+    screen.title(
+        "A canary release of two versions of a model, under live traffic",
+        "From step 1 on, rows that neither version was trained on are sent, and every answer is checked.",
+    );
     let stage = Stage::set(typed.keep)?;
     let per_s = NonZeroU32::new(typed.rate).expect("the grammar wants one at least");
     let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s)

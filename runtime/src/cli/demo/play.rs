@@ -103,8 +103,7 @@ impl<'a> Play<'a> {
         }
         self.screen.outcome(said.lines());
         if arguments.get(1) == Some(&"invoke") {
-            self.screen
-                .outcome(String::from_utf8_lossy(&output.stdout).lines());
+            self.screen.answer(&String::from_utf8_lossy(&output.stdout));
         }
         Ok(())
     }

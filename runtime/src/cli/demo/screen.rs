@@ -2,19 +2,22 @@
 
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
 use super::traffic::Tally;
-use crate::cli::output::aligned;
+use crate::cli::output::is_live;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 const COMMAND: Style = AnsiColor::Cyan.on_default();
 const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// As much of an answer as fits a line.
+const ANSWER_CHARS_MAX: usize = 72;
 
 /// Standard output, and how many lines of it move.
 #[derive(Debug)]
@@ -26,13 +29,13 @@ pub(super) struct Screen {
 impl Screen {
     pub(super) fn new() -> Self {
         Self {
-            moving: io::stdout().is_terminal(),
+            moving: is_live(&io::stdout()),
             live_lines: Cell::new(0),
         }
     }
 
-    pub(super) fn title(&self, text: &str) {
-        self.write(&format!("{BOLD}{text}{BOLD:#}\n"));
+    pub(super) fn title(&self, text: &str, about: &str) {
+        self.write(&format!("{BOLD}{text}{BOLD:#}\n{DIM}{about}{DIM:#}\n"));
     }
 
     pub(super) fn step(&self, title: &str) {
@@ -49,11 +52,20 @@ impl Screen {
         }
     }
 
+    /// An answer of a model, which may be long.
+    pub(super) fn answer(&self, text: &str) {
+        let text = text.trim_end();
+        match text.char_indices().nth(ANSWER_CHARS_MAX) {
+            Some((end, _)) => self.outcome([format!("{} ..", &text[..end]).as_str()].into_iter()),
+            None => self.outcome(text.lines()),
+        }
+    }
+
     /// The numbers so far, over those of the moment before.
     pub(super) fn live(&self, tally: &Tally, failures: u64) {
         if self.moving {
             self.clear_live();
-            let text = block(tally, failures);
+            let text = self.block(tally, failures);
             self.live_lines.set(text.lines().count());
             self.write(&text);
         }
@@ -69,52 +81,52 @@ impl Screen {
 
     /// The numbers of a step, for good.
     pub(super) fn numbers(&self, tally: &Tally, failures: u64) {
-        self.write(&block(tally, failures));
+        self.write(&self.block(tally, failures));
     }
 
     pub(super) fn summary(&self, total: &Tally, took: Duration) {
         self.step("In all");
-        let mut rows = vec![
-            [
-                "deployment",
-                "requests",
-                "p50",
-                "p99",
-                "accuracy on held-out data",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
-        ];
-        for (name, one) in total.deployments() {
-            rows.push(vec![
-                name.to_owned(),
-                one.requests().to_string(),
-                milliseconds(one.p50()),
-                milliseconds(one.p99()),
-                format!("{:.1} %", one.accuracy() * 100.0),
-            ]);
-        }
-        let mut text = String::new();
-        for line in aligned(&rows).lines() {
-            writeln!(text, "  {line}").expect("text takes any text");
-        }
-        let (style, failures) = (
-            if total.failures() == 0 { GOOD } else { BAD },
-            total.failures(),
-        );
-        writeln!(
-            text,
-            "  {style}{failures} failed{style:#} of {} requests, in {:.0} s",
+        self.write(&self.block(total, total.failures()));
+        self.write(&format!(
+            "    {DIM}{} requests in {:.0} s{DIM:#}\n",
             total.requests(),
             took.as_secs_f64()
-        )
-        .expect("text takes any text");
-        self.write(&text);
+        ));
     }
 
     pub(super) fn how_to_go_on(&self, lines: &str) {
         self.step("The server stays up");
         self.outcome(lines.lines());
+    }
+
+    /// A row for each deployment that answered. Fits 80 columns, for what wraps cannot be taken back.
+    fn block(&self, tally: &Tally, failures: u64) -> String {
+        let mut text = format!(
+            "    {DIM}{:<10}  {:>8}  {:>7}  {:>8}  {:>8}  {:>8}{DIM:#}\n",
+            "deployment", "requests", "share", "p50", "p99", "accuracy"
+        );
+        for (name, one) in tally.deployments() {
+            let share = one.requests() as f64 / tally.requests() as f64;
+            write!(
+                text,
+                "    {name:<10}  {:>8}  {:>7}  {:>8}  {:>8}  {:>8}",
+                one.requests(),
+                percent(share),
+                milliseconds(one.p50()),
+                milliseconds(one.p99()),
+                percent(one.accuracy()),
+            )
+            .expect("text takes any text");
+            if self.moving {
+                let colour = colour_of(name);
+                write!(text, "  {colour}{}{colour:#}", bar(share)).expect("text takes any text");
+            }
+            text.push('\n');
+        }
+        let style = if failures == 0 { GOOD } else { BAD };
+        writeln!(text, "    {style}failures    {failures:>8}{style:#}")
+            .expect("text takes any text");
+        text
     }
 
     /// Writes; a reader that has gone is no reason to stop.
@@ -125,24 +137,36 @@ impl Screen {
     }
 }
 
-fn block(tally: &Tally, failures: u64) -> String {
-    let mut text = String::new();
-    for (name, one) in tally.deployments() {
-        writeln!(
-            text,
-            "    {name:<8} {:>6} requests   p50 {:>8}   p99 {:>8}   accuracy {:>5.1} %",
-            one.requests(),
-            milliseconds(one.p50()),
-            milliseconds(one.p99()),
-            one.accuracy() * 100.0
-        )
-        .expect("text takes any text");
+/// As far as a bar goes for all requests.
+const BAR_CHARS: usize = 12;
+
+/// One part of [`BAR_CHARS`] for each full part of the requests.
+fn bar(share: f64) -> String {
+    let threshold = |place: usize| (place as f64 + 0.5) / BAR_CHARS as f64;
+    (0..BAR_CHARS)
+        .map(|place| {
+            if share >= threshold(place) {
+                '█'
+            } else {
+                '░'
+            }
+        })
+        .collect()
+}
+
+/// Deployments that are named after colours have them.
+fn colour_of(deployment: &str) -> Style {
+    match deployment {
+        "blue" => AnsiColor::Blue.on_default(),
+        "green" => AnsiColor::Green.on_default(),
+        _ => Style::new(),
     }
-    let style = if failures == 0 { GOOD } else { BAD };
-    writeln!(text, "    {style}failures {failures:>6}{style:#}").expect("text takes any text");
-    text
 }
 
 fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
 }
