@@ -65,6 +65,9 @@ pub const PROBE_MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 /// Longest that admitted requests of an instance that leaves may take to end; then it is stopped under them, and counted.
 /// Longer than any request may take, so only a run that cannot be terminated meets it.
 pub const DRAIN_MAX: Duration = Duration::from_secs(200);
+/// Longest that instances may take to become idle and end when the server exits: the edge has ended by then, so nobody reads
+/// what still runs.
+pub const STOP_MAX: Duration = Duration::from_secs(5);
 /// How often the controller looks for instances that have died.
 pub const HEALTH_PERIOD: Duration = Duration::from_millis(500);
 /// Pause before an instance that died is replaced; doubled after each failure in a row.

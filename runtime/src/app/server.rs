@@ -14,13 +14,14 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
 use crate::app::config::Config;
 use crate::app::error::AppError;
 use crate::app::sockets::{bind, edge_runtime};
-use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE};
+use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::begin_to_load_library;
 use crate::observe::Metrics;
@@ -200,10 +201,14 @@ impl Control {
             .spawn(move || {
                 let _end: oneshot::Sender<()> = end;
                 let runtime = Builder::new_current_thread()
+                    .thread_name("serin-task")
                     .enable_all()
                     .build()
                     .map_err(AppError::Threads)?;
-                runtime.block_on(self.run(stopped))
+                let ran = runtime.block_on(self.run(stopped));
+                // A model that is still being tried or loaded does not hold up the end.
+                runtime.shutdown_background();
+                ran
             })
             .map_err(AppError::Threads)?;
         Ok(ControlThread {
@@ -253,7 +258,12 @@ impl Control {
         }
         drop(stop);
         drop(admin.await);
-        controller.shutdown().await;
+        if timeout(STOP_MAX, controller.shutdown()).await.is_err() {
+            warn!(
+                after_s = STOP_MAX.as_secs(),
+                "models that still load or run are cut off"
+            );
+        }
         if let Err(error) = self.server.remove(data) {
             warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
         }

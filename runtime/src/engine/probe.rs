@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use serde::{Deserialize, Serialize};
 use serin_scorers::{JsonScorer, Signature};
 
@@ -216,14 +216,19 @@ fn signal_name(signal: i32) -> String {
 #[must_use]
 pub fn probe_child() -> u8 {
     let mut text = String::new();
-    let outcome = io::stdin()
-        .read_to_string(&mut text)
+    let outcome = end_with_parent()
+        .and_then(|()| io::stdin().read_to_string(&mut text))
         .map_err(|error| error.to_string())
         .and_then(|_| serde_json::from_str::<Request>(&text).map_err(|error| error.to_string()))
         .and_then(|request| try_model(&request));
     let code = u8::from(outcome.is_err());
     let written = serde_json::to_writer(io::stdout(), &outcome).is_ok();
     if written { code } else { 1 }
+}
+
+/// A server that is killed takes the child along: nobody else would end a model that hangs.
+fn end_with_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
 fn try_model(request: &Request) -> Result<ProbeReport, String> {

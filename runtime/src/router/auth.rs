@@ -57,11 +57,16 @@ pub enum Unauthorized {
     #[error("the credential is not valid for this endpoint")]
     Invalid,
     /// The token was good until then.
-    #[error("the token expired at {expired_unix_s}: ask for a new one")]
+    #[error("the token expired at {}: ask for a new one", moment(*.expired_unix_s))]
     Expired {
         /// Seconds since the Unix epoch.
         expired_unix_s: i64,
     },
+}
+
+fn moment(unix_s: i64) -> String {
+    jiff::Timestamp::from_second(unix_s)
+        .map_or_else(|_| format!("second {unix_s}"), |moment| moment.to_string())
 }
 
 impl EndpointAuth {
@@ -287,6 +292,16 @@ mod tests {
         ] {
             assert_eq!(auth.check(Some(&forged), NOW), Err(Unauthorized::Invalid));
         }
+    }
+
+    #[test]
+    fn an_expired_token_says_since_when_in_words_of_people() {
+        let secret = token_secret(&SECRET, &name("iris"));
+        let refused = by_token("iris", 0).check(Some(&token(&secret, 0, NOW)), NOW);
+        assert_eq!(
+            refused.unwrap_err().to_string(),
+            "the token expired at 2027-01-15T08:00:00Z: ask for a new one"
+        );
     }
 
     #[test]

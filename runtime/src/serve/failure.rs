@@ -75,6 +75,12 @@ pub enum Failure {
     /// The body ended early or broke the protocol.
     #[error("the body could not be read: {0}")]
     BodyBroken(#[source] axum::Error),
+    /// The body is compressed.
+    #[error("the body is encoded as {encoding:?}; send it as it is, without content-encoding")]
+    BodyEncoded {
+        /// `content-encoding` of the request.
+        encoding: String,
+    },
     /// The router or a score thread had no answer.
     #[error(transparent)]
     Unserved(#[from] Unserved),
@@ -110,6 +116,7 @@ impl Failure {
             ) => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unserved(unserved) => match unserved {
                 Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => StatusCode::NOT_FOUND,
                 Unserved::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -171,7 +178,8 @@ impl Failure {
             | Self::Unauthorized(_)
             | Self::BodyTooLarge { .. }
             | Self::BodyTooSlow { .. }
-            | Self::BodyBroken(_) => Fault::Client,
+            | Self::BodyBroken(_)
+            | Self::BodyEncoded { .. } => Fault::Client,
             Self::Starting => Fault::Server,
             Self::Unserved(unserved) => match unserved {
                 Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => Fault::Client,

@@ -7,6 +7,7 @@
 //! - `GET /health/ready`: every deployment that has traffic can answer, else 503
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -32,10 +33,14 @@ pub fn routes(scoring: Scoring) -> Router {
 
 async fn score_named(
     State(scoring): State<Scoring>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    scoring.score(Target::Named(&name), request).await
+    match name {
+        Ok(Path(name)) => scoring.score(Target::Named(&name), request).await,
+        // Bytes that are no text name nothing.
+        Err(_) => no_route(State(scoring), request).await,
+    }
 }
 
 async fn score_only(State(scoring): State<Scoring>, request: Request) -> Response {
@@ -250,6 +255,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_that_is_no_text_is_404_as_json() {
+        let server = Server::with(&["iris"]).await;
+        let answer = server.post("/endpoints/ir%FFs/score", "").await;
+        assert_eq!(answer.status, 404);
+        assert!(answer.message().contains("/endpoints/ir%FFs/score"));
+    }
+
+    #[tokio::test]
     async fn an_endpoint_that_is_not_there_is_404_and_names_those_that_are() {
         let server = Server::with(&["iris", "digits"]).await;
         let answer = server.post("/endpoints/irs/score", "").await;
@@ -303,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_bound_is_413_announced_or_not() {
+    async fn a_body_over_the_bound_is_413_and_a_compressed_one_415() {
         let server = Server::start().await;
         server.readiness.set();
         let endpoint = Endpoint::new(
@@ -323,6 +336,20 @@ mod tests {
             assert_eq!(answer.status, 413);
             assert_eq!(answer.message(), "the body is larger than 1000 bytes");
         }
+        let gzip = "POST /score HTTP/1.1\r\ncontent-encoding: gzip\r\ncontent-length: 9";
+        let answer = server.send(gzip, b"").await;
+        assert_eq!(answer.status, 415);
+        assert_eq!(
+            answer.message(),
+            "the body is encoded as \"gzip\"; send it as it is, without content-encoding"
+        );
+        assert_eq!(
+            server
+                .post("/score", "\r\ncontent-encoding: identity")
+                .await
+                .status,
+            404
+        );
         // A body within the bound goes on, to an endpoint that sends traffic nowhere.
         let answer = server.post("/score", "").await;
         assert_eq!(answer.status, 404);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -105,6 +105,7 @@ impl Scoring {
         let deployment = named_deployment(&parts.headers)?;
         // Before the body is read, so that a stranger cannot make the server read one.
         authorize(self.endpoint(target)?.auth(), &parts.headers)?;
+        refuse_encoding(&parts.headers)?;
         let payload = read_body(body, self.body_bytes_max, BODY_READ_MAX).await?;
         let received = Instant::now();
         // Once more, because a body can take seconds: the request is served under the table of the moment it is whole.
@@ -183,6 +184,20 @@ fn named_deployment(headers: &HeaderMap) -> Result<Option<String>, Failure> {
         .map_err(|_| Failure::DeploymentHeader)?
         .trim();
     Ok((!name.is_empty()).then(|| name.to_owned()))
+}
+
+/// A compressed body would otherwise be told as text that is not JSON.
+fn refuse_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    let encoded = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .find(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    match encoded {
+        None => Ok(()),
+        Some(value) => Err(Failure::BodyEncoded {
+            encoding: String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        }),
+    }
 }
 
 fn success(answer: Answer, ids: RequestIds) -> Response {
