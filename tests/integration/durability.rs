@@ -200,6 +200,49 @@ fn a_data_folder_in_use_is_refused() {
 }
 
 #[test]
+fn a_damaged_database_is_refused_in_words() {
+    for damage in [
+        "no database at all".repeat(1000),
+        "SQLite format 3\0".repeat(1000),
+    ] {
+        let data = folder();
+        let server = Server::start(data.path());
+        two_deployments(&server);
+        assert_eq!(server.terminate(), Some(0));
+        std::fs::write(data.path().join("serin.db"), damage).expect("a file");
+        let finished = run(data.path(), &["serve", "--port", "0"]);
+        assert_ne!(finished.code, 0);
+        assert!(
+            finished
+                .stderr
+                .contains("serin.db in the data folder is damaged"),
+            "{}",
+            finished.stderr
+        );
+    }
+}
+
+#[test]
+fn a_deployment_outlives_its_model_file_and_a_move_of_the_data_folder() {
+    let models = folder();
+    let model = models.path().join("model.onnx");
+    std::fs::copy(repository("models/digits/1/model.onnx"), &model).expect("a copy");
+    let before = folder();
+    let server = Server::start(before.path());
+    two_deployments_from(&server, &model);
+    let key = server.key("iris");
+    assert_eq!(server.terminate(), Some(0));
+    drop(models);
+    let elsewhere = folder();
+    let data = elsewhere.path().join("moved");
+    std::fs::rename(before.path(), &data).expect("the same file system");
+    let server = Server::start(&data);
+    let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
+        .expect("the sample request");
+    assert_eq!(server.score("iris", &key, None, &body).status, 200);
+}
+
+#[test]
 fn a_busy_port_is_named_with_the_flag_that_changes_it() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = busy.local_addr().expect("bound").port().to_string();

@@ -3,6 +3,7 @@
 mod bad_input;
 mod canary_flow;
 mod durability;
+mod hygiene;
 mod readme;
 mod scoring;
 mod support;

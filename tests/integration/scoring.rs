@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::{Answer, PATIENCE, Server, agent, folder, repository};
 
 /// Deploys `model` as `blue` of `iris` with more lines for its file, all traffic to it; the key.
-fn deploy(server: &Server, model: &str, more: &str) -> String {
+pub(crate) fn deploy(server: &Server, model: &str, more: &str) -> String {
     deploy_with(server, "key", model, more);
     server.key("iris")
 }
@@ -41,7 +41,7 @@ fn deploy_with(server: &Server, auth_mode: &str, model: &str, more: &str) {
     ]);
 }
 
-fn sample() -> String {
+pub(crate) fn sample() -> String {
     std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
         .expect("the sample request")
 }
@@ -309,7 +309,7 @@ fn a_body_that_is_too_large_is_413() {
 }
 
 /// A request whose run takes far longer than any timeout of a test.
-fn slow_body() -> String {
+pub(crate) fn slow_body() -> String {
     json!({"data": [1_000_000_000]}).to_string()
 }
 
@@ -333,7 +333,7 @@ fn a_run_past_its_deadline_is_408_and_gives_its_slot_back() {
 }
 
 /// Sends a request and leaves the answer unread.
-fn send_only(server: &Server, key: &str, body: &str) -> TcpStream {
+pub(crate) fn send_only(server: &Server, key: &str, body: &str) -> TcpStream {
     let address = server.scoring.strip_prefix("http://").expect("an address");
     let mut stream = TcpStream::connect(address).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -348,7 +348,7 @@ fn send_only(server: &Server, key: &str, body: &str) -> TcpStream {
     stream
 }
 
-fn held(server: &Server) -> f64 {
+pub(crate) fn held(server: &Server) -> f64 {
     let metrics = Answer::read(
         agent()
             .get(format!("{}/metrics", server.admin))
@@ -399,6 +399,81 @@ fn twice_the_slots_are_held_and_the_next_is_429() {
         .expect("seconds");
     assert!(retry >= 1);
     drop(holders);
+}
+
+fn metrics(server: &Server) -> String {
+    Answer::read(
+        agent()
+            .get(format!("{}/metrics", server.admin))
+            .call()
+            .expect("an HTTP answer"),
+    )
+    .body
+}
+
+#[test]
+fn a_client_that_leaves_is_counted_so_and_its_core_is_free_for_the_next() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let key = deploy(
+        &server,
+        "models/test/slow.onnx",
+        "request_settings: {request_timeout_ms: 180000}\n",
+    );
+    for gone in 1..=3 {
+        let client = send_only(&server, &key, &slow_body());
+        let begun = std::time::Instant::now();
+        while held(&server) < 1.0 {
+            assert!(begun.elapsed() < PATIENCE, "the request is never held");
+            std::thread::yield_now();
+        }
+        drop(client);
+        // One slot: comes only when the run of the one who left was ended.
+        let answer = server.score("iris", &key, None, r#"{"data": [1]}"#);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let metrics = metrics(&server);
+        for line in [
+            format!("outcome=\"client_gone\"}} {gone}"),
+            "serin_requests_in_flight{endpoint=\"iris\",deployment=\"blue\"} 0".to_owned(),
+        ] {
+            assert!(metrics.contains(&line), "no {line} in\n{metrics}");
+        }
+    }
+}
+
+#[test]
+fn after_a_crowd_that_timed_out_or_left_no_slot_is_lost() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let key = deploy(
+        &server,
+        "models/test/slow.onnx",
+        "request_settings: {request_timeout_ms: 150, max_concurrent_requests_per_instance: 2}\n",
+    );
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let (server, key) = (&server, &key);
+            scope.spawn(move || {
+                for turn in 0..4 {
+                    if (client + turn) % 3 == 0 {
+                        drop(send_only(server, key, &slow_body()));
+                        continue;
+                    }
+                    let status = server.score("iris", key, None, &slow_body()).status;
+                    assert!(matches!(status, 408 | 429), "{status}");
+                }
+            });
+        }
+    });
+    let begun = std::time::Instant::now();
+    while held(&server) > 0.0 {
+        assert!(begun.elapsed() < PATIENCE, "a slot is never given back");
+        std::thread::yield_now();
+    }
+    for _ in 0..4 {
+        let answer = server.score("iris", &key, None, r#"{"data": [1]}"#);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
 }
 
 #[test]

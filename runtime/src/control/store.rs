@@ -91,6 +91,11 @@ pub enum StoreError {
     /// The disk fails or forbids.
     #[error("the disk refuses: {0}")]
     Disk(String),
+    /// The database is not whole, or none at all.
+    #[error(
+        "serin.db in the data folder is damaged ({0}): put a copy of the folder back, or choose another folder with --data"
+    )]
+    Damaged(#[source] rusqlite::Error),
     /// Anything else that SQLite says.
     #[error("{0}")]
     Sqlite(#[source] rusqlite::Error),
@@ -112,6 +117,7 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 Self::Disk(error.to_string())
             }
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
             Some(_) | None => Self::Sqlite(error),
         }
     }
