@@ -86,7 +86,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// One job has ended.
-    pub(super) fn job_ended(&self) {
+    fn job_ended(&self) {
         if self.load.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
             // The lock orders this with a waiter that has looked but does not wait yet.
             drop(lock(&self.idle.0));
@@ -187,8 +187,18 @@ impl Lane {
 /// What an inbox holds.
 #[derive(Debug)]
 pub(super) enum Message {
-    Job(Job),
+    Job(Job, Place),
     Stop,
+}
+
+/// A job's part of the load. Dropping it lowers the load, wherever the job ends: answered, or lost with the last lane.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Shared>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.job_ended();
+    }
 }
 
 /// The owner's half: threads to stop and join. Its calls block; not for the edge.
@@ -461,16 +471,14 @@ impl InstanceHandle {
             job: job.id,
             lanes: Arc::clone(&self.lanes),
         };
-        match self.inbox.try_send(Message::Job(job)) {
+        let place = Place(Arc::clone(&self.shared));
+        match self.inbox.try_send(Message::Job(job, place)) {
             Ok(()) => Ok(cancel),
             // Every lane has died: as good as closed.
-            Err(error) => {
-                self.shared.job_ended();
-                match error.into_inner() {
-                    Message::Job(job) => Err(NotAccepted::Closed(job)),
-                    Message::Stop => unreachable!("a job was sent"),
-                }
-            }
+            Err(error) => match error.into_inner() {
+                Message::Job(job, _place) => Err(NotAccepted::Closed(job)),
+                Message::Stop => unreachable!("a job was sent"),
+            },
         }
     }
 }

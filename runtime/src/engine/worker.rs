@@ -14,9 +14,9 @@ use crossbeam::channel::Receiver;
 use serin_scorers::{JsonScorer, ScoreError, Scorer, Signature};
 
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
-use crate::engine::instance::{Lane, Message, Shared};
+use crate::engine::instance::{Lane, Message, Place, Shared};
 use crate::engine::session::{Session, SessionThreads};
-use crate::engine::{Job, Permit, Reply, RunError, Scored, StartError};
+use crate::engine::{Job, Reply, RunError, Scored, StartError};
 use crate::observe::Timings;
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
@@ -56,7 +56,7 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
         told_to_stop: false,
     };
     match start(&spec) {
-        Ok((mut session, scorer, made)) => {
+        Ok((session, scorer, made)) => {
             let lane = Lane::new(session.terminator());
             let threads = std::iter::once(own).chain(made).collect();
             let started = Ready {
@@ -68,8 +68,14 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
             drop(ready.send(Ok(started)));
             // Held on to, it would keep the starter waiting for a lane that panicked.
             drop(ready);
-            while let Ok(Message::Job(job)) = spec.jobs.recv() {
-                answer(job, &lane, &mut session, &scorer, &spec.shared);
+            let mut worker = Worker {
+                lane,
+                session,
+                scorer,
+                shared: spec.shared,
+            };
+            while let Ok(Message::Job(job, place)) = spec.jobs.recv() {
+                worker.answer(job, place);
             }
         }
         Err(error) => drop(ready.send(Err(error))),
@@ -162,56 +168,50 @@ fn run_sample(
     Ok(())
 }
 
-/// A job in hand: gives the slot back exactly once, however the work ends.
-struct InHand<'a> {
-    permit: Option<Permit>,
-    shared: &'a Shared,
+/// A lane that answers: what its thread owns.
+struct Worker {
+    lane: Arc<Lane>,
+    session: Session,
+    scorer: JsonScorer,
+    shared: Arc<Shared>,
 }
 
-impl Drop for InHand<'_> {
-    fn drop(&mut self) {
+impl Worker {
+    /// Answers one job. The slot is free before the answer is sent.
+    fn answer(&mut self, job: Job, place: Place) {
+        let Job {
+            id,
+            payload,
+            deadline,
+            mut timings,
+            permit,
+            reply,
+        } = job;
+        self.lane.begin(id);
+        let now = Instant::now();
+        timings.started = Some(now);
+        let outcome = if self.shared.is_stopping() {
+            Err(RunError::InstanceGone)
+        } else if reply.is_closed() || deadline.has_passed(now) {
+            Err(RunError::DeadlinePassed)
+        } else {
+            self.lane.compute();
+            catch_unwind(AssertUnwindSafe(|| {
+                score(&payload, &mut self.session, &self.scorer, &mut timings)
+            }))
+            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))))
+        };
+        let outcome = match (self.lane.end(), outcome) {
+            (true, Err(_)) if self.shared.is_stopping() => Err(RunError::InstanceGone),
+            (true, Err(_)) => Err(RunError::DeadlinePassed),
+            (_, outcome) => outcome,
+        };
         // The instance has room before the deployment gives the slot to the next request.
-        self.shared.job_ended();
-        drop(self.permit.take());
+        drop(place);
+        drop(permit);
+        // The client may have left.
+        drop(reply.send(Reply { outcome, timings }));
     }
-}
-
-/// Answers one job. The slot is free before the answer is sent.
-fn answer(job: Job, lane: &Lane, session: &mut Session, scorer: &JsonScorer, shared: &Shared) {
-    let Job {
-        id,
-        payload,
-        deadline,
-        mut timings,
-        permit,
-        reply,
-    } = job;
-    let in_hand = InHand {
-        permit: Some(permit),
-        shared,
-    };
-    lane.begin(id);
-    let now = Instant::now();
-    timings.started = Some(now);
-    let outcome = if shared.is_stopping() {
-        Err(RunError::InstanceGone)
-    } else if reply.is_closed() || deadline.has_passed(now) {
-        Err(RunError::DeadlinePassed)
-    } else {
-        lane.compute();
-        catch_unwind(AssertUnwindSafe(|| {
-            score(&payload, session, scorer, &mut timings)
-        }))
-        .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))))
-    };
-    let outcome = match (lane.end(), outcome) {
-        (true, Err(_)) if shared.is_stopping() => Err(RunError::InstanceGone),
-        (true, Err(_)) => Err(RunError::DeadlinePassed),
-        (_, outcome) => outcome,
-    };
-    drop(in_hand);
-    // The client may have left.
-    drop(reply.send(Reply { outcome, timings }));
 }
 
 fn score(
