@@ -144,12 +144,32 @@ fn a_split_that_sums_to_90_is_refused() {
 }
 
 #[test]
-fn a_negative_share_is_refused() {
-    assert_snapshot!(Place::new().run("online-endpoint update -n iris --traffic 'blue=110 green=-10'"), @"
+fn a_share_above_100_is_refused() {
+    assert_snapshot!(Place::new().run("endpoint update -n iris --traffic blue:101"), @"
     code: 3
     --- stdout
     --- stderr
-    error: --traffic: expected a percent from 0 to 100 with at most two decimals, found 110
+    error: --traffic: expected a percent from 0 to 100 with at most two decimals, found 101
+    ");
+}
+
+#[test]
+fn a_deployment_named_twice_in_a_split_is_refused() {
+    assert_snapshot!(Place::new().run("endpoint update -n iris --traffic 'blue=50 BLUE=50'"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected each deployment once, found `BLUE` twice
+    ");
+}
+
+#[test]
+fn a_negative_share_is_refused() {
+    assert_snapshot!(Place::new().run("online-endpoint update -n iris --traffic 'green=-10 blue=110'"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected a percent from 0 to 100 with at most two decimals, found -10
     ");
 }
 
@@ -207,4 +227,61 @@ fn shortened_flags_and_those_of_the_cloud_are_taken() {
     --- stderr
     error: no server runs on "[folder]/data"; start one with `serin serve`, or name another folder with --data
     "#);
+}
+
+#[test]
+fn a_command_without_its_name_says_what_to_type() {
+    assert_snapshot!(Place::new().run("endpoint show"), @"
+    code: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      <NAME|--name <NAME>>
+
+    Usage: serin endpoint show --data <FOLDER> <NAME|--name <NAME>>
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(Place::new().run("sku show Standard_F4s_v2 --name Standard_F2s_v2"), @"
+    code: 2
+    --- stdout
+    --- stderr
+    error: the argument '[NAME]' cannot be used with '--name <NAME>'
+
+    Usage: serin sku show --data <FOLDER> <NAME|--name <NAME>>
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(Place::new().run("endpoint delete"), @"
+    code: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      <NAME>
+
+    Usage: serin endpoint delete --data <FOLDER> <NAME>
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(Place::new().run("model create --version 1"), @"
+    code: 2
+    --- stdout
+    --- stderr
+    error: the following required arguments were not provided:
+      --name <NAME>
+      --path <PATH>
+
+    Usage: serin model create --version <VERSION> --data <FOLDER> --name <NAME> --path <PATH>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_name_needs_no_flag() {
+    let place = Place::new();
+    assert_eq!(
+        place.ok("sku show standard_fs4_v2"),
+        place.ok("sku show --name standard_fs4_v2")
+    );
 }

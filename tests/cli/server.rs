@@ -1,6 +1,7 @@
 //! What a server refuses, and how starting one can fail.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use insta::assert_snapshot;
 
@@ -157,4 +158,275 @@ fn a_data_folder_in_use_is_refused() {
     --- stderr
     error: data folder "[folder]/data" is in use by another server (pid [pid]); stop it, or choose another folder with --data
     "#);
+}
+
+#[test]
+fn what_is_to_be_changed_must_exist() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    assert_snapshot!(place.run("endpoint update --name iri --set description=flowers"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: cannot update endpoint iri
+    caused by: no endpoint "iri"; there are iris
+    "#);
+    assert_snapshot!(place.run("deployment update --name green --endpoint iris --set instance_count=2"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: cannot update deployment iris/green
+    caused by: endpoint iris has no deployment "green"; it has blue
+    "#);
+    assert_snapshot!(place.run("endpoint update --name iris --deployment green --instance-count 2"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: cannot update endpoint iris, deployment green
+    caused by: endpoint iris has no deployment "green"; it has blue
+    "#);
+    assert_snapshot!(place.run("deployment delete blu --endpoint iris"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: deployment "blu" does not exist
+    "#);
+    assert_snapshot!(place.run("deployment show green --endpoint iris"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: deployment "green" does not exist
+    "#);
+    assert_snapshot!(place.run("model delete digits --version 2"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: cannot delete model digits:2
+    caused by: model digits has no version "2"; it has 1
+    "#);
+    assert_snapshot!(place.run("model delete iris --version 1"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: model "iris" does not exist
+    "#);
+}
+
+#[test]
+fn a_change_out_of_bounds_is_refused_by_the_server_too() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    assert_snapshot!(place.run("endpoint update --name iris --set deployments.blue.instance_count=0"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot update endpoint iris
+    caused by: deployments.blue.instance_count: expected 1 to 50, found 0
+    ");
+    assert_snapshot!(place.run("endpoint update --name iris --set traffic.blue=60 traffic.green=30"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot update endpoint iris
+    caused by: traffic: expected a sum of 0 or 100, found 90 (blue 60, green 30)
+    ");
+    assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set instance_cout=2"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot update deployment iris/blue
+    caused by: deployment blue: instance_cout: unknown key; did you mean `instance_count`?
+    ");
+    assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set instance_type=Standard_F4_v2"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot update deployment iris/blue
+    caused by: deployment blue: instance_type: expected an instance type of `serin sku list`, found "Standard_F4_v2"; did you mean `Standard_F4s_v2`?
+    "#);
+    assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set model=azureml:digits:2"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot update deployment iris/blue
+    caused by: deployment blue: model: model digits has no version "2"; it has 1
+    "#);
+    assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set model=./nowhere.onnx"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot update deployment iris/blue
+    caused by: model: no model at ./nowhere.onnx: expected an ONNX file, or a folder with one
+    ");
+}
+
+#[test]
+fn a_file_that_is_no_model_is_refused() {
+    let place = Place::new();
+    let _server = place.serve();
+    place.write("empty.onnx", "");
+    place.write("folder/readme.txt", "no model");
+    assert_snapshot!(place.run("model create --name iris --path empty.onnx"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot register model iris from empty.onnx
+    caused by: [folder]/cli/empty.onnx is empty: expected an ONNX model
+    ");
+    assert_snapshot!(place.run("model create --name iris --path folder"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot register model iris from folder
+    caused by: [folder]/cli/folder holds no model: expected `model.onnx` or exactly one `.onnx` file at its top
+    ");
+    assert_snapshot!(place.run("model create --name iris --path missing.onnx"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot read "missing.onnx"
+    caused by: No such file or directory (os error 2)
+    "#);
+    let model = std::fs::read(repository("models/digits/2/model.onnx")).expect("a model");
+    place.write("text.onnx", "hello");
+    place.write("truncated.onnx", &model[..model.len() / 2]);
+    place.ok("endpoint create --name iris");
+    for name in ["text", "truncated"] {
+        place.write(
+            &format!("{name}.yml"),
+            format!("name: {name}\nendpoint_name: iris\nmodel: {name}.onnx\ninstance_type: Standard_F2s_v2\n"),
+        );
+    }
+    assert_snapshot!(place.run("deployment create --file text.yml"), @"
+    code: 1
+    --- stdout
+    --- stderr
+    error: cannot create deployment iris/text
+    caused by: deployment text: model.onnx is not an ONNX model, or only a part of one (ONNX Runtime: Load model from [folder]/data/models/sha256/10c1cdacc4d22711e73bc5684057dc370a65a60baf9f154c69fe9c164dfa4ba6/model.onnx failed:Protobuf parsing failed.)
+    ");
+    assert_snapshot!(place.run("deployment create --file truncated.yml"), @"
+    code: 1
+    --- stdout
+    --- stderr
+    error: cannot create deployment iris/truncated
+    caused by: deployment truncated: model.onnx is not an ONNX model, or only a part of one (ONNX Runtime: Load model from [folder]/data/models/sha256/592d5a835944c6a1049348c52b06cd9744412e9906e8959b88d6d87c4219cd9a/model.onnx failed:Protobuf parsing failed.)
+    ");
+}
+
+#[test]
+fn a_version_of_a_model_never_changes() {
+    let place = Place::new();
+    let _server = place.serve();
+    for version in ["1", "2"] {
+        let folder = repository("models/digits").join(version);
+        for file in ["model.onnx", "model.yml"] {
+            let bytes = std::fs::read(folder.join(file)).expect("a sample model");
+            place.write(&format!("digits/{version}/{file}"), bytes);
+        }
+    }
+    place.ok("model create --file digits/1/model.yml");
+    place.ok("model create --file digits/1/model.yml");
+    place.ok("model create --file digits/1/model.yml --version 2");
+    assert_snapshot!(place.run("model create --file digits/2/model.yml"), @"
+    code: 5
+    --- stdout
+    --- stderr
+    error: cannot register model digits from digits/2/model.onnx
+    caused by: model digits:2 is registered with other content (sha256:23c57481a3cc6ddac7bc1c559be34f9de60b67d11779cd7dcdf33995e2b42ffa, not sha256:a243e2ad58d2e7949734d6e04e92b438bdea2593d3e2ca96ca25b4681cde66ee); a version never changes: choose another version
+    ");
+    place.ok("model create --file digits/1/model.yml --name letters --path digits/2/model.onnx");
+    assert_eq!(place.ok("model list -o tsv").lines().count(), 3);
+}
+
+#[test]
+fn a_request_that_is_no_json_is_refused() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    place.write("text.json", "hello");
+    place.write("inputs.json", r#"{"inputs": []}"#);
+    assert_snapshot!(place.run("endpoint invoke iris --request-file text.json"), @r#"
+    code: 7
+    --- stdout
+    --- stderr
+    error: cannot invoke endpoint iris
+    caused by: the endpoint answered with status 424: expected {"data": ..} with FP32 [-1, 64], found text that is not JSON (line 1, column 1: expected value)
+    "#);
+    assert_snapshot!(place.run("endpoint invoke iris --request-file inputs.json"), @r#"
+    code: 7
+    --- stdout
+    --- stderr
+    error: cannot invoke endpoint iris
+    caused by: the endpoint answered with status 424: expected {"data": ..} with FP32 [-1, 64], found the key "inputs"
+    "#);
+    assert_snapshot!(place.run("endpoint invoke iris --request-file missing.json"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot read "missing.json"
+    caused by: No such file or directory (os error 2)
+    "#);
+    assert_snapshot!(place.run("endpoint invoke iris --deployment green --request-file text.json"), @r#"
+    code: 7
+    --- stdout
+    --- stderr
+    error: cannot invoke endpoint iris
+    caused by: the endpoint answered with status 404: endpoint "iris" has no deployment "green"; it has blue
+    "#);
+}
+
+#[test]
+fn tables_fit_a_terminal() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    assert_snapshot!(place.run("deployment list --endpoint iris -o table"), @"
+    code: 0
+    --- stdout
+    name  state      ready  instances  instance_type    model
+    ----  ---------  -----  ---------  ---------------  ----------------
+    blue  Succeeded  1      1          Standard_F2s_v2  azureml:digits:1
+    --- stderr
+    ");
+    for line in [
+        "endpoint list",
+        "deployment show blue -e iris",
+        "model list",
+        "journal",
+        "status",
+    ] {
+        let table = place.ok(&format!("{line} --output table"));
+        assert!(table.lines().count() > 2, "{table}");
+        assert!(table.lines().all(|row| row.len() <= 100), "{table}");
+    }
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_one_is_refused() {
+    let place = Place::new();
+    place.write("file", "");
+    assert_snapshot!(place.run("serve --port 0 --data file/data"), @r#"
+    code: 8
+    --- stdout
+    --- stderr
+    error: cannot use data folder "file/data": Not a directory (os error 20); choose another with --data
+    "#);
+}
+
+/// `| head -1` closes the pipe after the first line.
+#[test]
+fn a_reader_that_goes_early_is_no_error() {
+    let mut child = Place::new()
+        .command()
+        .args(["sku", "list"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the serin binary runs");
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().expect("it ends");
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
 }

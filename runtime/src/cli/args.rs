@@ -263,9 +263,10 @@ pub(super) struct EndpointUpdate {
 
 /// `serin endpoint delete`
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").args(["bare", "name", "deployment"]).multiple(true).required(true))]
 pub(super) struct EndpointDelete {
     /// Name of the endpoint; may be left out with `--deployment` when only one endpoint has it
-    #[arg(value_name = "NAME", required_unless_present_any = ["name", "deployment"])]
+    #[arg(value_name = "NAME")]
     pub(super) bare: Option<EndpointName>,
     /// The same
     #[arg(long, short, conflicts_with = "bare")]

@@ -41,7 +41,8 @@ pub(super) fn deployment(
 /// Reads a model file; what the command line says beats what the file says.
 pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, CliError> {
     let mut model = read_model(&text(path)?, &shown(path), overrides)?;
-    model.path = folder(path)?.join(model.path);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    model.path = folder.join(model.path);
     Ok(model)
 }
 

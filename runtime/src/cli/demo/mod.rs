@@ -33,6 +33,7 @@ pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
         .and_then(|play| play.run(typed.keep));
     // A command that Ctrl-C ended has failed too; the reason is the interruption.
     if interrupted.load(Ordering::Relaxed) {
+        screen.end_line();
         return Err(CliError::Interrupted);
     }
     outcome?;

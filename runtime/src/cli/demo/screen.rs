@@ -94,6 +94,13 @@ impl Screen {
         ));
     }
 
+    /// A terminal shows the keys that were pressed; what follows gets a line of its own.
+    pub(super) fn end_line(&self) {
+        if self.moving {
+            self.write("\n");
+        }
+    }
+
     pub(super) fn how_to_go_on(&self, lines: &str) {
         self.step("The server stays up");
         self.outcome(lines.lines());

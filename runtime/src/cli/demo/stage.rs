@@ -92,14 +92,14 @@ impl Stage {
         let pid = self.server.child.id();
         let exe = self.exe.display().to_string();
         let data = self.data();
-        let flag = format!("--data {}", data.display());
         self.server.leave();
         let folder = self.folder.keep();
         format!(
-            "{exe} endpoint list {flag} --output table\n\
-             {exe} deployment list --endpoint-name {endpoint} {flag}\n\
-             {exe} endpoint invoke --name {endpoint} --request-file {folder}/configs/online-endpoint/sample-request.json {flag}\n\
+            "export SERIN_DATA={data}\n\
+             {exe} deployment list --endpoint-name {endpoint} --output table\n\
+             {exe} endpoint invoke {endpoint} --request-file {folder}/configs/online-endpoint/sample-request.json\n\
              to end it: kill {pid}; rm -r {folder}\n",
+            data = data.display(),
             endpoint = super::script::ENDPOINT,
             folder = folder.display(),
         )
