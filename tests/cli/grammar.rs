@@ -257,9 +257,9 @@ fn a_command_without_its_name_says_what_to_type() {
     --- stdout
     --- stderr
     error: the following required arguments were not provided:
-      <NAME>
+      <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
 
-    Usage: serin endpoint delete --data <FOLDER> <NAME>
+    Usage: serin endpoint delete --data <FOLDER> <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
 
     For more information, try '--help'.
     ");

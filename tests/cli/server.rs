@@ -258,7 +258,7 @@ fn a_change_out_of_bounds_is_refused_by_the_server_too() {
     --- stdout
     --- stderr
     error: cannot update deployment iris/blue
-    caused by: model: no model at ./nowhere.onnx: expected an ONNX file, or a folder with one
+    caused by: model: no model at [folder]/cli/nowhere.onnx: expected an ONNX file, or a folder with one
     ");
 }
 

@@ -44,7 +44,8 @@ pub(super) fn run(command: Deployment, global: &Global) -> Result<(), CliError> 
 }
 
 fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
-    let deployment = files::deployment(&typed.file, typed.name.as_ref(), &typed.set)?;
+    let overrides = files::typed_here(typed.set)?;
+    let deployment = files::deployment(&typed.file, typed.name.as_ref(), &overrides)?;
     let endpoint = endpoint_of(typed.endpoint_name, deployment.endpoint_name.clone())?;
     let server = Server::find(global)?;
     let name = deployment.name.clone();
@@ -81,7 +82,7 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
                 file,
                 upsert: false,
                 instance_count: None,
-                set: typed.set,
+                set: files::typed_here(typed.set)?,
             },
         },
         typed.waiting,

@@ -23,7 +23,7 @@ const COLUMNS: Columns = &[
 /// Runs one of the endpoint commands.
 pub(super) fn run(command: Endpoint, global: &Global) -> Result<(), CliError> {
     match command {
-        Endpoint::Create(typed) => create(&typed, global),
+        Endpoint::Create(typed) => create(typed, global),
         Endpoint::Update(typed) => update(typed, global),
         Endpoint::Delete(typed) => delete(typed, global),
         Endpoint::Show(typed) => {
@@ -43,7 +43,8 @@ pub(super) fn run(command: Endpoint, global: &Global) -> Result<(), CliError> {
     }
 }
 
-fn create(typed: &EndpointCreate, global: &Global) -> Result<(), CliError> {
+fn create(typed: EndpointCreate, global: &Global) -> Result<(), CliError> {
+    let waiting = typed.waiting;
     let file = endpoint_file(typed)?;
     let server = Server::find(global)?;
     let name = file.spec.name.clone();
@@ -52,13 +53,13 @@ fn create(typed: &EndpointCreate, global: &Global) -> Result<(), CliError> {
             endpoint: file.spec,
             deployments: file.deployments.unwrap_or_default(),
         },
-        typed.waiting,
+        waiting,
     )?;
     server.print_as(&server.client.endpoint(&name)?, COLUMNS)
 }
 
 /// The file with the flags over it; without a file the flags are all.
-fn endpoint_file(typed: &EndpointCreate) -> Result<EndpointFile, CliError> {
+fn endpoint_file(typed: EndpointCreate) -> Result<EndpointFile, CliError> {
     let mut overrides: Vec<Assignment> = Vec::new();
     if let Some(name) = &typed.name {
         overrides.push(files::assign("name", name.as_str()));
@@ -68,7 +69,7 @@ fn endpoint_file(typed: &EndpointCreate) -> Result<EndpointFile, CliError> {
         Some(Auth::AmlToken) => overrides.push(files::assign("auth_mode", "aml_token")),
         None => {}
     }
-    overrides.extend_from_slice(&typed.set);
+    overrides.extend(files::typed_here(typed.set)?);
     match &typed.file {
         Some(path) => files::endpoint(path, &overrides),
         None => Ok(read_endpoint("{}", "command line", &overrides)?),
@@ -127,7 +128,7 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         deployments,
         deployment,
         traffic: split(&typed.traffic)?,
-        set: typed.set,
+        set: files::typed_here(typed.set)?,
     };
     Ok((name, update))
 }

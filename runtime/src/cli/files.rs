@@ -46,6 +46,17 @@ pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, 
     Ok(model)
 }
 
+/// Assignments as they were typed here; the server has another working folder.
+pub(super) fn typed_here(mut assignments: Vec<Assignment>) -> Result<Vec<Assignment>, CliError> {
+    if !assignments.is_empty() {
+        let here = absolute(Path::new("."))?;
+        for assignment in &mut assignments {
+            assignment.resolve_paths(&here);
+        }
+    }
+    Ok(assignments)
+}
+
 /// The bytes of a file, or of standard input for `-`.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
     let read = if path == Path::new("-") {

@@ -442,7 +442,7 @@ fn resolve_value(value: &mut Value, base: &Path) {
 }
 
 /// The path seen from `base`, without the `.` in between.
-fn resolve(path: &Path, base: &Path) -> PathBuf {
+pub(super) fn resolve(path: &Path, base: &Path) -> PathBuf {
     let path: PathBuf = base.join(path).components().collect();
     // Specs are stored as text. A folder that is none gives a path that does not exist, and the message shows it.
     path.to_string_lossy().into_owned().into()

@@ -1,6 +1,7 @@
 //! Assignments of the command line: `--set deployments.blue.scale.instance_count=5`.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::node::{Content, Node, find};
 use super::spelling::{self, Spelling, modernise};
-use super::{DeploymentSpec, EndpointSpec, Problem, SpecError, deployment, endpoint};
+use super::{DeploymentSpec, EndpointSpec, ModelRef, Problem, SpecError, deployment, endpoint};
 
 /// A text that is no assignment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +53,28 @@ impl FromStr for Assignment {
 }
 
 impl Assignment {
+    /// Makes the path of a model absolute, seen from the folder `base` in which the assignment was typed.
+    pub fn resolve_paths(&mut self, base: &Path) {
+        let below_deployment = || {
+            let rest = self.path.strip_prefix("deployments")?;
+            let (_, rest) = rest.trim_start_matches('.').split_once('.')?;
+            Some(rest)
+        };
+        let value = match below_deployment().unwrap_or(&self.path) {
+            "model" if self.value.is_object() => self.value.get_mut("path"),
+            "model" | "model.path" | "model.local_path" | "model.asset_path" => {
+                Some(&mut self.value)
+            }
+            _ => None,
+        };
+        if let Some(value) = value
+            && let Some(text) = value.as_str()
+            && let Ok(ModelRef::Path(path)) = ModelRef::parse(text)
+        {
+            *value = deployment::resolve(&path, base).to_string_lossy().into();
+        }
+    }
+
     /// Sets the value in a mapping in current spelling.
     fn assign(&self, root: &mut Node, spellings: &[Spelling]) {
         self.assign_below(&self.path, root, spellings);
@@ -225,4 +248,45 @@ fn keeps_name<N: PartialEq + fmt::Display>(old: &N, new: &N, problems: &mut Vec<
         });
     }
     old == new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(typed: &str, resolved: &str) {
+        let mut assignment = Assignment::parse(typed).unwrap();
+        assignment.resolve_paths(Path::new("/home/ann"));
+        assert_eq!(assignment, Assignment::parse(resolved).unwrap());
+    }
+
+    #[test]
+    fn the_path_of_a_model_is_seen_from_where_it_was_typed() {
+        check("model=./iris.onnx", "model=/home/ann/iris.onnx");
+        check("model.path=../iris", "model.path=/home/ann/../iris");
+        check(
+            "deployments.blue.model=iris",
+            "deployments.blue.model=/home/ann/iris",
+        );
+        check(
+            r#"deployments[0].model={"path": "iris"}"#,
+            r#"deployments[0].model={"path": "/home/ann/iris"}"#,
+        );
+        check("model=/srv/iris", "model=/srv/iris");
+    }
+
+    #[test]
+    fn what_is_no_path_of_a_model_stays() {
+        for typed in [
+            "model=azureml:iris:1",
+            "model=iris:1",
+            "model=5",
+            "tags.model=iris",
+            "deployments.blue.tags.model=iris",
+            "instance_type=iris",
+        ] {
+            check(typed, typed);
+        }
+    }
 }
