@@ -97,8 +97,8 @@ pub(super) struct NoRoom {
 
 /// Plans one endpoint. `next` is the first instance number that is free.
 ///
-/// With room for all at once: start everything new, publish, drain and stop everything old. Without: what only shrinks shrinks
-/// first, the others move instance by instance, and what goes altogether goes last, with the new rules.
+/// With room for all at once: start everything new, publish, drain and stop everything old. Without: what shrinks shrinks first,
+/// then instances move one by one, and what goes altogether goes last, with the new rules.
 pub(super) fn plan(
     goals: &Goals,
     observed: &Observed,
@@ -239,11 +239,9 @@ fn one_by_one(mut moves: Vec<Move>, mut free: usize, total: usize) -> Result<Pla
             )
         })
         .collect();
-    for one in moves
-        .iter_mut()
-        .filter(|one| one.stays_named && one.fresh.is_empty())
-    {
-        let old = std::mem::take(&mut one.leave);
+    for one in moves.iter_mut().filter(|one| one.stays_named) {
+        // As many as come stay to be replaced; what is beyond that is no longer wanted at all.
+        let old = one.leave.split_off(one.fresh.len().min(one.leave.len()));
         free += old.iter().map(|old| old.build.vcpus).sum::<usize>();
         swap(&mut serving, &one.name, None, &old, &mut steps);
     }
@@ -489,6 +487,16 @@ mod tests {
             "publish blue:1 | drain 2 | stop 2 | start green:10 | publish blue:1 green:10 | start green:11 | publish blue:1 green:10,11 \
              | start green:12 | publish blue:1 green:10,11,12 | start green:13 | publish blue:1 green:10,11,12,13 \
              | publish* blue:1 green:10,11,12,13",
+        );
+    }
+
+    #[test]
+    fn fewer_of_another_build_find_room_in_what_they_no_longer_need() {
+        check(
+            &[("blue", run("m2", 1, 1))],
+            &[("blue", "m1", 1, &[1, 2])],
+            Room::Free { free: 0, total: 2 },
+            "publish blue:1 | drain 2 | stop 2 | start blue:10 | publish blue:10 | drain 1 | stop 1 | publish* blue:10",
         );
     }
 

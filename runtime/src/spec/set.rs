@@ -114,12 +114,12 @@ pub fn apply(
     let mut nodes: Vec<Node> = deployments.iter().map(tree).collect();
     assign_all(assignments, &mut root, &mut nodes, &mut problems);
     let new_endpoint = endpoint::read(root, &mut problems)
-        .filter(|new| keeps_name(&endpoint.name, &new.name, &mut problems));
+        .filter(|new| keeps("name", &endpoint.name, &new.name, &mut problems));
     let mut new_deployments = Vec::new();
     for (node, old) in nodes.into_iter().zip(deployments.iter()) {
         new_deployments.extend(
             deployment::read(node, &mut problems)
-                .filter(|new| keeps_name(&old.name, &new.name, &mut problems)),
+                .filter(|new| keeps_place(old, new, &mut problems)),
         );
     }
     *endpoint = SpecError::unless_clean(SOURCE, new_endpoint, problems)?;
@@ -138,7 +138,7 @@ pub(super) fn apply_to_deployment(
     let mut root = tree(deployment);
     assign_to_deployment(assignments, &mut root, &mut problems);
     let new = deployment::read(root, &mut problems)
-        .filter(|new| keeps_name(&deployment.name, &new.name, &mut problems));
+        .filter(|new| keeps_place(deployment, new, &mut problems));
     *deployment = SpecError::unless_clean(SOURCE, new, problems)?;
     Ok(())
 }
@@ -238,12 +238,26 @@ fn tree(spec: &impl Serialize) -> Node {
     Node::from_value(String::new(), value)
 }
 
-fn keeps_name<N: PartialEq + fmt::Display>(old: &N, new: &N, problems: &mut Vec<Problem>) -> bool {
+/// A deployment stays who it is and where it is.
+fn keeps_place(old: &DeploymentSpec, new: &DeploymentSpec, problems: &mut Vec<Problem>) -> bool {
+    let endpoint = match (&old.endpoint_name, &new.endpoint_name) {
+        (Some(old), Some(new)) => keeps("endpoint_name", old, new, problems),
+        _ => true,
+    };
+    keeps("name", &old.name, &new.name, problems) && endpoint
+}
+
+fn keeps<N: PartialEq + fmt::Display>(
+    field: &str,
+    old: &N,
+    new: &N,
+    problems: &mut Vec<Problem>,
+) -> bool {
     if old != new {
         problems.push(Problem {
             place: None,
-            field: "name".to_owned(),
-            message: format!("expected the name to stay {old}, found {new}"),
+            field: field.to_owned(),
+            message: format!("expected the {field} to stay {old}, found {new}"),
             suggestion: None,
         });
     }

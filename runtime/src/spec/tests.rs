@@ -569,6 +569,10 @@ fn set_refuses_what_a_file_would_be_refused_for_and_changes_nothing() {
         &["deployments.blue.name=red"],
         "--set: name: expected the name to stay blue, found red",
     );
+    check_set_refused(
+        &["deployments.green.endpoint_name=wine"],
+        "--set: endpoint_name: expected the endpoint_name to stay iris, found wine",
+    );
 }
 
 #[test]
