@@ -60,8 +60,8 @@ pub const OPERATIONS_KEPT: u64 = 1024;
 pub const START_MAX: Duration = Duration::from_secs(120);
 /// Longest that a child process may take to load a model and run it once; then the model is refused.
 pub const PROBE_MAX: Duration = Duration::from_secs(60);
-/// Most memory that a child process may take to load a model and run it once, in bytes.
-pub const PROBE_MEMORY_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Most memory that a child process may take to load a model and run it once, in bytes, unless the server is told otherwise.
+pub const PROBE_MEMORY_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 /// Longest that admitted requests of an instance that leaves may take to end; then it is stopped under them, and counted.
 /// Longer than any request may take, so only a run that cannot be terminated meets it.
 pub const DRAIN_MAX: Duration = Duration::from_secs(200);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT, TOKEN_LIFE_DEFAULT,
 };
-use crate::engine::Capacity;
+use crate::engine::{Capacity, Prober};
 use crate::spec::SkuTable;
 
 /// Settings of a server.
@@ -33,8 +33,8 @@ pub struct Config {
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end when the server exits.
     pub grace: Duration,
-    /// The binary that tries a model in a child process before it is served; without one models are not tried first.
-    pub probe_exe: Option<PathBuf>,
+    /// Tries a model in a child process before it is served; without one models are not tried first.
+    pub prober: Option<Prober>,
 }
 
 impl Config {
@@ -52,7 +52,7 @@ impl Config {
             connections_max: CONNECTIONS_DEFAULT,
             edge_threads: edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
-            probe_exe: None,
+            prober: None,
         }
     }
 }

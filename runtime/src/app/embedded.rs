@@ -13,8 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
 use crate::engine::{
-    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, ProbeLimits, StartError,
-    Topology, prepare_process, probe,
+    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, Prober, StartError,
+    Topology, prepare_process,
 };
 use crate::observe::Metrics;
 use crate::router::{
@@ -60,7 +60,7 @@ struct Shared {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     skus: SkuTable,
-    probe_exe: Option<PathBuf>,
+    prober: Option<Prober>,
     cores: Mutex<CoreMap>,
     /// Held while a table is made from the current one and published.
     publishing: Mutex<()>,
@@ -198,15 +198,15 @@ impl Default for DeploymentSettings {
 pub struct EmbeddedBuilder {
     capacity: Capacity,
     skus: Option<SkuTable>,
-    probe_exe: Option<PathBuf>,
+    prober: Option<Prober>,
 }
 
 impl EmbeddedBuilder {
-    /// A serin binary: each model is first loaded and run once in a child process of it, so that one which crashes, hangs or
-    /// eats all memory is refused and harms nothing. Without it models are not tried first.
+    /// Each model is first loaded and run once in a child process, so that one which crashes, hangs or eats all memory is refused
+    /// and harms nothing. The child needs a serin binary; without a prober models are not tried first.
     #[must_use]
-    pub fn probe_exe(mut self, serin: PathBuf) -> Self {
-        self.probe_exe = Some(serin);
+    pub fn prober(mut self, prober: Prober) -> Self {
+        self.prober = Some(prober);
         self
     }
 
@@ -239,7 +239,7 @@ impl EmbeddedBuilder {
             router: Router::new(),
             metrics: Metrics::new(),
             skus: self.skus.unwrap_or_else(SkuTable::builtin),
-            probe_exe: self.probe_exe,
+            prober: self.prober,
             cores: Mutex::new(CoreMap::new(Topology::read(), self.capacity)),
             publishing: Mutex::new(()),
             blocking: BlockingRuntime(Some(runtime)),
@@ -471,11 +471,12 @@ impl EmbeddedEndpoint {
         model: &Path,
         settings: &DeploymentSettings,
     ) -> Result<(), EmbeddedError> {
-        let Some(exe) = &self.shared.probe_exe else {
+        let Some(prober) = &self.shared.prober else {
             return Ok(());
         };
         let sample = settings.sample_request.as_deref();
-        probe(exe, model, sample, &ProbeLimits::default())
+        prober
+            .probe(model, sample)
             .map(drop)
             .map_err(|source| EmbeddedError::Probe {
                 deployment: name.clone(),

@@ -278,7 +278,7 @@ impl Control {
             data: self.config.data.clone(),
             capacity: self.config.capacity,
             skus: self.config.skus.clone(),
-            probe_exe: self.config.probe_exe.clone(),
+            prober: self.config.prober.clone(),
             token_life: self.config.token_life,
         };
         Ok(Controller::start(

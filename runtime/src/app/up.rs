@@ -13,7 +13,7 @@ use crate::app::sockets::{bind, edge_runtime};
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
-use crate::engine::{Capacity, begin_to_load_library};
+use crate::engine::{Capacity, Prober, begin_to_load_library};
 use crate::serve::{ConnectionLimits, Readiness, Scoring, listen, routes};
 
 /// The one endpoint, so that `/score` serves it.
@@ -38,8 +38,8 @@ pub struct UpConfig {
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end at exit.
     pub grace: Duration,
-    /// The binary that tries a model in a child process before it is served; without one models are not tried first.
-    pub probe_exe: Option<PathBuf>,
+    /// Tries a model in a child process before it is served; without one models are not tried first.
+    pub prober: Option<Prober>,
 }
 
 impl UpConfig {
@@ -55,7 +55,7 @@ impl UpConfig {
             body_bytes_max: BODY_BYTES_DEFAULT,
             edge_threads: crate::app::config::edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
-            probe_exe: None,
+            prober: None,
         }
     }
 }
@@ -89,8 +89,8 @@ pub fn up(
         source,
     })?;
     let mut builder = Embedded::builder().capacity(config.capacity);
-    if let Some(exe) = &config.probe_exe {
-        builder = builder.probe_exe(exe.clone());
+    if let Some(prober) = &config.prober {
+        builder = builder.prober(prober.clone());
     }
     let serin = builder.build()?;
     let deployments = name_deployments(&config.models);

@@ -533,6 +533,9 @@ pub(super) struct Serve {
     /// Threads that move bytes [default: one for each four cores, at most four]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) edge_threads: Option<u16>,
+    /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
+    #[arg(long, value_name = "MB")]
+    pub(super) model_memory_mb: Option<u64>,
     /// Longest time that requests in flight may take to end at exit, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(super) grace: Option<u16>,
@@ -582,6 +585,9 @@ pub(super) struct Up {
     /// Instances of each deployment
     #[arg(long, short, default_value_t = 1, value_name = "N")]
     pub(super) instance_count: u32,
+    /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
+    #[arg(long, value_name = "MB")]
+    pub(super) model_memory_mb: Option<u64>,
     /// Shape of the log on standard error; its level is in SERIN_LOG
     #[arg(long, value_enum, default_value_t)]
     pub(super) log: LogShape,

@@ -10,7 +10,7 @@ use super::exit::CliError;
 use super::server::data_folder;
 use super::{output, signals, sku};
 use crate::app::{App, Config, UpConfig, up as serve_files};
-use crate::engine::Capacity;
+use crate::engine::{Capacity, Prober};
 use crate::observe::{LogFormat, start_log};
 
 /// Runs the server until it is asked to end.
@@ -19,7 +19,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let mut config = Config::new(data.clone());
     config.scoring_address = SocketAddr::from((typed.host, typed.port));
     config.admin_address.set_port(typed.admin_port);
-    config.probe_exe = env::current_exe().ok();
+    config.prober = prober(typed.model_memory_mb);
     config.capacity = match typed.capacity {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,
@@ -62,7 +62,7 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
     config.address = SocketAddr::from((typed.host, typed.port));
     config.traffic = (!typed.traffic.is_empty()).then(|| typed.traffic.join(" "));
     config.settings.instance_count = typed.instance_count;
-    config.probe_exe = env::current_exe().ok();
+    config.prober = prober(typed.model_memory_mb);
     serve_files(
         config,
         |address, deployments| {
@@ -84,4 +84,13 @@ fn log_format(shape: LogShape) -> LogFormat {
         LogShape::Text => LogFormat::Text,
         LogShape::Json => LogFormat::Json,
     }
+}
+
+/// Tries models with this very binary.
+fn prober(memory_mb: Option<u64>) -> Option<Prober> {
+    let mut prober = Prober::new(env::current_exe().ok()?);
+    if let Some(megabytes) = memory_mb {
+        prober.memory_bytes_max = megabytes.saturating_mul(1_000_000);
+    }
+    Some(prober)
 }

@@ -31,7 +31,7 @@ use crate::control::starter::{EngineStarter, Started, Starter};
 use crate::control::steps::Live;
 use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
 use crate::control::view::View;
-use crate::engine::{Capacity, CoreMap, Topology, library_id};
+use crate::engine::{Capacity, CoreMap, Prober, Topology, library_id};
 use crate::observe::Metrics;
 use crate::router::{Endpoint, Router};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion, SkuTable};
@@ -45,8 +45,8 @@ pub struct ControllerConfig {
     pub capacity: Capacity,
     /// Instance types.
     pub skus: SkuTable,
-    /// The binary that tries models in a child process; without it they are not tried first.
-    pub probe_exe: Option<PathBuf>,
+    /// Tries models in a child process; without it they are not tried first.
+    pub prober: Option<Prober>,
     /// How long a token is good for.
     pub token_life: Duration,
 }
@@ -221,7 +221,7 @@ impl Controller {
         metrics: Arc<Metrics>,
     ) -> Result<ControllerHandle, StartupError> {
         let starter = Arc::new(EngineStarter {
-            probe_exe: config.probe_exe.clone(),
+            prober: config.prober.clone(),
         });
         let cores = CoreMap::new(Topology::read(), config.capacity);
         Self::start_with(config, router, metrics, (starter, cores))

@@ -2,10 +2,10 @@
 //!
 //! The controller is tested without threads or models by another implementation of these two traits.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use crate::engine::{Instance, InstanceHandle, InstanceSpec, Placement, ProbeLimits, probe};
+use crate::engine::{Instance, InstanceHandle, InstanceSpec, Placement, Prober};
 
 /// Tries and starts. Every call blocks.
 pub(super) trait Starter: std::fmt::Debug + Send + Sync + 'static {
@@ -35,17 +35,18 @@ pub(super) trait Started: std::fmt::Debug + Send + Sync {
 /// The engine itself.
 #[derive(Debug)]
 pub(super) struct EngineStarter {
-    /// The binary that tries models; without it they are not tried.
-    pub(super) probe_exe: Option<PathBuf>,
+    /// Tries models; without it they are not tried.
+    pub(super) prober: Option<Prober>,
 }
 
 impl Starter for EngineStarter {
     fn probe(&self, model: &Path, sample_request: Option<&[u8]>) -> Result<(), String> {
-        let Some(exe) = &self.probe_exe else {
+        let Some(prober) = &self.prober else {
             return Ok(());
         };
-        probe(exe, model, sample_request, &ProbeLimits::default())
-            .map(|_report| ())
+        prober
+            .probe(model, sample_request)
+            .map(drop)
             .map_err(|error| error.to_string())
     }
 

@@ -111,7 +111,7 @@ fn config(data: &Path, capacity: Capacity) -> ControllerConfig {
         data: data.join("data"),
         capacity,
         skus: SkuTable::builtin(),
-        probe_exe: None,
+        prober: None,
         token_life: Duration::from_secs(60),
     }
 }

@@ -19,5 +19,5 @@ pub use instance::{Instance, InstanceHandle, InstanceId, InstanceSpec, NotAccept
 pub use job::{Cancel, Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
-pub use probe::{PROBE_COMMAND, ProbeError, ProbeLimits, ProbeReport, probe, probe_child};
+pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
 pub use session::{LoadError, begin_to_load_library};

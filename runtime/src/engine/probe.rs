@@ -14,29 +14,22 @@ use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal,
 use serde::{Deserialize, Serialize};
 use serin_scorers::{JsonScorer, Signature};
 
-use crate::config::{PROBE_MAX, PROBE_MEMORY_BYTES_MAX};
+use crate::config::{PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT};
 use crate::engine::session::{Session, SessionThreads};
 use crate::engine::worker::{self, WarmUpProblem};
 
 /// The hidden subcommand by which the child is started.
 pub const PROBE_COMMAND: &str = "__probe";
 
-/// Bounds of the child.
-#[derive(Debug, Clone, Copy)]
-pub struct ProbeLimits {
+/// Tries models in a child process.
+#[derive(Debug, Clone)]
+pub struct Prober {
+    /// The serin binary that the child runs.
+    pub exe: PathBuf,
     /// Longest that loading and running may take together.
-    pub wall: Duration,
+    pub wall_max: Duration,
     /// Most address space of the child, in bytes; the library itself takes some 200 MB of it.
-    pub memory_bytes: u64,
-}
-
-impl Default for ProbeLimits {
-    fn default() -> Self {
-        Self {
-            wall: PROBE_MAX,
-            memory_bytes: PROBE_MEMORY_BYTES_MAX,
-        }
-    }
+    pub memory_bytes_max: u64,
 }
 
 /// What the child saw.
@@ -88,35 +81,46 @@ struct Request {
     memory_bytes: u64,
 }
 
-/// Runs `exe __probe` under the limits. Blocks.
-///
-/// # Errors
-///
-/// [`ProbeError`] with the reason, when the model must not be served.
-pub fn probe(
-    exe: &Path,
-    model: &Path,
-    sample_request: Option<&[u8]>,
-    limits: &ProbeLimits,
-) -> Result<ProbeReport, ProbeError> {
-    let request = Request {
-        model: model.to_owned(),
-        sample_request: sample_request.map(|body| String::from_utf8_lossy(body).into_owned()),
-        memory_bytes: limits.memory_bytes,
-    };
-    let mut child = Command::new(exe)
-        .arg(PROBE_COMMAND)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(ProbeError::Start)?;
-    let spoken = converse(&mut child, &request, limits.wall);
-    // Ended already unless it timed out; either way it must not outlive this call.
-    drop(child.kill());
-    let status = child.wait().map_err(ProbeError::Start)?;
-    let (answer, words) = spoken.ok_or(ProbeError::TimedOut(limits.wall))?;
-    judge(status, &answer, &words, limits)
+impl Prober {
+    /// Tries models with this binary of serin, within the usual bounds.
+    #[must_use]
+    pub fn new(exe: PathBuf) -> Self {
+        Self {
+            exe,
+            wall_max: PROBE_MAX,
+            memory_bytes_max: PROBE_MEMORY_BYTES_DEFAULT,
+        }
+    }
+
+    /// Has a child load the model and run it once, on the sample request if there is one. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError`] with the reason, when the model must not be served.
+    pub fn probe(
+        &self,
+        model: &Path,
+        sample_request: Option<&[u8]>,
+    ) -> Result<ProbeReport, ProbeError> {
+        let request = Request {
+            model: model.to_owned(),
+            sample_request: sample_request.map(|body| String::from_utf8_lossy(body).into_owned()),
+            memory_bytes: self.memory_bytes_max,
+        };
+        let mut child = Command::new(&self.exe)
+            .arg(PROBE_COMMAND)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(ProbeError::Start)?;
+        let spoken = converse(&mut child, &request, self.wall_max);
+        // Ended already unless it timed out; either way it must not outlive this call.
+        drop(child.kill());
+        let status = child.wait().map_err(ProbeError::Start)?;
+        let (answer, words) = spoken.ok_or(ProbeError::TimedOut(self.wall_max))?;
+        judge(status, &answer, &words, self.memory_bytes_max)
+    }
 }
 
 /// Asks, and reads all that the child says until it ends; `None` when it takes too long.
@@ -156,7 +160,7 @@ fn judge(
     status: ExitStatus,
     answer: &[u8],
     words: &[u8],
-    limits: &ProbeLimits,
+    memory_bytes_max: u64,
 ) -> Result<ProbeReport, ProbeError> {
     let words = String::from_utf8_lossy(words);
     let report: Option<Result<ProbeReport, String>> = serde_json::from_slice(answer).ok();
@@ -164,10 +168,10 @@ fn judge(
         Some(Ok(report)) if status.success() => Ok(report),
         Some(Err(problem)) if !is_about_memory(&problem) => Err(ProbeError::Model(problem)),
         Some(Err(_)) => Err(ProbeError::Memory {
-            megabytes: limits.memory_bytes / 1_000_000,
+            megabytes: memory_bytes_max / 1_000_000,
         }),
         _ if is_about_memory(&words) => Err(ProbeError::Memory {
-            megabytes: limits.memory_bytes / 1_000_000,
+            megabytes: memory_bytes_max / 1_000_000,
         }),
         _ => {
             let how = match (status.signal(), status.code()) {
@@ -282,11 +286,8 @@ fn try_model(request: &Request) -> Result<ProbeReport, String> {
 mod tests {
     use super::*;
 
-    const LIMITS: ProbeLimits = ProbeLimits {
-        wall: Duration::from_secs(30),
-        // Room for ONNX Runtime, not for the 64 GiB that the model asks for.
-        memory_bytes: 8 << 30,
-    };
+    /// Room for ONNX Runtime, not for the 64 GiB that the model asks for.
+    const MEMORY_BYTES_MAX: u64 = 8 << 30;
 
     /// Set in the process that plays the child.
     const CHILD: &str = "SERIN_TEST_PROBE_CHILD";
@@ -298,7 +299,7 @@ mod tests {
             let outcome = try_model(&Request {
                 model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test/hungry.onnx"),
                 sample_request: None,
-                memory_bytes: LIMITS.memory_bytes,
+                memory_bytes: MEMORY_BYTES_MAX,
             });
             let problem = outcome.unwrap_err();
             assert!(is_about_memory(&problem), "{problem}");
@@ -325,7 +326,7 @@ mod tests {
                 ExitStatus::from_raw(status),
                 answer.as_bytes(),
                 words.as_bytes(),
-                &LIMITS,
+                MEMORY_BYTES_MAX,
             )
             .unwrap_err()
             .to_string()
