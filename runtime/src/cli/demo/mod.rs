@@ -31,6 +31,9 @@ pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
     let per_s = NonZeroU32::new(typed.rate).expect("the grammar wants one at least");
     let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s)
         .and_then(|play| play.run(typed.keep));
+    if screen.reader_has_gone() {
+        return Ok(());
+    }
     // A command that Ctrl-C ended has failed too; the reason is the interruption.
     if interrupted.load(Ordering::Relaxed) {
         screen.end_line();

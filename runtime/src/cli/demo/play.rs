@@ -147,7 +147,7 @@ impl<'a> Play<'a> {
     }
 
     fn go_on(&self) -> Result<(), CliError> {
-        if self.interrupted.load(Ordering::Relaxed) {
+        if self.interrupted.load(Ordering::Relaxed) || self.screen.reader_has_gone() {
             return Err(CliError::Interrupted);
         }
         Ok(())

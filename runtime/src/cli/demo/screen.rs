@@ -24,6 +24,7 @@ const ANSWER_CHARS_MAX: usize = 72;
 pub(super) struct Screen {
     moving: bool,
     live_lines: Cell<usize>,
+    reader_has_gone: Cell<bool>,
 }
 
 impl Screen {
@@ -31,7 +32,13 @@ impl Screen {
         Self {
             moving: is_live(&io::stdout()),
             live_lines: Cell::new(0),
+            reader_has_gone: Cell::new(false),
         }
+    }
+
+    /// Whether nobody looks any more, as after `| head`.
+    pub(super) fn reader_has_gone(&self) -> bool {
+        self.reader_has_gone.get()
     }
 
     pub(super) fn title(&self, text: &str, about: &str) {
@@ -136,11 +143,12 @@ impl Screen {
         text
     }
 
-    /// Writes; a reader that has gone is no reason to stop.
     fn write(&self, text: &str) {
         let mut stdout = anstream::stdout().lock();
-        drop(stdout.write_all(text.as_bytes()));
-        drop(stdout.flush());
+        let written = stdout.write_all(text.as_bytes());
+        if written.and_then(|()| stdout.flush()).is_err() {
+            self.reader_has_gone.set(true);
+        }
     }
 }
 

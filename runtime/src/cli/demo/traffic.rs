@@ -229,3 +229,69 @@ fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     // Numbers are whole after each line that changes them, a panic elsewhere included.
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::load::{LoadError, Reply};
+
+    fn sample(reply: Result<Reply, LoadError>) -> Sample {
+        let now = Instant::now();
+        Sample {
+            index: 0,
+            scheduled: now,
+            sent: now,
+            done: now + Duration::from_millis(2),
+            reply,
+        }
+    }
+
+    fn reply(status: u16, deployment: Option<&str>, body: &'static str) -> Sample {
+        sample(Ok(Reply {
+            status,
+            deployment: deployment.map(str::to_owned),
+            body: Bytes::from_static(body.as_bytes()),
+        }))
+    }
+
+    #[track_caller]
+    fn check_failure(sample: &Sample, why: &str) {
+        let row = Row::parse(r#"{"data": [[0]], "label": 7}"#).unwrap();
+        let mut tally = Tally::default();
+        tally.record(sample, &row);
+        assert_eq!((tally.requests(), tally.failures()), (1, 1));
+        assert_eq!(tally.first_failure(), Some(why));
+    }
+
+    #[test]
+    fn answers_count_for_their_deployment_and_against_the_truth() {
+        let row = Row::parse(r#"{"data": [[0]], "label": 7}"#).unwrap();
+        let (mut first, mut second) = (Tally::default(), Tally::default());
+        first.record(&reply(200, Some("blue"), r#"{"label": [7]}"#), &row);
+        second.record(&reply(200, Some("blue"), r#"{"label": [1]}"#), &row);
+        second.record(&reply(200, Some("green"), r#"{"label": [7]}"#), &row);
+        first.add(&second);
+        let seen: Vec<_> = first
+            .deployments()
+            .map(|(name, seen)| (name, seen.requests(), seen.right, seen.p50().as_millis()))
+            .collect();
+        assert_eq!(seen, [("blue", 2, 1, 2), ("green", 1, 1, 2)]);
+        assert_eq!((first.requests(), first.failures()), (3, 0));
+    }
+
+    #[test]
+    fn all_else_is_a_failure_with_its_reason() {
+        check_failure(&reply(429, None, "too many"), "429: too many");
+        check_failure(
+            &reply(200, None, r#"{"label": [7]}"#),
+            "the answer does not name its deployment",
+        );
+        check_failure(&reply(200, Some("blue"), "{}"), "the answer has no label");
+        check_failure(
+            &sample(Err(LoadError::Timeout(TIMEOUT))),
+            "no answer within 30s",
+        );
+    }
+}
