@@ -62,7 +62,7 @@ pub enum ProbeError {
     TimedOut(Duration),
     /// The child asked for more memory than it may have.
     #[error(
-        "the model needs more memory than the {megabytes} MB that a model may take to load and answer once"
+        "the model needs more memory than the {megabytes} MB that a model may take to load and answer once; start the server with a larger --model-memory-mb to allow it"
     )]
     Memory {
         /// The limit.
