@@ -516,6 +516,115 @@ fn health_answers_without_a_credential() {
     assert_eq!(get("/score").0, 405);
 }
 
+/// The last request of a connection.
+fn last(request: &str) -> String {
+    request.replacen("\r\n", "\r\nconnection: close\r\n", 1)
+}
+
+/// Sends bytes as they are; all that comes back until the server closes.
+fn converse(server: &Server, bytes: &str) -> String {
+    let address = server.scoring.strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.write_all(bytes.as_bytes()).expect("a request");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("an answer");
+    text
+}
+
+/// The status of every answer on a connection, in order.
+fn statuses(server: &Server, bytes: &str) -> Vec<u16> {
+    let answers = converse(server, bytes);
+    let heads = answers.split("HTTP/1.").skip(1);
+    heads
+        .map(|head| head[2..5].parse().expect("a status"))
+        .collect()
+}
+
+#[test]
+fn every_way_to_send_a_request_is_understood() {
+    let data = folder();
+    let (server, key) = with_digits(data.path());
+    let body = sample();
+    let length = body.len();
+    let head = format!("host: x\r\nauthorization: Bearer {key}\r\n");
+    let whole = format!("POST /score HTTP/1.1\r\n{head}content-length: {length}\r\n\r\n{body}");
+    assert_eq!(
+        statuses(&server, &(whole.repeat(4) + &last(&whole))),
+        [200; 5],
+        "pipelined"
+    );
+
+    let old = format!("POST /score HTTP/1.0\r\n{head}content-length: {length}\r\n\r\n{body}");
+    assert_eq!(statuses(&server, &old), [200], "HTTP/1.0");
+
+    let (first, rest) = body.split_at(7);
+    let chunks = format!("7\r\n{first}\r\n{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len());
+    let chunked =
+        format!("POST /score HTTP/1.1\r\n{head}transfer-encoding: chunked\r\n\r\n{chunks}");
+    assert_eq!(statuses(&server, &last(&chunked)), [200], "chunked");
+
+    let asking = whole.replacen("\r\n", "\r\nexpect: 100-continue\r\n", 1);
+    assert_eq!(
+        *statuses(&server, &last(&asking)).last().expect("an answer"),
+        200
+    );
+    let stranger =
+        "POST /score HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n";
+    assert_eq!(
+        statuses(&server, stranger),
+        [401],
+        "told before it sends a body"
+    );
+
+    let compressed = whole.replacen("\r\n", "\r\ncontent-encoding: gzip\r\n", 1);
+    assert_eq!(statuses(&server, &last(&compressed)), [415]);
+    let long = whole.replacen(
+        "\r\n",
+        &format!("\r\nx-long: {}\r\n", "a".repeat(500_000)),
+        1,
+    );
+    let address = server.scoring.strip_prefix("http://").expect("an address");
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    // The server answers and closes before all of it is sent.
+    drop(stream.write_all(long.as_bytes()));
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 431");
+
+    let get = "GET /score HTTP/1.1\r\nhost: x\r\n\r\n";
+    assert_eq!(statuses(&server, &last(get)), [405]);
+    let answer = converse(&server, &last("HEAD /score HTTP/1.1\r\nhost: x\r\n\r\n"));
+    assert!(
+        answer.starts_with("HTTP/1.1 405") && answer.ends_with("\r\n\r\n"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_connection_outlives_its_errors() {
+    let data = folder();
+    let (server, key) = with_digits(data.path());
+    let head = format!("host: x\r\nauthorization: Bearer {key}\r\n");
+    let post = |path: &str, more: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\n{head}{more}content-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let requests = [
+        post("/score", "", "hello"),
+        post("/nowhere", "", "hello"),
+        post("/score", "azureml-model-deployment: red\r\n", "hello"),
+        "POST /score HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello".to_owned(),
+        last(&post("/score", "", &sample())),
+    ];
+    assert_eq!(
+        statuses(&server, &requests.concat()),
+        [424, 404, 404, 401, 200]
+    );
+}
+
 #[test]
 fn bytes_that_are_not_http_do_not_hurt() {
     let data = folder();
