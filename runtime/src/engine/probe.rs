@@ -10,7 +10,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
+};
 use serde::{Deserialize, Serialize};
 use serin_scorers::{JsonScorer, Signature};
 
@@ -76,6 +78,8 @@ pub enum ProbeError {
 /// What the parent asks.
 #[derive(Debug, Serialize, Deserialize)]
 struct Request {
+    /// The server's process.
+    parent: u32,
     model: PathBuf,
     sample_request: Option<String>,
     memory_bytes: u64,
@@ -103,6 +107,7 @@ impl Prober {
         sample_request: Option<&[u8]>,
     ) -> Result<ProbeReport, ProbeError> {
         let request = Request {
+            parent: std::process::id(),
             model: model.to_owned(),
             sample_request: sample_request.map(|body| String::from_utf8_lossy(body).into_owned()),
             memory_bytes: self.memory_bytes_max,
@@ -219,20 +224,26 @@ fn signal_name(signal: i32) -> String {
 /// Returns the exit code: 0 when the model can be served.
 #[must_use]
 pub fn probe_child() -> u8 {
-    let mut text = String::new();
-    let outcome = end_with_parent()
-        .and_then(|()| io::stdin().read_to_string(&mut text))
-        .map_err(|error| error.to_string())
-        .and_then(|_| serde_json::from_str::<Request>(&text).map_err(|error| error.to_string()))
-        .and_then(|request| try_model(&request));
+    let outcome = receive().and_then(|request| try_model(&request));
     let code = u8::from(outcome.is_err());
     let written = serde_json::to_writer(io::stdout(), &outcome).is_ok();
     if written { code } else { 1 }
 }
 
-/// A server that is killed takes the child along: nobody else would end a model that hangs.
-fn end_with_parent() -> io::Result<()> {
-    Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
+/// Reads what is asked. From then on a server that is killed takes the child along: nobody else would end a model that hangs.
+fn receive() -> Result<Request, String> {
+    let words = |error: io::Error| error.to_string();
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| words(error.into()))?;
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map_err(words)?;
+    let request: Request = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    // Killed before the signal was asked for: the parent is another process by now.
+    let parent = getppid().map(|parent| parent.as_raw_nonzero().get().unsigned_abs());
+    if parent == Some(request.parent) {
+        Ok(request)
+    } else {
+        Err("the server has ended".to_owned())
+    }
 }
 
 fn try_model(request: &Request) -> Result<ProbeReport, String> {
@@ -297,6 +308,7 @@ mod tests {
     fn a_model_that_takes_all_memory_is_refused_without_a_sample_request_too() {
         if std::env::var_os(CHILD).is_some() {
             let outcome = try_model(&Request {
+                parent: 0,
                 model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test/hungry.onnx"),
                 sample_request: None,
                 memory_bytes: MEMORY_BYTES_MAX,
