@@ -23,7 +23,7 @@ use crate::app::error::AppError;
 use crate::app::sockets::{bind, edge_runtime};
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
-use crate::engine::begin_to_load_library;
+use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::serve::{ConnectionLimits, Readiness, Scoring, listen};
@@ -32,6 +32,7 @@ use crate::serve::{ConnectionLimits, Readiness, Scoring, listen};
 pub struct App {
     config: Config,
     started: Instant,
+    library: LibraryLoading,
     scoring: Bound,
     admin: Bound,
     on_ready: Box<dyn FnOnce() + Send>,
@@ -63,12 +64,13 @@ impl App {
     ///
     /// [`AppError::Bind`] names the address and the flag that changes it.
     pub fn bind(config: Config) -> Result<Self, AppError> {
-        begin_to_load_library();
+        let library = begin_to_load_library();
         let scoring = Bound::new(config.scoring_address, "--port")?;
         let admin = Bound::new(config.admin_address, "--admin-port")?;
         Ok(Self {
             config,
             started: Instant::now(),
+            library,
             scoring,
             admin,
             on_ready: Box::new(|| {}),
@@ -101,6 +103,8 @@ impl App {
     ///
     /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        // Waited for when the server ends, however early.
+        let _library = self.library;
         let edge = edge_runtime(self.config.edge_threads)?;
         let limits = ConnectionLimits {
             connections_max: self.config.connections_max,

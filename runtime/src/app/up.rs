@@ -81,7 +81,7 @@ pub fn up(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let address = config.address;
-    begin_to_load_library();
+    let _loading = begin_to_load_library();
     let listener = bind(address, "--port")?;
     let address = listener.local_addr().map_err(|source| AppError::Bind {
         address,

@@ -20,4 +20,4 @@ pub use job::{Cancel, Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
 pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
-pub use session::{LoadError, begin_to_load_library};
+pub use session::{LibraryLoading, LoadError, begin_to_load_library};

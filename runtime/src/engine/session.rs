@@ -153,13 +153,30 @@ impl Session {
     }
 }
 
+/// ONNX Runtime on its way into the process. Dropping it waits for the end of that: a process must not exit while its library
+/// initialises, or the library's own cleaning-up meets half-made state.
+#[derive(Debug)]
+#[must_use = "dropped at once, it waits for what was to happen meanwhile"]
+pub struct LibraryLoading(Option<JoinHandle<()>>);
+
 /// Begins to load ONNX Runtime on a thread of its own, for a process that is about to load models: the tens of milliseconds that
 /// it takes pass while sockets are bound and the store is opened. Whoever loads the first model waits for it, and meets its error.
-pub fn begin_to_load_library() {
+pub fn begin_to_load_library() -> LibraryLoading {
     let load = || drop(environment());
     let thread = std::thread::Builder::new().name("serin-library".to_owned());
-    if let Err(error) = thread.spawn(load) {
+    let started = thread.spawn(load).inspect_err(|error| {
         tracing::debug!(%error, "cannot start a thread: the first model loads the library");
+    });
+    LibraryLoading(started.ok())
+}
+
+impl Drop for LibraryLoading {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that loads ONNX Runtime panicked");
+        }
     }
 }
 
