@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serin::load::{Arrivals, Load, Pace, Summary, Target};
 
-use support::{Server, folder, repository};
+use support::{Server, folder, model, repository};
 
 /// Restarts that are timed.
 const STARTS: usize = 21;
@@ -172,21 +172,9 @@ fn lost(server: &Server, what: &str, change: impl FnOnce()) {
 
 /// Versions of the digits with three instances each: blue with all traffic, green with none.
 fn deploy(server: &Server, versions: &[&str]) {
-    let folder = folder();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    server.ok(&[
-        "endpoint",
-        "create",
-        "--file",
-        &file("iris.yml", "name: iris\nauth_mode: key\n"),
-    ]);
+    server.create_endpoint("iris");
     for (version, name) in versions.iter().zip(["blue", "green"]) {
-        let model = repository(&format!("models/digits/{version}"));
-        let path = model.to_str().expect("UTF-8");
+        let path = model(&format!("models/digits/{version}"));
         server.ok(&[
             "model",
             "create",
@@ -195,18 +183,13 @@ fn deploy(server: &Server, versions: &[&str]) {
             "--version",
             version,
             "--path",
-            path,
+            &path,
         ]);
         let instances = if versions.len() == 1 { 1 } else { 3 };
-        let text = format!(
-            "name: {name}\nendpoint_name: iris\nmodel: azureml:digits:{version}\ninstance_type: Standard_F4s_v2\ninstance_count: {instances}\n"
-        );
-        server.ok(&[
-            "online-deployment",
-            "create",
-            "--file",
-            &file(&format!("{name}.yml"), &text),
-        ]);
+        let more = format!("instance_count: {instances}\n");
+        server
+            .create_deployment(name, &format!("azureml:digits:{version}"), &more)
+            .ok();
     }
     server.ok(&[
         "endpoint",

@@ -2,39 +2,19 @@
 
 use std::path::Path;
 
-use crate::support::{Server, folder, repository};
+use crate::support::{Server, deployment, folder, model, repository};
 
 /// Creates `blue` of a new endpoint `iris` from a model file; the error of the command.
 fn refused(server: &Server, model: &Path, more: &str) -> String {
-    let folder = folder();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    };
     if server
         .run(&["online-endpoint", "show", "--name", "iris"])
         .code
         != 0
     {
-        server.ok(&[
-            "online-endpoint",
-            "create",
-            "--file",
-            &file("iris.yml", "name: iris\n"),
-        ]);
+        server.create_endpoint("iris");
     }
-    let text = format!(
-        "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n{more}",
-        model.display()
-    );
-    let (_, error) = server.fails(&[
-        "online-deployment",
-        "create",
-        "--file",
-        &file("blue.yml", &text),
-    ]);
-    error
+    let model = model.to_str().expect("UTF-8");
+    server.create_deployment("blue", model, more).error()
 }
 
 #[test]
@@ -88,40 +68,18 @@ fn an_update_to_a_bad_model_leaves_the_old_one_serving() {
     let data = folder();
     let server = Server::start(data.path());
     let folder = folder();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    server.ok(&[
-        "online-endpoint",
-        "create",
-        "--file",
-        &file("iris.yml", "name: iris\n"),
-    ]);
-    let blue = |model: &Path| {
-        format!(
-            "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n",
-            model.display()
-        )
-    };
-    let good = blue(&repository("models/digits/1/model.onnx"));
-    server.ok(&[
-        "online-deployment",
-        "create",
-        "--all-traffic",
-        "--file",
-        &file("blue.yml", &good),
-    ]);
+    server.create_endpoint("iris");
+    let good = deployment("blue", &model("models/digits/1/model.onnx"), "");
+    server
+        .run_with(&["online-deployment", "create", "--all-traffic"], &good)
+        .ok();
     let key = server.key("iris");
     let bad = folder.path().join("bad.onnx");
     std::fs::write(&bad, "no model").expect("a file");
-    let (_, error) = server.fails(&[
-        "online-deployment",
-        "update",
-        "--file",
-        &file("blue.yml", &blue(&bad)),
-    ]);
+    let bad = deployment("blue", bad.to_str().expect("UTF-8"), "");
+    let error = server
+        .run_with(&["online-deployment", "update"], &bad)
+        .error();
     assert!(error.contains("is not an ONNX model"), "{error}");
     let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
         .expect("the sample request");
@@ -135,12 +93,9 @@ fn an_update_to_a_bad_model_leaves_the_old_one_serving() {
         "iris",
     ]);
     assert_eq!(shown["provisioning_state"], "Failed");
-    server.ok(&[
-        "online-deployment",
-        "update",
-        "--file",
-        &file("blue.yml", &good),
-    ]);
+    server
+        .run_with(&["online-deployment", "update"], &good)
+        .ok();
     let shown = server.ok(&[
         "online-deployment",
         "show",
@@ -176,23 +131,10 @@ fn a_model_in_use_is_not_deleted() {
         "--path",
         path.to_str().expect("UTF-8"),
     ]);
-    let folder = folder();
-    let file = folder.path().join("iris.yml");
-    std::fs::write(&file, "name: iris\n").expect("a file");
-    server.ok(&[
-        "online-endpoint",
-        "create",
-        "--file",
-        file.to_str().expect("UTF-8"),
-    ]);
-    let file = folder.path().join("blue.yml");
-    std::fs::write(&file, "name: blue\nendpoint_name: iris\nmodel: azureml:digits@latest\ninstance_type: Standard_F2s_v2\n").expect("a file");
-    server.ok(&[
-        "online-deployment",
-        "create",
-        "--file",
-        file.to_str().expect("UTF-8"),
-    ]);
+    server.create_endpoint("iris");
+    server
+        .create_deployment("blue", "azureml:digits@latest", "")
+        .ok();
     let (_, error) = server.fails(&[
         "model",
         "delete",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, agent, folder, repository, run};
+use crate::support::{Server, agent, deployment, folder, model, repository, run};
 
 /// How often the server is killed; `SERIN_TEST_KILLS` asks for more.
 const KILLS: u64 = 12;
@@ -70,30 +70,12 @@ fn state(server: &Server) -> (Value, Value, Value) {
 }
 
 fn two_deployments(server: &Server) {
-    let folder = folder();
-    let path = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    server.ok(&[
-        "endpoint",
-        "create",
-        "--file",
-        &path("iris.yml", "name: iris\nauth_mode: key\n".to_owned()),
-    ]);
+    server.create_endpoint("iris");
     for (name, version) in [("blue", 1), ("green", 2)] {
-        let model = repository(&format!("models/digits/{version}/model.onnx"));
-        let text = format!(
-            "name: {name}\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\ninstance_count: 1\n",
-            model.display()
-        );
-        server.ok(&[
-            "online-deployment",
-            "create",
-            "--file",
-            &path(&format!("{name}.yml"), text),
-        ]);
+        let model = model(&format!("models/digits/{version}/model.onnx"));
+        server
+            .create_deployment(name, &model, "instance_count: 1\n")
+            .ok();
     }
     server.ok(&[
         "endpoint",
@@ -229,7 +211,11 @@ fn a_deployment_outlives_its_model_file_and_a_move_of_the_data_folder() {
     std::fs::copy(repository("models/digits/1/model.onnx"), &model).expect("a copy");
     let before = folder();
     let server = Server::start(before.path());
-    two_deployments_from(&server, &model);
+    server.create_endpoint("iris");
+    let blue = deployment("blue", model.to_str().expect("UTF-8"), "");
+    server
+        .run_with(&["online-deployment", "create", "--all-traffic"], &blue)
+        .ok();
     let key = server.key("iris");
     assert_eq!(server.terminate(), Some(0));
     drop(models);
@@ -338,7 +324,11 @@ fn the_binary_alone_in_an_empty_folder_serves() {
     assert!(report.status.success());
     let data = folder.path().join("data");
     let server = Server::start_command(isolated(&alone, folder.path(), &data), &data);
-    two_deployments_from(&server, &model);
+    server.create_endpoint("iris");
+    let blue = deployment("blue", model.to_str().expect("UTF-8"), "");
+    server
+        .run_with(&["online-deployment", "create", "--all-traffic"], &blue)
+        .ok();
     let key = server.key("iris");
     let body = std::fs::read_to_string(repository("models/digits/1/sample-request.json"))
         .expect("the sample request");
@@ -357,29 +347,4 @@ fn isolated(binary: &Path, home: &Path, data: &Path) -> Command {
         .env("SERIN_DATA", data)
         .current_dir(home);
     command
-}
-
-fn two_deployments_from(server: &Server, model: &Path) {
-    let folder = folder();
-    let endpoint = folder.path().join("iris.yml");
-    std::fs::write(&endpoint, "name: iris\n").expect("a file");
-    let deployment = folder.path().join("blue.yml");
-    let text = format!(
-        "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n",
-        model.display()
-    );
-    std::fs::write(&deployment, text).expect("a file");
-    server.ok(&[
-        "endpoint",
-        "create",
-        "--file",
-        endpoint.to_str().expect("UTF-8"),
-    ]);
-    server.ok(&[
-        "online-deployment",
-        "create",
-        "--all-traffic",
-        "--file",
-        deployment.to_str().expect("UTF-8"),
-    ]);
 }

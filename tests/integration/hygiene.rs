@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::scoring::{deploy, held, sample, send_only, slow_body};
-use crate::support::{PATIENCE, Server, folder, repository};
+use crate::support::{PATIENCE, Server, deployment, folder, repository};
 
 /// Far shorter than what the model in hand takes, far longer than a busy machine delays an end.
 const SOON: Duration = Duration::from_secs(30);
@@ -81,26 +81,12 @@ fn try_a_model_that_hangs(server: &Server) -> u32 {
     )
     .expect("a copy");
     fs::write(model.path().join("sample-request.json"), slow_body()).expect("a file");
-    let files = folder();
-    let file = |name: &str, text: String| {
-        let path = files.path().join(name);
-        fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    let endpoint = file("endpoint.yml", "name: hangs\nauth_mode: key\n".to_owned());
-    server.ok(&["online-endpoint", "create", "--file", &endpoint]);
-    let text = format!(
-        "name: blue\nendpoint_name: hangs\nmodel: {}\ninstance_type: Standard_F2s_v2\n",
-        model.path().display()
-    );
-    let deployment = file("blue.yml", text);
-    server.ok(&[
-        "online-deployment",
-        "create",
-        "--no-wait",
-        "--file",
-        &deployment,
-    ]);
+    server.create_endpoint("hangs");
+    let path = model.path().to_str().expect("UTF-8");
+    let text = deployment("blue", path, "").replace("iris", "hangs");
+    server
+        .run_with(&["online-deployment", "create", "--no-wait"], &text)
+        .ok();
     wait_until("a child that tries the model", || {
         !children(server).is_empty()
     });

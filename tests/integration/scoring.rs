@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::support::{Answer, PATIENCE, Server, agent, folder, repository};
+use crate::support::{Answer, PATIENCE, Server, agent, deployment, folder, model, repository};
 
 /// Deploys `model` as `blue` of `iris` with more lines for its file, all traffic to it; the key.
 pub(crate) fn deploy(server: &Server, model: &str, more: &str) -> String {
@@ -14,31 +14,15 @@ pub(crate) fn deploy(server: &Server, model: &str, more: &str) -> String {
     server.key("iris")
 }
 
-fn deploy_with(server: &Server, auth_mode: &str, model: &str, more: &str) {
-    let folder = folder();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.to_str().expect("UTF-8").to_owned()
-    };
-    server.ok(&[
-        "online-endpoint",
-        "create",
-        "--file",
-        &file("iris.yml", &format!("name: iris\nauth_mode: {auth_mode}\n")),
-    ]);
-    let model = repository(model);
-    let text = format!(
-        "name: blue\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_F2s_v2\n{more}",
-        model.display()
-    );
-    server.ok(&[
-        "online-deployment",
-        "create",
-        "--all-traffic",
-        "--file",
-        &file("blue.yml", &text),
-    ]);
+fn deploy_with(server: &Server, auth_mode: &str, path: &str, more: &str) {
+    let endpoint = format!("name: iris\nauth_mode: {auth_mode}\n");
+    server
+        .run_with(&["online-endpoint", "create"], &endpoint)
+        .ok();
+    let blue = deployment("blue", &model(path), more);
+    server
+        .run_with(&["online-deployment", "create", "--all-traffic"], &blue)
+        .ok();
 }
 
 pub(crate) fn sample() -> String {

@@ -87,27 +87,34 @@ impl Server {
 
     /// Runs a command that must succeed; its JSON output.
     pub(crate) fn ok(&self, arguments: &[&str]) -> Value {
-        let finished = self.run(arguments);
-        assert_eq!(
-            finished.code, 0,
-            "serin {arguments:?} failed:\n{}",
-            finished.stderr
-        );
-        if finished.stdout.trim().is_empty() {
-            return Value::Null;
-        }
-        serde_json::from_str(&finished.stdout).expect("the output is JSON")
+        self.run(arguments).ok()
+    }
+
+    /// Runs a command with `--file` and a file of this text.
+    pub(crate) fn run_with(&self, arguments: &[&str], text: &str) -> Finished {
+        let folder = folder();
+        let path = folder.path().join("file.yml");
+        std::fs::write(&path, text).expect("a file");
+        let file = ["--file", path.to_str().expect("UTF-8")];
+        self.run(&[arguments, &file].concat())
+    }
+
+    /// Creates an endpoint that asks for keys.
+    pub(crate) fn create_endpoint(&self, name: &str) {
+        let text = format!("name: {name}\nauth_mode: key\n");
+        self.run_with(&["online-endpoint", "create"], &text).ok();
+    }
+
+    /// Creates a deployment of `iris`.
+    pub(crate) fn create_deployment(&self, name: &str, model: &str, more: &str) -> Finished {
+        let text = deployment(name, model, more);
+        self.run_with(&["online-deployment", "create"], &text)
     }
 
     /// Runs a command that must fail; its exit code and stderr.
     pub(crate) fn fails(&self, arguments: &[&str]) -> (i32, String) {
         let finished = self.run(arguments);
-        assert_ne!(
-            finished.code, 0,
-            "serin {arguments:?} succeeded:\n{}",
-            finished.stdout
-        );
-        (finished.code, finished.stderr)
+        (finished.code, finished.error())
     }
 
     /// The bearer credential of an endpoint.
@@ -214,9 +221,50 @@ pub(crate) fn agent() -> ureq::Agent {
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
+    arguments: Vec<String>,
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// The JSON output of a command that must have succeeded.
+    pub(crate) fn ok(self) -> Value {
+        assert_eq!(
+            self.code, 0,
+            "serin {:?} failed:\n{}",
+            self.arguments, self.stderr
+        );
+        if self.stdout.trim().is_empty() {
+            return Value::Null;
+        }
+        serde_json::from_str(&self.stdout).expect("the output is JSON")
+    }
+
+    /// What a command that must have failed said.
+    pub(crate) fn error(self) -> String {
+        assert_ne!(
+            self.code, 0,
+            "serin {:?} succeeded:\n{}",
+            self.arguments, self.stdout
+        );
+        self.stderr
+    }
+}
+
+/// A deployment file of `iris`, with more lines.
+pub(crate) fn deployment(name: &str, model: &str, more: &str) -> String {
+    format!(
+        "name: {name}\nendpoint_name: iris\nmodel: {model}\ninstance_type: Standard_F2s_v2\n{more}"
+    )
+}
+
+/// The path of a file below the repository's root, as text.
+pub(crate) fn model(path: &str) -> String {
+    repository(path)
+        .to_str()
+        .expect("the repository's path is UTF-8")
+        .to_owned()
 }
 
 /// Runs one command of serin with a data folder.
@@ -227,6 +275,10 @@ pub(crate) fn run(data: &Path, arguments: &[&str]) -> Finished {
         .output()
         .expect("the serin binary starts");
     Finished {
+        arguments: arguments
+            .iter()
+            .map(|&argument| argument.to_owned())
+            .collect(),
         code: output.status.code().expect("the command was not killed"),
         stdout: String::from_utf8(output.stdout).expect("stdout is UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("stderr is UTF-8"),
