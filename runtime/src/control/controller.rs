@@ -20,7 +20,9 @@ use tokio::task::spawn_blocking;
 use crate::config::{CONTROLLER_MAILBOX_MAX, HEALTH_PERIOD, OPERATIONS_KEPT};
 use crate::control::change::{Change, ChangeError, ErrorKind};
 use crate::control::credentials::{Credentials, Secret};
-use crate::control::desired::{Applied, Context, Desired, NotApplied, Revision, WantedEndpoint};
+use crate::control::desired::{
+    Applied, Context, Desired, Fallbacks, NotApplied, Revision, WantedEndpoint,
+};
 use crate::control::models::{
     Ingested, ModelDigest, ModelFiles, ModelRecord, ModelStoreError, Models,
 };
@@ -206,6 +208,8 @@ pub struct Controller {
     /// Models that were tried and are good.
     pub(super) probed: BTreeSet<ModelDigest>,
     pub(super) recovering: BTreeSet<EndpointName>,
+    /// What a recovery starts where the wish itself does not start.
+    pub(super) fallbacks: Fallbacks,
     stopping: Option<oneshot::Sender<()>>,
 }
 
@@ -245,6 +249,15 @@ impl Controller {
             models,
             probed,
         } = store.load(&onnx_runtime)?;
+        let succeeded = |revision| {
+            let of = operations.iter().find(|one| one.revision == revision);
+            of.is_some_and(|one| one.provisioning_state == ProvisioningState::Succeeded)
+        };
+        let fallbacks = if desired.is_all(succeeded) {
+            Fallbacks::new()
+        } else {
+            desired.fallbacks(&store.history()?, succeeded)
+        };
         let shared = Arc::new(Shared {
             view: ArcSwap::default(),
             desired: ArcSwap::from_pointee(desired),
@@ -282,6 +295,7 @@ impl Controller {
             next_no: InstanceNo(1),
             probed: probed.into_iter().collect(),
             recovering: BTreeSet::new(),
+            fallbacks,
             stopping: None,
         };
         controller.recover();

@@ -72,6 +72,43 @@ pub(super) struct WantedDeployment {
     pub(super) touched: Revision,
 }
 
+/// What deployments were when they last ran, where that is not what they shall be.
+pub(super) type Fallbacks = BTreeMap<(EndpointName, DeploymentName), WantedDeployment>;
+
+impl Desired {
+    /// Whether the last change of every deployment is known to have succeeded.
+    pub(super) fn is_all(&self, succeeded: impl Fn(Revision) -> bool) -> bool {
+        let deployments = self
+            .endpoints
+            .values()
+            .flat_map(|one| one.deployments.values());
+        deployments.map(|one| one.touched).all(succeeded)
+    }
+
+    /// For each deployment whose last change is not known to have succeeded: what it was by the last one that did.
+    ///
+    /// `history` holds the states of before, newest first. A deployment that was deleted meanwhile begins anew.
+    pub(super) fn fallbacks(
+        &self,
+        history: &[Self],
+        succeeded: impl Fn(Revision) -> bool,
+    ) -> Fallbacks {
+        let mut fallbacks = Fallbacks::new();
+        for (endpoint, wanted) in &self.endpoints {
+            for (name, one) in &wanted.deployments {
+                let before = history
+                    .iter()
+                    .map_while(|state| state.endpoints.get(endpoint)?.deployments.get(name))
+                    .find(|before| succeeded(before.touched));
+                if let Some(before) = before.filter(|before| before.touched != one.touched) {
+                    fallbacks.insert((endpoint.clone(), name.clone()), before.clone());
+                }
+            }
+        }
+        fallbacks
+    }
+}
+
 /// The content that a model reference meant when the change was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ResolvedModel {

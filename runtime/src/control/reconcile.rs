@@ -209,12 +209,19 @@ impl Controller {
         let Some(task) = &state.task else { return };
         let mut goals = Goals::new();
         for (deployment, wanted) in task.goal.iter().flat_map(|goal| &goal.deployments) {
-            let hold = state.failure(wanted).is_some();
-            let run = Goal::Run {
+            let run = |wanted: &WantedDeployment| Goal::Run {
                 build: build_of(wanted),
                 count: count_of(wanted),
             };
-            goals.insert(deployment.clone(), if hold { Goal::Keep } else { run });
+            let goal = match state.failure(wanted) {
+                None => run(wanted),
+                Some(_) if task.purpose == Purpose::Recovery => self
+                    .fallbacks
+                    .get(&(name.clone(), deployment.clone()))
+                    .map_or(Goal::Keep, run),
+                Some(_) => Goal::Keep,
+            };
+            goals.insert(deployment.clone(), goal);
         }
         let planned = match unserved(state, task, &goals, &observed) {
             Some(why) => Err(why),
@@ -306,7 +313,10 @@ impl Controller {
                 Purpose::Recovery => culprit.is_some_and(|culprit| culprit != deployment),
                 Purpose::Repair => true,
             };
-            if !spared {
+            if !spared && state.failure(wanted).is_some() && task.purpose == Purpose::Recovery {
+                // What ran before does not start either.
+                self.fallbacks.remove(&(name.clone(), deployment.clone()));
+            } else if !spared {
                 let failure = Failure {
                     touched: wanted.touched,
                     reason: reason.to_owned(),

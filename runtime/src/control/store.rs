@@ -262,6 +262,14 @@ impl Store {
         })
     }
 
+    /// The states that are kept, newest first.
+    pub(super) fn history(&self) -> Result<Vec<Desired>, StoreError> {
+        self.records(
+            "state",
+            "SELECT desired FROM revisions WHERE revision >= ?1 ORDER BY revision DESC",
+        )
+    }
+
     fn texts(
         &self,
         query: &str,

@@ -426,6 +426,35 @@ async fn a_restart_serves_what_was_accepted() {
 }
 
 #[tokio::test]
+async fn a_restart_after_a_failed_update_serves_what_ran_before() {
+    let world = World::with_blue(2).await;
+    let update = |file| DeploymentUpdate {
+        file: Some(file),
+        ..DeploymentUpdate::default()
+    };
+    let bad = update(world.spec("blue", "crash.onnx", 3));
+    let operation = world.run(edit("blue", bad)).await;
+    assert_eq!(operation.provisioning_state, ProvisioningState::Failed);
+    // A deployment that never ran has nothing to fall back to, and does not hold the other up.
+    world.run(add(world.spec("green", "crash.onnx", 1))).await;
+
+    let world = world.restart().await;
+    assert_eq!((world.ready("blue"), world.ready("green")), (2, 0));
+    assert_eq!(world.paper.running(), 2);
+    let view = world.handle.view();
+    assert_eq!(
+        view.endpoints[0].provisioning_state,
+        ProvisioningState::Failed
+    );
+
+    let good = update(world.spec("blue", "m2.onnx", 3));
+    world.succeed(edit("blue", good)).await;
+    assert_eq!(world.ready("blue"), 3);
+    let world = world.restart().await;
+    assert_eq!(world.ready("blue"), 3);
+}
+
+#[tokio::test]
 async fn an_instance_that_dies_is_replaced() {
     let world = World::with_blue(2).await;
     let dead = std::mem::take(&mut *world.paper.dead.lock().expect("whole"));
