@@ -225,6 +225,36 @@ fn a_token_opens_an_endpoint_with_aml_token() {
 }
 
 #[test]
+fn a_token_that_has_expired_is_401_and_says_so() {
+    let data = folder();
+    let server = Server::start_with(data.path(), &["--token-life", "3"]);
+    deploy_with(&server, "aml_token", "models/digits/1/model.onnx", "");
+    let token = server.key("iris");
+    assert_eq!(server.score("iris", &token, None, &sample()).status, 200);
+    let begun = std::time::Instant::now();
+    let refused = loop {
+        let answer = server.score("iris", &token, None, &sample());
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(begun.elapsed() < PATIENCE, "the token never expires");
+    };
+    assert_eq!(refused.status, 401);
+    assert!(
+        refused.message().starts_with("the token expired at 20"),
+        "{}",
+        refused.message()
+    );
+    // A new one opens the endpoint again.
+    assert_eq!(
+        server
+            .score("iris", &server.key("iris"), None, &sample())
+            .status,
+        200
+    );
+}
+
+#[test]
 fn a_body_that_does_not_fit_is_424_with_what_the_model_wants() {
     let data = folder();
     let (server, key) = with_digits(data.path());

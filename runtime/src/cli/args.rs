@@ -536,6 +536,9 @@ pub(super) struct Serve {
     /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,
+    /// How long a token of `aml_token` endpoints is good for, in seconds [default: 3600]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) token_life: Option<u32>,
     /// Longest time that requests in flight may take to end at exit, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(super) grace: Option<u16>,

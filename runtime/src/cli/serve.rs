@@ -29,6 +29,9 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     if let Some(threads) = typed.edge_threads {
         config.edge_threads = usize::from(threads);
     }
+    if let Some(seconds) = typed.token_life {
+        config.token_life = Duration::from_secs(seconds.into());
+    }
     if let Some(seconds) = typed.grace {
         config.grace = Duration::from_secs(seconds.into());
     }
