@@ -1,8 +1,9 @@
 //! Wrong models and wrong files: each is refused with its reason, and nothing that serves notices.
 
 use std::path::Path;
+use std::time::Duration;
 
-use crate::support::{Server, deployment, folder, model, repository};
+use crate::support::{PATIENCE, Server, deployment, folder, model, repository};
 
 /// Creates `blue` of a new endpoint `iris` from a model file; the error of the command.
 fn refused(server: &Server, model: &Path, more: &str) -> String {
@@ -185,5 +186,49 @@ fn up_refuses_a_file_that_is_no_model() {
         finished.stderr.contains("notes.onnx is not an ONNX model"),
         "{}",
         finished.stderr
+    );
+}
+
+/// What the child process that tries models says of one.
+fn tried(model: &str, sample_request: Option<&str>, wall_max: Duration) -> String {
+    let prober = serin::engine::Prober {
+        exe: env!("CARGO_BIN_EXE_serin").into(),
+        wall_max,
+        memory_bytes_max: 2_000_000_000,
+    };
+    let sample_request = sample_request.map(str::as_bytes);
+    let outcome = prober.probe(&repository(model), sample_request);
+    outcome.expect_err("the model is refused").to_string()
+}
+
+#[test]
+fn a_model_that_hangs_is_ended_at_its_time_limit() {
+    assert_eq!(
+        tried(
+            "models/test/slow.onnx",
+            Some(r#"{"data": [1000000000]}"#),
+            Duration::from_secs(2),
+        ),
+        "the model did not load and answer once within 2s; it was ended"
+    );
+}
+
+#[test]
+fn a_model_that_takes_more_than_its_memory_is_told_the_limit() {
+    assert_eq!(
+        tried("models/test/hungry.onnx", None, PATIENCE),
+        "the model needs more memory than the 2000 MB that a model may take to load and answer once; start the server with a larger --model-memory-mb to allow it"
+    );
+}
+
+#[test]
+fn a_sample_request_that_does_not_fit_the_model_is_refused_with_what_it_wants() {
+    assert_eq!(
+        tried(
+            "models/digits/1/model.onnx",
+            Some(r#"{"data": [[1, 2]]}"#),
+            PATIENCE
+        ),
+        "the model does not run on its sample request: input \"data\": expected FP32 numbers of shape [-1, 64], row 1 has 2 numbers"
     );
 }
