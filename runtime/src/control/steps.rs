@@ -396,6 +396,7 @@ impl Controller {
         forced: usize,
     ) {
         if forced > 0 {
+            self.metrics.forced_stops(forced);
             tracing::warn!(%endpoint, forced, "instances were stopped under running requests: the drain took too long");
         }
         if self.is_stopping() {

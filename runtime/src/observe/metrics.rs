@@ -167,6 +167,7 @@ struct Families {
     slots: Family<ByDeployment, Gauge>,
     instances: Family<ByDeployment, Gauge>,
     refused: Family<ByStatus, Counter>,
+    forced_stops: Counter,
 }
 
 impl Families {
@@ -204,6 +205,11 @@ impl Families {
             "requests_refused",
             "Requests that ended before a deployment was chosen, by status code",
             self.refused.clone(),
+        );
+        registry.register(
+            "forced_stops",
+            "Instances that were stopped under running requests, because their drain took too long",
+            self.forced_stops.clone(),
         );
         registry.register(
             "build",
@@ -278,6 +284,12 @@ impl Metrics {
             .refused
             .get_or_create(&ByStatus { status })
             .inc();
+    }
+
+    /// Instances whose drain took too long were stopped under running requests.
+    pub fn forced_stops(&self, instances: usize) {
+        let instances = u64::try_from(instances).unwrap_or(u64::MAX);
+        self.families.forced_stops.inc_by(instances);
     }
 
     /// Every series in the text format that Prometheus reads (OpenMetrics 1.0).
@@ -443,6 +455,7 @@ mod tests {
     /// The public list of series: whoever changes it changes dashboards.
     const SERIES: &str = "\
 serin_build_info version
+serin_forced_stops_total
 serin_instances endpoint,deployment
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage
 serin_request_duration_seconds_count endpoint,deployment,stage
@@ -469,7 +482,10 @@ serin_slots endpoint,deployment
             .lines()
             .filter(|line| !line.starts_with('#'))
             .map(|line| {
-                let (name, rest) = line.split_once('{').expect("every series has labels");
+                let Some((name, rest)) = line.split_once('{') else {
+                    let (name, _value) = line.split_once(' ').expect("a value");
+                    return format!("{name}\n");
+                };
                 let labels = rest.rsplit_once('}').expect("closed").0.split(',');
                 let keys: Vec<_> = labels
                     .map(|label| label.split_once('=').expect("=").0)
