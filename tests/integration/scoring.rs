@@ -227,7 +227,7 @@ fn a_token_opens_an_endpoint_with_aml_token() {
 #[test]
 fn a_token_that_has_expired_is_401_and_says_so() {
     let data = folder();
-    let server = Server::start_with(data.path(), &["--token-life", "3"]);
+    let server = Server::start_with(data.path(), &["--token-life", "5"]);
     deploy_with(&server, "aml_token", "models/digits/1/model.onnx", "");
     let token = server.key("iris");
     assert_eq!(server.score("iris", &token, None, &sample()).status, 200);
