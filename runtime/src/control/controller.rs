@@ -361,7 +361,11 @@ impl Controller {
                 endpoint,
                 instances,
             } => self.on_stopped(endpoint, &instances),
-            Event::Health => self.on_health(),
+            Event::Health => {
+                if !self.on_health() {
+                    return;
+                }
+            }
             Event::Shutdown(reply) => self.on_shutdown(reply),
         }
         self.show();

@@ -403,13 +403,15 @@ impl Controller {
     }
 
     /// Takes instances that died out of the tables, and replaces them when their endpoint has nothing else to do.
-    pub(super) fn on_health(&mut self) {
+    /// Whether there was anything to do.
+    pub(super) fn on_health(&mut self) -> bool {
         let dead: Vec<_> = self
             .live
             .iter()
             .filter(|(_, live)| live.has_failed())
             .map(|(no, live)| (*no, live.endpoint.clone()))
             .collect();
+        let anyone_died = !dead.is_empty();
         for (no, name) in dead {
             tracing::error!(endpoint = %name, "an instance died");
             if let Some(instance) = self.live.get_mut(&no).and_then(Live::take) {
@@ -430,6 +432,7 @@ impl Controller {
             .filter(|name| self.needs_repair(name, now))
             .cloned()
             .collect();
+        let anyone_is_missed = !names.is_empty();
         for name in names {
             let rules = self
                 .endpoints
@@ -437,6 +440,7 @@ impl Controller {
                 .and_then(|state| state.rules.clone());
             self.enqueue(name, Task::new(Purpose::Repair, self.revision, rules));
         }
+        anyone_died || anyone_is_missed
     }
 
     /// Whether an idle endpoint runs less, or other, than its rules in force say, and it is time to mend that.
