@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serin::load::{Arrivals, Load, Pace, Summary, Target};
 
-use support::{Server, folder, model, repository};
+use support::{Server, folder, repository};
 
 /// Restarts that are timed.
 const STARTS: usize = 21;
@@ -59,9 +59,6 @@ fn under_load() {
     let data = folder();
     let server = Server::start(data.path());
     deploy(&server, &["1", "2"]);
-    let update = |arguments: &[&str]| {
-        server.ok(&[&["endpoint", "update", "--name", "iris"], arguments].concat());
-    };
     let mut took = Vec::new();
     lost(
         &server,
@@ -71,7 +68,7 @@ fn under_load() {
                 let (traffic, expected) =
                     [("blue=0 green=100", "green"), ("blue=100 green=0", "blue")][turn % 2];
                 let begun = Instant::now();
-                update(&["--traffic", traffic]);
+                server.update("iris", &["--traffic", traffic]);
                 took.push(begun.elapsed());
                 let answer = server.score("iris", &server.key("iris"), None, &sample());
                 assert_eq!(
@@ -86,21 +83,24 @@ fn under_load() {
     row("a traffic switch, the whole command", &spread(&mut took));
     lost(&server, "scale 3 -> 5 -> 3", || {
         for count in ["5", "3"] {
-            update(&["--deployment", "blue", "--instance-count", count]);
+            server.update("iris", &["--deployment", "blue", "--instance-count", count]);
             std::thread::sleep(Duration::from_millis(500));
         }
     });
     lost(&server, "replace the model version, and back", || {
         for version in ["2", "1"] {
-            update(&[
-                "--set",
-                &format!("deployments.blue.model=azureml:digits:{version}"),
-            ]);
+            server.update(
+                "iris",
+                &[
+                    "--set",
+                    &format!("deployments.blue.model=azureml:digits:{version}"),
+                ],
+            );
             std::thread::sleep(Duration::from_millis(500));
         }
     });
     lost(&server, "switch to green, delete blue", || {
-        update(&["--traffic", "blue=0 green=100"]);
+        server.update("iris", &["--traffic", "blue=0 green=100"]);
         server.ok(&[
             "endpoint",
             "delete",
@@ -174,31 +174,15 @@ fn lost(server: &Server, what: &str, change: impl FnOnce()) {
 fn deploy(server: &Server, versions: &[&str]) {
     server.create_endpoint("iris");
     for (version, name) in versions.iter().zip(["blue", "green"]) {
-        let path = model(&format!("models/digits/{version}"));
-        server.ok(&[
-            "model",
-            "create",
-            "--name",
-            "digits",
-            "--version",
-            version,
-            "--path",
-            &path,
-        ]);
+        let path = format!("models/digits/{version}");
+        server.register("digits", version, &path).ok();
         let instances = if versions.len() == 1 { 1 } else { 3 };
         let more = format!("instance_count: {instances}\n");
         server
             .create_deployment(name, &format!("azureml:digits:{version}"), &more)
             .ok();
     }
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "iris",
-        "--traffic",
-        "blue=100",
-    ]);
+    server.update("iris", &["--traffic", "blue=100"]);
 }
 
 fn sample() -> String {

@@ -121,17 +121,7 @@ fn more_instances_than_cores_are_refused_with_strict_capacity() {
 fn a_model_in_use_is_not_deleted() {
     let data = folder();
     let server = Server::start(data.path());
-    let path = repository("models/digits/1");
-    server.ok(&[
-        "model",
-        "create",
-        "--name",
-        "digits",
-        "--version",
-        "1",
-        "--path",
-        path.to_str().expect("UTF-8"),
-    ]);
+    server.register("digits", "1", "models/digits/1").ok();
     server.create_endpoint("iris");
     server
         .create_deployment("blue", "azureml:digits@latest", "")
@@ -147,27 +137,8 @@ fn a_model_in_use_is_not_deleted() {
     ]);
     assert!(error.contains("iris/blue"), "{error}");
     // The same content again is fine; other content under the same name and version is not.
-    server.ok(&[
-        "model",
-        "create",
-        "--name",
-        "digits",
-        "--version",
-        "1",
-        "--path",
-        path.to_str().expect("UTF-8"),
-    ]);
-    let other = repository("models/digits/2");
-    let (_, error) = server.fails(&[
-        "model",
-        "create",
-        "--name",
-        "digits",
-        "--version",
-        "1",
-        "--path",
-        other.to_str().expect("UTF-8"),
-    ]);
+    server.register("digits", "1", "models/digits/1").ok();
+    let error = server.register("digits", "1", "models/digits/2").error();
     assert!(
         error.contains("immutable") || error.contains("other content"),
         "{error}"

@@ -11,18 +11,9 @@ use crate::traffic::Traffic;
 fn server(data: &std::path::Path) -> Server {
     let server = Server::start(data);
     for version in ["1", "2"] {
-        let path = repository(&format!("models/digits/{version}"));
-        let path = path.to_str().expect("the repository's path is UTF-8");
-        server.ok(&[
-            "model",
-            "create",
-            "--name",
-            &format!("my-model-m{version}"),
-            "--version",
-            "1",
-            "--path",
-            path,
-        ]);
+        let name = format!("my-model-m{version}");
+        let path = format!("models/digits/{version}");
+        server.register(&name, "1", &path).ok();
     }
     server
 }
@@ -44,39 +35,20 @@ fn with_blue(data: &std::path::Path) -> Server {
         &fixture("managed-1-create-OnlineEndpoint.yaml"),
     ]);
     let blue = fixture("managed-2-blue-OnlineDeployment.yaml");
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
+    server.update(
         "myEndpoint",
-        "--deployment",
-        "blue",
-        "--deployment-file",
-        &blue,
-    ]);
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "myEndpoint",
-        "--traffic",
-        "blue:100",
-    ]);
+        &["--deployment", "blue", "--deployment-file", &blue],
+    );
+    server.update("myEndpoint", &["--traffic", "blue:100"]);
     server
 }
 
 fn deploy_green(server: &Server) {
     let green = fixture("managed-3-green-OnlineDeployment.yaml");
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
+    server.update(
         "myEndpoint",
-        "--deployment",
-        "green",
-        "--deployment-file",
-        &green,
-    ]);
+        &["--deployment", "green", "--deployment-file", &green],
+    );
 }
 
 /// As many as the three instances of blue hold, running and waiting: one more would be refused, and rightly.
@@ -93,48 +65,24 @@ fn no_step_of_the_flow_loses_a_request() {
     let server = with_blue(data.path());
     let traffic = Traffic::start(&server, "myEndpoint", &sample(), CLIENTS);
 
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
+    server.update(
         "myEndpoint",
-        "--deployment",
-        "blue",
-        "--instance-count",
-        "5",
-    ]);
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
+        &["--deployment", "blue", "--instance-count", "5"],
+    );
+    server.update(
         "myEndpoint",
-        "--set",
-        "deployments.blue.scale.instance_count=3",
-    ]);
+        &["--set", "deployments.blue.scale.instance_count=3"],
+    );
     deploy_green(&server);
     traffic.passes(200);
     assert_eq!(traffic.answered_by("green"), 0, "green has no share yet");
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "myEndpoint",
-        "--traffic",
-        "blue:90,green:10",
-    ]);
+    server.update("myEndpoint", &["--traffic", "blue:90,green:10"]);
     traffic.passes(500);
     assert!(
         traffic.answered_by("green") > 0,
         "green has a share of 10 %"
     );
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "myEndpoint",
-        "--traffic",
-        "blue:0,green:100",
-    ]);
+    server.update("myEndpoint", &["--traffic", "blue:0,green:100"]);
     server.ok(&["endpoint", "delete", "--deployment", "blue", "--yes"]);
     traffic.passes(200);
 
@@ -148,14 +96,10 @@ fn a_new_model_version_in_place_loses_no_request() {
     let server = with_blue(data.path());
     let traffic = Traffic::start(&server, "myEndpoint", &sample(), CLIENTS);
     for model in ["azureml:my-model-m2:1", "azureml:my-model-m1:1"] {
-        server.ok(&[
-            "endpoint",
-            "update",
-            "--name",
+        server.update(
             "myEndpoint",
-            "--set",
-            &format!("deployments.blue.model={model}"),
-        ]);
+            &["--set", &format!("deployments.blue.model={model}")],
+        );
         traffic.passes(100);
     }
     let (answered, failed) = traffic.stop();
@@ -173,14 +117,7 @@ fn a_switch_is_in_force_for_requests_that_arrive_after_the_command_returned() {
         ("blue:100,green:0", "blue"),
         ("green=100", "green"),
     ] {
-        server.ok(&[
-            "endpoint",
-            "update",
-            "--name",
-            "myEndpoint",
-            "--traffic",
-            traffic,
-        ]);
+        server.update("myEndpoint", &["--traffic", traffic]);
         let answer = server.score("myEndpoint", &key, None, &sample());
         assert_eq!(
             answer.header("azureml-model-deployment"),
@@ -199,23 +136,9 @@ fn every_aligned_hundred_of_a_90_10_split_is_exact_with_16_clients_in_parallel()
         "deployments.blue.instance_count=16",
         "deployments.green.instance_count=16",
     ] {
-        server.ok(&[
-            "endpoint",
-            "update",
-            "--name",
-            "myEndpoint",
-            "--set",
-            instances,
-        ]);
+        server.update("myEndpoint", &["--set", instances]);
     }
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "myEndpoint",
-        "--traffic",
-        "blue:90,green:10",
-    ]);
+    server.update("myEndpoint", &["--traffic", "blue:90,green:10"]);
     let key = server.key("myEndpoint");
     let (server, key, body) = (&server, key.as_str(), sample());
     for hundred in 0..5 {

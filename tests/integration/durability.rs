@@ -77,14 +77,7 @@ fn two_deployments(server: &Server) {
             .create_deployment(name, &model, "instance_count: 1\n")
             .ok();
     }
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "iris",
-        "--traffic",
-        "blue=100 green=0",
-    ]);
+    server.update("iris", &["--traffic", "blue=100 green=0"]);
 }
 
 #[test]
@@ -282,14 +275,7 @@ fn a_change_that_the_disk_has_no_room_for_is_refused_and_the_server_serves_on() 
         .status()
         .expect("prlimit of util-linux");
     assert!(lifted.success());
-    server.ok(&[
-        "endpoint",
-        "update",
-        "--name",
-        "iris",
-        "--traffic",
-        "blue=50 green=50",
-    ]);
+    server.update("iris", &["--traffic", "blue=50 green=50"]);
 }
 
 #[test]

@@ -299,14 +299,7 @@ fn a_deployment_that_is_not_there_is_404_and_names_those_that_are() {
     let answer = server.score("iris", &key, Some("purple"), &sample());
     assert_eq!(answer.status, 404);
     assert!(answer.message().contains("blue"), "{}", answer.message());
-    server.ok(&[
-        "online-endpoint",
-        "update",
-        "--name",
-        "iris",
-        "--traffic",
-        "blue=0",
-    ]);
+    server.update("iris", &["--traffic", "blue=0"]);
     let answer = server.score("iris", &key, None, &sample());
     assert_eq!(answer.status, 404);
 }

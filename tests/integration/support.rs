@@ -105,6 +105,27 @@ impl Server {
         self.run_with(&["online-endpoint", "create"], &text).ok();
     }
 
+    /// Registers the model of a folder of the repository.
+    pub(crate) fn register(&self, name: &str, version: &str, path: &str) -> Finished {
+        let path = model(path);
+        let command = [
+            "model",
+            "create",
+            "--name",
+            name,
+            "--version",
+            version,
+            "--path",
+            &path,
+        ];
+        self.run(&command)
+    }
+
+    /// Updates an endpoint and waits until that is done.
+    pub(crate) fn update(&self, endpoint: &str, arguments: &[&str]) -> Value {
+        self.ok(&[&["endpoint", "update", "--name", endpoint], arguments].concat())
+    }
+
     /// Creates a deployment of `iris`.
     pub(crate) fn create_deployment(&self, name: &str, model: &str, more: &str) -> Finished {
         let text = deployment(name, model, more);
