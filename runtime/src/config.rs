@@ -14,6 +14,13 @@ pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(180);
 pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5000);
 /// Most requests that one instance may run at once.
 pub const CONCURRENCY_MAX: u32 = 1024;
+/// Largest `max_batch_size`: as many rows as an instance may have requests of one row each.
+pub const BATCH_SIZE_MAX: u32 = 1024;
+/// Most rows of one run where no `max_batch_size` is written: beyond, the gain of any model is small and the wait is not.
+pub const BATCH_SIZE_DEFAULT_MAX: u32 = 64;
+/// Longest `max_batch_delay_us`: a lane that waits for company wastes its core. What is written must also be below the
+/// deployment's own `request_timeout_ms`.
+pub const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// Largest body of a scoring request, in bytes, unless the server is told otherwise; a larger one gets 413.
 pub const BODY_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
@@ -81,6 +88,10 @@ pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 const _: () = {
     assert!(NAME_LEN_MIN < NAME_LEN_MAX);
     assert!(REQUEST_TIMEOUT_DEFAULT.as_millis() <= REQUEST_TIMEOUT_MAX.as_millis());
+    assert!(BATCH_SIZE_DEFAULT_MAX <= BATCH_SIZE_MAX);
+    // Every request of an instance may be in one batch.
+    assert!(CONCURRENCY_MAX <= BATCH_SIZE_MAX);
+    assert!(BATCH_DELAY_MAX.as_millis() < REQUEST_TIMEOUT_MAX.as_millis());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
     assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());

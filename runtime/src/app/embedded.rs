@@ -13,8 +13,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
 use crate::engine::{
-    Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, Prober, StartError,
-    Topology, prepare_process,
+    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, Prober,
+    StartError, Topology, prepare_process,
 };
 use crate::observe::Metrics;
 use crate::router::{
@@ -173,6 +173,10 @@ pub struct DeploymentSettings {
     pub vcpus: usize,
     /// Requests that one instance runs at once.
     pub max_concurrent_requests_per_instance: u32,
+    /// Score threads of one instance; without a number one for each request at once, up to its cores.
+    pub lanes: Option<u32>,
+    /// How requests run together.
+    pub batch: BatchSettings,
     /// Longest from [`EmbeddedEndpoint::score`] to its answer, waiting included.
     pub request_timeout: Duration,
     /// A body that warms the model up; without it one is made from the model's shapes.
@@ -187,6 +191,8 @@ impl Default for DeploymentSettings {
             instance_type: None,
             vcpus: 1,
             max_concurrent_requests_per_instance: 1,
+            lanes: None,
+            batch: BatchSettings::default(),
             request_timeout: REQUEST_TIMEOUT_DEFAULT,
             sample_request: None,
         }
@@ -496,6 +502,12 @@ impl EmbeddedEndpoint {
         let concurrency = settings.max_concurrent_requests_per_instance;
         at_least_one(&name, "instance_count", settings.instance_count)?;
         at_least_one(&name, "max_concurrent_requests_per_instance", concurrency)?;
+        at_least_one(&name, "lanes", settings.lanes.unwrap_or(1))?;
+        at_least_one(
+            &name,
+            "max_batch_size",
+            settings.batch.size_max.unwrap_or(1),
+        )?;
         let vcpus = match &settings.instance_type {
             Some(sku) => usize::try_from(self.shared.skus.find(sku)?.vcpus).unwrap_or(usize::MAX),
             None => settings.vcpus.max(1),
@@ -515,6 +527,8 @@ impl EmbeddedEndpoint {
                 label: format!("{}/{name}", self.name),
                 model: model.to_owned(),
                 concurrency,
+                lanes: settings.lanes,
+                batch: settings.batch,
                 cores: cores.clone(),
                 sample_request: settings.sample_request.clone(),
             };

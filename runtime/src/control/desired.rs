@@ -649,7 +649,12 @@ impl Judge<'_> {
             None => self.model(&spec),
         };
         let vcpus = match self.context.skus.find(&spec.instance_type) {
-            Ok(sku) => Some(usize::try_from(sku.vcpus).unwrap_or(usize::MAX)),
+            Ok(sku) => {
+                let problems = spec.request_settings().problems(sku.vcpus).into_iter();
+                self.problems
+                    .extend(problems.map(|problem| format!("deployment {}: {problem}", spec.name)));
+                Some(usize::try_from(sku.vcpus).unwrap_or(usize::MAX))
+            }
             Err(unknown) => {
                 self.problems.push(format!(
                     "deployment {}: instance_type: {unknown}",
@@ -1196,6 +1201,43 @@ mod tests {
                 ..DeploymentUpdate::default()
             },
         ));
+    }
+
+    #[test]
+    fn lanes_are_judged_by_what_the_deployment_becomes() {
+        let mut world = World::with_iris();
+        let edit_blue = |assignments: &[&str]| {
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    set: set(assignments),
+                    ..DeploymentUpdate::default()
+                },
+            )
+        };
+        world.check_refused(
+            &edit_blue(&["request_settings.lanes=8"]),
+            "deployment blue: request_settings.lanes: expected at most 1, which is max_concurrent_requests_per_instance, found \
+             8: a lane beyond would never have a request\n\
+             deployment blue: request_settings.lanes: expected at most 4, the vCPUs of the instance type, found 8: lower lanes, \
+             or choose a larger instance_type",
+        );
+        world.accept(&edit_blue(&[
+            "request_settings.lanes=4",
+            "request_settings.max_concurrent_requests_per_instance=16",
+        ]));
+        assert_eq!(world.blue().spec.request_settings().lanes(), Some(4));
+        // Each setting is right by itself; together with what was said before they are not.
+        world.check_refused(
+            &edit_blue(&["request_settings.max_concurrent_requests_per_instance=2"]),
+            "deployment blue: request_settings.lanes: expected at most 2, which is max_concurrent_requests_per_instance, found \
+             4: a lane beyond would never have a request",
+        );
+        world.check_refused(
+            &edit_blue(&["request_settings.max_batch_delay_us=6000", "request_settings.request_timeout_ms=5"]),
+            "deployment blue: request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is 5, found 6000 \
+             us: every request would time out",
+        );
     }
 
     #[test]

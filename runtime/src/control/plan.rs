@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::control::models::ModelDigest;
+use crate::engine::BatchSettings;
 use crate::spec::DeploymentName;
 
 /// Number of an instance in the controller's books, unique within the process. Younger instances have higher numbers.
@@ -21,6 +22,8 @@ pub(super) struct Build {
     pub(super) model: ModelDigest,
     pub(super) vcpus: usize,
     pub(super) concurrency: u32,
+    pub(super) lanes: Option<u32>,
+    pub(super) batch: BatchSettings,
 }
 
 /// What one deployment should run.
@@ -308,6 +311,8 @@ mod tests {
             model: ModelDigest::for_test(model),
             vcpus,
             concurrency: 1,
+            lanes: None,
+            batch: BatchSettings::default(),
         }
     }
 
@@ -404,6 +409,29 @@ mod tests {
             Room::Shared,
             "start blue:10 blue:11 blue:12 | publish* blue:10,11,12",
         );
+    }
+
+    #[test]
+    fn a_change_of_lanes_or_batches_makes_new_instances() {
+        let lanes = Build {
+            lanes: Some(2),
+            ..build("m1", 4)
+        };
+        let batch = Build {
+            batch: BatchSettings {
+                size_max: Some(8),
+                ..BatchSettings::default()
+            },
+            ..build("m1", 4)
+        };
+        for build in [lanes, batch] {
+            check(
+                &[("blue", Goal::Run { build, count: 1 })],
+                &[("blue", "m1", 4, &[1])],
+                Room::Shared,
+                "start blue:10 | publish* blue:10 | drain 1 | stop 1",
+            );
+        }
     }
 
     #[test]

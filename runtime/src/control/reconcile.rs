@@ -15,7 +15,7 @@ use crate::control::plan::{
     Build, Goal, Goals, InstanceNo, Observed, Room, Running, Serving, Step, plan,
 };
 use crate::control::steps::Live;
-use crate::engine::Capacity;
+use crate::engine::{BatchSettings, Capacity};
 use crate::router::{AdmissionControl, RoutingTable};
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
@@ -113,13 +113,16 @@ impl EndpointState {
 
 /// What an instance of this deployment is made of.
 pub(super) fn build_of(wanted: &WantedDeployment) -> Build {
+    let settings = wanted.spec.request_settings();
     Build {
         model: wanted.model.digest.clone(),
         vcpus: wanted.vcpus,
-        concurrency: wanted
-            .spec
-            .request_settings()
-            .max_concurrent_requests_per_instance(),
+        concurrency: settings.max_concurrent_requests_per_instance(),
+        lanes: settings.lanes(),
+        batch: BatchSettings {
+            size_max: settings.max_batch_size(),
+            delay: settings.max_batch_delay(),
+        },
     }
 }
 

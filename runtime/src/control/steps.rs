@@ -147,6 +147,8 @@ impl Controller {
                     label,
                     model,
                     concurrency: build.concurrency,
+                    lanes: build.lanes,
+                    batch: build.batch,
                     cores: grant,
                     sample_request: files.sample_request(&build.model),
                 })

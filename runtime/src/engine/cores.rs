@@ -127,10 +127,13 @@ pub struct CoreGrant {
 }
 
 impl CoreGrant {
-    /// The cores of each lane: `min(concurrency, vCPUs)` lanes, as far as there are cores, which share them evenly.
+    /// The cores of each lane: as many lanes as `wanted`, or one for each request at once, which share the cores evenly.
+    ///
+    /// Never more than requests at once, vCPUs or cores: such a lane would have no work, or no core of its own.
     #[must_use]
-    pub fn lanes(&self, concurrency: u32) -> Vec<Vec<CoreId>> {
-        let wanted = usize::try_from(concurrency).unwrap_or(usize::MAX);
+    pub fn lanes(&self, concurrency: u32, wanted: Option<u32>) -> Vec<Vec<CoreId>> {
+        let wanted = wanted.unwrap_or(concurrency).min(concurrency);
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
         let lanes = wanted.min(self.vcpus).min(self.cores.len()).max(1);
         let mut split = vec![Vec::new(); lanes];
         // 8 cores over 3 lanes: 3, 3 and 2.
@@ -425,7 +428,7 @@ mod tests {
         let grant = map.grant(4).unwrap();
         let widths = |concurrency| {
             grant
-                .lanes(concurrency)
+                .lanes(concurrency, None)
                 .iter()
                 .map(Vec::len)
                 .collect::<Vec<_>>()
@@ -434,6 +437,26 @@ mod tests {
         assert_eq!(widths(2), [2, 2]);
         assert_eq!(widths(3), [2, 1, 1]);
         assert_eq!(widths(100), [1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn lanes_that_are_asked_for_run_up_to_requests_vcpus_and_cores() {
+        let grant = CoreMap::new(paired(8), Capacity::Overcommit)
+            .grant(4)
+            .unwrap();
+        let widths = |concurrency, wanted| {
+            let lanes = grant.lanes(concurrency, Some(wanted));
+            lanes.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(widths(16, 1), [4]);
+        assert_eq!(widths(16, 2), [2, 2]);
+        assert_eq!(widths(2, 4), [2, 2], "a third would never have a request");
+        assert_eq!(widths(16, 16), [1, 1, 1, 1]);
+        assert_eq!(widths(16, 0), [4], "one lane there always is");
+        let small = CoreMap::new(paired(2), Capacity::Overcommit)
+            .grant(4)
+            .unwrap();
+        assert_eq!(small.lanes(16, Some(4)).len(), 2);
     }
 
     #[test]

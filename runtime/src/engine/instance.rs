@@ -19,7 +19,7 @@ use serin_scorers::Signature;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::session::{LoadError, Terminator};
 use crate::engine::worker::{self, LaneSpec};
-use crate::engine::{Cancel, CoreGrant, Job, Placement, give_back_memory};
+use crate::engine::{BatchSettings, Cancel, CoreGrant, Job, Placement, give_back_memory};
 
 /// Set in the load word of an instance that takes no more jobs.
 const CLOSED: u32 = 1 << 31;
@@ -37,7 +37,11 @@ pub struct InstanceSpec {
     pub model: PathBuf,
     /// `max_concurrent_requests_per_instance`.
     pub concurrency: u32,
-    /// Cores given; lanes and thread counts follow from them.
+    /// Score threads; without a number one for each request at once, as far as there are cores.
+    pub lanes: Option<u32>,
+    /// How requests run together.
+    pub batch: BatchSettings,
+    /// Cores given; thread counts follow from them.
     pub cores: CoreGrant,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
@@ -219,7 +223,7 @@ impl Instance {
     pub fn start(spec: InstanceSpec) -> Result<Self, StartError> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = InstanceId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let split = spec.cores.lanes(spec.concurrency);
+        let split = spec.cores.lanes(spec.concurrency, spec.lanes);
         let shared = Arc::new(Shared {
             id,
             concurrency: spec.concurrency,
@@ -522,6 +526,8 @@ mod tests {
                 .unwrap()
                 .join(model),
             concurrency,
+            lanes: None,
+            batch: BatchSettings::default(),
             cores: cores.grant(2).unwrap(),
             sample_request: None,
         }
@@ -583,6 +589,18 @@ mod tests {
             placement.cores_given.len(),
             "{placement:?}"
         );
+        instance.stop();
+    }
+
+    #[test]
+    fn an_instance_runs_the_lanes_that_it_was_asked_for() {
+        let mut spec = spec(DIGITS, 4);
+        spec.lanes = Some(1);
+        let cores = spec.cores.cores.len();
+        let instance = Instance::start(spec).unwrap();
+        let placement = instance.placement();
+        assert_eq!(placement.lanes, 1, "{placement:?}");
+        assert_eq!(placement.intra_op_threads, cores, "{placement:?}");
         instance.stop();
     }
 

@@ -3,6 +3,7 @@
 //! An [`Instance`] is one model copy on its cores; a [`Job`] crosses to one of its score threads and a [`Reply`] comes back.
 //! Not here: HTTP, YAML, who gets which request.
 
+mod batch;
 mod cores;
 mod instance;
 mod job;
@@ -12,6 +13,7 @@ mod probe;
 mod session;
 mod worker;
 
+pub use batch::BatchSettings;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
 };

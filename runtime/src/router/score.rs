@@ -387,7 +387,7 @@ mod tests {
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
-    use crate::engine::{Capacity, CoreMap, Instance, InstanceSpec, Topology};
+    use crate::engine::{BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Topology};
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
     use crate::spec::TrafficSplit;
@@ -405,6 +405,8 @@ mod tests {
             label: "test/blue".to_owned(),
             model: root.join(model),
             concurrency,
+            lanes: None,
+            batch: BatchSettings::default(),
             cores: cores.grant(1).unwrap(),
             sample_request: None,
         })

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
-use crate::config::{CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX};
+use crate::config::{
+    BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
+};
 
 use super::fields::{Fields, one_of, parsed, text, texts, whole};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
@@ -406,6 +408,7 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
         return RequestSettings::default();
     };
     let timeout_ms_max = u64::try_from(REQUEST_TIMEOUT_MAX.as_millis()).unwrap_or(u64::MAX);
+    let delay_us_max = u64::try_from(BATCH_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
     let mut fields = Fields::open(node, problems);
     let settings = RequestSettings {
         request_timeout_ms: fields.read("request_timeout_ms", whole(1..=timeout_ms_max)),
@@ -414,6 +417,9 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
             whole(1..=CONCURRENCY_MAX),
         ),
         max_queue_wait_ms: fields.read("max_queue_wait_ms", whole(0..=timeout_ms_max)),
+        lanes: fields.read("lanes", whole(1..=CONCURRENCY_MAX)),
+        max_batch_size: fields.read("max_batch_size", whole(1..=BATCH_SIZE_MAX)),
+        max_batch_delay_us: fields.read("max_batch_delay_us", whole(0..=delay_us_max)),
     };
     fields.finish(&[]);
     settings

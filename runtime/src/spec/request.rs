@@ -1,4 +1,4 @@
-//! How an instance takes requests: how many at once, and for how long.
+//! How an instance takes requests: how many at once, for how long, on how many threads, and how many in one run.
 
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ pub struct RequestSettings {
     pub(super) max_concurrent_requests_per_instance: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_queue_wait_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lanes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_batch_size: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_batch_delay_us: Option<u64>,
 }
 
 impl RequestSettings {
@@ -37,6 +43,58 @@ impl RequestSettings {
         self.max_queue_wait_ms.map(Duration::from_millis)
     }
 
+    /// Score threads of one instance, each with its share of the vCPUs. Where nothing is written there is one for each
+    /// request at once, up to the vCPUs.
+    #[must_use]
+    pub fn lanes(&self) -> Option<u32> {
+        self.lanes
+    }
+
+    /// Most rows that one run may take together; 1 turns batching off. Where nothing is written the model's measured
+    /// profile decides.
+    #[must_use]
+    pub fn max_batch_size(&self) -> Option<u32> {
+        self.max_batch_size
+    }
+
+    /// Longest that a lane waits for more requests before it runs what it has.
+    #[must_use]
+    pub fn max_batch_delay(&self) -> Duration {
+        Duration::from_micros(self.max_batch_delay_us.unwrap_or(0))
+    }
+
+    /// What cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
+    /// leave to the deployment that it updates what another setting depends on.
+    #[must_use]
+    pub fn problems(&self, vcpus: u32) -> Vec<String> {
+        let concurrency = self.max_concurrent_requests_per_instance();
+        let mut problems = Vec::new();
+        if let Some(lanes) = self.lanes {
+            if lanes > concurrency {
+                problems.push(format!(
+                    "request_settings.lanes: expected at most {concurrency}, which is max_concurrent_requests_per_instance, \
+                     found {lanes}: a lane beyond would never have a request"
+                ));
+            }
+            if lanes > vcpus {
+                problems.push(format!(
+                    "request_settings.lanes: expected at most {vcpus}, the vCPUs of the instance type, found {lanes}: lower \
+                     lanes, or choose a larger instance_type"
+                ));
+            }
+        }
+        let (delay, timeout) = (self.max_batch_delay(), self.request_timeout());
+        if delay >= timeout {
+            problems.push(format!(
+                "request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is {}, found {} us: every \
+                 request would time out",
+                timeout.as_millis(),
+                delay.as_micros()
+            ));
+        }
+        problems
+    }
+
     pub(super) fn is_unwritten(&self) -> bool {
         *self == Self::default()
     }
@@ -48,5 +106,51 @@ impl RequestSettings {
             .max_concurrent_requests_per_instance
             .or(self.max_concurrent_requests_per_instance);
         self.max_queue_wait_ms = newer.max_queue_wait_ms.or(self.max_queue_wait_ms);
+        self.lanes = newer.lanes.or(self.lanes);
+        self.max_batch_size = newer.max_batch_size.or(self.max_batch_size);
+        self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_beyond_the_requests_at_once_and_the_vcpus_are_refused_together() {
+        let mut settings = RequestSettings {
+            lanes: Some(8),
+            max_concurrent_requests_per_instance: Some(4),
+            ..RequestSettings::default()
+        };
+        assert_eq!(
+            settings.problems(2),
+            [
+                "request_settings.lanes: expected at most 4, which is max_concurrent_requests_per_instance, found 8: a lane \
+                 beyond would never have a request",
+                "request_settings.lanes: expected at most 2, the vCPUs of the instance type, found 8: lower lanes, or choose \
+                 a larger instance_type",
+            ]
+        );
+        settings.lanes = Some(2);
+        assert!(settings.problems(2).is_empty());
+    }
+
+    #[test]
+    fn a_batch_delay_of_the_whole_timeout_is_refused() {
+        let mut settings = RequestSettings {
+            request_timeout_ms: Some(1),
+            max_batch_delay_us: Some(1000),
+            ..RequestSettings::default()
+        };
+        assert_eq!(
+            settings.problems(1),
+            [
+                "request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is 1, found 1000 us: every \
+                 request would time out"
+            ]
+        );
+        settings.max_batch_delay_us = Some(999);
+        assert!(settings.problems(1).is_empty());
     }
 }
