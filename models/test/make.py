@@ -100,5 +100,11 @@ def picky():
     save("picky", nodes, [value("index", INT64, [None])], [value("found", FP32, [None])], constants)
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky):
+def centred():
+    """Takes the mean of all rows from each: the answer for a row depends on its company."""
+    nodes = [node("ReduceMean", ["data"], ["mean"], axes=[0]), node("Sub", ["data", "mean"], ["rest"])]
+    save("centred", nodes, [value("data", FP32, [None, 2])], [value("rest", FP32, [None, 2])])
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred):
     make()

@@ -18,6 +18,15 @@ pub const CONCURRENCY_MAX: u32 = 1024;
 pub const BATCH_SIZE_MAX: u32 = 1024;
 /// Most rows of one run where no `max_batch_size` is written: beyond, the gain of any model is small and the wait is not.
 pub const BATCH_SIZE_DEFAULT_MAX: u32 = 64;
+/// What a larger batch must gain, row for row, to be worth the wait of its requests.
+pub const BATCH_GAIN_MIN: f64 = 1.1;
+/// Longest run that is measured with more rows: a batch of longer ones would make its requests wait too long.
+pub const PROFILE_RUN_MAX: Duration = Duration::from_millis(20);
+/// Longest that the edge works itself on the requests of one moment instead of handing them to a score thread: about what a
+/// hand-over to a thread and back costs, several times.
+pub const BORROW_MAX: Duration = Duration::from_micros(50);
+/// Longest that the edge may compute, whatever is in the bodies: other connections wait as long.
+pub const EDGE_COMPUTE_MAX: Duration = Duration::from_micros(500);
 /// Longest `max_batch_delay_us`: a lane that waits for company wastes its core. What is written must also be below the
 /// deployment's own `request_timeout_ms`.
 pub const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
@@ -92,6 +101,7 @@ const _: () = {
     // Every request of an instance may be in one batch.
     assert!(CONCURRENCY_MAX <= BATCH_SIZE_MAX);
     assert!(BATCH_DELAY_MAX.as_millis() < REQUEST_TIMEOUT_MAX.as_millis());
+    assert!(BORROW_MAX.as_nanos() <= EDGE_COMPUTE_MAX.as_nanos());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
     assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());

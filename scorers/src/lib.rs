@@ -13,6 +13,7 @@
 
 mod error;
 mod json;
+mod rows;
 mod scorer;
 mod signature;
 mod tensor;

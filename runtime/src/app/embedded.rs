@@ -531,6 +531,7 @@ impl EmbeddedEndpoint {
                 batch: settings.batch,
                 cores: cores.clone(),
                 sample_request: settings.sample_request.clone(),
+                profile: None,
             };
             match Instance::start(spec) {
                 Ok(instance) => instances.push(instance),

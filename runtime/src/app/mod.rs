@@ -2,6 +2,7 @@
 //! no part knows it.
 
 mod config;
+mod edge;
 mod embedded;
 mod error;
 mod server;

@@ -19,8 +19,9 @@ use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
 use crate::app::config::Config;
+use crate::app::edge::Edge;
 use crate::app::error::AppError;
-use crate::app::sockets::{bind, edge_runtime};
+use crate::app::sockets::bind;
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
@@ -105,7 +106,6 @@ impl App {
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         // Waited for when the server ends, however early.
         let _library = self.library;
-        let edge = edge_runtime(self.config.edge_threads)?;
         let limits = ConnectionLimits {
             connections_max: self.config.connections_max,
             grace: self.config.grace,
@@ -118,6 +118,7 @@ impl App {
         };
         let routes = crate::serve::routes(scoring.clone());
         let (listener, address) = (self.scoring.listener, self.scoring.address);
+        let edge_threads = self.config.edge_threads;
         let control = Control {
             server: Arc::new(server_file(address, self.admin.address)),
             listener: self.admin.listener,
@@ -128,22 +129,16 @@ impl App {
         };
         let mut control = control.spawn()?;
 
-        edge.block_on(async move {
-            let listener =
-                tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
-            let (stop, stopped) = oneshot::channel();
-            // A task of the edge, so that its threads accept; this thread only waits.
-            let edge = tokio::spawn(listen(listener, routes, limits, async {
-                _ = stopped.await;
-            }));
+        let edge = Edge::start(listener, &routes, limits, edge_threads)?;
+        // This thread only waits.
+        let waiting = Builder::new_current_thread().enable_all().build();
+        waiting.map_err(AppError::Threads)?.block_on(async move {
             tokio::select! {
                 () = shutdown => {}
                 () = control.ended() => return control.join(),
             }
             info!("stopping: no new requests, those in flight are finished");
-            // Nobody listens when the edge has ended already.
-            _ = stop.send(());
-            let cut = edge.await.unwrap_or_default();
+            let cut = edge.stop().await;
             if cut > 0 {
                 warn!(
                     cut,

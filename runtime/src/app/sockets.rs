@@ -1,10 +1,7 @@
-//! Listening sockets and the threads that serve them.
+//! Listening sockets.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use tokio::runtime::{Builder, Runtime};
 
 use crate::app::AppError;
 use crate::config::BACKLOG;
@@ -27,21 +24,6 @@ pub(super) fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListene
         flag,
         source,
     })
-}
-
-/// The runtime that moves bytes: `serin-edge-0`, `serin-edge-1` and so on.
-///
-/// # Errors
-///
-/// [`AppError::Threads`].
-pub(super) fn edge_runtime(threads: usize) -> Result<Runtime, AppError> {
-    let number = AtomicUsize::new(0);
-    Builder::new_multi_thread()
-        .worker_threads(threads.max(1))
-        .thread_name_fn(move || format!("serin-edge-{}", number.fetch_add(1, Ordering::Relaxed)))
-        .enable_all()
-        .build()
-        .map_err(AppError::Threads)
 }
 
 #[cfg(test)]

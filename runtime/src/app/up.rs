@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::runtime::Builder;
 use tracing::{info, warn};
 
+use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
-use crate::app::sockets::{bind, edge_runtime};
+use crate::app::sockets::bind;
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
-use crate::serve::{ConnectionLimits, Readiness, Scoring, listen, routes};
+use crate::serve::{ConnectionLimits, Readiness, Scoring, routes};
 
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
@@ -108,17 +110,14 @@ pub fn up(
         connections_max: CONNECTIONS_DEFAULT,
         grace: config.grace,
     };
-    edge_runtime(config.edge_threads)?.block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let edge = tokio::spawn(listen(listener, routes, limits, async {
-            _ = stopped.await;
-        }));
+    let edge = Edge::start(listener, &routes, limits, config.edge_threads)?;
+    // This thread only waits.
+    let waiting = Builder::new_current_thread().enable_all().build();
+    waiting.map_err(AppError::Threads)?.block_on(async {
         info!(scoring = %address, "ready");
         ready(address, &deployments);
         shutdown.await;
-        drop(stop);
-        let cut = edge.await.unwrap_or_default();
+        let cut = edge.stop().await;
         if cut > 0 {
             warn!(
                 cut,
@@ -126,8 +125,7 @@ pub fn up(
                 "requests were cut off: they took longer than the grace period"
             );
         }
-        Ok::<(), AppError>(())
-    })?;
+    });
     // After the last request, so that each found its instances.
     drop(endpoint);
     Ok(())

@@ -151,6 +151,7 @@ impl Controller {
                     batch: build.batch,
                     cores: grant,
                     sample_request: files.sample_request(&build.model),
+                    profile: None,
                 })
             });
             drop(events.send(Event::Started { no, outcome }));

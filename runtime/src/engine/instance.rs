@@ -7,8 +7,8 @@
 //! Not here: what a lane does with a job (`worker`).
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,9 +17,11 @@ use crossbeam::channel::{Sender, bounded};
 use serin_scorers::Signature;
 
 use crate::engine::cores::{self, ThreadPlacement};
-use crate::engine::session::{LoadError, Terminator};
+use crate::engine::lane::{Lane, lock};
+use crate::engine::profile::ModelProfile;
+use crate::engine::session::LoadError;
 use crate::engine::worker::{self, LaneSpec};
-use crate::engine::{BatchSettings, Cancel, CoreGrant, Job, Placement, give_back_memory};
+use crate::engine::{BatchSettings, CoreGrant, Job, Placement, give_back_memory};
 
 /// Set in the load word of an instance that takes no more jobs.
 const CLOSED: u32 = 1 << 31;
@@ -41,6 +43,8 @@ pub struct InstanceSpec {
     pub lanes: Option<u32>,
     /// How requests run together.
     pub batch: BatchSettings,
+    /// What was measured of this model on as many threads before; without it the first lane measures.
+    pub profile: Option<Arc<ModelProfile>>,
     /// Cores given; thread counts follow from them.
     pub cores: CoreGrant,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
@@ -64,13 +68,13 @@ pub enum StartError {
     Ended,
 }
 
-/// The job comes back: this instance cannot take it.
-#[derive(Debug)]
-pub enum NotAccepted {
+/// Why an instance has no place for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoPlace {
     /// It has as many requests as it may.
-    Full(Job),
+    Full,
     /// It is being drained or has stopped; look the table up again.
-    Closed(Job),
+    Closed,
 }
 
 /// What senders, lanes and the owner share.
@@ -80,6 +84,8 @@ pub(super) struct Shared {
     concurrency: u32,
     /// Jobs in hand, and [`CLOSED`].
     load: AtomicU32,
+    /// Lanes whose own thread waits for a job.
+    idle_lanes: AtomicUsize,
     /// Notified when a closed instance has no job left.
     idle: (Mutex<()>, Condvar),
     /// A lane ended without being told to.
@@ -102,6 +108,18 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 
+    pub(super) fn lane_idle(&self, idle: bool) {
+        if idle {
+            self.idle_lanes.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.idle_lanes.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn idle_lanes(&self) -> usize {
+        self.idle_lanes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -111,93 +129,38 @@ impl Shared {
     }
 }
 
-/// The lanes of an instance, as seen by who may have to end a run.
-#[derive(Debug)]
-pub(crate) struct Lanes(Vec<Arc<Lane>>);
-
-impl Lanes {
-    /// Ends the run of `job` where a lane has it.
-    pub(super) fn cancel(&self, job: u64) {
-        for lane in &self.0 {
-            lane.cancel(job);
-        }
-    }
-}
-
-/// One score thread, as seen by who may have to end its run.
-#[derive(Debug)]
-pub(super) struct Lane {
-    running: Mutex<Running>,
-    /// A job is wanted and being worked on.
-    computing: AtomicBool,
-    terminator: Terminator,
-}
-
-#[derive(Debug, Default)]
-struct Running {
-    job: Option<u64>,
-    terminated: bool,
-}
-
-impl Lane {
-    pub(super) fn new(terminator: Terminator) -> Arc<Self> {
-        Arc::new(Self {
-            running: Mutex::default(),
-            computing: AtomicBool::new(false),
-            terminator,
-        })
-    }
-
-    /// From now on [`Lanes::cancel`] can end this job.
-    pub(super) fn begin(&self, job: u64) {
-        lock(&self.running).job = Some(job);
-    }
-
-    /// The job is wanted still: its work begins.
-    pub(super) fn compute(&self) {
-        self.computing.store(true, Ordering::Release);
-    }
-
-    /// The job is over; whether its run was terminated. The lane can run again.
-    pub(super) fn end(&self) -> bool {
-        self.computing.store(false, Ordering::Release);
-        let mut running = lock(&self.running);
-        running.job = None;
-        let terminated = std::mem::take(&mut running.terminated);
-        if terminated {
-            self.terminator.clear();
-        }
-        terminated
-    }
-
-    fn cancel(&self, job: u64) {
-        let mut running = lock(&self.running);
-        if running.job == Some(job) {
-            running.terminated = true;
-            self.terminator.terminate();
-        }
-    }
-
-    /// Ends whatever runs.
-    fn cancel_any(&self) {
-        let mut running = lock(&self.running);
-        if running.job.is_some() {
-            running.terminated = true;
-            self.terminator.terminate();
-        }
-    }
-}
-
 /// What an inbox holds.
 #[derive(Debug)]
 pub(super) enum Message {
-    Job(Job, Place),
+    Job(Placed),
     Stop,
+}
+
+/// A job with its place at an instance.
+#[derive(Debug)]
+pub struct Placed {
+    job: Job,
+    place: Place,
+}
+
+impl Placed {
+    pub(super) fn into_parts(self) -> (Job, Place) {
+        (self.job, self.place)
+    }
 }
 
 /// A job's part of the load. Dropping it lowers the load, wherever the job ends: answered, or lost with the last lane.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Shared>);
+#[must_use = "dropped at once, it gives the place to another"]
+pub struct Place(Arc<Shared>);
+
+impl Place {
+    /// The place is this job's.
+    #[must_use]
+    pub fn give_to(self, job: Job) -> Placed {
+        Placed { job, place: self }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -228,6 +191,7 @@ impl Instance {
             id,
             concurrency: spec.concurrency,
             load: AtomicU32::new(0),
+            idle_lanes: AtomicUsize::new(0),
             idle: Default::default(),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -252,6 +216,8 @@ impl Instance {
                 cores: cores.clone(),
                 model: spec.model.clone(),
                 sample_request: spec.sample_request.clone(),
+                batch: spec.batch,
+                profile: spec.profile.clone(),
                 jobs: jobs.clone(),
                 shared: Arc::clone(&shared),
             };
@@ -268,18 +234,21 @@ impl Instance {
             started.push(readies.recv().map_err(|_| StartError::Ended)??);
         }
         let signature = Arc::clone(&started[0].signature);
+        let profile = Arc::clone(&started[0].profile);
         let (lanes, threads): (Vec<_>, Vec<_>) = started
             .into_iter()
             .map(|lane| (lane.lane, lane.threads))
             .unzip();
         let placement = placement(&spec.cores, &split, threads.concat());
         let (inbox, threads) = starting.finish();
-        let handle = InstanceHandle {
+        let handle = InstanceHandle(Arc::new(Senders {
             shared,
             inbox,
-            lanes: Arc::new(Lanes(lanes)),
+            lanes,
             signature,
-        };
+            rows_max: profile.rows_max(spec.batch.size_max),
+            profile,
+        }));
         Ok(Self {
             handle,
             cores: spec.cores,
@@ -308,19 +277,19 @@ impl Instance {
 
     /// Takes no more jobs from now on; it is idle when the last one has ended.
     pub fn close(&self) {
-        self.handle.shared.load.fetch_or(CLOSED, Ordering::AcqRel);
+        self.handle.0.shared.load.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// Whether it is closed and has no job left.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.handle.shared.is_idle()
+        self.handle.0.shared.is_idle()
     }
 
     /// Waits until a closed instance is idle, at most until `until`; false when work was still running.
     #[must_use]
     pub fn wait_idle(&self, until: Instant) -> bool {
-        let (mutex, changed) = &self.handle.shared.idle;
+        let (mutex, changed) = &self.handle.0.shared.idle;
         let patience = until.saturating_duration_since(Instant::now());
         let waited = changed.wait_timeout_while(lock(mutex), patience, |()| !self.is_idle());
         drop(waited);
@@ -330,17 +299,17 @@ impl Instance {
     /// Whether a lane ended without being told to.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.handle.shared.failed.load(Ordering::Acquire)
+        self.handle.0.shared.failed.load(Ordering::Acquire)
     }
 
     /// Ends the threads, terminating what still runs, joins them and gives the memory back. The cores come back to the caller.
     pub fn stop(self) -> CoreGrant {
         self.close();
-        self.handle.shared.stopping.store(true, Ordering::Release);
-        for lane in &self.handle.lanes.0 {
+        self.handle.0.shared.stopping.store(true, Ordering::Release);
+        for lane in &self.handle.0.lanes {
             lane.cancel_any();
         }
-        stop_threads(&self.handle.inbox, self.threads);
+        stop_threads(&self.handle.0.inbox, self.threads);
         give_back_memory();
         self.cores
     }
@@ -400,96 +369,127 @@ fn placement(
 
 /// The sender's half: cheap to clone, held by routing tables for as long as they like.
 #[derive(Debug, Clone)]
-pub struct InstanceHandle {
+pub struct InstanceHandle(Arc<Senders>);
+
+#[derive(Debug)]
+struct Senders {
     shared: Arc<Shared>,
     inbox: Sender<Message>,
-    lanes: Arc<Lanes>,
+    lanes: Vec<Arc<Lane>>,
     signature: Arc<Signature>,
+    profile: Arc<ModelProfile>,
+    /// Most rows of a joint run.
+    rows_max: usize,
 }
 
 impl InstanceHandle {
     /// Its number.
     #[must_use]
     pub fn id(&self) -> InstanceId {
-        self.shared.id
+        self.0.shared.id
     }
 
     /// Most requests at once.
     #[must_use]
     pub fn concurrency(&self) -> u32 {
-        self.shared.concurrency
+        self.0.shared.concurrency
     }
 
     /// Requests that it has now.
     #[must_use]
     pub fn load(&self) -> u32 {
-        self.shared.load.load(Ordering::Relaxed) & !CLOSED
+        self.0.shared.load.load(Ordering::Relaxed) & !CLOSED
     }
 
     /// Lanes that work on a job now; the other jobs of its load wait in the inbox.
     #[must_use]
     pub fn computing(&self) -> usize {
-        let lanes = self.lanes.0.iter();
-        lanes
-            .filter(|lane| lane.computing.load(Ordering::Acquire))
-            .count()
+        let lanes = self.0.lanes.iter();
+        lanes.filter(|lane| lane.is_computing()).count()
     }
 
     /// Whether it takes no more jobs.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.shared.load.load(Ordering::Relaxed) & CLOSED != 0
+        self.0.shared.load.load(Ordering::Relaxed) & CLOSED != 0
     }
 
     /// Inputs and outputs of the model.
     #[must_use]
     pub fn signature(&self) -> &Arc<Signature> {
-        &self.signature
+        &self.0.signature
     }
 
-    /// Hands the job over if the instance is open and has room. Never waits.
+    /// What a run costs.
+    #[must_use]
+    pub fn profile(&self) -> &Arc<ModelProfile> {
+        &self.0.profile
+    }
+
+    /// Takes a place for one job if the instance is open and has room. Never waits.
     ///
     /// # Errors
     ///
-    /// [`NotAccepted`] gives the job back.
-    pub fn submit(&self, job: Job) -> Result<Cancel, NotAccepted> {
-        let mut load = self.shared.load.load(Ordering::Relaxed);
+    /// [`NoPlace`] says which of the two it is not.
+    pub fn take_place(&self) -> Result<Place, NoPlace> {
+        let shared = &self.0.shared;
+        let mut load = shared.load.load(Ordering::Relaxed);
         loop {
             if load & CLOSED != 0 {
-                return Err(NotAccepted::Closed(job));
+                return Err(NoPlace::Closed);
             }
-            if load >= self.shared.concurrency {
-                return Err(NotAccepted::Full(job));
+            if load >= shared.concurrency {
+                return Err(NoPlace::Full);
             }
-            match self.shared.load.compare_exchange_weak(
+            match shared.load.compare_exchange_weak(
                 load,
                 load + 1,
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => break,
+                Ok(_) => return Ok(Place(Arc::clone(shared))),
                 Err(found) => load = found,
             }
         }
-        let cancel = Cancel {
-            job: job.id,
-            lanes: Arc::clone(&self.lanes),
-        };
-        let place = Place(Arc::clone(&self.shared));
-        match self.inbox.try_send(Message::Job(job, place)) {
-            Ok(()) => Ok(cancel),
-            // Every lane has died: as good as closed.
-            Err(error) => match error.into_inner() {
-                Message::Job(job, _place) => Err(NotAccepted::Closed(job)),
-                Message::Stop => unreachable!("a job was sent"),
-            },
+    }
+
+    /// Queues jobs that have their places here, in order. Never waits. Where every lane has died, they are dropped unanswered.
+    pub fn queue(&self, jobs: impl IntoIterator<Item = Placed>) {
+        for job in jobs {
+            // There is room for every place.
+            drop(self.0.inbox.try_send(Message::Job(job)));
         }
     }
-}
 
-/// Locks, also after a panic elsewhere: what these locks guard is valid at every instant.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Answers the jobs here and now on a borrowed lane, when one is idle, no other job waits and the work is small
+    /// by the measured profile; else queues them.
+    pub fn answer_or_queue(&self, jobs: Vec<Placed>) {
+        if self.is_small_work(&jobs) && self.0.inbox.is_empty() {
+            for lane in &self.0.lanes {
+                if let Some(mut model) = lane.idle_model()
+                    && let Some(model) = model.as_mut()
+                {
+                    return lane.answer(model, jobs, &self.0.shared);
+                }
+            }
+        }
+        self.queue(jobs);
+    }
+
+    fn is_small_work(&self, jobs: &[Placed]) -> bool {
+        let bytes = jobs.iter().map(|placed| placed.job.payload.len()).sum();
+        self.0
+            .profile
+            .is_small_work(jobs.len(), bytes, self.0.rows_max)
+    }
+
+    /// Ends the job: skipped if it waits, terminated if it runs and no other job shares the run (`RunOptions::terminate`),
+    /// nothing if it has ended.
+    pub fn cancel(&self, job: u64) {
+        for lane in &self.0.lanes {
+            lane.cancel(job);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -502,7 +502,9 @@ mod tests {
 
     use super::*;
     use crate::deadline::Deadline;
-    use crate::engine::{Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology};
+    use crate::engine::{
+        Batching, Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology,
+    };
     use crate::observe::Timings;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -528,6 +530,7 @@ mod tests {
             concurrency,
             lanes: None,
             batch: BatchSettings::default(),
+            profile: None,
             cores: cores.grant(2).unwrap(),
             sample_request: None,
         }
@@ -552,6 +555,13 @@ mod tests {
         (job, answer)
     }
 
+    /// Queues the job; its number.
+    fn send(handle: &InstanceHandle, job: Job) -> u64 {
+        let id = job.id;
+        handle.queue([handle.take_place().unwrap().give_to(job)]);
+        id
+    }
+
     fn digits_body() -> String {
         format!("{{\"data\": [{:?}]}}", [0; 64])
     }
@@ -566,7 +576,7 @@ mod tests {
         let instance = start(DIGITS, 1).unwrap();
         let returned = Arc::new(Returned::default());
         let (job, answer) = job(&digits_body(), &returned);
-        instance.handle().submit(job).unwrap();
+        send(&instance.handle(), job);
         let reply = answer.blocking_recv().unwrap();
         assert_eq!(returned.0.load(Ordering::SeqCst), 1);
         assert_eq!(instance.handle().load(), 0);
@@ -605,21 +615,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_instance_gives_the_job_back_and_a_closed_one_too() {
+    fn a_full_instance_has_no_place_and_a_closed_one_neither() {
         let instance = start(SLOW, 1).unwrap();
         let handle = instance.handle();
         let returned = Arc::new(Returned::default());
         let (first, answer) = job(SLOW_BODY, &returned);
-        let cancel = handle.submit(first).unwrap();
-        let (second, _unanswered) = job(SLOW_BODY, &returned);
-        let second = match handle.submit(second) {
-            Err(NotAccepted::Full(job)) => job,
-            other => panic!("expected Full, found {other:?}"),
-        };
+        send(&handle, first);
+        assert!(matches!(handle.take_place(), Err(NoPlace::Full)));
         instance.close();
-        assert!(matches!(handle.submit(second), Err(NotAccepted::Closed(_))));
+        assert!(matches!(handle.take_place(), Err(NoPlace::Closed)));
         assert!(!instance.is_idle());
-        drop(cancel);
         instance.stop();
         assert!(matches!(
             answer.blocking_recv().unwrap().outcome,
@@ -633,25 +638,203 @@ mod tests {
         let handle = instance.handle();
         let returned = Arc::new(Returned::default());
         let (slow, answer) = job(SLOW_BODY, &returned);
-        let cancel = handle.submit(slow).unwrap();
+        let slow = send(&handle, slow);
         // Taken by the lane or still in the inbox: both must end. A lane that has not taken it yet takes it now.
         while handle.computing() == 0 {
             std::thread::yield_now();
         }
-        cancel.cancel();
+        handle.cancel(slow);
         assert!(matches!(
             answer.blocking_recv().unwrap().outcome,
             Err(RunError::DeadlinePassed)
         ));
         let (quick, answer) = job("{\"data\": [1]}", &returned);
-        handle.submit(quick).unwrap();
+        send(&handle, quick);
         answer.blocking_recv().unwrap().outcome.unwrap();
         // An old cancel does not touch a new job.
-        cancel.cancel();
+        handle.cancel(slow);
         let (quick, answer) = job("{\"data\": [1]}", &returned);
-        handle.submit(quick).unwrap();
+        send(&handle, quick);
         answer.blocking_recv().unwrap().outcome.unwrap();
         instance.stop();
+    }
+
+    /// One lane that waits until it has `together` jobs, of a model whose rows may share a run.
+    fn joining(model: &str, together: u32) -> Instance {
+        Instance::start(InstanceSpec {
+            lanes: Some(1),
+            batch: BatchSettings {
+                size_max: Some(together),
+                delay: PATIENCE,
+            },
+            ..spec(model, together)
+        })
+        .unwrap()
+    }
+
+    fn outcomes(instance: &Instance, bodies: &[&str]) -> Vec<Reply> {
+        let returned = Arc::new(Returned::default());
+        let answers: Vec<_> = bodies
+            .iter()
+            .map(|body| {
+                let (job, answer) = job(body, &returned);
+                send(&instance.handle(), job);
+                answer
+            })
+            .collect();
+        let replies = answers
+            .into_iter()
+            .map(|answer| answer.blocking_recv().unwrap());
+        replies.collect()
+    }
+
+    fn json(reply: &Reply) -> serde_json::Value {
+        let scored = reply.outcome.as_ref().unwrap();
+        serde_json::from_slice(&scored.body).unwrap()
+    }
+
+    #[test]
+    fn requests_that_run_together_get_the_answers_that_they_get_alone() {
+        let sample = include_str!("../../../models/digits/2/sample-request.json");
+        let bodies = [sample, &digits_body(), sample];
+        let together = small("models/digits/2/model.onnx");
+        let alone = joining("models/digits/2/model.onnx", 1);
+        let returned = Arc::new(Returned::default());
+        let sent = bodies.map(|body| job(body, &returned));
+        let (jobs, answers): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
+        let place = |job| together.handle().take_place().unwrap().give_to(job);
+        // Of 2, 1 and 2 rows.
+        let jobs = jobs.into_iter().map(place).collect();
+        together.handle().answer_or_queue(jobs);
+        for (answer, body) in answers.into_iter().zip(bodies) {
+            let reply = &answer.blocking_recv().unwrap();
+            assert_eq!(reply.timings.joined, 3);
+            let one = outcomes(&alone, &[body]).remove(0);
+            assert_eq!(one.timings.joined, 1);
+            let (joined, one) = (json(reply), json(&one));
+            assert_eq!(joined["label"], one["label"]);
+            let numbers = |body: &serde_json::Value| -> Vec<f64> {
+                let rows = body["probabilities"].as_array().unwrap().iter();
+                rows.flat_map(|row| row.as_array().unwrap())
+                    .map(|number| number.as_f64().unwrap())
+                    .collect()
+            };
+            let pairs = numbers(&joined).into_iter().zip(numbers(&one));
+            assert!(
+                pairs
+                    .into_iter()
+                    .all(|(joined, one)| (joined - one).abs() < 1e-4)
+            );
+        }
+        together.stop();
+        alone.stop();
+    }
+
+    #[test]
+    fn a_request_that_fails_alone_does_not_fail_those_beside_it() {
+        let picky = joining("models/test/picky.onnx", 4);
+        let bodies = [
+            "{\"data\": [0]}",
+            "{\"data\": [99]}",
+            "no JSON",
+            "{\"data\": [1]}",
+        ];
+        let replies = outcomes(&picky, &bodies);
+        assert_eq!(json(&replies[0])["found"][0], 10.0);
+        assert!(matches!(&replies[1].outcome, Err(RunError::Model(_))));
+        assert!(matches!(&replies[2].outcome, Err(RunError::Input(_))));
+        assert_eq!(json(&replies[3])["found"][0], 20.0);
+        assert!(!picky.has_failed());
+        picky.stop();
+    }
+
+    #[test]
+    fn rows_that_change_each_other_s_answers_never_share_a_run() {
+        let centred = joining("models/test/centred.onnx", 2);
+        let profile = centred.handle().profile().clone();
+        assert_eq!(profile.batching, Batching::RowsDepend);
+        let replies = outcomes(&centred, &["{\"data\": [[1, 2]]}", "{\"data\": [[3, 4]]}"]);
+        for reply in &replies {
+            assert_eq!(json(reply)["rest"], serde_json::json!([[0.0, 0.0]]));
+        }
+        centred.stop();
+        let fixed = joining(SLOW, 2);
+        assert_eq!(fixed.handle().profile().batching, Batching::FixedRows);
+        fixed.stop();
+    }
+
+    #[test]
+    fn a_client_that_leaves_does_not_end_the_run_that_it_shares() {
+        let digits = joining(DIGITS, 2);
+        let handle = digits.handle();
+        let returned = Arc::new(Returned::default());
+        let (stays, answer) = job(&digits_body(), &returned);
+        let (leaves, left) = job(&digits_body(), &returned);
+        send(&handle, stays);
+        drop(left);
+        let leaves = send(&handle, leaves);
+        handle.cancel(leaves);
+        answer.blocking_recv().unwrap().outcome.unwrap();
+        digits.close();
+        assert!(digits.wait_idle(Instant::now() + PATIENCE));
+        assert_eq!(returned.0.load(Ordering::SeqCst), 2);
+        digits.stop();
+    }
+
+    /// An instance with one lane whose work counts as small.
+    fn small(model: &str) -> Instance {
+        Instance::start(InstanceSpec {
+            lanes: Some(1),
+            profile: Some(Arc::new(ModelProfile::instant(16))),
+            ..spec(model, 4)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn small_work_is_answered_on_the_calling_thread_by_an_idle_lane() {
+        let instance = small(DIGITS);
+        let handle = instance.handle();
+        let returned = Arc::new(Returned::default());
+        let (mut jobs, mut answers) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let (job, answer) = job(&digits_body(), &returned);
+            jobs.push(handle.take_place().unwrap().give_to(job));
+            answers.push(answer);
+        }
+        handle.answer_or_queue(jobs);
+        for mut answer in answers {
+            // Here already, so no other thread was waited for.
+            let reply = answer.try_recv().unwrap();
+            assert_eq!(reply.timings.joined, 3);
+            reply.outcome.unwrap();
+        }
+        instance.stop();
+    }
+
+    #[test]
+    fn a_busy_lane_is_not_borrowed_and_a_stopped_one_neither() {
+        let instance = small(SLOW);
+        let handle = instance.handle();
+        let returned = Arc::new(Returned::default());
+        let (slow, answer) = job(SLOW_BODY, &returned);
+        send(&handle, slow);
+        while handle.computing() == 0 {
+            std::thread::yield_now();
+        }
+        let (quick, mut queued) = job("{\"data\": [1]}", &returned);
+        handle.answer_or_queue(vec![handle.take_place().unwrap().give_to(quick)]);
+        assert!(queued.try_recv().is_err());
+        let (late, mut dropped) = job("{\"data\": [1]}", &returned);
+        let late = handle.take_place().unwrap().give_to(late);
+        instance.stop();
+        for answer in [answer, queued] {
+            let outcome = answer.blocking_recv().unwrap().outcome;
+            assert!(matches!(outcome, Err(RunError::InstanceGone)));
+        }
+        handle.answer_or_queue(vec![late]);
+        assert!(dropped.try_recv().is_err(), "nobody is left to answer");
+        assert_eq!(returned.0.load(Ordering::SeqCst), 3);
     }
 
     #[test]
@@ -660,7 +843,7 @@ mod tests {
         let returned = Arc::new(Returned::default());
         for body in ["", "{}", "{\"data\": [[1]]}"] {
             let (job, answer) = job(body, &returned);
-            instance.handle().submit(job).unwrap();
+            send(&instance.handle(), job);
             assert!(
                 matches!(
                     answer.blocking_recv().unwrap().outcome,
@@ -678,7 +861,7 @@ mod tests {
         let instance = start(DIGITS, 1).unwrap();
         let returned = Arc::new(Returned::default());
         let (job, answer) = job(&digits_body(), &returned);
-        instance.handle().submit(job).unwrap();
+        send(&instance.handle(), job);
         instance.close();
         assert!(instance.wait_idle(Instant::now() + PATIENCE));
         answer.blocking_recv().unwrap().outcome.unwrap();
@@ -764,7 +947,7 @@ mod tests {
         let instance = start(DIGITS, 1).unwrap();
         let returned = Arc::new(Returned::default());
         let (job, answer) = job(&digits_body(), &returned);
-        instance.handle().submit(job).unwrap();
+        send(&instance.handle(), job);
         answer.blocking_recv().unwrap().outcome.unwrap();
         assert!(library_is_loaded());
 

@@ -1,4 +1,4 @@
-//! What crosses to a score thread and back.
+//! What crosses to a lane and back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ use serin_scorers::ScoreError;
 use crate::deadline::Deadline;
 use crate::observe::Timings;
 
-/// One request on its way to a score thread, with all that it needs.
+/// One request on its way to a lane, with all that it needs.
 #[derive(Debug)]
 pub struct Job {
     /// Number of this job within the process; names it when it must be terminated.
@@ -37,7 +37,7 @@ impl Job {
     }
 }
 
-/// What a score thread sends back.
+/// What a lane sends back.
 #[derive(Debug)]
 pub struct Reply {
     pub outcome: Result<Scored, RunError>,
@@ -51,8 +51,8 @@ pub struct Scored {
     pub body: Bytes,
 }
 
-/// Why a score thread has no answer.
-#[derive(Debug, thiserror::Error)]
+/// Why a lane has no answer.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
     /// The body does not fit the model (the client's fault).
     #[error(transparent)]
@@ -63,7 +63,7 @@ pub enum RunError {
     /// ONNX Runtime refused or failed; its own message.
     #[error("{0}")]
     Model(String),
-    /// The scorer or the model panicked; the worker lives on.
+    /// The scorer or the model panicked; the lane lives on.
     #[error("the scorer panicked: {0}")]
     Panicked(String),
     /// The deadline passed before or during the run.
@@ -102,19 +102,5 @@ impl Drop for Permit {
 impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Permit")
-    }
-}
-
-/// Names a job at the instance that took it, so that a run past its deadline can be ended.
-#[derive(Debug, Clone)]
-pub struct Cancel {
-    pub(super) job: u64,
-    pub(super) lanes: Arc<super::instance::Lanes>,
-}
-
-impl Cancel {
-    /// Ends the job: skipped if it waits, terminated if it runs (`RunOptions::terminate`), nothing if it has ended.
-    pub fn cancel(&self) {
-        self.lanes.cancel(self.job);
     }
 }

@@ -7,9 +7,11 @@ mod batch;
 mod cores;
 mod instance;
 mod job;
+mod lane;
 mod library;
 mod memory;
 mod probe;
+mod profile;
 mod session;
 mod worker;
 
@@ -17,9 +19,12 @@ pub use batch::BatchSettings;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
 };
-pub use instance::{Instance, InstanceHandle, InstanceId, InstanceSpec, NotAccepted, StartError};
-pub use job::{Cancel, Job, Permit, Reply, RunError, Scored, SlotOwner};
+pub use instance::{
+    Instance, InstanceHandle, InstanceId, InstanceSpec, NoPlace, Place, Placed, StartError,
+};
+pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
 pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
+pub use profile::{Batching, ModelProfile, RunTime};
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};

@@ -1,23 +1,22 @@
-//! A score thread: pins itself, loads its session, warms up, then answers one job after another.
+//! A score thread: pins itself, loads its session, warms up, then answers what comes to its instance.
 //!
 //! Threads: one per lane. It never awaits and never touches a socket.
-//! Not here: which job it gets (the inbox of the instance decides).
+//! Not here: how jobs are answered (`lane`), which jobs come (the inbox of the instance decides).
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::channel::Receiver;
-use serin_scorers::{JsonScorer, ScoreError, Scorer, Signature};
+use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature};
 
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
-use crate::engine::instance::{Lane, Message, Place, Shared};
+use crate::engine::instance::{Message, Placed, Shared};
+use crate::engine::lane::{Lane, LoadedModel};
+use crate::engine::profile::ModelProfile;
 use crate::engine::session::{Session, SessionThreads};
-use crate::engine::{Job, Reply, RunError, Scored, StartError};
-use crate::observe::Timings;
+use crate::engine::{BatchSettings, StartError};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
 const WARM_UP_RUNS: usize = 2;
@@ -31,6 +30,9 @@ pub(super) struct LaneSpec {
     pub(super) cores: Vec<CoreId>,
     pub(super) model: PathBuf,
     pub(super) sample_request: Option<Bytes>,
+    pub(super) batch: BatchSettings,
+    /// What was measured before; without it the lane measures.
+    pub(super) profile: Option<Arc<ModelProfile>>,
     pub(super) jobs: Receiver<Message>,
     pub(super) shared: Arc<Shared>,
 }
@@ -39,6 +41,7 @@ pub(super) struct LaneSpec {
 pub(super) struct Ready {
     pub(super) lane: Arc<Lane>,
     pub(super) signature: Arc<Signature>,
+    pub(super) profile: Arc<ModelProfile>,
     pub(super) threads: Vec<ThreadPlacement>,
 }
 
@@ -56,27 +59,29 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
         told_to_stop: false,
     };
     match start(&spec) {
-        Ok((session, scorer, made)) => {
-            let lane = Lane::new(session.terminator());
-            let threads = std::iter::once(own).chain(made).collect();
+        Ok((model, profile, made)) => {
+            let signature = Arc::clone(model.session.signature());
+            let rows_max = model.rows_max;
+            let lane = Arc::new(Lane::new(model));
             let started = Ready {
                 lane: Arc::clone(&lane),
-                signature: Arc::clone(session.signature()),
-                threads,
+                signature,
+                profile,
+                threads: std::iter::once(own).chain(made).collect(),
             };
             // The starter may have given up; then a stop waits in the inbox.
             drop(ready.send(Ok(started)));
             // Held on to, it would keep the starter waiting for a lane that panicked.
             drop(ready);
-            let mut worker = Worker {
-                lane,
-                session,
-                scorer,
-                shared: spec.shared,
+            let inbox = Inbox {
+                jobs: spec.jobs,
+                shared: Arc::clone(&spec.shared),
+                together_max: rows_max,
+                delay: spec.batch.delay,
             };
-            while let Ok(Message::Job(job, place)) = spec.jobs.recv() {
-                worker.answer(job, place);
-            }
+            answer_until_told_to_stop(&lane, &inbox);
+            // Handles live on for as long as routing tables do; the memory of the session does not.
+            drop(lane.model().take());
         }
         Err(error) => drop(ready.send(Err(error))),
     }
@@ -97,8 +102,10 @@ impl Drop for LaneGuard {
     }
 }
 
-/// Loads and warms up; the session, its scorer, and the threads that it made.
-fn start(spec: &LaneSpec) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>), StartError> {
+/// Loads, warms up and measures; what computes, its profile, and the threads that it made.
+fn start(
+    spec: &LaneSpec,
+) -> Result<(LoadedModel, Arc<ModelProfile>, Vec<ThreadPlacement>), StartError> {
     let threads = SessionThreads {
         label: spec.label.clone(),
         number: spec.number.clone(),
@@ -119,8 +126,17 @@ fn start(spec: &LaneSpec) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>),
         }
         outcome => outcome.map_err(|failed| StartError::WarmUp(failed.problem))?,
     }
+    let profile = spec.profile.clone().unwrap_or_else(|| {
+        let measured = ModelProfile::measure(&mut session, &scorer, spec.sample_request.as_deref());
+        Arc::new(measured)
+    });
     let made = std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok((session, scorer, made))
+    let model = LoadedModel {
+        session,
+        scorer,
+        rows_max: profile.rows_max(spec.batch.size_max),
+    };
+    Ok((model, profile, made))
 }
 
 /// Why a warm-up run failed.
@@ -168,75 +184,75 @@ fn run_sample(
     Ok(())
 }
 
-/// A lane that answers: what its thread owns.
-struct Worker {
-    lane: Arc<Lane>,
-    session: Session,
-    scorer: JsonScorer,
+/// Where the jobs of an instance wait for a lane, as one of its lanes sees it.
+struct Inbox {
+    jobs: Receiver<Message>,
     shared: Arc<Shared>,
+    /// Most jobs that are taken at once.
+    together_max: usize,
+    /// Longest wait for more of them.
+    delay: Duration,
 }
 
-impl Worker {
-    /// Answers one job. The slot is free before the answer is sent.
-    fn answer(&mut self, job: Job, place: Place) {
-        let Job {
-            id,
-            payload,
-            deadline,
-            mut timings,
-            permit,
-            reply,
-        } = job;
-        self.lane.begin(id);
-        let now = Instant::now();
-        timings.started = Some(now);
-        let outcome = if self.shared.is_stopping() {
-            Err(RunError::InstanceGone)
-        } else if reply.is_closed() || deadline.has_passed(now) {
-            Err(RunError::DeadlinePassed)
-        } else {
-            self.lane.compute();
-            catch_unwind(AssertUnwindSafe(|| {
-                score(&payload, &mut self.session, &self.scorer, &mut timings)
-            }))
-            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))))
-        };
-        let outcome = match (self.lane.end(), outcome) {
-            (true, Err(_)) if self.shared.is_stopping() => Err(RunError::InstanceGone),
-            (true, Err(_)) => Err(RunError::DeadlinePassed),
-            (_, outcome) => outcome,
-        };
-        // The instance has room before the deployment gives the slot to the next request.
-        drop(place);
-        drop(permit);
-        // The client may have left.
-        drop(reply.send(Reply { outcome, timings }));
+fn answer_until_told_to_stop(lane: &Lane, inbox: &Inbox) {
+    let mut told_to_stop = false;
+    while !told_to_stop {
+        let mut jobs = Vec::new();
+        told_to_stop = inbox.take(&mut jobs);
+        if let Some(model) = lane.model().as_mut() {
+            lane.answer(model, jobs, &inbox.shared);
+        }
     }
 }
 
-fn score(
-    payload: &[u8],
-    session: &mut Session,
-    scorer: &JsonScorer,
-    timings: &mut Timings,
-) -> Result<Scored, RunError> {
-    let inputs = scorer.preprocess(payload).map_err(RunError::Input)?;
-    timings.decoded = Some(Instant::now());
-    let mut ran = None;
-    let body = session.run(&inputs, |outputs| {
-        ran = Some(Instant::now());
-        scorer.postprocess(outputs)
-    });
-    timings.ran = ran.or_else(|| Some(Instant::now()));
-    let body = body.map_err(RunError::Model)?.map_err(RunError::Output)?;
-    timings.encoded = Some(Instant::now());
-    Ok(Scored { body })
-}
+impl Inbox {
+    /// Waits for a job and takes what may run together with it; whether the lane was told to stop.
+    fn take(&self, jobs: &mut Vec<Placed>) -> bool {
+        self.shared.lane_idle(true);
+        let first = self.jobs.recv();
+        self.shared.lane_idle(false);
+        if self.keep(first.ok(), jobs) {
+            return true;
+        }
+        let until = Instant::now() + self.delay;
+        while jobs.len() < self.share(jobs.len()) {
+            let next = if self.delay.is_zero() {
+                self.jobs.try_recv().ok()
+            } else {
+                self.jobs.recv_deadline(until).ok()
+            };
+            if next.is_none() {
+                return false;
+            }
+            if self.keep(next, jobs) {
+                return true;
+            }
+        }
+        false
+    }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
+    /// Keeps a job; whether the message, or the end of all senders, is the end.
+    fn keep(&self, message: Option<Message>, jobs: &mut Vec<Placed>) -> bool {
+        match message {
+            Some(Message::Job(job)) => {
+                jobs.push(job);
+                false
+            }
+            Some(Message::Stop) | None => true,
+        }
+    }
+
+    /// How many of the jobs, those that wait and the `taken`, are for this lane: idle lanes get as many.
+    fn share(&self, taken: usize) -> usize {
+        if self.together_max <= 1 {
+            return 1;
+        }
+        if !self.delay.is_zero() {
+            return self.together_max;
+        }
+        let lanes = self.shared.idle_lanes() + 1;
+        (self.jobs.len() + taken)
+            .div_ceil(lanes)
+            .min(self.together_max)
+    }
 }

@@ -13,10 +13,14 @@ pub struct Timings {
     pub started: Option<Instant>,
     /// Inputs decoded.
     pub decoded: Option<Instant>,
+    /// `session.run` began, with all inputs that it takes together.
+    pub run_began: Option<Instant>,
     /// `session.run` ended.
     pub ran: Option<Instant>,
     /// Outputs encoded.
     pub encoded: Option<Instant>,
+    /// Requests that shared its run, itself included; 0 before one.
+    pub joined: u32,
 }
 
 impl Timings {
@@ -28,8 +32,10 @@ impl Timings {
             admitted: None,
             started: None,
             decoded: None,
+            run_began: None,
             ran: None,
             encoded: None,
+            joined: 0,
         }
     }
 
@@ -48,7 +54,7 @@ impl Timings {
     /// Time that the model itself took.
     #[must_use]
     pub fn run(&self) -> Option<Duration> {
-        Some(self.ran?.duration_since(self.decoded?))
+        Some(self.ran?.duration_since(self.run_began?))
     }
 
     /// Time that encoding the outputs took.

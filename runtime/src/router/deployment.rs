@@ -1,6 +1,6 @@
 //! What a request is given to: admission and the handles of the instances.
 //!
-//! Threads: edge. Hands over and never waits for a model.
+//! Threads: edge. Finds a place and never waits for a model.
 //! Not here: whether the request may run (`admission`), what happens to it (`engine`).
 
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use crate::engine::{Cancel, InstanceHandle, Job, NotAccepted};
+use crate::deadline::Deadline;
+use crate::engine::{InstanceHandle, NoPlace, Place};
 use crate::observe::DeploymentMetrics;
 use crate::router::AdmissionControl;
 use crate::spec::DeploymentName;
@@ -34,29 +35,33 @@ pub struct Deployment {
     pub metrics: Arc<DeploymentMetrics>,
 }
 
-/// The job comes back, its permit inside.
+/// Why a job found no place.
 #[derive(Debug)]
-pub(super) enum NotSubmitted {
+pub(super) enum NotPlaced {
     /// No instance is open; look the deployment up again.
-    Closed(Job),
+    Closed,
     /// Every open instance was full until the deadline.
     DeadlinePassed,
 }
 
 impl Deployment {
-    /// Hands the job to the least loaded open instance.
+    /// Takes a place at the least loaded open instance.
     ///
     /// Permits leave room at some instance, but for the moment in which instances are exchanged or one has died; then it tries
-    /// again until the job's deadline.
-    pub(super) async fn submit(&self, mut job: Job) -> Result<Cancel, NotSubmitted> {
+    /// again until the deadline.
+    pub(super) async fn place(
+        &self,
+        job: u64,
+        deadline: Deadline,
+    ) -> Result<(&InstanceHandle, Place), NotPlaced> {
         for tries in 0_u32.. {
-            match self.offer(job) {
-                Ok(cancel) => return Ok(cancel),
-                Err(NotAccepted::Closed(job)) => return Err(NotSubmitted::Closed(job)),
-                Err(NotAccepted::Full(returned)) => job = returned,
+            match self.try_place(job) {
+                Ok(placed) => return Ok(placed),
+                Err(NoPlace::Closed) => return Err(NotPlaced::Closed),
+                Err(NoPlace::Full) => {}
             }
-            if job.deadline.has_passed(Instant::now()) {
-                return Err(NotSubmitted::DeadlinePassed);
+            if deadline.has_passed(Instant::now()) {
+                return Err(NotPlaced::DeadlinePassed);
             }
             if tries < YIELDS_MAX {
                 yield_now().await;
@@ -64,23 +69,21 @@ impl Deployment {
                 sleep(FULL_PAUSE).await;
             }
         }
-        Err(NotSubmitted::DeadlinePassed)
+        Err(NotPlaced::DeadlinePassed)
     }
 
     /// Tries once; `Closed` only when no instance is open.
-    fn offer(&self, job: Job) -> Result<Cancel, NotAccepted> {
+    fn try_place(&self, job: u64) -> Result<(&InstanceHandle, Place), NoPlace> {
         let loads = self.instances.iter().map(Load::of);
-        match least_loaded(loads, job.id) {
-            Choice::Instance(index) => match self.instances.get(index) {
+        match least_loaded(loads, job) {
+            Choice::Instance(index) => {
+                let instance = self.instances.get(index).ok_or(NoPlace::Full)?;
                 // Another request may have been faster, or the instance was closed: that is not yet true of all.
-                Some(instance) => match instance.submit(job) {
-                    Err(NotAccepted::Closed(job)) => Err(NotAccepted::Full(job)),
-                    outcome => outcome,
-                },
-                None => Err(NotAccepted::Full(job)),
-            },
-            Choice::AllFull => Err(NotAccepted::Full(job)),
-            Choice::AllClosed => Err(NotAccepted::Closed(job)),
+                let place = instance.take_place().map_err(|_| NoPlace::Full)?;
+                Ok((instance, place))
+            }
+            Choice::AllFull => Err(NoPlace::Full),
+            Choice::AllClosed => Err(NoPlace::Closed),
         }
     }
 }

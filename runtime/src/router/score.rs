@@ -13,9 +13,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::deadline::Deadline;
-use crate::engine::{Cancel, Job, Permit, Reply, RunError};
+use crate::engine::{InstanceHandle, Job, Permit, Reply, RunError};
 use crate::observe::{DeploymentMetrics, Outcome, Timings};
-use crate::router::deployment::NotSubmitted;
+use crate::router::deployment::NotPlaced;
+use crate::router::outbox;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
 use crate::spec::DeploymentName;
 
@@ -198,14 +199,15 @@ type Attempt = ControlFlow<Result<Answer, Unserved>, Option<Admitted>>;
 /// A job at its instance. Dropped while its answer is outstanding (the deadline passed, or the client left), it ends the run:
 /// nobody would read the answer, and the core is for those who wait.
 struct Work {
-    cancel: Cancel,
+    instance: InstanceHandle,
+    job: u64,
     outstanding: bool,
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
         if self.outstanding {
-            self.cancel.cancel();
+            self.instance.cancel(self.job);
         }
     }
 }
@@ -237,31 +239,35 @@ async fn attempt(
         },
     };
     recording.timings.admitted = Some(Instant::now());
+    let id = Job::next_id();
+    let (instance, place) = match deployment.place(id, deadline).await {
+        Ok(placed) => placed,
+        Err(NotPlaced::Closed) => {
+            recording.abandon();
+            return ControlFlow::Continue(Some(Admitted {
+                permit,
+                by: Arc::clone(&deployment.admission),
+            }));
+        }
+        Err(NotPlaced::DeadlinePassed) => {
+            return ControlFlow::Break(recording.close(deployment, Err(RunError::DeadlinePassed)));
+        }
+    };
     let (reply_to, reply) = oneshot::channel();
     let job = Job {
-        id: Job::next_id(),
+        id,
         payload: request.payload.clone(),
         deadline,
         timings: recording.timings,
         permit,
         reply: reply_to,
     };
-    let mut work = match deployment.submit(job).await {
-        Ok(cancel) => Work {
-            cancel,
-            outstanding: true,
-        },
-        Err(NotSubmitted::Closed(job)) => {
-            recording.abandon();
-            return ControlFlow::Continue(Some(Admitted {
-                permit: job.permit,
-                by: Arc::clone(&deployment.admission),
-            }));
-        }
-        Err(NotSubmitted::DeadlinePassed) => {
-            return ControlFlow::Break(recording.close(deployment, Err(RunError::DeadlinePassed)));
-        }
+    let mut work = Work {
+        instance: instance.clone(),
+        job: id,
+        outstanding: true,
     };
+    outbox::send(instance, place.give_to(job));
     let replied = timeout_at(deadline.instant().into(), reply).await;
     work.outstanding = replied.is_err();
     let scored = match replied {
@@ -409,6 +415,7 @@ mod tests {
             batch: BatchSettings::default(),
             cores: cores.grant(1).unwrap(),
             sample_request: None,
+            profile: None,
         })
         .unwrap()
     }

@@ -1,6 +1,6 @@
 //! Accepts connections and serves routes on them, with bounds, until told to stop; then lets what is in flight end.
 //!
-//! Threads: runs where it is awaited; each connection is a task of that runtime.
+//! Threads: one accepts; each thread with a [`Desk`] serves the connections that it was given, each as a task of its runtime.
 //! Not here: what the routes do.
 
 use std::pin::pin;
@@ -12,11 +12,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX};
+
+/// What is served.
+pub type Routes = axum::Router;
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -27,73 +30,146 @@ pub struct ConnectionLimits {
     pub grace: Duration,
 }
 
-/// Serves `routes` until `shutdown` ends: then no connection is accepted, idle ones are closed, and the others get `grace` to
-/// finish their request. Returns how many had to be cut.
+/// A connection and its place among those allowed.
+#[derive(Debug)]
+struct Accepted {
+    stream: std::net::TcpStream,
+    place: OwnedSemaphorePermit,
+}
+
+/// Where the acceptor leaves connections for one thread.
+#[derive(Debug)]
+pub struct Desk {
+    accepted: mpsc::UnboundedSender<Accepted>,
+    /// As many as connections that the thread has or will have.
+    live: Arc<()>,
+}
+
+/// The thread's side of a [`Desk`].
+#[derive(Debug)]
+pub struct Connections {
+    accepted: mpsc::UnboundedReceiver<Accepted>,
+    live: Arc<()>,
+}
+
+/// A desk, and the side of it for the thread that serves.
+#[must_use]
+pub fn desk() -> (Desk, Connections) {
+    let (sender, accepted) = mpsc::unbounded_channel();
+    let live = Arc::new(());
+    let desk = Desk {
+        accepted: sender,
+        live: Arc::clone(&live),
+    };
+    (desk, Connections { accepted, live })
+}
+
+/// Serves `routes` on this thread alone until `shutdown` ends: then no connection is accepted, idle ones are closed, and the
+/// others get `grace` to finish their request. Returns how many had to be cut.
 pub async fn listen(
     listener: TcpListener,
-    routes: axum::Router,
+    routes: Routes,
     limits: ConnectionLimits,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
+    let (desk, connections) = desk();
+    let accepting = accept(listener, vec![desk], limits.connections_max, shutdown);
+    let ((), cut) = tokio::join!(accepting, connections.serve(routes, limits.grace));
+    cut
+}
+
+/// Accepts until `shutdown` ends, and leaves each connection at the desk that has the fewest. Then the desks are closed.
+pub async fn accept(
+    listener: TcpListener,
+    desks: Vec<Desk>,
+    connections_max: usize,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut shutdown = pin!(shutdown);
-    let room = Arc::new(Semaphore::new(limits.connections_max));
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
+    let room = Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            // Reaped as they end, so that the set holds live connections alone.
-            Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
-            accepted = accept(&listener, &room) => accepted,
+            () = &mut shutdown => return,
+            accepted = accept_one(&listener, &room) => accepted,
         };
-        let Some((stream, place)) = accepted else {
-            continue;
-        };
-        let service = TowerToHyperService::new(routes.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_READ_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
-        connections.spawn(async move {
-            let _place = place;
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection ended early");
-            }
-        });
-    }
-    drop(listener);
-    // Reaping during the wait keeps the count of what is left true.
-    let finish = async { while connections.join_next().await.is_some() {} };
-    let closing = async { tokio::join!(graceful.shutdown(), finish) };
-    match tokio::time::timeout(limits.grace, closing).await {
-        Ok(_) => 0,
-        Err(_) => connections.len(),
+        if let Some(accepted) = accepted {
+            let emptiest = desks
+                .iter()
+                .min_by_key(|desk| Arc::strong_count(&desk.live));
+            // A thread that has ended cannot serve; its connections are closed.
+            drop(emptiest.map(|desk| desk.accepted.send(accepted)));
+        }
     }
 }
 
-/// The next connection and its place among those allowed; `None` when the system refused one, after a pause.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+/// The next connection; `None` when the system refused one, after a pause.
+async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepted> {
     let place = Arc::clone(room)
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
-    match listener.accept().await {
-        Ok((stream, _)) => {
-            if let Err(error) = stream.set_nodelay(true) {
-                debug!(%error, "a connection cannot send small packets at once");
-            }
-            Some((stream, place))
-        }
+    let accepted = listener.accept().await;
+    match accepted.and_then(|(stream, _)| stream.into_std()) {
+        Ok(stream) => Some(Accepted { stream, place }),
         Err(error) => {
             warn!(%error, "cannot accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
+}
+
+impl Connections {
+    /// Serves `routes` on the connections of this desk until it is closed: then idle ones are closed, and the others get `grace`
+    /// to finish their request. Returns how many had to be cut.
+    pub async fn serve(mut self, routes: Routes, grace: Duration) -> usize {
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                // Reaped as they end, so that the set holds live connections alone.
+                Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
+                accepted = self.accepted.recv() => accepted,
+            };
+            let Some(Accepted { stream, place }) = accepted else {
+                break;
+            };
+            let Some(stream) = adopt(stream) else {
+                continue;
+            };
+            let service = TowerToHyperService::new(routes.clone());
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_READ_MAX)
+                .serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            let live = Arc::clone(&self.live);
+            connections.spawn(async move {
+                let _counted = (place, live);
+                if let Err(error) = connection.await {
+                    debug!(%error, "a connection ended early");
+                }
+            });
+        }
+        // Reaping during the wait keeps the count of what is left true.
+        let finish = async { while connections.join_next().await.is_some() {} };
+        let closing = async { tokio::join!(graceful.shutdown(), finish) };
+        match tokio::time::timeout(grace, closing).await {
+            Ok(_) => 0,
+            Err(_) => connections.len(),
+        }
+    }
+}
+
+/// A connection of this thread's runtime.
+fn adopt(stream: std::net::TcpStream) -> Option<TcpStream> {
+    let stream = TcpStream::from_std(stream)
+        .inspect_err(|error| warn!(%error, "cannot serve a connection"))
+        .ok()?;
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "a connection cannot send small packets at once");
+    }
+    Some(stream)
 }
 
 #[cfg(test)]

@@ -1,0 +1,377 @@
+//! A lane: one session, and how it answers jobs. Who holds its model computes: the lane's own thread, or an edge thread that
+//! borrows the lane while it is idle.
+//!
+//! Jobs that came together are decoded one by one, run together where the model allows it, and encoded one by one. One that
+//! does not fit the model is answered alone, and when a joint run fails each of its jobs runs once more by itself: no request
+//! fails because of another.
+//!
+//! Not here: which jobs come together (`worker`, `instance`), whether it pays (`profile`).
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor};
+use tokio::sync::oneshot;
+
+use crate::engine::instance::{Place, Placed, Shared};
+use crate::engine::session::{Session, Terminator};
+use crate::engine::{Job, Permit, Reply, RunError, Scored};
+use crate::observe::Timings;
+
+/// What computes.
+pub(super) struct LoadedModel {
+    pub(super) session: Session,
+    pub(super) scorer: JsonScorer,
+    /// Most rows that one run takes together; 1: each request runs alone.
+    pub(super) rows_max: usize,
+}
+
+/// One lane of an instance.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Gone when the lane has ended, so that its memory comes back while handles live on.
+    model: Mutex<Option<LoadedModel>>,
+    running: Mutex<Running>,
+    /// A job is wanted and being worked on.
+    computing: AtomicBool,
+    terminator: Terminator,
+}
+
+impl std::fmt::Debug for LoadedModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedModel")
+            .field("rows_max", &self.rows_max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The run under way.
+#[derive(Debug, Default)]
+struct Running {
+    /// Its jobs that somebody waits for.
+    wanted: Vec<u64>,
+    terminated: bool,
+}
+
+impl Lane {
+    pub(super) fn new(model: LoadedModel) -> Self {
+        Self {
+            terminator: model.session.terminator(),
+            model: Mutex::new(Some(model)),
+            running: Mutex::default(),
+            computing: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits for the model; it holds none when the lane has ended.
+    pub(super) fn model(&self) -> MutexGuard<'_, Option<LoadedModel>> {
+        lock(&self.model)
+    }
+
+    /// The model, if nobody computes with it now.
+    pub(super) fn idle_model(&self) -> Option<MutexGuard<'_, Option<LoadedModel>>> {
+        match self.model.try_lock() {
+            Ok(model) => Some(model),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether a job is being worked on.
+    pub(super) fn is_computing(&self) -> bool {
+        self.computing.load(Ordering::Acquire)
+    }
+
+    /// The job is not wanted any more. A run that nobody waits for is ended.
+    pub(super) fn cancel(&self, job: u64) {
+        let mut running = lock(&self.running);
+        if let Some(at) = running.wanted.iter().position(|wanted| *wanted == job) {
+            running.wanted.swap_remove(at);
+            self.end_if_unwanted(&mut running);
+        }
+    }
+
+    /// Ends whatever runs.
+    pub(super) fn cancel_any(&self) {
+        let mut running = lock(&self.running);
+        if !running.wanted.is_empty() {
+            running.wanted.clear();
+            self.end_if_unwanted(&mut running);
+        }
+    }
+
+    fn end_if_unwanted(&self, running: &mut Running) {
+        if running.wanted.is_empty() {
+            running.terminated = true;
+            self.terminator.terminate();
+        }
+    }
+
+    /// From now on [`Lane::cancel`] can end the run.
+    fn begin(&self, run: &[Decoded]) {
+        lock(&self.running)
+            .wanted
+            .extend(run.iter().map(|job| job.id));
+    }
+
+    /// The run is over; whether it was terminated. The lane can run again.
+    fn end(&self) -> bool {
+        self.computing.store(false, Ordering::Release);
+        let mut running = lock(&self.running);
+        running.wanted.clear();
+        let terminated = std::mem::take(&mut running.terminated);
+        if terminated {
+            self.terminator.clear();
+        }
+        terminated
+    }
+
+    /// Answers the jobs, in order, on the calling thread.
+    pub(super) fn answer(
+        &self,
+        model: &mut LoadedModel,
+        jobs: impl IntoIterator<Item = Placed>,
+        shared: &Shared,
+    ) {
+        let jobs = jobs.into_iter();
+        let mut decoded: VecDeque<_> = jobs
+            .filter_map(|job| decode(job, &model.scorer, shared))
+            .collect();
+        while let Some(run) = next_run(&mut decoded, model.rows_max) {
+            self.run(model, run, shared);
+        }
+    }
+
+    /// Runs jobs that fit together and answers them.
+    fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, shared: &Shared) {
+        self.begin(&run);
+        // Whoever leaves from now on cancels; whoever left before is seen here.
+        let gone = run.extract_if(.., |job| job.reply.is_closed());
+        gone.for_each(|job| job.finish(Err(RunError::DeadlinePassed)));
+        if run.is_empty() {
+            self.end();
+            return;
+        }
+        self.computing.store(true, Ordering::Release);
+        let outcome = catch_unwind(AssertUnwindSafe(|| model.score(&mut run)))
+            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))));
+        let terminated = self.end();
+        match outcome {
+            Ok(bodies) => {
+                for (job, body) in run.into_iter().zip(bodies) {
+                    job.finish(body.map(|body| Scored { body }));
+                }
+            }
+            Err(_) if run.len() > 1 && !terminated => {
+                for job in run {
+                    self.run(model, vec![job], shared);
+                }
+            }
+            Err(error) => {
+                let error = match terminated {
+                    true if shared.is_stopping() => RunError::InstanceGone,
+                    true => RunError::DeadlinePassed,
+                    false => error,
+                };
+                for job in run {
+                    job.finish(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// A job whose inputs are read.
+struct Decoded {
+    id: u64,
+    inputs: Vec<Tensor>,
+    /// Rows of each input; none when they differ, or there are none: then it runs alone.
+    rows: Option<usize>,
+    timings: Timings,
+    place: Place,
+    permit: Permit,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Decoded {
+    /// Answers. The instance has room, and the slot is free, before the answer is sent.
+    fn finish(self, outcome: Result<Scored, RunError>) {
+        finish(self.place, self.permit, self.reply, outcome, self.timings);
+    }
+
+    /// Whether rows of both can stand in one input.
+    fn fits(&self, other: &Self) -> bool {
+        let mut pairs = self.inputs.iter().zip(&other.inputs);
+        pairs.all(|(one, other)| one.shape().get(1..) == other.shape().get(1..))
+    }
+}
+
+fn finish(
+    place: Place,
+    permit: Permit,
+    reply: oneshot::Sender<Reply>,
+    outcome: Result<Scored, RunError>,
+    timings: Timings,
+) {
+    drop(place);
+    drop(permit);
+    // The client may have left.
+    drop(reply.send(Reply { outcome, timings }));
+}
+
+/// Reads the inputs of a job; one that is not wanted any more, or does not fit the model, is answered here.
+fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decoded> {
+    let (
+        Job {
+            id,
+            payload,
+            deadline,
+            mut timings,
+            permit,
+            reply,
+        },
+        place,
+    ) = placed.into_parts();
+    let now = Instant::now();
+    timings.started = Some(now);
+    let inputs = if shared.is_stopping() {
+        Err(RunError::InstanceGone)
+    } else if reply.is_closed() || deadline.has_passed(now) {
+        Err(RunError::DeadlinePassed)
+    } else {
+        catch_unwind(AssertUnwindSafe(|| scorer.preprocess(&payload)))
+            .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))
+            .and_then(|inputs| inputs.map_err(RunError::Input))
+    };
+    match inputs {
+        Ok(inputs) => {
+            timings.decoded = Some(Instant::now());
+            Some(Decoded {
+                id,
+                rows: common_rows(&inputs),
+                inputs,
+                timings,
+                place,
+                permit,
+                reply,
+            })
+        }
+        Err(error) => {
+            finish(place, permit, reply, Err(error), timings);
+            None
+        }
+    }
+}
+
+fn common_rows(inputs: &[Tensor]) -> Option<usize> {
+    let mut rows = inputs.iter().map(|input| input.shape().first().copied());
+    let first = rows.next()??;
+    (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
+}
+
+/// Takes the first job, and those right behind it that fit into the same run.
+fn next_run(decoded: &mut VecDeque<Decoded>, rows_max: usize) -> Option<Vec<Decoded>> {
+    let first = decoded.pop_front()?;
+    let mut rows = first.rows.unwrap_or(rows_max);
+    let mut run = vec![first];
+    while let Some(more) = decoded.front().and_then(|next| next.rows)
+        && rows + more <= rows_max
+        && decoded.front().is_some_and(|next| run[0].fits(next))
+    {
+        rows += more;
+        run.extend(decoded.pop_front());
+    }
+    Some(run)
+}
+
+/// The body of each job's answer, or why it has none.
+type Bodies = Vec<Result<Bytes, RunError>>;
+
+impl LoadedModel {
+    /// Runs the model once for all these jobs and encodes the answer of each.
+    fn score(&mut self, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+        let began = Instant::now();
+        let joined = match &*run {
+            [_] => None,
+            several => Some(join(several)?),
+        };
+        let inputs = joined.as_deref().unwrap_or(&run[0].inputs);
+        let mut ran = None;
+        let bodies = self.session.run(inputs, |outputs| {
+            ran = Some(Instant::now());
+            encode(&self.scorer, run, outputs)
+        });
+        let (ran, encoded) = (ran.unwrap_or_else(Instant::now), Instant::now());
+        let joined = u32::try_from(run.len()).unwrap_or(u32::MAX);
+        for job in &mut *run {
+            job.timings.run_began = Some(began);
+            job.timings.ran = Some(ran);
+            job.timings.encoded = Some(encoded);
+            job.timings.joined = joined;
+        }
+        bodies.map_err(RunError::Model)?
+    }
+}
+
+/// One tensor for each input, with the rows of all jobs.
+fn join(run: &[Decoded]) -> Result<Vec<Tensor>, RunError> {
+    let inputs = 0..run[0].inputs.len();
+    inputs
+        .map(|input| {
+            let parts: Vec<_> = run.iter().map(|job| &job.inputs[input]).collect();
+            Tensor::join(&parts)
+                .ok_or_else(|| RunError::Model("the inputs do not fit together".to_owned()))
+        })
+        .collect()
+}
+
+/// The answer of each job from its rows of the outputs.
+fn encode(
+    scorer: &JsonScorer,
+    run: &[Decoded],
+    outputs: &[OutputView<'_>],
+) -> Result<Bodies, RunError> {
+    let body = |outputs: &[OutputView<'_>]| scorer.postprocess(outputs).map_err(RunError::Output);
+    if let [_] = run {
+        return Ok(vec![body(outputs)]);
+    }
+    let rows = run.iter().map(|job| job.rows.unwrap_or(0)).sum();
+    if outputs.iter().any(|output| output.rows() != Some(rows)) {
+        return Err(RunError::Model(
+            "an output has other rows than the inputs".to_owned(),
+        ));
+    }
+    let mut start = 0;
+    let parts = run.iter().map(|job| {
+        let part = start..start + job.rows.unwrap_or(0);
+        start = part.end;
+        body(&parts_of(outputs, &part))
+    });
+    Ok(parts.collect())
+}
+
+fn parts_of<'a>(outputs: &[OutputView<'a>], rows: &Range<usize>) -> Vec<OutputView<'a>> {
+    let parts = outputs.iter().map(|output| output.part(rows));
+    parts
+        .map(|part| part.expect("the rows were counted"))
+        .collect()
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+/// Locks, also after a panic elsewhere: what these locks guard is valid at every instant.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
