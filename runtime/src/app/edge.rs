@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::app::AppError;
-use crate::serve::{ConnectionLimits, Connections, Routes, accept, desk};
+use crate::serve::{ConnectionLimits, Connections, Scoring, accept, desk};
 
 /// The edge, running: `serin-edge-0`, `serin-edge-1` and so on. Dropped, it accepts no more and ends by itself.
 pub(super) struct Edge {
@@ -25,14 +25,14 @@ struct EdgeThread {
 }
 
 impl Edge {
-    /// Serves `routes` on `threads` threads. The listener must not block.
+    /// Scores on `threads` threads. The listener must not block.
     ///
     /// # Errors
     ///
     /// [`AppError::Threads`].
     pub(super) fn start(
         listener: TcpListener,
-        routes: &Routes,
+        scoring: &Scoring,
         limits: ConnectionLimits,
         threads: usize,
     ) -> Result<Self, AppError> {
@@ -55,7 +55,7 @@ impl Edge {
             if let Some(accepting) = accepting.take() {
                 runtime.spawn(accepting());
             }
-            EdgeThread::start(number, runtime, mine, routes.clone(), limits)
+            EdgeThread::start(number, runtime, mine, scoring.clone(), limits)
         });
         Ok(Self {
             threads: started.collect::<Result<_, _>>()?,
@@ -83,7 +83,7 @@ impl EdgeThread {
         number: usize,
         runtime: Runtime,
         connections: Connections,
-        routes: Routes,
+        scoring: Scoring,
         limits: ConnectionLimits,
     ) -> Result<Self, AppError> {
         let (ended, cut) = oneshot::channel();
@@ -92,7 +92,7 @@ impl EdgeThread {
             .spawn(move || {
                 // A task among those of the connections, so that it comes when they have been polled.
                 runtime.spawn(crate::router::deliver());
-                let cut = runtime.block_on(connections.serve(routes, limits.grace));
+                let cut = runtime.block_on(connections.serve_scoring(scoring, limits.grace));
                 // What was cut is dropped with the runtime, so that its work ends.
                 drop(runtime);
                 _ = ended.send(cut);

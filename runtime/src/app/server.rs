@@ -116,9 +116,8 @@ impl App {
             readiness: Readiness::default(),
             body_bytes_max: self.config.body_bytes_max,
         };
-        let routes = crate::serve::routes(scoring.clone());
         let (listener, address) = (self.scoring.listener, self.scoring.address);
-        let edge_threads = self.config.edge_threads;
+        let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
         let control = Control {
             server: Arc::new(server_file(address, self.admin.address)),
             listener: self.admin.listener,
@@ -129,7 +128,7 @@ impl App {
         };
         let mut control = control.spawn()?;
 
-        let edge = Edge::start(listener, &routes, limits, edge_threads)?;
+        let edge = Edge::start(listener, &edge_scoring, limits, edge_threads)?;
         // This thread only waits.
         let waiting = Builder::new_current_thread().enable_all().build();
         waiting.map_err(AppError::Threads)?.block_on(async move {

@@ -16,7 +16,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
-use crate::serve::{ConnectionLimits, Readiness, Scoring, routes};
+use crate::serve::{ConnectionLimits, Readiness, Scoring};
 
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
@@ -100,17 +100,17 @@ pub fn up(
     let (router, metrics) = serin.parts();
     let readiness = Readiness::default();
     readiness.set();
-    let routes = routes(Scoring {
+    let scoring = Scoring {
         router,
         metrics,
         readiness,
         body_bytes_max: config.body_bytes_max,
-    });
+    };
     let limits = ConnectionLimits {
         connections_max: CONNECTIONS_DEFAULT,
         grace: config.grace,
     };
-    let edge = Edge::start(listener, &routes, limits, config.edge_threads)?;
+    let edge = Edge::start(listener, &scoring, limits, config.edge_threads)?;
     // This thread only waits.
     let waiting = Builder::new_current_thread().enable_all().build();
     waiting.map_err(AppError::Threads)?.block_on(async {

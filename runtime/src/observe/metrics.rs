@@ -162,6 +162,7 @@ impl ByDeployment {
 #[derive(Debug, Default)]
 struct Families {
     requests: Family<ByOutcome, Counter>,
+    joined: Family<ByDeployment, Counter>,
     durations: Family<ByStage, Durations>,
     in_flight: Family<ByDeployment, Gauge>,
     slots: Family<ByDeployment, Gauge>,
@@ -178,6 +179,11 @@ impl Families {
             "requests",
             "Requests that reached a deployment, by how they ended",
             self.requests.clone(),
+        );
+        registry.register(
+            "requests_joined",
+            "Requests whose run of the model served others too",
+            self.joined.clone(),
         );
         registry.register_with_unit(
             "request_duration",
@@ -226,6 +232,7 @@ impl Families {
         for stage in Stage::ALL {
             self.durations.remove(&labels.and_stage(stage));
         }
+        self.joined.remove(labels);
         for gauges in [&self.in_flight, &self.slots, &self.instances] {
             gauges.remove(labels);
         }
@@ -312,6 +319,7 @@ impl Metrics {
 pub struct DeploymentMetrics {
     /// In the order of [`Outcome`].
     requests: [Counter; Outcome::ALL.len()],
+    joined: Counter,
     /// In the order of [`Stage`].
     durations: [Durations; Stage::ALL.len()],
     in_flight: Gauge,
@@ -328,6 +336,7 @@ impl DeploymentMetrics {
                     .requests
                     .get_or_create_owned(&labels.and_outcome(outcome))
             }),
+            joined: families.joined.get_or_create_owned(labels),
             durations: Stage::ALL.map(|stage| {
                 families
                     .durations
@@ -345,6 +354,9 @@ impl DeploymentMetrics {
         self.counter(outcome).inc();
         if !outcome.is_timed() {
             return;
+        }
+        if timings.joined > 1 {
+            self.joined.inc();
         }
         let stages = [
             Some(timings.received.elapsed()),
@@ -508,12 +520,20 @@ serin_slots endpoint,deployment
         timings.admitted = Some(received);
         timings.started = Some(received + Duration::from_micros(20));
         timings.decoded = Some(received + Duration::from_micros(80));
+        timings.run_began = Some(received + Duration::from_micros(80));
         timings.ran = Some(received + Duration::from_micros(980));
         timings.encoded = Some(received + Duration::from_micros(990));
+        timings.joined = 1;
         blue.record(Outcome::Ok, &timings);
         blue.record(Outcome::Timeout, &Timings::start(received));
         let text = metrics.render();
         let labels = r#"endpoint="iris",deployment="blue""#;
+        let joined = format!("serin_requests_joined_total{{{labels}}}");
+        assert_eq!(line(&text, &joined).as_deref(), Some("0"), "{text}");
+        timings.joined = 2;
+        blue.record(Outcome::Ok, &timings);
+        let later = metrics.render();
+        assert_eq!(line(&later, &joined).as_deref(), Some("1"), "{later}");
         for (outcome, count) in [("ok", "1"), ("timeout", "1"), ("shed", "0")] {
             let series = format!("serin_requests_total{{{labels},outcome=\"{outcome}\"}}");
             assert_eq!(line(&text, &series).as_deref(), Some(count), "{text}");

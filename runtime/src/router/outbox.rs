@@ -9,9 +9,15 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
-use crate::engine::{InstanceHandle, Placed};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
+use tokio::time::timeout_at;
+
+use crate::deadline::Deadline;
+use crate::engine::{InstanceHandle, Placed, Reply};
 
 thread_local! {
     static OUTBOX: RefCell<Outbox> = const { RefCell::new(Outbox::new()) };
@@ -19,37 +25,86 @@ thread_local! {
 
 /// What one thread has not handed over yet.
 struct Outbox {
-    /// Jobs by instance, in order of arrival; the requests of one moment rarely go to more than a few.
-    jobs: Vec<(InstanceHandle, Vec<Placed>)>,
+    /// By instance; the requests of one moment rarely go to more than a few.
+    parcels: Vec<Parcel>,
     /// Wakes [`deliver`]; none where it does not run.
     deliver: Option<Waker>,
+}
+
+/// Jobs for one instance, in order of arrival, and who waits for them.
+struct Parcel {
+    instance: InstanceHandle,
+    jobs: Vec<Placed>,
+    waiting: Vec<Waker>,
 }
 
 impl Outbox {
     const fn new() -> Self {
         Self {
-            jobs: Vec::new(),
+            parcels: Vec::new(),
             deliver: None,
+        }
+    }
+
+    fn add(&mut self, instance: &InstanceHandle, job: Placed, waiting: Waker) {
+        let known = self.parcels.iter_mut();
+        let mut known = known.filter(|known| known.instance.id() == instance.id());
+        match known.next() {
+            Some(parcel) => {
+                parcel.jobs.push(job);
+                parcel.waiting.push(waiting);
+            }
+            None => self.parcels.push(Parcel {
+                instance: instance.clone(),
+                jobs: vec![job],
+                waiting: vec![waiting],
+            }),
         }
     }
 }
 
-/// Hands the job over at the end of this round of tasks; at once on a thread without [`deliver`].
-pub(super) fn send(instance: &InstanceHandle, job: Placed) {
+/// Sends the job and waits for its answer, never past the deadline; `None` when that has passed.
+pub(super) async fn send_and_wait(
+    instance: &InstanceHandle,
+    job: Placed,
+    mut answer: oneshot::Receiver<Reply>,
+    deadline: Deadline,
+) -> Option<Result<Reply, RecvError>> {
+    let mut job = Some(job);
+    // Small work is answered at the end of this round; a timer for it would cost as much as the hand-over.
+    let answered = poll_fn(|context| {
+        if let Some(job) = job.take()
+            && send(instance, job, context)
+        {
+            return Poll::Pending;
+        }
+        Poll::Ready(match pin!(&mut answer).poll(context) {
+            Poll::Ready(answered) => Some(answered),
+            Poll::Pending => None,
+        })
+    })
+    .await;
+    match answered {
+        Some(answered) => Some(answered),
+        None => timeout_at(deadline.instant().into(), answer).await.ok(),
+    }
+}
+
+/// Hands the job over at the end of this round of tasks, and wakes the task then; at once, and false, on a thread without
+/// [`deliver`].
+fn send(instance: &InstanceHandle, job: Placed, context: &Context<'_>) -> bool {
     OUTBOX.with_borrow_mut(|outbox| {
         let Some(deliver) = &outbox.deliver else {
-            return instance.queue([job]);
+            instance.queue([job]);
+            return false;
         };
-        // The jobs sent first wake it; it comes after all tasks that are ready now, for the queue of tasks is first in, first out.
-        if outbox.jobs.is_empty() {
+        // It comes after all tasks that are ready now, for the queue of tasks is first in, first out.
+        if outbox.parcels.is_empty() {
             deliver.wake_by_ref();
         }
-        let mut known = outbox.jobs.iter_mut();
-        match known.find(|(known, _)| known.id() == instance.id()) {
-            Some((_, jobs)) => jobs.push(job),
-            None => outbox.jobs.push((instance.clone(), vec![job])),
-        }
-    });
+        outbox.add(instance, job, context.waker().clone());
+        true
+    })
 }
 
 /// Hands over what the tasks of this thread send, round after round. Belongs on a runtime of one thread, beside its tasks;
@@ -57,15 +112,16 @@ pub(super) fn send(instance: &InstanceHandle, job: Placed) {
 pub async fn deliver() -> Infallible {
     let _installed = Installed;
     poll_fn(|context| {
-        let jobs = OUTBOX.with_borrow_mut(|outbox| {
+        let parcels = OUTBOX.with_borrow_mut(|outbox| {
             let known = outbox.deliver.as_ref();
             if !known.is_some_and(|known| known.will_wake(context.waker())) {
                 outbox.deliver = Some(context.waker().clone());
             }
-            std::mem::take(&mut outbox.jobs)
+            std::mem::take(&mut outbox.parcels)
         });
-        for (instance, jobs) in jobs {
-            instance.answer_or_queue(jobs);
+        for parcel in parcels {
+            parcel.instance.answer_or_queue(parcel.jobs);
+            parcel.waiting.into_iter().for_each(Waker::wake);
         }
         Poll::Pending
     })
@@ -79,10 +135,11 @@ impl Drop for Installed {
     fn drop(&mut self) {
         let left = OUTBOX.with_borrow_mut(|outbox| {
             outbox.deliver = None;
-            std::mem::take(&mut outbox.jobs)
+            std::mem::take(&mut outbox.parcels)
         });
-        for (instance, jobs) in left {
-            instance.queue(jobs);
+        for parcel in left {
+            parcel.instance.queue(parcel.jobs);
+            parcel.waiting.into_iter().for_each(Waker::wake);
         }
     }
 }

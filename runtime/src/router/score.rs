@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tokio::time::timeout_at;
 
 use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Job, Permit, Reply, RunError};
@@ -267,16 +266,15 @@ async fn attempt(
         job: id,
         outstanding: true,
     };
-    outbox::send(instance, place.give_to(job));
-    let replied = timeout_at(deadline.instant().into(), reply).await;
-    work.outstanding = replied.is_err();
+    let replied = outbox::send_and_wait(instance, place.give_to(job), reply, deadline).await;
+    work.outstanding = replied.is_none();
     let scored = match replied {
-        Ok(Ok(Reply { outcome, timings })) => {
+        Some(Ok(Reply { outcome, timings })) => {
             recording.timings = timings;
             outcome.map(|scored| scored.body)
         }
-        Ok(Err(_dropped)) => Err(RunError::InstanceGone),
-        Err(_elapsed) => Err(RunError::DeadlinePassed),
+        Some(Err(_dropped)) => Err(RunError::InstanceGone),
+        None => Err(RunError::DeadlinePassed),
     };
     ControlFlow::Break(recording.close(deployment, scored))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
+use axum::body::HttpBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
@@ -21,11 +21,10 @@ const RESERVE_BYTES_MAX: u64 = 1024 * 1024;
 /// # Errors
 ///
 /// [`Failure::BodyTooLarge`], [`Failure::BodyTooSlow`], [`Failure::BodyBroken`].
-pub async fn read_body(
-    mut body: Body,
-    bytes_max: usize,
-    within: Duration,
-) -> Result<Bytes, Failure> {
+pub async fn read_body<B>(mut body: B, bytes_max: usize, within: Duration) -> Result<Bytes, Failure>
+where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
+{
     // No timer is set for a body that is there already: `timeout` looks at the body first.
     let read = match timeout(within, collect(&mut body, bytes_max)).await {
         Ok(read) => read,
@@ -37,7 +36,10 @@ pub async fn read_body(
     read
 }
 
-async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, Failure> {
+async fn collect<B>(body: &mut B, bytes_max: usize) -> Result<Bytes, Failure>
+where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Unpin,
+{
     let announced = body.size_hint().lower();
     if announced > u64::try_from(bytes_max).unwrap_or(u64::MAX) {
         return Err(Failure::BodyTooLarge { bytes_max });
@@ -45,7 +47,7 @@ async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(Failure::BodyBroken)?.into_data() else {
+        let Ok(data) = frame.map_err(broken)?.into_data() else {
             continue; // trailers
         };
         if first.len() + rest.len() + data.len() > bytes_max {
@@ -68,7 +70,11 @@ async fn collect(body: &mut Body, bytes_max: usize) -> Result<Bytes, Failure> {
     })
 }
 
-async fn discard(mut body: Body) {
+fn broken(error: impl Into<axum::BoxError>) -> Failure {
+    Failure::BodyBroken(axum::Error::new(error))
+}
+
+async fn discard(mut body: impl HttpBody + Unpin) {
     while let Some(Ok(_)) = body.frame().await {}
 }
 
@@ -78,7 +84,7 @@ mod tests {
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
-    use axum::body::HttpBody;
+    use axum::body::Body;
     use hyper::body::Frame;
 
     use super::*;

@@ -6,20 +6,51 @@
 //! - `GET /health/live`: the process answers
 //! - `GET /health/ready`: every deployment that has traffic can answer, else 503
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 
 use crate::serve::failure::Failure;
 use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response};
 
+/// Answers the requests of one connection. Scoring by a plain path, which is nearly every request, does not pass through the
+/// routes: they box and clone a handler for each.
+pub(super) fn service(
+    scoring: &Arc<Scoring>,
+    routes: &Router,
+) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
+{
+    let (scoring, routes) = (
+        Arc::clone(scoring),
+        TowerToHyperService::new(routes.clone()),
+    );
+    service_fn(move |request: hyper::Request<Incoming>| {
+        let plain = request.method() == Method::POST && Target::of(request.uri().path()).is_some();
+        let (scoring, routes) = (Arc::clone(&scoring), (!plain).then(|| routes.clone()));
+        async move {
+            if let Some(routes) = routes {
+                return routes.call(request).await;
+            }
+            let (parts, body) = request.into_parts();
+            let target = Target::of(parts.uri.path()).unwrap_or(Target::Only);
+            Ok(scoring.score(target, &parts, body).await)
+        }
+    })
+}
+
 /// The scoring routes.
-pub fn routes(scoring: Scoring) -> Router {
+pub(super) fn routes(scoring: Scoring) -> Router {
     Router::new()
         .route("/endpoints/{name}/score", post(score_named))
         .route("/score", post(score_only))
@@ -37,14 +68,18 @@ async fn score_named(
     request: Request,
 ) -> Response {
     match name {
-        Ok(Path(name)) => scoring.score(Target::Named(&name), request).await,
+        Ok(Path(name)) => {
+            let (parts, body) = request.into_parts();
+            scoring.score(Target::Named(&name), &parts, body).await
+        }
         // Bytes that are no text name nothing.
         Err(_) => no_route(State(scoring), request).await,
     }
 }
 
 async fn score_only(State(scoring): State<Scoring>, request: Request) -> Response {
-    scoring.score(Target::Only, request).await
+    let (parts, body) = request.into_parts();
+    scoring.score(Target::Only, &parts, body).await
 }
 
 async fn live() -> Response {
@@ -86,7 +121,6 @@ fn refuse(scoring: &Scoring, failure: &Failure, request: Request) -> Response {
 mod tests {
     use std::collections::BTreeMap;
     use std::net::SocketAddr;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use serde_json::Value;
@@ -98,7 +132,7 @@ mod tests {
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{ConnectionLimits, Readiness, listen};
+    use crate::serve::{Readiness, accept, desk};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -133,17 +167,15 @@ mod tests {
                 metrics: Metrics::new(),
                 readiness: Readiness::default(),
             };
-            let routes = routes(Scoring {
+            let scoring = Scoring {
                 router: Arc::clone(&server.endpoints),
                 metrics: Arc::clone(&server.metrics),
                 readiness: server.readiness.clone(),
                 body_bytes_max: BODY_BYTES_MAX,
-            });
-            let limits = ConnectionLimits {
-                connections_max: 16,
-                grace: Duration::ZERO,
             };
-            tokio::spawn(listen(listener, routes, limits, std::future::pending()));
+            let (desk, connections) = desk();
+            tokio::spawn(accept(listener, vec![desk], 16, std::future::pending()));
+            tokio::spawn(connections.serve_scoring(scoring, Duration::ZERO));
             server
         }
 

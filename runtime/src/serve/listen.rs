@@ -3,11 +3,16 @@
 //! Threads: one accepts; each thread with a [`Desk`] serves the connections that it was given, each as a task of its runtime.
 //! Not here: what the routes do.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -17,9 +22,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX};
-
-/// What is served.
-pub type Routes = axum::Router;
+use crate::serve::{Scoring, http};
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -68,13 +71,14 @@ pub fn desk() -> (Desk, Connections) {
 /// others get `grace` to finish their request. Returns how many had to be cut.
 pub async fn listen(
     listener: TcpListener,
-    routes: Routes,
+    routes: axum::Router,
     limits: ConnectionLimits,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
     let (desk, connections) = desk();
     let accepting = accept(listener, vec![desk], limits.connections_max, shutdown);
-    let ((), cut) = tokio::join!(accepting, connections.serve(routes, limits.grace));
+    let service = || TowerToHyperService::new(routes.clone());
+    let ((), cut) = tokio::join!(accepting, connections.serve(service, limits.grace));
     cut
 }
 
@@ -120,9 +124,22 @@ async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Acc
 }
 
 impl Connections {
-    /// Serves `routes` on the connections of this desk until it is closed: then idle ones are closed, and the others get `grace`
-    /// to finish their request. Returns how many had to be cut.
-    pub async fn serve(mut self, routes: Routes, grace: Duration) -> usize {
+    /// Scores on the connections of this desk until it is closed: then idle ones are closed, and the others get `grace` to
+    /// finish their request. Returns how many had to be cut.
+    pub async fn serve_scoring(self, scoring: Scoring, grace: Duration) -> usize {
+        let routes = http::routes(scoring.clone());
+        let scoring = Arc::new(scoring);
+        self.serve(|| http::service(&scoring, &routes), grace).await
+    }
+
+    /// Serves each connection by a service of its own.
+    async fn serve<S>(mut self, service: impl Fn() -> S, grace: Duration) -> usize
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+            + Send
+            + 'static,
+        S::Future: Send + 'static,
+    {
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
@@ -137,11 +154,10 @@ impl Connections {
             let Some(stream) = adopt(stream) else {
                 continue;
             };
-            let service = TowerToHyperService::new(routes.clone());
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_READ_MAX)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service());
             let connection = graceful.watch(connection);
             let live = Arc::clone(&self.live);
             connections.spawn(async move {

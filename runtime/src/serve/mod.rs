@@ -10,6 +10,5 @@ mod score;
 
 pub use body::read_body;
 pub use failure::{Failure, Fault};
-pub use http::routes;
-pub use listen::{ConnectionLimits, Connections, Desk, Routes, accept, desk, listen};
+pub use listen::{ConnectionLimits, Connections, Desk, accept, desk, listen};
 pub use score::{Readiness, Scoring};

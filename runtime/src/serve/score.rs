@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
-use axum::extract::Request;
+use axum::body::{Body, HttpBody};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 use serde_json::json;
 use tracing::Level;
 
@@ -63,6 +63,17 @@ pub struct Scoring {
     pub body_bytes_max: usize,
 }
 
+/// A request body, as it comes from a connection or through the routes.
+pub(crate) trait Payload:
+    HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static
+{
+}
+
+impl<B> Payload for B where
+    B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static
+{
+}
+
 /// Which endpoint a request asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Target<'a> {
@@ -72,17 +83,32 @@ pub(crate) enum Target<'a> {
     Only,
 }
 
+impl<'a> Target<'a> {
+    /// Reads a path that is written plainly; others (`%45`) are for the routes.
+    pub(crate) fn of(path: &'a str) -> Option<Self> {
+        if path == "/score" {
+            return Some(Self::Only);
+        }
+        let name = path.strip_prefix("/endpoints/")?.strip_suffix("/score")?;
+        (!name.is_empty() && !name.contains(['/', '%'])).then_some(Self::Named(name))
+    }
+}
+
 impl Scoring {
     /// Scores one request; the answer tells of failures too.
-    pub(crate) async fn score(&self, target: Target<'_>, request: Request) -> Response {
-        let (parts, body) = request.into_parts();
+    pub(crate) async fn score(
+        &self,
+        target: Target<'_>,
+        parts: &Parts,
+        body: impl Payload,
+    ) -> Response {
         let (ids, outcome) = match RequestIds::of(&parts.headers) {
-            Ok(ids) => (ids, self.answer(target, &parts, body).await),
+            Ok(ids) => (ids, self.answer(target, parts, body).await),
             Err(failure) => (RequestIds::fresh(), Err(failure)),
         };
         match outcome {
             Ok(answer) => success(answer, ids),
-            Err(failure) => self.refuse(&failure, &parts, ids),
+            Err(failure) => self.refuse(&failure, parts, ids),
         }
     }
 
@@ -100,7 +126,7 @@ impl Scoring {
         &self,
         target: Target<'_>,
         parts: &Parts,
-        body: Body,
+        body: impl Payload,
     ) -> Result<Answer, Failure> {
         let deployment = named_deployment(&parts.headers)?;
         // Before the body is read, so that a stranger cannot make the server read one.
@@ -260,15 +286,30 @@ fn write_deployment(headers: &mut HeaderMap, deployment: &DeploymentName) {
 /// Milliseconds, with microseconds as fraction: most models that fit a canary on one machine take less than one.
 fn write_model_time(headers: &mut HeaderMap, timings: &Timings) {
     if let Some(run) = timings.run() {
-        headers.insert(
-            MODEL_TIME,
-            HeaderValue::from_str(&millis(run)).expect("digits and a point"),
-        );
+        headers.insert(MODEL_TIME, millis(run));
     }
 }
 
-fn millis(time: Duration) -> String {
-    format!("{}.{:03}", time.as_millis(), time.subsec_micros() % 1000)
+/// `2.017`. Written for every answer, hence without the machinery of formatting.
+fn millis(time: Duration) -> HeaderValue {
+    const POINT_AT: usize = 20;
+    let mut us = time.as_micros();
+    let mut text = [b'0'; 24];
+    text[POINT_AT] = b'.';
+    let mut at = text.len();
+    while us > 0 || at > POINT_AT - 1 {
+        at -= 1;
+        if at == POINT_AT {
+            continue;
+        }
+        // A digit fits; no time fills the text, for 19 digits of milliseconds are more than any clock has.
+        text[at] = b'0' + u8::try_from(us % 10).unwrap_or(0);
+        us /= 10;
+        if at == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&text[at..]).expect("digits and a point")
 }
 
 /// One line for each failure, as loud as its fault deserves.
@@ -294,8 +335,34 @@ mod tests {
 
     #[test]
     fn model_time_is_in_milliseconds_with_three_digits() {
-        assert_eq!(millis(Duration::from_micros(2)), "0.002");
+        assert_eq!(millis(Duration::ZERO), "0.000");
+        assert_eq!(millis(Duration::from_nanos(2_999)), "0.002");
         assert_eq!(millis(Duration::from_micros(12_345)), "12.345");
+        assert_eq!(millis(Duration::from_secs(180)), "180000.000");
+        let longest = millis(Duration::MAX);
+        assert_eq!(longest.len(), 24, "cut, not a panic");
+    }
+
+    #[test]
+    fn a_plain_path_names_its_endpoint_and_others_are_left_to_the_routes() {
+        let name = |path| match Target::of(path) {
+            Some(Target::Named(name)) => Some(name),
+            Some(Target::Only) => Some("(the only one)"),
+            None => None,
+        };
+        assert_eq!(name("/score"), Some("(the only one)"));
+        assert_eq!(name("/endpoints/iris/score"), Some("iris"));
+        for other in [
+            "/",
+            "/score/",
+            "/endpoints//score",
+            "/endpoints/score",
+            "/endpoints/a/b/score",
+            "/endpoints/ir%69s/score",
+            "/endpoints/iris/scores",
+        ] {
+            assert_eq!(name(other), None, "{other}");
+        }
     }
 
     #[test]
