@@ -514,9 +514,11 @@ impl EmbeddedEndpoint {
             let spec = InstanceSpec {
                 label: format!("{}/{name}", self.name),
                 model: model.to_owned(),
+                cached: None,
                 concurrency,
                 cores: cores.clone(),
                 sample_request: settings.sample_request.clone(),
+                quiet: false,
             };
             match Instance::start(spec) {
                 Ok(instance) => instances.push(instance),

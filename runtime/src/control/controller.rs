@@ -33,7 +33,7 @@ use crate::control::starter::{EngineStarter, Started, Starter};
 use crate::control::steps::Live;
 use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
 use crate::control::view::View;
-use crate::engine::{Capacity, CoreMap, Prober, Topology, library_id};
+use crate::engine::{Capacity, CoreMap, Prober, ReadyModel, Topology, library_id};
 use crate::observe::Metrics;
 use crate::router::{Endpoint, Router};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion, SkuTable};
@@ -88,10 +88,10 @@ pub(super) enum Event {
         by: String,
         reply: oneshot::Sender<Result<(), ModelStoreError>>,
     },
-    /// Models were tried, or one of them is no good.
+    /// Models were tried and prepared, or one of them is no good.
     Probed {
         endpoint: EndpointName,
-        outcome: Result<Vec<ModelDigest>, (DeploymentName, String)>,
+        outcome: Result<Vec<(ModelDigest, ReadyModel)>, (DeploymentName, String)>,
     },
     /// An instance is ready, or will never be.
     Started {
@@ -207,6 +207,8 @@ pub struct Controller {
     pub(super) next_no: InstanceNo,
     /// Models that were tried and are good.
     pub(super) probed: BTreeSet<ModelDigest>,
+    /// Models that instances may load, until the last instance of each has gone: then the cache is looked at anew.
+    pub(super) ready: BTreeMap<ModelDigest, ReadyModel>,
     pub(super) recovering: BTreeSet<EndpointName>,
     /// What a recovery starts where the wish itself does not start.
     pub(super) fallbacks: Fallbacks,
@@ -294,6 +296,7 @@ impl Controller {
             live: BTreeMap::new(),
             next_no: InstanceNo(1),
             probed: probed.into_iter().collect(),
+            ready: BTreeMap::new(),
             recovering: BTreeSet::new(),
             fallbacks,
             stopping: None,
@@ -624,8 +627,11 @@ impl Controller {
     }
 
     /// Remembers models that were tried, so that the next start does not try them again.
-    pub(super) fn remember_probed(&mut self, digests: Vec<ModelDigest>) {
-        self.probed.extend(digests.iter().cloned());
+    pub(super) fn remember_probed(&mut self, mut digests: Vec<ModelDigest>) {
+        digests.retain(|digest| self.probed.insert(digest.clone()));
+        if digests.is_empty() {
+            return;
+        }
         let (shared, onnx_runtime) = (Arc::clone(&self.shared), self.onnx_runtime.clone());
         spawn_blocking(move || {
             for digest in &digests {

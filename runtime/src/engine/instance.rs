@@ -19,7 +19,7 @@ use serin_scorers::Signature;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::session::{LoadError, Terminator};
 use crate::engine::worker::{self, LaneSpec};
-use crate::engine::{Cancel, CoreGrant, Job, Placement, give_back_memory};
+use crate::engine::{CacheEntry, Cancel, CoreGrant, Job, Placement, give_back_memory};
 
 /// Set in the load word of an instance that takes no more jobs.
 const CLOSED: u32 = 1 << 31;
@@ -35,12 +35,16 @@ pub struct InstanceSpec {
     pub label: String,
     /// The ONNX file.
     pub model: PathBuf,
+    /// What the cache holds of the model: its prepared form is loaded instead, where there is one.
+    pub cached: Option<Arc<CacheEntry>>,
     /// `max_concurrent_requests_per_instance`.
     pub concurrency: u32,
     /// Cores given; lanes and thread counts follow from them.
     pub cores: CoreGrant,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
+    /// Others serve, and are not to feel that this one starts: it loads at the lowest priority.
+    pub quiet: bool,
 }
 
 /// Why an instance did not start.
@@ -247,7 +251,9 @@ impl Instance {
                 number,
                 cores: cores.clone(),
                 model: spec.model.clone(),
+                cached: spec.cached.clone(),
                 sample_request: spec.sample_request.clone(),
+                quiet: spec.quiet,
                 jobs: jobs.clone(),
                 shared: Arc::clone(&shared),
             };
@@ -521,9 +527,11 @@ mod tests {
                 .parent()
                 .unwrap()
                 .join(model),
+            cached: None,
             concurrency,
             cores: cores.grant(2).unwrap(),
             sample_request: None,
+            quiet: false,
         }
     }
 

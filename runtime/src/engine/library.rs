@@ -94,8 +94,8 @@ pub(super) fn unpacked() -> Result<PathBuf, LibraryError> {
     unpack_to(&cache_folder().ok_or(LibraryError::NoCacheFolder)?)
 }
 
-/// Where the library goes, by the first variable that is set.
-fn cache_folder() -> Option<PathBuf> {
+/// Where the library and prepared models go, by the first variable that is set.
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

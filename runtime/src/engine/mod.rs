@@ -8,7 +8,10 @@ mod instance;
 mod job;
 mod library;
 mod memory;
+mod model_cache;
+mod prepare;
 mod probe;
+mod quiet;
 mod session;
 mod worker;
 
@@ -19,5 +22,7 @@ pub use instance::{Instance, InstanceHandle, InstanceId, InstanceSpec, NotAccept
 pub use job::{Cancel, Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
+pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
+pub use prepare::{ModelFile, ReadyModel};
 pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};

@@ -15,8 +15,9 @@ use serin_scorers::{JsonScorer, ScoreError, Scorer, Signature};
 
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::instance::{Lane, Message, Place, Shared};
+use crate::engine::quiet::{self, Caller};
 use crate::engine::session::{Session, SessionThreads};
-use crate::engine::{Job, Reply, RunError, Scored, StartError};
+use crate::engine::{CacheEntry, Job, Reply, RunError, Scored, StartError};
 use crate::observe::Timings;
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
@@ -30,7 +31,11 @@ pub(super) struct LaneSpec {
     pub(super) number: String,
     pub(super) cores: Vec<CoreId>,
     pub(super) model: PathBuf,
+    /// What the cache holds of the model.
+    pub(super) cached: Option<Arc<CacheEntry>>,
     pub(super) sample_request: Option<Bytes>,
+    /// Others serve: they are not to feel that this one starts.
+    pub(super) quiet: bool,
     pub(super) jobs: Receiver<Message>,
     pub(super) shared: Arc<Shared>,
 }
@@ -97,30 +102,69 @@ impl Drop for LaneGuard {
     }
 }
 
-/// Loads and warms up; the session, its scorer, and the threads that it made.
+/// All that it takes to load a session.
+struct Loading {
+    label: String,
+    number: String,
+    cores: Vec<CoreId>,
+    model: PathBuf,
+    cached: Option<Arc<CacheEntry>>,
+    sample_request: Option<Bytes>,
+}
+
+/// Loads and warms up, quietly where that is asked for; the session, its scorer, and the threads that it made.
 fn start(spec: &LaneSpec) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>), StartError> {
-    let threads = SessionThreads {
+    let loading = Loading {
         label: spec.label.clone(),
         number: spec.number.clone(),
         cores: spec.cores.clone(),
-        made: Arc::new(Mutex::default()),
+        model: spec.model.clone(),
+        cached: spec.cached.clone(),
+        sample_request: spec.sample_request.clone(),
     };
-    let mut session = Session::load(&spec.model, &threads)?;
-    let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    match warm_up(&mut session, &scorer, spec.sample_request.as_deref()) {
-        Err(WarmUpProblem {
-            problem,
-            made_up: true,
-        }) => {
-            tracing::debug!(
-                problem,
-                "the model did not run on inputs made from its shapes"
-            );
-        }
-        outcome => outcome.map_err(|failed| StartError::WarmUp(failed.problem))?,
+    if !spec.quiet {
+        return loading.load(&Caller::itself());
     }
-    let made = std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok((session, scorer, made))
+    let loaded = quiet::run(move |caller| {
+        // On the lane's own cores, so that memory is first touched there.
+        cores::keep_to(&loading.cores);
+        loading.load(caller)
+    });
+    // It may have been this thread.
+    cores::pin_to(spec.cores[0]);
+    loaded
+}
+
+impl Loading {
+    fn load(
+        &self,
+        caller: &Caller,
+    ) -> Result<(Session, JsonScorer, Vec<ThreadPlacement>), StartError> {
+        let threads = SessionThreads {
+            label: self.label.clone(),
+            number: self.number.clone(),
+            cores: self.cores.clone(),
+            made: Arc::new(Mutex::default()),
+            maker: caller.clone(),
+        };
+        let mut session = Session::load(&self.model, self.cached.as_ref(), &threads)?;
+        let scorer = JsonScorer::new(Signature::clone(session.signature()));
+        match warm_up(&mut session, &scorer, self.sample_request.as_deref()) {
+            Err(WarmUpProblem {
+                problem,
+                made_up: true,
+            }) => {
+                tracing::debug!(
+                    problem,
+                    "the model did not run on inputs made from its shapes"
+                );
+            }
+            outcome => drop(outcome.map_err(|failed| StartError::WarmUp(failed.problem))?),
+        }
+        let made =
+            std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok((session, scorer, made))
+    }
 }
 
 /// Why a warm-up run failed.
@@ -132,7 +176,7 @@ pub(super) struct WarmUpProblem {
     pub(super) made_up: bool,
 }
 
-/// Runs the sample request, or inputs made from the model's own shapes, until later runs are as fast as this one.
+/// Runs the sample request, or inputs made from the model's own shapes, until later runs are as fast as this one; the answer.
 ///
 /// # Errors
 ///
@@ -141,7 +185,7 @@ pub(super) fn warm_up(
     session: &mut Session,
     scorer: &JsonScorer,
     sample_request: Option<&[u8]>,
-) -> Result<(), WarmUpProblem> {
+) -> Result<Bytes, WarmUpProblem> {
     let made_up = sample_request.is_none();
     run_sample(session, scorer, sample_request)
         .map_err(|problem| WarmUpProblem { problem, made_up })
@@ -151,7 +195,7 @@ fn run_sample(
     session: &mut Session,
     scorer: &JsonScorer,
     sample_request: Option<&[u8]>,
-) -> Result<(), String> {
+) -> Result<Bytes, String> {
     let words = |error: ScoreError| error.to_string();
     let inputs = match sample_request {
         Some(body) => scorer.preprocess(body),
@@ -160,12 +204,13 @@ fn run_sample(
         }
     }
     .map_err(words)?;
+    let mut answer = Bytes::new();
     for _ in 0..WARM_UP_RUNS {
-        session
+        answer = session
             .run(&inputs, |outputs| scorer.postprocess(outputs))?
             .map_err(words)?;
     }
-    Ok(())
+    Ok(answer)
 }
 
 /// A lane that answers: what its thread owns.

@@ -404,9 +404,11 @@ mod tests {
         Instance::start(InstanceSpec {
             label: "test/blue".to_owned(),
             model: root.join(model),
+            cached: None,
             concurrency,
             cores: cores.grant(1).unwrap(),
             sample_request: None,
+            quiet: false,
         })
         .unwrap()
     }

@@ -1,0 +1,201 @@
+//! Before an instance loads a model: it was tried once, and the cache has its prepared form where that pays.
+//!
+//! The child process that tries a model prepares it too, for that takes seconds of computing and twice the memory of the model.
+//! The prepared form is used only where it gives the same answer as the model, byte for byte. Whatever stands in the way of
+//! preparing (no room, no rights, ONNX Runtime's reasons), the model itself is served, and the log and a note say why.
+//!
+//! Threads: everything blocks. Not here: the files of the cache (`model_cache`), the child (`probe`).
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serin_scorers::{JsonScorer, Signature};
+
+use crate::config::PREPARE_BYTES_MIN;
+use crate::engine::model_cache::{self, Made};
+use crate::engine::probe::{self, Trial};
+use crate::engine::session::{self, Session};
+use crate::engine::{
+    CacheEntry, CacheError, CacheKey, ModelCache, ProbeError, Prober, quiet, worker,
+};
+
+/// What a model answered, or said instead.
+pub(super) type Answer = Result<Bytes, String>;
+
+/// What is left to do is written to disk twice: packed weights, and the weights as they were.
+const ROOM_PER_MODEL_BYTE: u64 = 3;
+
+/// A model that is to be served.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelFile<'a> {
+    /// The ONNX file.
+    pub path: &'a Path,
+    /// Stands for the content of all its files.
+    pub digest: &'a str,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// The request that tries it.
+    pub sample_request: Option<&'a [u8]>,
+}
+
+/// A model that instances may load.
+#[derive(Debug, Clone, Default)]
+pub struct ReadyModel {
+    /// What the cache holds of it, kept there for as long as this lives.
+    pub cached: Option<Arc<CacheEntry>>,
+    /// Why it is served as it is, where it was to be prepared.
+    pub note: Option<String>,
+}
+
+/// Where the child puts the prepared form of a model.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    cache: ModelCache,
+    key: CacheKey,
+    /// Room that it needs on the disk.
+    bytes: u64,
+}
+
+impl Prober {
+    /// Has a child try the model unless it was `tried` before, and prepare it unless the cache has it or it is too small; the
+    /// child is `quiet` where others serve. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError`] with the reason, when the model must not be served.
+    pub fn make_ready(
+        &self,
+        model: ModelFile<'_>,
+        tried: bool,
+        quiet: bool,
+    ) -> Result<ReadyModel, ProbeError> {
+        if tried && model.bytes < PREPARE_BYTES_MIN {
+            return Ok(ReadyModel::default());
+        }
+        let place = Place::of(&model);
+        let cached = place.look(quiet);
+        if tried && (cached.is_some() || place.order(&model).is_none()) {
+            return Ok(place.ready(cached, Ok(())));
+        }
+        let order = cached.is_none().then(|| place.order(&model)).flatten();
+        let trial = Trial {
+            model: model.path,
+            sample_request: model.sample_request,
+            quiet,
+        };
+        let prepared = match self.try_and_prepare(trial, order) {
+            Ok((_, prepared)) => prepared,
+            // It was good before: what is wrong now is the machine.
+            Err(error) if tried => Err(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        let cached = cached.or_else(|| place.look(quiet));
+        Ok(place.ready(cached, prepared))
+    }
+}
+
+/// Where the prepared form of a model belongs.
+enum Place {
+    /// It is too small for one.
+    None,
+    /// There is no cache.
+    NoCache(String),
+    Entry(ModelCache, CacheKey),
+}
+
+impl Place {
+    fn of(model: &ModelFile<'_>) -> Self {
+        if model.bytes < PREPARE_BYTES_MIN {
+            return Self::None;
+        }
+        match ModelCache::open() {
+            Ok(cache) => Self::Entry(cache, CacheKey::of_model(model.digest)),
+            Err(error) => Self::NoCache(error.to_string()),
+        }
+    }
+
+    /// What is there. Reading all of it for its checksum takes a while.
+    fn look(&self, quiet: bool) -> Option<Arc<CacheEntry>> {
+        let Self::Entry(cache, key) = self else {
+            return None;
+        };
+        let (cache, key) = (cache.clone(), key.clone());
+        let entry = if quiet {
+            quiet::run(move |_| cache.entry(&key))
+        } else {
+            cache.entry(&key)
+        };
+        entry.map(Arc::new)
+    }
+
+    fn order(&self, model: &ModelFile<'_>) -> Option<Order> {
+        let Self::Entry(cache, key) = self else {
+            return None;
+        };
+        Some(Order {
+            cache: cache.clone(),
+            key: key.clone(),
+            bytes: model.bytes.saturating_mul(ROOM_PER_MODEL_BYTE),
+        })
+    }
+
+    /// The outcome, in words where the model is served as it is.
+    fn ready(&self, cached: Option<Arc<CacheEntry>>, prepared: Result<(), String>) -> ReadyModel {
+        let reason = match (self, &cached) {
+            (Self::None, _) => None,
+            (Self::NoCache(reason), _) => Some(reason.clone()),
+            (Self::Entry(..), Some(entry)) => entry.reason().map(str::to_owned),
+            (Self::Entry(..), None) => Some(
+                prepared
+                    .err()
+                    .unwrap_or_else(|| "what was prepared has gone from the cache".to_owned()),
+            ),
+        };
+        let note = reason.map(|reason| {
+            format!("the model is served as it is, each instance with its own copy of the weights: it was not prepared ({reason})")
+        });
+        if let Some(note) = &note {
+            tracing::warn!("{note}");
+        }
+        ReadyModel { cached, note }
+    }
+}
+
+/// The child's part: prepares a model that gave this `answer`.
+pub(super) fn carry_out(
+    order: &Order,
+    model: &Path,
+    sample_request: Option<&[u8]>,
+    answer: &Answer,
+) -> Result<(), CacheError> {
+    order.cache.require_room(order.bytes)?;
+    order.cache.make(&order.key, |folder| {
+        let prepared = session::prepare(model, folder, &probe::one_thread())
+            .and_then(|prepared| Session::load_prepared(&prepared, &probe::one_thread()));
+        let made = match prepared {
+            Ok(mut session) => compare(&mut session, sample_request, answer),
+            Err(error) => Made::Nothing(error.to_string()),
+        };
+        if made != Made::Model {
+            for name in [model_cache::MODEL_FILE, model_cache::WEIGHTS_FILE] {
+                // Not there where ONNX Runtime did not come so far.
+                drop(fs::remove_file(folder.join(name)));
+            }
+        }
+        Ok(made)
+    })
+}
+
+/// Whether the prepared model answers as the model itself did.
+fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &Answer) -> Made {
+    let scorer = JsonScorer::new(Signature::clone(session.signature()));
+    let own = worker::warm_up(session, &scorer, sample_request).map_err(|failed| failed.problem);
+    if own == *answer {
+        Made::Model
+    } else {
+        Made::Nothing("its prepared form gives another answer".to_owned())
+    }
+}
