@@ -504,7 +504,7 @@ mod tests {
 
     use super::*;
     use crate::deadline::Deadline;
-    use crate::engine::{Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology};
+    use crate::engine::{Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology, quiet};
     use crate::observe::Timings;
 
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -591,6 +591,24 @@ mod tests {
             placement.cores_given.len(),
             "{placement:?}"
         );
+        instance.stop();
+    }
+
+    #[test]
+    fn an_instance_that_was_loaded_quietly_answers_at_the_usual_priority() {
+        let mut spec = spec(DIGITS, 1);
+        spec.quiet = true;
+        let instance = Instance::start(spec).unwrap();
+        let threads = &instance.placement().threads;
+        assert_eq!(threads.len(), instance.placement().cores_given.len());
+        assert!(instance.placement().verified, "{threads:?}");
+        for thread in threads {
+            assert!(!quiet::is_quiet(thread.tid), "{thread:?}");
+        }
+        let returned = Arc::new(Returned::default());
+        let (job, answer) = job(&digits_body(), &returned);
+        instance.handle().submit(job).unwrap();
+        answer.blocking_recv().unwrap().outcome.unwrap();
         instance.stop();
     }
 

@@ -3,6 +3,7 @@
 //! An [`Instance`] is one model copy on its cores; a [`Job`] crosses to one of its score threads and a [`Reply`] comes back.
 //! Not here: HTTP, YAML, who gets which request.
 
+mod content;
 mod cores;
 mod instance;
 mod job;

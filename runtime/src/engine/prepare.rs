@@ -19,13 +19,13 @@ use crate::engine::model_cache::{self, Made};
 use crate::engine::probe::{self, Trial};
 use crate::engine::session::{self, Session};
 use crate::engine::{
-    CacheEntry, CacheError, CacheKey, ModelCache, ProbeError, Prober, quiet, worker,
+    CacheEntry, CacheError, CacheKey, ModelCache, ProbeError, Prober, content, quiet, worker,
 };
 
 /// What a model answered, or said instead.
 pub(super) type Answer = Result<Bytes, String>;
 
-/// What is left to do is written to disk twice: packed weights, and the weights as they were.
+/// Both the weights as they are and the packed ones are written, and packing may make them larger.
 const ROOM_PER_MODEL_BYTE: u64 = 3;
 
 /// A model that is to be served.
@@ -60,6 +60,28 @@ pub(super) struct Order {
 }
 
 impl Prober {
+    /// [`Prober::make_ready`] for a file whose content nobody has looked at: it is read first. It is tried each time. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError`] with the reason, when the model must not be served.
+    pub fn make_file_ready(
+        &self,
+        path: &Path,
+        sample_request: Option<&[u8]>,
+        quiet: bool,
+    ) -> Result<ReadyModel, ProbeError> {
+        // The child says what is wrong with a file that cannot be read.
+        let content = content::of(path).unwrap_or_default();
+        let model = ModelFile {
+            path,
+            digest: &content.digest,
+            bytes: content.bytes,
+            sample_request,
+        };
+        self.make_ready(model, false, quiet)
+    }
+
     /// Has a child try the model unless it was `tried` before, and prepare it unless the cache has it or it is too small; the
     /// child is `quiet` where others serve. Blocks.
     ///
