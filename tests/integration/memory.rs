@@ -62,13 +62,21 @@ fn entries(cache: &Path) -> Vec<PathBuf> {
     found.map(|entry| entry.expect("an entry").path()).collect()
 }
 
-/// What the kernel counts as the server's, in bytes; shared pages in parts.
-fn pss(server: &Server) -> u64 {
-    let path = format!("/proc/{}/smaps_rollup", server.pid());
+/// The server's memory without the code of programs and libraries, which it shares with whoever else runs them; in bytes.
+fn memory(server: &Server) -> u64 {
+    let path = format!("/proc/{}/smaps", server.pid());
     let text = fs::read_to_string(path).expect("the server runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kilobytes = line.expect("a sum").trim().trim_end_matches(" kB");
-    kilobytes.parse::<u64>().expect("a number") * 1024
+    let (mut counts, mut kilobytes) = (true, 0);
+    for line in text.lines() {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if !first.ends_with(':') {
+            counts = !line.contains(".so") && !line.ends_with("/serin");
+        } else if counts && first == "Pss:" {
+            let number = line.split_whitespace().nth(1).expect("a number");
+            kilobytes += number.parse::<u64>().expect("a number");
+        }
+    }
+    kilobytes * 1024
 }
 
 #[test]
@@ -197,9 +205,9 @@ fn instances_share_the_weights_and_an_unload_gives_the_memory_back() {
     // What is done once in the life of a server is done.
     deploy_and_ask(&server, model.path(), &mlp, "");
     server.ok(&delete);
-    let before = pss(&server);
+    let before = memory(&server);
     deploy_and_ask(&server, model.path(), &mlp, "instance_count: 3\n");
-    let loaded = pss(&server);
+    let loaded = memory(&server);
     assert!(
         loaded - before < LARGE_BYTES * 3 / 2,
         "three instances take {} bytes more than none",
@@ -210,7 +218,7 @@ fn instances_share_the_weights_and_an_unload_gives_the_memory_back() {
         "the weights are in memory"
     );
     server.ok(&delete);
-    let after = pss(&server);
+    let after = memory(&server);
     assert!(
         after * 10 <= before * 11,
         "{before} bytes before, {after} after"

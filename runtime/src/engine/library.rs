@@ -142,6 +142,7 @@ fn unpack_to(cache: &Path) -> Result<PathBuf, LibraryError> {
 fn decompress(file: &mut File) -> io::Result<String> {
     let mut library = Vec::with_capacity(usize::try_from(embedded::BYTES).unwrap_or(0));
     zstd::stream::Decoder::new(embedded::COMPRESSED)?.read_to_end(&mut library)?;
+    memory::forget(embedded::COMPRESSED);
     file.write_all(&library)?;
     file.sync_all()?;
     Ok(Sha256::digest(&library)

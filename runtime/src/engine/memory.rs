@@ -1,7 +1,10 @@
-//! Memory settings of glibc: what ONNX Runtime frees goes back to the system.
+//! Memory settings of glibc and of the kernel: what is not used takes no memory, and what ONNX Runtime frees goes back.
 //!
 //! By default glibc raises its mmap threshold as large blocks are freed, so that later weights come from the heap and stay
 //! there after an unload. A fixed threshold maps them one by one. Rust's allocator has no say in what ONNX Runtime allocates.
+
+use std::fs;
+use std::path::Path;
 
 /// Blocks from this size on are mapped each on their own and unmapped when freed, in bytes.
 const MMAP_THRESHOLD_BYTES: libc::c_int = 256 * 1024;
@@ -22,4 +25,82 @@ pub fn give_back_memory() {
     #[expect(unsafe_code, reason = "malloc_trim has no safe form")]
     // SAFETY: malloc_trim takes an integer by value and is thread-safe; it moves no block that is in use.
     let _some_was_free = unsafe { libc::malloc_trim(0) };
+}
+
+/// Takes bytes of the binary out of memory, which are needed once; who reads them again gets them from the file.
+pub(super) fn forget(bytes: &'static [u8]) {
+    let page = rustix::param::page_size();
+    let start = bytes.as_ptr().addr().next_multiple_of(page);
+    let end = (bytes.as_ptr().addr() + bytes.len()) / page * page;
+    if start < end {
+        // Whole pages of an immutable static: nobody has written to them.
+        advise(start, end - start, &[libc::MADV_DONTNEED]);
+    }
+}
+
+/// Maps the code of a library page by page, as it is run, where the kernel would map it in steps of two megabytes: most of
+/// ONNX Runtime's code is never run.
+pub(super) fn map_code_sparsely(library: &Path) {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, bytes) in code_of(&maps, library) {
+        advise(start, bytes, &[libc::MADV_NOHUGEPAGE, libc::MADV_DONTNEED]);
+    }
+}
+
+/// Where the code of a library is, and its size: mappings of its file that are run and cannot be written.
+fn code_of(maps: &str, library: &Path) -> Vec<(usize, usize)> {
+    let code = maps.lines().filter_map(|line| {
+        let mut fields = line.split_ascii_whitespace();
+        let (range, rights) = (fields.next()?, fields.next()?);
+        let path = line.find('/').map(|at| Path::new(&line[at..]))?;
+        if rights != "r-xp" || path != library {
+            return None;
+        }
+        let (start, end) = range.split_once('-')?;
+        let start = usize::from_str_radix(start, 16).ok()?;
+        Some((
+            start,
+            usize::from_str_radix(end, 16).ok()?.checked_sub(start)?,
+        ))
+    });
+    code.collect()
+}
+
+/// Advises the kernel about whole pages that are mapped from a file and that nobody has changed or can change.
+fn advise(start: usize, bytes: usize, advice: &[libc::c_int]) {
+    let address = std::ptr::without_provenance_mut(start);
+    for one in advice {
+        #[expect(unsafe_code, reason = "no safe form gives advice about memory")]
+        // SAFETY: the callers give ranges that are mapped read-only from files, so what is dropped is read from the file again,
+        // byte for byte; the call reads and writes no memory of this process by itself.
+        let refused = unsafe { libc::madvise(address, bytes, *one) } != 0;
+        if refused {
+            // A kernel without huge pages has nothing to be told of them.
+            tracing::debug!(error = %std::io::Error::last_os_error(), "advice about memory was refused");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_the_library_is_mapped_anew() {
+        let maps = "\
+            7f00-8f00 r--p 0 00:00 1 /lib/a b.so\n\
+            8f00-9f10 r-xp 0 00:00 1    /lib/a b.so\n\
+            af00-bf00 rwxp 0 00:00 1 /lib/a b.so\n\
+            bf00-cf00 r-xp 0 00:00 2 /lib/c.so\n\
+            cf00-df00 r-xp 0 00:00 0\n";
+        assert_eq!(code_of(maps, Path::new("/lib/a b.so")), [(0x8f00, 0x1010)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again() {
+        static BYTES: [u8; 100_000] = [7; 100_000];
+        forget(&BYTES);
+        assert!(BYTES.iter().all(|byte| *byte == 7));
+        forget(&BYTES[..10]);
+    }
 }

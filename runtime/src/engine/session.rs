@@ -23,7 +23,7 @@ use serin_scorers::{
 
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::quiet::Caller;
-use crate::engine::{CacheEntry, LibraryError, cores, library, model_cache};
+use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
 const PREPARE_SETTINGS: [(&str, &str); 3] = [
@@ -290,6 +290,7 @@ fn environment() -> Result<&'static Environment, LibraryError> {
                 .with_telemetry(false)
                 .with_logger(Arc::new(log))
                 .build()
+                .inspect(|_| memory::map_code_sparsely(&path))
                 .map_err(|error| LibraryError::Load(error.to_string()))
         })
         .as_ref()
