@@ -234,8 +234,8 @@ impl<const PHASES: usize> Steady<PHASES> {
 fn arrivals(megabytes: usize) {
     let (data, cache) = (folder(), folder());
     let server = server(data.path(), cache.path());
-    deploy(&server, &["1"]);
-    let steady = Steady::<4>::start(&server, RATE);
+    deploy(&server, &["1", "2"]);
+    let steady = Steady::<5>::start(&server, RATE);
     for turn in 0..ARRIVALS {
         steady.enter(0);
         let model = folder();
@@ -245,7 +245,7 @@ fn arrivals(megabytes: usize) {
         };
         std::thread::sleep(Duration::from_secs(1));
         // Written by this process, which has the cores too.
-        steady.enter(3);
+        steady.enter(4);
         mlp.write(model.path());
         steady.enter(0);
         std::thread::sleep(Duration::from_secs(2));
@@ -253,17 +253,19 @@ fn arrivals(megabytes: usize) {
         let version = turn.to_string();
         let path = model.path().to_str().expect("UTF-8");
         server.register("large", &version, path).ok();
-        let reference = format!("azureml:large:{version}");
-        server.create_deployment("green", &reference, "").ok();
         steady.enter(2);
-        let green = ["--name", "iris", "--deployment", "green", "--yes"];
-        server.ok(&[["endpoint", "delete"].as_slice(), &green].concat());
+        let reference = format!("azureml:large:{version}");
+        server.create_deployment("large", &reference, "").ok();
+        steady.enter(3);
+        let large = ["--name", "iris", "--deployment", "large", "--yes"];
+        server.ok(&[["endpoint", "delete"].as_slice(), &large].concat());
     }
-    let [before, loads, unloads, _] = steady.stop();
+    let [before, registered, loaded, deleted, _] = steady.stop();
     for (when, seen) in [
         ("before it comes", &before),
-        ("while it is registered and deployed", &loads),
-        ("while it is deleted", &unloads),
+        ("while it is registered", &registered),
+        ("while it is deployed", &loaded),
+        ("while it is deleted", &deleted),
     ] {
         let failed = seen.failures();
         row(

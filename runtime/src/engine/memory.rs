@@ -34,16 +34,27 @@ pub(super) fn forget(bytes: &'static [u8]) {
     let end = (bytes.as_ptr().addr() + bytes.len()) / page * page;
     if start < end {
         // Whole pages of an immutable static: nobody has written to them.
-        advise(start, end - start, &[libc::MADV_DONTNEED]);
+        drop_pages(start, end - start);
     }
 }
 
-/// Maps the code of a library page by page, as it is run, where the kernel would map it in steps of two megabytes: most of
-/// ONNX Runtime's code is never run.
-pub(super) fn map_code_sparsely(library: &Path) {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for (start, bytes) in code_of(&maps, library) {
-        advise(start, bytes, &[libc::MADV_NOHUGEPAGE, libc::MADV_DONTNEED]);
+/// The code of a library that stays in the process.
+#[derive(Debug)]
+pub(super) struct Code(Vec<(usize, usize)>);
+
+impl Code {
+    /// Of the library with this path, once it is loaded.
+    pub(super) fn of(library: &Path) -> Self {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        Self(code_of(&maps, library))
+    }
+
+    /// Takes it out of memory: what is run again comes back from the file. Most of ONNX Runtime's code is run to load a model
+    /// and never after that.
+    pub(super) fn forget(&self) {
+        for (start, bytes) in &self.0 {
+            drop_pages(*start, *bytes);
+        }
     }
 }
 
@@ -66,18 +77,15 @@ fn code_of(maps: &str, library: &Path) -> Vec<(usize, usize)> {
     code.collect()
 }
 
-/// Advises the kernel about whole pages that are mapped from a file and that nobody has changed or can change.
-fn advise(start: usize, bytes: usize, advice: &[libc::c_int]) {
+/// Takes whole pages out of memory that are mapped from a file and that nobody has changed or can change.
+fn drop_pages(start: usize, bytes: usize) {
     let address = std::ptr::without_provenance_mut(start);
-    for one in advice {
-        #[expect(unsafe_code, reason = "no safe form gives advice about memory")]
-        // SAFETY: the callers give ranges that are mapped read-only from files, so what is dropped is read from the file again,
-        // byte for byte; the call reads and writes no memory of this process by itself.
-        let refused = unsafe { libc::madvise(address, bytes, *one) } != 0;
-        if refused {
-            // A kernel without huge pages has nothing to be told of them.
-            tracing::debug!(error = %std::io::Error::last_os_error(), "advice about memory was refused");
-        }
+    #[expect(unsafe_code, reason = "no safe form gives advice about memory")]
+    // SAFETY: the callers give ranges that are mapped read-only from files, so what is dropped is read from the file again, byte
+    // for byte, by whoever needs it; the call itself reads and writes no memory of this process.
+    let refused = unsafe { libc::madvise(address, bytes, libc::MADV_DONTNEED) } != 0;
+    if refused {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "the kernel keeps pages in memory");
     }
 }
 
@@ -86,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_of_the_library_is_mapped_anew() {
+    fn only_the_library_s_own_code_is_forgotten() {
         let maps = "\
             7f00-8f00 r--p 0 00:00 1 /lib/a b.so\n\
             8f00-9f10 r-xp 0 00:00 1    /lib/a b.so\n\
