@@ -55,8 +55,15 @@ pub struct ReadyModel {
 pub(super) struct Order {
     cache: ModelCache,
     key: CacheKey,
-    /// Room that it needs on the disk.
-    bytes: u64,
+}
+
+/// Why there is no prepared form.
+#[derive(Debug)]
+pub(super) enum NotPrepared {
+    /// The child's words.
+    Said(String),
+    /// The child ended, or had to be ended; how.
+    Died(String),
 }
 
 impl Prober {
@@ -99,10 +106,17 @@ impl Prober {
         }
         let place = Place::of(&model);
         let cached = place.look(quiet);
-        if tried && (cached.is_some() || place.order(&model).is_none()) {
-            return Ok(place.ready(cached, Ok(())));
+        let order = match &cached {
+            Some(_) => Ok(None),
+            None => place.order(&model),
+        };
+        if tried && !matches!(order, Ok(Some(_))) {
+            return Ok(place.ready(cached, order.map(drop)));
         }
-        let order = cached.is_none().then(|| place.order(&model)).flatten();
+        let (order, refused) = match order {
+            Ok(order) => (order, Ok(())),
+            Err(reason) => (None, Err(reason)),
+        };
         let trial = Trial {
             model: model.path,
             sample_request: model.sample_request,
@@ -111,11 +125,12 @@ impl Prober {
         let prepared = match self.try_and_prepare(trial, order) {
             Ok((_, prepared)) => prepared,
             // It was good before: what is wrong now is the machine.
-            Err(error) if tried => Err(error.to_string()),
+            Err(error) if tried => Err(NotPrepared::Said(error.to_string())),
             Err(error) => return Err(error),
         };
+        let prepared = prepared.map_err(|why| place.note(why));
         let cached = cached.or_else(|| place.look(quiet));
-        Ok(place.ready(cached, prepared))
+        Ok(place.ready(cached, refused.and(prepared)))
     }
 }
 
@@ -153,15 +168,33 @@ impl Place {
         entry.map(Arc::new)
     }
 
-    fn order(&self, model: &ModelFile<'_>) -> Option<Order> {
+    /// What the child is to do; the reason where that is pointless.
+    fn order(&self, model: &ModelFile<'_>) -> Result<Option<Order>, String> {
         let Self::Entry(cache, key) = self else {
-            return None;
+            return Ok(None);
         };
-        Some(Order {
+        let bytes = model.bytes.saturating_mul(ROOM_PER_MODEL_BYTE);
+        cache
+            .require_room(bytes)
+            .map_err(|error| error.to_string())?;
+        Ok(Some(Order {
             cache: cache.clone(),
             key: key.clone(),
-            bytes: model.bytes.saturating_mul(ROOM_PER_MODEL_BYTE),
-        })
+        }))
+    }
+
+    /// The reason in words. A model that ends the process which prepares it would do so after every start: it is noted.
+    fn note(&self, why: NotPrepared) -> String {
+        let reason = match why {
+            NotPrepared::Said(reason) => return reason,
+            NotPrepared::Died(reason) => reason,
+        };
+        if let Self::Entry(cache, key) = self
+            && let Err(error) = cache.make(key, |_| Ok(Made::Nothing(reason.clone())))
+        {
+            tracing::debug!(%error, "the model will be prepared again after a restart");
+        }
+        reason
     }
 
     /// The outcome, in words where the model is served as it is.
@@ -193,7 +226,6 @@ pub(super) fn carry_out(
     sample_request: Option<&[u8]>,
     answer: &Answer,
 ) -> Result<(), CacheError> {
-    order.cache.require_room(order.bytes)?;
     order.cache.make(&order.key, |folder| {
         let prepared = session::prepare(model, folder, &probe::one_thread())
             .and_then(|prepared| Session::load_prepared(&prepared, &probe::one_thread()));

@@ -24,7 +24,7 @@ use serin_scorers::{JsonScorer, Signature};
 use crate::config::{
     PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT, QUIET_LOOK_PERIOD, QUIET_WAIT_MAX,
 };
-use crate::engine::prepare::{self, Answer, Order};
+use crate::engine::prepare::{self, Answer, NotPrepared, Order};
 use crate::engine::quiet::{self, Caller, CoreWait};
 use crate::engine::session::{Session, SessionThreads};
 use crate::engine::worker::{self, WarmUpProblem};
@@ -159,7 +159,7 @@ impl Prober {
         &self,
         trial: Trial<'_>,
         order: Option<Order>,
-    ) -> Result<(ProbeReport, Result<(), String>), ProbeError> {
+    ) -> Result<(ProbeReport, Result<(), NotPrepared>), ProbeError> {
         let sample = trial.sample_request.map(String::from_utf8_lossy);
         let mut request = Request {
             parent: std::process::id(),
@@ -186,11 +186,12 @@ impl Prober {
         };
         let prepared = heard.lines.get(1).map(|line| serde_json::from_slice(line));
         let prepared = match prepared {
-            Some(Ok(outcome)) => outcome,
-            None | Some(Err(_)) => Err(format!(
+            Some(Ok(outcome)) => Result::<(), String>::map_err(outcome, NotPrepared::Said),
+            None if request.prepare.is_none() => Ok(()),
+            None | Some(Err(_)) => Err(NotPrepared::Died(format!(
                 "the process that prepared it ended ({})",
                 how_it_ended(status)
-            )),
+            ))),
         };
         Ok((report, prepared))
     }
