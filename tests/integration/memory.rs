@@ -218,6 +218,7 @@ fn instances_share_the_weights_and_an_unload_gives_the_memory_back() {
         "the weights are in memory"
     );
     server.ok(&delete);
+    lock.try_lock().expect("nobody uses the entry");
     let after = memory(&server);
     assert!(
         after * 10 <= before * 11,

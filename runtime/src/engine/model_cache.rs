@@ -216,7 +216,7 @@ impl ModelCache {
         Self::open_in(&library::cache_folder().ok_or(CacheError::NoFolder)?)
     }
 
-    fn open_in(cache: &Path) -> Result<Self, CacheError> {
+    pub(super) fn open_in(cache: &Path) -> Result<Self, CacheError> {
         let root = cache.join("models");
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);

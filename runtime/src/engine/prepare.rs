@@ -253,3 +253,85 @@ fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &Answer
         Made::Nothing("its prepared form gives another answer".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn digits(version: u32) -> PathBuf {
+        let path = format!("../models/digits/{version}/model.onnx");
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    }
+
+    fn order(cache: &Path) -> Order {
+        Order {
+            cache: ModelCache::open_in(cache).unwrap(),
+            key: CacheKey::of_model("test"),
+        }
+    }
+
+    fn answer(model: &Path, cached: Option<&Arc<CacheEntry>>) -> Answer {
+        let mut session = Session::load(model, cached, &probe::one_thread()).unwrap();
+        let scorer = JsonScorer::new(Signature::clone(session.signature()));
+        worker::warm_up(&mut session, &scorer, None).map_err(|failed| failed.problem)
+    }
+
+    #[test]
+    fn a_prepared_model_gives_the_same_answer() {
+        for version in [1, 2] {
+            let folder = tempfile::tempdir().unwrap();
+            let (model, order) = (digits(version), order(folder.path()));
+            let own = answer(&model, None);
+            assert!(own.is_ok(), "{own:?}");
+            carry_out(&order, &model, None, &own).unwrap();
+            let entry = Arc::new(order.cache.entry(&order.key).unwrap());
+            assert!(entry.model().is_some(), "{:?}", entry.reason());
+            // Not read where the prepared form is loaded.
+            let elsewhere = Path::new("/nowhere/model.onnx");
+            assert_eq!(answer(elsewhere, Some(&entry)), own);
+        }
+    }
+
+    #[test]
+    fn a_form_with_another_answer_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, order) = (digits(1), order(folder.path()));
+        let other = Ok(Bytes::from_static(b"{}"));
+        carry_out(&order, &model, None, &other).unwrap();
+        let entry = order.cache.entry(&order.key).unwrap();
+        assert_eq!(entry.model(), None);
+        assert!(entry.reason().unwrap().contains("another answer"));
+        assert!(!entry.folder().join(model_cache::MODEL_FILE).exists());
+    }
+
+    #[test]
+    fn what_onnx_runtime_cannot_prepare_is_noted_with_its_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let order = order(folder.path());
+        let model = folder.path().join("model.onnx");
+        fs::write(&model, "no model").unwrap();
+        carry_out(&order, &model, None, &Err(String::new())).unwrap();
+        let entry = order.cache.entry(&order.key).unwrap();
+        let reason = entry.reason().unwrap();
+        assert!(reason.contains("not an ONNX model"), "{reason}");
+    }
+
+    #[test]
+    fn a_model_whose_preparation_kills_the_child_is_not_prepared_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let Order { cache, key } = order(folder.path());
+        let place = Place::Entry(cache, key);
+        place.note(NotPrepared::Said("no room".to_owned()));
+        assert!(place.look(false).is_none());
+        let reason = place.note(NotPrepared::Died("SIGSEGV".to_owned()));
+        let entry = place.look(false);
+        assert_eq!(
+            entry.as_ref().and_then(|entry| entry.reason()),
+            Some("SIGSEGV")
+        );
+        let ready = place.ready(entry, Err(reason));
+        assert!(ready.note.unwrap().contains("(SIGSEGV)"));
+    }
+}
