@@ -46,14 +46,22 @@ const LIGHT_RATE: u32 = 49;
 const LIGHT_TIME: Duration = Duration::from_secs(20);
 
 fn main() {
+    // `cargo bench --bench figures -- memory light`: only these.
+    let asked: Vec<_> = std::env::args().skip(1).collect();
+    let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    ready();
-    under_load();
-    for megabytes in ARRIVING {
-        arrivals(megabytes);
+    let parts: [(&str, fn()); 5] = [
+        ("ready", ready),
+        ("changes", under_load),
+        ("arrivals", || ARRIVING.into_iter().for_each(arrivals)),
+        ("memory", memory),
+        ("light", light),
+    ];
+    for (name, measure) in parts {
+        if asked.is_empty() || asked.iter().any(|word| *word == name) {
+            measure();
+        }
     }
-    memory();
-    light();
 }
 
 /// Time from exec to the ready line, and to the first answer, with one small model deployed.

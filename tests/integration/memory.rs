@@ -208,6 +208,8 @@ fn instances_share_the_weights_and_an_unload_gives_the_memory_back() {
     let before = memory(&server);
     deploy_and_ask(&server, model.path(), &mlp, "instance_count: 3\n");
     let loaded = memory(&server);
+    let lock = fs::File::open(entries(cache.path())[0].join("lock")).expect("a lock");
+    assert!(lock.try_lock().is_err(), "the entry is in use");
     assert!(
         loaded - before < LARGE_BYTES * 3 / 2,
         "three instances take {} bytes more than none",

@@ -8,7 +8,7 @@
 //! change that speaks of the deployment tries again, and so does a restart; others leave it alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::control::starter::{EngineStarter, Started, Starter};
 use crate::control::steps::Live;
 use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
 use crate::control::view::View;
-use crate::engine::{Capacity, CoreMap, Prober, ReadyModel, Topology, library_id};
+use crate::engine::{Capacity, CoreMap, Prober, ReadyModel, Topology, library_id, run_quietly_if};
 use crate::observe::Metrics;
 use crate::router::{Endpoint, Router};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion, SkuTable};
@@ -65,6 +65,12 @@ pub enum StartupError {
     /// The file that keys come from.
     #[error("cannot read the secret of the data folder: {0}")]
     Secret(#[source] std::io::Error),
+}
+
+/// Copies a model in; quietly where others serve, for a large one is hashed for a while.
+fn ingest(files: &ModelFiles, source: &Path, quiet: bool) -> Result<Ingested, ModelStoreError> {
+    let (files, source) = (files.clone(), source.to_owned());
+    run_quietly_if(quiet, move || files.ingest(&source))
 }
 
 /// Everything that wakes the controller.
@@ -467,9 +473,12 @@ impl Controller {
     /// Copies the plain paths of a change in, off the loop.
     fn copy_in(&mut self, request: Request, paths: BTreeSet<PathBuf>) {
         self.copying += 1;
-        let (files, events) = (self.files.clone(), self.events.clone());
+        let (files, events, quiet) = (self.files.clone(), self.events.clone(), self.serves());
         spawn_blocking(move || {
-            let copy = |path: PathBuf| files.ingest(&path).map(|model| (path, model.digest));
+            let copy = |path: PathBuf| {
+                let ingested = ingest(&files, &path, quiet);
+                ingested.map(|model| (path, model.digest))
+            };
             let copied = paths.into_iter().map(copy).collect();
             drop(events.send(Event::Copied(request, copied)));
         });
@@ -498,9 +507,9 @@ impl Controller {
 
     fn register(&mut self, registration: Registration) {
         self.copying += 1;
-        let (files, events) = (self.files.clone(), self.events.clone());
+        let (files, events, quiet) = (self.files.clone(), self.events.clone(), self.serves());
         spawn_blocking(move || {
-            let ingested = files.ingest(&registration.source);
+            let ingested = ingest(&files, &registration.source, quiet);
             drop(events.send(Event::Registered(registration, ingested)));
         });
     }

@@ -138,7 +138,7 @@ impl Controller {
     }
 
     /// Whether requests could feel it when something else takes the cores.
-    fn serves(&self) -> bool {
+    pub(super) fn serves(&self) -> bool {
         self.live.values().any(Live::is_ready)
     }
 

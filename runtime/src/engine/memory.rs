@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Blocks from this size on are mapped each on their own and unmapped when freed, in bytes.
 const MMAP_THRESHOLD_BYTES: libc::c_int = 256 * 1024;
@@ -19,8 +20,9 @@ pub(super) fn fix_mmap_threshold() {
     debug_assert_eq!(accepted, 1, "glibc accepts a threshold below its maximum");
 }
 
-/// Hands memory that is free but kept back to the system; called after an unload.
+/// Hands memory that is free but kept, and code that was run, back to the system; called after an unload.
 pub fn give_back_memory() {
+    forget_code();
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "malloc_trim has no safe form")]
     // SAFETY: malloc_trim takes an integer by value and is thread-safe; it moves no block that is in use.
@@ -38,23 +40,20 @@ pub(super) fn forget(bytes: &'static [u8]) {
     }
 }
 
-/// The code of a library that stays in the process.
-#[derive(Debug)]
-pub(super) struct Code(Vec<(usize, usize)>);
+/// Where the code of ONNX Runtime is, once it is loaded; it stays there.
+static LIBRARY_CODE: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
 
-impl Code {
-    /// Of the library with this path, once it is loaded.
-    pub(super) fn of(library: &Path) -> Self {
-        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-        Self(code_of(&maps, library))
-    }
+/// The library with this path is loaded: from now on [`forget_code`] knows its code.
+pub(super) fn library_is_loaded(library: &Path) {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    LIBRARY_CODE.get_or_init(|| code_of(&maps, library));
+}
 
-    /// Takes it out of memory: what is run again comes back from the file. Most of ONNX Runtime's code is run to load a model
-    /// and never after that.
-    pub(super) fn forget(&self) {
-        for (start, bytes) in &self.0 {
-            drop_pages(*start, *bytes);
-        }
+/// Takes the code of ONNX Runtime out of memory: what is run again comes back from the file. Most of it is run to load a model
+/// and never after that.
+pub(super) fn forget_code() {
+    for (start, bytes) in LIBRARY_CODE.get().into_iter().flatten() {
+        drop_pages(*start, *bytes);
     }
 }
 

@@ -26,4 +26,5 @@ pub use memory::give_back_memory;
 pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
 pub use prepare::{ModelFile, ReadyModel};
 pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
+pub use quiet::run_quietly_if;
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};

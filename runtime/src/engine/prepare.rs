@@ -19,7 +19,8 @@ use crate::engine::model_cache::{self, Made};
 use crate::engine::probe::{self, Trial};
 use crate::engine::session::{self, Session};
 use crate::engine::{
-    CacheEntry, CacheError, CacheKey, ModelCache, ProbeError, Prober, content, quiet, worker,
+    CacheEntry, CacheError, CacheKey, ModelCache, ProbeError, Prober, content, run_quietly_if,
+    worker,
 };
 
 /// What a model answered, or said instead.
@@ -160,12 +161,7 @@ impl Place {
             return None;
         };
         let (cache, key) = (cache.clone(), key.clone());
-        let entry = if quiet {
-            quiet::run(move |_| cache.entry(&key))
-        } else {
-            cache.entry(&key)
-        };
-        entry.map(Arc::new)
+        run_quietly_if(quiet, move || cache.entry(&key)).map(Arc::new)
     }
 
     /// What the child is to do; the reason where that is pointless.

@@ -79,11 +79,22 @@ where
     W: Fn(&Caller) -> T + Send + Sync + 'static,
 {
     let work = Arc::new(work);
-    run_quietly(&work, QUIET_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
+    try_quietly(&work, QUIET_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
+}
+
+/// Does work that makes no threads: quietly, or here and now.
+///
+/// Quiet work that had to wait too long is begun once more, so its first beginning may end later than this call.
+pub fn run_quietly_if<T, W>(quiet: bool, work: W) -> T
+where
+    T: Send + 'static,
+    W: Fn() -> T + Send + Sync + 'static,
+{
+    if quiet { run(move |_| work()) } else { work() }
 }
 
 /// The result of the work, or nothing when it has to wait too long or there is no thread for it.
-fn run_quietly<T, W>(work: &Arc<W>, wait_max: Duration) -> Option<T>
+fn try_quietly<T, W>(work: &Arc<W>, wait_max: Duration) -> Option<T>
 where
     T: Send + 'static,
     W: Fn(&Caller) -> T + Send + Sync + 'static,
@@ -250,7 +261,7 @@ mod tests {
                 std::hint::spin_loop();
             }
         });
-        assert_eq!(run_quietly(&work, Duration::from_millis(50)), None);
+        assert_eq!(try_quietly(&work, Duration::from_millis(50)), None);
         over.store(true, Ordering::Relaxed);
         spinner.join().unwrap();
     }

@@ -22,9 +22,8 @@ use serin_scorers::{
 };
 
 use crate::engine::cores::{CoreId, ThreadPlacement};
-use crate::engine::memory::Code;
 use crate::engine::quiet::Caller;
-use crate::engine::{CacheEntry, LibraryError, cores, library, model_cache};
+use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
 const PREPARE_SETTINGS: [(&str, &str); 3] = [
@@ -139,12 +138,12 @@ impl Session {
         }
         check_size(model)?;
         threads.forget_made();
-        Self::commit(model, builder(onnx_runtime()?, threads))
+        Self::commit(model, builder(environment()?, threads))
     }
 
     /// Loads what [`prepare`] wrote: everything is optimised already.
     pub(super) fn load_prepared(model: &Path, threads: &SessionThreads) -> Result<Self, LoadError> {
-        let builder = builder(onnx_runtime()?, threads).and_then(|builder| {
+        let builder = builder(environment()?, threads).and_then(|builder| {
             Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?)
         });
         Self::commit(model, builder)
@@ -155,7 +154,7 @@ impl Session {
         let session = builder
             .and_then(|mut builder| builder.commit_from_file(model))
             .map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
-        onnx_runtime()?.code.forget();
+        memory::forget_code();
         let signature = Arc::new(
             signature(&session)
                 .map_err(|problem| LoadError::Model(format!("{name}: {problem}")))?,
@@ -220,7 +219,7 @@ pub(super) fn prepare(
     threads: &SessionThreads,
 ) -> Result<PathBuf, LoadError> {
     let path = folder.join(model_cache::MODEL_FILE);
-    let builder = builder(onnx_runtime()?, threads).and_then(|builder| {
+    let builder = builder(environment()?, threads).and_then(|builder| {
         let mut builder = builder.with_optimized_model_path(&path)?;
         for (name, value) in PREPARE_SETTINGS {
             builder = builder.with_config_entry(name, value)?;
@@ -261,7 +260,7 @@ pub struct LibraryLoading(Option<JoinHandle<()>>);
 /// Begins to load ONNX Runtime on a thread of its own, for a process that is about to load models: the tens of milliseconds that
 /// it takes pass while sockets are bound and the store is opened. Whoever loads the first model waits for it, and meets its error.
 pub fn begin_to_load_library() -> LibraryLoading {
-    let load = || drop(onnx_runtime());
+    let load = || drop(environment());
     let thread = std::thread::Builder::new().name("serin-library".to_owned());
     let started = thread.spawn(load).inspect_err(|error| {
         tracing::debug!(%error, "cannot start a thread: the first model loads the library");
@@ -279,30 +278,26 @@ impl Drop for LibraryLoading {
     }
 }
 
-/// The process's ONNX Runtime.
-struct OnnxRuntime {
-    environment: Environment,
-    code: Code,
-}
-
-/// Loads ONNX Runtime on first use.
-fn onnx_runtime() -> Result<&'static OnnxRuntime, LibraryError> {
-    static LOADED: OnceLock<Result<OnnxRuntime, LibraryError>> = OnceLock::new();
-    let load = || {
-        library::prepare_process();
-        let path = library::unpacked()?;
-        let environment = ort::init_from(&path)
-            .map_err(|error| LibraryError::Load(error.to_string()))?
-            .with_name("serin")
-            .with_telemetry(false)
-            .with_logger(Arc::new(log))
-            .build()
-            .map_err(|error| LibraryError::Load(error.to_string()))?;
-        let code = Code::of(&path);
-        code.forget();
-        Ok(OnnxRuntime { environment, code })
-    };
-    LOADED.get_or_init(load).as_ref().map_err(Clone::clone)
+/// The process's ONNX Runtime, loaded on first use.
+fn environment() -> Result<&'static Environment, LibraryError> {
+    static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
+    ENVIRONMENT
+        .get_or_init(|| {
+            library::prepare_process();
+            let path = library::unpacked()?;
+            let environment = ort::init_from(&path)
+                .map_err(|error| LibraryError::Load(error.to_string()))?
+                .with_name("serin")
+                .with_telemetry(false)
+                .with_logger(Arc::new(log))
+                .build()
+                .map_err(|error| LibraryError::Load(error.to_string()))?;
+            memory::library_is_loaded(&path);
+            memory::forget_code();
+            Ok(environment)
+        })
+        .as_ref()
+        .map_err(Clone::clone)
 }
 
 /// Passes ONNX Runtime's own log on. What it calls an error also comes back to whoever asked, as the reason of a refusal or of a
@@ -316,8 +311,8 @@ fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) 
 }
 
 /// Settings of a session: no spinning (it burns the cores of others), threads of our own making.
-fn builder(runtime: &OnnxRuntime, threads: &SessionThreads) -> ort::Result<SessionBuilder> {
-    let mut builder = ort::session::Session::builder(&runtime.environment)?
+fn builder(environment: &Environment, threads: &SessionThreads) -> ort::Result<SessionBuilder> {
+    let mut builder = ort::session::Session::builder(environment)?
         .with_intra_threads(threads.cores.len())?
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
