@@ -1,22 +1,29 @@
 //! The figures of the canary flow, measured on the real binary: `cargo bench --bench figures`.
 //!
-//! Prints a Markdown table: time from exec to the first answer, and requests lost while an operator switches, scales, replaces
-//! and deletes under a steady 1,000 requests a second. Nothing here passes or fails by time.
+//! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
+//! deletes under a steady 1,000 requests a second; what those requests feel of large models that come and go; memory with
+//! such models and without; and the cost of a few requests. Nothing here passes or fails by time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+#[path = "../tests/integration/mlp.rs"]
+mod mlp;
 #[path = "../tests/integration/support.rs"]
 #[expect(dead_code, reason = "the integration tests need more of it")]
 mod support;
 
 use std::num::NonZeroU32;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serin::load::{Arrivals, Load, Pace, Summary, Target};
+use serin::load::{Arrivals, Load, Pace, RunningLoad, Summary, Target};
+use tokio::runtime::Runtime;
 
-use support::{Server, folder, repository};
+use mlp::Mlp;
+use support::{Server, folder, repository, serin};
 
 /// Restarts that are timed.
 const STARTS: usize = 21;
@@ -27,10 +34,34 @@ const SWITCHES: usize = 20;
 /// As many as three instances hold, running and waiting.
 const CONNECTIONS: usize = 6;
 
+/// Times that a large model comes and goes, each time another one.
+const ARRIVALS: u64 = 5;
+/// Sizes of the models that come and go, in megabytes.
+const ARRIVING: [usize; 2] = [25, 128];
+/// Size of the model whose memory is measured, in megabytes.
+const LARGE: usize = 128;
+/// A light load, in requests a second.
+const LIGHT_RATE: u32 = 49;
+/// How long the light load is watched.
+const LIGHT_TIME: Duration = Duration::from_secs(20);
+
 fn main() {
+    // `cargo bench --bench figures -- memory light`: only these.
+    let asked: Vec<_> = std::env::args().skip(1).collect();
+    let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    ready();
-    under_load();
+    let parts: [(&str, fn()); 5] = [
+        ("ready", ready),
+        ("changes", under_load),
+        ("arrivals", || ARRIVING.into_iter().for_each(arrivals)),
+        ("memory", memory),
+        ("light", light),
+    ];
+    for (name, measure) in parts {
+        if asked.is_empty() || asked.iter().any(|word| *word == name) {
+            measure();
+        }
+    }
 }
 
 /// Time from exec to the ready line, and to the first answer, with one small model deployed.
@@ -116,58 +147,216 @@ fn under_load() {
 
 /// Sends `RATE` requests a second while `change` happens, and prints how many failed.
 fn lost(server: &Server, what: &str, change: impl FnOnce()) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let address = server
-        .scoring
-        .strip_prefix("http://")
-        .expect("an address")
-        .parse()
-        .expect("an address");
-    let key = server.key("iris");
-    let target = Target::new(address, "/endpoints/iris/score")
-        .and_then(|target| target.with_bearer(&key))
-        .expect("a target");
-    let seen = Arc::new(Mutex::new(Summary::new()));
-    let body = Bytes::from(sample());
-    let schedule = Arrivals::constant(NonZeroU32::new(RATE).expect("not zero"))
-        .until(Duration::from_secs(600));
-    let load = Load {
-        target,
-        connections: CONNECTIONS,
-        timeout: Duration::from_secs(10),
-        pace: Pace::Open(Box::new(schedule)),
-        bodies: Arc::new(move |_| body.clone()),
-        on_sample: {
-            let seen = Arc::clone(&seen);
-            Arc::new(move |sample| seen.lock().expect("no sender panicked").record(&sample))
-        },
-    };
-    let entered = runtime.enter();
-    let running = load.start().expect("the load starts");
-    drop(entered);
+    let steady = Steady::start(server, RATE);
     std::thread::sleep(Duration::from_millis(500));
     change();
-    running.stop();
-    runtime.block_on(running.finished());
-    let seen = seen.lock().expect("no sender panicked");
-    let latencies = format!(
+    let [seen] = steady.stop();
+    row(
+        &format!("{what}, under {RATE} requests/s"),
+        &format!(
+            "{} failed of {}; {}",
+            seen.failures(),
+            seen.count(),
+            latencies(&seen)
+        ),
+    );
+}
+
+fn latencies(seen: &Summary) -> String {
+    format!(
         "p50 {:.2?}, p99 {:.2?}, max {:.2?}",
         seen.p50(),
         seen.p99(),
         seen.max()
-    );
+    )
+}
+
+/// A steady load on `iris`, whose samples are kept apart by the phase in which they come.
+struct Steady<const PHASES: usize> {
+    runtime: Runtime,
+    running: RunningLoad,
+    phase: Arc<AtomicUsize>,
+    seen: Arc<Mutex<[Summary; PHASES]>>,
+}
+
+impl<const PHASES: usize> Steady<PHASES> {
+    fn start(server: &Server, rate: u32) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let address = server.scoring.strip_prefix("http://").expect("an address");
+        let target = Target::new(
+            address.parse().expect("an address"),
+            "/endpoints/iris/score",
+        )
+        .and_then(|target| target.with_bearer(&server.key("iris")))
+        .expect("a target");
+        let seen = Arc::new(Mutex::new(std::array::from_fn(|_| Summary::new())));
+        let phase = Arc::new(AtomicUsize::new(0));
+        let body = Bytes::from(sample());
+        let schedule = Arrivals::constant(NonZeroU32::new(rate).expect("not zero"))
+            .until(Duration::from_secs(600));
+        let load = Load {
+            target,
+            connections: CONNECTIONS,
+            timeout: Duration::from_secs(10),
+            pace: Pace::Open(Box::new(schedule)),
+            bodies: Arc::new(move |_| body.clone()),
+            on_sample: {
+                let (seen, phase) = (Arc::clone(&seen), Arc::clone(&phase));
+                Arc::new(move |sample| {
+                    let mut seen: std::sync::MutexGuard<'_, [Summary; PHASES]> =
+                        seen.lock().expect("no sender panicked");
+                    seen[phase.load(Ordering::Relaxed)].record(&sample);
+                })
+            },
+        };
+        let entered = runtime.enter();
+        let running = load.start().expect("the load starts");
+        drop(entered);
+        Self {
+            runtime,
+            running,
+            phase,
+            seen,
+        }
+    }
+
+    fn enter(&self, phase: usize) {
+        self.phase.store(phase, Ordering::Relaxed);
+    }
+
+    fn stop(self) -> [Summary; PHASES] {
+        self.running.stop();
+        self.runtime.block_on(self.running.finished());
+        std::mem::replace(
+            &mut *self.seen.lock().expect("no sender panicked"),
+            std::array::from_fn(|_| Summary::new()),
+        )
+    }
+}
+
+/// What the requests to a small model feel of a large one that is registered, deployed and deleted beside it.
+fn arrivals(megabytes: usize) {
+    let (data, cache) = (folder(), folder());
+    let server = server(data.path(), cache.path());
+    deploy(&server, &["1", "2"]);
+    let steady = Steady::<5>::start(&server, RATE);
+    for turn in 0..ARRIVALS {
+        steady.enter(0);
+        let model = folder();
+        let mlp = Mlp {
+            seed: turn,
+            ..Mlp::of_megabytes(megabytes)
+        };
+        std::thread::sleep(Duration::from_secs(1));
+        // Written by this process, which has the cores too.
+        steady.enter(4);
+        mlp.write(model.path());
+        steady.enter(0);
+        std::thread::sleep(Duration::from_secs(2));
+        steady.enter(1);
+        let version = turn.to_string();
+        let path = model.path().to_str().expect("UTF-8");
+        server.register("large", &version, path).ok();
+        steady.enter(2);
+        let reference = format!("azureml:large:{version}");
+        server.create_deployment("large", &reference, "").ok();
+        steady.enter(3);
+        let large = ["--name", "iris", "--deployment", "large", "--yes"];
+        server.ok(&[["endpoint", "delete"].as_slice(), &large].concat());
+    }
+    let [before, registered, loaded, deleted, _] = steady.stop();
+    for (when, seen) in [
+        ("before it comes", &before),
+        ("while it is registered", &registered),
+        ("while it is deployed", &loaded),
+        ("while it is deleted", &deleted),
+    ] {
+        let failed = seen.failures();
+        row(
+            &format!(
+                "a model of {megabytes} MB, {ARRIVALS} times, beside {RATE} requests/s: {when}"
+            ),
+            &format!("{failed} failed of {}; {}", seen.count(), latencies(seen)),
+        );
+    }
+}
+
+/// A server with a cache folder of its own, so that nothing is prepared yet.
+fn server(data: &Path, cache: &Path) -> Server {
+    let mut command = serin(data);
+    command.env("SERIN_CACHE", cache);
+    Server::start_command(command, data)
+}
+
+/// Memory of a server before, with and after two instances of a large model.
+fn memory() {
+    let (data, cache, model) = (folder(), folder(), folder());
+    let mlp = Mlp::of_megabytes(LARGE);
+    mlp.write(model.path());
+    let server = server(data.path(), cache.path());
+    let fresh = pss(&server);
+    server.create_endpoint("iris");
+    for turn in ["", ", a second time"] {
+        let path = model.path().to_str().expect("UTF-8");
+        server
+            .create_deployment(
+                "blue",
+                path,
+                "instance_count: 2
+",
+            )
+            .ok();
+        let answer = server.score("iris", &server.key("iris"), Some("blue"), &mlp.request());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let loaded = pss(&server);
+        let blue = ["--name", "iris", "--deployment", "blue", "--yes"];
+        server.ok(&[["endpoint", "delete"].as_slice(), &blue].concat());
+        row(
+            &format!("memory (PSS): no model, two instances of {LARGE} MB, deleted{turn}"),
+            &format!("{:.1} MB, {:.1} MB, {:.1} MB", fresh, loaded, pss(&server)),
+        );
+    }
+}
+
+/// What the kernel counts as the server's memory, in megabytes.
+fn pss(server: &Server) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", server.pid()))
+        .expect("the server runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kilobytes = line.expect("a sum").trim().trim_end_matches(" kB");
+    kilobytes.parse::<f64>().expect("a number") * 1024.0 / 1e6
+}
+
+/// The share of a core that a few requests a second take.
+fn light() {
+    let data = folder();
+    let server = Server::start(data.path());
+    deploy(&server, &["1"]);
+    let steady = Steady::<1>::start(&server, LIGHT_RATE);
+    std::thread::sleep(Duration::from_secs(1));
+    let (begun, before) = (Instant::now(), cpu_seconds(&server));
+    std::thread::sleep(LIGHT_TIME);
+    let share = (cpu_seconds(&server) - before) / begun.elapsed().as_secs_f64();
+    let [seen] = steady.stop();
     row(
-        &format!("{what}, under {RATE} requests/s"),
-        &format!(
-            "{} failed of {}; {latencies}",
-            seen.failures(),
-            seen.count()
-        ),
+        &format!("a core at {LIGHT_RATE} requests/s"),
+        &format!("{:.1} %; {}", share * 100.0, latencies(&seen)),
     );
+}
+
+/// Processor time of the server so far.
+fn cpu_seconds(server: &Server) -> f64 {
+    let stat =
+        std::fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("the server runs");
+    // User and system time, the 14th and 15th field; the third follows the name. Linux shows hundredths of a second.
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    let ticks = fields.split_whitespace().skip(14 - 3).take(2);
+    let ticks = ticks.map(|ticks| ticks.parse::<f64>().expect("a number"));
+    ticks.sum::<f64>() / 100.0
 }
 
 /// Versions of the digits with three instances each: blue with all traffic, green with none.

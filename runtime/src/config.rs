@@ -78,6 +78,18 @@ pub const START_MAX: Duration = Duration::from_secs(120);
 pub const PROBE_MAX: Duration = Duration::from_secs(60);
 /// Most memory that a child process may take to load a model and run it once, in bytes, unless the server is told otherwise.
 pub const PROBE_MEMORY_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
+/// Longest that the child may then take to prepare the model; after that the model is served as it is.
+pub const PREPARE_MAX: Duration = Duration::from_secs(120);
+/// Smallest model that is prepared, in bytes: below it neither the memory nor the time to load is worth a file.
+pub const PREPARE_BYTES_MIN: u64 = 1_000_000;
+/// Most bytes of prepared models in the cache folder; the least recently used that no process has in use go first.
+pub const PREPARED_BYTES_MAX: u64 = 16_000_000_000;
+/// Age from which an unfinished entry of the cache is what a killed process has left; longer than any preparation takes.
+pub const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
+/// Longest that work at the lowest priority may wait for a core, in all; then it is done at the usual one.
+pub const QUIET_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often one looks how long quiet work has waited.
+pub const QUIET_LOOK_PERIOD: Duration = Duration::from_millis(100);
 /// Longest that admitted requests of an instance that leaves may take to end; then it is stopped under them, and counted.
 /// Longer than any request may take, so only a run that cannot be terminated meets it.
 pub const DRAIN_MAX: Duration = Duration::from_secs(200);
@@ -109,6 +121,10 @@ const _: () = {
     assert!(OPERATION_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());
     assert!(EDGE_THREADS_MAX >= 1);
     assert!(DRAIN_MAX.as_millis() > REQUEST_TIMEOUT_MAX.as_millis());
+    // Work that is begun once more has time left.
+    assert!(QUIET_WAIT_MAX.as_millis() < START_MAX.as_millis());
+    assert!(QUIET_LOOK_PERIOD.as_millis() < QUIET_WAIT_MAX.as_millis());
+    assert!(LEFTOVER_AGE.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());
     // An operation that is known has its revision still in the store, unless many newer ones came.
     assert!(REVISIONS_KEPT <= OPERATIONS_KEPT);

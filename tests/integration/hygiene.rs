@@ -53,7 +53,7 @@ fn open_files(server: &Server) -> Vec<String> {
 }
 
 /// Processes that the server has started and not yet seen end.
-fn children(server: &Server) -> Vec<u32> {
+pub(crate) fn children(server: &Server) -> Vec<u32> {
     let lists = each(&proc(server, "task"), |task| {
         fs::read_to_string(task.join("children")).ok()
     });
@@ -64,7 +64,7 @@ fn children(server: &Server) -> Vec<u32> {
         .collect()
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < PATIENCE, "{what} never came true");
@@ -73,7 +73,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// Begins to deploy a model whose sample request runs for ever; returns when the child that tries it runs. Its process id.
-fn try_a_model_that_hangs(server: &Server) -> u32 {
+pub(crate) fn try_a_model_that_hangs(server: &Server) -> u32 {
     let model = folder();
     fs::copy(
         repository("models/test/slow.onnx"),

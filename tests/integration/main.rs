@@ -4,6 +4,8 @@ mod bad_input;
 mod canary_flow;
 mod durability;
 mod hygiene;
+mod memory;
+mod mlp;
 mod readme;
 mod scoring;
 mod support;

@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
 use crate::engine::{
     BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, Prober,
-    StartError, Topology, prepare_process,
+    ReadyModel, StartError, Topology, prepare_process,
 };
 use crate::observe::Metrics;
 use crate::router::{
@@ -209,7 +209,8 @@ pub struct EmbeddedBuilder {
 
 impl EmbeddedBuilder {
     /// Each model is first loaded and run once in a child process, so that one which crashes, hangs or eats all memory is refused
-    /// and harms nothing. The child needs a serin binary; without a prober models are not tried first.
+    /// and harms nothing; the child also prepares a large model, so that instances share its weights. The child needs a serin
+    /// binary; without a prober models are neither tried nor prepared.
     #[must_use]
     pub fn prober(mut self, prober: Prober) -> Self {
         self.prober = Some(prober);
@@ -470,20 +471,19 @@ impl EmbeddedEndpoint {
         self.shared.router.score(endpoint, request).await
     }
 
-    /// Loads and runs the model in a child process, where one is wanted.
-    fn try_model(
+    /// Has a child process load, run and prepare the model, where one is wanted.
+    fn make_ready(
         &self,
         name: &DeploymentName,
         model: &Path,
         settings: &DeploymentSettings,
-    ) -> Result<(), EmbeddedError> {
+    ) -> Result<ReadyModel, EmbeddedError> {
         let Some(prober) = &self.shared.prober else {
-            return Ok(());
+            return Ok(ReadyModel::default());
         };
         let sample = settings.sample_request.as_deref();
         prober
-            .probe(model, sample)
-            .map(drop)
+            .make_file_ready(model, sample, self.shared.serves())
             .map_err(|source| EmbeddedError::Probe {
                 deployment: name.clone(),
                 source,
@@ -512,7 +512,7 @@ impl EmbeddedEndpoint {
             Some(sku) => usize::try_from(self.shared.skus.find(sku)?.vcpus).unwrap_or(usize::MAX),
             None => settings.vcpus.max(1),
         };
-        self.try_model(&name, model, settings)?;
+        let ready = self.make_ready(&name, model, settings)?;
         let instances = self.running.entry(name.clone()).or_default();
         for _ in 0..settings.instance_count {
             let cores =
@@ -526,12 +526,15 @@ impl EmbeddedEndpoint {
             let spec = InstanceSpec {
                 label: format!("{}/{name}", self.name),
                 model: model.to_owned(),
+                cached: ready.cached.clone(),
                 concurrency,
                 lanes: settings.lanes,
                 batch: settings.batch,
                 cores: cores.clone(),
                 sample_request: settings.sample_request.clone(),
+                digest: None,
                 profile: None,
+                quiet: self.shared.serves(),
             };
             match Instance::start(spec) {
                 Ok(instance) => instances.push(instance),
@@ -654,6 +657,11 @@ impl Drop for EmbeddedEndpoint {
 }
 
 impl Shared {
+    /// Whether requests could feel it when something else takes the cores.
+    fn serves(&self) -> bool {
+        self.router.table().endpoints().next().is_some()
+    }
+
     /// Replaces, adds or (with `None`) removes one endpoint of the table, by one pointer swap.
     fn publish(
         &self,

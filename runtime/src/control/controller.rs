@@ -8,7 +8,7 @@
 //! change that speaks of the deployment tries again, and so does a restart; others leave it alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,7 @@ use crate::control::starter::{EngineStarter, Started, Starter};
 use crate::control::steps::Live;
 use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
 use crate::control::view::View;
-use crate::engine::{Capacity, CoreMap, Prober, Topology, library_id};
+use crate::engine::{Capacity, CoreMap, Prober, ReadyModel, Topology, library_id, run_quietly_if};
 use crate::observe::Metrics;
 use crate::router::{Endpoint, Router};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion, SkuTable};
@@ -67,6 +67,12 @@ pub enum StartupError {
     Secret(#[source] std::io::Error),
 }
 
+/// Copies a model in; quietly where others serve, for a large one is hashed for a while.
+fn ingest(files: &ModelFiles, source: &Path, quiet: bool) -> Result<Ingested, ModelStoreError> {
+    let (files, source) = (files.clone(), source.to_owned());
+    run_quietly_if(quiet, move || files.ingest(&source))
+}
+
 /// Everything that wakes the controller.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -88,10 +94,10 @@ pub(super) enum Event {
         by: String,
         reply: oneshot::Sender<Result<(), ModelStoreError>>,
     },
-    /// Models were tried, or one of them is no good.
+    /// Models were tried and prepared, or one of them is no good.
     Probed {
         endpoint: EndpointName,
-        outcome: Result<Vec<ModelDigest>, (DeploymentName, String)>,
+        outcome: Result<Vec<(ModelDigest, ReadyModel)>, (DeploymentName, String)>,
     },
     /// An instance is ready, or will never be.
     Started {
@@ -207,6 +213,8 @@ pub struct Controller {
     pub(super) next_no: InstanceNo,
     /// Models that were tried and are good.
     pub(super) probed: BTreeSet<ModelDigest>,
+    /// Models that instances may load, until the last instance of each has gone: then the cache is looked at anew.
+    pub(super) ready: BTreeMap<ModelDigest, ReadyModel>,
     pub(super) recovering: BTreeSet<EndpointName>,
     /// What a recovery starts where the wish itself does not start.
     pub(super) fallbacks: Fallbacks,
@@ -294,6 +302,7 @@ impl Controller {
             live: BTreeMap::new(),
             next_no: InstanceNo(1),
             probed: probed.into_iter().collect(),
+            ready: BTreeMap::new(),
             recovering: BTreeSet::new(),
             fallbacks,
             stopping: None,
@@ -464,9 +473,12 @@ impl Controller {
     /// Copies the plain paths of a change in, off the loop.
     fn copy_in(&mut self, request: Request, paths: BTreeSet<PathBuf>) {
         self.copying += 1;
-        let (files, events) = (self.files.clone(), self.events.clone());
+        let (files, events, quiet) = (self.files.clone(), self.events.clone(), self.serves());
         spawn_blocking(move || {
-            let copy = |path: PathBuf| files.ingest(&path).map(|model| (path, model.digest));
+            let copy = |path: PathBuf| {
+                let ingested = ingest(&files, &path, quiet);
+                ingested.map(|model| (path, model.digest))
+            };
             let copied = paths.into_iter().map(copy).collect();
             drop(events.send(Event::Copied(request, copied)));
         });
@@ -495,9 +507,9 @@ impl Controller {
 
     fn register(&mut self, registration: Registration) {
         self.copying += 1;
-        let (files, events) = (self.files.clone(), self.events.clone());
+        let (files, events, quiet) = (self.files.clone(), self.events.clone(), self.serves());
         spawn_blocking(move || {
-            let ingested = files.ingest(&registration.source);
+            let ingested = ingest(&files, &registration.source, quiet);
             drop(events.send(Event::Registered(registration, ingested)));
         });
     }
@@ -624,8 +636,11 @@ impl Controller {
     }
 
     /// Remembers models that were tried, so that the next start does not try them again.
-    pub(super) fn remember_probed(&mut self, digests: Vec<ModelDigest>) {
-        self.probed.extend(digests.iter().cloned());
+    pub(super) fn remember_probed(&mut self, mut digests: Vec<ModelDigest>) {
+        digests.retain(|digest| self.probed.insert(digest.clone()));
+        if digests.is_empty() {
+            return;
+        }
         let (shared, onnx_runtime) = (Arc::clone(&self.shared), self.onnx_runtime.clone());
         spawn_blocking(move || {
             for digest in &digests {

@@ -234,6 +234,15 @@ impl ModelFiles {
         model_in(&self.folder(digest))
     }
 
+    /// Bytes of all files of a model; 0 where they cannot be read.
+    pub(super) fn size_bytes(&self, digest: &ModelDigest) -> u64 {
+        let mut files = BTreeMap::new();
+        // What is wrong with the folder shows when the model is loaded.
+        drop(walk(&self.folder(digest), "", &mut files));
+        let sizes = files.values().filter_map(|path| fs::metadata(path).ok());
+        sizes.map(|metadata| metadata.len()).sum()
+    }
+
     /// The sample request of a model, where it came with one.
     pub(super) fn sample_request(&self, digest: &ModelDigest) -> Option<Bytes> {
         fs::read(self.folder(digest).join(SAMPLE_FILE))

@@ -2,15 +2,22 @@
 //!
 //! The controller is tested without threads or models by another implementation of these two traits.
 
-use std::path::Path;
 use std::time::Instant;
 
-use crate::engine::{Instance, InstanceHandle, InstanceSpec, Placement, Prober};
+use crate::engine::{
+    Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
+};
 
 /// Tries and starts. Every call blocks.
 pub(super) trait Starter: std::fmt::Debug + Send + Sync + 'static {
-    /// Loads and runs a model once where it can do no harm. The error says what is wrong with the model.
-    fn probe(&self, model: &Path, sample_request: Option<&[u8]>) -> Result<(), String>;
+    /// Loads and runs a model once where it can do no harm, unless it was `tried` before, and has it prepared; `quiet` where
+    /// others serve. The error says what is wrong with the model.
+    fn make_ready(
+        &self,
+        model: ModelFile<'_>,
+        tried: bool,
+        quiet: bool,
+    ) -> Result<ReadyModel, String>;
 
     /// Starts an instance and returns when it is ready to answer.
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String>;
@@ -40,13 +47,17 @@ pub(super) struct EngineStarter {
 }
 
 impl Starter for EngineStarter {
-    fn probe(&self, model: &Path, sample_request: Option<&[u8]>) -> Result<(), String> {
+    fn make_ready(
+        &self,
+        model: ModelFile<'_>,
+        tried: bool,
+        quiet: bool,
+    ) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
-            return Ok(());
+            return Ok(ReadyModel::default());
         };
         prober
-            .probe(model, sample_request)
-            .map(drop)
+            .make_ready(model, tried, quiet)
             .map_err(|error| error.to_string())
     }
 

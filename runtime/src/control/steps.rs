@@ -16,7 +16,9 @@ use crate::control::controller::{Controller, Event};
 use crate::control::models::ModelDigest;
 use crate::control::plan::{Build, InstanceNo, NewInstance, Serving, Step};
 use crate::control::starter::Started;
-use crate::engine::{CoreGrant, InstanceHandle, InstanceSpec, Placement, give_back_memory};
+use crate::engine::{
+    CoreGrant, InstanceHandle, InstanceSpec, ModelFile, Placement, ReadyModel, give_back_memory,
+};
 use crate::router::{AdmissionControl, Deployment, Endpoint, RoutingTable};
 use crate::spec::{DeploymentName, EndpointName, TrafficSplit};
 
@@ -77,17 +79,17 @@ impl Live {
 }
 
 impl Controller {
-    /// Gives the instances cores and starts them, after their models were tried where they were not yet.
+    /// Gives the instances cores and starts them, after their models were tried and prepared where they were not yet.
     pub(super) fn start_instances(&mut self, name: &EndpointName, new: Vec<NewInstance>) {
-        let mut untried: BTreeMap<ModelDigest, DeploymentName> = BTreeMap::new();
+        let mut unready: BTreeMap<ModelDigest, DeploymentName> = BTreeMap::new();
         for one in new
             .iter()
-            .filter(|one| !self.probed.contains(&one.build.model))
+            .filter(|one| !self.ready.contains_key(&one.build.model))
         {
-            untried.insert(one.build.model.clone(), one.deployment.clone());
+            unready.insert(one.build.model.clone(), one.deployment.clone());
         }
-        if !untried.is_empty() {
-            self.probe(name, untried);
+        if !unready.is_empty() {
+            self.make_ready(name, unready);
             self.with_task(name, |task| {
                 task.pending = 1;
                 task.steps.push_front(Step::Start(new));
@@ -105,25 +107,39 @@ impl Controller {
         }
     }
 
-    fn probe(&self, name: &EndpointName, untried: BTreeMap<ModelDigest, DeploymentName>) {
+    fn make_ready(&self, name: &EndpointName, unready: BTreeMap<ModelDigest, DeploymentName>) {
         let (starter, files, events, endpoint) = (
             Arc::clone(&self.starter),
             self.files.clone(),
             self.events.clone(),
             name.clone(),
         );
+        let (quiet, tried) = (self.serves(), self.probed.clone());
         spawn_blocking(move || {
-            let try_one = |(digest, deployment): (ModelDigest, DeploymentName)| {
-                let model = files.model_file(&digest).map_err(|error| error.to_string());
+            let ready_one = |(digest, deployment): (ModelDigest, DeploymentName)| {
+                let path = files.model_file(&digest).map_err(|error| error.to_string());
                 let sample = files.sample_request(&digest);
-                let tried = model.and_then(|model| starter.probe(&model, sample.as_deref()));
-                tried
-                    .map(|()| digest)
+                let ready = path.and_then(|path| {
+                    let model = ModelFile {
+                        path: &path,
+                        digest: digest.as_str(),
+                        bytes: files.size_bytes(&digest),
+                        sample_request: sample.as_deref(),
+                    };
+                    starter.make_ready(model, tried.contains(&digest), quiet)
+                });
+                ready
+                    .map(|ready| (digest, ready))
                     .map_err(|reason| (deployment, reason))
             };
-            let outcome = untried.into_iter().map(try_one).collect();
+            let outcome = unready.into_iter().map(ready_one).collect();
             drop(events.send(Event::Probed { endpoint, outcome }));
         });
+    }
+
+    /// Whether requests could feel it when something else takes the cores.
+    pub(super) fn serves(&self) -> bool {
+        self.live.values().any(Live::is_ready)
     }
 
     fn start_instance(&mut self, name: &EndpointName, new: NewInstance, cores: CoreGrant) {
@@ -137,7 +153,9 @@ impl Controller {
             self.files.clone(),
             self.events.clone(),
         );
-        let (build, grant) = (new.build.clone(), cores.clone());
+        let (build, grant, quiet) = (new.build.clone(), cores.clone(), self.serves());
+        let cached = self.ready.get(&build.model);
+        let cached = cached.and_then(|ready| ready.cached.clone());
         spawn_blocking(move || {
             let model = files
                 .model_file(&build.model)
@@ -146,12 +164,15 @@ impl Controller {
                 starter.start(InstanceSpec {
                     label,
                     model,
+                    cached,
                     concurrency: build.concurrency,
                     lanes: build.lanes,
                     batch: build.batch,
                     cores: grant,
                     sample_request: files.sample_request(&build.model),
+                    digest: Some(build.model.to_string()),
                     profile: None,
+                    quiet,
                 })
             });
             drop(events.send(Event::Started { no, outcome }));
@@ -175,10 +196,13 @@ impl Controller {
     pub(super) fn on_probed(
         &mut self,
         endpoint: EndpointName,
-        outcome: Result<Vec<ModelDigest>, (DeploymentName, String)>,
+        outcome: Result<Vec<(ModelDigest, ReadyModel)>, (DeploymentName, String)>,
     ) {
         match outcome {
-            Ok(digests) => self.remember_probed(digests),
+            Ok(ready) => {
+                self.remember_probed(ready.iter().map(|(digest, _)| digest.clone()).collect());
+                self.ready.extend(ready);
+            }
             Err(failure) => self.with_task(&endpoint, |task| task.failure = Some(failure)),
         }
         self.step_ended(&endpoint);
@@ -453,8 +477,13 @@ impl Controller {
     }
 
     fn forget_instance(&mut self, no: InstanceNo) {
-        if let Some(live) = self.live.remove(&no) {
-            self.cores.release(&live.cores);
+        let Some(gone) = self.live.remove(&no) else {
+            return;
+        };
+        self.cores.release(&gone.cores);
+        let model = &gone.build.model;
+        if !self.live.values().any(|live| live.build.model == *model) {
+            self.ready.remove(model);
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
     EndpointUpdate, ErrorKind, KeyType, Operation, ProvisioningState,
 };
-use crate::engine::{Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, Topology};
+use crate::engine::{
+    Capacity, CoreMap, InstanceHandle, InstanceSpec, ModelFile, Placement, ReadyModel, Topology,
+};
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, SkuTable, read_deployment};
@@ -45,11 +47,16 @@ impl Paper {
 }
 
 impl Starter for Paper {
-    fn probe(&self, model: &Path, _sample_request: Option<&[u8]>) -> Result<(), String> {
-        let content = std::fs::read_to_string(model).expect("a model");
+    fn make_ready(
+        &self,
+        model: ModelFile<'_>,
+        _tried: bool,
+        _quiet: bool,
+    ) -> Result<ReadyModel, String> {
+        let content = std::fs::read_to_string(model.path).expect("a model");
         match content.as_str() {
             "crash" => Err("the model crashed".to_owned()),
-            _ => Ok(()),
+            _ => Ok(ReadyModel::default()),
         }
     }
 

@@ -163,7 +163,7 @@ impl Controller {
         let mut spec = wanted.spec.clone();
         spec.write_instance_count();
         DeploymentView {
-            notes: notes_of(wanted, &live),
+            notes: self.notes_of(wanted, &live),
             spec,
             provisioning_state,
             reason: failure.map(|failure| failure.reason.clone()),
@@ -174,6 +174,14 @@ impl Controller {
                 .filter_map(|live| live.placement.clone())
                 .collect(),
         }
+    }
+
+    fn notes_of(&self, wanted: &WantedDeployment, live: &[&Live]) -> Vec<String> {
+        let mut notes = wanted.spec.notes();
+        notes.extend(live.iter().find_map(|live| overcommitted(live)));
+        let ready = self.ready.get(&wanted.model.digest);
+        notes.extend(ready.and_then(|ready| ready.note.clone()));
+        notes
     }
 }
 
@@ -190,14 +198,12 @@ fn with_idle<'a>(
         .expect("zeros change no sum")
 }
 
-fn notes_of(wanted: &WantedDeployment, live: &[&Live]) -> Vec<String> {
-    let mut notes = wanted.spec.notes();
-    let short = live
-        .iter()
-        .filter_map(|live| live.placement.as_ref())
-        .find(|one| one.shared || one.cores_given.len() < one.vcpus_asked);
-    if let Some(placement) = short {
-        notes.push(format!(
+/// What an instance has got less of than it asked for.
+fn overcommitted(live: &Live) -> Option<String> {
+    let placement = live.placement.as_ref()?;
+    let short = placement.shared || placement.cores_given.len() < placement.vcpus_asked;
+    short.then(|| {
+        format!(
             "overcommitted: {} vCPUs asked for an instance, {} cores given{}",
             placement.vcpus_asked,
             placement.cores_given.len(),
@@ -206,7 +212,6 @@ fn notes_of(wanted: &WantedDeployment, live: &[&Live]) -> Vec<String> {
             } else {
                 ""
             }
-        ));
-    }
-    notes
+        )
+    })
 }

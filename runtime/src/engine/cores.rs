@@ -84,6 +84,12 @@ impl Topology {
         self.cores.len()
     }
 
+    /// The best core.
+    #[cfg(test)]
+    pub(super) fn first(&self) -> CoreId {
+        self.cores[0]
+    }
+
     /// Never true: there is always one core.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -263,6 +269,20 @@ impl ThreadPlacement {
 pub(super) fn pin_to(core: CoreId) {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         tracing::warn!(core, "cannot pin a thread");
+    }
+}
+
+/// Lets the calling thread run on these cores and on no other.
+pub(super) fn keep_to(cores: &[CoreId]) {
+    let mut set = rustix::thread::CpuSet::new();
+    for core in cores
+        .iter()
+        .filter(|core| **core < rustix::thread::CpuSet::MAX_CPU)
+    {
+        set.set(*core);
+    }
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(?cores, %error, "cannot keep a thread to its cores");
     }
 }
 

@@ -19,9 +19,10 @@ use serin_scorers::Signature;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::lane::{Lane, lock};
 use crate::engine::profile::ModelProfile;
+use crate::engine::profile_cache;
 use crate::engine::session::LoadError;
 use crate::engine::worker::{self, LaneSpec};
-use crate::engine::{BatchSettings, CoreGrant, Job, Placement, give_back_memory};
+use crate::engine::{BatchSettings, CacheEntry, CoreGrant, Job, Placement, give_back_memory};
 
 /// Set in the load word of an instance that takes no more jobs.
 const CLOSED: u32 = 1 << 31;
@@ -37,18 +38,24 @@ pub struct InstanceSpec {
     pub label: String,
     /// The ONNX file.
     pub model: PathBuf,
+    /// What the cache holds of the model: its prepared form is loaded instead, where there is one.
+    pub cached: Option<Arc<CacheEntry>>,
     /// `max_concurrent_requests_per_instance`.
     pub concurrency: u32,
     /// Score threads; without a number one for each request at once, as far as there are cores.
     pub lanes: Option<u32>,
     /// How requests run together.
     pub batch: BatchSettings,
-    /// What was measured of this model on as many threads before; without it the first lane measures.
+    /// Stands for the content of the model: what is measured of it is kept under this name.
+    pub digest: Option<String>,
+    /// What the model costs on as many threads as a lane has, where that is known already.
     pub profile: Option<Arc<ModelProfile>>,
     /// Cores given; thread counts follow from them.
     pub cores: CoreGrant,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
+    /// Others serve, and are not to feel that this one starts: it loads at the lowest priority.
+    pub quiet: bool,
 }
 
 /// Why an instance did not start.
@@ -86,6 +93,8 @@ pub(super) struct Shared {
     load: AtomicU32,
     /// Lanes whose own thread waits for a job.
     idle_lanes: AtomicUsize,
+    /// Most rows that one run takes together; 1: each request runs alone.
+    rows_max: AtomicUsize,
     /// Notified when a closed instance has no job left.
     idle: (Mutex<()>, Condvar),
     /// A lane ended without being told to.
@@ -118,6 +127,10 @@ impl Shared {
 
     pub(super) fn idle_lanes(&self) -> usize {
         self.idle_lanes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rows_max(&self) -> usize {
+        self.rows_max.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -192,6 +205,7 @@ impl Instance {
             concurrency: spec.concurrency,
             load: AtomicU32::new(0),
             idle_lanes: AtomicUsize::new(0),
+            rows_max: AtomicUsize::new(1),
             idle: Default::default(),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -202,22 +216,30 @@ impl Instance {
                 .unwrap_or(usize::MAX)
                 .saturating_add(split.len()),
         );
+        let threads = split.iter().map(Vec::len).max().unwrap_or(1);
+        let digest = spec.digest.as_deref();
+        let profile = spec
+            .profile
+            .clone()
+            .or_else(|| profile_cache::find(digest?, threads).map(Arc::new));
         let (ready, readies) = mpsc::channel();
         let mut starting = Starting {
             inbox,
             threads: Vec::new(),
         };
-        for (number, cores) in split.iter().enumerate() {
-            let number = format!("#{}.{number}", id.0);
+        for (index, cores) in split.iter().enumerate() {
+            let number = format!("#{}.{index}", id.0);
             let name = cores::thread_name(&spec.label, &number);
             let lane = LaneSpec {
                 label: spec.label.clone(),
                 number,
                 cores: cores.clone(),
                 model: spec.model.clone(),
+                cached: spec.cached.clone(),
                 sample_request: spec.sample_request.clone(),
-                batch: spec.batch,
-                profile: spec.profile.clone(),
+                delay: spec.batch.delay,
+                measures: profile.is_none() && index == 0,
+                quiet: spec.quiet,
                 jobs: jobs.clone(),
                 shared: Arc::clone(&shared),
             };
@@ -234,7 +256,15 @@ impl Instance {
             started.push(readies.recv().map_err(|_| StartError::Ended)??);
         }
         let signature = Arc::clone(&started[0].signature);
-        let profile = Arc::clone(&started[0].profile);
+        let measured = started.iter_mut().find_map(|lane| lane.measured.take());
+        let profile = profile
+            .or(measured.map(Arc::new))
+            .ok_or(StartError::Ended)?;
+        let rows_max = profile.rows_max(spec.batch.size_max);
+        shared.rows_max.store(rows_max, Ordering::Relaxed);
+        if let Some(digest) = &spec.digest {
+            profile_cache::keep(digest, threads, &profile);
+        }
         let (lanes, threads): (Vec<_>, Vec<_>) = started
             .into_iter()
             .map(|lane| (lane.lane, lane.threads))
@@ -246,7 +276,6 @@ impl Instance {
             inbox,
             lanes,
             signature,
-            rows_max: profile.rows_max(spec.batch.size_max),
             profile,
         }));
         Ok(Self {
@@ -378,8 +407,6 @@ struct Senders {
     lanes: Vec<Arc<Lane>>,
     signature: Arc<Signature>,
     profile: Arc<ModelProfile>,
-    /// Most rows of a joint run.
-    rows_max: usize,
 }
 
 impl InstanceHandle {
@@ -480,7 +507,7 @@ impl InstanceHandle {
         let bytes = jobs.iter().map(|placed| placed.job.payload.len()).sum();
         self.0
             .profile
-            .is_small_work(jobs.len(), bytes, self.0.rows_max)
+            .is_small_work(jobs.len(), bytes, self.0.shared.rows_max())
     }
 
     /// Ends the job: skipped if it waits, terminated if it runs and no other job shares the run (`RunOptions::terminate`),
@@ -503,7 +530,7 @@ mod tests {
     use super::*;
     use crate::deadline::Deadline;
     use crate::engine::{
-        Batching, Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology,
+        Batching, Capacity, CoreMap, Permit, Reply, RunError, SlotOwner, Topology, quiet,
     };
     use crate::observe::Timings;
 
@@ -527,12 +554,15 @@ mod tests {
                 .parent()
                 .unwrap()
                 .join(model),
+            cached: None,
             concurrency,
             lanes: None,
             batch: BatchSettings::default(),
+            digest: None,
             profile: None,
             cores: cores.grant(2).unwrap(),
             sample_request: None,
+            quiet: false,
         }
     }
 
@@ -611,6 +641,24 @@ mod tests {
         let placement = instance.placement();
         assert_eq!(placement.lanes, 1, "{placement:?}");
         assert_eq!(placement.intra_op_threads, cores, "{placement:?}");
+        instance.stop();
+    }
+
+    #[test]
+    fn an_instance_that_was_loaded_quietly_answers_at_the_usual_priority() {
+        let mut spec = spec(DIGITS, 1);
+        spec.quiet = true;
+        let instance = Instance::start(spec).unwrap();
+        let threads = &instance.placement().threads;
+        assert_eq!(threads.len(), instance.placement().cores_given.len());
+        assert!(instance.placement().verified, "{threads:?}");
+        for thread in threads {
+            assert!(!quiet::is_quiet(thread.tid), "{thread:?}");
+        }
+        let returned = Arc::new(Returned::default());
+        let (job, answer) = job(&digits_body(), &returned);
+        send(&instance.handle(), job);
+        answer.blocking_recv().unwrap().outcome.unwrap();
         instance.stop();
     }
 

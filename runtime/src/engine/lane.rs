@@ -28,8 +28,6 @@ use crate::observe::Timings;
 pub(super) struct LoadedModel {
     pub(super) session: Session,
     pub(super) scorer: JsonScorer,
-    /// Most rows that one run takes together; 1: each request runs alone.
-    pub(super) rows_max: usize,
 }
 
 /// One lane of an instance.
@@ -45,9 +43,7 @@ pub(super) struct Lane {
 
 impl std::fmt::Debug for LoadedModel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoadedModel")
-            .field("rows_max", &self.rows_max)
-            .finish_non_exhaustive()
+        f.write_str("LoadedModel")
     }
 }
 
@@ -143,7 +139,7 @@ impl Lane {
         let mut decoded: VecDeque<_> = jobs
             .filter_map(|job| decode(job, &model.scorer, shared))
             .collect();
-        while let Some(run) = next_run(&mut decoded, model.rows_max) {
+        while let Some(run) = next_run(&mut decoded, shared.rows_max()) {
             self.run(model, run, shared);
         }
     }

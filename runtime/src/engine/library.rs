@@ -22,6 +22,8 @@ mod embedded {
 
 /// ONNX Runtime reads this as it initialises; its official builds send telemetry without it.
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+/// Bytes of the library that are written at a time.
+const WRITE_BYTES: usize = 64 * 1024;
 /// The user's choice of cache folder.
 const CACHE_VARIABLE: &str = "SERIN_CACHE";
 
@@ -94,8 +96,8 @@ pub(super) fn unpacked() -> Result<PathBuf, LibraryError> {
     unpack_to(&cache_folder().ok_or(LibraryError::NoCacheFolder)?)
 }
 
-/// Where the library goes, by the first variable that is set.
-fn cache_folder() -> Option<PathBuf> {
+/// Where the library and prepared models go, by the first variable that is set.
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -142,7 +144,11 @@ fn unpack_to(cache: &Path) -> Result<PathBuf, LibraryError> {
 fn decompress(file: &mut File) -> io::Result<String> {
     let mut library = Vec::with_capacity(usize::try_from(embedded::BYTES).unwrap_or(0));
     zstd::stream::Decoder::new(embedded::COMPRESSED)?.read_to_end(&mut library)?;
-    file.write_all(&library)?;
+    memory::forget(embedded::COMPRESSED);
+    // The system maps what is written at once as one piece, however little of it is run: a large write costs memory for good.
+    for piece in library.chunks(WRITE_BYTES) {
+        file.write_all(piece)?;
+    }
     file.sync_all()?;
     Ok(Sha256::digest(&library)
         .iter()

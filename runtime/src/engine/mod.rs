@@ -4,14 +4,19 @@
 //! Not here: HTTP, YAML, who gets which request.
 
 mod batch;
+mod content;
 mod cores;
 mod instance;
 mod job;
 mod lane;
 mod library;
 mod memory;
+mod model_cache;
+mod prepare;
 mod probe;
 mod profile;
+mod profile_cache;
+mod quiet;
 mod session;
 mod worker;
 
@@ -25,6 +30,9 @@ pub use instance::{
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
+pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
+pub use prepare::{ModelFile, ReadyModel};
 pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
 pub use profile::{Batching, ModelProfile, RunTime};
+pub use quiet::run_quietly_if;
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};

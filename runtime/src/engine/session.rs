@@ -2,16 +2,19 @@
 //!
 //! A session belongs to one thread. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
 //! the instance, and joined when the session is dropped.
+//!
+//! [`prepare`] writes an optimised model whose weights lie in a file of their own, packed as the kernels read them. ONNX Runtime
+//! maps that file, so all sessions of the model, in all processes, have one copy of its weights.
 
 use std::fmt;
-use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use ndarray::ArrayD;
 use ort::environment::{Environment, ThreadManager};
 use ort::logging::LogLevel;
-use ort::session::builder::SessionBuilder;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, SessionInputValue};
 use ort::value::{DynMapValueType, DynValue, TensorElementType, TensorRef, ValueType};
 use serin_scorers::{
@@ -19,7 +22,21 @@ use serin_scorers::{
 };
 
 use crate::engine::cores::{CoreId, ThreadPlacement};
-use crate::engine::{LibraryError, cores, library};
+use crate::engine::quiet::Caller;
+use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
+
+/// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
+const PREPARE_SETTINGS: [(&str, &str); 3] = [
+    (
+        "session.optimized_model_external_initializers_file_name",
+        model_cache::WEIGHTS_FILE,
+    ),
+    (
+        "session.optimized_model_external_initializers_min_size_in_bytes",
+        "1024",
+    ),
+    ("session.save_external_prepacked_constant_initializers", "1"),
+];
 
 /// Why a model did not load; the message names the file.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -43,6 +60,19 @@ pub(super) struct SessionThreads {
     pub(super) cores: Vec<CoreId>,
     /// Intra-op threads that were made, in order.
     pub(super) made: Arc<Mutex<Vec<ThreadPlacement>>>,
+    /// Makes them: its priority is what theirs shall be.
+    pub(super) maker: Caller,
+}
+
+impl SessionThreads {
+    /// Where an earlier attempt to load came to nothing, so did the threads that it made.
+    fn forget_made(&self) {
+        lock(&self.made).clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One loaded model, ready to run on the thread that owns it.
@@ -50,6 +80,8 @@ pub(super) struct Session {
     session: ort::session::Session,
     signature: Arc<Signature>,
     terminator: Terminator,
+    /// What the weights are mapped from; it stays in the cache for as long as this lives.
+    _cached: Option<Arc<CacheEntry>>,
 }
 
 /// Ends the run of its session from another thread.
@@ -79,28 +111,50 @@ impl Terminator {
 }
 
 impl Session {
-    /// Loads an ONNX file, with its external data beside it.
+    /// Loads an ONNX file, with its external data beside it; in the form that the cache holds of it, where that is given.
     ///
     /// # Errors
     ///
     /// [`LoadError`] when ONNX Runtime is not there, or the file is no model that can be served; its message names the file.
-    pub(super) fn load(model: &Path, threads: &SessionThreads) -> Result<Self, LoadError> {
-        let environment = environment()?;
-        let name = model.file_name().map_or_else(
-            || model.display().to_string(),
-            |name| name.to_string_lossy().into_owned(),
-        );
-        let size = std::fs::metadata(model)
-            .map_err(|error| LoadError::Model(format!("cannot read model {name}: {error}")))?
-            .len();
-        if size == 0 {
-            return Err(LoadError::Model(format!(
-                "{name} is empty; expected an ONNX model"
-            )));
+    pub(super) fn load(
+        model: &Path,
+        cached: Option<&Arc<CacheEntry>>,
+        threads: &SessionThreads,
+    ) -> Result<Self, LoadError> {
+        if let Some(entry) = cached
+            && let Some(prepared) = entry.model()
+        {
+            match Self::load_prepared(&prepared, threads) {
+                Ok(session) => {
+                    return Ok(Self {
+                        _cached: Some(Arc::clone(entry)),
+                        ..session
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, ?prepared, "a prepared model does not load: the model is served as it is");
+                }
+            }
         }
-        let session = builder(environment, threads)
+        check_size(model)?;
+        threads.forget_made();
+        Self::commit(model, builder(environment()?, threads))
+    }
+
+    /// Loads what [`prepare`] wrote: everything is optimised already.
+    pub(super) fn load_prepared(model: &Path, threads: &SessionThreads) -> Result<Self, LoadError> {
+        let builder = builder(environment()?, threads).and_then(|builder| {
+            Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?)
+        });
+        Self::commit(model, builder)
+    }
+
+    fn commit(model: &Path, builder: ort::Result<SessionBuilder>) -> Result<Self, LoadError> {
+        let name = name_of(model);
+        let session = builder
             .and_then(|mut builder| builder.commit_from_file(model))
             .map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
+        memory::forget_code();
         let signature = Arc::new(
             signature(&session)
                 .map_err(|problem| LoadError::Model(format!("{name}: {problem}")))?,
@@ -110,6 +164,7 @@ impl Session {
             session,
             signature,
             terminator: Terminator(Arc::new(options)),
+            _cached: None,
         })
     }
 
@@ -153,6 +208,49 @@ impl Session {
     }
 }
 
+/// Writes the model, prepared, into an empty folder.
+///
+/// # Errors
+///
+/// [`LoadError`] with ONNX Runtime's reason; the folder may hold anything then.
+pub(super) fn prepare(
+    model: &Path,
+    folder: &Path,
+    threads: &SessionThreads,
+) -> Result<PathBuf, LoadError> {
+    let path = folder.join(model_cache::MODEL_FILE);
+    let builder = builder(environment()?, threads).and_then(|builder| {
+        let mut builder = builder.with_optimized_model_path(&path)?;
+        for (name, value) in PREPARE_SETTINGS {
+            builder = builder.with_config_entry(name, value)?;
+        }
+        Ok(builder)
+    });
+    drop(Session::commit(model, builder)?);
+    Ok(path)
+}
+
+fn check_size(model: &Path) -> Result<(), LoadError> {
+    let name = name_of(model);
+    match std::fs::metadata(model) {
+        Ok(metadata) if metadata.len() > 0 => Ok(()),
+        Ok(_) => Err(LoadError::Model(format!(
+            "{name} is empty; expected an ONNX model"
+        ))),
+        Err(error) => Err(LoadError::Model(format!(
+            "cannot read model {name}: {error}"
+        ))),
+    }
+}
+
+fn name_of(model: &Path) -> String {
+    let name = model.file_name();
+    name.map_or_else(
+        || model.display().to_string(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
 /// ONNX Runtime on its way into the process. Dropping it waits for the end of that: a process must not exit while its library
 /// initialises, or the library's own cleaning-up meets half-made state.
 #[derive(Debug)]
@@ -187,13 +285,16 @@ fn environment() -> Result<&'static Environment, LibraryError> {
         .get_or_init(|| {
             library::prepare_process();
             let path = library::unpacked()?;
-            ort::init_from(&path)
+            let environment = ort::init_from(&path)
                 .map_err(|error| LibraryError::Load(error.to_string()))?
                 .with_name("serin")
                 .with_telemetry(false)
                 .with_logger(Arc::new(log))
                 .build()
-                .map_err(|error| LibraryError::Load(error.to_string()))
+                .map_err(|error| LibraryError::Load(error.to_string()))?;
+            memory::library_is_loaded(&path);
+            memory::forget_code();
+            Ok(environment)
         })
         .as_ref()
         .map_err(Clone::clone)
@@ -234,11 +335,7 @@ impl ThreadManager for PinnedThreads {
     type Thread = JoinHandle<()>;
 
     fn create(&self, work: impl FnOnce() + Send + 'static) -> ort::Result<Self::Thread> {
-        let mut made = self
-            .threads
-            .made
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut made = lock(&self.threads.made);
         // The calling thread has the first core.
         let number = made.len() + 1;
         let core = self.threads.cores[number % self.threads.cores.len()];
@@ -247,14 +344,18 @@ impl ThreadManager for PinnedThreads {
             &format!("{}.{number}", self.threads.number),
         );
         let (pinned, is_pinned) = mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name(name.clone())
-            .spawn(move || {
-                cores::pin_to(core);
-                // The receiver waits below; it cannot be gone.
-                let _sent = pinned.send(cores::thread_id());
-                work();
-            })
+        let builder = std::thread::Builder::new().name(name.clone());
+        let body = move || {
+            cores::pin_to(core);
+            // The receiver waits below; it cannot be gone.
+            let _sent = pinned.send(cores::thread_id());
+            work();
+        };
+        let thread = self
+            .threads
+            .maker
+            .call(move || builder.spawn(body))
+            .ok_or_else(|| ort::Error::new("nobody waits for the session any more"))?
             .map_err(|error| ort::Error::new(format!("cannot start a thread: {error}")))?;
         if let Ok(tid) = is_pinned.recv() {
             made.push(ThreadPlacement {

@@ -15,8 +15,9 @@ use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::instance::{Message, Placed, Shared};
 use crate::engine::lane::{Lane, LoadedModel};
 use crate::engine::profile::ModelProfile;
+use crate::engine::quiet::{self, Caller};
 use crate::engine::session::{Session, SessionThreads};
-use crate::engine::{BatchSettings, StartError};
+use crate::engine::{CacheEntry, StartError};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
 const WARM_UP_RUNS: usize = 2;
@@ -29,10 +30,15 @@ pub(super) struct LaneSpec {
     pub(super) number: String,
     pub(super) cores: Vec<CoreId>,
     pub(super) model: PathBuf,
+    /// What the cache holds of the model.
+    pub(super) cached: Option<Arc<CacheEntry>>,
     pub(super) sample_request: Option<Bytes>,
-    pub(super) batch: BatchSettings,
-    /// What was measured before; without it the lane measures.
-    pub(super) profile: Option<Arc<ModelProfile>>,
+    /// Longest wait for more jobs that may share a run.
+    pub(super) delay: Duration,
+    /// It is to measure what the model costs.
+    pub(super) measures: bool,
+    /// Others serve: they are not to feel that this one starts.
+    pub(super) quiet: bool,
     pub(super) jobs: Receiver<Message>,
     pub(super) shared: Arc<Shared>,
 }
@@ -41,7 +47,7 @@ pub(super) struct LaneSpec {
 pub(super) struct Ready {
     pub(super) lane: Arc<Lane>,
     pub(super) signature: Arc<Signature>,
-    pub(super) profile: Arc<ModelProfile>,
+    pub(super) measured: Option<ModelProfile>,
     pub(super) threads: Vec<ThreadPlacement>,
 }
 
@@ -59,14 +65,17 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
         told_to_stop: false,
     };
     match start(&spec) {
-        Ok((model, profile, made)) => {
+        Ok(Loaded {
+            model,
+            measured,
+            made,
+        }) => {
             let signature = Arc::clone(model.session.signature());
-            let rows_max = model.rows_max;
             let lane = Arc::new(Lane::new(model));
             let started = Ready {
                 lane: Arc::clone(&lane),
                 signature,
-                profile,
+                measured,
                 threads: std::iter::once(own).chain(made).collect(),
             };
             // The starter may have given up; then a stop waits in the inbox.
@@ -76,8 +85,7 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
             let inbox = Inbox {
                 jobs: spec.jobs,
                 shared: Arc::clone(&spec.shared),
-                together_max: rows_max,
-                delay: spec.batch.delay,
+                delay: spec.delay,
             };
             answer_until_told_to_stop(&lane, &inbox);
             // Handles live on for as long as routing tables do; the memory of the session does not.
@@ -102,41 +110,84 @@ impl Drop for LaneGuard {
     }
 }
 
-/// Loads, warms up and measures; what computes, its profile, and the threads that it made.
-fn start(
-    spec: &LaneSpec,
-) -> Result<(LoadedModel, Arc<ModelProfile>, Vec<ThreadPlacement>), StartError> {
-    let threads = SessionThreads {
+/// All that it takes to load a session.
+struct Loading {
+    label: String,
+    number: String,
+    cores: Vec<CoreId>,
+    model: PathBuf,
+    cached: Option<Arc<CacheEntry>>,
+    sample_request: Option<Bytes>,
+    measures: bool,
+}
+
+/// What came of it.
+struct Loaded {
+    model: LoadedModel,
+    measured: Option<ModelProfile>,
+    /// Intra-op threads.
+    made: Vec<ThreadPlacement>,
+}
+
+/// Loads and warms up, and measures where that is asked for; quietly where that is.
+fn start(spec: &LaneSpec) -> Result<Loaded, StartError> {
+    let loading = Loading {
         label: spec.label.clone(),
         number: spec.number.clone(),
         cores: spec.cores.clone(),
-        made: Arc::new(Mutex::default()),
+        model: spec.model.clone(),
+        cached: spec.cached.clone(),
+        sample_request: spec.sample_request.clone(),
+        measures: spec.measures,
     };
-    let mut session = Session::load(&spec.model, &threads)?;
-    let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    match warm_up(&mut session, &scorer, spec.sample_request.as_deref()) {
-        Err(WarmUpProblem {
-            problem,
-            made_up: true,
-        }) => {
-            tracing::debug!(
-                problem,
-                "the model did not run on inputs made from its shapes"
-            );
-        }
-        outcome => outcome.map_err(|failed| StartError::WarmUp(failed.problem))?,
+    if !spec.quiet {
+        return loading.load(&Caller::itself());
     }
-    let profile = spec.profile.clone().unwrap_or_else(|| {
-        let measured = ModelProfile::measure(&mut session, &scorer, spec.sample_request.as_deref());
-        Arc::new(measured)
+    let loaded = quiet::run(move |caller| {
+        // On the lane's own cores, so that memory is first touched there.
+        cores::keep_to(&loading.cores);
+        loading.load(caller)
     });
-    let made = std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
-    let model = LoadedModel {
-        session,
-        scorer,
-        rows_max: profile.rows_max(spec.batch.size_max),
-    };
-    Ok((model, profile, made))
+    // It may have been this thread.
+    cores::pin_to(spec.cores[0]);
+    loaded
+}
+
+impl Loading {
+    fn load(&self, caller: &Caller) -> Result<Loaded, StartError> {
+        let threads = SessionThreads {
+            label: self.label.clone(),
+            number: self.number.clone(),
+            cores: self.cores.clone(),
+            made: Arc::new(Mutex::default()),
+            maker: caller.clone(),
+        };
+        let mut session = Session::load(&self.model, self.cached.as_ref(), &threads)?;
+        let scorer = JsonScorer::new(Signature::clone(session.signature()));
+        let sample = self.sample_request.as_deref();
+        match warm_up(&mut session, &scorer, sample) {
+            Err(WarmUpProblem {
+                problem,
+                made_up: true,
+            }) => {
+                tracing::debug!(
+                    problem,
+                    "the model did not run on inputs made from its shapes"
+                );
+            }
+            outcome => drop(outcome.map_err(|failed| StartError::WarmUp(failed.problem))?),
+        }
+        let measured = self
+            .measures
+            .then(|| ModelProfile::measure(&mut session, &scorer, sample));
+        let made =
+            std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(Loaded {
+            model: LoadedModel { session, scorer },
+            measured,
+            made,
+        })
+    }
 }
 
 /// Why a warm-up run failed.
@@ -148,7 +199,7 @@ pub(super) struct WarmUpProblem {
     pub(super) made_up: bool,
 }
 
-/// Runs the sample request, or inputs made from the model's own shapes, until later runs are as fast as this one.
+/// Runs the sample request, or inputs made from the model's own shapes, until later runs are as fast as this one; the answer.
 ///
 /// # Errors
 ///
@@ -157,7 +208,7 @@ pub(super) fn warm_up(
     session: &mut Session,
     scorer: &JsonScorer,
     sample_request: Option<&[u8]>,
-) -> Result<(), WarmUpProblem> {
+) -> Result<Bytes, WarmUpProblem> {
     let made_up = sample_request.is_none();
     run_sample(session, scorer, sample_request)
         .map_err(|problem| WarmUpProblem { problem, made_up })
@@ -167,7 +218,7 @@ fn run_sample(
     session: &mut Session,
     scorer: &JsonScorer,
     sample_request: Option<&[u8]>,
-) -> Result<(), String> {
+) -> Result<Bytes, String> {
     let words = |error: ScoreError| error.to_string();
     let inputs = match sample_request {
         Some(body) => scorer.preprocess(body),
@@ -176,20 +227,19 @@ fn run_sample(
         }
     }
     .map_err(words)?;
+    let mut answer = Bytes::new();
     for _ in 0..WARM_UP_RUNS {
-        session
+        answer = session
             .run(&inputs, |outputs| scorer.postprocess(outputs))?
             .map_err(words)?;
     }
-    Ok(())
+    Ok(answer)
 }
 
 /// Where the jobs of an instance wait for a lane, as one of its lanes sees it.
 struct Inbox {
     jobs: Receiver<Message>,
     shared: Arc<Shared>,
-    /// Most jobs that are taken at once.
-    together_max: usize,
     /// Longest wait for more of them.
     delay: Duration,
 }
@@ -244,15 +294,14 @@ impl Inbox {
 
     /// How many of the jobs, those that wait and the `taken`, are for this lane: idle lanes get as many.
     fn share(&self, taken: usize) -> usize {
-        if self.together_max <= 1 {
+        let rows_max = self.shared.rows_max();
+        if rows_max <= 1 {
             return 1;
         }
         if !self.delay.is_zero() {
-            return self.together_max;
+            return rows_max;
         }
         let lanes = self.shared.idle_lanes() + 1;
-        (self.jobs.len() + taken)
-            .div_ceil(lanes)
-            .min(self.together_max)
+        (self.jobs.len() + taken).div_ceil(lanes).min(rows_max)
     }
 }

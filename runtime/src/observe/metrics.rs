@@ -473,6 +473,7 @@ serin_request_duration_seconds_bucket le,endpoint,deployment,stage
 serin_request_duration_seconds_count endpoint,deployment,stage
 serin_request_duration_seconds_sum endpoint,deployment,stage
 serin_requests_in_flight endpoint,deployment
+serin_requests_joined_total endpoint,deployment
 serin_requests_refused_total status
 serin_requests_total endpoint,deployment,outcome
 serin_slots endpoint,deployment

@@ -408,12 +408,15 @@ mod tests {
         Instance::start(InstanceSpec {
             label: "test/blue".to_owned(),
             model: root.join(model),
+            cached: None,
             concurrency,
             lanes: None,
             batch: BatchSettings::default(),
             cores: cores.grant(1).unwrap(),
             sample_request: None,
+            digest: None,
             profile: None,
+            quiet: false,
         })
         .unwrap()
     }

@@ -1,0 +1,46 @@
+//! Where profiles of models are kept from one start to the next: one small file each in the cache folder, under the content of
+//! the model, this machine's kind of processor, this ONNX Runtime and the number of threads. What cannot be read or written is
+//! measured again.
+//!
+//! Not here: what a profile is (`profile`).
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use tempfile::NamedTempFile;
+
+use crate::engine::{CacheKey, ModelCache, ModelProfile};
+
+/// Version of the file and of how is measured: raise it when either changes.
+const FORMAT: u32 = 1;
+
+/// What was measured before.
+pub(super) fn find(digest: &str, threads: usize) -> Option<ModelProfile> {
+    serde_json::from_slice(&fs::read(file(digest, threads)?).ok()?).ok()
+}
+
+/// Keeps what was measured, if it is not kept already.
+pub(super) fn keep(digest: &str, threads: usize, profile: &ModelProfile) {
+    let Some(file) = file(digest, threads).filter(|file| !file.exists()) else {
+        return;
+    };
+    let kept = || {
+        let folder = file.parent().unwrap_or(&file);
+        fs::create_dir_all(folder)?;
+        let mut whole = NamedTempFile::new_in(folder)?;
+        whole.write_all(&serde_json::to_vec_pretty(profile)?)?;
+        // Two processes at once: either measured well.
+        whole.persist(&file).map_err(|error| error.error)?;
+        std::io::Result::Ok(())
+    };
+    if let Err(error) = kept() {
+        tracing::debug!(%error, ?file, "the model will be measured again at its next start");
+    }
+}
+
+fn file(digest: &str, threads: usize) -> Option<PathBuf> {
+    let profiles = ModelCache::open().ok()?.profiles();
+    let key = CacheKey::of_model(digest);
+    Some(profiles.join(format!("{}-{threads}-v{FORMAT}.json", key.as_str())))
+}

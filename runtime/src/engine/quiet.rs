@@ -1,0 +1,282 @@
+//! Work that nobody feels: at the scheduler's lowest class, which runs where no other thread wants the core.
+//!
+//! A thread may lower itself but, without privileges, never raise itself again, and threads that it makes begin as low as it is.
+//! So quiet work has a thread of its own, and asks who waits for it, whose class is the usual one, to make threads that are to
+//! last ([`Caller`]). A core that is never idle would hold the work up for ever: it is done once more, not quietly, when it has
+//! waited for a core for [`QUIET_WAIT_MAX`] in all.
+//!
+//! Threads: one short-lived one for each piece of quiet work; who asked for it waits.
+//! Not here: what the work is (`worker`, `probe`).
+
+use std::fmt;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::config::{QUIET_LOOK_PERIOD, QUIET_WAIT_MAX};
+use crate::engine::cores;
+
+/// The name of the threads; they are gone when the work is done.
+const THREAD_NAME: &str = "serin-task";
+
+/// Nice value of a thread where the system does not allow the idle class.
+const NICE_MAX: i32 = 19;
+
+/// Something that the waiting thread does for the work.
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Who waits for a piece of work, at the usual priority.
+#[derive(Clone)]
+pub(super) struct Caller(Arc<dyn Fn(Task) + Send + Sync>);
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Caller")
+    }
+}
+
+impl Caller {
+    /// For work that runs on the caller's own thread.
+    pub(super) fn itself() -> Self {
+        Self(Arc::new(|task| task()))
+    }
+
+    fn at_the_end_of<T: Send + 'static>(messages: mpsc::Sender<Message<T>>) -> Self {
+        // Who has stopped waiting drops the task.
+        Self(Arc::new(move |task| {
+            drop(messages.send(Message::Task(task)));
+        }))
+    }
+
+    /// Has the waiting thread do this; `None` when it waits no more.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, result) = mpsc::sync_channel(1);
+        // The receiver waits below; it cannot be gone.
+        (self.0)(Box::new(move || drop(done.send(task()))));
+        result.recv().ok()
+    }
+}
+
+/// What quiet work says to who waits for it.
+enum Message<T> {
+    Task(Task),
+    Done(std::thread::Result<T>),
+}
+
+/// Does the work on a thread of its own at the lowest class, and gives its result.
+///
+/// Where it cannot, or has to wait too long, the work is begun once more here, and what comes of the first is dropped.
+pub(super) fn run<T, W>(work: W) -> T
+where
+    T: Send + 'static,
+    W: Fn(&Caller) -> T + Send + Sync + 'static,
+{
+    let work = Arc::new(work);
+    try_quietly(&work, QUIET_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
+}
+
+/// Does work that makes no threads: quietly, or here and now.
+///
+/// Quiet work that had to wait too long is begun once more, so its first beginning may end later than this call.
+pub fn run_quietly_if<T, W>(quiet: bool, work: W) -> T
+where
+    T: Send + 'static,
+    W: Fn() -> T + Send + Sync + 'static,
+{
+    if quiet { run(move |_| work()) } else { work() }
+}
+
+/// The result of the work, or nothing when it has to wait too long or there is no thread for it.
+fn try_quietly<T, W>(work: &Arc<W>, wait_max: Duration) -> Option<T>
+where
+    T: Send + 'static,
+    W: Fn(&Caller) -> T + Send + Sync + 'static,
+{
+    let (messages, inbox) = mpsc::channel();
+    let waited = CoreWait::new(0);
+    let thread = begin(Arc::clone(work), messages, waited.clone())?;
+    loop {
+        match inbox.recv_timeout(QUIET_LOOK_PERIOD) {
+            Ok(Message::Task(task)) => task(),
+            Ok(Message::Done(outcome)) => {
+                // It has caught what could make this fail.
+                drop(thread.join());
+                return Some(outcome.unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            Err(RecvTimeoutError::Timeout) if waited.so_far() < wait_max => {}
+            Err(_) => {
+                tracing::info!(
+                    after = ?waited.so_far(),
+                    "the cores are too busy for quiet work: it goes on at the usual priority"
+                );
+                return None;
+            }
+        }
+    }
+}
+
+fn begin<T, W>(
+    work: Arc<W>,
+    messages: mpsc::Sender<Message<T>>,
+    waited: CoreWait,
+) -> Option<JoinHandle<()>>
+where
+    T: Send + 'static,
+    W: Fn(&Caller) -> T + Send + Sync + 'static,
+{
+    let caller = Caller::at_the_end_of(messages.clone());
+    let thread = move || {
+        waited.tid.store(cores::thread_id(), Ordering::Release);
+        become_quiet();
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&caller)));
+        // Dropped where nobody waits any more.
+        drop(messages.send(Message::Done(outcome)));
+    };
+    std::thread::Builder::new()
+        .name(THREAD_NAME.to_owned())
+        .spawn(thread)
+        .inspect_err(|error| tracing::warn!(%error, "cannot start a thread for quiet work"))
+        .ok()
+}
+
+/// How long a thread has waited for a core, as the kernel counts it.
+#[derive(Debug, Clone)]
+pub(super) struct CoreWait {
+    /// 0 until the thread runs.
+    tid: Arc<AtomicI32>,
+    since: Instant,
+}
+
+impl CoreWait {
+    fn new(tid: i32) -> Self {
+        Self {
+            tid: Arc::new(AtomicI32::new(tid)),
+            since: Instant::now(),
+        }
+    }
+
+    /// Of the first thread of a process.
+    pub(super) fn of_process(pid: u32) -> Self {
+        Self::new(i32::try_from(pid).unwrap_or(0))
+    }
+
+    /// Where the kernel does not count, all the time since the beginning.
+    pub(super) fn so_far(&self) -> Duration {
+        let tid = self.tid.load(Ordering::Acquire);
+        // The folder of the processes has the threads too, though it does not list them.
+        let counted = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok();
+        let counted = counted.as_deref().and_then(parse_schedstat);
+        counted.unwrap_or_else(|| self.since.elapsed())
+    }
+}
+
+/// The second of three numbers: nanoseconds in which the thread could have run and did not.
+fn parse_schedstat(text: &str) -> Option<Duration> {
+    let waited = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(waited))
+}
+
+/// Puts the calling thread into the lowest class, and with it all threads that it makes. There is no way back.
+pub(super) fn become_quiet() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    #[expect(unsafe_code, reason = "no safe form sets the scheduling class")]
+    // SAFETY: 0 is the calling thread; the pointer is to a live value that the call only reads.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    if set == 0 {
+        return;
+    }
+    if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+        tracing::debug!(%error, "cannot lower the priority of a thread");
+    }
+}
+
+/// Whether a thread of this process is in the lowest class.
+#[cfg(test)]
+pub(super) fn is_quiet(tid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).expect("a thread");
+    // The name may hold spaces; the fields after it do not. The policy is the 41st field of all, and the third is the first here.
+    let fields = stat.rsplit_once(')').expect("a name").1;
+    let policy = fields.split_ascii_whitespace().nth(41 - 3);
+    policy == Some(&libc::SCHED_IDLE.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quiet_work_runs_in_the_lowest_class_and_its_caller_does_not() {
+        let quiet = run(|caller| {
+            let asked = caller.call(|| is_quiet(cores::thread_id()));
+            (is_quiet(cores::thread_id()), asked)
+        });
+        assert_eq!(quiet, (true, Some(false)));
+        assert!(!is_quiet(cores::thread_id()));
+    }
+
+    #[test]
+    fn a_panic_of_quiet_work_is_the_caller_s() {
+        let ran = catch_unwind(|| run(|_| panic!("planned")));
+        let panic = ran.unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"planned"));
+    }
+
+    #[test]
+    fn threads_that_the_caller_makes_are_not_quiet() {
+        let quiet = run(|caller| {
+            let make = || {
+                std::thread::scope(|scope| {
+                    let thread = scope.spawn(|| is_quiet(cores::thread_id()));
+                    thread.join().unwrap()
+                })
+            };
+            (make(), caller.call(make))
+        });
+        assert_eq!(quiet, (true, Some(false)));
+    }
+
+    #[test]
+    fn quiet_work_that_gets_no_core_is_given_up() {
+        cores::pin_to(cores::Topology::read().first());
+        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let spins = Arc::clone(&over);
+        // Inherits the one core, and never leaves it to the quiet work.
+        let spinner = std::thread::Builder::new()
+            .spawn(move || {
+                while !spins.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+            .unwrap();
+        let ends = Arc::clone(&over);
+        let work = Arc::new(move |_: &Caller| {
+            while !ends.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        assert_eq!(try_quietly(&work, Duration::from_millis(50)), None);
+        over.store(true, Ordering::Relaxed);
+        spinner.join().unwrap();
+    }
+
+    #[test]
+    fn the_wait_for_a_core_is_the_second_number() {
+        assert_eq!(
+            parse_schedstat("5 7000000000 3\n"),
+            Some(Duration::from_secs(7))
+        );
+        for text in ["", "1", "1 x 2"] {
+            assert_eq!(parse_schedstat(text), None, "{text:?}");
+        }
+        // As the kernel writes it.
+        let own = fs::read_to_string(format!("/proc/{}/schedstat", cores::thread_id()));
+        assert!(own.is_ok_and(|text| parse_schedstat(&text).is_some()));
+    }
+}
