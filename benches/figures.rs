@@ -297,7 +297,12 @@ fn memory() {
     let (data, cache, model) = (folder(), folder(), folder());
     let mlp = Mlp::of_megabytes(LARGE);
     mlp.write(model.path());
+    // Unpacks ONNX Runtime, which is done once and for all servers.
+    let unpacks = server(data.path(), cache.path());
+    await_library(&unpacks);
+    unpacks.terminate();
     let server = server(data.path(), cache.path());
+    await_library(&server);
     let fresh = pss(&server);
     server.create_endpoint("iris");
     for turn in ["", ", a second time"] {
@@ -319,6 +324,24 @@ fn memory() {
             &format!("memory (PSS): no model, two instances of {LARGE} MB, deleted{turn}"),
             &format!("{:.1} MB, {:.1} MB, {:.1} MB", fresh, loaded, pss(&server)),
         );
+    }
+}
+
+/// Waits until ONNX Runtime is loaded, on the thread that is there for it.
+fn await_library(server: &Server) {
+    let proc = Path::new("/proc").join(server.pid().to_string());
+    let loads = || {
+        let threads = std::fs::read_dir(proc.join("task")).expect("the server runs");
+        let mut names =
+            threads.filter_map(|one| std::fs::read_to_string(one.ok()?.path().join("comm")).ok());
+        names.any(|name| name.trim() == "serin-library")
+    };
+    let loaded = || {
+        let maps = std::fs::read_to_string(proc.join("maps")).expect("the server runs");
+        maps.contains("libonnxruntime")
+    };
+    while !loaded() || loads() {
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
