@@ -48,7 +48,7 @@ enum Phase {
 
 impl Live {
     /// What requests are given to; none while it starts or leaves.
-    fn handle(&self) -> Option<InstanceHandle> {
+    pub(super) fn handle(&self) -> Option<InstanceHandle> {
         match &self.phase {
             Phase::Ready(instance) => instance.handle(),
             Phase::Starting | Phase::Abandoned | Phase::Leaving => None,

@@ -1,6 +1,7 @@
 //! What `show` and `list` print: what should be, beside what is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -10,7 +11,7 @@ use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
 use crate::control::reconcile::{EndpointState, build_of};
 use crate::control::steps::Live;
-use crate::engine::Placement;
+use crate::engine::{Batching, ModelProfile, Placement};
 use crate::spec::{
     DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, TrafficSplit,
 };
@@ -70,6 +71,9 @@ pub struct DeploymentView {
     pub instances_ready: usize,
     /// Cores asked for and given, of each instance.
     pub placements: Vec<Placement>,
+    /// What the model was measured to cost on the threads of one lane, and whether requests share runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_profile: Option<Arc<ModelProfile>>,
     /// What is kept without effect, and what is not quite as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -162,7 +166,9 @@ impl Controller {
         };
         let mut spec = wanted.spec.clone();
         spec.write_instance_count();
+        let profile = live.iter().find_map(|live| live.handle());
         DeploymentView {
+            model_profile: profile.map(|handle| Arc::clone(handle.profile())),
             notes: self.notes_of(wanted, &live),
             spec,
             provisioning_state,
@@ -179,6 +185,7 @@ impl Controller {
     fn notes_of(&self, wanted: &WantedDeployment, live: &[&Live]) -> Vec<String> {
         let mut notes = wanted.spec.notes();
         notes.extend(live.iter().find_map(|live| overcommitted(live)));
+        notes.extend(live.iter().find_map(|live| not_batched(live)));
         let ready = self.ready.get(&wanted.model.digest);
         notes.extend(ready.and_then(|ready| ready.note.clone()));
         notes
@@ -196,6 +203,21 @@ fn with_idle<'a>(
     let idle = idle.map(|name| (name.clone(), Percent::ZERO));
     TrafficSplit::new(split.entries().iter().cloned().chain(idle).collect())
         .expect("zeros change no sum")
+}
+
+/// Why requests run alone although they were to run together.
+fn not_batched(live: &Live) -> Option<String> {
+    live.build.batch.size_max.filter(|rows| *rows > 1)?;
+    let why = match live.handle()?.profile().batching {
+        Batching::Pays | Batching::DoesNotPay => return None,
+        Batching::FixedRows => "the model fixes the number of rows",
+        Batching::RowsDepend => "the model's answer for a row depends on the other rows",
+        Batching::SlowRun => "one run takes so long that a batch would make its requests wait",
+        Batching::Unknown => {
+            "the model did not run on inputs made from its shapes; give it a sample request"
+        }
+    };
+    Some(format!("max_batch_size has no effect: {why}"))
 }
 
 /// What an instance has got less of than it asked for.
