@@ -1,0 +1,112 @@
+"""Measures serin beside its peers, over the wire: `python3 benches/peers/run.py`. See README.md beside this file.
+
+First it prepares (wrk, virtual environments, builds, models), then it measures in a network namespace of its own, where there
+is no network but loopback, and writes the tables and plots.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import machine
+import measure
+import prepare
+from places import HERE, RESULTS, WORK, venv
+from servers import SERVERS
+
+MODELS = ["tiny", "digits", "mlp256", "mlp25mb", "convolution", "mlp128mb"]
+MISSING = WORK / "missing.json"
+
+
+def choice(known: list[str]) -> Callable[[str], list[str]]:
+    """Reads a list with commas of names that exist."""
+
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        for name in names:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"expected names of {', '.join(known)}; found {name!r}")
+        return names
+
+    return parse
+
+
+def numbers(text: str) -> list[int]:
+    """Reads a list with commas of whole numbers."""
+    return [int(word) for word in text.split(",")]
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one scenario, one repetition, one second")
+    parser.add_argument("--models", type=choice(MODELS), default=MODELS)
+    parser.add_argument("--servers", type=choice(list(SERVERS)), default=list(SERVERS))
+    parser.add_argument("--scenarios", type=choice(list(measure.SCENARIOS)))
+    parser.add_argument("--connections", type=numbers, default=[1, 8, 32])
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--seconds", type=int)
+    parser.add_argument("--serin", type=Path, help="a release binary to measure instead of building one")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables and plots")
+    parser.add_argument("--measure", choices=["isolated", "open"], help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    parsed.scenarios = parsed.scenarios or (["pinned"] if parsed.quick else list(measure.SCENARIOS))
+    parsed.repeats = parsed.repeats or (1 if parsed.quick else 3)
+    parsed.seconds = parsed.seconds or (1 if parsed.quick else 3)
+    return parsed
+
+
+def isolated(command: list[str]) -> list[str] | None:
+    """The command in a network namespace with nothing but loopback; none where that is not allowed."""
+    loopback_up = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    for unshare in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
+        if shutil.which("unshare") and subprocess.run([*unshare, *loopback_up, "true"]).returncode == 0:
+            return [*unshare, *loopback_up, *command]
+    return None
+
+
+def main() -> None:
+    """Prepares, measures in a process of its own, and reports."""
+    asked = arguments()
+    if asked.measure:
+        measure_everything(asked)
+        return
+    MISSING.write_text(json.dumps(prepare.everything(asked.servers, asked.serin)))
+    command = [sys.executable, str(HERE / "run.py"), *sys.argv[1:], "--measure"]
+    subprocess.run(isolated([*command, "isolated"]) or [*command, "open"], check=True)
+    subprocess.run([venv("tools") / "python", HERE / "report.py", asked.out], check=True)
+
+
+def measure_everything(asked: argparse.Namespace) -> None:
+    """Measures what was asked for, and writes it after each model and scenario."""
+    extent = measure.Extent(
+        asked.models, asked.servers, asked.scenarios, asked.connections, asked.repeats, asked.seconds
+    )
+    asked.out.mkdir(parents=True, exist_ok=True)
+    result = {
+        "date": date.today().isoformat(),
+        "machine": machine.facts(),
+        "versions": machine.versions(asked.servers),
+        "settings": {"repeats": asked.repeats, "seconds": asked.seconds},
+        "rows": [],
+    }
+    for row in measure.rows(extent, json.loads(MISSING.read_text()), asked.measure == "isolated"):
+        result["rows"].append(measure.as_json(row))
+        write(asked.out / "peers.json", result)
+
+
+def write(path: Path, result: dict) -> None:
+    """One line for each row, so that two results can be compared line by line."""
+    head = {name: value for name, value in result.items() if name != "rows"}
+    rows = ",\n".join(json.dumps(row) for row in result["rows"])
+    text = json.dumps(head, indent=1).removesuffix("\n}")
+    path.write_text(f'{text},\n "rows": [\n{rows}\n]}}\n')
+
+
+if __name__ == "__main__":
+    main()
