@@ -22,9 +22,7 @@ SERVER_PACKAGES = {
 def printed(*command: str | Path) -> str:
     """What a command prints on both outputs; nothing when it cannot be run."""
     try:
-        finished = subprocess.run(
-            command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        finished = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except OSError:
         return ""
     return finished.stdout.strip()

@@ -1,17 +1,16 @@
-"""The measuring: all servers of a model and a scenario are started and checked, then loaded in turns, window by window."""
+"""The measuring: the servers of a model and a scenario are started, checked, and loaded in turns, window by window."""
 
 import contextlib
 import resource
 import shutil
-import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 
 import processes
 from limit import Limit
 from places import LOGS, WORK
 from protocols import Wrong
+from quiet import NOISE_MAX, Patience
 from server import Failed, Load, NotStarted, Server, Setting
 from servers import SERVERS
 
@@ -44,23 +43,38 @@ class Extent:
     seconds: int
 
 
+@dataclass(frozen=True)
+class Sample:
+    """What was measured in one window."""
+
+    requests_per_second: float
+    p50_us: float
+    p99_us: float
+    server_cpu_us_per_request: float
+    # Processor time that neither the server nor the load used, in cores: other programs.
+    other_cores_used: float
+    pss_mib: float
+    rss_mib: float
+
+
 @dataclass
 class Row:
-    """One server under one load: a figure of each kind for each repetition, or the reason why there are none."""
+    """One server under one load: a sample for each repetition, or the reason why there is none."""
 
     model: str
     scenario: str
     connections: int
     server: str
-    requests_per_second: list[float] = field(default_factory=list)
-    p50_us: list[float] = field(default_factory=list)
-    p99_us: list[float] = field(default_factory=list)
-    server_cpu_us_per_request: list[float] = field(default_factory=list)
-    # Processor time that neither the server nor the load used, in cores. Noise, mostly of other programs.
-    other_cores_used: list[float] = field(default_factory=list)
-    pss_mib: list[float] = field(default_factory=list)
-    rss_mib: list[float] = field(default_factory=list)
     reason: str | None = None
+    samples: list[Sample] = field(default_factory=list)
+
+    def as_json(self) -> dict:
+        """Each figure as a list, one number a repetition; or the reason."""
+        row = {name: value for name, value in vars(self).items() if name not in ("samples", "reason")}
+        if self.reason:
+            return {**row, "reason": self.reason}
+        names = [figure.name for figure in fields(Sample)]
+        return {**row, **{name: [getattr(sample, name) for sample in self.samples] for name in names}}
 
 
 def children_cpu_seconds() -> float:
@@ -69,22 +83,31 @@ def children_cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure(server: Limit | Server, load: Load, row: Row) -> None:
-    """Adds one repetition to the row."""
+def sample(server: Limit | Server, load: Load) -> Sample:
+    """Loads a server once."""
     pids = processes.tree(server.process.pid)
     before = processes.cpu_seconds(pids), processes.machine_cpu_seconds(), children_cpu_seconds()
     window = server.window(load)
     after = processes.cpu_seconds(pids), processes.machine_cpu_seconds(), children_cpu_seconds()
     served, machine, loading = (end - start for start, end in zip(before, after))
     memory = processes.memory(pids)
-    others = max(0.0, machine - served - loading) / window.seconds
-    row.requests_per_second.append(round(window.requests / window.seconds, 1))
-    row.p50_us.append(round(window.p50_us, 1))
-    row.p99_us.append(round(window.p99_us, 1))
-    row.server_cpu_us_per_request.append(round(served / window.requests * 1e6, 1))
-    row.other_cores_used.append(round(others, 2))
-    row.pss_mib.append(round(memory.pss, 1))
-    row.rss_mib.append(round(memory.rss, 1))
+    return Sample(
+        requests_per_second=round(window.requests / window.seconds, 1),
+        p50_us=round(window.p50_us, 1),
+        p99_us=round(window.p99_us, 1),
+        server_cpu_us_per_request=round(served / window.requests * 1e6, 1),
+        other_cores_used=round(max(0.0, machine - served - loading) / window.seconds, 2),
+        pss_mib=round(memory.pss, 1),
+        rss_mib=round(memory.rss, 1),
+    )
+
+
+def quiet_sample(server: Limit | Server, load: Load, patience: Patience) -> Sample:
+    """A sample; where other programs disturbed it, the least disturbed of as many as the patience lasts for."""
+    best = sample(server, load)
+    while best.other_cores_used > NOISE_MAX and patience.wait_until_quiet() and patience.spend(load.seconds):
+        best = min(best, sample(server, load), key=lambda taken: taken.other_cores_used)
+    return best
 
 
 def start(name: str, setting: Setting, running: contextlib.ExitStack) -> Limit | Server:
@@ -105,55 +128,53 @@ def setting_of(model: str, scenario: str, server: str, isolated: bool) -> Settin
     return Setting(model, SCENARIOS[scenario].server_cores, isolated, folder, log)
 
 
-def rows(extent: Extent, missing: dict[str, str], isolated: bool) -> Iterator[Row]:
-    """Measures everything; the rows of each model and scenario come when they are complete."""
+def rows(extent: Extent, missing: dict[str, str], isolated: bool, patience: Patience) -> Iterator[Row]:
+    """Measures everything; the rows of one table come together."""
     for model in extent.models:
         for scenario in extent.scenarios:
-            yield from _rows(extent, model, scenario, dict(missing), isolated)
+            reasons = dict(missing)
+            with contextlib.ExitStack() as running:
+                servers = start_all(extent.servers, model, scenario, isolated, reasons, running)
+                for connections in extent.connections:
+                    table = [Row(model, scenario, connections, name, reasons.get(name)) for name in extent.servers]
+                    take_turns(extent, servers, table, patience)
+                    yield from table
 
 
-def _rows(extent: Extent, model: str, scenario: str, reasons: dict[str, str], isolated: bool) -> Iterator[Row]:
-    """The rows of one model and scenario. `reasons` says of servers why they are not measured, and grows."""
-    with contextlib.ExitStack() as running:
-        servers = {}
-        for name in extent.servers:
-            if name in reasons:
-                continue
-            try:
-                servers[name] = start(name, setting_of(model, scenario, name, isolated), running)
-            except (NotStarted, Wrong, OSError) as problem:
-                kind = "wrong answer" if isinstance(problem, Wrong) else "not started"
-                reasons[name] = f"{kind}: {problem}"
-                print(f"{model} {scenario} {name}: {reasons[name]}", file=sys.stderr)
-        for connections in extent.connections:
-            table = {
-                name: Row(model, scenario, connections, name, reason=reasons.get(name)) for name in extent.servers
-            }
-            _turns(extent, servers, table)
-            yield from table.values()
+def start_all(
+    names: list[str],
+    model: str,
+    scenario: str,
+    isolated: bool,
+    reasons: dict[str, str],
+    running: contextlib.ExitStack,
+) -> dict[str, Limit | Server]:
+    """Starts the servers that can be had. `reasons` says of a server why it is not there, and grows."""
+    servers = {}
+    for name in names:
+        if name in reasons:
+            continue
+        try:
+            servers[name] = start(name, setting_of(model, scenario, name, isolated), running)
+        except Wrong as problem:
+            reasons[name] = f"wrong answer: {problem}"
+        except (NotStarted, OSError) as problem:
+            reasons[name] = f"not started: {problem}"
+    return servers
 
 
-def _turns(extent: Extent, servers: dict[str, Limit | Server], table: dict[str, Row]) -> None:
+def take_turns(extent: Extent, servers: dict[str, Limit | Server], table: list[Row], patience: Patience) -> None:
     """Warms all servers up, then loads one after the other, as often as there are repetitions."""
-    for repeat in range(-1, extent.repeats):
-        for name, server in servers.items():
-            row = table[name]
+    for repetition in range(-1, extent.repeats):
+        for row in table:
             if row.reason:
                 continue
-            cores = SCENARIOS[row.scenario].load_cores
-            seconds = WARM_UP_SECONDS if repeat < 0 else extent.seconds
-            load = Load(row.connections, seconds, cores)
+            server, cores = servers[row.server], SCENARIOS[row.scenario].load_cores
             try:
-                if repeat < 0:
-                    server.window(load)
+                if repetition < 0:
+                    server.window(Load(row.connections, WARM_UP_SECONDS, cores))
                 else:
-                    measure(server, load, row)
+                    load = Load(row.connections, extent.seconds, cores)
+                    row.samples.append(quiet_sample(server, load, patience))
             except (Failed, OSError) as problem:
                 row.reason = f"failed under load: {problem}"
-            report = row.reason or (row.requests_per_second[-1:] or ["warm"])[0]
-            print(f"{row.model} {row.scenario} {row.connections} {name}: {report}", file=sys.stderr)
-
-
-def as_json(row: Row) -> dict:
-    """The row without what it lacks."""
-    return {name: value for name, value in asdict(row).items() if value not in (None, [])}

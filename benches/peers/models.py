@@ -2,13 +2,14 @@
 
     models.py OUT REPOSITORY CONVOLUTION.onnx
 
-Below OUT, each model gets a folder with `model.onnx`, `request.json` (what serin takes), `request-v2.json` (the Open Inference
-Protocol) and `expected.json` (outputs by name, flat). Seeded: the same packages make the same files. Runs in the venv `tools`.
+Below OUT, each model gets a folder with `model.onnx`, `request.json` (what serin takes), `request-v2.json` (the Open
+Inference Protocol) and `expected.json` (outputs by name, flat). Seeded: the same packages make the same files.
 """
 
 import json
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def network(widths: list[int]) -> onnx.ModelProto:
     """Fully connected layers with rectified units between them; any number of rows."""
     random = np.random.default_rng(SEED)
     nodes, weights, value = [], [], "data"
-    for index, (before, after) in enumerate(zip(widths, widths[1:])):
+    for index, (before, after) in enumerate(pairwise(widths)):
         matrix = random.normal(0, np.sqrt(2 / before), (before, after)).astype(np.float32)
         bias = random.normal(0, 0.1, after).astype(np.float32)
         weights += [

@@ -1,4 +1,4 @@
-"""Gets what the bench needs, below `target/peers`: wrk, virtual environments, release builds, models. Skips what is there."""
+"""Gets what the bench needs, below `target/peers`: wrk, environments, release builds, models. Skips what is there."""
 
 import hashlib
 import shutil
@@ -19,6 +19,8 @@ PACKAGES = {
     "bentoml": [ONNXRUNTIME, "bentoml==1.4.40", "numpy==2.4.6"],
     "triton": [ONNXRUNTIME, "nvidia-pytriton==0.7.0"],
 }
+# Triton embeds an interpreter that some newer standard libraries do not fit; that of the system is old enough.
+INTERPRETERS = {"triton": "/usr/bin/python3"}
 # The convolution model comes out of this package, which is not installed.
 CONVOLUTION_PACKAGE = "rapidocr-onnxruntime==1.4.4"
 CONVOLUTION = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
@@ -51,7 +53,8 @@ def environment(name: str) -> None:
     marker, key = folder / "packages", "\n".join(PACKAGES[name])
     if once(marker, key):
         print(f"preparing the environment {name}", file=sys.stderr)
-        command([sys.executable, "-m", "venv", "--clear", folder], name)
+        python = INTERPRETERS.get(name, sys.executable)
+        command([python, "-m", "venv", "--clear", folder], name)
         command([venv(name) / "python", *PIP, "install", *PACKAGES[name]], name)
         marker.write_text(key)
 

@@ -1,5 +1,6 @@
 """What the kernel says of processes: processor time and memory, read from /proc."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -76,7 +77,5 @@ def stop(process: subprocess.Popen[str], patience: float = 15) -> None:
         process.kill()
         process.wait()
     for pid in descendants:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass

@@ -1,7 +1,7 @@
 """Measures serin beside its peers, over the wire: `python3 benches/peers/run.py`. See README.md beside this file.
 
-First it prepares (wrk, virtual environments, builds, models), then it measures in a network namespace of its own, where there
-is no network but loopback, and writes the tables and plots.
+First it prepares (wrk, virtual environments, builds, models), then it measures in a network namespace of its own,
+where there is no network but loopback, and writes the tables and plots.
 """
 
 import argparse
@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import machine
 import measure
 import prepare
 from places import HERE, RESULTS, WORK, venv
+from quiet import Patience
 from servers import SERVERS
 
 MODELS = ["tiny", "digits", "mlp256", "mlp25mb", "convolution", "mlp128mb"]
@@ -51,6 +54,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=numbers, default=[1, 8, 32])
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--seconds", type=int)
+    parser.add_argument("--patience", type=float, help="seconds to spend on waiting for a quiet machine, in all")
     parser.add_argument("--serin", type=Path, help="a release binary to measure instead of building one")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the tables and plots")
     parser.add_argument("--measure", choices=["isolated", "open"], help=argparse.SUPPRESS)
@@ -58,10 +62,11 @@ def arguments() -> argparse.Namespace:
     parsed.scenarios = parsed.scenarios or (["pinned"] if parsed.quick else list(measure.SCENARIOS))
     parsed.repeats = parsed.repeats or (1 if parsed.quick else 3)
     parsed.seconds = parsed.seconds or (1 if parsed.quick else 3)
+    parsed.patience = (0 if parsed.quick else 600) if parsed.patience is None else parsed.patience
     return parsed
 
 
-def isolated(command: list[str]) -> list[str] | None:
+def in_isolation(command: list[str]) -> list[str] | None:
     """The command in a network namespace with nothing but loopback; none where that is not allowed."""
     loopback_up = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     for unshare in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
@@ -78,7 +83,7 @@ def main() -> None:
         return
     MISSING.write_text(json.dumps(prepare.everything(asked.servers, asked.serin)))
     command = [sys.executable, str(HERE / "run.py"), *sys.argv[1:], "--measure"]
-    subprocess.run(isolated([*command, "isolated"]) or [*command, "open"], check=True)
+    subprocess.run(in_isolation([*command, "isolated"]) or [*command, "open"], check=True)
     subprocess.run([venv("tools") / "python", HERE / "report.py", asked.out], check=True)
 
 
@@ -88,15 +93,18 @@ def measure_everything(asked: argparse.Namespace) -> None:
         asked.models, asked.servers, asked.scenarios, asked.connections, asked.repeats, asked.seconds
     )
     asked.out.mkdir(parents=True, exist_ok=True)
-    result = {
+    result: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": machine.facts(),
         "versions": machine.versions(asked.servers),
         "settings": {"repeats": asked.repeats, "seconds": asked.seconds},
         "rows": [],
     }
-    for row in measure.rows(extent, json.loads(MISSING.read_text()), asked.measure == "isolated"):
-        result["rows"].append(measure.as_json(row))
+    missing, isolated = json.loads(MISSING.read_text()), asked.measure == "isolated"
+    for row in measure.rows(extent, missing, isolated, Patience(asked.patience)):
+        figure = f"{median(sample.requests_per_second for sample in row.samples):.0f}/s" if row.samples else ""
+        print(row.model, row.scenario, row.connections, row.server, row.reason or figure, file=sys.stderr)
+        result["rows"].append(row.as_json())
         write(asked.out / "peers.json", result)
 
 

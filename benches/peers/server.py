@@ -6,10 +6,11 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from places import HERE, MODELS
+from places import HERE, MODELS, WORK
 from protocols import SCORE, Protocol, check
 
 # The longest that a server may take until it answers.
@@ -141,10 +142,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def spawn(command: list[str | Path], setting: Setting, pipes: bool = False) -> subprocess.Popen[str]:
+def spawn(command: Sequence[str | Path], setting: Setting, pipes: bool = False) -> subprocess.Popen[str]:
     """Starts a process on the setting's cores; its output goes to the log, or to pipes for a conversation."""
     variables = {
         **os.environ,
+        # Caches and settings of a server stay in its own folder.
+        "HOME": str(setting.folder),
+        # But where serin unpacks its library, which it does once on a machine.
+        "SERIN_CACHE": str(WORK / "serin-cache"),
         "ORT_DISABLE_TELEMETRY": "1",
         "BENTOML_DO_NOT_TRACK": "True",
         "PEER_MODEL": str(setting.model_file),

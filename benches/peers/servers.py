@@ -20,14 +20,21 @@ def limit(setting: Setting) -> Limit:
     """ONNX Runtime in a loop, one thread for each core."""
     cores = ",".join(map(str, setting.cores))
     model = setting.model_file
-    command = [RUST / "limit", onnxruntime_library(), model, model.parent / "request.json", "--cores", cores]
+    command: list[str | Path] = [
+        RUST / "limit",
+        onnxruntime_library(),
+        model,
+        model.parent / "request.json",
+        "--cores",
+        cores,
+    ]
     return Limit(setting, spawn(command, setting, pipes=True))
 
 
 def naive(setting: Setting) -> Server:
     """The naive server: axum, typed serde, the model in the handler."""
     port = free_port()
-    command = [RUST / "naive", onnxruntime_library(), setting.model_file, "--port", str(port)]
+    command: list[str | Path] = [RUST / "naive", onnxruntime_library(), setting.model_file, "--port", str(port)]
     return Server(setting, spawn(command, setting), port, "/score")
 
 
@@ -84,7 +91,7 @@ def azureml(setting: Setting) -> Server:
     if not setting.isolated:
         raise NotStarted("it listens on all interfaces, and no network namespace could be made for it")
     port = free_port()
-    command = [
+    command: list[str | Path] = [
         venv("azureml") / "azmlinfsrv",
         "--entry_script",
         HERE / "apps" / "azureml_app.py",
@@ -99,7 +106,7 @@ def azureml(setting: Setting) -> Server:
 def fastapi(setting: Setting) -> Server:
     """FastAPI under uvicorn."""
     port = free_port()
-    command = [
+    command: list[str | Path] = [
         venv("fastapi") / "uvicorn",
         "fastapi_app:app",
         "--host",
@@ -118,7 +125,7 @@ def fastapi(setting: Setting) -> Server:
 def bentoml(setting: Setting) -> Server:
     """BentoML."""
     port = free_port()
-    command = [
+    command: list[str | Path] = [
         venv("bentoml") / "bentoml",
         "serve",
         "bentoml_app:Service",
@@ -153,7 +160,7 @@ def mlserver(setting: Setting) -> Server:
 def triton(setting: Setting) -> Server:
     """The Triton server inside PyTriton, with a Python function as its model."""
     port = free_port()
-    command = [venv("triton") / "python", HERE / "apps" / "triton_app.py", str(port)]
+    command: list[str | Path] = [venv("triton") / "python", HERE / "apps" / "triton_app.py", str(port)]
     return Server(setting, spawn(command, setting), port, "/v2/models/peer/infer", V2)
 
 

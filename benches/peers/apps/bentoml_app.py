@@ -4,7 +4,6 @@ from typing import Any
 
 import bentoml
 import numpy as np
-
 from model import Model, workers
 
 

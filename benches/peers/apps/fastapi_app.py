@@ -1,9 +1,8 @@
 """A FastAPI application; the handler is a coroutine, as a thread pool would only add a hand-off."""
 
 from fastapi import FastAPI
-from pydantic import BaseModel
-
 from model import Model
+from pydantic import BaseModel
 
 
 class Request(BaseModel):

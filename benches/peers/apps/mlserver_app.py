@@ -3,7 +3,6 @@
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
-
 from model import Model
 
 

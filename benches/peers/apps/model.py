@@ -5,6 +5,7 @@ import os
 import numpy as np
 import onnxruntime
 
+
 class Model:
     """A model with one input, from the file that `PEER_MODEL` names."""
 
