@@ -15,7 +15,8 @@ PACKAGES = {
     "tools": [ONNXRUNTIME, "numpy==2.4.6", "onnx==1.23.2", "matplotlib==3.11.2"],
     "azureml": [ONNXRUNTIME, "azureml-inference-server-http==1.5.1"],
     "fastapi": [ONNXRUNTIME, "fastapi==0.165.0", "uvicorn[standard]==0.54.0", "numpy==2.4.6"],
-    "mlserver": [ONNXRUNTIME, "mlserver==1.7.1"],
+    # Its workers do not start with a newer uvloop.
+    "mlserver": [ONNXRUNTIME, "mlserver==1.7.1", "uvloop==0.21.0"],
     "bentoml": [ONNXRUNTIME, "bentoml==1.4.40", "numpy==2.4.6"],
     "triton": [ONNXRUNTIME, "nvidia-pytriton==0.7.0"],
 }

@@ -7,6 +7,7 @@ where there is no network but loopback, and writes the tables and plots.
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,9 +68,10 @@ def arguments() -> argparse.Namespace:
 
 
 def in_isolation(command: list[str]) -> list[str] | None:
-    """The command in a network namespace with nothing but loopback; none where that is not allowed."""
+    """The command where no network but loopback is and its processes end with it; none where that is not allowed."""
     loopback_up = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-    for unshare in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
+    namespaces = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    for unshare in (namespaces, [*namespaces, "--map-root-user"]):
         if shutil.which("unshare") and subprocess.run([*unshare, *loopback_up, "true"]).returncode == 0:
             return [*unshare, *loopback_up, *command]
     return None
@@ -77,6 +79,8 @@ def in_isolation(command: list[str]) -> list[str] | None:
 
 def main() -> None:
     """Prepares, measures in a process of its own, and reports."""
+    # Asked to end, it unwinds, so that what it started ends first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
     asked = arguments()
     if asked.measure:
         measure_everything(asked)
