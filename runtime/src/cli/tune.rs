@@ -36,7 +36,7 @@ const COLUMNS: Columns = &[
     ("p50_ms", &["/p50"]),
     ("p99_ms", &["/p99"]),
     ("times", &["/repetitions"]),
-    ("", &["/mark"]),
+    ("note", &["/mark"]),
 ];
 
 /// What is tuned, however it was named.
@@ -400,8 +400,8 @@ fn rows(report: &Report) -> Value {
             "at_once": point.max_concurrent_requests_per_instance,
             "throughput": format!("{:.0}", point.throughput_per_s),
             "noise": format!("{:.0} %", point.noise_percent),
-            "p50": format!("{:.2}", point.p50_ms),
-            "p99": format!("{:.2}", point.p99_ms),
+            "p50": format!("{:.3}", point.p50_ms),
+            "p99": format!("{:.3}", point.p99_ms),
             "repetitions": point.repetitions,
             "mark": marks.join(", "),
         })

@@ -8,6 +8,8 @@ use crate::tune::grid::{Point, Setting};
 
 /// Without a target, a p99 of at most so many times the best one is taken for throughput: the knee of the curve.
 const KNEE: f64 = 2.0;
+/// Without a target, this p99 will do however much faster the best one is: less is not felt behind HTTP.
+const KNEE_MIN: Duration = Duration::from_millis(1);
 /// Throughputs closer than this share are not told apart, however steady they look.
 const NOISE_MIN: f64 = 0.03;
 /// The same for a point that was measured once, of which no spread is known.
@@ -86,7 +88,7 @@ impl Measured {
 pub enum Goal {
     /// The highest throughput whose p99 is at most this.
     P99(Duration),
-    /// The knee: the highest throughput whose p99 is at most twice the best p99.
+    /// The knee: the highest throughput whose p99 is at most twice the best p99, or a millisecond.
     Knee,
 }
 
@@ -118,7 +120,10 @@ impl Goal {
     pub fn p99_max(self, measured: &[Measured]) -> Option<Duration> {
         match self {
             Self::P99(limit) => Some(limit),
-            Self::Knee => Some(measured.iter().map(Measured::p99).min()?.mul_f64(KNEE)),
+            Self::Knee => {
+                let best = measured.iter().map(Measured::p99).min()?;
+                Some(best.mul_f64(KNEE).max(KNEE_MIN))
+            }
         }
     }
 
@@ -131,7 +136,8 @@ impl Goal {
                 milliseconds(limit)
             ),
             Self::Knee => format!(
-                "the highest throughput whose p99 is at most {KNEE} times the best p99 of all points"
+                "the highest throughput whose p99 is at most {KNEE} times the best p99 of all points, or {} ms",
+                milliseconds(KNEE_MIN)
             ),
         }
     }
@@ -259,6 +265,20 @@ mod tests {
         let choice = choose(&points, Goal::Knee, None).unwrap();
         assert_eq!(choice.index, 1);
         assert_eq!(choice.p99_max, Duration::from_millis(10));
+    }
+
+    #[test]
+    fn microseconds_are_not_traded_for_throughput() {
+        let mut quick = measured(point(1, 1, 1), &[100.0; 3], 0);
+        for one in &mut quick.repetitions {
+            one.p99 = Duration::from_micros(20);
+        }
+        let points = [
+            quick,
+            measured(point(2, 8, 16), &[400.0; 3], 1),
+            measured(point(2, 16, 32), &[500.0; 3], 2),
+        ];
+        assert_eq!(choose(&points, Goal::Knee, None).unwrap().index, 1);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::{BATCH_SIZE_DEFAULT_MAX, CONCURRENCY_MAX};
 
-/// Throughput of a batch size, in that of half its size, from which the next size is measured too.
+/// Throughput after a doubling (of the batch size, of the load), in that before, from which the next doubling is measured too.
 const PAYING_GAIN: f64 = 1.05;
 
 /// How an instance computes.
@@ -58,19 +58,29 @@ pub fn divisors(cores: u32) -> Vec<u32> {
         .collect()
 }
 
-/// The requests at once under which a setting is measured, rising: half of what fills every lane's batch, all of it, and twice
-/// that, so that the next requests wait when a run ends.
+/// The requests at once under which a setting is measured at least, rising: half of what fills every lane's batch, all of it, and
+/// twice that, so that the next requests wait when a run ends. Not so few that there is never a batch.
 #[must_use]
 pub fn clients(setting: Setting) -> Vec<u32> {
-    let full = setting
-        .lanes
-        .saturating_mul(setting.batch_size.unwrap_or(1));
+    let size = setting.batch_size.unwrap_or(1);
+    let full = setting.lanes.saturating_mul(size);
     let mut clients = vec![full, full.saturating_mul(2)];
-    if setting.batch_size.is_some_and(|size| size > 1) {
+    if size > 2 {
         clients.insert(0, full / 2);
     }
     clients.retain(|clients| (1..=CONCURRENCY_MAX).contains(clients));
     clients
+}
+
+/// The next load of a setting after `clients`, whose throughput is `now`: twice as many, as long as the last doubling paid.
+#[must_use]
+pub fn more_clients(clients: u32, before: f64, now: f64) -> Option<u32> {
+    let twice = clients.saturating_mul(2);
+    (pays(before, now) && twice <= CONCURRENCY_MAX).then_some(twice)
+}
+
+fn pays(before: f64, now: f64) -> bool {
+    now > 0.0 && now >= before * PAYING_GAIN
 }
 
 /// The way through the settings: batches of 1 for every number of lanes, then of 2 for those for which it may pay, and so on.
@@ -107,14 +117,14 @@ impl Scan {
             return;
         };
         let before = self.best.insert(setting.lanes, throughput);
-        let pays = before.is_none_or(|before| throughput >= before * PAYING_GAIN);
+        let pays = before.map_or(throughput > 0.0, |before| pays(before, throughput));
         let twice = Setting {
             batch_size: Some(size.saturating_mul(2)),
             ..setting
         };
         let fits = size < BATCH_SIZE_DEFAULT_MAX
             && setting.lanes.saturating_mul(size).saturating_mul(2) <= CONCURRENCY_MAX;
-        if pays && fits && throughput > 0.0 {
+        if pays && fits {
             self.waiting.push_back(twice);
         }
     }
@@ -165,8 +175,9 @@ mod tests {
     fn load_rises_from_half_full_to_a_second_batch_that_waits() {
         assert_eq!(clients(setting(2, 1)), [2, 4]);
         assert_eq!(clients(setting(2, 8)), [8, 16, 32]);
+        assert_eq!(clients(setting(2, 2)), [4, 8], "2 would never be a batch");
         assert_eq!(
-            clients(setting(512, 2)),
+            clients(setting(512, 1)),
             [512, 1024],
             "2048 is out of bounds"
         );
@@ -175,6 +186,14 @@ mod tests {
             batch_size: None,
         };
         assert_eq!(clients(automatic), [3, 6]);
+    }
+
+    #[test]
+    fn load_doubles_on_for_as_long_as_that_pays() {
+        assert_eq!(more_clients(8, 100.0, 150.0), Some(16));
+        assert_eq!(more_clients(8, 100.0, 104.0), None);
+        assert_eq!(more_clients(8, 0.0, 0.0), None, "nothing was answered");
+        assert_eq!(more_clients(1024, 100.0, 150.0), None, "out of bounds");
     }
 
     #[test]

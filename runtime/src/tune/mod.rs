@@ -15,7 +15,7 @@ mod report;
 mod run;
 
 pub use choice::{Choice, Goal, Measured, Outcome, Repetition, choose};
-pub use grid::{Point, Scan, Setting, clients, divisors};
+pub use grid::{Point, Scan, Setting, clients, divisors, more_clients};
 pub use machine::{CpuTimes, Others};
 pub use plot::{PlotError, draw};
 pub use report::{PointReport, Report, Unmeasured};

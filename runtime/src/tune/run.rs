@@ -7,7 +7,7 @@
 //! Threads: [`Tune::run`] blocks its caller; the clients are tasks of a runtime of its own.
 //! Not here: how one window is measured (`measure`), which point is best (`choice`), words (`report`, `cli`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,25 +21,30 @@ use crate::config::{CONCURRENCY_MAX, EDGE_THREADS_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::{BatchSettings, Topology};
 use crate::router::Unserved;
 use crate::tune::choice::{Goal, Measured, Repetition};
-use crate::tune::grid::{Point, Scan, Setting, clients};
+use crate::tune::grid::{Point, Scan, Setting, clients, divisors, more_clients};
 use crate::tune::machine::CpuTimes;
 use crate::tune::measure::{Window, measure};
 use crate::tune::report::{Report, Unmeasured};
 
 /// Endpoint and deployment within this process.
 const NAMES: (&str, &str) = ("tune", "candidate");
-/// Windows that a budget is made for: a look at some 15 settings under three loads, and the repetitions.
-const WINDOWS: u32 = 200;
+/// Windows that a budget is made for, by numbers of lanes: a look at some five batch sizes under three loads, a second look, and
+/// the repetitions.
+const WINDOWS: u32 = 50;
 /// Shortest window: enough answers of a fast model for a p99.
 const WINDOW_MIN: Duration = Duration::from_millis(40);
 /// Longest window: what is steady for so long is steady.
-const WINDOW_MAX: Duration = Duration::from_millis(500);
+const WINDOW_MAX: Duration = Duration::from_secs(1);
 /// Measurements of a point that may win, at most.
 const REPETITIONS_MAX: usize = 5;
 /// Points that are repeated, beside what runs now and the fastest to answer.
 const FINALISTS: usize = 8;
+/// Every point is measured a second time when the first look took at most this share of the budget.
+const SECOND_LOOK_SHARE: f64 = 0.4;
+/// Doublings of the load beyond what every setting is measured under, at most.
+const RISES_MAX: u32 = 4;
 /// Throughput of a point that may win, in that of the best.
-const NEAR: f64 = 0.85;
+const NEAR: f64 = 0.8;
 /// The p99 of a point that may win, in the longest that is allowed.
 const NEAR_LIMIT: f64 = 1.5;
 
@@ -120,6 +125,38 @@ pub enum TuneError {
     /// A runtime or its threads could not be made.
     #[error("cannot start threads: {0}")]
     Threads(#[source] std::io::Error),
+}
+
+/// The loads that a setting is measured under.
+#[derive(Debug)]
+struct Loads {
+    /// These, in this order.
+    at_least: Vec<u32>,
+    /// Then twice the last one, and so on, as long as that pays.
+    rise: bool,
+}
+
+impl Loads {
+    fn these(clients: &[u32]) -> Self {
+        Self {
+            at_least: clients.to_vec(),
+            rise: false,
+        }
+    }
+
+    fn rising(clients: &[u32]) -> Self {
+        Self {
+            rise: true,
+            ..Self::these(clients)
+        }
+    }
+
+    /// The most clients that there may be.
+    fn most(&self) -> u32 {
+        let most = self.at_least.iter().copied().max().unwrap_or(1);
+        let risen = if self.rise { most << RISES_MAX } else { most };
+        risen.clamp(1, CONCURRENCY_MAX)
+    }
 }
 
 /// What ends a setting's measurements early.
@@ -208,6 +245,7 @@ impl<'a> Bench<'a> {
             .enable_time()
             .build()
             .map_err(TuneError::Threads)?;
+        let lanes = u32::try_from(divisors(tune.cores()).len()).unwrap_or(u32::MAX);
         let started = Instant::now();
         Ok(Self {
             tune,
@@ -216,7 +254,7 @@ impl<'a> Bench<'a> {
             stop,
             started,
             until: started + tune.budget,
-            window: (tune.budget / WINDOWS).clamp(WINDOW_MIN, WINDOW_MAX),
+            window: (tune.budget / (WINDOWS * lanes)).clamp(WINDOW_MIN, WINDOW_MAX),
             cores: tune.cores(),
             overhead: Duration::ZERO,
             measured: BTreeMap::new(),
@@ -228,11 +266,11 @@ impl<'a> Bench<'a> {
     /// Measures what runs now and every setting that may be worth it, once.
     fn look(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
         if let Some(current) = self.tune.subject.current {
-            self.look_at(current.setting, &[current.clients], progress)?;
+            self.look_at(current.setting, &Loads::these(&[current.clients]), progress)?;
         }
         let mut scan = Scan::new(self.cores);
         while let Some(setting) = scan.next() {
-            let best = self.look_at(setting, &clients(setting), progress)?;
+            let best = self.look_at(setting, &Loads::rising(&clients(setting)), progress)?;
             scan.learn(setting, best.unwrap_or(0.0));
             if let Some(best) = self.best_of(setting) {
                 progress(&Progress::Looked {
@@ -249,10 +287,10 @@ impl<'a> Bench<'a> {
     fn look_at(
         &mut self,
         setting: Setting,
-        clients: &[u32],
+        loads: &Loads,
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<Option<f64>, Ended> {
-        match self.visit(setting, clients) {
+        match self.visit(setting, loads) {
             Ok(ended) => {
                 ended?;
                 Ok(self.best_of(setting).map(Measured::throughput))
@@ -277,81 +315,87 @@ impl<'a> Bench<'a> {
             .max_by(|one, other| one.throughput().total_cmp(&other.throughput()))
     }
 
-    /// Measures the points that may win again, round by round, each round in the other direction.
+    /// Measures points again, round by round, each round in the other direction: all of them once, and then those that may win.
     fn repeat(
         &mut self,
         goal: Goal,
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), Ended> {
-        let measured: Vec<_> = self.measured.values().cloned().collect();
-        let points = finalists(&measured, goal, self.tune.subject.current);
-        let mut by_setting: BTreeMap<Setting, Vec<u32>> = BTreeMap::new();
-        for point in &points {
-            by_setting
-                .entry(point.setting)
-                .or_default()
-                .push(point.clients);
-        }
-        let mut order: Vec<_> = by_setting.into_iter().collect();
+        let all = self.started.elapsed() < self.tune.budget.mul_f64(SECOND_LOOK_SHARE);
         for round in 2..=REPETITIONS_MAX {
+            let points = if all && round == 2 {
+                self.measured.keys().copied().collect()
+            } else {
+                let measured: Vec<_> = self.measured.values().cloned().collect();
+                finalists(&measured, goal, self.tune.subject.current)
+            };
             progress(&Progress::Repeating {
                 round,
                 rounds: REPETITIONS_MAX,
                 points: points.len(),
             });
-            for (setting, clients) in &order {
-                match self.visit(*setting, clients) {
+            let mut visits = by_setting(&points);
+            if round % 2 == 0 {
+                visits.reverse();
+            }
+            for (setting, clients) in visits {
+                match self.visit(setting, &Loads::these(&clients)) {
                     Ok(ended) => ended?,
                     // It worked before; what was measured then stands.
                     Err(error) => tracing::debug!(%error, "a setting failed when it was repeated"),
                 }
             }
-            order.reverse();
         }
         Ok(())
     }
 
     /// Starts a setting, measures it under each load, and stops it.
-    fn visit(&mut self, setting: Setting, loads: &[u32]) -> Result<Result<(), Ended>, TuneError> {
+    fn visit(&mut self, setting: Setting, loads: &Loads) -> Result<Result<(), Ended>, TuneError> {
         if let Err(ended) = self.goes_on(self.overhead) {
             return Ok(Err(ended));
         }
         let began = Instant::now();
-        let endpoint = Arc::new(self.start(setting, loads)?);
-        let mut windows = Duration::ZERO;
-        let mut outcome = Ok(Ok(()));
-        for clients in loads {
-            if let Err(ended) = self.goes_on(Duration::ZERO) {
-                outcome = Ok(Err(ended));
-                break;
-            }
-            let point = Point {
-                setting,
-                clients: *clients,
-            };
-            let measuring = Instant::now();
-            let repetition = self.measure(&endpoint, point.clients);
-            windows += measuring.elapsed();
-            match repetition {
-                Ok(Some(repetition)) => self.record(point, repetition),
-                Ok(None) => {}
-                Err(error) => {
-                    outcome = Err(error.into());
-                    break;
-                }
-            }
-        }
+        let endpoint = Arc::new(self.start(setting, loads.most())?);
+        let starting = began.elapsed();
+        let outcome = self.measure_all(&endpoint, setting, loads);
+        let stopping = Instant::now();
         // Every client has ended, so this is the last owner: the instance stops here, on this thread.
         drop(endpoint);
-        self.overhead = self.overhead.max(began.elapsed().saturating_sub(windows));
+        self.overhead = self.overhead.max(starting + stopping.elapsed());
         outcome
     }
 
-    fn start(&self, setting: Setting, loads: &[u32]) -> Result<EmbeddedEndpoint, TuneError> {
-        let concurrency = loads.iter().copied().max().unwrap_or(1);
+    /// Measures a setting that runs under each load.
+    fn measure_all(
+        &mut self,
+        endpoint: &Arc<EmbeddedEndpoint>,
+        setting: Setting,
+        loads: &Loads,
+    ) -> Result<Result<(), Ended>, TuneError> {
+        let mut waiting: VecDeque<u32> = loads.at_least.iter().copied().collect();
+        let mut before = 0.0;
+        while let Some(clients) = waiting.pop_front() {
+            if let Err(ended) = self.goes_on(Duration::ZERO) {
+                return Ok(Err(ended));
+            }
+            let Some(repetition) = self.measure(endpoint, clients)? else {
+                // The time was over, or it was asked to stop; the next look says which.
+                continue;
+            };
+            self.record(Point { setting, clients }, repetition);
+            if loads.rise && waiting.is_empty() {
+                let more = more_clients(clients, before, repetition.throughput);
+                waiting.extend(more.filter(|more| *more <= loads.most()));
+            }
+            before = repetition.throughput;
+        }
+        Ok(Ok(()))
+    }
+
+    fn start(&self, setting: Setting, clients_max: u32) -> Result<EmbeddedEndpoint, TuneError> {
         let settings = DeploymentSettings {
             vcpus: self.tune.subject.vcpus,
-            max_concurrent_requests_per_instance: concurrency.clamp(1, CONCURRENCY_MAX),
+            max_concurrent_requests_per_instance: clients_max,
             lanes: Some(setting.lanes),
             batch: BatchSettings {
                 size_max: setting.batch_size,
@@ -422,6 +466,15 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
+/// The loads of each setting, so that one start serves them all.
+fn by_setting(points: &[Point]) -> Vec<(Setting, Vec<u32>)> {
+    let mut loads: BTreeMap<Setting, Vec<u32>> = BTreeMap::new();
+    for point in points {
+        loads.entry(point.setting).or_default().push(point.clients);
+    }
+    loads.into_iter().collect()
+}
+
 /// The points that may win, what runs now, and the fastest to answer, for the knee is judged by it.
 fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<Point> {
     let Some(limit) = goal.p99_max(measured) else {
@@ -485,26 +538,40 @@ mod tests {
     #[test]
     fn every_number_of_lanes_and_what_runs_now_are_measured() {
         let (_never, stop) = watch::channel(false);
+        let tune = tune(Duration::from_secs(600));
+        let mut bench = Bench::new(&tune, stop).unwrap();
+        // The budget is for a machine that stands still; what is measured does not depend on it.
+        bench.window = WINDOW_MIN;
         let mut looked = Vec::new();
-        let report = tune(Duration::from_secs(5))
-            .run(stop, |progress| {
-                if let Progress::Looked { setting, .. } = progress {
-                    looked.push(*setting);
-                }
-            })
-            .unwrap();
-        let lanes: Vec<_> = looked
-            .iter()
-            .filter(|one| one.batch_size == Some(1))
-            .map(|one| one.lanes)
-            .collect();
-        assert_eq!(lanes, crate::tune::divisors(report.cores));
-        let points: Vec<_> = report.measured.iter().map(|one| one.point).collect();
-        assert!(points.contains(&report.current.unwrap()), "{points:?}");
-        assert!(!report.interrupted);
-        for one in &report.measured {
+        let outcome = bench.look(&mut |progress| {
+            if let Progress::Looked { setting, .. } = progress {
+                looked.push(*setting);
+            }
+        });
+        assert!(outcome.is_ok());
+        let unbatched = looked.iter().filter(|one| one.batch_size == Some(1));
+        let lanes: Vec<_> = unbatched.map(|one| one.lanes).collect();
+        assert_eq!(lanes, divisors(tune.cores()));
+        assert!(bench.measured.contains_key(&tune.subject.current.unwrap()));
+        for one in bench.measured.values() {
             assert!(one.requests() > 0 && one.p50() <= one.p99(), "{one:?}");
         }
+    }
+
+    #[test]
+    fn a_run_ends_with_a_choice_of_what_it_measured() {
+        let (_never, stop) = watch::channel(false);
+        let report = tune(Duration::from_secs(1)).run(stop, |_| {}).unwrap();
+        assert!(!report.interrupted);
+        let chosen = report.chosen().expect("there is always a knee");
+        assert!(report.measured.iter().any(|one| one.point == chosen));
+    }
+
+    #[test]
+    fn an_instance_has_room_for_every_load_that_it_may_be_measured_under() {
+        assert_eq!(Loads::these(&[3, 8]).most(), 8);
+        assert_eq!(Loads::rising(&[2, 4]).most(), 64);
+        assert_eq!(Loads::rising(&[512, 1024]).most(), CONCURRENCY_MAX);
     }
 
     #[test]
