@@ -15,6 +15,9 @@ const NOISE_MIN: f64 = 0.03;
 /// The same for a point that was measured once, of which no spread is known.
 const NOISE_OF_ONE: f64 = 0.10;
 
+/// Throughput of a simpler point that is preferred, in that of the fastest, however noisy both are.
+const SIMPLER_MIN: f64 = 0.9;
+
 /// One measurement of a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Repetition {
@@ -62,24 +65,28 @@ impl Measured {
         median_of(self.repetitions.iter().map(|one| one.p99))
     }
 
-    /// How far the throughput of a repetition lies from their median, as a share of it: half of the range.
+    /// How far the throughput of a repetition lies from their median, as a share of it: half of the range, of which the ends are
+    /// left out when there are enough others.
     #[must_use]
     pub fn noise(&self) -> f64 {
-        let throughputs = || self.repetitions.iter().map(|one| one.throughput);
-        if self.repetitions.len() < 2 {
-            return NOISE_OF_ONE;
+        let mut throughputs: Vec<f64> = self.repetitions.iter().map(|one| one.throughput).collect();
+        throughputs.sort_unstable_by(f64::total_cmp);
+        let inner = match &throughputs[..] {
+            [_, inner @ .., _] if inner.len() >= 2 => inner,
+            all => all,
+        };
+        match inner {
+            [least, .., most] => {
+                let share = (most - least) / 2.0 / self.throughput().max(f64::MIN_POSITIVE);
+                share.max(NOISE_MIN)
+            }
+            [_] | [] => NOISE_OF_ONE,
         }
-        let (least, most) = (
-            throughputs().fold(f64::INFINITY, f64::min),
-            throughputs().fold(0.0, f64::max),
-        );
-        ((most - least) / 2.0 / self.throughput().max(f64::MIN_POSITIVE)).max(NOISE_MIN)
     }
 
-    /// Whether the difference of two throughputs may be chance.
-    fn is_within_noise_of(&self, other: &Self) -> bool {
-        let (one, two) = (self.throughput(), other.throughput());
-        (one - two).abs() <= one.max(two) * self.noise().max(other.noise())
+    /// Whether this may be as fast as `faster`, but for noise: what is usual of the one reaches into what is usual of the other.
+    fn may_be_as_fast_as(&self, faster: &Self) -> bool {
+        self.throughput() * (1.0 + self.noise()) >= faster.throughput() * (1.0 - faster.noise())
     }
 }
 
@@ -160,9 +167,11 @@ pub fn choose(measured: &[Measured], goal: Goal, current: Option<Point>) -> Opti
             .total_cmp(&two.throughput())
             .then_with(|| simplicity(two.point).cmp(&simplicity(one.point)))
     })?;
-    let as_fast = within
-        .into_iter()
-        .filter(|index| measured[*index].is_within_noise_of(&measured[fastest]));
+    let as_fast = within.into_iter().filter(|index| {
+        let (one, best) = (&measured[*index], &measured[fastest]);
+        let near = one.throughput() >= best.throughput() * SIMPLER_MIN;
+        one.may_be_as_fast_as(best) && (near || Some(one.point) == current)
+    });
     let preferred = as_fast.min_by_key(|index| {
         let point = measured[*index].point;
         (Some(point) != current, simplicity(point))
@@ -302,7 +311,7 @@ mod tests {
     #[test]
     fn a_difference_within_the_noise_prefers_the_simpler() {
         let points = [
-            measured(point(2, 8, 16), &[95.0, 104.0, 110.0], 10),
+            measured(point(2, 8, 16), &[95.0, 104.0, 108.0], 10),
             measured(point(2, 1, 4), &[100.0, 100.0, 100.0], 10),
             measured(point(2, 1, 2), &[99.0, 99.0, 99.0], 10),
         ];
@@ -320,7 +329,21 @@ mod tests {
             ]
         };
         assert_eq!(choose(&once(109.0), TARGET, Some(now)).unwrap().index, 0);
-        assert_eq!(choose(&once(120.0), TARGET, Some(now)).unwrap().index, 1);
+        assert_eq!(choose(&once(130.0), TARGET, Some(now)).unwrap().index, 1);
+    }
+
+    #[test]
+    fn a_slow_point_does_not_win_by_being_noisy() {
+        let points = [
+            measured(point(1, 1, 1), &[10.0, 30.0, 50.0, 70.0, 80.0], 10),
+            measured(point(1, 1, 2), &[60.0, 70.0, 88.0, 95.0, 99.0], 10),
+            measured(point(2, 8, 16), &[100.0; 5], 10),
+        ];
+        assert_eq!(choose(&points, TARGET, None).unwrap().index, 2);
+        // What runs now is kept where it may be as fast, and not where it cannot.
+        let chosen_over = |index: usize| choose(&points, TARGET, Some(points[index].point));
+        assert_eq!(chosen_over(1).unwrap().index, 1);
+        assert_eq!(chosen_over(0).unwrap().index, 2);
     }
 
     #[test]
@@ -329,6 +352,8 @@ mod tests {
         assert!((wild.throughput() - 100.0).abs() < f64::EPSILON);
         let even = measured(point(1, 1, 1), &[100.0, 200.0], 10);
         assert!((even.throughput() - 150.0).abs() < f64::EPSILON);
+        let steady = measured(point(1, 1, 1), &[1.0, 100.0, 100.0, 100.0, 1e9], 10);
+        assert!((steady.noise() - NOISE_MIN).abs() < f64::EPSILON);
     }
 
     fn any_measured() -> impl Strategy<Value = Vec<Measured>> {
@@ -365,7 +390,10 @@ mod tests {
                     prop_assert_eq!(choice.outcome == Outcome::Current, Some(chosen.point) == current);
                     let fastest = points.iter().filter(keeps).map(Measured::throughput).fold(0.0, f64::max);
                     let noise = points.iter().map(Measured::noise).fold(0.0, f64::max);
-                    prop_assert!(chosen.throughput() >= fastest * (1.0 - noise) - 1e-9);
+                    prop_assert!(chosen.throughput() * (1.0 + chosen.noise()) >= fastest * (1.0 - noise) - 1e-9);
+                    if choice.outcome != Outcome::Current {
+                        prop_assert!(chosen.throughput() >= fastest * SIMPLER_MIN);
+                    }
                 }
             }
         }
