@@ -15,8 +15,16 @@ use crate::tune::choice::{Measured, milliseconds};
 use crate::tune::grid::Setting;
 use crate::tune::report::Report;
 
-/// Width and height, in pixels.
-const SIZE: (u32, u32) = (960, 600);
+/// Width of the picture, in pixels.
+const WIDTH: u32 = 1040;
+/// Width of the chart within it; the rest is for the legend.
+const CHART_WIDTH: u32 = 740;
+/// Least height; a long legend makes it higher.
+const HEIGHT_MIN: i32 = 560;
+/// Height of a line of the legend.
+const ROW: i32 = 20;
+/// Radius of the ring around the chosen point.
+const RING: i32 = 9;
 const GROUND: RGBColor = RGBColor(0xfb, 0xfb, 0xf9);
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xd8);
@@ -31,6 +39,11 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(0x7a, 0x3e, 0x9d),
     RGBColor(0x60, 0x60, 0x60),
 ];
+
+/// Where is drawn.
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// The points of each setting, by rising load.
+type Lines = BTreeMap<Setting, Vec<(f64, f64)>>;
 
 /// The picture could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -47,23 +60,25 @@ fn failed(error: impl fmt::Display) -> PlotError {
 ///
 /// [`PlotError`] with the plotting crate's reason.
 pub fn draw(report: &Report, title: &str) -> Result<String, PlotError> {
+    let lines = lines(&report.measured);
+    let rows = i32::try_from(lines.len()).unwrap_or(i32::MAX);
+    let height = ROW.saturating_mul(rows.saturating_add(8)).max(HEIGHT_MIN);
     let mut svg = String::new();
-    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+    let size = (WIDTH, height.unsigned_abs());
+    let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
     area.fill(&GROUND).map_err(failed)?;
-    chart(&area, report, title)?;
+    let (left, right) = area.split_horizontally(CHART_WIDTH);
+    chart(&left, report, &lines, title)?;
+    legend(&right, report, &lines)?;
     area.present().map_err(failed)?;
-    drop(area);
+    drop((area, left, right));
     Ok(svg)
 }
 
-fn chart(
-    area: &DrawingArea<SVGBackend<'_>, Shift>,
-    report: &Report,
-    title: &str,
-) -> Result<(), PlotError> {
+fn chart(area: &Area<'_>, report: &Report, lines: &Lines, title: &str) -> Result<(), PlotError> {
     let (least, most, top) = ranges(&report.measured);
     let mut chart = ChartBuilder::on(area)
-        .caption(title, ("sans-serif", 20).into_font().color(&INK))
+        .caption(title, ("sans-serif", 18).into_font().color(&INK))
         .margin(16)
         .x_label_area_size(48)
         .y_label_area_size(80)
@@ -73,43 +88,54 @@ fn chart(
         .configure_mesh()
         .x_desc("p99 in ms")
         .y_desc("requests a second")
+        .x_label_formatter(&|ms| format!("{ms}"))
+        .y_label_formatter(&|throughput| format!("{throughput:.0}"))
         .axis_style(INK)
         .bold_line_style(GRID)
         .light_line_style(GROUND)
         .label_style(("sans-serif", 14).into_font().color(&INK))
         .draw()
         .map_err(failed)?;
-    for (index, (setting, points)) in lines(&report.measured).into_iter().enumerate() {
-        let style = COLOURS[index % COLOURS.len()].stroke_width(2);
-        let label = setting.words(report.cores);
-        let dots = points
+    for ((_, points), style) in lines.iter().zip(styles()) {
+        let dots: Vec<_> = points
             .iter()
             .map(|point| Circle::new(*point, 3, style.filled()))
-            .collect::<Vec<_>>();
-        chart
-            .draw_series(LineSeries::new(points, style))
-            .map_err(failed)?
-            .label(label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            .collect();
+        let line = LineSeries::new(points.iter().copied(), style);
+        chart.draw_series(line).map_err(failed)?;
         chart.draw_series(dots).map_err(failed)?;
     }
     if let Some(choice) = report.choice() {
         let chosen = place(&report.measured[choice.index]);
-        let ring = INK.stroke_width(2);
-        chart
-            .draw_series([Circle::new(chosen, 9, ring)])
-            .map_err(failed)?
-            .label("chosen")
-            .legend(move |(x, y)| Circle::new((x + 9, y), 6, ring));
+        let ring = Circle::new(chosen, RING, INK.stroke_width(2));
+        chart.draw_series([ring]).map_err(failed)?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
-        .background_style(GROUND.mix(0.85))
-        .border_style(GRID)
-        .label_font(("sans-serif", 13).into_font().color(&INK))
-        .draw()
-        .map_err(failed)
+    Ok(())
+}
+
+/// Beside the chart, so that it hides no point.
+fn legend(area: &Area<'_>, report: &Report, lines: &Lines) -> Result<(), PlotError> {
+    let font = ("sans-serif", 13).into_font().color(&INK);
+    let words = |text: String, y| Text::new(text, (30, y - 6), font.clone());
+    let mut y = 3 * ROW;
+    for ((setting, _), style) in lines.iter().zip(styles()) {
+        let dash = PathElement::new([(4, y), (22, y)], style);
+        area.draw(&dash).map_err(failed)?;
+        area.draw(&words(setting.words(report.cores), y))
+            .map_err(failed)?;
+        y += ROW;
+    }
+    if report.choice().is_some() {
+        let ring = Circle::new((13, y), RING - 3, INK.stroke_width(2));
+        area.draw(&ring).map_err(failed)?;
+        area.draw(&words("chosen".to_owned(), y)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// How the lines are drawn, one after another.
+fn styles() -> impl Iterator<Item = ShapeStyle> {
+    COLOURS.iter().cycle().map(|colour| colour.stroke_width(2))
 }
 
 /// Where a point stands: p99 in milliseconds, throughput.
@@ -118,8 +144,7 @@ fn place(one: &Measured) -> (f64, f64) {
     (milliseconds(one.p99()).max(0.001), one.throughput())
 }
 
-/// The points of each setting, by rising load.
-fn lines(measured: &[Measured]) -> BTreeMap<Setting, Vec<(f64, f64)>> {
+fn lines(measured: &[Measured]) -> Lines {
     let mut lines: BTreeMap<Setting, Vec<_>> = BTreeMap::new();
     for one in measured {
         lines
