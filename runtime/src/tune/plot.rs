@@ -88,7 +88,8 @@ fn chart(area: &Area<'_>, report: &Report, lines: &Lines, title: &str) -> Result
         .configure_mesh()
         .x_desc("p99 in ms")
         .y_desc("requests a second")
-        .x_label_formatter(&|ms| format!("{ms}"))
+        .x_labels(6)
+        .x_label_formatter(&|ms| tick(*ms))
         .y_label_formatter(&|throughput| format!("{throughput:.0}"))
         .axis_style(INK)
         .bold_line_style(GRID)
@@ -131,6 +132,11 @@ fn legend(area: &Area<'_>, report: &Report, lines: &Lines) -> Result<(), PlotErr
         area.draw(&words("chosen".to_owned(), y)).map_err(failed)?;
     }
     Ok(())
+}
+
+/// A number of milliseconds beside the axis: `0.3`, not `0.30000000000000004`.
+fn tick(ms: f64) -> String {
+    ((ms * 1e4).round() / 1e4).to_string()
 }
 
 /// How the lines are drawn, one after another.
@@ -202,6 +208,11 @@ mod tests {
         ] {
             assert!(svg.contains(words), "{words}: {svg}");
         }
+    }
+
+    #[test]
+    fn a_tick_is_as_short_as_it_can_be() {
+        assert_eq!([0.1 + 0.2, 20.0, 0.001].map(tick), ["0.3", "20", "0.001"]);
     }
 
     #[test]

@@ -475,7 +475,8 @@ fn by_setting(points: &[Point]) -> Vec<(Setting, Vec<u32>)> {
     loads.into_iter().collect()
 }
 
-/// The points that may win, what runs now, and the fastest to answer, for the knee is judged by it.
+/// The points that may win, what runs now, and the fastest to answer, for the knee is judged by it. And the first of them without
+/// batches under the same load, so that a batch that wins does so by batching and not by the load.
 fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<Point> {
     let Some(limit) = goal.p99_max(measured) else {
         return Vec::new();
@@ -493,12 +494,20 @@ fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<P
         .collect();
     may_win.sort_by(|one, other| other.throughput().total_cmp(&one.throughput()));
     let quickest = measured.iter().min_by_key(|one| one.p99());
+    let unbatched = may_win.first().map(|one| Point {
+        setting: Setting {
+            batch_size: Some(1),
+            ..one.point.setting
+        },
+        ..one.point
+    });
     let mut points: Vec<Point> = may_win
         .into_iter()
         .take(FINALISTS)
         .chain(quickest)
         .map(|one| one.point)
         .chain(current)
+        .chain(unbatched)
         .collect();
     points.sort_unstable();
     points.dedup();
@@ -633,5 +642,29 @@ mod tests {
         let repeated = finalists(&points, goal, Some(points[4].point));
         let clients: Vec<_> = repeated.iter().map(|point| point.clients).collect();
         assert_eq!(clients, [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn a_batch_that_leads_is_compared_with_none_under_the_same_load() {
+        let point = |size| Point {
+            setting: Setting {
+                lanes: 2,
+                batch_size: Some(size),
+            },
+            clients: 16,
+        };
+        let measured = Measured {
+            point: point(8),
+            repetitions: vec![Repetition {
+                requests: 1,
+                throughput: 1.0,
+                p50: Duration::ZERO,
+                p99: Duration::from_millis(1),
+            }],
+        };
+        assert_eq!(
+            finalists(&[measured], Goal::Knee, None),
+            [point(1), point(8)]
+        );
     }
 }
