@@ -1,9 +1,9 @@
 //! One setting under load: so many clients, each of which sends its next request when it has the last answer.
 //!
-//! The clients are tasks of the edge's kind of runtime and score through the same router as the server's, so the hand-off to
-//! the lanes is part of what is measured; sockets are not.
+//! The clients are tasks on threads of the edge's kind and score through the same router as the server's, so the hand-off to the
+//! lanes is part of what is measured; sockets are not.
 //!
-//! Threads: the caller's, which blocks, and those of the runtime.
+//! Threads: the caller's waits, those of `edge` send.
 //! Not here: which settings, and for how long (`run`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::app::EmbeddedEndpoint;
 use crate::router::Unserved;
 use crate::tune::choice::Repetition;
+use crate::tune::edge::Edge;
 
 /// Part of a window before it, in which the clients come into step and nothing counts.
 const WARM_UP_SHARE: u32 = 4;
@@ -54,6 +55,7 @@ struct Seen {
 ///
 /// The first request that was not served.
 pub(super) async fn measure(
+    edge: &Edge,
     endpoint: &Arc<EmbeddedEndpoint>,
     body: &Bytes,
     window: Window,
@@ -70,8 +72,8 @@ pub(super) async fn measure(
         over: Notify::new(),
     });
     let mut clients = JoinSet::new();
-    for _ in 0..window.clients {
-        clients.spawn(client(Arc::clone(&common)));
+    for (_, handle) in (0..window.clients).zip(edge.handles()) {
+        clients.spawn_on(client(Arc::clone(&common)), handle);
     }
     let failed = async {
         // Clients end only when one fails; one that panicked has its panic in the log.

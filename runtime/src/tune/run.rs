@@ -4,7 +4,7 @@
 //! One setting runs at a time, on the cores that an instance would get. What a setting costs beside its measurements (loading
 //! the model, stopping) counts against the budget.
 //!
-//! Threads: [`Tune::run`] blocks its caller; the clients are tasks of a runtime of its own.
+//! Threads: [`Tune::run`] blocks its caller; the clients have threads of their own.
 //! Not here: how one window is measured (`measure`), which point is best (`choice`), words (`report`, `cli`).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,11 +16,12 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::app::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
-use crate::config::{CONCURRENCY_MAX, EDGE_THREADS_MAX, REQUEST_TIMEOUT_MAX};
+use crate::app::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError, edge_threads};
+use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::{BatchSettings, Topology};
 use crate::router::Unserved;
 use crate::tune::choice::{Goal, Measured, Repetition};
+use crate::tune::edge::Edge;
 use crate::tune::grid::{Point, Scan, Setting, clients, divisors, more_clients};
 use crate::tune::machine::CpuTimes;
 use crate::tune::measure::{Window, measure};
@@ -223,6 +224,8 @@ impl Tune {
 struct Bench<'a> {
     tune: &'a Tune,
     serin: Embedded,
+    edge: Edge,
+    /// Waits for the clients.
     runtime: Runtime,
     stop: watch::Receiver<bool>,
     started: Instant,
@@ -239,9 +242,8 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn new(tune: &'a Tune, stop: watch::Receiver<bool>) -> Result<Self, TuneError> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads((Topology::read().len() / 4).clamp(1, EDGE_THREADS_MAX))
-            .thread_name("serin-clients")
+        let threads = edge_threads(Topology::read().len());
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .map_err(TuneError::Threads)?;
@@ -250,6 +252,7 @@ impl<'a> Bench<'a> {
         Ok(Self {
             tune,
             serin: Embedded::builder().build()?,
+            edge: Edge::start(threads).map_err(TuneError::Threads)?,
             runtime,
             stop,
             started,
@@ -430,7 +433,7 @@ impl<'a> Bench<'a> {
                     () = stopped(&mut stop) => {}
                 }
             };
-            measure(endpoint, body, window, cut).await
+            measure(&self.edge, endpoint, body, window, cut).await
         })
     }
 
