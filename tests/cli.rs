@@ -11,3 +11,5 @@ mod grammar;
 mod seed;
 #[path = "cli/server.rs"]
 mod server;
+#[path = "cli/tune.rs"]
+mod tune;

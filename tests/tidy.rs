@@ -16,7 +16,8 @@ const RANKS: &[(&str, u8)] = &[
     ("control", 4),
     ("admin", 5),
     ("app", 6),
-    ("cli", 7),
+    ("tune", 7),
+    ("cli", 8),
 ];
 
 /// Crates that only some places may name.
@@ -26,6 +27,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["control/store.rs"]),
     ("serde_saphyr", &["spec/yaml.rs"]),
     ("clap", &["cli/"]),
+    ("plotters", &["tune/plot.rs"]),
     ("ureq", &["admin/client.rs"]),
 ];
 

@@ -47,6 +47,8 @@ pub mod admin;
 
 pub mod app;
 
+pub mod tune;
+
 pub mod cli;
 
 pub use app::Embedded;

@@ -21,6 +21,7 @@ fn the_help_names_every_command() {
       deployment  Deployments: a model on instances, behind an endpoint [alias: online-deployment]
       model       Models by name and version
       sku         Instance types: cores and memory of one instance
+      tune        Measure which lanes and batches serve a model best on this machine
       status      What the server is doing
       journal     Who changed what, and how it ended
 

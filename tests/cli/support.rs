@@ -43,6 +43,11 @@ impl Place {
         self
     }
 
+    /// A file of the working folder.
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.working.join(name)).expect("a file of text")
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
         command

@@ -58,7 +58,7 @@ impl Config {
 }
 
 /// One edge thread for each four cores: the edge moves some 60,000 requests a second on one core, and never computes.
-pub(super) fn edge_threads(cores: usize) -> usize {
+pub(crate) fn edge_threads(cores: usize) -> usize {
     (cores / 4).clamp(1, EDGE_THREADS_MAX)
 }
 

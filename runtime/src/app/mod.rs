@@ -10,6 +10,7 @@ mod sockets;
 mod up;
 
 pub use config::Config;
+pub(crate) use config::edge_threads;
 pub use embedded::{
     DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
 };

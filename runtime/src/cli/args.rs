@@ -44,17 +44,16 @@ pub(super) struct Global {
         value_name = "FOLDER"
     )]
     pub(super) data: Option<PathBuf>,
-    /// How to print the result: json, table, tsv or none
+    /// How to print the result: json, table, tsv or none [default: json]
     #[arg(
         long,
         short,
         global = true,
         value_enum,
-        default_value_t,
         hide_possible_values = true,
         value_name = "FORMAT"
     )]
-    pub(super) output: OutputFormat,
+    output: Option<OutputFormat>,
     /// No progress, only errors
     #[arg(long, global = true)]
     pub(super) only_show_errors: bool,
@@ -67,6 +66,18 @@ pub(super) struct Global {
     /// Kept for scripts of `az ml`.
     #[arg(long, global = true, hide = true, value_name = "NAME")]
     pub(super) subscription: Option<String>,
+}
+
+impl Global {
+    /// How the result is printed.
+    pub(super) fn format(&self) -> OutputFormat {
+        self.output.unwrap_or_default()
+    }
+
+    /// The same, where a result that nobody gave a format for goes to people rather than to programs.
+    pub(super) fn format_for_people(&self) -> OutputFormat {
+        self.output.unwrap_or(OutputFormat::Table)
+    }
 }
 
 /// How results are printed.
@@ -104,6 +115,8 @@ pub(super) enum Command {
     /// Instance types: cores and memory of one instance
     #[command(subcommand)]
     Sku(Sku),
+    /// Measure which lanes and batches serve a model best on this machine
+    Tune(Tune),
     /// What the server is doing
     Status,
     /// Who changed what, and how it ended
@@ -595,6 +608,61 @@ pub(super) struct Up {
     #[arg(long, value_enum, default_value_t)]
     pub(super) log: LogShape,
 }
+
+/// `serin tune`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "serin tune --deployment <NAME> [--apply] [OPTIONS]\n       serin tune <MODEL.ONNX> [OPTIONS]",
+    group = clap::ArgGroup::new("subject").args(["model", "deployment"]).required(true)
+)]
+pub(super) struct Tune {
+    /// A model file, or a folder with one; needs no server
+    #[arg(value_name = "MODEL.ONNX")]
+    pub(super) model: Option<PathBuf>,
+    /// Deployment to tune: its model, its instance type, and its settings to compare with
+    #[arg(long, short)]
+    pub(super) deployment: Option<DeploymentName>,
+    /// Endpoint of the deployment; may be left out when only one has it
+    #[arg(long, short, conflicts_with = "model")]
+    pub(super) endpoint_name: Option<EndpointName>,
+    /// Cores of one instance, by the name of an instance type [default: all cores]
+    #[arg(long, conflicts_with = "deployment", value_name = "NAME")]
+    pub(super) instance_type: Option<String>,
+    /// Cores of one instance
+    #[arg(long, conflicts_with_all = ["deployment", "instance_type"], value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) vcpus: Option<u16>,
+    #[command(flatten)]
+    pub(super) own: OwnSkus,
+    /// JSON file with the request to send [default: the model's sample request, or one made from its shapes]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) request_file: Option<PathBuf>,
+    /// Longest p99 latency that will do, in milliseconds [default: twice the best that is measured]
+    #[arg(long, value_name = "MS", value_parser = positive)]
+    pub(super) p99_ms: Option<f64>,
+    /// Update the deployment with the setting that is found
+    #[arg(long, conflicts_with = "model")]
+    pub(super) apply: bool,
+    /// Draw throughput against p99 into this SVG file
+    #[arg(long, value_name = "FILE.SVG")]
+    pub(super) plot: Option<PathBuf>,
+    /// Longest time to measure, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(super) budget_s: u32,
+    /// Most memory that the model may take to load and answer once, in MB [default: 8589]
+    #[arg(long, value_name = "MB")]
+    pub(super) model_memory_mb: Option<u64>,
+}
+
+/// A number of milliseconds above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|ms: &f64| *ms > 0.0 && *ms <= MILLISECONDS_MAX)
+        .ok_or_else(|| format!("expected a number above 0 and at most {MILLISECONDS_MAX}"))
+}
+
+/// A day.
+const MILLISECONDS_MAX: f64 = 86_400_000.0;
 
 /// `serin demo`
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ mod server;
 mod signals;
 mod sku;
 mod status;
+mod tune;
 mod version;
 
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Deployment(command) => deployment::run(command, global),
         Command::Model(command) => model::run(command, global),
         Command::Sku(command) => sku::run(command, global),
+        Command::Tune(typed) => tune::run(&typed, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Probe { .. } => Ok(()),

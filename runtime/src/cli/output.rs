@@ -55,6 +55,11 @@ pub(super) fn is_live(stream: &impl RawStream) -> bool {
     stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never
 }
 
+/// Whether results go to a person's screen.
+pub(super) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// Asks a question when a person is there to answer it; true when there is none, as with pipes and in scripts.
 pub(super) fn confirmed(question: &str) -> bool {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {

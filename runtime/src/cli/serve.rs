@@ -40,7 +40,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let shutdown = signals::shutdown(typed.until_stdin_closes)?;
     let app = App::bind(config)?;
     let (scoring, admin) = (app.scoring_address(), app.admin_address());
-    let quiet = global.output == OutputFormat::None;
+    let quiet = global.format() == OutputFormat::None;
     app.on_ready(move || {
         if !quiet {
             // A reader that has gone is no reason to stop serving.
@@ -90,7 +90,7 @@ fn log_format(shape: LogShape) -> LogFormat {
 }
 
 /// Tries models with this very binary.
-fn prober(memory_mb: Option<u64>) -> Option<Prober> {
+pub(super) fn prober(memory_mb: Option<u64>) -> Option<Prober> {
     let mut prober = Prober::new(env::current_exe().ok()?);
     if let Some(megabytes) = memory_mb {
         prober.memory_bytes_max = megabytes.saturating_mul(1_000_000);

@@ -53,7 +53,7 @@ impl Server {
     pub(super) fn find(global: &Global) -> Result<Self, CliError> {
         Ok(Self {
             client: Client::connect(&data_folder(global)?)?,
-            format: global.output,
+            format: global.format(),
             quiet: global.only_show_errors,
         })
     }

@@ -22,7 +22,7 @@ pub use change::{Change, ChangeError, DeploymentUpdate, EndpointUpdate, ErrorKin
 pub use controller::{Controller, ControllerConfig, ControllerHandle, StartupError};
 pub use credentials::Credentials;
 pub use desired::{Desired, Revision};
-pub use models::{ModelDigest, ModelRecord, ModelStoreError};
+pub use models::{FoundModel, ModelDigest, ModelRecord, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};
 pub use store::{JournalEntry, StoreError};
 pub use view::{DeploymentView, EndpointView, View};

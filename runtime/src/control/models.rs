@@ -274,6 +274,47 @@ impl ModelStoreError {
     }
 }
 
+/// A model that lies somewhere on this machine.
+#[derive(Debug, Clone)]
+pub struct FoundModel {
+    /// The ONNX file.
+    pub file: PathBuf,
+    /// The sample request beside it, where there is one.
+    pub sample_request: Option<Bytes>,
+}
+
+impl FoundModel {
+    /// The model at a path as a person gives it: a file, or a folder with one.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelStoreError`] when nothing is there, or not exactly one model.
+    pub fn at(path: &Path) -> Result<Self, ModelStoreError> {
+        // The same checks as when it is registered.
+        files_of(path)?;
+        let file = if path.is_dir() {
+            model_in(path)?
+        } else {
+            path.to_owned()
+        };
+        let sample_request = fs::read(file.with_file_name(SAMPLE_FILE)).ok();
+        Ok(Self {
+            file,
+            sample_request: sample_request.map(Bytes::from),
+        })
+    }
+
+    /// The copy of a model that the server of a data folder has.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelStoreError`] when it is not there any more.
+    pub fn copied(data: &Path, digest: &ModelDigest) -> Result<Self, ModelStoreError> {
+        let root = data.join("models");
+        Self::at(&ModelFiles { root }.folder(digest))
+    }
+}
+
 /// The files of a model by the name they get, sorted by it.
 fn files_of(source: &Path) -> Result<BTreeMap<String, PathBuf>, ModelStoreError> {
     let kind = match fs::metadata(source) {
