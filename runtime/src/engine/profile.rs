@@ -445,7 +445,7 @@ fn to_f64(count: usize) -> f64 {
 #[cfg(test)]
 impl ModelProfile {
     /// As of a model that costs nothing: its work is always small, and up to `rows` rows run together.
-    pub(super) fn instant(rows: u32) -> Self {
+    pub(crate) fn instant(rows: u32) -> Self {
         Self {
             batching: Batching::Pays,
             batch_rows_best: rows,

@@ -391,7 +391,9 @@ mod tests {
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
-    use crate::engine::{BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Topology};
+    use crate::engine::{
+        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, Topology,
+    };
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
     use crate::spec::TrafficSplit;
@@ -403,6 +405,10 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(60);
 
     fn instance(model: &str, concurrency: u32) -> Instance {
+        instance_with(model, concurrency, None)
+    }
+
+    fn instance_with(model: &str, concurrency: u32, profile: Option<ModelProfile>) -> Instance {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         Instance::start(InstanceSpec {
@@ -415,7 +421,7 @@ mod tests {
             cores: cores.grant(1).unwrap(),
             sample_request: None,
             digest: None,
-            profile: None,
+            profile: profile.map(Arc::new),
             quiet: false,
         })
         .unwrap()
@@ -508,6 +514,101 @@ mod tests {
         }
         one.stop();
         two.stop();
+    }
+
+    /// Runs it as an edge thread does, where jobs are handed over once a round.
+    fn on_the_edge<T>(work: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.spawn(outbox::deliver());
+        runtime.block_on(work)
+    }
+
+    #[test]
+    fn small_requests_of_one_round_share_a_run_on_the_thread_that_they_came_to() {
+        let one = instance_with(DIGITS[0], 4, Some(ModelProfile::instant(16)));
+        let blue = deployment("blue", &[&one]);
+        let router = Router::new();
+        publish(&router, "blue:100", &[&blue]);
+        let joined: Vec<_> = on_the_edge(async {
+            let mut clients = JoinSet::new();
+            for _ in 0..3 {
+                let router = Arc::clone(&router);
+                clients.spawn(async move { score_current(&router, digits_request()).await });
+            }
+            let answers = clients.join_all().await;
+            answers
+                .into_iter()
+                .map(|answer| answer.unwrap().timings.joined)
+                .collect()
+        });
+        assert_eq!(joined, [3, 3, 3]);
+        assert_eq!(recorded(&blue), [(Outcome::Ok, 3)]);
+        assert_eq!(blue.admission.held(), 0);
+        one.stop();
+    }
+
+    #[test]
+    fn work_that_leaves_the_edge_ends_at_its_deadline_and_with_its_client() {
+        let slow = instance(SLOW, 2);
+        let mut blue = deployment("blue", &[&slow]);
+        blue.request_timeout = Duration::from_millis(50);
+        let green = deployment("green", &[&slow]);
+        let router = Router::new();
+        publish(&router, "blue:100", &[&blue, &green]);
+        on_the_edge(async {
+            let late = score_current(&router, request(SLOW_BODY)).await;
+            assert!(
+                matches!(
+                    late,
+                    Err(Unserved::Failed {
+                        error: RunError::DeadlinePassed,
+                        ..
+                    })
+                ),
+                "{late:?}"
+            );
+            let mut clients = JoinSet::new();
+            let sent = Arc::clone(&router);
+            clients.spawn(async move {
+                let request = ScoreRequest {
+                    deployment: Some("green".to_owned()),
+                    ..request(SLOW_BODY)
+                };
+                score_current(&sent, request).await
+            });
+            while slow.handle().computing() == 0 {
+                yield_now().await;
+            }
+            clients.shutdown().await;
+            // Both end only because their runs were terminated.
+            blue.admission.drain().await;
+            green.admission.drain().await;
+        });
+        assert_eq!(recorded(&blue), [(Outcome::Timeout, 1)]);
+        assert_eq!(recorded(&green), [(Outcome::ClientGone, 1)]);
+        slow.stop();
+    }
+
+    #[test]
+    fn a_client_that_leaves_within_its_round_costs_no_run() {
+        let one = instance_with(DIGITS[0], 1, Some(ModelProfile::instant(16)));
+        let blue = deployment("blue", &[&one]);
+        let router = Router::new();
+        publish(&router, "blue:100", &[&blue]);
+        on_the_edge(async {
+            let mut clients = JoinSet::new();
+            let sent = Arc::clone(&router);
+            clients.spawn(async move { score_current(&sent, digits_request()).await });
+            // It is polled before the shutdown is looked at, and never again.
+            while blue.admission.held() == 0 {
+                yield_now().await;
+            }
+            clients.shutdown().await;
+            blue.admission.drain().await;
+        });
+        assert_eq!(one.handle().load(), 0);
+        one.stop();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
