@@ -116,12 +116,18 @@ fn without_a_cache_the_model_itself_is_served_with_the_same_answer_and_a_note() 
 }
 
 #[test]
-fn a_small_model_is_served_as_it_is_and_takes_no_room_in_the_cache() {
+fn a_small_model_is_served_as_it_is() {
     let (data, cache) = (folder(), folder());
     let server = server(data.path(), cache.path());
     deploy(&server, "models/digits/1/model.onnx", "");
     assert!(!notes(&server).contains("prepared"), "{}", notes(&server));
-    assert!(!cache.path().join("models").exists());
+    let folder = cache.path().join("models");
+    let weights = fs::read_dir(&folder).into_iter().flatten();
+    let mut weights = weights.filter(|entry| {
+        let entry = entry.as_ref().expect("an entry");
+        entry.path().join("weights.bin").exists()
+    });
+    assert!(weights.next().is_none());
 }
 
 #[test]
@@ -223,7 +229,7 @@ fn instances_share_the_weights_and_an_unload_gives_the_memory_back() {
     lock.try_lock().expect("nobody uses the entry");
     let after = memory(&server);
     assert!(
-        after * 10 <= before * 11,
+        after < before + LARGE_BYTES / 10,
         "{before} bytes before, {after} after"
     );
 }

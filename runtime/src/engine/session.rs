@@ -38,6 +38,9 @@ const PREPARE_SETTINGS: [(&str, &str); 3] = [
     ("session.save_external_prepacked_constant_initializers", "1"),
 ];
 
+/// Setting of a run after which ONNX Runtime's arena keeps what is in use, and no more.
+const SHRINK_SETTING: (&str, &str) = ("memory.enable_memory_arena_shrinkage", "cpu:0");
+
 /// Why a model did not load; the message names the file.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
@@ -176,6 +179,26 @@ impl Session {
     /// Ends this session's runs from another thread.
     pub(super) fn terminator(&self) -> Terminator {
         self.terminator.clone()
+    }
+
+    /// Runs the model once, and gives back what only larger runs before it have needed.
+    ///
+    /// # Errors
+    ///
+    /// ONNX Runtime's own message.
+    pub(super) fn run_and_shrink(&mut self, inputs: &[Tensor]) -> Result<(), String> {
+        let words = |error: ort::Error| short(&error);
+        let inputs: Vec<SessionInputValue<'_>> = inputs
+            .iter()
+            .map(input)
+            .collect::<ort::Result<_>>()
+            .map_err(words)?;
+        let mut options = RunOptions::new().map_err(words)?;
+        options
+            .set(SHRINK_SETTING.0, SHRINK_SETTING.1)
+            .map_err(words)?;
+        let outputs = self.session.run_with_options(inputs.as_slice(), &options);
+        outputs.map(drop).map_err(words)
     }
 
     /// Runs the model once and lends its outputs, in the order of the signature, to `read`.

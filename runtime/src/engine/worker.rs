@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam::channel::Receiver;
-use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature};
+use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature, Tensor};
 
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::instance::{Message, Placed, Shared};
@@ -177,9 +177,11 @@ impl Loading {
             }
             outcome => drop(outcome.map_err(|failed| StartError::WarmUp(failed.problem))?),
         }
-        let measured = self
-            .measures
-            .then(|| ModelProfile::measure(&mut session, &scorer, sample));
+        let measured = self.measures.then(|| {
+            let measured = ModelProfile::measure(&mut session, &scorer, sample);
+            give_back_arena(&mut session, &scorer, sample);
+            measured
+        });
         let made =
             std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Loaded {
@@ -220,13 +222,7 @@ fn run_sample(
     sample_request: Option<&[u8]>,
 ) -> Result<Bytes, String> {
     let words = |error: ScoreError| error.to_string();
-    let inputs = match sample_request {
-        Some(body) => scorer.preprocess(body),
-        None => {
-            JsonScorer::example_body(session.signature()).and_then(|body| scorer.preprocess(&body))
-        }
-    }
-    .map_err(words)?;
+    let inputs = sample_inputs(session, scorer, sample_request).map_err(words)?;
     let mut answer = Bytes::new();
     for _ in 0..WARM_UP_RUNS {
         answer = session
@@ -234,6 +230,30 @@ fn run_sample(
             .map_err(words)?;
     }
     Ok(answer)
+}
+
+/// The sample request as the model takes it, else inputs made from the model's shapes.
+fn sample_inputs(
+    session: &Session,
+    scorer: &JsonScorer,
+    sample_request: Option<&[u8]>,
+) -> Result<Vec<Tensor>, ScoreError> {
+    match sample_request {
+        Some(body) => scorer.preprocess(body),
+        None => {
+            JsonScorer::example_body(session.signature()).and_then(|body| scorer.preprocess(&body))
+        }
+    }
+}
+
+/// Measuring runs batches that may never come: what they needed goes back.
+fn give_back_arena(session: &mut Session, scorer: &JsonScorer, sample_request: Option<&[u8]>) {
+    let shrunk = sample_inputs(session, scorer, sample_request)
+        .map_err(|error| error.to_string())
+        .and_then(|inputs| session.run_and_shrink(&inputs));
+    if let Err(problem) = shrunk {
+        tracing::debug!(problem, "the memory of the first runs is kept");
+    }
 }
 
 /// Where the jobs of an instance wait for a lane, as one of its lanes sees it.
