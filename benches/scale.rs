@@ -25,8 +25,9 @@ use serin::spec::{Picker, TrafficSplit};
 
 use support::{Server, folder, repository};
 
-/// How long the load of a row lasts, after a time in which nothing counts.
+/// How long the load of a row lasts, after a time in which nothing counts; longer until there are some answers.
 const TIME: Duration = Duration::from_secs(3);
+const ANSWERS_MIN: u64 = 20;
 const WARM_UP: Duration = Duration::from_millis(500);
 /// Cores of the simulated machines.
 const MACHINES: [usize; 6] = [4, 8, 16, 32, 64, 128];
@@ -297,7 +298,7 @@ fn loaded(server: &Server, connections: usize, body: &str) -> String {
         on_sample: {
             let seen = Arc::clone(&seen);
             Arc::new(move |sample| {
-                if sample.done >= begin && sample.done < begin + TIME {
+                if sample.done >= begin {
                     seen.lock().expect("no sender panicked").record(&sample);
                 }
             })
@@ -307,12 +308,17 @@ fn loaded(server: &Server, connections: usize, body: &str) -> String {
     let running = load.start().expect("the load starts");
     drop(entered);
     std::thread::sleep(WARM_UP + TIME);
+    while seen.lock().expect("no sender panicked").count() < ANSWERS_MIN {
+        std::thread::sleep(TIME / 10);
+    }
+    // What is answered after the end of the load does not count.
+    let time = begin.elapsed();
+    let seen = seen.lock().expect("no sender panicked").clone();
     running.stop();
     runtime.block_on(running.finished());
-    let seen = seen.lock().expect("no sender panicked");
     format!(
         "{:.0} | {:.2?} | {:.2?} | {}",
-        seen.count() as f64 / TIME.as_secs_f64(),
+        seen.count() as f64 / time.as_secs_f64(),
         seen.p50(),
         seen.p99(),
         seen.failures()

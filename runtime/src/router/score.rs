@@ -577,7 +577,7 @@ mod tests {
                 };
                 score_current(&sent, request).await
             });
-            while slow.handle().computing() == 0 {
+            while green.admission.held() == 0 {
                 yield_now().await;
             }
             clients.shutdown().await;
