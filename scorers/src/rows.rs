@@ -152,7 +152,7 @@ impl<'a> OutputView<'a> {
 
     /// The part of it that these rows are; `None` where [`Self::rows`] has none, or fewer.
     #[must_use]
-    pub fn part(&self, rows: &Range<usize>) -> Option<OutputView<'a>> {
+    pub fn part(&self, rows: &Range<usize>) -> Option<Self> {
         if rows.start > rows.end || self.rows()? < rows.end {
             return None;
         }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn ones_have_the_shape_and_the_type_of_what_they_stand_for() {
-        let zeros = Tensor::Fp16(ArrayD::zeros(IxDyn(&[2, 1])));
+        let zeros = Tensor::Fp16(ArrayD::from_elem(IxDyn(&[2, 1]), f16::ZERO));
         let ones = Tensor::Fp16(ArrayD::from_elem(IxDyn(&[2, 1]), f16::ONE));
         assert_eq!(zeros.ones_like(), ones);
         let text = Tensor::Bytes(ArrayD::from_elem(IxDyn(&[1]), String::new()));

@@ -16,12 +16,12 @@ use bytes::Bytes;
 use crossbeam::channel::{Sender, bounded};
 use serin_scorers::Signature;
 
-use crate::engine::cores::{self, ThreadPlacement};
+use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::lane::{Lane, lock};
 use crate::engine::profile::ModelProfile;
 use crate::engine::profile_cache;
 use crate::engine::session::LoadError;
-use crate::engine::worker::{self, LaneSpec};
+use crate::engine::worker::{self, LaneSpec, Ready};
 use crate::engine::{BatchSettings, CacheEntry, CoreGrant, Job, Placement, give_back_memory};
 
 /// Set in the load word of an instance that takes no more jobs.
@@ -56,6 +56,14 @@ pub struct InstanceSpec {
     pub sample_request: Option<Bytes>,
     /// Others serve, and are not to feel that this one starts: it loads at the lowest priority.
     pub quiet: bool,
+}
+
+impl InstanceSpec {
+    /// What the model costs on lanes of so many threads, if that was measured before.
+    fn known_profile(&self, intra_op_threads: usize) -> Option<Arc<ModelProfile>> {
+        let kept = || profile_cache::find(self.digest.as_deref()?, intra_op_threads).map(Arc::new);
+        self.profile.clone().or_else(kept)
+    }
 }
 
 /// Why an instance did not start.
@@ -104,6 +112,20 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    fn new(concurrency: u32) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: InstanceId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            concurrency,
+            load: AtomicU32::new(0),
+            idle_lanes: AtomicUsize::new(0),
+            rows_max: AtomicUsize::new(1),
+            idle: Default::default(),
+            failed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
     /// One job has ended.
     fn job_ended(&self) {
         if self.load.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
@@ -144,6 +166,10 @@ impl Shared {
 
 /// What an inbox holds.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every message but the last is a job"
+)]
 pub(super) enum Message {
     Job(Placed),
     Stop,
@@ -197,75 +223,21 @@ impl Instance {
     ///
     /// [`StartError`] of the first lane that failed; the others were stopped.
     pub fn start(spec: InstanceSpec) -> Result<Self, StartError> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = InstanceId(NEXT.fetch_add(1, Ordering::Relaxed));
         let split = spec.cores.lanes(spec.concurrency, spec.lanes);
-        let shared = Arc::new(Shared {
-            id,
-            concurrency: spec.concurrency,
-            load: AtomicU32::new(0),
-            idle_lanes: AtomicUsize::new(0),
-            rows_max: AtomicUsize::new(1),
-            idle: Default::default(),
-            failed: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-        });
-        // Room for every admitted job and for one stop a lane, so that no sender ever waits.
-        let (inbox, jobs) = bounded(
-            usize::try_from(spec.concurrency)
-                .unwrap_or(usize::MAX)
-                .saturating_add(split.len()),
-        );
-        let threads = split.iter().map(Vec::len).max().unwrap_or(1);
-        let digest = spec.digest.as_deref();
-        let profile = spec
-            .profile
-            .clone()
-            .or_else(|| profile_cache::find(digest?, threads).map(Arc::new));
-        let (ready, readies) = mpsc::channel();
-        let mut starting = Starting {
-            inbox,
-            threads: Vec::new(),
-        };
-        for (index, cores) in split.iter().enumerate() {
-            let number = format!("#{}.{index}", id.0);
-            let name = cores::thread_name(&spec.label, &number);
-            let lane = LaneSpec {
-                label: spec.label.clone(),
-                number,
-                cores: cores.clone(),
-                model: spec.model.clone(),
-                cached: spec.cached.clone(),
-                sample_request: spec.sample_request.clone(),
-                delay: spec.batch.delay,
-                measures: profile.is_none() && index == 0,
-                quiet: spec.quiet,
-                jobs: jobs.clone(),
-                shared: Arc::clone(&shared),
-            };
-            let ready = ready.clone();
-            let thread = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || worker::run(lane, ready))
-                .map_err(StartError::Thread)?;
-            starting.threads.push(thread);
+        let shared = Arc::new(Shared::new(spec.concurrency));
+        let intra_op_threads = split.iter().map(Vec::len).max().unwrap_or(1);
+        let known = spec.known_profile(intra_op_threads);
+        let starting = Starting::lanes(&spec, &split, &shared, known.is_none())?;
+        let (mut ready, starting) = starting.wait()?;
+        let signature = Arc::clone(&ready[0].signature);
+        let measured = ready.iter_mut().find_map(|lane| lane.measured.take());
+        let profile = known.or(measured.map(Arc::new)).ok_or(StartError::Ended)?;
+        if let Some(digest) = &spec.digest {
+            profile_cache::keep(digest, intra_op_threads, &profile);
         }
-        drop(ready);
-        let mut started = Vec::new();
-        for _ in &split {
-            started.push(readies.recv().map_err(|_| StartError::Ended)??);
-        }
-        let signature = Arc::clone(&started[0].signature);
-        let measured = started.iter_mut().find_map(|lane| lane.measured.take());
-        let profile = profile
-            .or(measured.map(Arc::new))
-            .ok_or(StartError::Ended)?;
         let rows_max = profile.rows_max(spec.batch.size_max);
         shared.rows_max.store(rows_max, Ordering::Relaxed);
-        if let Some(digest) = &spec.digest {
-            profile_cache::keep(digest, threads, &profile);
-        }
-        let (lanes, threads): (Vec<_>, Vec<_>) = started
+        let (lanes, threads): (Vec<_>, Vec<_>) = ready
             .into_iter()
             .map(|lane| (lane.lane, lane.threads))
             .unzip();
@@ -348,9 +320,62 @@ impl Instance {
 struct Starting {
     inbox: Sender<Message>,
     threads: Vec<JoinHandle<()>>,
+    readies: mpsc::Receiver<Result<Ready, StartError>>,
 }
 
 impl Starting {
+    /// Starts a thread for each lane; the first of them `measures` the model, if one is to.
+    fn lanes(
+        spec: &InstanceSpec,
+        split: &[Vec<CoreId>],
+        shared: &Arc<Shared>,
+        measures: bool,
+    ) -> Result<Self, StartError> {
+        // Room for every admitted job and for one stop a lane, so that no sender ever waits.
+        let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
+        let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
+        let (ready, readies) = mpsc::channel();
+        let mut starting = Self {
+            inbox,
+            threads: Vec::new(),
+            readies,
+        };
+        for (index, cores) in split.iter().enumerate() {
+            let number = format!("#{}.{index}", shared.id.0);
+            let name = cores::thread_name(&spec.label, &number);
+            let lane = LaneSpec {
+                label: spec.label.clone(),
+                number,
+                cores: cores.clone(),
+                model: spec.model.clone(),
+                cached: spec.cached.clone(),
+                sample_request: spec.sample_request.clone(),
+                delay: spec.batch.delay,
+                measures: measures && index == 0,
+                quiet: spec.quiet,
+                jobs: jobs.clone(),
+                shared: Arc::clone(shared),
+            };
+            let ready = ready.clone();
+            let thread = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || worker::run(lane, ready))
+                .map_err(StartError::Thread)?;
+            starting.threads.push(thread);
+        }
+        Ok(starting)
+    }
+
+    /// Waits until every lane can answer.
+    fn wait(self) -> Result<(Vec<Ready>, Self), StartError> {
+        let ready = self
+            .threads
+            .iter()
+            .map(|_| self.readies.recv().map_err(|_| StartError::Ended)?)
+            .collect::<Result<_, _>>()?;
+        Ok((ready, self))
+    }
+
     fn finish(mut self) -> (Sender<Message>, Vec<JoinHandle<()>>) {
         (self.inbox.clone(), std::mem::take(&mut self.threads))
     }

@@ -502,7 +502,7 @@ mod tests {
         assert!(joined.is_small_work(8, 800, 16), "some 29 us");
         assert!(!joined.is_small_work(8, 800, 1), "8 runs: more than 80 us");
         assert!(!joined.is_small_work(1, 10_000, 16), "100 us to read alone");
-        let mut short = joined.clone();
+        let mut short = joined;
         short.row_bytes = Some(RowBytes {
             usual: 1000,
             least: 1,
