@@ -31,8 +31,9 @@ def panel(axes: Axes, model: str, dots: dict[str, float], unit: str) -> None:
     axes.set_xlim(min(dots.values()) / 2, max(dots.values()) * 6)
     axes.set_ylim(-0.6, len(dots) - 0.4)
     axes.grid(color=INK, alpha=0.25, linewidth=0.6)
+    axes.minorticks_off()
     axes.invert_yaxis()
-    axes.tick_params(colors=INK, labelsize=8, which="both")
+    axes.tick_params(colors=INK, labelsize=8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

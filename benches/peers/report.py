@@ -158,19 +158,23 @@ def head(result: Result) -> list[str]:
         "median (least to most)",
         f"-{DISTURBED}: other programs used more than {NOISE_MAX} cores meanwhile "
         f"({sum(noisy)} of {len(noisy)} figures)",
+        *(
+            ["", "**The machine was busy with other work: do not quote these figures.**"]
+            if sum(noisy) > len(noisy) / 4
+            else []
+        ),
         "",
     ]
 
 
 def markdown(result: Result) -> str:
     """The whole page."""
-    pictures = [f"![{title}]({file})" for file, title in plots.FILES.items()]
+    pictures = [line for file, title in plots.FILES.items() for line in (f"![{title}]({file})", "")]
     others = [server for server in names(result, "server") if server != "serin"]
     servers = [server for server in others if server != "limit"]
     lines = [
         *head(result),
         *pictures,
-        "",
         *ratios(result, "Requests per second, serin by each other: more is better", "requests_per_second", others),
         *ratios(result, "99th percentile, serin by each other: less is better", "p99_us", servers),
         "## Figures",

@@ -68,12 +68,15 @@ def arguments() -> argparse.Namespace:
 
 
 def in_isolation(command: list[str]) -> list[str] | None:
-    """The command where no network but loopback is and its processes end with it; none where that is not allowed."""
-    loopback_up = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    """The command with no network but loopback, shared memory of its own, and an end that all its processes share.
+
+    None where that is not allowed.
+    """
+    set_up = ["sh", "-c", 'ip link set lo up && mount -t tmpfs shm /dev/shm && exec "$@"', "sh"]
     namespaces = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     for unshare in (namespaces, [*namespaces, "--map-root-user"]):
-        if shutil.which("unshare") and subprocess.run([*unshare, *loopback_up, "true"]).returncode == 0:
-            return [*unshare, *loopback_up, *command]
+        if shutil.which("unshare") and subprocess.run([*unshare, *set_up, "true"]).returncode == 0:
+            return [*unshare, *set_up, *command]
     return None
 
 
