@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -358,8 +358,9 @@ impl DeploymentMetrics {
         if timings.joined > 1 {
             self.joined.inc();
         }
+        let now = Instant::now();
         let stages = [
-            Some(timings.received.elapsed()),
+            Some(now.duration_since(timings.received)),
             timings.queue(),
             timings.decode(),
             timings.run(),
@@ -371,7 +372,7 @@ impl DeploymentMetrics {
             }
         }
         if let Some(admitted) = timings.admitted {
-            self.service.record(admitted.elapsed());
+            self.service.record(now.duration_since(admitted));
         }
     }
 
@@ -460,7 +461,6 @@ impl MeanTime {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
 
     use super::*;
 

@@ -140,14 +140,23 @@ struct Claims {
 }
 
 fn check_key(hashes: &[[u8; 32]; 2], bearer: &str) -> Result<(), Unauthorized> {
-    let hash = hash_of_key(bearer);
+    let hash = words(&hash_of_key(bearer));
     let [primary, secondary] = hashes;
     // Both are compared always, and in constant time.
-    if (primary.ct_eq(&hash) | secondary.ct_eq(&hash)).into() {
+    if (words(primary).ct_eq(&hash) | words(secondary).ct_eq(&hash)).into() {
         Ok(())
     } else {
         Err(Unauthorized::Invalid)
     }
+}
+
+/// The same bits in four steps of a comparison instead of 32.
+fn words(hash: &[u8; 32]) -> [u64; 4] {
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(hash.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    words
 }
 
 fn check_token(

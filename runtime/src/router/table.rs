@@ -146,6 +146,8 @@ impl Endpoint {
 /// All endpoints at one revision.
 #[derive(Debug, Default)]
 pub struct RoutingTable {
+    /// Of this process; 0 for the one before any.
+    number: u64,
     /// By the name in lower case.
     endpoints: HashMap<String, Arc<Endpoint>>,
 }
@@ -154,12 +156,20 @@ impl RoutingTable {
     /// A table of these endpoints; of two with one name the later counts.
     #[must_use]
     pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             endpoints: endpoints
                 .into_iter()
                 .map(|endpoint| (endpoint.name.key().to_owned(), endpoint))
                 .collect(),
         }
+    }
+
+    /// Tells it from every other table of the process.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// By name, without case.

@@ -33,6 +33,9 @@ const MODEL_TIME: HeaderName = HeaderName::from_static("ms-azureml-model-time");
 /// Says why a 429 was given. Azure's has no body and no word of explanation, and users mistake it for a fault.
 const SHED: HeaderName = HeaderName::from_static("x-serin-shed");
 
+/// Headers of an answer, those that the connection adds included.
+const HEADERS_USUAL: usize = 8;
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Whether what was deployed before the start serves again. Set once by whoever starts the server.
@@ -130,12 +133,15 @@ impl Scoring {
     ) -> Result<Answer, Failure> {
         let deployment = named_deployment(&parts.headers)?;
         // Before the body is read, so that a stranger cannot make the server read one.
-        authorize(self.endpoint(target)?.auth(), &parts.headers)?;
+        let (mut endpoint, table) = self.endpoint(target)?;
+        authorize(endpoint.auth(), &parts.headers)?;
         refuse_encoding(&parts.headers)?;
         let payload = read_body(body, self.body_bytes_max, BODY_READ_MAX).await?;
         let received = Instant::now();
-        // Once more, because a body can take seconds: the request is served under the table of the moment it is whole.
-        let endpoint = self.endpoint(target)?;
+        // A body can take seconds: the request is served under the table of the moment it is whole.
+        if self.router.table().number() != table {
+            (endpoint, _) = self.endpoint(target)?;
+        }
         let request = ScoreRequest {
             deployment,
             payload,
@@ -144,14 +150,15 @@ impl Scoring {
         Ok(self.router.score(&endpoint, request).await?)
     }
 
-    fn endpoint(&self, target: Target<'_>) -> Result<Arc<Endpoint>, Failure> {
+    /// The endpoint, and the number of the table that has it.
+    fn endpoint(&self, target: Target<'_>) -> Result<(Arc<Endpoint>, u64), Failure> {
         let table = self.router.table();
         let found = match target {
             Target::Named(name) => table.endpoint(name),
             Target::Only => table.only(),
         };
         if let Some(endpoint) = found {
-            return Ok(Arc::clone(endpoint));
+            return Ok((Arc::clone(endpoint), table.number()));
         }
         if !self.readiness.is_set() {
             return Err(Failure::Starting);
@@ -229,6 +236,7 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Failure> {
 fn success(answer: Answer, ids: RequestIds) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     let headers = response.headers_mut();
+    headers.reserve(HEADERS_USUAL);
     headers.insert(CONTENT_TYPE, JSON);
     write_deployment(headers, &answer.deployment);
     write_model_time(headers, &answer.timings);
