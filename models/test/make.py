@@ -106,5 +106,11 @@ def centred():
     save("centred", nodes, [value("data", FP32, [None, 2])], [value("rest", FP32, [None, 2])])
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred):
+def positions():
+    """Says where `data` is not zero: how many answers there are depends on the values, not on the shape."""
+    nodes = [node("NonZero", ["data"], ["found"])]
+    save("positions", nodes, [value("data", FP32, [None])], [value("found", INT64, [1, None])])
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions):
     make()

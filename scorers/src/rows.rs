@@ -74,6 +74,12 @@ impl Tensor {
         map_tensor!(self, array => array.shape())
     }
 
+    /// Bytes of its elements; of strings, those of their handles.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        map_tensor!(self, array => size_of_val(array.as_slice().unwrap_or_default()))
+    }
+
     /// The same shape, every element 1 (`true`, `"1"`).
     #[must_use]
     pub fn ones_like(&self) -> Self {
@@ -146,6 +152,22 @@ impl<'a> OutputView<'a> {
             };
         }
         first_size!(
+            Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64
+        )
+    }
+
+    /// Bytes of its elements; unknown, hence as many as can be, for strings and maps.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        macro_rules! size {
+            ($($kind:ident),*) => {
+                match self {
+                    $(Self::$kind(view) => size_of_val(view.as_slice().unwrap_or_default()),)*
+                    Self::Bytes(_) | Self::Maps(_) => usize::MAX,
+                }
+            };
+        }
+        size!(
             Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64
         )
     }

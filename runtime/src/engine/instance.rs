@@ -804,6 +804,40 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_one_shape_in_a_row_give_each_its_own_answer_and_another_shape_too() {
+        let add = joining("models/test/add.onnx", 1);
+        let sums = |rows: &[[i32; 2]]| {
+            let body = format!("{{\"data\": {{\"a\": {rows:?}, \"b\": {rows:?}}}}}");
+            json(&outcomes(&add, &[&body])[0])["sum"].clone()
+        };
+        // More than it takes for inputs and outputs to stay in their places.
+        for number in 0..30 {
+            let sum = f64::from(number * 2);
+            assert_eq!(sums(&[[number, 1]]), serde_json::json!([[sum, 2.0]]));
+        }
+        assert_eq!(
+            sums(&[[1, 2], [3, 4]]),
+            serde_json::json!([[2.0, 4.0], [6.0, 8.0]])
+        );
+        assert_eq!(sums(&[[5, 6]]), serde_json::json!([[10.0, 12.0]]));
+        add.stop();
+    }
+
+    #[test]
+    fn an_output_whose_size_depends_on_the_values_is_whole_every_time() {
+        let positions = joining("models/test/positions.onnx", 1);
+        let found = |body: &str| json(&outcomes(&positions, &[body])[0])["found"].clone();
+        for _ in 0..20 {
+            assert_eq!(found("{\"data\": [0, 7, 0]}"), serde_json::json!([[1]]));
+        }
+        for _ in 0..3 {
+            assert_eq!(found("{\"data\": [5, 7, 0]}"), serde_json::json!([[0, 1]]));
+            assert_eq!(found("{\"data\": [0, 0, 0]}"), serde_json::json!([[]]));
+        }
+        positions.stop();
+    }
+
+    #[test]
     fn a_request_that_fails_alone_does_not_fail_those_beside_it() {
         let picky = joining("models/test/picky.onnx", 4);
         let bodies = [
