@@ -1,16 +1,26 @@
-//! What each request costs outside the model: pick, admit, decode, encode. `cargo bench --bench hot_path`.
+//! What each request costs outside the model: pick, admit, hand over, decode, join, encode. `cargo bench --bench hot_path`.
 
 use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::ArrayD;
 use serin::deadline::Deadline;
+use serin::engine::{
+    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Placed,
+    Reply, SlotOwner, Topology, prepare_process,
+};
+use serin::observe::Timings;
 use serin::router::AdmissionControl;
 use serin::spec::{Picker, TrafficSplit};
 use serin_scorers::{
-    ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Scorer as _, Signature, TensorSpec,
+    ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Scorer as _, Signature, Tensor,
+    TensorSpec,
 };
+use tokio::sync::oneshot;
 
 /// Key of the permuted block.
 const SEED: u64 = 0x5eed;
@@ -47,6 +57,90 @@ fn admit(criterion: &mut Criterion) {
                 .block_on(admission.admit(deadline))
                 .expect("a free slot")
         });
+    });
+}
+
+/// Slots that nobody counts.
+struct Unbounded;
+
+impl SlotOwner for Unbounded {
+    fn give_back(&self) {}
+}
+
+/// One lane of a model that adds two rows of two numbers: what is left is the way to it.
+fn lane() -> Instance {
+    let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    Instance::start(InstanceSpec {
+        label: "bench/add".to_owned(),
+        model: root
+            .expect("runtime/ is in the repository")
+            .join("models/test/add.onnx"),
+        cached: None,
+        concurrency: 16,
+        lanes: Some(1),
+        batch: BatchSettings::default(),
+        digest: None,
+        profile: None,
+        cores: cores.grant(1).expect("a core"),
+        sample_request: None,
+        quiet: false,
+    })
+    .expect("the model starts")
+}
+
+fn job(handle: &InstanceHandle, owner: &Arc<dyn SlotOwner>) -> (Placed, oneshot::Receiver<Reply>) {
+    let (reply, answer) = oneshot::channel();
+    let now = Instant::now();
+    let job = Job {
+        id: Job::next_id(),
+        payload: Bytes::from_static(b"{\"data\":{\"a\":[[1,2]],\"b\":[[3,4]]}}"),
+        deadline: Deadline::after(now, Duration::from_secs(5)),
+        timings: Timings::start(now),
+        permit: Permit::new(Arc::clone(owner)),
+        reply,
+    };
+    let place = handle.take_place().expect("room");
+    (place.give_to(job), answer)
+}
+
+/// A job to a lane and its answer back: through the lane's own thread, and on the calling thread by a borrowed lane.
+fn hand_over(criterion: &mut Criterion) {
+    prepare_process();
+    let instance = lane();
+    let handle = instance.handle();
+    let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);
+    criterion.bench_function("hand over to a lane and back", |bencher| {
+        bencher.iter(|| {
+            let (job, answer) = job(&handle, &owner);
+            handle.queue([job]);
+            answer.blocking_recv().expect("an answer")
+        });
+    });
+    for together in [1, 8] {
+        let name = format!("answer {together} on a borrowed lane");
+        criterion.bench_function(&name, |bencher| {
+            bencher.iter(|| {
+                let jobs = (0..together).map(|_| job(&handle, &owner));
+                let (jobs, answers): (Vec<_>, Vec<_>) = jobs.unzip();
+                handle.answer_or_queue(jobs);
+                for answer in answers {
+                    black_box(answer.blocking_recv().expect("an answer"));
+                }
+            });
+        });
+    }
+    instance.stop();
+}
+
+/// Rows of 16 requests joined into one input.
+fn join(criterion: &mut Criterion) {
+    let rows: Vec<_> = (0..16)
+        .map(|_| Tensor::Fp32(ArrayD::from_elem(vec![1, 64], 0.5_f32)))
+        .collect();
+    let rows: Vec<_> = rows.iter().collect();
+    criterion.bench_function("join 16 rows of 64", |bencher| {
+        bencher.iter(|| Tensor::join(black_box(&rows)).expect("they fit"));
     });
 }
 
@@ -89,5 +183,5 @@ fn json(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, pick, admit, json);
+criterion_group!(benches, pick, admit, hand_over, join, json);
 criterion_main!(benches);

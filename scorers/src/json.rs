@@ -10,6 +10,7 @@
 //! form and become `null`, as in JavaScript: one such value does not cost the other rows their answer.
 
 mod element;
+mod plain;
 mod read;
 mod write;
 

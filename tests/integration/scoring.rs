@@ -71,6 +71,49 @@ fn the_answer_of_a_sample_model_is_the_expected_one() {
 }
 
 #[test]
+fn requests_that_wait_together_share_a_run_and_each_gets_its_own_answer() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let together = "request_settings: {max_concurrent_requests_per_instance: 4, lanes: 1, max_batch_size: 4, max_batch_delay_us: 900000}\n";
+    let key = deploy(&server, "models/test/picky.onnx", together);
+    let ask = |indices: [i64; 4]| -> Vec<Answer> {
+        std::thread::scope(|scope| {
+            let clients = indices.map(|index| {
+                let (server, key) = (&server, &key);
+                let body = json!({ "data": [index] }).to_string();
+                scope.spawn(move || server.score("iris", key, None, &body))
+            });
+            clients
+                .map(|client| client.join().expect("an answer"))
+                .into()
+        })
+    };
+    for answer in ask([0, 1, 2, 0]) {
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+    let metrics = metrics(&server);
+    let joined = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("serin_requests_joined_total"))
+        .and_then(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok());
+    assert!(joined >= Some(2), "{metrics}");
+    // One that the model cannot answer costs the others nothing.
+    let answers = ask([0, 99, 1, 2]);
+    let found: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(found, [200, 424, 200, 200]);
+    let found: Vec<_> = [0, 2, 3]
+        .iter()
+        .map(|answer| answers[*answer].json()["found"][0].clone())
+        .collect();
+    assert_eq!(found, [10.0, 20.0, 30.0]);
+    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let profile = &shown["model_profile"];
+    assert!(profile["runs"][0]["run_us"].is_number(), "{shown}");
+    let batching = profile["batching"].as_str();
+    assert!(matches!(batching, Some("pays" | "does_not_pay")), "{shown}");
+}
+
+#[test]
 fn the_short_path_works_while_there_is_one_endpoint() {
     let data = folder();
     let (server, key) = with_digits(data.path());

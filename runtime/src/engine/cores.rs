@@ -84,12 +84,6 @@ impl Topology {
         self.cores.len()
     }
 
-    /// The best core.
-    #[cfg(test)]
-    pub(super) fn first(&self) -> CoreId {
-        self.cores[0]
-    }
-
     /// Never true: there is always one core.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -272,18 +266,9 @@ pub(super) fn pin_to(core: CoreId) {
     }
 }
 
-/// Lets the calling thread run on these cores and on no other.
-pub(super) fn keep_to(cores: &[CoreId]) {
-    let mut set = rustix::thread::CpuSet::new();
-    for core in cores
-        .iter()
-        .filter(|core| **core < rustix::thread::CpuSet::MAX_CPU)
-    {
-        set.set(*core);
-    }
-    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-        tracing::warn!(?cores, %error, "cannot keep a thread to its cores");
-    }
+/// The core that instances are given last.
+pub(super) fn last() -> CoreId {
+    Topology::read().cores.last().copied().unwrap_or(0)
 }
 
 /// The kernel's number of the calling thread.

@@ -249,6 +249,7 @@ impl Instance {
             lanes,
             signature,
             profile,
+            lends: spec.batch.delay.is_zero(),
         }));
         Ok(Self {
             handle,
@@ -432,6 +433,8 @@ struct Senders {
     lanes: Vec<Arc<Lane>>,
     signature: Arc<Signature>,
     profile: Arc<ModelProfile>,
+    /// Idle lanes may be borrowed. Not where requests are to wait for each other.
+    lends: bool,
 }
 
 impl InstanceHandle {
@@ -516,7 +519,7 @@ impl InstanceHandle {
     /// Answers the jobs here and now on a borrowed lane, when one is idle, no other job waits and the work is small
     /// by the measured profile; else queues them.
     pub fn answer_or_queue(&self, jobs: Vec<Placed>) {
-        if self.is_small_work(&jobs) && self.0.inbox.is_empty() {
+        if self.0.lends && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
             for lane in &self.0.lanes {
                 if let Some(mut model) = lane.idle_model()
                     && let Some(model) = model.as_mut()

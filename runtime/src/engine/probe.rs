@@ -24,6 +24,7 @@ use serin_scorers::{JsonScorer, Signature};
 use crate::config::{
     PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT, QUIET_LOOK_PERIOD, QUIET_WAIT_MAX,
 };
+use crate::engine::cores;
 use crate::engine::prepare::{self, Answer, NotPrepared, Order};
 use crate::engine::quiet::{self, Caller, CoreWait};
 use crate::engine::session::{Session, SessionThreads};
@@ -364,7 +365,10 @@ fn signal_name(signal: i32) -> String {
 /// Returns the exit code: 0 when the model can be served.
 #[must_use]
 pub fn probe_child() -> u8 {
-    let tried = receive().and_then(|request| Ok((try_model(&request)?, request)));
+    let asked = receive();
+    let quietly = asked.as_ref().is_ok_and(|request| request.quiet);
+    let _heartbeat = quietly.then(|| quiet::become_quiet(cores::last()));
+    let tried = asked.and_then(|request| Ok((try_model(&request)?, request)));
     let report = tried.as_ref().map(|((report, _), _)| report);
     let mut written = say(&report);
     if let Ok(((_, answer), request)) = &tried
@@ -416,9 +420,6 @@ fn try_model(request: &Request) -> Result<(ProbeReport, Answer), String> {
     // A crash is an answer; nobody wants its core file.
     setrlimit(Resource::Core, limit(0))
         .map_err(|error| format!("cannot switch core files off: {error}"))?;
-    if request.quiet {
-        quiet::become_quiet();
-    }
     let begun = Instant::now();
     let mut session =
         Session::load(&request.model, None, &one_thread()).map_err(|error| error.to_string())?;

@@ -4,6 +4,7 @@
 //!
 //! Not here: who acts on it (`instance` borrows lanes for small work, `lane` joins requests), where it is kept.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -22,6 +23,25 @@ const RUNS_MAX: usize = 25;
 const SIZE_TIME_MAX: Duration = Duration::from_millis(2);
 /// Bytes that the shortest number and its comma take in a body.
 const ELEMENT_BYTES_MIN: usize = 2;
+/// Operators whose work may depend on the values that they get, not only on shapes: they repeat, branch, or make sizes of
+/// numbers. What such a model does with one request says nothing of the next.
+const BY_VALUE: [&str; 13] = [
+    "Loop",
+    "Scan",
+    "If",
+    "Range",
+    "ConstantOfShape",
+    "Expand",
+    "Tile",
+    "Pad",
+    "Resize",
+    "Upsample",
+    "OneHot",
+    "BeamSearch",
+    "GreedySearch",
+];
+/// Largest model file that is searched for them; the weights of a larger one take longer to read than small work may.
+const SEARCHED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// How far two answers for the same row may lie apart, as a share of the larger number (or of 1): the order of additions
 /// differs with the size of a batch.
 const BATCH_TOLERANCE: f64 = 1e-4;
@@ -39,7 +59,8 @@ pub struct ModelProfile {
     pub decode_ns_per_byte: f64,
     /// Time to write the answer of one row, in microseconds.
     pub encode_us_per_row: f64,
-    /// Bytes of one row in a usual body; none when the model leaves the size of a row free.
+    /// Bytes of one row in a usual body; none where the work for a body cannot be told from its size: the model leaves the size
+    /// of a row free, or what it does depends on values.
     pub row_bytes: Option<RowBytes>,
 }
 
@@ -92,15 +113,21 @@ impl ModelProfile {
         }
     }
 
-    /// Measures a warm session on the sample request, else on inputs made from its shapes.
+    /// Measures a warm session of the model in this file on the sample request, else on inputs made from its shapes.
     pub(super) fn measure(
+        file: &Path,
         session: &mut Session,
         scorer: &JsonScorer,
         sample_request: Option<&[u8]>,
     ) -> Self {
-        Measurement::new(session, scorer, sample_request)
+        let measured = Measurement::new(session, scorer, sample_request);
+        let mut profile = measured
             .and_then(Measurement::profile)
-            .unwrap_or_else(Self::unknown)
+            .unwrap_or_else(Self::unknown);
+        if may_work_by_value(file) {
+            profile.row_bytes = None;
+        }
+        profile
     }
 
     /// Most rows of a joint run: as asked for where the model can join requests at all, else what pays; 1 is no joining.
@@ -377,6 +404,27 @@ fn is_close(one: &serde_json::Value, other: &serde_json::Value) -> bool {
     }
 }
 
+/// Whether the file names an operator of [`BY_VALUE`], or cannot be searched for one.
+fn may_work_by_value(file: &Path) -> bool {
+    let size = std::fs::metadata(file).map_or(u64::MAX, |file| file.len());
+    if size > SEARCHED_BYTES_MAX {
+        return true;
+    }
+    let Ok(model) = std::fs::read(file) else {
+        return true;
+    };
+    BY_VALUE.iter().any(|operator| names(&model, operator))
+}
+
+/// Whether a node of the model has this operator: field 4 of its message (`NodeProto.op_type` in onnx.proto), a length and the
+/// name. Other fields may look like that, which costs nothing but a hand-over.
+fn names(model: &[u8], operator: &str) -> bool {
+    const OP_TYPE: u8 = 4 << 3 | 2;
+    let length = u8::try_from(operator.len()).unwrap_or(u8::MAX);
+    let field = [&[OP_TYPE, length], operator.as_bytes()].concat();
+    model.windows(field.len()).any(|window| window == field)
+}
+
 /// Whether the model takes and gives any number of rows.
 fn has_free_rows(signature: &Signature) -> bool {
     let free = |shape: &[i64]| shape.first().is_some_and(|size| *size < 0);
@@ -511,6 +559,22 @@ mod tests {
         short.row_bytes = None;
         assert!(!short.is_small_work(1, 1, 16), "rows of any size");
         assert!(!ModelProfile::unknown().is_small_work(1, 1, 1));
+    }
+
+    #[test]
+    fn a_model_that_repeats_or_makes_sizes_of_values_is_told_by_its_operators() {
+        let test = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let by_value = |model: &str| may_work_by_value(&test.join("models").join(model));
+        assert!(by_value("test/slow.onnx"), "it has a loop");
+        assert!(
+            by_value("test/hungry.onnx"),
+            "it makes a tensor of any size"
+        );
+        assert!(by_value("test/missing.onnx"), "nobody knows");
+        assert!(!by_value("test/add.onnx"));
+        assert!(!by_value("digits/2/model.onnx"));
+        // The name alone is not an operator.
+        assert!(!names(b"a Loop", "Loop"));
     }
 
     #[test]

@@ -5,26 +5,32 @@
 //! last ([`Caller`]). A core that is never idle would hold the work up for ever: it is done once more, not quietly, when it has
 //! waited for a core for [`QUIET_WAIT_MAX`] in all.
 //!
-//! Threads: one short-lived one for each piece of quiet work; who asked for it waits.
+//! A kernel that preempts lazily looks at a core whose thread shall give way only at its next interrupt, by default up to 4 ms
+//! later. So quiet work keeps to one core, and a [`Heartbeat`] interrupts that core often.
+//!
+//! Threads: two short-lived ones for each piece of quiet work; who asked for it waits.
 //! Not here: what the work is (`worker`, `probe`).
 
 use std::fmt;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::config::{QUIET_LOOK_PERIOD, QUIET_WAIT_MAX};
-use crate::engine::cores;
+use crate::engine::cores::{self, CoreId};
 
 /// The name of the threads; they are gone when the work is done.
 const THREAD_NAME: &str = "serin-task";
 
 /// Nice value of a thread where the system does not allow the idle class.
 const NICE_MAX: i32 = 19;
+
+/// Pause between two interrupts of the core on which quiet work runs: what others may feel of it, and some 2 % of its time.
+const HEARTBEAT_PERIOD: Duration = Duration::from_micros(50);
 
 /// Something that the waiting thread does for the work.
 type Task = Box<dyn FnOnce() + Send>;
@@ -70,16 +76,16 @@ enum Message<T> {
     Done(std::thread::Result<T>),
 }
 
-/// Does the work on a thread of its own at the lowest class, and gives its result.
+/// Does the work on a thread of its own on this core at the lowest class, and gives its result.
 ///
 /// Where it cannot, or has to wait too long, the work is begun once more here, and what comes of the first is dropped.
-pub(super) fn run<T, W>(work: W) -> T
+pub(super) fn run<T, W>(core: CoreId, work: W) -> T
 where
     T: Send + 'static,
     W: Fn(&Caller) -> T + Send + Sync + 'static,
 {
     let work = Arc::new(work);
-    try_quietly(&work, QUIET_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
+    try_quietly(core, &work, QUIET_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
 }
 
 /// Does work that makes no threads: quietly, or here and now.
@@ -90,18 +96,22 @@ where
     T: Send + 'static,
     W: Fn() -> T + Send + Sync + 'static,
 {
-    if quiet { run(move |_| work()) } else { work() }
+    if quiet {
+        run(cores::last(), move |_| work())
+    } else {
+        work()
+    }
 }
 
 /// The result of the work, or nothing when it has to wait too long or there is no thread for it.
-fn try_quietly<T, W>(work: &Arc<W>, wait_max: Duration) -> Option<T>
+fn try_quietly<T, W>(core: CoreId, work: &Arc<W>, wait_max: Duration) -> Option<T>
 where
     T: Send + 'static,
     W: Fn(&Caller) -> T + Send + Sync + 'static,
 {
     let (messages, inbox) = mpsc::channel();
     let waited = CoreWait::new(0);
-    let thread = begin(Arc::clone(work), messages, waited.clone())?;
+    let thread = begin(core, Arc::clone(work), messages, waited.clone())?;
     loop {
         match inbox.recv_timeout(QUIET_LOOK_PERIOD) {
             Ok(Message::Task(task)) => task(),
@@ -123,6 +133,7 @@ where
 }
 
 fn begin<T, W>(
+    core: CoreId,
     work: Arc<W>,
     messages: mpsc::Sender<Message<T>>,
     waited: CoreWait,
@@ -134,7 +145,7 @@ where
     let caller = Caller::at_the_end_of(messages.clone());
     let thread = move || {
         waited.tid.store(cores::thread_id(), Ordering::Release);
-        become_quiet();
+        let _heartbeat = become_quiet(core);
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&caller)));
         // Dropped where nobody waits any more.
         drop(messages.send(Message::Done(outcome)));
@@ -183,17 +194,47 @@ fn parse_schedstat(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(waited))
 }
 
-/// Puts the calling thread into the lowest class, and with it all threads that it makes. There is no way back.
-pub(super) fn become_quiet() {
+/// Puts the calling thread on this core and into the lowest class, and with it all threads that it makes. There is no way back.
+pub(super) fn become_quiet(core: CoreId) -> Heartbeat {
+    cores::pin_to(core);
     let parameters = libc::sched_param { sched_priority: 0 };
     #[expect(unsafe_code, reason = "no safe form sets the scheduling class")]
     // SAFETY: 0 is the calling thread; the pointer is to a live value that the call only reads.
     let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
-    if set == 0 {
-        return;
-    }
-    if let Err(error) = rustix::process::setpriority_process(None, NICE_MAX) {
+    if set != 0
+        && let Err(error) = rustix::process::setpriority_process(None, NICE_MAX)
+    {
         tracing::debug!(%error, "cannot lower the priority of a thread");
+    }
+    Heartbeat::start()
+}
+
+/// Interrupts the core of who started it, until it is dropped: a thread of the same class that sleeps again and again. The
+/// timer that would wake it gives the kernel the occasion to let a waiting thread have the core.
+#[derive(Debug)]
+#[must_use = "dropped at once, it stops"]
+pub(super) struct Heartbeat(Arc<AtomicBool>);
+
+impl Heartbeat {
+    fn start() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let beat = move || {
+            while !ends.load(Ordering::Relaxed) {
+                std::thread::sleep(HEARTBEAT_PERIOD);
+            }
+        };
+        let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned());
+        if let Err(error) = thread.spawn(beat) {
+            tracing::debug!(%error, "quiet work has no heartbeat");
+        }
+        Self(over)
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -213,7 +254,7 @@ mod tests {
 
     #[test]
     fn quiet_work_runs_in_the_lowest_class_and_its_caller_does_not() {
-        let quiet = run(|caller| {
+        let quiet = run(cores::last(), |caller| {
             let asked = caller.call(|| is_quiet(cores::thread_id()));
             (is_quiet(cores::thread_id()), asked)
         });
@@ -223,14 +264,14 @@ mod tests {
 
     #[test]
     fn a_panic_of_quiet_work_is_the_caller_s() {
-        let ran = catch_unwind(|| run(|_| panic!("planned")));
+        let ran = catch_unwind(|| run(cores::last(), |_| panic!("planned")));
         let panic = ran.unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&"planned"));
     }
 
     #[test]
     fn threads_that_the_caller_makes_are_not_quiet() {
-        let quiet = run(|caller| {
+        let quiet = run(cores::last(), |caller| {
             let make = || {
                 std::thread::scope(|scope| {
                     let thread = scope.spawn(|| is_quiet(cores::thread_id()));
@@ -244,8 +285,9 @@ mod tests {
 
     #[test]
     fn quiet_work_that_gets_no_core_is_given_up() {
-        cores::pin_to(cores::Topology::read().first());
-        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let core = cores::last();
+        cores::pin_to(core);
+        let over = Arc::new(AtomicBool::new(false));
         let spins = Arc::clone(&over);
         // Inherits the one core, and never leaves it to the quiet work.
         let spinner = std::thread::Builder::new()
@@ -261,7 +303,7 @@ mod tests {
                 std::hint::spin_loop();
             }
         });
-        assert_eq!(try_quietly(&work, Duration::from_millis(50)), None);
+        assert_eq!(try_quietly(core, &work, Duration::from_millis(50)), None);
         over.store(true, Ordering::Relaxed);
         spinner.join().unwrap();
     }

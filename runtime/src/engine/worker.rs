@@ -143,14 +143,8 @@ fn start(spec: &LaneSpec) -> Result<Loaded, StartError> {
     if !spec.quiet {
         return loading.load(&Caller::itself());
     }
-    let loaded = quiet::run(move |caller| {
-        // On the lane's own cores, so that memory is first touched there.
-        cores::keep_to(&loading.cores);
-        loading.load(caller)
-    });
-    // It may have been this thread.
-    cores::pin_to(spec.cores[0]);
-    loaded
+    // On the lane's own core, so that memory is first touched there.
+    quiet::run(spec.cores[0], move |caller| loading.load(caller))
 }
 
 impl Loading {
@@ -178,7 +172,7 @@ impl Loading {
             outcome => drop(outcome.map_err(|failed| StartError::WarmUp(failed.problem))?),
         }
         let measured = self.measures.then(|| {
-            let measured = ModelProfile::measure(&mut session, &scorer, sample);
+            let measured = ModelProfile::measure(&self.model, &mut session, &scorer, sample);
             give_back_arena(&mut session, &scorer, sample);
             measured
         });

@@ -11,11 +11,13 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::time::timeout_at;
 
+use crate::config::EDGE_COMPUTE_MAX;
 use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Placed, Reply};
 
@@ -119,8 +121,14 @@ pub async fn deliver() -> Infallible {
             }
             std::mem::take(&mut outbox.parcels)
         });
+        let began = Instant::now();
         for parcel in parcels {
-            parcel.instance.answer_or_queue(parcel.jobs);
+            // The small work of many deployments is not small.
+            if began.elapsed() < EDGE_COMPUTE_MAX {
+                parcel.instance.answer_or_queue(parcel.jobs);
+            } else {
+                parcel.instance.queue(parcel.jobs);
+            }
             parcel.waiting.into_iter().for_each(Waker::wake);
         }
         Poll::Pending

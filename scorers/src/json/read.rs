@@ -12,6 +12,7 @@ use serde::de::{
 };
 
 use super::element::Element;
+use super::plain;
 use crate::error::ScoreError;
 use crate::signature::{ElementType, Signature, TensorSpec};
 use crate::tensor::Tensor;
@@ -21,6 +22,14 @@ const QUOTED_MAX: usize = 60;
 
 /// Reads a whole body into one tensor per input, in the order of the signature.
 pub(super) fn body(signature: &Signature, payload: &[u8]) -> Result<Vec<Tensor>, ScoreError> {
+    match plain::body(signature, payload) {
+        Some(tensor) => Ok(vec![tensor]),
+        None => general(signature, payload),
+    }
+}
+
+/// Reads any body that fits, and says what is wrong with any other.
+pub(super) fn general(signature: &Signature, payload: &[u8]) -> Result<Vec<Tensor>, ScoreError> {
     let mut problem = None;
     let mut json = serde_json::Deserializer::from_slice(payload);
     let body = Body {

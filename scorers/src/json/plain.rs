@@ -1,0 +1,282 @@
+//! The plain body, which nearly every request has: `{"data": [..]}` for a model with one input of floats.
+//!
+//! It is read number by number into one vector, with no visitor between. Whatever is not exactly that (other keys, other
+//! inputs, ragged or empty lists, anything that is no number) is left to the general reader, which also says what is wrong
+//! with it; so this one knows no errors. Both read the same numbers to the same bits.
+
+use ndarray::{ArrayD, IxDyn};
+
+use super::element::Element;
+use crate::signature::{ElementType, Signature};
+use crate::tensor::Tensor;
+
+/// Powers of ten that a float holds exactly.
+const TENS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+/// Largest whole number up to which a float holds every one.
+const EXACT_MAX: u64 = 1 << 53;
+/// Decimal digits that a `u64` holds whatever they are.
+const DIGITS_MAX: usize = 19;
+/// Bytes that a number and its comma usually take.
+const NUMBER_BYTES: usize = 8;
+/// Most dimensions of an input that is read here.
+const RANK_MAX: usize = 8;
+
+/// The only input of the model, if the body is plain and fits.
+pub(super) fn body(signature: &Signature, payload: &[u8]) -> Option<Tensor> {
+    let [spec] = signature.inputs.as_slice() else {
+        return None;
+    };
+    match spec.datatype {
+        ElementType::Fp32 => Some(Tensor::Fp32(read(&spec.shape, payload)?)),
+        ElementType::Fp64 => Some(Tensor::Fp64(read(&spec.shape, payload)?)),
+        _ => None,
+    }
+}
+
+fn read<T: Element>(shape: &[i64], payload: &[u8]) -> Option<ArrayD<T>> {
+    if shape.is_empty() || shape.len() > RANK_MAX {
+        return None;
+    }
+    let mut text = Text(payload);
+    text.expect(b'{')?;
+    text.expect(b'"')?;
+    text.0 = text.0.strip_prefix(b"data\"")?;
+    text.expect(b':')?;
+    let mut sizes = vec![None; shape.len()];
+    let mut values = Vec::with_capacity(payload.len() / NUMBER_BYTES);
+    list(&mut text, &mut sizes, &mut values)?;
+    text.expect(b'}')?;
+    if text.next_byte().is_some() {
+        return None;
+    }
+    let sizes: Vec<usize> = sizes.into_iter().collect::<Option<_>>()?;
+    let fits = |(wanted, found): (&i64, &usize)| {
+        *wanted < 0 || usize::try_from(*wanted).is_ok_and(|wanted| wanted == *found)
+    };
+    if !shape.iter().zip(&sizes).all(fits) {
+        return None;
+    }
+    ArrayD::from_shape_vec(IxDyn(&sizes), values).ok()
+}
+
+/// Reads a list that has as many dimensions as there are `sizes`, which it fills in or meets.
+fn list<T: Element>(
+    text: &mut Text<'_>,
+    sizes: &mut [Option<usize>],
+    values: &mut Vec<T>,
+) -> Option<()> {
+    let (size, inner) = sizes.split_first_mut()?;
+    text.expect(b'[')?;
+    let mut count = 0;
+    loop {
+        if inner.is_empty() {
+            values.push(T::from_float(text.number()?)?);
+        } else {
+            list(text, inner, values)?;
+        }
+        count += 1;
+        match text.take()? {
+            b',' => {}
+            b']' => break,
+            _ => return None,
+        }
+    }
+    match size {
+        Some(size) => (*size == count).then_some(()),
+        None => {
+            *size = Some(count);
+            Some(())
+        }
+    }
+}
+
+/// What is left of the body.
+struct Text<'t>(&'t [u8]);
+
+impl Text<'_> {
+    /// The next byte that is no white space, left where it is.
+    fn next_byte(&mut self) -> Option<u8> {
+        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.0 {
+            self.0 = rest;
+        }
+        self.0.first().copied()
+    }
+
+    /// The next byte that is no white space.
+    fn take(&mut self) -> Option<u8> {
+        let byte = self.next_byte()?;
+        self.0 = &self.0[1..];
+        Some(byte)
+    }
+
+    fn expect(&mut self, wanted: u8) -> Option<()> {
+        (self.take()? == wanted).then_some(())
+    }
+
+    /// A number by the grammar of JSON, rounded to the nearest float.
+    fn number(&mut self) -> Option<f64> {
+        self.next_byte()?;
+        let start = self.0;
+        let negative = self.eat(b'-');
+        let mut digits = Digits::default();
+        if !self.eat(b'0') {
+            self.digits(&mut digits)?;
+        }
+        let mut decimals = 0;
+        if self.eat(b'.') {
+            let whole = digits.count;
+            self.digits(&mut digits)?;
+            decimals = digits.count - whole;
+        }
+        let scientific = self.eat(b'e') || self.eat(b'E');
+        if scientific {
+            let _sign = self.eat(b'+') || self.eat(b'-');
+            self.digits(&mut Digits::default())?;
+        }
+        // Both are exact, so their quotient is rounded once (Clinger, How to read floating point numbers accurately, 1990).
+        if !scientific
+            && digits.count <= DIGITS_MAX
+            && digits.value <= EXACT_MAX
+            && let Some(ten) = TENS.get(decimals)
+        {
+            let value = digits.value as f64 / ten;
+            return Some(if negative { -value } else { value });
+        }
+        let text = &start[..start.len() - self.0.len()];
+        std::str::from_utf8(text).ok()?.parse().ok()
+    }
+
+    fn eat(&mut self, wanted: u8) -> bool {
+        match self.0 {
+            [byte, rest @ ..] if *byte == wanted => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// One digit or more, behind those read before.
+    fn digits(&mut self, digits: &mut Digits) -> Option<()> {
+        let before = digits.count;
+        while let [byte @ b'0'..=b'9', rest @ ..] = self.0 {
+            // Wraps only beyond `DIGITS_MAX`, where it is not looked at.
+            digits.value = digits
+                .value
+                .wrapping_mul(10)
+                .wrapping_add(u64::from(byte - b'0'));
+            digits.count += 1;
+            self.0 = rest;
+        }
+        (digits.count > before).then_some(())
+    }
+}
+
+/// Decimal digits as a number, and how many there are.
+#[derive(Default)]
+struct Digits {
+    value: u64,
+    count: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::json::read;
+    use crate::signature::TensorSpec;
+
+    fn signature(datatype: ElementType, shape: &[i64]) -> Signature {
+        Signature {
+            inputs: vec![TensorSpec {
+                name: "x".to_owned(),
+                datatype,
+                shape: shape.to_vec(),
+            }],
+            outputs: vec![],
+        }
+    }
+
+    fn plain(shape: &[i64], payload: &str) -> Option<Tensor> {
+        body(&signature(ElementType::Fp32, shape), payload.as_bytes())
+    }
+
+    #[test]
+    fn a_plain_body_is_read_whole() {
+        let read = plain(&[-1, 2], " { \"data\" : [ [1, 2.5] ,\n[-0.25,1e-3] ] } ");
+        let wanted = ArrayD::from_shape_vec(IxDyn(&[2, 2]), vec![1.0, 2.5, -0.25, 0.001]);
+        assert_eq!(read, Some(Tensor::Fp32(wanted.unwrap())));
+    }
+
+    #[test]
+    fn what_is_not_plain_is_left_to_the_general_reader() {
+        for (shape, payload) in [
+            (&[-1, 2][..], "{\"data\": [[1, 2], [3]]}"),
+            (&[-1, 2], "{\"data\": [[1, 2, 3]]}"),
+            (&[-1, 2], "{\"data\": [1, 2]}"),
+            (&[-1], "{\"data\": [[1]]}"),
+            (&[-1], "{\"data\": []}"),
+            (&[-1], "{\"data\": [1], \"more\": 2}"),
+            (&[-1], "{\"date\": [1]}"),
+            (&[-1], "{\"data\": [1]} 2"),
+            (&[-1], "{\"data\": [1,]}"),
+            (&[-1], "{\"data\": [01]}"),
+            (&[-1], "{\"data\": [1.]}"),
+            (&[-1], "{\"data\": [.5]}"),
+            (&[-1], "{\"data\": [+1]}"),
+            (&[-1], "{\"data\": [-]}"),
+            (&[-1], "{\"data\": [1e]}"),
+            (&[-1], "{\"data\": [true]}"),
+            (&[-1], "{\"data\": [\"1\"]}"),
+            (&[-1], "{\"data\": [1e39]}"),
+            (&[-1], "{\"data\": [NaN]}"),
+            (&[-1], "{\"data\": [1"),
+            (&[-1], "[1]"),
+            (&[], "{\"data\": 1}"),
+        ] {
+            assert_eq!(plain(shape, payload), None, "{payload}");
+        }
+        let whole = signature(ElementType::Int64, &[-1]);
+        assert_eq!(body(&whole, b"{\"data\": [1]}"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn it_reads_what_the_general_reader_reads_to_the_same_bits(
+            numbers in prop::collection::vec("-?(0|[1-9][0-9]{0,20})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,2})?", 1..20),
+            wide in any::<bool>(),
+        ) {
+            let payload = format!("{{\"data\": [{}]}}", numbers.join(", "));
+            let kind = if wide { ElementType::Fp64 } else { ElementType::Fp32 };
+            let signature = signature(kind, &[-1]);
+            let general = read::general(&signature, payload.as_bytes());
+            match body(&signature, payload.as_bytes()) {
+                Some(tensor) => {
+                    let bits = |tensor: &Tensor| match tensor {
+                        Tensor::Fp32(array) => array.iter().map(|value| u64::from(value.to_bits())).collect::<Vec<_>>(),
+                        Tensor::Fp64(array) => array.iter().map(|value| value.to_bits()).collect(),
+                        other => panic!("{other:?}"),
+                    };
+                    let general = general.unwrap();
+                    prop_assert_eq!(bits(&tensor), bits(&general[0]));
+                }
+                None => prop_assert!(general.is_err(), "{} is plain", payload),
+            }
+        }
+
+        #[test]
+        fn no_text_is_read_here_that_the_general_reader_refuses(text in "[\\[\\]{}\", :.0-9eE+-]{0,40}") {
+            let signature = signature(ElementType::Fp32, &[-1, -1]);
+            for payload in [text.clone(), format!("{{\"data\":{text}}}"), format!("{{\"data\":[[{text}]]}}")] {
+                if let Some(tensor) = body(&signature, payload.as_bytes()) {
+                    let general = read::general(&signature, payload.as_bytes());
+                    prop_assert_eq!(general.unwrap(), vec![tensor], "{}", payload);
+                }
+            }
+        }
+    }
+}
