@@ -22,9 +22,10 @@ pub const BATCH_SIZE_DEFAULT_MAX: u32 = 64;
 pub const BATCH_GAIN_MIN: f64 = 1.1;
 /// Longest run that is measured with more rows: a batch of longer ones would make its requests wait too long.
 pub const PROFILE_RUN_MAX: Duration = Duration::from_millis(20);
-/// Longest that the edge works itself on the requests of one moment instead of handing them to a score thread: about what a
-/// hand-over to a thread and back costs, several times.
-pub const BORROW_MAX: Duration = Duration::from_micros(50);
+/// Longest that the edge works itself on the requests of one moment instead of handing them to a score thread: a few times what
+/// the way to another core and back takes (43 us on the machine of the README), and less than a kernel that preempts lazily may
+/// keep that thread waiting.
+pub const BORROW_MAX: Duration = Duration::from_micros(150);
 /// Longest that the edge may compute, whatever is in the bodies: other connections wait as long.
 pub const EDGE_COMPUTE_MAX: Duration = Duration::from_micros(500);
 /// Longest `max_batch_delay_us`: a lane that waits for company wastes its core. What is written must also be below the

@@ -548,8 +548,11 @@ mod tests {
         let joined = profile(Batching::Pays, &[(1, 10.0), (16, 16.0)]);
         assert!(joined.is_small_work(1, 100, 16), "12 us");
         assert!(joined.is_small_work(8, 800, 16), "some 29 us");
-        assert!(!joined.is_small_work(8, 800, 1), "8 runs: more than 80 us");
-        assert!(!joined.is_small_work(1, 10_000, 16), "100 us to read alone");
+        assert!(
+            !joined.is_small_work(16, 1600, 1),
+            "16 runs: more than 160 us"
+        );
+        assert!(!joined.is_small_work(1, 10_000, 16), "some 100 rows");
         let mut short = joined;
         short.row_bytes = Some(RowBytes {
             usual: 1000,
