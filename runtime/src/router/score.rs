@@ -531,6 +531,8 @@ mod tests {
         let router = Router::new();
         publish(&router, "blue:100", &[&blue]);
         let joined: Vec<_> = on_the_edge(async {
+            // The thread has begun to hand over once this is answered.
+            score_current(&router, digits_request()).await.unwrap();
             let mut clients = JoinSet::new();
             for _ in 0..3 {
                 let router = Arc::clone(&router);
@@ -543,7 +545,7 @@ mod tests {
                 .collect()
         });
         assert_eq!(joined, [3, 3, 3]);
-        assert_eq!(recorded(&blue), [(Outcome::Ok, 3)]);
+        assert_eq!(recorded(&blue), [(Outcome::Ok, 4)]);
         assert_eq!(blue.admission.held(), 0);
         one.stop();
     }
