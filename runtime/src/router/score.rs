@@ -599,17 +599,26 @@ mod tests {
         let router = Router::new();
         publish(&router, "blue:100", &[&blue]);
         on_the_edge(async {
-            let mut clients = JoinSet::new();
-            let sent = Arc::clone(&router);
-            clients.spawn(async move { score_current(&sent, digits_request()).await });
-            // It is polled before the shutdown is looked at, and never again.
-            while blue.admission.held() == 0 {
-                yield_now().await;
+            // The thread has begun to hand over once this is answered.
+            score_current(&router, digits_request()).await.unwrap();
+            // Polled once, which sends its job, and gone before the round ends.
+            tokio::select! {
+                biased;
+                answer = score_current(&router, digits_request()) => panic!("answered: {answer:?}"),
+                () = std::future::ready(()) => {}
             }
-            clients.shutdown().await;
+            assert_eq!(
+                blue.admission.held(),
+                1,
+                "its job waits for the end of the round"
+            );
             blue.admission.drain().await;
         });
         assert_eq!(one.handle().load(), 0);
+        assert_eq!(
+            recorded(&blue),
+            [(Outcome::Ok, 1), (Outcome::ClientGone, 1)]
+        );
         one.stop();
     }
 
