@@ -29,7 +29,7 @@ const THREAD_NAME: &str = "serin-task";
 /// Nice value of a thread where the system does not allow the idle class.
 const NICE_MAX: i32 = 19;
 
-/// Pause between two interrupts of the core on which quiet work runs: what others may feel of it, and some 2 % of its time.
+/// Pause between two interrupts of the core on which quiet work runs: about what others may feel of it.
 const HEARTBEAT_PERIOD: Duration = Duration::from_micros(50);
 
 /// Something that the waiting thread does for the work.
