@@ -231,10 +231,16 @@ impl Instance {
         let (mut ready, starting) = starting.wait()?;
         let signature = Arc::clone(&ready[0].signature);
         let measured = ready.iter_mut().find_map(|lane| lane.measured.take());
-        let profile = known.or(measured.map(Arc::new)).ok_or(StartError::Ended)?;
-        if let Some(digest) = &spec.digest {
-            profile_cache::keep(digest, intra_op_threads, &profile);
-        }
+        let profile = match known {
+            Some(known) => known,
+            None => {
+                let measured = measured.ok_or(StartError::Ended)?;
+                if let Some(digest) = &spec.digest {
+                    profile_cache::keep(digest, intra_op_threads, &measured);
+                }
+                Arc::new(measured)
+            }
+        };
         let rows_max = profile.rows_max(spec.batch.size_max);
         shared.rows_max.store(rows_max, Ordering::Relaxed);
         let (lanes, threads): (Vec<_>, Vec<_>) = ready
