@@ -16,6 +16,7 @@ const RANKS: &[(&str, u8)] = &[
     ("control", 4),
     ("admin", 5),
     ("app", 6),
+    ("bench", 7),
     ("tune", 7),
     ("cli", 8),
 ];
@@ -27,7 +28,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["control/store.rs"]),
     ("serde_saphyr", &["spec/yaml.rs"]),
     ("clap", &["cli/"]),
-    ("plotters", &["tune/plot.rs"]),
+    ("plotters", &["tune/plot.rs", "bench/plots.rs"]),
     ("ureq", &["admin/client.rs"]),
 ];
 

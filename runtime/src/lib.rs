@@ -47,6 +47,7 @@ pub mod admin;
 
 pub mod app;
 
+pub mod bench;
 pub mod tune;
 
 pub mod cli;

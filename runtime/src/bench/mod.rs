@@ -1,0 +1,16 @@
+//! Compares two versions under load, or measures one, so that the outcome can be trusted.
+
+mod answers;
+mod gate;
+mod report;
+mod slo;
+mod stats;
+
+pub use answers::{Answers, Difference, Tolerance};
+pub use gate::{GateReport, GateState};
+pub use report::{
+    Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
+    Report, SCHEMA, Scenario, Setup, Verdict, Version,
+};
+pub use slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
+pub use stats::{Estimate, Ratio};

@@ -1,0 +1,312 @@
+//! What a benchmark found: plain data, with nothing computed that a reader of the JSON could not check.
+//!
+//! Times are in milliseconds and rates in a second wherever a field ends with `_ms` or `_per_s`.
+//!
+//! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`words`, `page`, `plots`).
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::bench::answers::Answers;
+use crate::bench::gate::GateReport;
+use crate::bench::slo::SloReport;
+use crate::bench::stats::{Estimate, Ratio};
+use crate::load::Summary;
+
+/// Version of the form of the JSON.
+pub const SCHEMA: u32 = 1;
+
+/// All of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Everything that was planned was measured.
+    pub complete: bool,
+    /// It was ended by Ctrl-C.
+    pub interrupted: bool,
+    /// How long it took in all.
+    pub elapsed_s: f64,
+    /// How it was measured.
+    pub setup: Setup,
+    /// Where.
+    pub environment: Environment,
+    /// What: one version, or the baseline and the other one.
+    pub versions: Vec<Version>,
+    /// What was found under each load, by rising load; one unless a sweep was asked for.
+    pub levels: Vec<Level>,
+    /// The highest rate that keeps the latency that was asked for.
+    pub slo: Option<SloReport>,
+    /// Whether the versions say the same.
+    pub answers: Option<Answers>,
+    /// Whether the generator and the machine can be trusted.
+    pub checks: Vec<Check>,
+    /// The conclusion.
+    pub verdict: Verdict,
+    /// The conditions of `--fail-if`.
+    pub gates: Vec<GateReport>,
+}
+
+/// Which requests, when, and how they are judged.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setup {
+    /// In the names of MLPerf where it has one.
+    pub scenario: Scenario,
+    /// What is compared first.
+    pub primary: Metric,
+    /// Of schedules, of the order within pairs, of inputs that are made.
+    pub seed: u64,
+    /// Where the requests come from, in words.
+    pub inputs: String,
+    /// Different requests.
+    pub inputs_count: usize,
+    /// Requests of one query: more than one in multi-stream.
+    pub requests_per_query: u32,
+    /// Of every interval: 0.95.
+    pub confidence: f64,
+    /// Length of one block.
+    pub block_s: f64,
+    /// Half-width of the ratio that was asked for, if any: 0.01 is one per cent.
+    pub target_half_width: Option<f64>,
+    /// Longest that one request may take.
+    pub timeout_ms: f64,
+}
+
+/// How requests arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// The next request of a connection as soon as the last is answered; throughput is judged.
+    Closed,
+    /// At a constant rate, whatever the server does; latency from the scheduled time is judged.
+    Constant,
+    /// One request at a time; p90 latency is judged (MLPerf SingleStream).
+    SingleStream,
+    /// Eight requests at a time; the p99 of the time until all are answered is judged (MLPerf MultiStream).
+    MultiStream,
+    /// Independent arrivals at a rate; p99 latency from the scheduled time is judged (MLPerf Server).
+    Server,
+    /// All at once; throughput is judged (MLPerf Offline).
+    Offline,
+}
+
+/// What can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Answers a second; more is better.
+    Throughput,
+    /// Mean latency; less is better, as of all that follow.
+    Mean,
+    /// Median latency.
+    P50,
+    /// 90 % are not slower.
+    P90,
+    /// 99 % are not slower.
+    P99,
+    /// Processor time of the server for one answer.
+    Cpu,
+}
+
+/// The machine, and who else used it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Environment {
+    /// When it began, RFC 3339.
+    pub started: String,
+    /// Version of serin.
+    pub serin: String,
+    /// System and kernel.
+    pub system: String,
+    /// Model of the processor.
+    pub processor: String,
+    /// Logical cores that this process may use.
+    pub cores: usize,
+    /// Frequency governor, where there is one.
+    pub governor: Option<String>,
+    /// Load average of the last minute before it began.
+    pub load_before: Option<f64>,
+    /// And when it ended.
+    pub load_after: Option<f64>,
+    /// Share of processor time that other guests of the host took: 0 to 1.
+    pub stolen: f64,
+    /// Share of processor time that other processes used: 0 to 1.
+    pub others: f64,
+    /// Version of ONNX Runtime, where the server is ours.
+    pub onnxruntime: Option<String>,
+}
+
+/// One version that was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Version {
+    /// Short, and different from the other's: `blue`, `v1.onnx`.
+    pub label: String,
+    /// The deployment, the file or the address, in full.
+    pub what: String,
+    /// SHA-256 of the model, where it is known.
+    pub model_sha256: Option<String>,
+    /// Where requests went.
+    pub url: String,
+    /// Instance type, count and request settings, where they are known.
+    pub settings: Option<Value>,
+}
+
+/// What was found under one load.
+#[derive(Debug, Clone, Serialize)]
+pub struct Level {
+    /// In words: `8 connections`, `2000 requests/s`.
+    pub name: String,
+    /// The number of it, for an axis.
+    pub load: f64,
+    /// Each version by itself, in their order. Warm-up is left out.
+    pub figures: Vec<Figures>,
+    /// The baseline against itself: what this machine makes of no difference. By the primary metric.
+    pub noise: Option<Comparison>,
+    /// The other version against the baseline, the primary metric first; empty with one version.
+    pub comparisons: Vec<Comparison>,
+    /// All that was measured, in order.
+    pub blocks: Vec<Block>,
+}
+
+/// What one version did, all its blocks together.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// Requests, or queries where one has several requests.
+    pub requests: u64,
+    /// Of them without an answer, or with one that is no 2xx.
+    pub failures: u64,
+    /// Of the failures those that the server refused with 429.
+    pub refused: u64,
+    /// Answers a second: mean of the blocks, with its interval.
+    pub throughput_per_s: Estimate,
+    /// Mean latency.
+    pub mean_ms: f64,
+    /// Median latency.
+    pub p50_ms: f64,
+    /// 90 % are not slower.
+    pub p90_ms: f64,
+    /// 95 % are not slower.
+    pub p95_ms: f64,
+    /// 99 % are not slower.
+    pub p99_ms: f64,
+    /// 99.9 % are not slower.
+    pub p999_ms: f64,
+    /// The slowest.
+    pub max_ms: f64,
+    /// Processor time of the server for 1,000 answers, in seconds, where the server is a process of this machine.
+    pub cpu_s_per_1000: Option<f64>,
+    /// Most memory that the server had resident, in MB.
+    pub peak_rss_mb: Option<f64>,
+    /// Mean time in the server's queue, by its own account.
+    pub queue_ms: Option<f64>,
+    /// Mean time that the model ran, by the server's own account.
+    pub compute_ms: Option<f64>,
+    /// All latencies.
+    #[serde(skip)]
+    pub latencies: Summary,
+}
+
+/// One metric of the two versions.
+#[derive(Debug, Clone, Serialize)]
+pub struct Comparison {
+    /// Which.
+    pub metric: Metric,
+    /// The other version's value by the baseline's.
+    pub ratio: Ratio,
+    /// What that says.
+    pub outcome: Outcome,
+}
+
+/// What an interval says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The other version is better than the baseline.
+    Faster,
+    /// It is worse.
+    Slower,
+    /// The interval holds 1, or there is no interval.
+    NoEvidence,
+    /// The baseline differed from itself, so that no winner is named.
+    Withheld,
+    /// One version: there is nothing to compare with.
+    Alone,
+    /// The run says nothing: see the checks.
+    Invalid,
+}
+
+/// One stretch of load on one version.
+#[derive(Debug, Clone, Serialize)]
+pub struct Block {
+    /// What it was for.
+    pub phase: Phase,
+    /// Number of its pair within the phase, from 0.
+    pub pair: u32,
+    /// Index of the version.
+    pub version: usize,
+    /// When it began, from the start of the run.
+    pub start_s: f64,
+    /// How long it took.
+    pub elapsed_s: f64,
+    /// Requests that were answered with 2xx.
+    pub answers: u64,
+    /// Those that were not.
+    pub failures: u64,
+    /// Answers a second.
+    pub throughput_per_s: f64,
+    /// Mean latency.
+    pub mean_ms: f64,
+    /// Median latency.
+    pub p50_ms: f64,
+    /// 90 % are not slower.
+    pub p90_ms: f64,
+    /// 99 % are not slower.
+    pub p99_ms: f64,
+    /// Processor time of the server, in seconds, where it is known.
+    pub cpu_s: Option<f64>,
+    /// How late the generator was at its 99th percentile, in an open loop.
+    pub slip_p99_ms: Option<f64>,
+}
+
+/// What a block was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Until the server does not get faster any more; not in the figures.
+    WarmUp,
+    /// The baseline against itself.
+    Noise,
+    /// One version against the other.
+    Pair,
+}
+
+/// Something that must hold for the numbers to mean what they say.
+#[derive(Debug, Clone, Serialize)]
+pub struct Check {
+    /// Of what.
+    pub name: &'static str,
+    /// How it went.
+    pub state: CheckState,
+    /// What was found, and what to do.
+    pub words: String,
+}
+
+/// How a check went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CheckState {
+    /// Well.
+    Ok,
+    /// The numbers stand, but should be read with care.
+    Warning,
+    /// The numbers say nothing.
+    Invalid,
+}
+
+/// The conclusion.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// In one word, by the primary metric.
+    pub outcome: Outcome,
+    /// In a sentence: `green is 1.31x faster than blue [1.28, 1.34]; 0 of 4096 answers differ beyond 1e-4`.
+    pub words: String,
+}
