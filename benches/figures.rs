@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serin::load::{Arrivals, Load, Pace, RunningLoad, Summary, Target};
-use tokio::runtime::Runtime;
 
 use mlp::Mlp;
 use support::{Server, folder, repository, serin};
@@ -173,7 +172,6 @@ fn latencies(seen: &Summary) -> String {
 
 /// A steady load on `iris`, whose samples are kept apart by the phase in which they come.
 struct Steady<const PHASES: usize> {
-    runtime: Runtime,
     running: RunningLoad,
     phase: Arc<AtomicUsize>,
     seen: Arc<Mutex<[Summary; PHASES]>>,
@@ -181,11 +179,6 @@ struct Steady<const PHASES: usize> {
 
 impl<const PHASES: usize> Steady<PHASES> {
     fn start(server: &Server, rate: u32) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .expect("a runtime");
         let address = server.scoring.strip_prefix("http://").expect("an address");
         let target = Target::new(
             address.parse().expect("an address"),
@@ -213,11 +206,8 @@ impl<const PHASES: usize> Steady<PHASES> {
                 })
             },
         };
-        let entered = runtime.enter();
         let running = load.start().expect("the load starts");
-        drop(entered);
         Self {
-            runtime,
             running,
             phase,
             seen,
@@ -230,7 +220,7 @@ impl<const PHASES: usize> Steady<PHASES> {
 
     fn stop(self) -> [Summary; PHASES] {
         self.running.stop();
-        self.runtime.block_on(self.running.finished());
+        _ = self.running.finish();
         std::mem::replace(
             &mut *self.seen.lock().expect("no sender panicked"),
             std::array::from_fn(|_| Summary::new()),

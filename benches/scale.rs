@@ -274,11 +274,6 @@ fn deploy(server: &Server, name: &str, more: &str) {
 
 /// Loads the endpoint with so many clients, each of which sends when it has its answer: `requests/s | p50 | p99 | failed`.
 fn loaded(server: &Server, connections: usize, body: &str) -> String {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime");
     let address = server.scoring.strip_prefix("http://").map(str::parse);
     let target = Target::new(
         address.expect("an address").expect("an address"),
@@ -304,9 +299,7 @@ fn loaded(server: &Server, connections: usize, body: &str) -> String {
             })
         },
     };
-    let entered = runtime.enter();
     let running = load.start().expect("the load starts");
-    drop(entered);
     std::thread::sleep(WARM_UP + TIME);
     while seen.lock().expect("no sender panicked").count() < ANSWERS_MIN {
         std::thread::sleep(TIME / 10);
@@ -315,7 +308,7 @@ fn loaded(server: &Server, connections: usize, body: &str) -> String {
     let time = begin.elapsed();
     let seen = seen.lock().expect("no sender panicked").clone();
     running.stop();
-    runtime.block_on(running.finished());
+    _ = running.finish();
     format!(
         "{:.0} | {:.2?} | {:.2?} | {}",
         seen.count() as f64 / time.as_secs_f64(),

@@ -1,18 +1,20 @@
 //! One client connection: HTTP/1.1, kept alive, opened anew when the server has closed it.
+//!
+//! Not here: the bytes of requests and responses (`wire`).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, Uri};
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
+
+use super::wire::{Head, NotHttp, Reading};
+
+/// Room that a read has at least.
+const READ_BYTES: usize = 16 * 1024;
 
 const MODEL_DEPLOYMENT: &str = "azureml-model-deployment";
 
@@ -20,8 +22,8 @@ const MODEL_DEPLOYMENT: &str = "azureml-model-deployment";
 #[derive(Debug, Clone)]
 pub struct Target {
     address: SocketAddr,
-    uri: Uri,
-    headers: HeaderMap,
+    /// Request line and headers, without the length of the body.
+    head: String,
 }
 
 /// Why a text is no part of a request.
@@ -48,20 +50,27 @@ impl Target {
     ///
     /// [`TargetError::Path`].
     pub fn new(address: SocketAddr, path: &str) -> Result<Self, TargetError> {
-        let refused = || TargetError::Path {
-            found: path.to_owned(),
-        };
-        let uri: Uri = path.parse().map_err(|_| refused())?;
-        if !path.starts_with('/') {
-            return Err(refused());
+        Self::at(address, &address.to_string(), path)
+    }
+
+    /// The same, where the server knows itself by another name than its address.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError`].
+    pub fn at(address: SocketAddr, host: &str, path: &str) -> Result<Self, TargetError> {
+        if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(TargetError::Path {
+                found: path.to_owned(),
+            });
         }
-        let host = HeaderValue::from_str(&address.to_string()).expect("digits, dots and colons");
-        let json = HeaderValue::from_static("application/json");
-        Ok(Self {
+        let target = Self {
             address,
-            uri,
-            headers: HeaderMap::from_iter([(HOST, host), (CONTENT_TYPE, json)]),
-        })
+            head: format!("POST {path} HTTP/1.1\r\n"),
+        };
+        target
+            .with_header("host", host)?
+            .with_header("content-type", "application/json")
     }
 
     /// With this key or token.
@@ -82,18 +91,21 @@ impl Target {
         self.with_header(MODEL_DEPLOYMENT, deployment)
     }
 
-    fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, TargetError> {
-        let value = HeaderValue::from_str(value).map_err(|_| TargetError::Header { name })?;
-        self.headers.insert(HeaderName::from_static(name), value);
-        Ok(self)
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
+    fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, TargetError> {
+        let sound = |byte: u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+        if !value.bytes().all(sound) {
+            return Err(TargetError::Header { name });
+        }
+        for part in [name, ": ", value, "\r\n"] {
+            self.head.push_str(part);
+        }
+        Ok(self)
     }
 }
 
@@ -120,9 +132,12 @@ pub enum LoadError {
         #[source]
         source: io::Error,
     },
-    /// The connection broke, or what came is no HTTP.
-    #[error("the exchange failed")]
-    Exchange(#[source] hyper::Error),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken(#[source] io::Error),
+    /// What came is no HTTP.
+    #[error("the answer is no HTTP")]
+    NotHttp(#[from] NotHttp),
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -133,95 +148,103 @@ pub enum LoadError {
 pub(super) struct Client {
     target: Target,
     timeout: Duration,
-    connection: Option<Connection>,
+    /// Open, and with nothing under way.
+    stream: Option<TcpStream>,
+    /// The head that was sent last, and the length of the body that it announces.
+    head: (usize, String),
+    buffer: BytesMut,
 }
 
 impl Client {
     pub(super) fn new(target: Target, timeout: Duration) -> Self {
+        let head = (0, head_for(&target, 0));
         Self {
             target,
             timeout,
-            connection: None,
+            stream: None,
+            head,
+            buffer: BytesMut::new(),
         }
     }
 
     /// Sends a body and reads the whole response. After a failure the next call opens a new connection.
-    pub(super) async fn exchange(&mut self, body: Bytes) -> Result<Reply, LoadError> {
+    pub(super) async fn exchange(&mut self, body: &[u8]) -> Result<Reply, LoadError> {
         let limit = self.timeout;
+        timeout(limit, self.send(body))
+            .await
+            .map_err(|_| LoadError::Timeout(limit))?
+    }
+
+    async fn send(&mut self, body: &[u8]) -> Result<Reply, LoadError> {
         // Not put back unless the exchange is whole: half a response would be taken for the next one's.
-        let connection = self.connection.take();
-        let (connection, reply) = timeout(limit, self.send(connection, body))
-            .await
-            .map_err(|_| LoadError::Timeout(limit))??;
-        self.connection = Some(connection);
-        Ok(reply)
-    }
-
-    async fn send(
-        &self,
-        kept: Option<Connection>,
-        body: Bytes,
-    ) -> Result<(Connection, Reply), LoadError> {
-        let mut request = self.target.request(body);
-        if let Some(mut connection) = kept
-            && connection.sender.ready().await.is_ok()
-        {
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => return Ok((connection, read(response).await?)),
-                // The server had closed it while it was idle: nothing was sent, so sending is no repetition.
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(LoadError::Exchange(error.into_error())),
-                },
-            }
+        let kept = self.stream.take().filter(is_open);
+        let mut stream = match kept {
+            Some(stream) => stream,
+            None => open(self.target.address).await?,
+        };
+        if self.head.0 != body.len() {
+            self.head = (body.len(), head_for(&self.target, body.len()));
         }
-        let mut connection = Connection::open(self.target.address).await?;
-        let sent = connection.sender.send_request(request).await;
-        let reply = read(sent.map_err(LoadError::Exchange)?).await?;
-        Ok((connection, reply))
-    }
-}
-
-async fn read(response: Response<hyper::body::Incoming>) -> Result<Reply, LoadError> {
-    let status = response.status().as_u16();
-    let deployment = response
-        .headers()
-        .get(MODEL_DEPLOYMENT)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let body = response.into_body().collect().await;
-    Ok(Reply {
-        status,
-        deployment,
-        body: body.map_err(LoadError::Exchange)?.to_bytes(),
-    })
-}
-
-/// Closed when dropped, whatever goes on.
-#[derive(Debug)]
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    driver: JoinHandle<()>,
-}
-
-impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self, LoadError> {
-        let failed = |source| LoadError::Connect { address, source };
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        // Small writes must not wait for each other.
-        stream.set_nodelay(true).map_err(failed)?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
+        let head = self.head.1.as_bytes();
+        write(&mut stream, head, body)
             .await
-            .map_err(LoadError::Exchange)?;
-        // How it ends shows in the exchange that meets the end.
-        let driver = tokio::spawn(async move { drop(connection.await) });
-        Ok(Self { sender, driver })
+            .map_err(LoadError::Broken)?;
+        self.buffer.clear();
+        let (head, body) = read(&mut stream, &mut self.buffer).await?;
+        if head.keeps_open {
+            self.stream = Some(stream);
+        }
+        Ok(Reply {
+            status: head.status,
+            deployment: head.deployment,
+            body,
+        })
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
+fn head_for(target: &Target, length: usize) -> String {
+    format!("{}content-length: {length}\r\n\r\n", target.head)
+}
+
+async fn open(address: SocketAddr) -> Result<TcpStream, LoadError> {
+    let failed = |source| LoadError::Connect { address, source };
+    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    // Small writes must not wait for each other.
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
+}
+
+/// Whether the server has left an idle connection open. Costs no system call where nothing has happened on it.
+fn is_open(stream: &TcpStream) -> bool {
+    let found = stream.try_read(&mut [0]);
+    found.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Writes head and body, in one system call where the socket takes them.
+async fn write(stream: &mut TcpStream, head: &[u8], body: &[u8]) -> io::Result<()> {
+    let mut slices = [IoSlice::new(head), IoSlice::new(body)];
+    let mut left = &mut slices[..];
+    while !left.is_empty() {
+        match stream.write_vectored(left).await? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut left, written),
+        }
+    }
+    Ok(())
+}
+
+async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(Head, Bytes), LoadError> {
+    let mut reading = Reading::default();
+    loop {
+        buffer.reserve(READ_BYTES);
+        let count = stream.read_buf(buffer).await.map_err(LoadError::Broken)?;
+        let whole = match count {
+            0 => reading.ended(buffer)?,
+            _ => reading.more(buffer)?,
+        };
+        if let Some(whole) = whole {
+            return Ok(whole);
+        }
     }
 }
 
@@ -232,7 +255,7 @@ mod tests {
     #[test]
     fn what_is_no_path_or_no_header_is_refused() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
-        for path in ["", "score", "http://elsewhere/score", "/a b"] {
+        for path in ["", "score", "http://elsewhere/score", "/a b", "/a\r\nb"] {
             let message = Target::new(address, path).unwrap_err().to_string();
             assert_eq!(
                 message,

@@ -3,22 +3,31 @@
 //! In an open loop requests arrive by schedule, whatever the server does, and latency counts from the scheduled time: a
 //! server that stalls delays all who arrive meanwhile, and a generator that waits for it would not see that.
 //!
-//! Threads: one that keeps the schedule (tokio's timers are too coarse: 1 ms), one task for each connection on the runtime
-//! of the caller.
+//! Threads: one for each run, with a runtime of its own: it keeps the schedule and has all connections, so that a request
+//! crosses no thread here and the generator takes one core at most.
 
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::{JoinSet, LocalSet, yield_now};
 
 use super::connection::{Client, LoadError, Reply, Target};
+use super::timer::Timer;
+
+/// Arrivals that are let in, one after the other, before connections get a turn: a schedule that is behind must not keep them
+/// from answering.
+const LATE_ARRIVALS: u64 = 32;
 
 /// What to send, when, and whom to tell.
 pub struct Load {
@@ -30,9 +39,9 @@ pub struct Load {
     pub timeout: Duration,
     /// When requests are sent.
     pub pace: Pace,
-    /// The body of the request with this number, counted from 0. Called on the tasks that send.
+    /// The body of the request with this number, counted from 0. Called on the thread that sends.
     pub bodies: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
-    /// Told of every request that was sent. Called on the tasks that send, so it holds up its connection.
+    /// Told of every request that was sent. Called on the thread that sends, so it holds up all connections.
     pub on_sample: Arc<dyn Fn(Sample) + Send + Sync>,
 }
 
@@ -56,6 +65,8 @@ pub enum Pace {
         /// Requests in all.
         requests: Option<u64>,
     },
+    /// One on each connection at the same time, and again as soon as all are answered, until stopped.
+    Together,
 }
 
 impl fmt::Debug for Pace {
@@ -63,6 +74,7 @@ impl fmt::Debug for Pace {
         match self {
             Self::Open(_) => f.write_str("Open"),
             Self::Closed { requests } => write!(f, "Closed {{ requests: {requests:?} }}"),
+            Self::Together => f.write_str("Together"),
         }
     }
 }
@@ -99,80 +111,160 @@ impl Sample {
 }
 
 impl Load {
-    /// Starts to send. Needs a tokio runtime with I/O and time, on which the connections live.
+    /// Starts to send.
     ///
     /// # Errors
     ///
-    /// When the thread that keeps the schedule cannot be started.
+    /// When the thread or its runtime cannot be made.
     pub fn start(self) -> io::Result<RunningLoad> {
-        let source = Arc::new(Source::default());
-        let (requests_max, pacer) = match self.pace {
-            Pace::Closed { requests } => (Some(requests.unwrap_or(u64::MAX)), None),
-            Pace::Open(arrivals) => {
-                let pacer = Pacer {
-                    source: Arc::clone(&source),
-                    connections: self.connections,
-                };
-                let pacer = thread::Builder::new()
-                    .name("serin-load-pacer".to_owned())
-                    .spawn(move || pacer.keep(arrivals))?;
-                (None, Some(pacer.thread().clone()))
-            }
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let timer = {
+            let _within = runtime.enter();
+            Timer::new()?
         };
-        let mut senders = JoinSet::new();
+        let stop = Arc::new(Stop::default());
+        let heard = Arc::clone(&stop);
+        let thread = thread::Builder::new()
+            .name("serin-load".to_owned())
+            .spawn(move || self.run(&runtime, timer, &heard))?;
+        Ok(RunningLoad {
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// Sends all; the number of requests that were due and were not sent.
+    fn run(self, runtime: &Runtime, timer: Timer, stop: &Arc<Stop>) -> usize {
+        let source = Rc::new(Source::new(self.pace.requests_max(), Arc::clone(stop)));
+        let mut tasks = JoinSet::new();
+        let local = LocalSet::new();
         for _ in 0..self.connections {
             let sender = Sender {
-                source: Arc::clone(&source),
+                source: Rc::clone(&source),
                 client: Client::new(self.target.clone(), self.timeout),
                 bodies: Arc::clone(&self.bodies),
                 on_sample: Arc::clone(&self.on_sample),
-                requests_max,
             };
-            senders.spawn(sender.run());
+            tasks.spawn_local_on(sender.run(), &local);
         }
-        Ok(RunningLoad {
-            source,
-            pacer,
-            senders,
-        })
+        let pacer = Pacer {
+            source: Rc::clone(&source),
+            connections: self.connections,
+        };
+        match self.pace {
+            Pace::Open(arrivals) => {
+                tasks.spawn_local_on(pacer.keep(arrivals, timer), &local);
+            }
+            Pace::Together => {
+                tasks.spawn_local_on(pacer.beat(), &local);
+            }
+            Pace::Closed { .. } => {}
+        }
+        local.block_on(runtime, async {
+            tokio::select! {
+                () = ended(&mut tasks) => {}
+                () = stop.cut_off() => {}
+            }
+        });
+        stop.due.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits for all. A panic of the caller's closures is the caller's.
+async fn ended(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+impl Pace {
+    /// Requests of a closed loop; none where others say when to send.
+    fn requests_max(&self) -> Option<u64> {
+        match self {
+            Self::Closed { requests } => Some(requests.unwrap_or(u64::MAX)),
+            Self::Open(_) | Self::Together => None,
+        }
     }
 }
 
 /// Load that is being sent. Stops when dropped; requests under way are cut off then.
 #[derive(Debug)]
 pub struct RunningLoad {
-    source: Arc<Source>,
-    pacer: Option<Thread>,
-    senders: JoinSet<()>,
+    stop: Arc<Stop>,
+    /// There until it is waited for.
+    thread: Option<JoinHandle<usize>>,
 }
 
 impl RunningLoad {
     /// Sends no more; what is under way goes on to its end.
     pub fn stop(&self) {
-        self.source.stop();
-        if let Some(pacer) = &self.pacer {
-            pacer.unpark();
-        }
+        self.stop.stop();
+    }
+
+    /// Requests that are due and wait for a free connection.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.stop.due.load(Ordering::Relaxed)
+    }
+
+    /// Whether all is sent and answered.
+    #[must_use]
+    pub fn has_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Waits until all is sent and answered, and says how many requests were due and were not sent, because the run was
-    /// stopped while all connections were busy.
-    pub async fn finished(mut self) -> usize {
-        while let Some(ended) = self.senders.join_next().await {
-            if let Err(error) = ended
-                && let Ok(panic) = error.try_into_panic()
-            {
-                // A panic of the caller's closures is the caller's.
-                std::panic::resume_unwind(panic);
-            }
-        }
-        self.source.due().len()
+    /// stopped while all connections were busy. Blocks the calling thread.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of one of the caller's closures.
+    #[must_use]
+    pub fn finish(mut self) -> usize {
+        let outcome = self.join();
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn join(&mut self) -> Result<usize, Box<dyn Any + Send>> {
+        self.thread.take().map_or(Ok(0), JoinHandle::join)
     }
 }
 
 impl Drop for RunningLoad {
     fn drop(&mut self) {
-        self.stop();
+        self.stop.stop();
+        self.stop.cut.notify_one();
+        drop(self.join());
+    }
+}
+
+/// What the caller asks of the thread, and what it is told.
+#[derive(Debug, Default)]
+struct Stop {
+    stopped: AtomicBool,
+    /// Wakes the one task that waits for time to pass.
+    told: Notify,
+    cut: Notify,
+    /// Requests that are due and wait for a connection; told to the caller.
+    due: AtomicUsize,
+}
+
+impl Stop {
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.told.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    async fn cut_off(&self) {
+        self.cut.notified().await;
     }
 }
 
@@ -186,112 +278,135 @@ struct Arrival {
 /// Hands arrivals to whichever connection is free.
 #[derive(Debug)]
 struct Source {
-    due: Mutex<VecDeque<Arrival>>,
+    stop: Arc<Stop>,
+    due: RefCell<VecDeque<Arrival>>,
     /// One permit for each arrival that is due, and in the end one for each connection, which then finds nothing.
     ready: Semaphore,
-    stopped: AtomicBool,
-    /// Number of the next request of a closed loop.
-    next: AtomicU64,
-}
-
-impl Default for Source {
-    fn default() -> Self {
-        Self {
-            due: Mutex::default(),
-            ready: Semaphore::new(0),
-            stopped: AtomicBool::new(false),
-            next: AtomicU64::new(0),
-        }
-    }
+    /// Requests of a closed loop in all; none where a task says when to send.
+    requests_max: Option<u64>,
+    /// Number of the next request.
+    next: Cell<u64>,
+    answered: Cell<u64>,
+    all_answered: Notify,
 }
 
 impl Source {
-    fn due(&self) -> MutexGuard<'_, VecDeque<Arrival>> {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(requests_max: Option<u64>, stop: Arc<Stop>) -> Self {
+        Self {
+            stop,
+            due: RefCell::default(),
+            ready: Semaphore::new(0),
+            requests_max,
+            next: Cell::new(0),
+            answered: Cell::new(0),
+            all_answered: Notify::new(),
+        }
     }
 
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+    async fn next(&self) -> Option<Arrival> {
+        match self.requests_max {
+            Some(requests_max) => self.next_now(requests_max),
+            None => self.next_due().await,
+        }
     }
 
     /// The next arrival by schedule, as soon as it is due.
     async fn next_due(&self) -> Option<Arrival> {
         let ready = self.ready.acquire().await.ok()?;
         ready.forget();
-        if self.is_stopped() {
+        if self.stop.is_stopped() {
             return None;
         }
-        self.due().pop_front()
+        let arrival = self.due.borrow_mut().pop_front()?;
+        self.stop.due.fetch_sub(1, Ordering::Relaxed);
+        Some(arrival)
     }
 
     /// The next of a closed loop: now.
     fn next_now(&self, requests_max: u64) -> Option<Arrival> {
-        if self.is_stopped() {
+        let index = self.next.get();
+        if self.stop.is_stopped() || index == requests_max {
             return None;
         }
-        let index = self.next.fetch_add(1, Ordering::Relaxed);
-        (index < requests_max).then(|| Arrival {
+        self.next.set(index + 1);
+        Some(Arrival {
             index,
             scheduled: Instant::now(),
         })
     }
+
+    fn let_in(&self, scheduled: Instant) {
+        let index = self.next.replace(self.next.get() + 1);
+        let arrival = Arrival { index, scheduled };
+        self.due.borrow_mut().push_back(arrival);
+        self.stop.due.fetch_add(1, Ordering::Relaxed);
+        self.ready.add_permits(1);
+    }
+
+    fn count_answer(&self) {
+        self.answered.set(self.answered.get() + 1);
+        if self.answered == self.next {
+            self.all_answered.notify_one();
+        }
+    }
 }
 
-/// Keeps the schedule of an open loop.
+/// Says when requests are sent.
 struct Pacer {
-    source: Arc<Source>,
+    source: Rc<Source>,
     connections: usize,
 }
 
 impl Pacer {
-    fn keep(self, arrivals: impl Iterator<Item = Duration>) {
+    /// By a schedule.
+    async fn keep(self, arrivals: impl Iterator<Item = Duration>, timer: Timer) {
         let start = Instant::now();
-        for (index, at) in (0..).zip(arrivals) {
+        let stop = &self.source.stop;
+        for (index, at) in (1_u64..).zip(arrivals) {
             let scheduled = start + at;
-            if !self.wait_until(scheduled) {
+            if scheduled > Instant::now() {
+                tokio::select! {
+                    slept = timer.sleep_until(scheduled) => slept.expect("a timer of our own"),
+                    () = stop.told.notified() => {}
+                }
+            } else if index % LATE_ARRIVALS == 0 {
+                yield_now().await;
+            }
+            if stop.is_stopped() {
                 break;
             }
-            self.source.due().push_back(Arrival { index, scheduled });
-            self.source.ready.add_permits(1);
+            self.source.let_in(scheduled);
         }
         self.source.ready.add_permits(self.connections);
     }
 
-    /// False when the run was stopped. What is due already is not waited for, so that a rate above that of timers is kept.
-    fn wait_until(&self, scheduled: Instant) -> bool {
-        loop {
-            if self.source.is_stopped() {
-                return false;
+    /// One on each connection, when all before are answered.
+    async fn beat(self) {
+        while !self.source.stop.is_stopped() {
+            let now = Instant::now();
+            for _ in 0..self.connections {
+                self.source.let_in(now);
             }
-            let left = scheduled.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            thread::park_timeout(left);
+            self.source.all_answered.notified().await;
         }
+        self.source.ready.add_permits(self.connections);
     }
 }
 
 /// One connection at work.
 struct Sender {
-    source: Arc<Source>,
+    source: Rc<Source>,
     client: Client,
     bodies: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
     on_sample: Arc<dyn Fn(Sample) + Send + Sync>,
-    /// Of a closed loop.
-    requests_max: Option<u64>,
 }
 
 impl Sender {
     async fn run(mut self) {
-        while let Some(Arrival { index, scheduled }) = self.next().await {
+        while let Some(Arrival { index, scheduled }) = self.source.next().await {
             let body = (self.bodies)(index);
             let sent = Instant::now();
-            let reply = self.client.exchange(body).await;
+            let reply = self.client.exchange(&body).await;
             (self.on_sample)(Sample {
                 index,
                 scheduled,
@@ -299,13 +414,7 @@ impl Sender {
                 done: Instant::now(),
                 reply,
             });
-        }
-    }
-
-    async fn next(&self) -> Option<Arrival> {
-        match self.requests_max {
-            Some(requests_max) => self.source.next_now(requests_max),
-            None => self.source.next_due().await,
+            self.source.count_answer();
         }
     }
 }
@@ -315,6 +424,8 @@ mod tests {
     use std::convert::Infallible;
     use std::net::SocketAddr;
     use std::num::NonZeroU32;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU64;
 
     use http_body_util::{BodyExt, Full};
     use hyper::body::Incoming;
@@ -415,28 +526,28 @@ mod tests {
     async fn a_constant_rate_sends_exactly_its_count_over_kept_connections() {
         let server = Server::start(false).await;
         let (load, samples) = server.load(open(2000, Duration::from_millis(250)));
-        assert_eq!(load.start().unwrap().finished().await, 0);
+        assert_eq!(load.start().unwrap().finish(), 0);
         check_each_answered_once(&samples, 500);
         assert!(server.connections.load(Ordering::SeqCst) <= 8);
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_closed_loop_sends_exactly_its_count() {
         let server = Server::start(false).await;
         let (load, samples) = server.load(Pace::Closed {
             requests: Some(300),
         });
-        assert_eq!(load.start().unwrap().finished().await, 0);
+        assert_eq!(load.start().unwrap().finish(), 0);
         check_each_answered_once(&samples, 300);
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_server_that_closes_each_connection_costs_no_request() {
         let server = Server::start(true).await;
         let (load, samples) = server.load(Pace::Closed {
             requests: Some(100),
         });
-        assert_eq!(load.start().unwrap().finished().await, 0);
+        assert_eq!(load.start().unwrap().finish(), 0);
         check_each_answered_once(&samples, 100);
         assert_eq!(server.connections.load(Ordering::SeqCst), 100);
     }
@@ -449,12 +560,12 @@ mod tests {
         let (load, samples) = server.load(open(1000, Duration::from_millis(100)));
         let run = load.start().unwrap();
         // The gate opens when the whole schedule has been due for some time.
-        while run.source.due().len() < 92 {
-            tokio::task::yield_now().await;
+        while run.waiting() < 92 {
+            yield_now().await;
         }
         let opened = Instant::now();
         drop(shut);
-        run.finished().await;
+        _ = run.finish();
         assert_eq!(server.requests.load(Ordering::SeqCst), 100);
         let mut summary = Summary::new();
         for sample in samples.lock().unwrap().iter() {
@@ -485,23 +596,23 @@ mod tests {
         let per_s = NonZeroU32::new(10_000).unwrap();
         let (load, samples) = server.load(Pace::Open(Box::new(Arrivals::constant(per_s))));
         let run = load.start().unwrap();
-        while server.requests.load(Ordering::SeqCst) < 8 || run.source.due().is_empty() {
-            tokio::task::yield_now().await;
+        while server.requests.load(Ordering::SeqCst) < 8 || run.waiting() == 0 {
+            yield_now().await;
         }
         run.stop();
         drop(shut);
-        assert!(run.finished().await > 0);
+        assert!(run.finish() > 0);
         check_each_answered_once(&samples, 8);
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_answer_that_does_not_come_is_a_failure_and_the_next_is_tried_anew() {
         let server = Server::start(false).await;
         let shut = Arc::clone(&server.gate).acquire_owned().await.unwrap();
         let (mut load, samples) = server.load(Pace::Closed { requests: Some(2) });
         load.connections = 1;
         load.timeout = Duration::from_millis(20);
-        load.start().unwrap().finished().await;
+        _ = load.start().unwrap().finish();
         drop(shut);
         let samples = samples.lock().unwrap();
         assert!(
@@ -513,14 +624,14 @@ mod tests {
         assert_eq!(server.connections.load(Ordering::SeqCst), 2);
     }
 
-    #[tokio::test]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_server_is_a_failure_of_each_request() {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let mut server = Server::start(false).await;
         server.address = listener.local_addr().unwrap();
         drop(listener);
         let (load, samples) = server.load(Pace::Closed { requests: Some(3) });
-        load.start().unwrap().finished().await;
+        _ = load.start().unwrap().finish();
         let samples = samples.lock().unwrap();
         assert!(
             samples
@@ -528,5 +639,41 @@ mod tests {
                 .all(|sample| matches!(sample.reply, Err(LoadError::Connect { .. })))
         );
         assert_eq!(samples.len(), 3);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn requests_that_go_together_begin_together_and_wait_for_the_last() {
+        let server = Server::start(false).await;
+        let (load, samples) = server.load(Pace::Together);
+        let run = load.start().unwrap();
+        while server.requests.load(Ordering::SeqCst) < 80 {
+            yield_now().await;
+        }
+        run.stop();
+        _ = run.finish();
+        let mut samples = std::mem::take(&mut *samples.lock().unwrap());
+        samples.sort_by_key(|sample| sample.index);
+        assert!(samples.len() >= 80 && samples.len() % 8 == 0);
+        let groups: Vec<_> = samples.chunks(8).collect();
+        for group in &groups {
+            assert!(group.iter().all(|one| one.scheduled == group[0].scheduled));
+        }
+        for pair in groups.windows(2) {
+            let last = pair[0].iter().map(|one| one.done).max().unwrap();
+            assert!(pair[1][0].scheduled >= last);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_run_that_is_dropped_cuts_off_what_is_under_way() {
+        let server = Server::start(false).await;
+        let _shut = Arc::clone(&server.gate).acquire_owned().await.unwrap();
+        let (load, samples) = server.load(Pace::Closed { requests: None });
+        let run = load.start().unwrap();
+        while server.requests.load(Ordering::SeqCst) < 8 {
+            yield_now().await;
+        }
+        drop(run);
+        assert!(samples.lock().unwrap().is_empty());
     }
 }

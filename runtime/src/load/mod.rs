@@ -1,10 +1,12 @@
-//! The load generator: when requests arrive (`arrivals`), one connection (`connection`), the run (`driver`), latencies
-//! (`summary`).
+//! The load generator: when requests arrive (`arrivals`), one connection (`connection`, `wire`), the run (`driver`,
+//! `timer`), latencies (`summary`).
 
 mod arrivals;
 mod connection;
 mod driver;
 mod summary;
+mod timer;
+mod wire;
 
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::exit::CliError;
 use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary, Target};
@@ -51,8 +50,6 @@ pub(super) struct Tally {
 pub(super) struct Stream {
     tally: Arc<Mutex<Tally>>,
     load: RunningLoad,
-    // After the load, whose connections live on it.
-    runtime: Runtime,
 }
 
 impl Row {
@@ -170,12 +167,6 @@ impl Stream {
         let target = Target::new(address, &format!("/endpoints/{endpoint}/score"))
             .and_then(|target| target.with_bearer(bearer))
             .map_err(|e| CliError::Demo(e.to_string()))?;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("traffic")
-            .enable_all()
-            .build()
-            .map_err(CliError::Start)?;
         let tally = Arc::new(Mutex::new(Tally::default()));
         let seen = Arc::clone(&tally);
         let rows: Arc<[Row]> = rows.into();
@@ -190,14 +181,8 @@ impl Stream {
                 lock(&seen).record(&sample, row_of(&rows, sample.index));
             }),
         };
-        let entered = runtime.enter();
         let load = load.start().map_err(CliError::Start)?;
-        drop(entered);
-        Ok(Self {
-            tally,
-            load,
-            runtime,
-        })
+        Ok(Self { tally, load })
     }
 
     /// What was seen since the last [`take`](Self::take).
@@ -214,7 +199,7 @@ impl Stream {
     pub(super) fn stop(self) -> Tally {
         self.load.stop();
         // Requests that were due and not sent are nobody's: the stream ends in the midst of them.
-        let _unsent = self.runtime.block_on(self.load.finished());
+        let _unsent = self.load.finish();
         std::mem::take(&mut *lock(&self.tally))
     }
 }
