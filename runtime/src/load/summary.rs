@@ -108,6 +108,7 @@ mod tests {
             index: 0,
             scheduled,
             sent: scheduled + latency / 2,
+            slip: Duration::ZERO,
             done: scheduled + latency,
             reply: match status {
                 Some(status) => Ok(Reply {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::observe::Others;
 use crate::tune::choice::{Choice, Goal, Measured, Outcome, choose, milliseconds};
 use crate::tune::grid::{Point, Setting, counted};
-use crate::tune::machine::Others;
 
 /// Share of the cores' time that other processes may use before the figures are doubted.
 const BUSY_MAX: f64 = 0.10;

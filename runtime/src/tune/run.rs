@@ -19,11 +19,11 @@ use tokio::sync::watch;
 use crate::app::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError, edge_threads};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::{BatchSettings, Topology};
+use crate::observe::CpuTimes;
 use crate::router::Unserved;
 use crate::tune::choice::{Goal, Measured, Repetition};
 use crate::tune::edge::Edge;
 use crate::tune::grid::{Point, Scan, Setting, clients, divisors, more_clients};
-use crate::tune::machine::CpuTimes;
 use crate::tune::measure::{Window, measure};
 use crate::tune::report::{Report, Unmeasured};
 

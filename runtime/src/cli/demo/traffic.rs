@@ -228,6 +228,7 @@ mod tests {
             index: 0,
             scheduled: now,
             sent: now,
+            slip: Duration::ZERO,
             done: now + Duration::from_millis(2),
             reply,
         }

@@ -1,0 +1,381 @@
+//! One stretch of load on one version.
+//!
+//! What is answered after the end of a closed loop's block does not count: neither as an answer nor in a latency, so that every
+//! block is cut by the same rule. In an open loop every request that was due counts.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::bench::report::Scenario;
+use crate::bench::slo::{LatencyTest, ProbeOutcome};
+use crate::bench::subject::Subject;
+use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
+use crate::observe::Process;
+
+/// Longest that the requests of an open loop may take to end after the last one was due, beyond the time limit of one.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How often a probe is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How much load, and of which kind.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct LoadPoint {
+    pub(super) scenario: Scenario,
+    pub(super) connections: usize,
+    /// Requests a second, in an open loop.
+    pub(super) rate: Option<NonZeroU32>,
+}
+
+/// What all blocks of a run share.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    pub(super) inputs: Arc<[Bytes]>,
+    pub(super) timeout: Duration,
+    pub(super) runtime: Runtime,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// What came of a block.
+#[derive(Debug, Clone)]
+pub(super) struct Measured {
+    /// From the start to the end of what counts.
+    pub(super) elapsed: Duration,
+    pub(super) seen: Seen,
+    /// Requests that were due and were never sent.
+    pub(super) unsent: usize,
+    /// Processor time of the server.
+    pub(super) cpu: Option<Duration>,
+    /// Processor time of this process.
+    pub(super) own_cpu: Option<Duration>,
+    pub(super) peak_rss_mb: Option<f64>,
+}
+
+/// What was seen of the requests of a block.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Of requests, or of queries of several requests.
+    pub(super) latencies: Summary,
+    pub(super) slips: Summary,
+    pub(super) answers: u64,
+    pub(super) failures: u64,
+    pub(super) refused: u64,
+    /// Answers after the end too: what the server worked for.
+    pub(super) served: u64,
+    /// What the first failure was.
+    pub(super) first_failure: Option<String>,
+    /// The query that is under way, of several requests.
+    query: Option<Query>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Query {
+    answered: u64,
+    latency: Duration,
+    ok: bool,
+}
+
+/// It was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stopped;
+
+/// Why a block did not run to its end.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Stopped,
+    Threads(io::Error),
+}
+
+impl From<Stopped> for Broken {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl LoadPoint {
+    pub(super) fn words(&self) -> String {
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        match (self.scenario, self.rate) {
+            (Scenario::MultiStream, _) => format!("{} requests at a time", self.connections),
+            (_, Some(rate)) => format!("{rate} requests/s"),
+            (_, None) => format!(
+                "{} connection{}",
+                self.connections,
+                plural(self.connections)
+            ),
+        }
+    }
+
+    /// For an axis.
+    pub(super) fn number(&self) -> f64 {
+        self.rate
+            .map_or(self.connections as f64, |rate| f64::from(rate.get()))
+    }
+
+    /// Requests of one query.
+    pub(super) fn per_query(&self) -> u64 {
+        match self.scenario {
+            Scenario::MultiStream => self.connections as u64,
+            _ => 1,
+        }
+    }
+
+    fn pace(&self, duration: Duration, seed: u64) -> Pace {
+        match (self.scenario, self.rate) {
+            (Scenario::Server, Some(rate)) => {
+                Pace::Open(Box::new(Arrivals::poisson(rate, seed).until(duration)))
+            }
+            (_, Some(rate)) => Pace::Open(Box::new(Arrivals::constant(rate).until(duration))),
+            (Scenario::MultiStream, None) => Pace::Together,
+            (_, None) => Pace::Closed { requests: None },
+        }
+    }
+}
+
+impl Blocks {
+    /// Loads a version for some time.
+    pub(super) fn measure(
+        &self,
+        subject: &Subject,
+        load: &LoadPoint,
+        duration: Duration,
+        seed: u64,
+    ) -> Result<Measured, Broken> {
+        let reset = subject.process.is_some_and(Process::reset_peak);
+        let cpu = || subject.process.and_then(Process::cpu);
+        let (cpu_before, own_before) = (cpu(), Process::own().cpu());
+        let started = Instant::now();
+        let until = load.rate.is_none().then(|| started + duration);
+        let (running, seen) = self
+            .start(subject, load, load.pace(duration, seed), until)
+            .map_err(Broken::Threads)?;
+        self.sleep(duration)?;
+        let elapsed = started.elapsed();
+        match until {
+            Some(_) => running.stop(),
+            None => self.drain(&running)?,
+        }
+        let unsent = running.finish();
+        // A closed loop always leaves requests behind that it would have sent.
+        let unsent = if until.is_some() { 0 } else { unsent };
+        let used = |before: Option<Duration>, after: Option<Duration>| {
+            Some(after?.saturating_sub(before?))
+        };
+        Ok(Measured {
+            elapsed: until.map_or(started.elapsed(), |_| elapsed.min(duration)),
+            unsent,
+            cpu: used(cpu_before, cpu()),
+            own_cpu: used(own_before, Process::own().cpu()),
+            peak_rss_mb: subject
+                .process
+                .filter(|_| reset)
+                .and_then(Process::peak_rss_mb),
+            seen: std::mem::take(&mut lock(&seen)),
+        })
+    }
+
+    fn start(
+        &self,
+        subject: &Subject,
+        load: &LoadPoint,
+        pace: Pace,
+        until: Option<Instant>,
+    ) -> io::Result<(RunningLoad, Arc<Mutex<Seen>>)> {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let running = self
+            .load(subject, load, pace, {
+                let seen = Arc::clone(&seen);
+                let per_query = load.per_query();
+                move |sample| lock(&seen).record(&sample, per_query, until)
+            })
+            .start()?;
+        Ok((running, seen))
+    }
+
+    fn load(
+        &self,
+        subject: &Subject,
+        load: &LoadPoint,
+        pace: Pace,
+        on_sample: impl Fn(Sample) + Send + Sync + 'static,
+    ) -> Load {
+        let inputs = Arc::clone(&self.inputs);
+        Load {
+            target: subject.target.clone(),
+            connections: load.connections,
+            timeout: self.timeout,
+            pace,
+            bodies: Arc::new(move |index| input(&inputs, index)),
+            on_sample: Arc::new(on_sample),
+        }
+    }
+
+    /// Waits for the answers that an open loop still has to get.
+    fn drain(&self, running: &RunningLoad) -> Result<(), Stopped> {
+        let ends = Instant::now() + self.timeout + DRAIN;
+        while !running.has_finished() && Instant::now() < ends {
+            self.sleep(LOOK)?;
+        }
+        running.stop();
+        Ok(())
+    }
+
+    /// Sleeps unless it is asked to stop.
+    fn sleep(&self, duration: Duration) -> Result<(), Stopped> {
+        let mut stop = self.stop.clone();
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                // The sender may be gone: then nobody asks.
+                Ok(_) = stop.wait_for(|stop| *stop) => Err(Stopped),
+                () = tokio::time::sleep(duration) => Ok(()),
+            }
+        })
+    }
+
+    /// Whether it was asked to stop.
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// Asks for every input once; bodies of the answers with 2xx, in the order of the inputs, and the first failure.
+    pub(super) fn answers(
+        &self,
+        subject: &Subject,
+        connections: usize,
+    ) -> Result<(Vec<Option<Bytes>>, Option<String>), Broken> {
+        let count = self.inputs.len();
+        let got = Arc::new(Mutex::new((vec![None; count], None)));
+        let load = LoadPoint {
+            scenario: Scenario::Closed,
+            connections: connections.min(count),
+            rate: None,
+        };
+        let pace = Pace::Closed {
+            requests: Some(count as u64),
+        };
+        let running = self
+            .load(subject, &load, pace, {
+                let got = Arc::clone(&got);
+                move |sample: Sample| {
+                    let (bodies, failure) = &mut *got.lock().unwrap_or_else(PoisonError::into_inner);
+                    let index = usize::try_from(sample.index).unwrap_or(usize::MAX);
+                    match (sample.is_ok(), sample.reply) {
+                        (true, Ok(reply)) => bodies[index] = Some(reply.body),
+                        (_, reply) => _ = failure.get_or_insert_with(|| told(&reply)),
+                    }
+                }
+            })
+            .start()
+            .map_err(Broken::Threads)?;
+        while !running.has_finished() {
+            self.sleep(LOOK)?;
+        }
+        _ = running.finish();
+        let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(std::mem::take(&mut *got))
+    }
+
+    /// Sends at a rate until the test has decided, which it may not do for the better before `least` has passed.
+    pub(super) fn probe(
+        &self,
+        subject: &Subject,
+        load: &LoadPoint,
+        (limit, test): (Duration, LatencyTest),
+        (least, most): (Duration, Duration),
+        seed: u64,
+    ) -> Result<(LatencyTest, ProbeOutcome), Broken> {
+        let test = Arc::new(Mutex::new(test));
+        let running = self
+            .load(subject, load, load.pace(most, seed), {
+                let test = Arc::clone(&test);
+                move |sample: Sample| {
+                    let over = !sample.is_ok() || sample.latency() > limit;
+                    test.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .see(over);
+                }
+            })
+            .start()
+            .map_err(Broken::Threads)?;
+        let started = Instant::now();
+        loop {
+            self.sleep(LOOK)?;
+            let now = *test.lock().unwrap_or_else(PoisonError::into_inner);
+            // Requests that wait for a connection longer than the limit are over it, answered or not.
+            let late = running.waiting() as f64 > 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
+            let outcome = match now.outcome() {
+                _ if late => Some(ProbeOutcome::Failed),
+                Some(ProbeOutcome::Passed) if started.elapsed() < least => None,
+                decided => decided,
+            };
+            if let Some(outcome) = outcome {
+                return Ok((now, outcome));
+            }
+            if running.has_finished() || started.elapsed() > most + self.timeout {
+                return Ok((now, ProbeOutcome::Undecided));
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn record(&mut self, sample: &Sample, per_query: u64, until: Option<Instant>) {
+        let ok = sample.is_ok();
+        self.served += u64::from(ok);
+        if until.is_some_and(|until| sample.done > until) {
+            return;
+        }
+        self.answers += u64::from(ok);
+        self.slips.record_latency(sample.slip, true);
+        if !ok {
+            self.failures += 1;
+            let status = sample.reply.as_ref().map(|reply| reply.status);
+            self.refused += u64::from(status.is_ok_and(|status| status == 429));
+            self.first_failure.get_or_insert_with(|| told(&sample.reply));
+        }
+        let query = self.query.get_or_insert(Query {
+            answered: 0,
+            latency: Duration::ZERO,
+            ok: true,
+        });
+        query.answered += 1;
+        query.latency = query.latency.max(sample.latency());
+        query.ok &= ok;
+        if query.answered == per_query {
+            self.latencies.record_latency(query.latency, query.ok);
+            self.query = None;
+        }
+    }
+}
+
+/// The inputs go round.
+fn input(inputs: &[Bytes], index: u64) -> Bytes {
+    let index = index % inputs.len() as u64;
+    let index = usize::try_from(index).expect("below the number of inputs");
+    inputs[index].clone()
+}
+
+/// What came instead of an answer, in words.
+fn told(reply: &Result<crate::load::Reply, crate::load::LoadError>) -> String {
+    /// As much of a body as a message shows.
+    const SHOWN: usize = 300;
+    match reply {
+        Ok(reply) => {
+            let body = String::from_utf8_lossy(&reply.body[..reply.body.len().min(SHOWN)]);
+            format!("status {}: {}", reply.status, body.trim())
+        }
+        Err(error) => std::error::Error::source(error)
+            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    // Numbers are whole after each line that changes them.
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}

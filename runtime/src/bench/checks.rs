@@ -1,0 +1,206 @@
+//! Whether the generator and the machine can be trusted. Pure.
+
+use std::time::Duration;
+
+use crate::bench::figures::Done;
+use crate::bench::report::{Check, CheckState, Environment, Level, Phase, Scenario};
+use crate::load::Summary;
+
+/// A generator that is later than this tells of itself, unless that is little beside what it measures.
+const SLIP_MAX: Duration = Duration::from_millis(1);
+/// The share of the median latency that lateness may be.
+const SLIP_SHARE: f64 = 0.05;
+/// Share of requests that may fail before it is worth a warning.
+const FAILURES_MAX: f64 = 0.001;
+/// Share of processor time that others may take.
+const OTHERS_MAX: f64 = 0.05;
+/// Share that other guests of the host may take.
+const STOLEN_MAX: f64 = 0.01;
+/// Load of the machine before the start, in processes that want to run.
+const LOAD_MAX: f64 = 0.3;
+/// Share of one core from which the generator may be what is measured.
+const OWN_CPU_MAX: f64 = 0.9;
+/// A stall is an answer that took so many times the p99, and this long.
+const STALL_FACTOR: f64 = 20.0;
+/// Shortest stall.
+const STALL_MIN_MS: f64 = 20.0;
+/// Requests of a block from which its p99 is more than its slowest request.
+const P99_REQUESTS: u64 = 100;
+
+/// All checks, in the order in which a reader wants them.
+pub(super) fn checks(
+    scenario: Scenario,
+    levels: &[Level],
+    done: &[Done],
+    environment: &Environment,
+) -> Vec<Check> {
+    let counted: Vec<_> = done
+        .iter()
+        .filter(|done| done.phase != Phase::WarmUp)
+        .collect();
+    let mut checks = vec![failures(&counted)];
+    if matches!(scenario, Scenario::Constant | Scenario::Server) {
+        checks.push(slip(&counted, levels));
+        checks.push(drops(&counted));
+    } else {
+        checks.extend(stalls(&counted));
+    }
+    checks.push(own_cpu(&counted));
+    checks.push(machine(environment));
+    checks.extend(short_blocks(&counted));
+    checks
+}
+
+fn check(name: &'static str, state: CheckState, words: String) -> Check {
+    Check { name, state, words }
+}
+
+fn failures(blocks: &[&Done]) -> Check {
+    let sum = |of: fn(&Done) -> u64| blocks.iter().map(|done| of(done)).sum::<u64>();
+    let failures = sum(|done| done.measured.seen.failures);
+    let refused = sum(|done| done.measured.seen.refused);
+    let answers = sum(|done| done.measured.seen.answers);
+    let all = failures + answers;
+    let share = failures as f64 / all.max(1) as f64;
+    let state = match (answers, share) {
+        (0, _) => CheckState::Invalid,
+        (_, share) if share > FAILURES_MAX => CheckState::Warning,
+        _ => CheckState::Ok,
+    };
+    let mut words = format!("{failures} of {all} requests failed");
+    if refused > 0 {
+        words += &format!(
+            ", {refused} of them because the server was full (429): fewer connections, a lower rate, or more instances"
+        );
+    } else if let Some(first) = blocks
+        .iter()
+        .find_map(|done| done.measured.seen.first_failure.as_ref())
+    {
+        words += &format!("; the first: {first}");
+    }
+    check("failures", state, words)
+}
+
+fn slip(blocks: &[&Done], levels: &[Level]) -> Check {
+    let mut slips = Summary::new();
+    for done in blocks {
+        slips.add(&done.measured.seen.slips);
+    }
+    let slip = slips.p99().as_secs_f64() * 1e3;
+    let median = levels
+        .iter()
+        .flat_map(|level| &level.figures)
+        .map(|figures| figures.p50_ms)
+        .fold(f64::INFINITY, f64::min);
+    let share = slip / median;
+    let state = match (slip > SLIP_MAX.as_secs_f64() * 1e3, share > SLIP_SHARE) {
+        (true, true) => CheckState::Invalid,
+        (false, true) => CheckState::Warning,
+        (_, false) => CheckState::Ok,
+    };
+    let mut words = format!(
+        "requests left at most {slip:.3} ms late (99 %), {:.1} % of the median latency",
+        share * 100.0
+    );
+    if state != CheckState::Ok {
+        words += "; the latencies hold this lateness of the generator: a lower rate, or a core of its own, makes it less";
+    }
+    check("schedule", state, words)
+}
+
+fn drops(blocks: &[&Done]) -> Check {
+    let unsent: usize = blocks.iter().map(|done| done.measured.unsent).sum();
+    let (state, words) = match unsent {
+        0 => (CheckState::Ok, "every request that was due was sent".to_owned()),
+        _ => (
+            CheckState::Invalid,
+            format!(
+                "{unsent} requests that were due were never sent: the server was too far behind; a lower rate measures it"
+            ),
+        ),
+    };
+    check("sent", state, words)
+}
+
+/// A closed loop asks nothing while a server stands still, so that its percentiles hardly show it.
+fn stalls(blocks: &[&Done]) -> Option<Check> {
+    let mut latencies = Summary::new();
+    let mut time = Duration::ZERO;
+    for done in blocks {
+        latencies.add(&done.measured.seen.latencies);
+        time += done.measured.elapsed;
+    }
+    let p99 = latencies.p99().as_secs_f64() * 1e3;
+    let longest = latencies.max().as_secs_f64() * 1e3;
+    if longest < STALL_MIN_MS || longest < p99 * STALL_FACTOR {
+        return None;
+    }
+    Some(check(
+        "stalls",
+        CheckState::Warning,
+        format!(
+            "the longest answer took {longest:.0} ms, the p99 is {p99:.3} ms: a closed loop sends nothing while it waits, so that \
+             a server that stands still is in it once and not once for every request that would have come; \
+             --rate shows what those would have waited"
+        ),
+    ))
+}
+
+fn own_cpu(blocks: &[&Done]) -> Check {
+    let mut used = Duration::ZERO;
+    let mut time = Duration::ZERO;
+    for Done { measured, .. } in blocks {
+        used += measured.own_cpu.unwrap_or_default();
+        time += measured.elapsed;
+    }
+    let share = used.as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
+    let (state, more) = match share > OWN_CPU_MAX {
+        true => (
+            CheckState::Warning,
+            ": it may be what was measured; fewer requests a second, or heavier ones, tell more",
+        ),
+        false => (CheckState::Ok, ""),
+    };
+    let words = format!("the generator used {:.0} % of one core{more}", share * 100.0);
+    check("generator", state, words)
+}
+
+fn machine(environment: &Environment) -> Check {
+    let mut found = Vec::new();
+    if environment.stolen > STOLEN_MAX {
+        found.push(format!(
+            "other guests of the host took {:.1} % of the processor time",
+            environment.stolen * 100.0
+        ));
+    }
+    if environment.others > OTHERS_MAX {
+        found.push(format!(
+            "other processes used {:.0} % of the processor time",
+            environment.others * 100.0
+        ));
+    }
+    if let Some(load) = environment.load_before.filter(|load| *load > LOAD_MAX) {
+        found.push(format!("the load average was {load:.2} before the start"));
+    }
+    match found.is_empty() {
+        true => check("machine", CheckState::Ok, "the machine was quiet".to_owned()),
+        false => check("machine", CheckState::Warning, found.join("; ")),
+    }
+}
+
+fn short_blocks(blocks: &[&Done]) -> Option<Check> {
+    let fewest = blocks
+        .iter()
+        .map(|done| done.measured.seen.latencies.count())
+        .min()?;
+    (fewest < P99_REQUESTS).then(|| {
+        check(
+            "blocks",
+            CheckState::Warning,
+            format!(
+                "a block had {fewest} requests: with fewer than {P99_REQUESTS} the p99 that is compared is the slowest of them; \
+                 --thorough makes blocks longer"
+            ),
+        )
+    })
+}

@@ -1,0 +1,184 @@
+//! From blocks to figures and comparisons. Pure.
+
+use std::time::Duration;
+
+use crate::bench::block::Measured;
+use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
+use crate::bench::stats::{self, Ratio};
+use crate::load::Summary;
+
+/// Of every interval.
+pub(super) const CONFIDENCE: f64 = 0.95;
+
+/// A block with all that was seen of it.
+#[derive(Debug, Clone)]
+pub(super) struct Done {
+    pub(super) phase: Phase,
+    pub(super) pair: u32,
+    pub(super) version: usize,
+    /// From the start of the run.
+    pub(super) start: Duration,
+    pub(super) measured: Measured,
+}
+
+impl Scenario {
+    /// What is compared first.
+    #[must_use]
+    pub fn primary(self) -> Metric {
+        match self {
+            Self::Closed | Self::Offline => Metric::Throughput,
+            Self::SingleStream => Metric::P90,
+            Self::Constant | Self::MultiStream | Self::Server => Metric::P99,
+        }
+    }
+
+    /// All that is compared, the first one first. Throughput is given where the rate is.
+    pub(super) fn metrics(self) -> Vec<Metric> {
+        let all = [
+            Metric::Throughput,
+            Metric::P50,
+            Metric::P90,
+            Metric::P99,
+            Metric::Mean,
+            Metric::Cpu,
+        ];
+        let primary = self.primary();
+        let is_given = |metric| {
+            metric == Metric::Throughput && matches!(self, Self::Constant | Self::Server)
+        };
+        let others = all
+            .into_iter()
+            .filter(|metric| *metric != primary && !is_given(*metric));
+        std::iter::once(primary).chain(others).collect()
+    }
+}
+
+impl Metric {
+    /// Whether a ratio below 1 is the better one.
+    #[must_use]
+    pub fn less_is_better(self) -> bool {
+        self != Self::Throughput
+    }
+
+    fn of(self, block: &Block) -> Option<f64> {
+        Some(match self {
+            Self::Throughput => block.throughput_per_s,
+            Self::Mean => block.mean_ms,
+            Self::P50 => block.p50_ms,
+            Self::P90 => block.p90_ms,
+            Self::P99 => block.p99_ms,
+            Self::Cpu => block.cpu_s? / block.answers as f64,
+        })
+    }
+}
+
+impl Done {
+    pub(super) fn report(&self) -> Block {
+        let measured = &self.measured;
+        let seen = &measured.seen;
+        let elapsed_s = measured.elapsed.as_secs_f64();
+        // Processor time was spent for the answers after the end of the block too.
+        let counted = seen.answers as f64 / seen.served.max(1) as f64;
+        Block {
+            phase: self.phase,
+            pair: self.pair,
+            version: self.version,
+            start_s: self.start.as_secs_f64(),
+            elapsed_s,
+            answers: seen.answers,
+            failures: seen.failures,
+            throughput_per_s: seen.answers as f64 / elapsed_s,
+            mean_ms: ms(seen.latencies.mean()),
+            p50_ms: ms(seen.latencies.p50()),
+            p90_ms: ms(seen.latencies.p90()),
+            p99_ms: ms(seen.latencies.p99()),
+            cpu_s: measured.cpu.map(|cpu| cpu.as_secs_f64() * counted),
+            slip_p99_ms: (seen.slips.max() > Duration::ZERO).then(|| ms(seen.slips.p99())),
+        }
+    }
+}
+
+/// One version by itself: its blocks together.
+pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) -> Figures {
+    let mut latencies = Summary::new();
+    let (mut failures, mut refused, mut answers) = (0, 0, 0);
+    let mut peak_rss_mb: Option<f64> = None;
+    for Done { measured, .. } in blocks {
+        latencies.add(&measured.seen.latencies);
+        failures += measured.seen.failures;
+        refused += measured.seen.refused;
+        answers += measured.seen.answers;
+        peak_rss_mb = peak_rss_mb
+            .into_iter()
+            .chain(measured.peak_rss_mb)
+            .reduce(f64::max);
+    }
+    let reports: Vec<_> = blocks.iter().map(|done| done.report()).collect();
+    let throughputs: Vec<_> = reports.iter().map(|block| block.throughput_per_s).collect();
+    let cpu_s: Option<f64> = reports.iter().map(|block| block.cpu_s).sum();
+    let cpu_s = cpu_s.filter(|_| answers > 0);
+    Figures {
+        requests: latencies.count(),
+        failures,
+        refused,
+        throughput_per_s: stats::mean(&throughputs, CONFIDENCE),
+        mean_ms: ms(latencies.mean()),
+        p50_ms: ms(latencies.p50()),
+        p90_ms: ms(latencies.p90()),
+        p95_ms: ms(latencies.quantile(0.95)),
+        p99_ms: ms(latencies.p99()),
+        p999_ms: ms(latencies.quantile(0.999)),
+        max_ms: ms(latencies.max()),
+        cpu_s_per_1000: cpu_s.map(|cpu_s| cpu_s * 1000.0 / answers as f64),
+        peak_rss_mb,
+        queue_ms: stages.map(|(queue, _)| ms(queue)),
+        compute_ms: stages.map(|(_, run)| ms(run)),
+        latencies,
+    }
+}
+
+/// The ratio of a metric over whole pairs: the second of each by the first.
+pub(super) fn ratio(
+    pairs: &[(Block, Block)],
+    metric: Metric,
+    confidence: f64,
+    seed: u64,
+) -> Option<Ratio> {
+    let values: Option<Vec<_>> = pairs
+        .iter()
+        .map(|(base, other)| Some((metric.of(base)?, metric.of(other)?)))
+        .collect();
+    stats::paired_ratio(&values?, confidence, seed)
+}
+
+/// What an interval of a ratio says.
+pub(super) fn outcome(metric: Metric, ratio: &Ratio) -> Outcome {
+    let (above, below) = match metric.less_is_better() {
+        true => (Outcome::Slower, Outcome::Faster),
+        false => (Outcome::Faster, Outcome::Slower),
+    };
+    match (ratio.estimate.low, ratio.estimate.high) {
+        (Some(low), _) if low > 1.0 => above,
+        (_, Some(high)) if high < 1.0 => below,
+        _ => Outcome::NoEvidence,
+    }
+}
+
+/// One metric of two versions.
+pub(super) fn comparison(
+    pairs: &[(Block, Block)],
+    metric: Metric,
+    confidence: f64,
+    seed: u64,
+) -> Option<Comparison> {
+    let ratio = ratio(pairs, metric, confidence, seed)?;
+    Some(Comparison {
+        metric,
+        outcome: outcome(metric, &ratio),
+        ratio,
+    })
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,714 @@
+//! Spends a time budget: answers first, then warm-up, then the baseline against itself, then pairs in random order.
+//!
+//! Threads: [`Bench::run`] blocks its caller; each block has a thread that generates its load.
+//! Not here: how one block is measured (`block`), what the numbers say (`stats`, `figures`, `checks`), words.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::bench::answers::{Answers, Tolerance, compare};
+use crate::bench::block::{Blocks, Broken, LoadPoint, Measured};
+use crate::bench::checks::checks;
+use crate::bench::environment::Before;
+use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
+use crate::bench::gate::{Condition, GateReport};
+use crate::bench::inputs::Inputs;
+use crate::bench::order::orders;
+use crate::bench::report::{
+    Block, Check, CheckState, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
+    Verdict,
+};
+use crate::bench::sentence;
+use crate::bench::slo::{Slo, SloReport};
+use crate::bench::stats::{Estimate, Looks, Ratio};
+use crate::bench::subject::{Stages, Subject};
+use crate::bench::sustain::sustain;
+use crate::bench::warmup::is_steady;
+
+/// Pairs of the baseline with itself.
+const NOISE_PAIRS: u32 = 5;
+/// Pairs that a budget is made for.
+const PAIRS_AIM: u32 = 15;
+/// Shortest block: what starts and ends with it must be little of it.
+const BLOCK_MIN: Duration = Duration::from_millis(50);
+/// Longest block: more pairs say more than longer ones.
+const BLOCK_MAX: Duration = Duration::from_secs(2);
+/// Most of the budget that the answers and the warm-up may take, each.
+const PREPARING_SHARE: f64 = 0.15;
+/// A run that goes on until its interval is narrow looks at it after so many pairs more.
+const LOOK_PAIRS: usize = 5;
+/// Requests after which a version may count as warm.
+const WARM_REQUESTS_MIN: u64 = 50;
+/// Connections over which answers are compared.
+const ANSWERS_CONNECTIONS: usize = 4;
+/// Rate of an open loop that has none, in the throughput of the slower version.
+const RATE_SHARE: f64 = 0.5;
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Bench {
+    /// One version, or the baseline and the other one.
+    pub subjects: Vec<Subject>,
+    /// What they are asked.
+    pub inputs: Inputs,
+    /// How requests arrive.
+    pub scenario: Scenario,
+    /// Connections: several for a sweep. In an open loop the most that may be open.
+    pub connections: Vec<usize>,
+    /// Requests a second of an open loop: several for a sweep, none for one that suits both.
+    pub rates: Vec<NonZeroU32>,
+    /// Longest that all may take.
+    pub budget: Duration,
+    /// Ends when the ratio's interval is at most so far from it to each side: 0.01 is one per cent.
+    pub target_half_width: Option<f64>,
+    /// Look for the highest rate that keeps this, instead of comparing under one load.
+    pub slo: Option<Slo>,
+    /// Of schedules, orders and resampling.
+    pub seed: u64,
+    /// Longest that one request may take.
+    pub timeout: Duration,
+    /// How far two answers may be apart.
+    pub tolerance: Tolerance,
+    /// What decides for a script.
+    pub conditions: Vec<Condition>,
+    /// Of the servers that are ours.
+    pub onnxruntime: Option<String>,
+}
+
+/// How far it has come.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// All inputs are sent to this version, so many.
+    Asking(&'a str, usize),
+    /// This version was loaded for a moment: answers a second.
+    Warming(&'a str, f64),
+    /// A load begins, in words.
+    Level(&'a str),
+    /// A pair of the baseline with itself is done: its number from 1, and of how many.
+    Noise(u32, u32),
+    /// A pair is done: its number from 1, of about how many, and what is known so far.
+    Pair(u32, u32, Option<&'a Ratio>),
+    /// A block of a version that is alone is done: its number from 1, of about how many, answers a second.
+    Block(u32, u32, f64),
+    /// A rate was tried on this version: in words.
+    Tried(&'a str, &'a str),
+}
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A version answers none of the requests.
+    #[error("{label} at {url} answers none of the {count} requests; the first: {first}")]
+    Refused {
+        /// Which.
+        label: String,
+        /// Where.
+        url: String,
+        /// How many were sent.
+        count: usize,
+        /// What came instead.
+        first: String,
+    },
+    /// The other version does not take what the baseline takes.
+    #[error(
+        "{other} does not take the requests that {base} takes: {first}; give requests that both take with --input, \
+         or compare versions with the same inputs"
+    )]
+    OtherInputs {
+        /// The baseline.
+        base: String,
+        /// The other one.
+        other: String,
+        /// What the other one says.
+        first: String,
+    },
+    /// The budget was over before anything could be told.
+    #[error("nothing was measured within {:.0} s: give more time with --budget", .0.as_secs_f64())]
+    NoTime(Duration),
+    /// It was asked to stop before anything was measured.
+    #[error("interrupted before anything was measured")]
+    Interrupted,
+    /// A thread or a runtime could not be made.
+    #[error("cannot start threads: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// What ends measuring early.
+enum Ended {
+    /// The budget is over.
+    Time,
+    /// The caller asked for it.
+    Stop,
+    Error(BenchError),
+}
+
+impl From<Broken> for Ended {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Stopped => Self::Stop,
+            Broken::Threads(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+impl Bench {
+    /// Measures until all is measured, the budget is over or `stop` becomes true; then tells what there is. Blocks the calling
+    /// thread, which must not be one of a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`BenchError`] when there is nothing to tell.
+    pub fn run(
+        &self,
+        stop: watch::Receiver<bool>,
+        mut progress: impl FnMut(&Progress<'_>),
+    ) -> Result<Report, BenchError> {
+        let mut run = Run::new(self, stop)?;
+        let ended = run.everything(&mut progress);
+        run.finish(ended)
+    }
+
+    fn has_two(&self) -> bool {
+        self.subjects.len() == 2
+    }
+}
+
+/// One run: what it measures with, and what it has measured.
+struct Run<'a> {
+    bench: &'a Bench,
+    blocks: Blocks,
+    before: Before,
+    started: Instant,
+    until: Instant,
+    /// What a block takes beside its time, the longest so far.
+    overhead: Duration,
+    /// Length of the last block that counts.
+    block: Duration,
+    answers: Option<Answers>,
+    /// Blocks of the warm-up.
+    warm: Vec<Done>,
+    levels: Vec<Measuring>,
+    slo: Option<SloReport>,
+    /// Processor time of the servers so far.
+    servers_cpu: Duration,
+}
+
+/// A load and what was measured under it.
+struct Measuring {
+    load: LoadPoint,
+    done: Vec<Done>,
+    /// Of each version, over the blocks that count.
+    stages: Vec<Stages>,
+    /// How sure the interval must be: more than usual where it was looked at before.
+    confidence: f64,
+}
+
+impl Measuring {
+    fn pairs(&self, phase: Phase) -> Vec<(Block, Block)> {
+        let of = |version: usize| {
+            let blocks = self.done.iter().filter(move |done| done.phase == phase);
+            // Of the baseline with itself the order says which is which.
+            let which = move |(index, done): &(usize, &Done)| match phase {
+                Phase::Noise => index % 2 == version,
+                Phase::Pair | Phase::WarmUp => done.version == version,
+            };
+            blocks.enumerate().filter(which).map(|(_, done)| done.report())
+        };
+        of(0).zip(of(1)).collect()
+    }
+
+    fn level(&self, bench: &Bench) -> Level {
+        let versions = 0..bench.subjects.len();
+        let figures = versions
+            .filter_map(|version| {
+                let blocks: Vec<_> = self
+                    .done
+                    .iter()
+                    .filter(|done| done.version == version && done.phase == Phase::Pair)
+                    .collect();
+                let stages = self.stages[version].means_since(&Stages::default());
+                (!blocks.is_empty()).then(|| figures(&blocks, stages))
+            })
+            .collect();
+        let noise = self.pairs(Phase::Noise);
+        let pairs = self.pairs(Phase::Pair);
+        let metrics = bench.scenario.metrics();
+        let compare = |metric: &Metric| {
+            let confidence = match *metric == bench.scenario.primary() {
+                true => self.confidence,
+                false => CONFIDENCE,
+            };
+            comparison(&pairs, *metric, confidence, bench.seed)
+        };
+        let noise = comparison(&noise, bench.scenario.primary(), CONFIDENCE, bench.seed);
+        let mut comparisons: Vec<_> = match bench.has_two() {
+            true => metrics.iter().filter_map(compare).collect(),
+            false => Vec::new(),
+        };
+        let differs_from_itself = noise
+            .as_ref()
+            .is_some_and(|noise| noise.outcome != Outcome::NoEvidence);
+        if let Some(primary) = comparisons.first_mut()
+            && differs_from_itself
+            && primary.outcome != Outcome::NoEvidence
+        {
+            primary.outcome = Outcome::Withheld;
+        }
+        Level {
+            name: self.load.words(),
+            load: self.load.number(),
+            figures,
+            noise,
+            comparisons,
+            blocks: self.done.iter().map(Done::report).collect(),
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    fn new(bench: &'a Bench, stop: watch::Receiver<bool>) -> Result<Self, BenchError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        let started = Instant::now();
+        Ok(Self {
+            bench,
+            blocks: Blocks {
+                inputs: Arc::from(bench.inputs.bodies.clone()),
+                timeout: bench.timeout,
+                runtime,
+                stop,
+            },
+            before: Before::read(),
+            started,
+            until: started + bench.budget,
+            overhead: Duration::ZERO,
+            block: Duration::ZERO,
+            answers: None,
+            warm: Vec::new(),
+            levels: Vec::new(),
+            slo: None,
+            servers_cpu: Duration::ZERO,
+        })
+    }
+
+    fn everything(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
+        self.ask(progress)?;
+        let speeds = self.warm_up(progress)?;
+        if let Some(slo) = self.bench.slo {
+            return self.sustain(slo, &speeds, progress);
+        }
+        let loads = self.loads(&speeds);
+        for (index, load) in loads.iter().enumerate() {
+            let left = loads.len() - index;
+            self.level(*load, u32::try_from(left).unwrap_or(u32::MAX), progress)?;
+        }
+        Ok(())
+    }
+
+    /// Sends every input to every version once; compares what they say.
+    fn ask(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
+        let mut all = Vec::new();
+        for subject in &self.bench.subjects {
+            let label = &subject.version.label;
+            let count = self.blocks.inputs.len();
+            progress(&Progress::Asking(label, count));
+            let (bodies, failure) = self.blocks.answers(subject, ANSWERS_CONNECTIONS)?;
+            let answered = bodies.iter().any(Option::is_some);
+            let first = failure.unwrap_or_default();
+            match (answered, all.is_empty()) {
+                (true, _) => all.push(bodies),
+                (false, true) => {
+                    return Err(Ended::Error(BenchError::Refused {
+                        label: label.clone(),
+                        url: subject.version.url.clone(),
+                        count,
+                        first,
+                    }));
+                }
+                (false, false) => {
+                    return Err(Ended::Error(BenchError::OtherInputs {
+                        base: self.bench.subjects[0].version.label.clone(),
+                        other: label.clone(),
+                        first,
+                    }));
+                }
+            }
+        }
+        if let [base, other] = &all[..] {
+            self.answers = Some(compare(base, other, self.bench.tolerance));
+        }
+        Ok(())
+    }
+
+    /// Loads every version until it gets no faster; answers a second of each at the end.
+    fn warm_up(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<Vec<f64>, Ended> {
+        let load = LoadPoint {
+            scenario: Scenario::Closed,
+            connections: self.closed_connections(),
+            rate: None,
+        };
+        let length = (self.bench.budget / 100).clamp(BLOCK_MIN, BLOCK_MAX / 4);
+        let mut speeds = Vec::new();
+        for (version, subject) in self.bench.subjects.iter().enumerate() {
+            let until = Instant::now()
+                + self
+                    .bench
+                    .budget
+                    .mul_f64(PREPARING_SHARE / self.bench.subjects.len() as f64);
+            let mut latencies = Vec::new();
+            let mut requests = 0;
+            let speed = loop {
+                let done = self.measure(version, &load, length, Phase::WarmUp, 0)?;
+                let block = done.report();
+                requests += block.answers;
+                latencies.push(block.mean_ms);
+                self.warm.push(done);
+                progress(&Progress::Warming(
+                    &subject.version.label,
+                    block.throughput_per_s,
+                ));
+                let warm = requests >= WARM_REQUESTS_MIN && is_steady(&latencies);
+                if warm || Instant::now() >= until {
+                    break block.throughput_per_s;
+                }
+            };
+            speeds.push(speed);
+        }
+        Ok(speeds)
+    }
+
+    fn closed_connections(&self) -> usize {
+        match self.bench.scenario {
+            Scenario::SingleStream => 1,
+            Scenario::Constant | Scenario::Server => self.bench.connections[0].min(8),
+            Scenario::Closed | Scenario::Offline | Scenario::MultiStream => {
+                self.bench.connections[0]
+            }
+        }
+    }
+
+    /// The loads that are measured, by rising load.
+    fn loads(&self, speeds: &[f64]) -> Vec<LoadPoint> {
+        let scenario = self.bench.scenario;
+        let connections = &self.bench.connections;
+        let mut loads = match scenario {
+            Scenario::Constant | Scenario::Server => {
+                let slowest = speeds.iter().copied().fold(f64::INFINITY, f64::min);
+                let rates = match self.bench.rates.is_empty() {
+                    true => vec![rate(slowest * RATE_SHARE)],
+                    false => self.bench.rates.clone(),
+                };
+                let load = |rate| LoadPoint {
+                    scenario,
+                    connections: connections[0],
+                    rate: Some(rate),
+                };
+                rates.into_iter().map(load).collect::<Vec<_>>()
+            }
+            Scenario::Closed | Scenario::SingleStream | Scenario::MultiStream | Scenario::Offline => {
+                let load = |connections: &usize| LoadPoint {
+                    scenario,
+                    connections: *connections,
+                    rate: None,
+                };
+                connections.iter().map(load).collect()
+            }
+        };
+        loads.sort_by(|one, other| one.number().total_cmp(&other.number()));
+        loads
+    }
+
+    /// The baseline against itself, then the pairs; or one version, block by block.
+    fn level(
+        &mut self,
+        load: LoadPoint,
+        levels_left: u32,
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) -> Result<(), Ended> {
+        let versions = self.bench.subjects.len();
+        self.levels.push(Measuring {
+            load,
+            done: Vec::new(),
+            stages: vec![Stages::default(); versions],
+            confidence: CONFIDENCE,
+        });
+        progress(&Progress::Level(&load.words()));
+        let share = self.until.saturating_duration_since(Instant::now()) / levels_left;
+        let until = Instant::now() + share;
+        let aim = share / (2 * (NOISE_PAIRS + PAIRS_AIM));
+        self.block = aim
+            .saturating_sub(self.overhead)
+            .clamp(BLOCK_MIN, BLOCK_MAX);
+        let mut orders = orders(self.bench.seed);
+        if versions == 2 {
+            for pair in 0..NOISE_PAIRS {
+                self.pair([0, 0], pair, Phase::Noise, load, until)?;
+                progress(&Progress::Noise(pair + 1, NOISE_PAIRS));
+            }
+        }
+        let mut looks = Looks::new(CONFIDENCE);
+        for pair in 0.. {
+            let order = orders.next().unwrap_or([0, 1]);
+            let order = if versions == 2 { order } else { [0, 0] };
+            match self.pair(order, pair, Phase::Pair, load, until) {
+                Err(Ended::Time) => break,
+                ended => ended?,
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let more = (left.as_secs_f64() / self.pair_time().as_secs_f64()) as u32;
+            if versions == 1 {
+                let last = self.measuring().done.last().map(Done::report);
+                let speed = last.map_or(0.0, |block| block.throughput_per_s);
+                progress(&Progress::Block(2 * (pair + 1), 2 * (pair + 1 + more), speed));
+                continue;
+            }
+            let found = self.found(CONFIDENCE);
+            progress(&Progress::Pair(pair + 1, pair + 1 + more, found.as_ref()));
+            if self.is_narrow(pair + 1, pair + 1 + more, &mut looks) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn measuring(&mut self) -> &mut Measuring {
+        self.levels.last_mut().expect("a level has begun")
+    }
+
+    /// What is known of the primary metric under the present load.
+    fn found(&mut self, confidence: f64) -> Option<Ratio> {
+        let (primary, seed) = (self.bench.scenario.primary(), self.bench.seed);
+        let pairs = self.measuring().pairs(Phase::Pair);
+        ratio(&pairs, primary, confidence, seed)
+    }
+
+    /// Whether the interval is as narrow as was asked for. Every look costs some of the error that is allowed.
+    fn is_narrow(&mut self, pairs: u32, planned: u32, looks: &mut Looks) -> bool {
+        let Some(target) = self.bench.target_half_width else {
+            return false;
+        };
+        if pairs as usize % LOOK_PAIRS != 0 || pairs as usize == LOOK_PAIRS {
+            return false;
+        }
+        let confidence = looks.look(f64::from(pairs) / f64::from(planned.max(pairs)));
+        self.measuring().confidence = confidence;
+        let found = self.found(confidence);
+        found
+            .and_then(|ratio| half_width(&ratio))
+            .is_some_and(|half| half <= target)
+    }
+
+    fn pair_time(&self) -> Duration {
+        2 * (self.block + self.overhead)
+    }
+
+    /// Two blocks under the same schedule and inputs; none when the time does not suffice for both.
+    fn pair(
+        &mut self,
+        order: [usize; 2],
+        pair: u32,
+        phase: Phase,
+        load: LoadPoint,
+        until: Instant,
+    ) -> Result<(), Ended> {
+        if Instant::now() + self.pair_time() > until {
+            return Err(Ended::Time);
+        }
+        let mut both = Vec::new();
+        for version in order {
+            both.push(self.measure(version, &load, self.block, phase, pair)?);
+        }
+        // A pair counts whole or not at all.
+        self.measuring().done.extend(both);
+        Ok(())
+    }
+
+    fn measure(
+        &mut self,
+        version: usize,
+        load: &LoadPoint,
+        length: Duration,
+        phase: Phase,
+        pair: u32,
+    ) -> Result<Done, Ended> {
+        let subject = &self.bench.subjects[version];
+        let began = Instant::now();
+        let stages = || subject.timings.as_ref().and_then(|timings| timings.read());
+        let counts = phase == Phase::Pair;
+        let before = counts.then(stages).flatten();
+        let start = self.started.elapsed();
+        let seed = self.bench.seed.wrapping_add(u64::from(pair));
+        let measured: Measured = self.blocks.measure(subject, load, length, seed)?;
+        if let Some((before, after)) = before.zip(counts.then(stages).flatten()) {
+            self.measuring().stages[version].add_between(&before, &after);
+        }
+        self.servers_cpu += measured.cpu.unwrap_or_default();
+        self.overhead = self.overhead.max(began.elapsed().saturating_sub(length).min(length));
+        Ok(Done {
+            phase,
+            pair,
+            version,
+            start,
+            measured,
+        })
+    }
+
+    fn sustain(
+        &mut self,
+        slo: Slo,
+        speeds: &[f64],
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) -> Result<(), Ended> {
+        let connections = self.bench.connections[0];
+        let tell = |label: &str, words: &str| progress(&Progress::Tried(label, words));
+        let (report, ended) = sustain(
+            &self.blocks,
+            &self.bench.subjects,
+            (slo, connections, self.bench.seed),
+            speeds,
+            self.until,
+            tell,
+        );
+        self.slo = Some(report);
+        ended.map_err(Ended::from)
+    }
+
+    fn finish(self, ended: Result<(), Ended>) -> Result<Report, BenchError> {
+        let bench = self.bench;
+        let interrupted = matches!(ended, Err(Ended::Stop)) || self.blocks.is_stopped();
+        let complete = ended.is_ok();
+        if let Err(Ended::Error(error)) = ended {
+            return Err(error);
+        }
+        let levels: Vec<_> = self
+            .levels
+            .iter()
+            .map(|measuring| measuring.level(bench))
+            .filter(|level| !level.figures.is_empty())
+            .collect();
+        if levels.is_empty() && self.slo.is_none() {
+            return Err(match interrupted {
+                true => BenchError::Interrupted,
+                false => BenchError::NoTime(bench.budget),
+            });
+        }
+        let environment = self
+            .before
+            .finish(self.servers_cpu, bench.onnxruntime.clone());
+        let done: Vec<_> = self.levels.into_iter().flat_map(|one| one.done).collect();
+        let checks = match self.slo.is_some() {
+            true => Vec::new(),
+            false => checks(bench.scenario, &levels, &done, &environment),
+        };
+        let mut report = Report {
+            schema: SCHEMA,
+            complete,
+            interrupted,
+            elapsed_s: self.started.elapsed().as_secs_f64(),
+            setup: setup(bench, self.block),
+            environment,
+            versions: bench
+                .subjects
+                .iter()
+                .map(|subject| subject.version.clone())
+                .collect(),
+            verdict: Verdict {
+                outcome: verdict(bench, &levels, self.slo.as_ref(), &checks),
+                words: String::new(),
+            },
+            gates: Vec::new(),
+            levels,
+            slo: self.slo,
+            answers: self.answers,
+            checks,
+        };
+        let warm = self.warm.iter().map(Done::report);
+        if let Some(level) = report.levels.first_mut() {
+            level.blocks.splice(0..0, warm);
+        }
+        report.gates = judge(&report, &bench.conditions);
+        report.verdict.words = sentence::verdict(&report);
+        Ok(report)
+    }
+}
+
+fn setup(bench: &Bench, block: Duration) -> Setup {
+    Setup {
+        scenario: bench.scenario,
+        primary: bench.scenario.primary(),
+        seed: bench.seed,
+        inputs: bench.inputs.words.clone(),
+        inputs_count: bench.inputs.bodies.len(),
+        requests_per_query: match bench.scenario {
+            Scenario::MultiStream => u32::try_from(bench.connections[0]).unwrap_or(u32::MAX),
+            _ => 1,
+        },
+        confidence: CONFIDENCE,
+        block_s: block.as_secs_f64(),
+        target_half_width: bench.target_half_width,
+        timeout_ms: bench.timeout.as_secs_f64() * 1e3,
+    }
+}
+
+fn verdict(
+    bench: &Bench,
+    levels: &[Level],
+    slo: Option<&SloReport>,
+    checks: &[Check],
+) -> Outcome {
+    if checks.iter().any(|check| check.state == CheckState::Invalid) {
+        return Outcome::Invalid;
+    }
+    if !bench.has_two() {
+        return Outcome::Alone;
+    }
+    if let Some(slo) = slo {
+        return slo.outcome();
+    }
+    // Of a sweep the highest load speaks.
+    let primary = levels.last().and_then(|level| level.comparisons.first());
+    primary.map_or(Outcome::NoEvidence, |comparison| comparison.outcome)
+}
+
+/// What the conditions find in a report. Of a sweep every load must keep them: the worst speaks.
+fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
+    let answers = report.answers.as_ref();
+    let withheld = report.verdict.outcome == Outcome::Withheld;
+    let judge = |condition: &Condition| {
+        let found: Vec<Option<Estimate>> = match condition.metric().comparison() {
+            None => vec![condition.metric().of_answers(answers)],
+            Some(metric) => report
+                .levels
+                .iter()
+                .map(|level| {
+                    let found = level.comparisons.iter().find(|one| one.metric == metric);
+                    // A machine that tells the baseline from itself tells nothing.
+                    found
+                        .filter(|_| !withheld)
+                        .map(|comparison| comparison.ratio.estimate)
+                })
+                .collect(),
+        };
+        let judged = found.into_iter().map(|found| condition.judge(found));
+        judged
+            .max_by_key(|gate| gate.state)
+            .unwrap_or_else(|| condition.judge(None))
+    };
+    conditions.iter().map(judge).collect()
+}
+
+/// How far the interval reaches from the ratio, at most.
+fn half_width(ratio: &Ratio) -> Option<f64> {
+    let Estimate { point, low, high } = ratio.estimate;
+    Some((high? / point - 1.0).max(1.0 - low? / point))
+}
+
+/// The whole number of requests a second that is nearest, at least one.
+fn rate(per_s: f64) -> NonZeroU32 {
+    let rounded = per_s.round().clamp(1.0, f64::from(u32::MAX));
+    NonZeroU32::new(rounded as u32).unwrap_or(NonZeroU32::MIN)
+}
