@@ -1,6 +1,7 @@
 //! Wiring: settings become a running server, a foreground server of bare files, or a library without HTTP. Knows every part;
 //! no part knows it.
 
+mod child;
 mod config;
 mod edge;
 mod embedded;
@@ -9,6 +10,7 @@ mod server;
 mod sockets;
 mod up;
 
+pub use child::{ChildError, ChildServer};
 pub use config::Config;
 pub(crate) use config::edge_threads;
 pub use embedded::{

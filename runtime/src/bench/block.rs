@@ -35,7 +35,6 @@ pub(super) struct LoadPoint {
 /// What all blocks of a run share.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    pub(super) inputs: Arc<[Bytes]>,
     pub(super) timeout: Duration,
     pub(super) runtime: Runtime,
     pub(super) stop: watch::Receiver<bool>,
@@ -204,7 +203,7 @@ impl Blocks {
         pace: Pace,
         on_sample: impl Fn(Sample) + Send + Sync + 'static,
     ) -> Load {
-        let inputs = Arc::clone(&self.inputs);
+        let inputs = Arc::clone(&subject.inputs);
         Load {
             target: subject.target.clone(),
             connections: load.connections,
@@ -249,7 +248,7 @@ impl Blocks {
         subject: &Subject,
         connections: usize,
     ) -> Result<(Vec<Option<Bytes>>, Option<String>), Broken> {
-        let count = self.inputs.len();
+        let count = subject.inputs.len();
         let got = Arc::new(Mutex::new((vec![None; count], None)));
         let load = LoadPoint {
             scenario: Scenario::Closed,

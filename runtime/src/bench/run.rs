@@ -4,7 +4,6 @@
 //! Not here: how one block is measured (`block`), what the numbers say (`stats`, `figures`, `checks`), words.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -15,7 +14,6 @@ use crate::bench::checks::checks;
 use crate::bench::environment::Before;
 use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
 use crate::bench::gate::{Condition, GateReport};
-use crate::bench::inputs::Inputs;
 use crate::bench::order::orders;
 use crate::bench::report::{
     Block, Check, CheckState, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
@@ -52,8 +50,8 @@ const RATE_SHARE: f64 = 0.5;
 pub struct Bench {
     /// One version, or the baseline and the other one.
     pub subjects: Vec<Subject>,
-    /// What they are asked.
-    pub inputs: Inputs,
+    /// Where the requests come from, in words.
+    pub inputs: String,
     /// How requests arrive.
     pub scenario: Scenario,
     /// Connections: several for a sweep. In an open loop the most that may be open.
@@ -277,7 +275,6 @@ impl<'a> Run<'a> {
         Ok(Self {
             bench,
             blocks: Blocks {
-                inputs: Arc::from(bench.inputs.bodies.clone()),
                 timeout: bench.timeout,
                 runtime,
                 stop,
@@ -314,7 +311,7 @@ impl<'a> Run<'a> {
         let mut all = Vec::new();
         for subject in &self.bench.subjects {
             let label = &subject.version.label;
-            let count = self.blocks.inputs.len();
+            let count = subject.inputs.len();
             progress(&Progress::Asking(label, count));
             let (bodies, failure) = self.blocks.answers(subject, ANSWERS_CONNECTIONS)?;
             let answered = bodies.iter().any(Option::is_some);
@@ -338,7 +335,11 @@ impl<'a> Run<'a> {
                 }
             }
         }
-        if let [base, other] = &all[..] {
+        // Where each is asked something else, there is nothing to compare.
+        let same = |subjects: &[Subject]| subjects[0].inputs == subjects[1].inputs;
+        if let [base, other] = &all[..]
+            && same(&self.bench.subjects)
+        {
             self.answers = Some(compare(base, other, self.bench.tolerance));
         }
         Ok(())
@@ -641,8 +642,8 @@ fn setup(bench: &Bench, block: Duration) -> Setup {
         scenario: bench.scenario,
         primary: bench.scenario.primary(),
         seed: bench.seed,
-        inputs: bench.inputs.words.clone(),
-        inputs_count: bench.inputs.bodies.len(),
+        inputs: bench.inputs.clone(),
+        inputs_count: bench.subjects[0].inputs.len(),
         requests_per_query: match bench.scenario {
             Scenario::MultiStream => u32::try_from(bench.connections[0]).unwrap_or(u32::MAX),
             _ => 1,

@@ -1,7 +1,10 @@
 //! What is measured: where its requests go, and what its server tells of itself.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use crate::admin::Client;
 use crate::bench::report::Version;
@@ -16,6 +19,8 @@ pub struct Subject {
     pub version: Version,
     /// Where requests go.
     pub target: Target,
+    /// What it is asked, round and round.
+    pub inputs: Arc<[Bytes]>,
     /// The process that answers, where it is one of this machine.
     pub process: Option<Process>,
     /// Where the server tells how long requests waited and ran, where it does.

@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench::{Condition, Slo};
 use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Azure ML style online endpoints for ONNX models on one machine.
@@ -117,6 +118,8 @@ pub(super) enum Command {
     Sku(Sku),
     /// Measure which lanes and batches serve a model best on this machine
     Tune(Tune),
+    /// Compare two versions under load, with a verdict that holds, or measure one
+    Bench(Bench),
     /// What the server is doing
     Status,
     /// Who changed what, and how it ended
@@ -663,6 +666,152 @@ fn positive(text: &str) -> Result<f64, String> {
 
 /// A day.
 const MILLISECONDS_MAX: f64 = 86_400_000.0;
+
+/// `serin bench`
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "serin bench <BASELINE> [OTHER] [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
+    after_help = "A version is a deployment (`blue`), or a model file or a folder with one (`v1.onnx`, `./v1`): files need no server.\n\
+                  With --fail-if the exit code is 0 when every condition is proven to be kept, 1 when one is proven to be broken,\n\
+                  2 when the interval does not say, and 3 when the run says nothing.",
+    group = clap::ArgGroup::new("versions").args(["version", "url"]).required(true).multiple(true),
+    group = clap::ArgGroup::new("length").args(["quick", "thorough", "budget"])
+)]
+pub(super) struct Bench {
+    /// The baseline, and what is compared with it
+    #[arg(value_name = "VERSION", num_args = 0..=2)]
+    pub(super) version: Vec<String>,
+    /// A server of any kind, by the address that takes its requests; it counts as a version
+    #[arg(long, value_name = "URL")]
+    pub(super) url: Vec<String>,
+    /// Key or token for the servers of --url
+    #[arg(long, value_name = "KEY", requires = "url")]
+    pub(super) key: Option<String>,
+    /// Endpoint of the deployments; may be left out when only one has them
+    #[arg(long, short)]
+    pub(super) endpoint_name: Option<EndpointName>,
+
+    /// How requests arrive: closed, or one of MLPerf's single-stream, multi-stream, server, offline [default: closed]
+    #[arg(long, value_enum, hide_possible_values = true, help_heading = "Load")]
+    pub(super) scenario: Option<LoadScenario>,
+    /// Requests a second, whatever the server does; several for a sweep
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000_000), help_heading = "Load")]
+    pub(super) rate: Vec<u32>,
+    /// Whether requests of a rate come independently of each other (poisson) or evenly (constant) [default: poisson]
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        requires = "rate",
+        help_heading = "Load"
+    )]
+    pub(super) arrivals: Option<ArrivalKind>,
+    /// Requests at once; several for a sweep [default: what the deployments take, 8 for files and addresses]
+    #[arg(long, short = 'c', value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Load")]
+    pub(super) connections: Vec<u16>,
+    /// Highest rate that keeps a latency, instead of a comparison under one load: `p99=20ms`
+    #[arg(long, value_name = "LATENCY", conflicts_with_all = ["rate", "scenario", "target_ci"], help_heading = "Load")]
+    pub(super) slo: Option<Slo>,
+    /// Longest that one request may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600), help_heading = "Load")]
+    pub(super) timeout: u32,
+
+    /// About 30 seconds; this is the default
+    #[arg(long, help_heading = "Time")]
+    pub(super) quick: bool,
+    /// About five minutes
+    #[arg(long, help_heading = "Time")]
+    pub(super) thorough: bool,
+    /// Longest time to measure, in seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Time")]
+    pub(super) budget: Option<u32>,
+    /// End as soon as the interval is this narrow to each side, such as 1%; then --budget is 600 if not given
+    #[arg(long, value_name = "PERCENT", value_parser = percent, help_heading = "Time")]
+    pub(super) target_ci: Option<f64>,
+
+    /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; twice for versions that take different ones
+    #[arg(long, short, value_name = "PATH", help_heading = "Requests")]
+    pub(super) input: Vec<PathBuf>,
+    /// Requests that are made from the model's shapes, beside its sample request, where no --input is given
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=100_000), help_heading = "Requests")]
+    pub(super) made: u32,
+    /// Of the requests that are made, the schedules and the order of the pairs
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Requests")]
+    pub(super) seed: u64,
+    /// How far numbers of two answers may be apart, absolutely and in parts of the baseline's number
+    #[arg(long, value_name = "NUMBER", default_value_t = 1e-4, value_parser = tolerance, help_heading = "Requests")]
+    pub(super) tolerance: f64,
+
+    /// Condition that fails a script when it is proven: `throughput<0.97`, `p99>1.10`, `agreement<0.99`
+    #[arg(long, value_name = "CONDITION", help_heading = "Result")]
+    pub(super) fail_if: Vec<Condition>,
+    /// Write a page with tables and plots that opens in any browser, offline
+    #[arg(long, value_name = "FILE.HTML", help_heading = "Result")]
+    pub(super) html: Option<PathBuf>,
+    /// Write the result as Markdown
+    #[arg(long, value_name = "FILE.MD", help_heading = "Result")]
+    pub(super) markdown: Option<PathBuf>,
+    /// Write the latencies of each version as HdrHistogram files into this folder
+    #[arg(long, value_name = "FOLDER", help_heading = "Result")]
+    pub(super) hgrm: Option<PathBuf>,
+
+    /// Cores of the instance that serves a file, by the name of an instance type [default: all cores]
+    #[arg(long, value_name = "NAME", help_heading = "Files")]
+    pub(super) instance_type: Option<String>,
+    /// Cores of the instance that serves a file
+    #[arg(long, conflicts_with = "instance_type", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Files")]
+    pub(super) vcpus: Option<u16>,
+    /// Requests that the instance takes at once [default: the connections]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = "Files")]
+    pub(super) concurrency: Option<u16>,
+    #[command(flatten)]
+    pub(super) own: OwnSkus,
+    /// Most memory that a model may take to load and answer once, in MB [default: 8589]
+    #[arg(long, value_name = "MB", help_heading = "Files")]
+    pub(super) model_memory_mb: Option<u64>,
+}
+
+/// How requests arrive, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LoadScenario {
+    /// The next request of a connection as soon as the last is answered.
+    Closed,
+    /// One request at a time.
+    SingleStream,
+    /// Eight requests at a time.
+    MultiStream,
+    /// Independent arrivals at a rate.
+    Server,
+    /// As many at once as the server takes.
+    Offline,
+}
+
+/// How the requests of a rate come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ArrivalKind {
+    /// Independently of each other.
+    Poisson,
+    /// Evenly.
+    Constant,
+}
+
+/// `1%` or `1`, as a share.
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    number
+        .parse()
+        .ok()
+        .filter(|percent: &f64| *percent > 0.0 && *percent < 100.0)
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "expected a percentage such as 1% or 0.5%".to_owned())
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| (0.0..=1e9).contains(number))
+        .ok_or_else(|| "expected a number that is not negative, such as 1e-4".to_owned())
+}
 
 /// `serin demo`
 #[derive(Debug, Args)]

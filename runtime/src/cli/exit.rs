@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::admin::{ClientError, ErrorCode};
-use crate::app::AppError;
+use crate::app::{AppError, ChildError};
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
 /// The command did what it was asked for.
@@ -32,6 +32,12 @@ pub const SERVER_FAILED: u8 = 8;
 pub const UNAVAILABLE: u8 = 9;
 /// The demo saw something that must not be: a failed request, a failed step.
 pub const DEMO_FAILED: u8 = 10;
+/// `bench --fail-if`: a regression is proven.
+pub const BENCH_REGRESSION: u8 = 1;
+/// `bench --fail-if`: the interval does not say whether there is one.
+pub const BENCH_UNDECIDED: u8 = 2;
+/// `bench`: what was measured says nothing; with `--fail-if` also whatever else keeps it from a decision.
+pub const BENCH_INVALID: u8 = 3;
 /// Ended by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
@@ -71,12 +77,26 @@ pub(super) enum CliError {
     NotConfirmed,
     #[error(transparent)]
     App(#[from] AppError),
+    #[error(transparent)]
+    Child(#[from] ChildError),
     #[error("cannot start the process's own parts")]
     Start(#[source] io::Error),
     #[error("cannot write the result")]
     Output(#[source] io::Error),
     #[error("{0}")]
     Demo(String),
+    /// A condition of `bench --fail-if` is proven to be broken.
+    #[error("regression: {0}")]
+    Regression(String),
+    /// The interval does not say.
+    #[error("undecided: {0}")]
+    Undecided(String),
+    /// What was measured says nothing.
+    #[error("{0}")]
+    SaysNothing(String),
+    /// A decision was asked for, and there is none.
+    #[error("no decision")]
+    NoDecision(#[source] Box<Self>),
     #[error("interrupted")]
     Interrupted,
 }
@@ -90,10 +110,21 @@ impl CliError {
         }
     }
 
+    /// The failure of a run that was to decide something. An interruption stays one.
+    pub(super) fn as_no_decision(self) -> Self {
+        match self.code() {
+            BENCH_REGRESSION | BENCH_UNDECIDED | BENCH_INVALID | INTERRUPTED => self,
+            _ => Self::NoDecision(Box::new(self)),
+        }
+    }
+
     /// The one place where errors become exit codes.
     pub(super) fn code(&self) -> u8 {
         match self {
             Self::Cannot { cause, .. } => cause.code(),
+            Self::Regression(_) => BENCH_REGRESSION,
+            Self::Undecided(_) => BENCH_UNDECIDED,
+            Self::SaysNothing(_) | Self::NoDecision(_) => BENCH_INVALID,
             Self::OperationFailed(_) => OPERATION_FAILED,
             Self::NotConfirmed => USAGE,
             Self::Read { .. }
@@ -104,7 +135,7 @@ impl CliError {
             Self::NotFound(_) => NOT_FOUND,
             Self::Client(error) => client_code(error),
             Self::Scoring { .. } => SCORING_FAILED,
-            Self::App(_) | Self::Start(_) => SERVER_FAILED,
+            Self::App(_) | Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,
             Self::Interrupted => INTERRUPTED,

@@ -6,11 +6,13 @@
 //! Not here: any rule about endpoints and deployments; those are the server's, so that every way in obeys them.
 
 mod args;
+mod bench;
 mod demo;
 mod deployment;
 mod endpoint;
 pub mod exit;
 mod files;
+mod find;
 mod model;
 mod output;
 mod serve;
@@ -63,6 +65,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Model(command) => model::run(command, global),
         Command::Sku(command) => sku::run(command, global),
         Command::Tune(typed) => tune::run(&typed, global),
+        Command::Bench(typed) => bench::run(&typed, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Probe { .. } => Ok(()),

@@ -8,9 +8,26 @@ use std::thread;
 use rustix::process::Signal as Signo;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::exit::{CliError, INTERRUPTED};
+
+/// Becomes true with the first SIGTERM or SIGINT.
+pub(super) fn stop() -> Result<watch::Receiver<bool>, CliError> {
+    let asked = shutdown(false)?;
+    let (tell, told) = watch::channel(false);
+    let runtime = runtime::Builder::new_current_thread()
+        .build()
+        .map_err(CliError::Start)?;
+    thread::Builder::new()
+        .name("stop".to_owned())
+        .spawn(move || {
+            runtime.block_on(asked);
+            tell.send_replace(true);
+        })
+        .map_err(CliError::Start)?;
+    Ok(told)
+}
 
 /// Ends with the first SIGTERM or SIGINT. With `until_stdin_closes` also when nobody holds standard input open any more.
 ///

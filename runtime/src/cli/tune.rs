@@ -4,16 +4,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use serin_scorers::JsonScorer;
-use tokio::sync::watch;
 
 use super::args::{Global, OutputFormat, Tune as Typed, Waiting};
 use super::exit::CliError;
+use super::find::{deployments, is_same, only_endpoint_with};
 use super::output::{self, Columns};
 use super::server::{Server, data_folder};
 use super::{files, serve, signals, sku};
@@ -61,7 +60,7 @@ struct Deployed {
 
 /// Measures, tells, and applies if that was asked for.
 pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
-    let stop = stop()?;
+    let stop = signals::stop()?;
     let found = find(typed, global)?;
     let doing = format!("tune {}", found.name);
     let subject = subject(&found, typed).map_err(|error| match *stop.borrow() {
@@ -121,23 +120,6 @@ fn finish(found: &Found, report: &Report, typed: &Typed, global: &Global) -> Res
         )));
     }
     Ok(())
-}
-
-/// Becomes true with the first SIGINT or SIGTERM.
-fn stop() -> Result<watch::Receiver<bool>, CliError> {
-    let asked = signals::shutdown(false)?;
-    let (tell, told) = watch::channel(false);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .map_err(CliError::Start)?;
-    thread::Builder::new()
-        .name("stop".to_owned())
-        .spawn(move || {
-            runtime.block_on(asked);
-            tell.send_replace(true);
-        })
-        .map_err(CliError::Start)?;
-    Ok(told)
 }
 
 fn find(typed: &Typed, global: &Global) -> Result<Found, CliError> {
@@ -203,41 +185,6 @@ fn deployed(name: &DeploymentName, typed: &Typed, global: &Global) -> Result<Fou
             name: name.clone(),
         }),
     })
-}
-
-/// The endpoint that has the deployment, when no other has one of the name.
-fn only_endpoint_with(
-    name: &DeploymentName,
-    endpoints: &[Value],
-) -> Result<EndpointName, CliError> {
-    let having: Vec<&str> = endpoints
-        .iter()
-        .filter(|endpoint| deployments(endpoint).any(|(other, _)| is_same(other, name.as_str())))
-        .filter_map(|endpoint| endpoint["name"].as_str())
-        .collect();
-    match having[..] {
-        [only] => only
-            .parse()
-            .map_err(|_| CliError::NotFound(format!("no endpoint has a deployment {name:?}"))),
-        [] => Err(CliError::NotFound(format!(
-            "no endpoint has a deployment \"{name}\""
-        ))),
-        [..] => Err(CliError::BadInput(format!(
-            "several endpoints have a deployment \"{name}\": {}; name one with --endpoint-name",
-            having.join(", ")
-        ))),
-    }
-}
-
-/// Names are told apart without regard to case.
-fn is_same(one: &str, other: &str) -> bool {
-    one.eq_ignore_ascii_case(other)
-}
-
-/// The deployments of an endpoint as it is shown.
-fn deployments(endpoint: &Value) -> impl Iterator<Item = (&str, &Value)> {
-    let deployments = endpoint["deployments"].as_object().into_iter().flatten();
-    deployments.map(|(name, shown)| (name.as_str(), shown))
 }
 
 /// Deployments beside `own` whose instances have cores that an instance of so many vCPUs gets here.

@@ -8,3 +8,6 @@ pub(super) fn long() -> &'static str {
         env!("SERIN_ONNXRUNTIME_VERSION")
     )
 }
+
+/// The version of ONNX Runtime that serin was built with.
+pub(super) const ONNXRUNTIME: &str = env!("SERIN_ONNXRUNTIME_VERSION");

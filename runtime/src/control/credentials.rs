@@ -39,6 +39,17 @@ pub enum Credentials {
     },
 }
 
+impl Credentials {
+    /// What a request brings behind `Bearer`.
+    #[must_use]
+    pub fn bearer(&self) -> &str {
+        match self {
+            Self::Keys { primary_key, .. } => primary_key,
+            Self::Token { access_token, .. } => access_token,
+        }
+    }
+}
+
 impl std::fmt::Debug for Credentials {
     /// Without the secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

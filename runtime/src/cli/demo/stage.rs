@@ -1,17 +1,14 @@
 //! What the demo needs around it: a folder with the files of the seed, and a server of its own.
 
 use std::env;
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::traffic::Row;
+use crate::app::ChildServer;
 use crate::cli::exit::CliError;
 
 /// Files by their path below the folder. The YAML files are those of the flow that the demo follows, unchanged.
@@ -45,15 +42,12 @@ const FILES: &[(&str, &[u8])] = &[
 /// Rows that neither version was trained on, each with the digit that it is.
 const HELD_OUT: &str = include_str!("../../../../models/digits/held-out.jsonl");
 
-/// Longest that the server may take to end; then it is killed.
-const END_MAX: Duration = Duration::from_secs(15);
-
 /// The folder and the server. Both go with the value.
 #[derive(Debug)]
 pub(super) struct Stage {
     exe: PathBuf,
     // Before the folder, so that the server is gone when its folder goes.
-    server: Server,
+    server: ChildServer,
     folder: TempDir,
 }
 
@@ -62,7 +56,7 @@ impl Stage {
     pub(super) fn set(outlives: bool) -> Result<Self, CliError> {
         let exe = env::current_exe().map_err(CliError::Start)?;
         let folder = write_files().map_err(CliError::Start)?;
-        let server = Server::start(&exe, folder.path(), outlives)?;
+        let server = ChildServer::start(&exe, folder.path(), &[], outlives)?;
         Ok(Self {
             exe,
             server,
@@ -75,7 +69,7 @@ impl Stage {
     }
 
     pub(super) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.server.data().to_owned()
     }
 
     /// Where a person would type: beside `configs` and `models`.
@@ -89,7 +83,7 @@ impl Stage {
 
     /// Leaves server and folder to the user; the words that say how to go on.
     pub(super) fn leave_up(self) -> String {
-        let pid = self.server.child.id();
+        let pid = self.server.pid();
         let exe = self.exe.display().to_string();
         let data = self.data();
         self.server.leave();
@@ -115,73 +109,4 @@ fn write_files() -> io::Result<TempDir> {
         fs::write(path, bytes)?;
     }
     Ok(folder)
-}
-
-/// A child process that serves, and that is asked to end when the value goes.
-#[derive(Debug)]
-struct Server {
-    child: Child,
-    left: bool,
-}
-
-impl Server {
-    fn start(exe: &Path, folder: &Path, outlives: bool) -> Result<Self, CliError> {
-        let log_path = folder.join("server.log");
-        let log = File::create(&log_path).map_err(CliError::Start)?;
-        let mut command = Command::new(exe);
-        command
-            .args(["serve", "--port", "0", "--data"])
-            .arg(folder.join("data"))
-            .stdout(Stdio::piped())
-            .stderr(log)
-            // Ctrl-C at the terminal is for the demo, which then ends the server in good order.
-            .process_group(0);
-        if outlives {
-            command.stdin(Stdio::null());
-        } else {
-            command.arg("--until-stdin-closes").stdin(Stdio::piped());
-        }
-        let mut child = command.spawn().map_err(CliError::Start)?;
-        let stdout = child.stdout.take().expect("standard output is a pipe");
-        let server = Self { child, left: false };
-        let mut ready = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut ready)
-            .map_err(CliError::Start)?;
-        if ready.is_empty() {
-            let log = fs::read_to_string(&log_path).unwrap_or_default();
-            return Err(CliError::Demo(format!(
-                "the server did not start:\n{}",
-                log.trim_end()
-            )));
-        }
-        Ok(server)
-    }
-
-    fn leave(mut self) {
-        self.left = true;
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if self.left {
-            return;
-        }
-        // Its sign to end is that nobody holds its standard input.
-        drop(self.child.stdin.take());
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-            // Nothing to do when it has ended already.
-            let _ended = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let asked = Instant::now();
-        while asked.elapsed() < END_MAX {
-            match self.child.try_wait() {
-                Ok(None) => thread::sleep(Duration::from_millis(20)),
-                Ok(Some(_)) | Err(_) => return,
-            }
-        }
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
