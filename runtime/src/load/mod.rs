@@ -9,4 +9,4 @@ mod summary;
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};
 pub use driver::{Load, Pace, RunningLoad, Sample};
-pub use summary::Summary;
+pub use summary::{Percentile, Summary};
