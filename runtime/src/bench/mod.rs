@@ -5,6 +5,7 @@ mod gate;
 mod hgrm;
 mod numbers;
 mod outline;
+mod page;
 mod plots;
 mod report;
 mod sentence;
@@ -18,6 +19,7 @@ mod sample;
 pub use answers::{Answers, Difference, Tolerance};
 pub use gate::{GateReport, GateState};
 pub use hgrm::hgrm;
+pub use page::html;
 pub use plots::PlotError;
 pub use report::{
     Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
