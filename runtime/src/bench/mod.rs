@@ -1,6 +1,7 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
 
 mod answers;
+mod axes;
 mod gate;
 mod hgrm;
 mod numbers;

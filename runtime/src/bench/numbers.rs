@@ -16,6 +16,14 @@ pub(super) fn short(value: f64) -> String {
     fixed(value, decimals(value, 3))
 }
 
+/// A number as somebody wrote it: `20`, `0.5`.
+pub(super) fn plain(value: f64) -> String {
+    fixed(value, 6)
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
+}
+
 /// [`short`], or [`UNKNOWN`].
 pub(super) fn short_or_unknown(value: Option<f64>) -> String {
     value.map_or_else(|| UNKNOWN.to_owned(), short)
@@ -68,6 +76,11 @@ pub(super) fn ratio_with(estimate: Estimate, words: &str) -> String {
         fixed(low, digits),
         fixed(high, digits)
     )
+}
+
+/// A ratio or a share as conditions have it: `0.998 [0.996, 0.999]`.
+pub(super) fn bare(estimate: Estimate) -> String {
+    ratio(estimate).replacen('x', "", 1)
 }
 
 /// The ends, where both are known.

@@ -2,10 +2,13 @@
 //!
 //! Not here: how any of them writes it (`words`, `page`).
 
+use serde_json::Value;
+
 use crate::bench::answers::{Answers, Difference};
 use crate::bench::gate::{GateReport, GateState};
 use crate::bench::numbers::{
-    UNKNOWN, count, fixed, percent, percent_estimate, rate, ratio, short, short_or_unknown,
+    UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
+    short_or_unknown,
 };
 use crate::bench::report::{
     CheckState, Comparison, Environment, Figures, Level, Report, Scenario, Setup, Version,
@@ -409,7 +412,7 @@ fn gates(gates: &[GateReport]) -> Vec<Part> {
         return Vec::new();
     }
     let row = |gate: &GateReport| {
-        let found = gate.found.map_or_else(unknown, ratio);
+        let found = gate.found.map_or_else(unknown, bare);
         vec![
             gate_words(gate.state).to_owned(),
             gate.condition.clone(),
@@ -450,24 +453,42 @@ fn fact(name: impl Into<String>, words: impl Into<String>) -> (String, String) {
 }
 
 fn setup(report: &Report) -> Vec<Part> {
-    let versions = report.versions.iter().map(version_fact);
-    let facts = setup_facts(&report.setup);
+    let versions = report.versions.iter().flat_map(version_facts);
+    let facts = setup_facts(&report.setup, report.versions.len() > 1);
     vec![Part::Facts(versions.chain(facts).collect())]
 }
 
-fn version_fact(version: &Version) -> (String, String) {
-    let mut words = format!("{} at {}", version.what, version.url);
+fn version_facts(version: &Version) -> Vec<(String, String)> {
+    let label = &version.label;
+    let mut facts = vec![fact(label, format!("{} at {}", version.what, version.url))];
     if let Some(sha) = &version.model_sha256 {
         let start = sha.get(..SHA_DIGITS).unwrap_or(sha);
-        words = format!("{words}, model SHA-256 {start}");
+        facts.push(fact(format!("{label} model"), format!("SHA-256 {start}")));
     }
     if let Some(settings) = &version.settings {
-        words = format!("{words}, {settings}");
+        facts.push(fact(format!("{label} settings"), settings_words(settings)));
     }
-    fact(version.label.clone(), words)
+    facts
 }
 
-fn setup_facts(setup: &Setup) -> Vec<(String, String)> {
+/// `instance_count 2, instance_type Standard_F2s_v2`.
+fn settings_words(settings: &Value) -> String {
+    let one = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    };
+    match settings {
+        Value::Object(fields) => fields.iter().map(one).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
+    let order = if paired {
+        " in pairs of random order,"
+    } else {
+        ""
+    };
     let mut facts = vec![
         fact(
             "scenario",
@@ -484,8 +505,8 @@ fn setup_facts(setup: &Setup) -> Vec<(String, String)> {
         fact(
             "blocks",
             format!(
-                "{} s each, in pairs of random order, seed {}",
-                short(setup.block_s),
+                "{} s each,{order} seed {}",
+                plain(setup.block_s),
                 setup.seed
             ),
         ),
@@ -499,9 +520,12 @@ fn setup_facts(setup: &Setup) -> Vec<(String, String)> {
         facts.push(fact("query", format!("{requests} requests")));
     }
     if let Some(half_width) = setup.target_half_width {
-        facts.push(fact("target", format!("+- {}", percent(half_width))));
+        facts.push(fact(
+            "target",
+            format!("the ratio to within {}", percent(half_width)),
+        ));
     }
-    facts.push(fact("timeout", format!("{} ms", short(setup.timeout_ms))));
+    facts.push(fact("timeout", format!("{} ms", plain(setup.timeout_ms))));
     facts
 }
 
@@ -550,11 +574,13 @@ mod tests {
     use crate::bench::sample;
 
     fn lines(parts: &[Part]) -> Vec<&str> {
-        let line = |part| match part {
-            &Part::Line(ref line) => Some(line.as_str()),
-            Part::Facts(_) | Part::Table(_) => None,
-        };
-        parts.iter().filter_map(line).collect()
+        let parts = parts.iter();
+        parts
+            .filter_map(|part| match part {
+                Part::Line(line) => Some(line.as_str()),
+                Part::Facts(_) | Part::Table(_) => None,
+            })
+            .collect()
     }
 
     #[test]
@@ -605,7 +631,7 @@ mod tests {
     fn the_noise_floor_is_told_for_each_load() {
         assert_eq!(
             lines(&comparison(&sample::report())),
-            ["noise floor: blue against itself 1.001x [0.995, 1.007] (throughput, 10 pairs)"]
+            ["noise floor: blue against itself 1.001x [0.995, 1.007] (throughput, 5 pairs)"]
         );
         assert_eq!(lines(&comparison(&sample::sweep())).len(), 3);
     }

@@ -68,10 +68,20 @@ fn header(report: &Report) -> String {
          <div class=\"verdict {}\">\n<h1>{}</h1>\n{rest}</div>\n{}{}</header>\n",
         kicker(report),
         outcome_tone(report.verdict.outcome),
-        escaped(first),
+        heading(first),
         who(report),
         chips(&report.gates)
     )
+}
+
+/// What is said stands out; the interval and the metric follow in smaller letters.
+fn heading(clause: &str) -> String {
+    match clause.split_once(" [") {
+        Some((said, interval)) => {
+            format!("{} <small>[{}</small>", escaped(said), escaped(interval))
+        }
+        None => escaped(clause),
+    }
 }
 
 fn kicker(report: &Report) -> String {
@@ -445,7 +455,8 @@ mod tests {
     #[test]
     fn the_verdict_is_the_heading() {
         let page = html(&sample::report()).unwrap();
-        let heading = "<h1>green is 1.31x faster than blue [1.28, 1.34] (throughput)</h1>";
+        let heading =
+            "<h1>green is 1.31x faster than blue <small>[1.28, 1.34] (throughput)</small></h1>";
         assert!(page.contains(heading), "{page}");
         assert!(page.contains("<p>0 of 4096 answers differ beyond 1e-4</p>"));
         assert!(page.contains("class=\"verdict good\""));

@@ -12,6 +12,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::bench::axes::{Axis, ROOM, ends, log_ends, share_words, trimmed};
 use crate::bench::numbers::{interval, percent, short};
 use crate::bench::report::{Block, Figures, Level, Metric, Phase, Report};
 use crate::bench::sentence::{metric_words, slo_words};
@@ -20,31 +21,29 @@ use crate::load::Summary;
 
 /// Size that is drawn at, more than twice what is shown: places are whole pixels, and a curve must not have stairs.
 const SIZE: (u32, u32) = (1440, 800);
-const FONT: i32 = 34;
+const FONT: i32 = 43;
 const MARGIN: i32 = 24;
 /// Room at the top for the name of the upright axis.
-const HEAD: i32 = 64;
-const LABELS_BELOW: i32 = 92;
-const LABELS_LEFT: i32 = 136;
+const HEAD: i32 = 76;
+const LABELS_BELOW: i32 = 116;
+const LABELS_LEFT: i32 = 160;
+/// Half of a label may stand beyond the right end of its axis.
+const MARGIN_RIGHT: i32 = 64;
 const STROKE: u32 = 4;
 const HAIR: u32 = 2;
 const DOT: u32 = 9;
 /// How much of a band is seen.
 const BAND: f64 = 0.18;
 /// How much is seen of what does not count, like a warm-up.
-const FAINT: f64 = 0.35;
+const FAINT: f64 = 0.45;
 /// Steps of a curve for each halving of the distance to 100 %.
 const STEPS_PER_HALVING: u32 = 40;
 /// Steps of the difference between two curves.
 const SHIFT_STEPS: u32 = 200;
 /// The difference is shown up to here: the tail of both would flatten all else.
 const SHIFT_QUANTILE_MAX: f64 = 0.99;
-/// About so many labels on an axis.
-const TICKS: f64 = 5.0;
-/// More labels than any axis has: ends a loop that rounding would not.
-const TICKS_MAX: usize = 24;
-/// Room around the data, in parts of it.
-const ROOM: f64 = 0.08;
+/// Where an axis of numbers from 1 begins.
+const FIRST: f64 = 0.5;
 
 const INK: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
@@ -84,17 +83,16 @@ pub(super) struct Plot {
 
 /// Every picture that the report has the numbers for.
 pub(super) fn plots(report: &Report) -> Result<Vec<Plot>, PlotError> {
-    let mut plots = Vec::new();
+    let mut plots: Vec<Plot> = curve(report)?.into_iter().collect();
+    if let Some(slo) = &report.slo {
+        plots.extend(probes(report, slo)?);
+    }
     for level in &report.levels {
         plots.extend(latency(report, level)?);
         plots.extend(shift(report, level)?);
         plots.extend(pairs(report, level)?);
     }
     plots.extend(over_time(report)?);
-    plots.extend(curve(report)?);
-    if let Some(slo) = &report.slo {
-        plots.extend(probes(report, slo)?);
-    }
     Ok(plots)
 }
 
@@ -136,84 +134,6 @@ impl Pen {
     }
 }
 
-/// How values become places along an axis.
-#[derive(Clone, Copy)]
-enum Scale {
-    Linear,
-    Log,
-    /// For shares: 90 %, 99 %, 99.9 % are equally far apart.
-    Nines,
-}
-
-impl Scale {
-    fn place(self, value: f64) -> f64 {
-        match self {
-            Self::Linear => value,
-            // A logarithmic axis has no zero.
-            Self::Log => value.max(1e-9).log10(),
-            Self::Nines => -(1.0 - value).max(1e-12).log10(),
-        }
-    }
-}
-
-/// An axis: its ends and labels.
-struct Axis {
-    name: String,
-    scale: Scale,
-    /// As places.
-    ends: (f64, f64),
-    /// Places and what stands there.
-    ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    fn linear(name: &str, (low, high): (f64, f64), label: fn(f64) -> String) -> Self {
-        let ticks = steps(low, high);
-        Self {
-            name: name.to_owned(),
-            scale: Scale::Linear,
-            ends: (low, high),
-            ticks: ticks.into_iter().map(|at| (at, label(at))).collect(),
-        }
-    }
-
-    fn log(name: &str, (low, high): (f64, f64)) -> Self {
-        let scale = Scale::Log;
-        let ends = (scale.place(low), scale.place(high));
-        let label = |value: f64| (scale.place(value), trimmed(value));
-        Self {
-            name: name.to_owned(),
-            scale,
-            ends,
-            ticks: log_steps(low, high).into_iter().map(label).collect(),
-        }
-    }
-
-    /// Up to the share that one of so many requests stands for.
-    fn nines(name: &str, requests: f64) -> Self {
-        let most = requests.max(10.0).log10();
-        let label = |share: f64| (Scale::Nines.place(share), share_words(share));
-        let shares = [
-            0.0,
-            0.5,
-            0.9,
-            0.99,
-            0.999,
-            0.9999,
-            0.99999,
-            0.999_999,
-            0.999_999_9,
-        ];
-        let ticks = shares.into_iter().map(label);
-        Self {
-            name: name.to_owned(),
-            scale: Scale::Nines,
-            ends: (0.0, most),
-            ticks: ticks.filter(|(at, _)| *at <= most + 1e-9).collect(),
-        }
-    }
-}
-
 /// An axis as the plotting crate sees it: places only.
 struct Places<'a>(&'a Axis);
 
@@ -242,76 +162,6 @@ impl ValueFormatter<f64> for Places<'_> {
     }
 }
 
-/// Round numbers from `low` to `high`, about [`TICKS`] of them.
-fn steps(low: f64, high: f64) -> Vec<f64> {
-    let raw = ((high - low) / TICKS).max(f64::MIN_POSITIVE);
-    let unit = 10_f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .map(|times| times * unit)
-        .find(|step| *step >= raw)
-        .unwrap_or(unit);
-    let first = (low / step).ceil();
-    let numbers = std::iter::successors(Some(first), |number| Some(number + 1.0));
-    numbers
-        .map(|number| number * step)
-        .take_while(|at| *at <= high + step * 1e-6)
-        .take(TICKS_MAX)
-        .collect()
-}
-
-/// 1, 2, 5 of each power of ten; powers only where there are many, [`steps`] where there is hardly one.
-fn log_steps(low: f64, high: f64) -> Vec<f64> {
-    let (first, last) = (low.max(1e-9).log10(), high.max(1e-9).log10());
-    if last - first < 0.7 {
-        return steps(low, high);
-    }
-    let times: &[f64] = if last - first > 2.6 {
-        &[1.0]
-    } else {
-        &[1.0, 2.0, 5.0]
-    };
-    let powers = std::iter::successors(Some(first.floor()), |power| Some(power + 1.0));
-    powers
-        .take_while(|power| *power <= last)
-        .take(TICKS_MAX)
-        .flat_map(|power| times.iter().map(move |times| times * 10_f64.powf(power)))
-        .filter(|value| (low..=high).contains(value))
-        .collect()
-}
-
-/// A number without zeros at its end: `0.5`, `20`.
-fn trimmed(value: f64) -> String {
-    let text = short(value);
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
-}
-
-fn share_words(share: f64) -> String {
-    let percent = format!("{:.5}", share * 100.0);
-    format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
-}
-
-/// The ends of what is shown, with room around.
-fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let low = values.clone().fold(f64::INFINITY, f64::min);
-    let high = values.fold(f64::NEG_INFINITY, f64::max);
-    if low > high {
-        return (0.0, 1.0);
-    }
-    let room = (high - low).max(high.abs() * 1e-3).max(1e-6) * ROOM;
-    (low - room, high + room)
-}
-
-/// The same for an axis with logarithms.
-fn log_ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
-    let (low, high) = ends(values.map(|value| Scale::Log.place(value)));
-    (10_f64.powf(low), 10_f64.powf(high))
-}
-
 /// Draws marks between axes.
 fn draw(x: &Axis, y: &Axis, marks: &[Mark]) -> Result<String, PlotError> {
     let mut svg = String::new();
@@ -327,6 +177,7 @@ fn draw(x: &Axis, y: &Axis, marks: &[Mark]) -> Result<String, PlotError> {
     let mut chart = ChartBuilder::on(&area)
         .margin(MARGIN)
         .margin_top(HEAD)
+        .margin_right(MARGIN_RIGHT)
         .x_label_area_size(LABELS_BELOW)
         .y_label_area_size(LABELS_LEFT)
         .build_cartesian_2d(Places(x), Places(y))
@@ -496,7 +347,7 @@ struct Shift {
     high: f64,
 }
 
-/// Other less baseline wherever both bounds exist.
+/// Other less baseline wherever both bounds exist, and the upper is not the slowest request by itself.
 ///
 /// A distribution function is known to within `e = sqrt(ln(2 / a) / 2n)` at once everywhere with probability `1 - a`; each of the
 /// two has half of what may fail. So a quantile `q` lies between the samples' at `q - e` and `q + e`.
@@ -509,7 +360,7 @@ fn differences(base: &Summary, other: &Summary, confidence: f64) -> Vec<Shift> {
     let widest = of_base.max(of_other);
     let quantiles = (0..=SHIFT_STEPS).map(|step| f64::from(step) / f64::from(SHIFT_STEPS));
     quantiles
-        .filter(|quantile| (widest..=1.0 - widest).contains(quantile))
+        .filter(|quantile| (widest..=1.0 - 2.0 * widest).contains(quantile))
         .filter(|quantile| *quantile <= SHIFT_QUANTILE_MAX)
         .map(|quantile| {
             let base = |shift: f64| milliseconds(base, quantile + shift * of_base);
@@ -550,18 +401,18 @@ fn pairs(report: &Report, level: &Level) -> Result<Option<Plot>, PlotError> {
     let found = level.comparisons.iter().find(|one| one.metric == metric);
     let found = found.map(|one| one.ratio.estimate);
     let band = found.and_then(interval);
-    let last = all.iter().fold(1.0, |at, _| at + 1.0);
+    let last = all.iter().fold(FIRST, |at, _| at + 1.0);
     let heights = all.iter().map(|(_, ratio, _)| *ratio);
     let heights = heights
         .chain([1.0])
         .chain(band.into_iter().flat_map(|(low, high)| [low, high]));
-    let x = Axis::linear("pair, in order of time", (0.0, last), trimmed);
+    let x = Axis::linear("pair, in order of time", (FIRST, last), trimmed);
     let values: Vec<f64> = heights.collect();
     let y = Axis::linear("ratio", ends(values.iter().copied()), trimmed);
-    let across = |height: f64| vec![(0.0, height), (last, height)];
+    let across = |height: f64| vec![(FIRST, height), (last, height)];
     let mut marks = vec![Mark::Line(across(1.0), pen(INK).width(HAIR).seen(0.7))];
     if let Some((low, high)) = band {
-        let corners = vec![(0.0, low), (last, low), (last, high), (0.0, high)];
+        let corners = vec![(FIRST, low), (last, low), (last, high), (FIRST, high)];
         marks.push(Mark::Area(corners, pen(OTHER).seen(BAND)));
         marks.extend(found.map(|found| Mark::Line(across(found.point), pen(OTHER).width(HAIR))));
     }
@@ -635,7 +486,8 @@ fn over_time(report: &Report) -> Result<Option<Plot>, PlotError> {
     if end <= 0.0 || top <= 0.0 {
         return Ok(None);
     }
-    let x = Axis::linear("seconds", (0.0, end), trimmed);
+    let start = blocks().map(|block| block.start_s).fold(end, f64::min);
+    let x = Axis::linear("seconds", (start, end), trimmed);
     let y = Axis::linear("answers a second", (0.0, top * (1.0 + ROOM)), short);
     let mark = |block: &Block| {
         let drawn = match block.phase {
@@ -747,9 +599,9 @@ fn probes(report: &Report, slo: &SloReport) -> Result<Option<Plot>, PlotError> {
         return Ok(None);
     }
     let tries = slo.versions.iter().map(|version| version.probes.iter());
-    let last = tries.map(|probes| probes.fold(1.0, |at, _| at + 1.0));
+    let last = tries.map(|probes| probes.fold(FIRST, |at, _| at + 1.0));
     let last = last.fold(0.0, f64::max);
-    let x = Axis::linear("try", (0.0, last), trimmed);
+    let x = Axis::linear("try", (FIRST, last), trimmed);
     let rates: Vec<f64> = all().map(|probe| probe.rate_per_s).collect();
     let y = Axis::log("requests a second", log_ends(rates.into_iter()));
     let mut marks = Vec::new();
@@ -805,15 +657,15 @@ mod tests {
         );
         let sweep = titles(&sample::sweep());
         assert_eq!(sweep.len(), 12);
-        assert_eq!(sweep[0], "Latency with 1 connection");
         assert_eq!(
-            sweep[9..],
+            sweep[..3],
             [
-                "Throughput over time",
                 "Latency against throughput",
-                "Rates that were tried for p99 of 20 ms"
+                "Rates that were tried for p99 of 20 ms",
+                "Latency with 1 connection"
             ]
         );
+        assert_eq!(sweep[11], "Throughput over time");
     }
 
     #[test]
@@ -900,27 +752,5 @@ mod tests {
             noise.iter().all(|(_, ratio)| (0.97..1.03).contains(ratio)),
             "{noise:?}"
         );
-    }
-
-    #[test]
-    fn labels_stand_at_round_numbers() {
-        assert_eq!(
-            steps(0.0, 1.0)
-                .iter()
-                .copied()
-                .map(trimmed)
-                .collect::<Vec<_>>(),
-            ["0", "0.2", "0.4", "0.6", "0.8", "1"]
-        );
-        assert_eq!(
-            log_steps(0.03, 3.0)
-                .into_iter()
-                .map(trimmed)
-                .collect::<Vec<_>>(),
-            ["0.05", "0.1", "0.2", "0.5", "1", "2"]
-        );
-        let axis = Axis::nines("", 20_000.0);
-        let labels: Vec<&str> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
-        assert_eq!(labels, ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
     }
 }

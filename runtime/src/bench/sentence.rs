@@ -2,7 +2,7 @@
 
 use crate::bench::answers::{Answers, Tolerance};
 use crate::bench::numbers::{
-    TOO_LITTLE, fixed, interval, inverse, percent, rate, ratio, ratio_with, short,
+    TOO_LITTLE, interval, inverse, percent, plain, rate, ratio, ratio_with, short,
 };
 use crate::bench::report::{
     Check, CheckState, Comparison, Figures, Level, Metric, Outcome, Report, Verdict, Version,
@@ -137,12 +137,6 @@ pub(super) fn slo_words(slo: Slo) -> String {
     format!("p{name} of {} ms", plain(slo.limit_ms))
 }
 
-/// A limit as somebody wrote it: `20`, `0.5`.
-fn plain(limit: f64) -> String {
-    let text = fixed(limit, 6);
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 #[expect(clippy::cast_precision_loss, reason = "a share to two digits")]
 fn part(some: usize, all: usize) -> f64 {
     some as f64 / all.max(1) as f64
@@ -244,8 +238,28 @@ fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
     }
 }
 
+/// How many loads say what, and then each.
 fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
-    let metric = all.first().map_or("", |(_, one)| metric_words(one.metric));
+    let Some((_, first)) = all.first() else {
+        return String::new();
+    };
+    let metric = first.metric;
+    let of = |outcome| all.iter().filter(|(_, one)| one.outcome == outcome).count();
+    let said: Vec<String> = [Outcome::Faster, Outcome::Slower]
+        .into_iter()
+        .filter(|outcome| of(*outcome) > 0)
+        .map(|outcome| format!("{} under {}", outcome_words(outcome, metric), of(outcome)))
+        .collect();
+    let loads = all.len();
+    let verb = if metric == Metric::Cpu { "takes" } else { "is" };
+    let summary = if said.is_empty() {
+        format!("no evidence of a difference between {base} and {other} under any of {loads} loads")
+    } else {
+        format!(
+            "{other} {verb} {} of {loads} loads than {base}",
+            said.join(" and ")
+        )
+    };
     let one = |(level, one): &(&Level, &Comparison)| {
         let words = outcome_words(one.outcome, one.metric);
         let told = match one.outcome {
@@ -256,7 +270,7 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
         format!("{told} with {}", level.name)
     };
     let each: Vec<String> = all.iter().map(one).collect();
-    format!("{other} against {base} by {metric}: {}", each.join("; "))
+    format!("{summary} ({}); {}", metric_words(metric), each.join("; "))
 }
 
 fn alone(evidence: &Evidence<'_>, label: &str) -> Vec<String> {
@@ -294,7 +308,13 @@ fn alone_clause(label: &str, level: &Level, figures: &Figures, swept: bool) -> S
 
 fn slo_clause(found: &SloReport, versions: &[Version]) -> String {
     let one = |(version, sustained): (&Version, &Sustained)| match sustained.passed_per_s {
-        Some(rate) => format!("{} keeps it up to {}/s", version.label, short(rate)),
+        Some(rate) => {
+            let doubt = match sustained.confirmed {
+                Some(false) => " (not confirmed)",
+                Some(true) | None => "",
+            };
+            format!("{} keeps it up to {}/s{doubt}", version.label, short(rate))
+        }
         None => format!("{} keeps it at no rate", version.label),
     };
     let each: Vec<String> = versions.iter().zip(&found.versions).map(one).collect();
@@ -309,7 +329,7 @@ fn slo_outcome(found: &SloReport) -> Outcome {
     let beyond = |a: &Sustained, b: &Sustained| {
         a.passed_per_s
             .zip(b.failed_per_s)
-            .is_some_and(|(passed, failed)| passed >= failed)
+            .is_some_and(|(passed, failed)| passed >= failed && a.confirmed != Some(false))
     };
     if beyond(other, base) {
         Outcome::Faster
@@ -469,7 +489,7 @@ mod tests {
         );
         assert!(
             words(&report).starts_with(
-                "green against blue by throughput: 1.25x slower [1.11, 2.00] with 1 connection; 1.31x faster"
+                "green is faster under 2 and slower under 1 of 3 loads than blue (throughput); 1.25x slower [1.11, 2.00] with 1 connection; 1.31x faster"
             ),
             "{}",
             words(&report)
