@@ -11,4 +11,4 @@ mod wire;
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};
 pub use driver::{Load, Pace, RunningLoad, Sample};
-pub use summary::Summary;
+pub use summary::{Percentile, Summary};

@@ -6,16 +6,28 @@ use hdrhistogram::Histogram;
 
 use super::Sample;
 
-/// Longest latency that is told apart, in microseconds: an hour.
-const LATENCY_MAX_US: u64 = 3_600_000_000;
+/// Longest latency that is told apart, in nanoseconds: an hour.
+const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 /// Significant decimal digits kept.
 const DIGITS: u8 = 3;
+const NS_PER_S: f64 = 1e9;
 
 /// Counts and latencies of requests. Keep one for each label that is to be compared (deployment, phase).
 #[derive(Debug, Clone)]
 pub struct Summary {
-    latencies_us: Histogram<u64>,
+    latencies_ns: Histogram<u64>,
     failures: u64,
+}
+
+/// A step of [`Summary::percentiles`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percentile {
+    /// Share of requests, 0 to 1.
+    pub quantile: f64,
+    /// What that share does not pass.
+    pub latency: Duration,
+    /// Requests that took at most so long.
+    pub count: u64,
 }
 
 impl Default for Summary {
@@ -29,7 +41,7 @@ impl Summary {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            latencies_us: Histogram::new_with_bounds(1, LATENCY_MAX_US, DIGITS)
+            latencies_ns: Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS)
                 .expect("bounds and digits are in the range of the crate"),
             failures: 0,
         }
@@ -37,15 +49,20 @@ impl Summary {
 
     /// Counts a request. The latency of a failure counts too: it is what the client waited.
     pub fn record(&mut self, sample: &Sample) {
-        self.failures += u64::from(!sample.is_ok());
-        let us = u64::try_from(sample.latency().as_micros()).unwrap_or(u64::MAX);
-        self.latencies_us.saturating_record(us);
+        self.record_latency(sample.latency(), sample.is_ok());
+    }
+
+    /// Counts a request by its latency, and whether it was answered with 2xx.
+    pub fn record_latency(&mut self, latency: Duration, ok: bool) {
+        self.failures += u64::from(!ok);
+        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies_ns.saturating_record(ns);
     }
 
     /// Adds the requests of another summary.
     pub fn add(&mut self, other: &Self) {
-        self.latencies_us
-            .add(&other.latencies_us)
+        self.latencies_ns
+            .add(&other.latencies_ns)
             .expect("all summaries have the same bounds");
         self.failures += other.failures;
     }
@@ -53,7 +70,7 @@ impl Summary {
     /// Requests, failures included.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.latencies_us.len()
+        self.latencies_ns.len()
     }
 
     /// Requests without an answer, or with one that is no 2xx.
@@ -65,7 +82,7 @@ impl Summary {
     /// The latency that a share `quantile` (0 to 1) of requests do not pass; zero when there are none.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Duration {
-        Duration::from_micros(self.latencies_us.value_at_quantile(quantile))
+        Duration::from_nanos(self.latencies_ns.value_at_quantile(quantile))
     }
 
     /// The median.
@@ -89,7 +106,50 @@ impl Summary {
     /// The slowest.
     #[must_use]
     pub fn max(&self) -> Duration {
-        Duration::from_micros(self.latencies_us.max())
+        Duration::from_nanos(self.latencies_ns.max())
+    }
+
+    /// The mean; zero when there are none.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.latencies_ns.mean() / NS_PER_S)
+    }
+
+    /// The standard deviation; zero when there are none.
+    #[must_use]
+    pub fn deviation(&self) -> Duration {
+        Duration::from_secs_f64(self.latencies_ns.stdev() / NS_PER_S)
+    }
+
+    /// Share of requests (0 to 1) that took at most `latency`; 1 when there are none.
+    #[must_use]
+    pub fn share_within(&self, latency: Duration) -> f64 {
+        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies_ns.quantile_below(ns)
+    }
+
+    /// Quantiles in steps that become finer towards 1: so many for each halving of what is left. The last is 1.
+    pub fn percentiles(&self, steps_per_halving: u32) -> impl Iterator<Item = Percentile> + '_ {
+        let mut count = 0;
+        self.latencies_ns
+            .iter_quantiles(steps_per_halving)
+            .map(move |step| {
+                count += step.count_since_last_iteration();
+                Percentile {
+                    quantile: step.quantile_iterated_to(),
+                    latency: Duration::from_nanos(step.value_iterated_to()),
+                    count,
+                }
+            })
+    }
+
+    /// How latencies are stored: buckets, each for twice the latency of the one before, and steps within each.
+    #[must_use]
+    pub fn buckets(&self) -> (usize, usize) {
+        let buckets = usize::from(self.latencies_ns.buckets());
+        // Every bucket but the first has only the upper half of its steps: the rest is in those before it.
+        let steps = 2 * self.latencies_ns.distinct_values() / (buckets + 1);
+        (buckets, steps)
     }
 }
 
@@ -149,5 +209,37 @@ mod tests {
         both.add(&summary);
         assert_eq!((both.count(), both.failures()), (8, 6));
         assert_eq!(Summary::new().p99(), Duration::ZERO);
+    }
+
+    #[test]
+    fn latencies_of_some_microseconds_are_told_apart() {
+        let mut summary = Summary::new();
+        for ns in [61_800, 62_300] {
+            summary.record_latency(Duration::from_nanos(ns), true);
+        }
+        let (low, high) = (summary.quantile(0.5), summary.max());
+        assert!(high - low >= Duration::from_nanos(400), "{low:?} {high:?}");
+        assert!(
+            summary.mean().abs_diff(Duration::from_nanos(62_050)) < Duration::from_nanos(62),
+            "{:?}",
+            summary.mean()
+        );
+        assert!((summary.share_within(Duration::from_micros(62)) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn percentiles_rise_to_all_requests() {
+        let mut summary = Summary::new();
+        for us in 1..=1000 {
+            summary.record_latency(Duration::from_micros(us), true);
+        }
+        let steps: Vec<_> = summary.percentiles(5).collect();
+        assert!(steps.is_sorted_by(|a, b| {
+            a.quantile <= b.quantile && a.latency <= b.latency && a.count <= b.count
+        }));
+        let last = steps.last().unwrap();
+        assert_eq!((last.quantile, last.count), (1.0, 1000));
+        assert_eq!(Summary::new().percentiles(5).count(), 0);
+        assert_eq!(Summary::new().buckets().1, 2048);
     }
 }

@@ -1,0 +1,184 @@
+//! Axes of a plot: how values become places, and which numbers are written where. Pure.
+
+use crate::bench::numbers::short;
+
+/// About so many labels on an axis.
+const TICKS: f64 = 5.0;
+/// More labels than any axis has: ends a loop that rounding would not.
+const TICKS_MAX: usize = 24;
+/// Room around the data, in parts of it.
+pub(super) const ROOM: f64 = 0.08;
+
+/// How values become places along an axis.
+#[derive(Clone, Copy)]
+pub(super) enum Scale {
+    Linear,
+    Log,
+    /// For shares: 90 %, 99 %, 99.9 % are equally far apart.
+    Nines,
+}
+
+impl Scale {
+    pub(super) fn place(self, value: f64) -> f64 {
+        match self {
+            Self::Linear => value,
+            // A logarithmic axis has no zero.
+            Self::Log => value.max(1e-9).log10(),
+            Self::Nines => -(1.0 - value).max(1e-12).log10(),
+        }
+    }
+}
+
+/// An axis: its ends and labels.
+pub(super) struct Axis {
+    pub(super) name: String,
+    pub(super) scale: Scale,
+    /// As places.
+    pub(super) ends: (f64, f64),
+    /// Places and what stands there.
+    pub(super) ticks: Vec<(f64, String)>,
+}
+
+impl Axis {
+    pub(super) fn linear(name: &str, (low, high): (f64, f64), label: fn(f64) -> String) -> Self {
+        let ticks = steps(low, high);
+        Self {
+            name: name.to_owned(),
+            scale: Scale::Linear,
+            ends: (low, high),
+            ticks: ticks.into_iter().map(|at| (at, label(at))).collect(),
+        }
+    }
+
+    pub(super) fn log(name: &str, (low, high): (f64, f64)) -> Self {
+        let scale = Scale::Log;
+        let ends = (scale.place(low), scale.place(high));
+        let label = |value: f64| (scale.place(value), trimmed(value));
+        Self {
+            name: name.to_owned(),
+            scale,
+            ends,
+            ticks: log_steps(low, high).into_iter().map(label).collect(),
+        }
+    }
+
+    /// Up to the share that one of so many requests stands for.
+    pub(super) fn nines(name: &str, requests: f64) -> Self {
+        let most = requests.max(10.0).log10();
+        let label = |share: f64| (Scale::Nines.place(share), share_words(share));
+        let shares = [
+            0.5,
+            0.9,
+            0.99,
+            0.999,
+            0.9999,
+            0.99999,
+            0.999_999,
+            0.999_999_9,
+        ];
+        let ticks = shares.into_iter().map(label);
+        Self {
+            name: name.to_owned(),
+            scale: Scale::Nines,
+            ends: (0.0, most),
+            ticks: ticks.filter(|(at, _)| *at <= most + 1e-9).collect(),
+        }
+    }
+}
+
+/// Round numbers from `low` to `high`, about [`TICKS`] of them.
+fn steps(low: f64, high: f64) -> Vec<f64> {
+    let raw = ((high - low) / TICKS).max(f64::MIN_POSITIVE);
+    let unit = 10_f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|times| times * unit)
+        .find(|step| *step >= raw)
+        .unwrap_or(unit);
+    let first = (low / step).ceil();
+    let numbers = std::iter::successors(Some(first), |number| Some(number + 1.0));
+    numbers
+        .map(|number| number * step)
+        .take_while(|at| *at <= high + step * 1e-6)
+        .take(TICKS_MAX)
+        .collect()
+}
+
+/// 1, 2, 5 of each power of ten; powers only where there are many, [`steps`] where there is hardly one.
+fn log_steps(low: f64, high: f64) -> Vec<f64> {
+    let (first, last) = (low.max(1e-9).log10(), high.max(1e-9).log10());
+    if last - first < 0.7 {
+        return steps(low, high);
+    }
+    let times: &[f64] = if last - first > 2.6 {
+        &[1.0]
+    } else {
+        &[1.0, 2.0, 5.0]
+    };
+    let powers = std::iter::successors(Some(first.floor()), |power| Some(power + 1.0));
+    powers
+        .take_while(|power| *power <= last)
+        .take(TICKS_MAX)
+        .flat_map(|power| times.iter().map(move |times| times * 10_f64.powf(power)))
+        .filter(|value| (low..=high).contains(value))
+        .collect()
+}
+
+/// A number without zeros at its end: `0.5`, `20`.
+pub(super) fn trimmed(value: f64) -> String {
+    let text = short(value);
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
+}
+
+pub(super) fn share_words(share: f64) -> String {
+    let percent = format!("{:.5}", share * 100.0);
+    format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// The ends of what is shown, with room around.
+pub(super) fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let low = values.clone().fold(f64::INFINITY, f64::min);
+    let high = values.fold(f64::NEG_INFINITY, f64::max);
+    if low > high {
+        return (0.0, 1.0);
+    }
+    let room = (high - low).max(high.abs() * 1e-3).max(1e-6) * ROOM;
+    (low - room, high + room)
+}
+
+/// The same for an axis with logarithms.
+pub(super) fn log_ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+    let (low, high) = ends(values.map(|value| Scale::Log.place(value)));
+    (10_f64.powf(low), 10_f64.powf(high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_stand_at_round_numbers() {
+        assert_eq!(
+            steps(0.0, 1.0)
+                .iter()
+                .copied()
+                .map(trimmed)
+                .collect::<Vec<_>>(),
+            ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+        );
+        assert_eq!(
+            log_steps(0.03, 3.0)
+                .into_iter()
+                .map(trimmed)
+                .collect::<Vec<_>>(),
+            ["0.05", "0.1", "0.2", "0.5", "1", "2"]
+        );
+        let axis = Axis::nines("", 20_000.0);
+        let labels: Vec<&str> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(labels, ["50 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
+    }
+}

@@ -1,0 +1,650 @@
+//! A report in the order in which it is read, as lines, facts and tables: what text, Markdown and the page share. Pure.
+//!
+//! Not here: how any of them writes it (`words`, `page`).
+
+use serde_json::Value;
+
+use crate::bench::answers::{Answers, Difference};
+use crate::bench::gate::{GateReport, GateState};
+use crate::bench::numbers::{
+    UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
+    short_or_unknown,
+};
+use crate::bench::report::{
+    CheckState, Comparison, Environment, Figures, Level, Report, Scenario, Setup, Version,
+};
+use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
+use crate::bench::slo::{SloReport, Sustained};
+
+/// Digits of a SHA-256 that tell models apart.
+const SHA_DIGITS: usize = 12;
+
+/// A part of a report under its own title.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// What it is of.
+    pub(super) kind: Kind,
+    /// What it says.
+    pub(super) parts: Vec<Part>,
+}
+
+/// Which section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Versions,
+    Comparison,
+    Answers,
+    Slo,
+    Gates,
+    Checks,
+    Setup,
+    Environment,
+}
+
+impl Kind {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Versions => "Versions",
+            Self::Comparison => "Comparison",
+            Self::Answers => "Answers",
+            Self::Slo => "Highest rate",
+            Self::Gates => "Conditions",
+            Self::Checks => "Checks",
+            Self::Setup => "Setup",
+            Self::Environment => "Environment",
+        }
+    }
+}
+
+/// Something to write.
+#[derive(Debug)]
+pub(super) enum Part {
+    /// A sentence.
+    Line(String),
+    /// Names and what they stand for.
+    Facts(Vec<(String, String)>),
+    /// Rows.
+    Table(Table),
+}
+
+/// Rows under headings.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// The headings.
+    pub(super) head: Vec<Column>,
+    /// As many cells each as there are headings.
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+/// A heading, and on which side its cells stand.
+#[derive(Debug)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) numbers: bool,
+}
+
+fn words_column(name: impl Into<String>) -> Column {
+    Column {
+        name: name.into(),
+        numbers: false,
+    }
+}
+
+fn numbers_column(name: impl Into<String>) -> Column {
+    Column {
+        name: name.into(),
+        numbers: true,
+    }
+}
+
+/// What stands above all else: that the report is not whole.
+pub(super) fn mark(report: &Report) -> Option<&'static str> {
+    if report.interrupted {
+        Some("incomplete: interrupted")
+    } else if report.complete {
+        None
+    } else {
+        Some("incomplete: not all that was planned was measured")
+    }
+}
+
+/// Everything below the verdict.
+pub(super) fn outline(report: &Report) -> Vec<Section> {
+    let some = |kind, parts: Vec<Part>| (!parts.is_empty()).then_some(Section { kind, parts });
+    let answers = report.answers.as_ref();
+    let slo = report.slo.as_ref();
+    [
+        some(Kind::Versions, versions(report)),
+        some(Kind::Comparison, comparison(report)),
+        some(
+            Kind::Answers,
+            answers.map_or_else(Vec::new, |answers| answers_parts(answers, report)),
+        ),
+        some(
+            Kind::Slo,
+            slo.map_or_else(Vec::new, |slo| slo_parts(slo, report)),
+        ),
+        some(Kind::Gates, gates(&report.gates)),
+        some(Kind::Checks, checks(report)),
+        some(Kind::Setup, setup(report)),
+        some(
+            Kind::Environment,
+            vec![Part::Facts(environment(
+                &report.environment,
+                report.elapsed_s,
+            ))],
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// How requests arrived, in the words of MLPerf where it has some.
+pub(super) fn scenario_words(scenario: Scenario) -> &'static str {
+    match scenario {
+        Scenario::Closed => "closed loop",
+        Scenario::Constant => "constant rate",
+        Scenario::SingleStream => "single stream",
+        Scenario::MultiStream => "multi-stream",
+        Scenario::Server => "server (independent arrivals)",
+        Scenario::Offline => "offline (all at once)",
+    }
+}
+
+/// Puts the load before the row, where there are several.
+fn with_load(swept: bool, level: &Level, cells: impl IntoIterator<Item = String>) -> Vec<String> {
+    let load = swept.then(|| level.name.clone());
+    load.into_iter().chain(cells).collect()
+}
+
+fn load_column(swept: bool, rest: Vec<Column>) -> Vec<Column> {
+    let load = swept.then(|| words_column("load"));
+    load.into_iter().chain(rest).collect()
+}
+
+fn swept(report: &Report) -> bool {
+    report.levels.len() > 1
+}
+
+fn versions(report: &Report) -> Vec<Part> {
+    if report.levels.iter().all(|level| level.figures.is_empty()) {
+        return Vec::new();
+    }
+    let work = [
+        "requests",
+        "failed",
+        "answers/s",
+        "CPU s/1000",
+        "RSS MB",
+        "queue ms",
+        "compute ms",
+    ];
+    let latency = ["mean ms", "p50", "p90", "p95", "p99", "p99.9", "max"];
+    vec![
+        per_version(report, &work, work_cells),
+        per_version(report, &latency, latency_cells),
+    ]
+}
+
+/// A table with a row for each load and version.
+fn per_version(report: &Report, names: &[&str], cells: fn(&Figures) -> Vec<String>) -> Part {
+    let swept = swept(report);
+    let mut head = vec![words_column("version")];
+    head.extend(names.iter().map(|name| numbers_column(*name)));
+    let rows_of = |level: &Level| -> Vec<Vec<String>> {
+        let of_each = report.versions.iter().zip(&level.figures);
+        of_each
+            .map(|(version, figures)| {
+                let label = [version.label.clone()].into_iter();
+                with_load(swept, level, label.chain(cells(figures)))
+            })
+            .collect()
+    };
+    Part::Table(Table {
+        head: load_column(swept, head),
+        rows: report.levels.iter().flat_map(rows_of).collect(),
+    })
+}
+
+fn work_cells(figures: &Figures) -> Vec<String> {
+    let failed = match figures.refused {
+        0 => count(figures.failures),
+        refused => format!("{} ({} by 429)", count(figures.failures), count(refused)),
+    };
+    vec![
+        count(figures.requests),
+        failed,
+        rate(figures.throughput_per_s),
+        short_or_unknown(figures.cpu_s_per_1000),
+        short_or_unknown(figures.peak_rss_mb),
+        short_or_unknown(figures.queue_ms),
+        short_or_unknown(figures.compute_ms),
+    ]
+}
+
+fn latency_cells(figures: &Figures) -> Vec<String> {
+    [
+        figures.mean_ms,
+        figures.p50_ms,
+        figures.p90_ms,
+        figures.p95_ms,
+        figures.p99_ms,
+        figures.p999_ms,
+        figures.max_ms,
+    ]
+    .map(short)
+    .into()
+}
+
+fn comparison(report: &Report) -> Vec<Part> {
+    let [base, other, ..] = report.versions.as_slice() else {
+        return Vec::new();
+    };
+    let swept = swept(report);
+    let all = || report.levels.iter().flat_map(|level| &level.comparisons);
+    let bootstrapped = all().any(|one| one.ratio.bootstrap.is_some());
+    let mut head = vec![
+        words_column("metric"),
+        numbers_column(format!("{} / {}", other.label, base.label)),
+        words_column("outcome"),
+        numbers_column("could have seen"),
+        numbers_column("pairs"),
+    ];
+    if bootstrapped {
+        head.push(numbers_column("bootstrap"));
+    }
+    let row = |one: &Comparison| {
+        let mut cells = vec![
+            metric_words(one.metric).to_owned(),
+            ratio(one.ratio.estimate),
+            outcome_words(one.outcome, one.metric).to_owned(),
+            one.ratio.detectable.map_or_else(unknown, percent),
+            one.ratio.pairs.to_string(),
+        ];
+        if bootstrapped {
+            cells.push(one.ratio.bootstrap.map_or_else(unknown, bootstrap_words));
+        }
+        cells
+    };
+    let rows_of = |level: &Level| -> Vec<Vec<String>> {
+        let rows = level.comparisons.iter();
+        rows.map(|one| with_load(swept, level, row(one))).collect()
+    };
+    let table = all().next().is_some().then(|| {
+        Part::Table(Table {
+            head: load_column(swept, head),
+            rows: report.levels.iter().flat_map(rows_of).collect(),
+        })
+    });
+    let noise = report.levels.iter().filter_map(|level| {
+        let with = if swept {
+            format!(" with {}", level.name)
+        } else {
+            String::new()
+        };
+        Some(Part::Line(noise_words(
+            level.noise.as_ref()?,
+            &base.label,
+            &with,
+        )))
+    });
+    table.into_iter().chain(noise).collect()
+}
+
+fn unknown() -> String {
+    UNKNOWN.to_owned()
+}
+
+fn bootstrap_words((low, high): (f64, f64)) -> String {
+    format!("[{low:.3}, {high:.3}]")
+}
+
+/// What the machine makes of no difference.
+pub(super) fn noise_words(noise: &Comparison, base: &str, with: &str) -> String {
+    format!(
+        "noise floor{with}: {base} against itself {} ({}, {} pairs)",
+        ratio(noise.ratio.estimate),
+        metric_words(noise.metric),
+        noise.ratio.pairs
+    )
+}
+
+fn answers_parts(answers: &Answers, report: &Report) -> Vec<Part> {
+    let mut facts = vec![("agreement".to_owned(), percent_estimate(answers.agreement))];
+    if let Some(top1) = answers.top1 {
+        facts.push(("same largest number".to_owned(), percent_estimate(top1)));
+    }
+    facts.push((
+        "largest difference".to_owned(),
+        format!(
+            "{:.1e}, {:.1e} of the value",
+            answers.max_absolute, answers.max_relative
+        ),
+    ));
+    if answers.of_other_form > 0 {
+        facts.push((
+            "of another form".to_owned(),
+            answers.of_other_form.to_string(),
+        ));
+    }
+    let mut parts = vec![Part::Line(answers_words(answers)), Part::Facts(facts)];
+    if !answers.worst.is_empty() {
+        parts.push(Part::Table(worst(&answers.worst, report)));
+    }
+    parts
+}
+
+fn worst(worst: &[Difference], report: &Report) -> Table {
+    let label = |at: usize, unnamed: &str| {
+        let version = report.versions.get(at);
+        version.map_or_else(|| unnamed.to_owned(), |version| version.label.clone())
+    };
+    let row = |one: &Difference| {
+        vec![
+            one.input.to_string(),
+            one.path.clone(),
+            one.base.clone(),
+            one.other.clone(),
+            one.difference
+                .map_or_else(unknown, |difference| format!("{difference:.1e}")),
+        ]
+    };
+    Table {
+        head: vec![
+            numbers_column("input"),
+            words_column("where"),
+            words_column(label(0, "baseline")),
+            words_column(label(1, "other")),
+            numbers_column("difference"),
+        ],
+        rows: worst.iter().map(row).collect(),
+    }
+}
+
+fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
+    let per_s = |rate: Option<f64>| rate.map_or_else(unknown, |rate| format!("{}/s", short(rate)));
+    let row = |(version, found): (&Version, &Sustained)| {
+        let confirmed = match found.confirmed {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => UNKNOWN,
+        };
+        vec![
+            version.label.clone(),
+            per_s(found.passed_per_s),
+            per_s(found.failed_per_s),
+            confirmed.to_owned(),
+            found.probes.len().to_string(),
+            found.ended.clone(),
+        ]
+    };
+    vec![
+        Part::Line(format!(
+            "the highest rate that keeps {}",
+            slo_words(slo.slo)
+        )),
+        Part::Table(Table {
+            head: vec![
+                words_column("version"),
+                numbers_column("kept"),
+                numbers_column("not kept"),
+                words_column("confirmed"),
+                numbers_column("tries"),
+                words_column("why it ended"),
+            ],
+            rows: report.versions.iter().zip(&slo.versions).map(row).collect(),
+        }),
+    ]
+}
+
+/// What came of a condition, in a word.
+pub(super) fn gate_words(state: GateState) -> &'static str {
+    match state {
+        GateState::Passed => "passed",
+        GateState::Failed => "failed",
+        GateState::Undecided => "undecided",
+    }
+}
+
+fn gates(gates: &[GateReport]) -> Vec<Part> {
+    if gates.is_empty() {
+        return Vec::new();
+    }
+    let row = |gate: &GateReport| {
+        let found = gate.found.map_or_else(unknown, bare);
+        vec![
+            gate_words(gate.state).to_owned(),
+            gate.condition.clone(),
+            found,
+        ]
+    };
+    vec![Part::Table(Table {
+        head: vec![
+            words_column("state"),
+            words_column("fails if"),
+            numbers_column("found"),
+        ],
+        rows: gates.iter().map(row).collect(),
+    })]
+}
+
+fn checks(report: &Report) -> Vec<Part> {
+    let line =
+        |state: &str, name: &str, words: &str| Part::Line(format!("{state}: {name}: {words}"));
+    let mut parts: Vec<Part> = report
+        .checks
+        .iter()
+        .filter_map(|check| match check.state {
+            CheckState::Ok => None,
+            CheckState::Warning => Some(line("warning", check.name, &check.words)),
+            CheckState::Invalid => Some(line("invalid", check.name, &check.words)),
+        })
+        .collect();
+    if parts.is_empty() && !report.checks.is_empty() {
+        let names: Vec<&str> = report.checks.iter().map(|check| check.name).collect();
+        parts.push(Part::Line(format!("all is well: {}", names.join(", "))));
+    }
+    parts
+}
+
+fn fact(name: impl Into<String>, words: impl Into<String>) -> (String, String) {
+    (name.into(), words.into())
+}
+
+fn setup(report: &Report) -> Vec<Part> {
+    let versions = report.versions.iter().flat_map(version_facts);
+    let facts = setup_facts(&report.setup, report.versions.len() > 1);
+    vec![Part::Facts(versions.chain(facts).collect())]
+}
+
+fn version_facts(version: &Version) -> Vec<(String, String)> {
+    let label = &version.label;
+    let mut facts = vec![fact(label, format!("{} at {}", version.what, version.url))];
+    if let Some(sha) = &version.model_sha256 {
+        let start = sha.get(..SHA_DIGITS).unwrap_or(sha);
+        facts.push(fact(format!("{label} model"), format!("SHA-256 {start}")));
+    }
+    if let Some(settings) = &version.settings {
+        facts.push(fact(format!("{label} settings"), settings_words(settings)));
+    }
+    facts
+}
+
+/// `instance_count 2, instance_type Standard_F2s_v2`.
+fn settings_words(settings: &Value) -> String {
+    let one = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    };
+    match settings {
+        Value::Object(fields) => fields.iter().map(one).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
+    let order = if paired {
+        " in pairs of random order,"
+    } else {
+        ""
+    };
+    let mut facts = vec![
+        fact(
+            "scenario",
+            format!(
+                "{}, {} first",
+                scenario_words(setup.scenario),
+                metric_words(setup.primary)
+            ),
+        ),
+        fact(
+            "inputs",
+            format!("{} ({} different)", setup.inputs, setup.inputs_count),
+        ),
+        fact(
+            "blocks",
+            format!(
+                "{} s each,{order} seed {}",
+                plain(setup.block_s),
+                setup.seed
+            ),
+        ),
+        fact(
+            "intervals",
+            format!("{} confidence", percent(setup.confidence)),
+        ),
+    ];
+    if setup.requests_per_query > 1 {
+        let requests = setup.requests_per_query;
+        facts.push(fact("query", format!("{requests} requests")));
+    }
+    if let Some(half_width) = setup.target_half_width {
+        facts.push(fact(
+            "target",
+            format!("the ratio to within {}", percent(half_width)),
+        ));
+    }
+    facts.push(fact("timeout", format!("{} ms", plain(setup.timeout_ms))));
+    facts
+}
+
+fn environment(environment: &Environment, elapsed_s: f64) -> Vec<(String, String)> {
+    let load = |load: Option<f64>| load.map_or_else(unknown, |load| fixed(load, 2));
+    let governor = environment.governor.as_ref();
+    let governor = governor.map_or_else(String::new, |governor| format!(", governor {governor}"));
+    let runtime = environment.onnxruntime.as_ref();
+    let runtime = runtime.map_or_else(String::new, |version| format!(", ONNX Runtime {version}"));
+    vec![
+        fact(
+            "run",
+            format!("{}, {} s", environment.started, short(elapsed_s)),
+        ),
+        fact(
+            "machine",
+            format!(
+                "{}, {} cores{governor}",
+                environment.processor, environment.cores
+            ),
+        ),
+        fact(
+            "software",
+            format!(
+                "serin {}{runtime}, {}",
+                environment.serin, environment.system
+            ),
+        ),
+        fact(
+            "others",
+            format!(
+                "load average {} before, {} after; {} of the processor time stolen, {} used by other processes",
+                load(environment.load_before),
+                load(environment.load_after),
+                percent(environment.stolen),
+                percent(environment.others)
+            ),
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::{Check, Metric, Outcome};
+    use crate::bench::sample;
+
+    fn lines(parts: &[Part]) -> Vec<&str> {
+        let parts = parts.iter();
+        parts
+            .filter_map(|part| match part {
+                Part::Line(line) => Some(line.as_str()),
+                Part::Facts(_) | Part::Table(_) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_row_has_as_many_cells_as_there_are_headings() {
+        for report in [sample::report(), sample::alone(), sample::sweep()] {
+            for section in outline(&report) {
+                for part in section.parts {
+                    if let Part::Table(table) = part {
+                        assert!(!table.rows.is_empty());
+                        assert!(table.rows.iter().all(|row| row.len() == table.head.len()));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_version_is_compared_with_nothing() {
+        let kinds: Vec<Kind> = outline(&sample::alone())
+            .iter()
+            .map(|section| section.kind)
+            .collect();
+        assert_eq!(
+            kinds,
+            [Kind::Versions, Kind::Checks, Kind::Setup, Kind::Environment]
+        );
+    }
+
+    #[test]
+    fn only_checks_that_matter_are_told_in_full() {
+        let mut report = sample::report();
+        assert_eq!(
+            lines(&checks(&report)),
+            ["all is well: generator, steal, drift"]
+        );
+        report.checks.push(Check {
+            name: "load",
+            state: CheckState::Warning,
+            words: "1.2 before it began".to_owned(),
+        });
+        assert_eq!(
+            lines(&checks(&report)),
+            ["warning: load: 1.2 before it began"]
+        );
+    }
+
+    #[test]
+    fn the_noise_floor_is_told_for_each_load() {
+        assert_eq!(
+            lines(&comparison(&sample::report())),
+            ["noise floor: blue against itself 1.001x [0.995, 1.007] (throughput, 5 pairs)"]
+        );
+        assert_eq!(lines(&comparison(&sample::sweep())).len(), 3);
+    }
+
+    #[test]
+    fn a_ratio_without_an_interval_is_too_little_to_say() {
+        let mut report = sample::report();
+        let mut bare = sample::comparison(Metric::Mean, [1.7, 1.0, 1.0], Outcome::NoEvidence);
+        bare.ratio.estimate.low = None;
+        report.levels[0].comparisons = vec![bare];
+        let Part::Table(table) = &comparison(&report)[0] else {
+            panic!("a table first");
+        };
+        assert_eq!(table.rows[0][1], "too little to say");
+    }
+}

@@ -1,0 +1,523 @@
+//! The conclusion in words. Pure.
+
+use crate::bench::answers::{Answers, Tolerance};
+use crate::bench::numbers::{
+    TOO_LITTLE, interval, inverse, percent, plain, rate, ratio, ratio_with, short,
+};
+use crate::bench::report::{
+    Check, CheckState, Comparison, Figures, Level, Metric, Outcome, Report, Verdict, Version,
+};
+use crate::bench::slo::{Slo, SloReport, Sustained};
+use crate::bench::stats::Estimate;
+
+/// What a conclusion is drawn from: the parts of a [`Report`] of the same names.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// One version, or the baseline and the other one.
+    pub versions: &'a [Version],
+    /// What was found under each load.
+    pub levels: &'a [Level],
+    /// Whether they say the same.
+    pub answers: Option<&'a Answers>,
+    /// The highest rates.
+    pub slo: Option<&'a SloReport>,
+    /// Whether the run can be trusted.
+    pub checks: &'a [Check],
+}
+
+impl<'a> From<&'a Report> for Evidence<'a> {
+    fn from(report: &'a Report) -> Self {
+        Self {
+            versions: &report.versions,
+            levels: &report.levels,
+            answers: report.answers.as_ref(),
+            slo: report.slo.as_ref(),
+            checks: &report.checks,
+        }
+    }
+}
+
+/// The conclusion: a failed check first, then an unsteady machine, then the primary metric.
+///
+/// Where several loads were measured, the versions differ when they do under at least one load and none says the opposite; the
+/// words tell each.
+#[must_use]
+pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
+    let invalid = |check: &&Check| check.state == CheckState::Invalid;
+    if let Some(check) = evidence.checks.iter().find(invalid) {
+        return Verdict {
+            outcome: Outcome::Invalid,
+            words: format!("this run says nothing: {}", check.words),
+        };
+    }
+    let (outcome, mut clauses) = match evidence.versions {
+        [base, other, ..] => of_two(evidence, &base.label, &other.label),
+        [one] => (Outcome::Alone, alone(evidence, &one.label)),
+        [] => (Outcome::Alone, vec!["nothing was measured".to_owned()]),
+    };
+    clauses.extend(evidence.answers.map(answers_words));
+    Verdict {
+        outcome,
+        words: clauses.join("; "),
+    }
+}
+
+/// `p50 latency`, in a sentence.
+pub(super) fn metric_words(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Throughput => "throughput",
+        Metric::Mean => "mean latency",
+        Metric::P50 => "p50 latency",
+        Metric::P90 => "p90 latency",
+        Metric::P99 => "p99 latency",
+        Metric::Cpu => "processor time",
+    }
+}
+
+/// An outcome in a word or two, as it is said of this metric.
+pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
+    match (outcome, metric) {
+        (Outcome::Faster, Metric::Cpu) => "less",
+        (Outcome::Slower, Metric::Cpu) => "more",
+        (Outcome::Faster, _) => "faster",
+        (Outcome::Slower, _) => "slower",
+        (Outcome::NoEvidence, _) => "no evidence",
+        (Outcome::Withheld, _) => "withheld",
+        (Outcome::Alone, _) => "alone",
+        (Outcome::Invalid, _) => "invalid",
+    }
+}
+
+/// The ratio so that it is above 1 when the outcome is what it says: a third of the latency is 3x faster.
+pub(super) fn outward(comparison: &Comparison) -> Estimate {
+    let more_is_better = comparison.metric == Metric::Throughput;
+    match comparison.outcome {
+        Outcome::Faster if !more_is_better => inverse(comparison.ratio.estimate),
+        // More processor time is told as such, not by its inverse.
+        Outcome::Slower if more_is_better => inverse(comparison.ratio.estimate),
+        _ => comparison.ratio.estimate,
+    }
+}
+
+/// How far two answers may be apart: `1e-4`, or `1e-6 + 1e-3 of the value`.
+pub(super) fn tolerance_words(tolerance: Tolerance) -> String {
+    let Tolerance { absolute, relative } = tolerance;
+    if relative <= 0.0 || (absolute - relative).abs() < f64::EPSILON * absolute {
+        format!("{absolute:e}")
+    } else if absolute <= 0.0 {
+        format!("{relative:e} of the value")
+    } else {
+        format!("{absolute:e} + {relative:e} of the value")
+    }
+}
+
+/// `0 of 4096 answers differ beyond 1e-4`.
+pub(super) fn answers_words(answers: &Answers) -> String {
+    let share = match answers.differing {
+        0 => String::new(),
+        differing => format!(" ({})", percent(part(differing, answers.compared))),
+    };
+    let unanswered = match answers.unanswered {
+        0 => String::new(),
+        inputs => format!("; {inputs} of the inputs were not answered by both"),
+    };
+    format!(
+        "{} of {} answers differ beyond {}{share}{unanswered}",
+        answers.differing,
+        answers.compared,
+        tolerance_words(answers.tolerance)
+    )
+}
+
+/// `p99 of 20 ms`.
+pub(super) fn slo_words(slo: Slo) -> String {
+    let percentile = slo.quantile * 100.0;
+    let name = format!("{percentile:.3}");
+    let name = name.trim_end_matches('0').trim_end_matches('.');
+    format!("p{name} of {} ms", plain(slo.limit_ms))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share to two digits")]
+fn part(some: usize, all: usize) -> f64 {
+    some as f64 / all.max(1) as f64
+}
+
+fn of_two(evidence: &Evidence<'_>, base: &str, other: &str) -> (Outcome, Vec<String>) {
+    let primary: Vec<(&Level, &Comparison)> = evidence
+        .levels
+        .iter()
+        .filter_map(|level| Some((level, level.comparisons.first()?)))
+        .collect();
+    let slo = evidence.slo.map(|slo| slo_clause(slo, evidence.versions));
+    let (outcome, first) = match primary.as_slice() {
+        [] => match evidence.slo {
+            Some(found) => (slo_outcome(found), None),
+            None => (
+                Outcome::NoEvidence,
+                Some(format!(
+                    "{TOO_LITTLE} about {base} and {other}: no pair was measured"
+                )),
+            ),
+        },
+        all if all.iter().any(|(_, one)| one.outcome == Outcome::Withheld) => {
+            (Outcome::Withheld, Some(withheld(evidence.levels, base)))
+        }
+        [(_, one)] => (one.outcome, Some(compared(one, base, other))),
+        all => (joint(all), Some(sweep(all, base, other))),
+    };
+    (outcome, first.into_iter().chain(slo).collect())
+}
+
+fn compared(comparison: &Comparison, base: &str, other: &str) -> String {
+    let metric = metric_words(comparison.metric);
+    let ratio_words = |words| ratio_with(outward(comparison), words);
+    match (comparison.outcome, comparison.metric) {
+        (Outcome::Faster, Metric::Cpu) => {
+            format!(
+                "{other} takes {} than {base}",
+                ratio_words("less processor time")
+            )
+        }
+        (Outcome::Slower, Metric::Cpu) => {
+            format!(
+                "{other} takes {} than {base}",
+                ratio_words("more processor time")
+            )
+        }
+        (Outcome::Faster | Outcome::Slower, _) => {
+            let words = outcome_words(comparison.outcome, comparison.metric);
+            let told = ratio_words(&format!("{words} than {base}"));
+            format!("{other} is {told} ({metric})")
+        }
+        _ => no_evidence(comparison, base, other),
+    }
+}
+
+fn no_evidence(comparison: &Comparison, base: &str, other: &str) -> String {
+    let metric = metric_words(comparison.metric);
+    if interval(comparison.ratio.estimate).is_none() {
+        let pairs = comparison.ratio.pairs;
+        return format!(
+            "{TOO_LITTLE} about {base} and {other}: {pairs} pairs give no interval ({metric})"
+        );
+    }
+    let detectable = comparison
+        .ratio
+        .detectable
+        .map_or_else(String::new, |least| {
+            format!("; a difference of {} would have been found", percent(least))
+        });
+    format!(
+        "no evidence of a difference between {base} and {other}: {} ({metric}){detectable}",
+        ratio(comparison.ratio.estimate)
+    )
+}
+
+fn withheld(levels: &[Level], base: &str) -> String {
+    let is_withheld = |level: &&Level| {
+        let first = level.comparisons.first();
+        first.is_some_and(|one| one.outcome == Outcome::Withheld)
+    };
+    let by = levels
+        .iter()
+        .filter(is_withheld)
+        .find_map(|level| Some(ratio(level.noise.as_ref()?.ratio.estimate)));
+    let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+    format!(
+        "no winner is named: {base} differed from itself{by} in the same run; the machine is too unsteady"
+    )
+}
+
+/// What all loads say together.
+fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
+    let any = |outcome| all.iter().any(|(_, one)| one.outcome == outcome);
+    match (any(Outcome::Faster), any(Outcome::Slower)) {
+        (true, false) => Outcome::Faster,
+        (false, true) => Outcome::Slower,
+        (true, true) | (false, false) => Outcome::NoEvidence,
+    }
+}
+
+/// How many loads say what, and then each.
+fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
+    let Some((_, first)) = all.first() else {
+        return String::new();
+    };
+    let metric = first.metric;
+    let of = |outcome| all.iter().filter(|(_, one)| one.outcome == outcome).count();
+    let said: Vec<String> = [Outcome::Faster, Outcome::Slower]
+        .into_iter()
+        .filter(|outcome| of(*outcome) > 0)
+        .map(|outcome| format!("{} under {}", outcome_words(outcome, metric), of(outcome)))
+        .collect();
+    let loads = all.len();
+    let verb = if metric == Metric::Cpu { "takes" } else { "is" };
+    let summary = if said.is_empty() {
+        format!("no evidence of a difference between {base} and {other} under any of {loads} loads")
+    } else {
+        format!(
+            "{other} {verb} {} of {loads} loads than {base}",
+            said.join(" and ")
+        )
+    };
+    let one = |(level, one): &(&Level, &Comparison)| {
+        let words = outcome_words(one.outcome, one.metric);
+        let told = match one.outcome {
+            Outcome::Faster | Outcome::Slower => ratio_with(outward(one), words),
+            _ if interval(one.ratio.estimate).is_none() => TOO_LITTLE.to_owned(),
+            _ => format!("{words}, {}", ratio(one.ratio.estimate)),
+        };
+        format!("{told} with {}", level.name)
+    };
+    let each: Vec<String> = all.iter().map(one).collect();
+    format!("{summary} ({}); {}", metric_words(metric), each.join("; "))
+}
+
+fn alone(evidence: &Evidence<'_>, label: &str) -> Vec<String> {
+    let best = evidence
+        .levels
+        .iter()
+        .filter_map(|level| Some((level, level.figures.first()?)))
+        .max_by(|(_, a), (_, b)| {
+            f64::total_cmp(&a.throughput_per_s.point, &b.throughput_per_s.point)
+        });
+    let mut clauses: Vec<String> = best
+        .map(|(level, figures)| alone_clause(label, level, figures, evidence.levels.len() > 1))
+        .into_iter()
+        .chain(evidence.slo.map(|slo| slo_clause(slo, evidence.versions)))
+        .collect();
+    if clauses.is_empty() {
+        clauses.push(format!("{TOO_LITTLE} about {label}: nothing was measured"));
+    }
+    clauses
+}
+
+fn alone_clause(label: &str, level: &Level, figures: &Figures, swept: bool) -> String {
+    let with = if swept {
+        format!(" with {}, its most", level.name)
+    } else {
+        String::new()
+    };
+    format!(
+        "{label} answers {}{with}; p50 {} ms, p99 {} ms",
+        rate(figures.throughput_per_s),
+        short(figures.p50_ms),
+        short(figures.p99_ms)
+    )
+}
+
+fn slo_clause(found: &SloReport, versions: &[Version]) -> String {
+    let one = |(version, sustained): (&Version, &Sustained)| match sustained.passed_per_s {
+        Some(rate) => {
+            let doubt = match sustained.confirmed {
+                Some(false) => " (not confirmed)",
+                Some(true) | None => "",
+            };
+            format!("{} keeps it up to {}/s{doubt}", version.label, short(rate))
+        }
+        None => format!("{} keeps it at no rate", version.label),
+    };
+    let each: Vec<String> = versions.iter().zip(&found.versions).map(one).collect();
+    format!("{}: {}", slo_words(found.slo), each.join(", "))
+}
+
+/// Versions differ when what one keeps is not less than what the other fails at.
+fn slo_outcome(found: &SloReport) -> Outcome {
+    let [base, other, ..] = found.versions.as_slice() else {
+        return Outcome::NoEvidence;
+    };
+    let beyond = |a: &Sustained, b: &Sustained| {
+        a.passed_per_s
+            .zip(b.failed_per_s)
+            .is_some_and(|(passed, failed)| passed >= failed && a.confirmed != Some(false))
+    };
+    if beyond(other, base) {
+        Outcome::Faster
+    } else if beyond(base, other) {
+        Outcome::Slower
+    } else {
+        Outcome::NoEvidence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::sample;
+
+    fn words(report: &Report) -> String {
+        verdict(&Evidence::from(report)).words
+    }
+
+    #[test]
+    fn a_faster_version_is_named_with_its_interval_and_its_answers() {
+        let report = sample::report();
+        assert_eq!(
+            words(&report),
+            "green is 1.31x faster than blue [1.28, 1.34] (throughput); 0 of 4096 answers differ beyond 1e-4"
+        );
+        assert_eq!(verdict(&Evidence::from(&report)).outcome, Outcome::Faster);
+    }
+
+    #[test]
+    fn a_smaller_latency_is_faster_and_told_by_its_inverse() {
+        let mut report = sample::report();
+        report.answers = None;
+        report.levels[0].comparisons = vec![sample::comparison(
+            Metric::P99,
+            [0.5, 0.4, 0.8],
+            Outcome::Faster,
+        )];
+        assert_eq!(
+            words(&report),
+            "green is 2.00x faster than blue [1.25, 2.50] (p99 latency)"
+        );
+        report.levels[0].comparisons = vec![sample::comparison(
+            Metric::P99,
+            [1.05, 1.02, 1.08],
+            Outcome::Slower,
+        )];
+        assert_eq!(
+            words(&report),
+            "green is 1.05x slower than blue [1.02, 1.08] (p99 latency)"
+        );
+        report.levels[0].comparisons = vec![sample::comparison(
+            Metric::Cpu,
+            [0.5, 0.4, 0.8],
+            Outcome::Faster,
+        )];
+        assert_eq!(
+            words(&report),
+            "green takes 2.00x less processor time [1.25, 2.50] than blue"
+        );
+    }
+
+    #[test]
+    fn less_throughput_is_slower_and_told_by_its_inverse() {
+        let mut report = sample::report();
+        report.answers = None;
+        report.levels[0].comparisons = vec![sample::comparison(
+            Metric::Throughput,
+            [0.8, 0.5, 0.9],
+            Outcome::Slower,
+        )];
+        assert_eq!(
+            words(&report),
+            "green is 1.25x slower than blue [1.11, 2.00] (throughput)"
+        );
+    }
+
+    #[test]
+    fn no_evidence_says_what_would_have_been_found() {
+        let mut report = sample::report();
+        report.answers = None;
+        report.levels[0].comparisons = vec![sample::comparison(
+            Metric::Throughput,
+            [1.002, 0.9925, 1.0112],
+            Outcome::NoEvidence,
+        )];
+        assert_eq!(
+            words(&report),
+            "no evidence of a difference between blue and green: 1.002x [0.993, 1.011] (throughput); a difference of 1.4 % \
+             would have been found"
+        );
+        report.levels[0].comparisons[0].ratio.estimate.low = None;
+        assert_eq!(
+            words(&report),
+            "too little to say about blue and green: 10 pairs give no interval (throughput)"
+        );
+        report.levels[0].comparisons.clear();
+        assert_eq!(
+            words(&report),
+            "too little to say about blue and green: no pair was measured"
+        );
+    }
+
+    #[test]
+    fn an_unsteady_machine_names_no_winner() {
+        let mut report = sample::report();
+        report.answers = None;
+        report.levels[0].comparisons[0].outcome = Outcome::Withheld;
+        report.levels[0].noise = Some(sample::comparison(
+            Metric::Throughput,
+            [1.04, 1.02, 1.06],
+            Outcome::NoEvidence,
+        ));
+        assert_eq!(
+            words(&report),
+            "no winner is named: blue differed from itself by 1.04x [1.02, 1.06] in the same run; the machine is too unsteady"
+        );
+        assert_eq!(verdict(&Evidence::from(&report)).outcome, Outcome::Withheld);
+    }
+
+    #[test]
+    fn a_failed_check_comes_before_everything() {
+        let mut report = sample::report();
+        report.checks.push(Check {
+            name: "generator",
+            state: CheckState::Invalid,
+            words: "requests left 3 ms late".to_owned(),
+        });
+        let found = verdict(&Evidence::from(&report));
+        assert_eq!(found.outcome, Outcome::Invalid);
+        assert_eq!(
+            found.words,
+            "this run says nothing: requests left 3 ms late"
+        );
+    }
+
+    #[test]
+    fn one_version_is_told_by_itself() {
+        let report = sample::alone();
+        assert_eq!(
+            words(&report),
+            "blue answers 78,900/s [77,700 to 80,100]; p50 0.107 ms, p99 0.257 ms"
+        );
+    }
+
+    #[test]
+    fn loads_that_say_the_opposite_give_no_winner() {
+        let mut report = sample::sweep();
+        report.answers = None;
+        report.slo = None;
+        assert_eq!(verdict(&Evidence::from(&report)).outcome, Outcome::Faster);
+        report.levels[0].comparisons[0] =
+            sample::comparison(Metric::Throughput, [0.8, 0.5, 0.9], Outcome::Slower);
+        assert_eq!(
+            verdict(&Evidence::from(&report)).outcome,
+            Outcome::NoEvidence
+        );
+        assert!(
+            words(&report).starts_with(
+                "green is faster under 2 and slower under 1 of 3 loads than blue (throughput); 1.25x slower [1.11, 2.00] with 1 connection; 1.31x faster"
+            ),
+            "{}",
+            words(&report)
+        );
+    }
+
+    #[test]
+    fn a_rate_search_alone_is_a_verdict_too() {
+        let mut report = sample::sweep();
+        report.levels.clear();
+        report.answers = None;
+        let found = verdict(&Evidence::from(&report));
+        assert_eq!(found.outcome, Outcome::Faster);
+        assert_eq!(
+            found.words,
+            "p99 of 20 ms: blue keeps it up to 2,000/s, green keeps it up to 2,600/s"
+        );
+    }
+
+    #[test]
+    fn differing_answers_are_told_with_their_share() {
+        let mut answers = sample::report().answers.unwrap();
+        answers.differing = 49;
+        answers.unanswered = 2;
+        answers.tolerance.relative = 1e-3;
+        assert_eq!(
+            answers_words(&answers),
+            "49 of 4096 answers differ beyond 1e-4 + 1e-3 of the value (1.2 %); 2 of the inputs were not answered by both"
+        );
+    }
+}
