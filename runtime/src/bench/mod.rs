@@ -2,15 +2,19 @@
 
 mod answers;
 mod gate;
+mod order;
 mod report;
 mod slo;
 mod stats;
+mod warmup;
 
 pub use answers::{Answers, Difference, Tolerance};
 pub use gate::{GateReport, GateState};
+pub use order::orders;
 pub use report::{
     Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
     Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
 pub use slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
-pub use stats::{Estimate, Ratio};
+pub use stats::{Estimate, Looks, Ratio, mean, paired_ratio, proportion};
+pub use warmup::{WARM_UP_REQUESTS_MIN, is_steady};

@@ -25,10 +25,10 @@ pub fn is_steady(block_means: &[f64], requests: u64, requests_min: u64) -> bool 
         return false;
     }
     let third = block_means.len() / 3;
-    let (before, last) = block_means.split_at(block_means.len() - third);
-    let middle = &before[before.len() - third..];
+    let (_, watched) = block_means.split_at(block_means.len() - 2 * third);
+    let (middle, last) = watched.split_at(third);
     let faster = mean(middle) - mean(last);
-    let noise = NOISE_ERRORS * (squared_error(middle) + squared_error(last)).sqrt();
+    let noise = NOISE_ERRORS * (2.0 * variance(watched) / third as f64).sqrt();
     faster <= noise.max(FASTER_MIN * mean(middle))
 }
 
@@ -36,11 +36,10 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Square of the standard error of the mean.
-fn squared_error(values: &[f64]) -> f64 {
-    let (mean, count) = (mean(values), values.len() as f64);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    squares / (count - 1.0) / count
+/// Variance by the differences of neighbours, in which a trend hardly shows (von Neumann 1941).
+fn variance(values: &[f64]) -> f64 {
+    let squares = values.windows(2).map(|two| (two[1] - two[0]).powi(2));
+    squares.sum::<f64>() / 2.0 / (values.len() as f64 - 1.0)
 }
 
 #[cfg(test)]
@@ -73,7 +72,8 @@ mod tests {
     #[test]
     fn a_slow_start_is_over_when_two_thirds_came_after_it() {
         let blocks = |fast: usize| [vec![9.0; 6], vec![3.0; fast]].concat();
-        assert!(!steady(&blocks(5)));
+        assert!(!steady(&blocks(3)));
+        assert!(!steady(&blocks(4)));
         assert!(steady(&blocks(12)));
     }
 
