@@ -101,20 +101,16 @@ impl Condition {
     /// when the limit is within, or a bound that it takes is not known.
     #[must_use]
     pub fn judge(&self, found: Option<Estimate>) -> GateReport {
-        let holds = |bound: f64| self.operator.holds(bound, self.limit);
-        // The end of the interval that is the last to come to the bad side, and the last to come to the good side.
-        let ends = found.map(|found| match self.operator {
-            Operator::Less | Operator::LessOrEqual => (found.high, found.low),
-            Operator::Greater | Operator::GreaterOrEqual => (found.low, found.high),
-        });
-        let known = |end: f64| !end.is_nan();
-        let (best, worst) = ends.unwrap_or((None, None));
-        let state = if best.filter(|end| known(*end)).is_some_and(holds) {
+        // All is bad when even the best end is, and good when even the worst is.
+        let (best, worst) = match (found, self.operator) {
+            (None, _) => (None, None),
+            (Some(found), Operator::Less | Operator::LessOrEqual) => (found.high, found.low),
+            (Some(found), Operator::Greater | Operator::GreaterOrEqual) => (found.low, found.high),
+        };
+        let bad = |end: f64| self.operator.holds(end, self.limit);
+        let state = if best.is_some_and(bad) {
             GateState::Failed
-        } else if worst
-            .filter(|end| known(*end))
-            .is_some_and(|end| !holds(end))
-        {
+        } else if worst.is_some_and(|end| !end.is_nan() && !bad(end)) {
             GateState::Passed
         } else {
             GateState::Undecided

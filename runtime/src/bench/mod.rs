@@ -10,7 +10,7 @@ mod slo;
 mod stats;
 mod warmup;
 
-pub use answers::{Answers, Difference, Tolerance};
+pub use answers::{Answers, Difference, Tolerance, compare};
 pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
 pub use latency_test::LatencyTest;
 pub use order::orders;
