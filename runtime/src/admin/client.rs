@@ -23,7 +23,7 @@ const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Speaks to the server of one data folder.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
     data: PathBuf,

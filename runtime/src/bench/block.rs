@@ -12,8 +12,9 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
-use crate::bench::slo::{LatencyTest, ProbeOutcome};
+use crate::bench::slo::{ProbeOutcome, Slo};
 use crate::bench::subject::Subject;
 use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
 use crate::observe::Process;
@@ -38,6 +39,17 @@ pub(super) struct Blocks {
     pub(super) timeout: Duration,
     pub(super) runtime: Runtime,
     pub(super) stop: watch::Receiver<bool>,
+}
+
+/// One try of a rate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Try {
+    pub(super) slo: Slo,
+    /// It does not pass before: a queue that grows must have had the time to show.
+    pub(super) least: Duration,
+    /// It is not tried for longer.
+    pub(super) most: Duration,
+    pub(super) seed: u64,
 }
 
 /// What came of a block.
@@ -262,7 +274,8 @@ impl Blocks {
             .load(subject, &load, pace, {
                 let got = Arc::clone(&got);
                 move |sample: Sample| {
-                    let (bodies, failure) = &mut *got.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (bodies, failure) =
+                        &mut *got.lock().unwrap_or_else(PoisonError::into_inner);
                     let index = usize::try_from(sample.index).unwrap_or(usize::MAX);
                     match (sample.is_ok(), sample.reply) {
                         (true, Ok(reply)) => bodies[index] = Some(reply.body),
@@ -280,24 +293,30 @@ impl Blocks {
         Ok(std::mem::take(&mut *got))
     }
 
-    /// Sends at a rate until the test has decided, which it may not do for the better before `least` has passed.
+    /// Sends at a rate until it is decided whether it keeps a latency.
     pub(super) fn probe(
         &self,
         subject: &Subject,
         load: &LoadPoint,
-        (limit, test): (Duration, LatencyTest),
-        (least, most): (Duration, Duration),
-        seed: u64,
+        one: &Try,
     ) -> Result<(LatencyTest, ProbeOutcome), Broken> {
-        let test = Arc::new(Mutex::new(test));
+        let Try {
+            slo,
+            least,
+            most,
+            seed,
+        } = *one;
+        let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
+        let test = Arc::new(Mutex::new(LatencyTest::new(slo)));
         let running = self
             .load(subject, load, load.pace(most, seed), {
                 let test = Arc::clone(&test);
                 move |sample: Sample| {
                     let over = !sample.is_ok() || sample.latency() > limit;
-                    test.lock()
+                    _ = test
+                        .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .see(over);
+                        .observe(over);
                 }
             })
             .start()
@@ -305,9 +324,10 @@ impl Blocks {
         let started = Instant::now();
         loop {
             self.sleep(LOOK)?;
-            let now = *test.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = test.lock().unwrap_or_else(PoisonError::into_inner).clone();
             // Requests that wait for a connection longer than the limit are over it, answered or not.
-            let late = running.waiting() as f64 > 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
+            let late = running.waiting() as f64
+                > 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
             let outcome = match now.outcome() {
                 _ if late => Some(ProbeOutcome::Failed),
                 Some(ProbeOutcome::Passed) if started.elapsed() < least => None,
@@ -336,7 +356,8 @@ impl Seen {
             self.failures += 1;
             let status = sample.reply.as_ref().map(|reply| reply.status);
             self.refused += u64::from(status.is_ok_and(|status| status == 429));
-            self.first_failure.get_or_insert_with(|| told(&sample.reply));
+            self.first_failure
+                .get_or_insert_with(|| told(&sample.reply));
         }
         let query = self.query.get_or_insert(Query {
             answered: 0,
@@ -351,6 +372,19 @@ impl Seen {
             self.query = None;
         }
     }
+}
+
+/// The whole number of requests a second that is nearest, at least one.
+pub(super) fn whole_rate(per_s: f64) -> NonZeroU32 {
+    /// More than any one thread sends.
+    const RATE_MAX: f64 = 1e9;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it is within the bounds of the type"
+    )]
+    let rounded = per_s.round().clamp(1.0, RATE_MAX) as u32;
+    NonZeroU32::new(rounded).unwrap_or(NonZeroU32::MIN)
 }
 
 /// The inputs go round.

@@ -69,14 +69,14 @@ fn failures(blocks: &[&Done]) -> Check {
     };
     let mut words = format!("{failures} of {all} requests failed");
     if refused > 0 {
-        words += &format!(
-            ", {refused} of them because the server was full (429): fewer connections, a lower rate, or more instances"
+        words = format!(
+            "{words}, {refused} of them because the server was full (429): fewer connections, a lower rate, or more instances"
         );
     } else if let Some(first) = blocks
         .iter()
         .find_map(|done| done.measured.seen.first_failure.as_ref())
     {
-        words += &format!("; the first: {first}");
+        words = format!("{words}; the first: {first}");
     }
     check("failures", state, words)
 }
@@ -111,7 +111,10 @@ fn slip(blocks: &[&Done], levels: &[Level]) -> Check {
 fn drops(blocks: &[&Done]) -> Check {
     let unsent: usize = blocks.iter().map(|done| done.measured.unsent).sum();
     let (state, words) = match unsent {
-        0 => (CheckState::Ok, "every request that was due was sent".to_owned()),
+        0 => (
+            CheckState::Ok,
+            "every request that was due was sent".to_owned(),
+        ),
         _ => (
             CheckState::Invalid,
             format!(
@@ -161,7 +164,10 @@ fn own_cpu(blocks: &[&Done]) -> Check {
         ),
         false => (CheckState::Ok, ""),
     };
-    let words = format!("the generator used {:.0} % of one core{more}", share * 100.0);
+    let words = format!(
+        "the generator used {:.0} % of one core{more}",
+        share * 100.0
+    );
     check("generator", state, words)
 }
 
@@ -183,7 +189,11 @@ fn machine(environment: &Environment) -> Check {
         found.push(format!("the load average was {load:.2} before the start"));
     }
     match found.is_empty() {
-        true => check("machine", CheckState::Ok, "the machine was quiet".to_owned()),
+        true => check(
+            "machine",
+            CheckState::Ok,
+            "the machine was quiet".to_owned(),
+        ),
         false => check("machine", CheckState::Warning, found.join("; ")),
     }
 }

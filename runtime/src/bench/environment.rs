@@ -39,7 +39,10 @@ impl Before {
         Environment {
             started: self.started.to_string(),
             serin: env!("CARGO_PKG_VERSION").to_owned(),
-            system: format!("Linux {}", line("/proc/sys/kernel/osrelease").unwrap_or_default()),
+            system: format!(
+                "Linux {}",
+                line("/proc/sys/kernel/osrelease").unwrap_or_default()
+            ),
             processor: processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores,
             governor: line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),

@@ -43,9 +43,8 @@ impl Scenario {
             Metric::Cpu,
         ];
         let primary = self.primary();
-        let is_given = |metric| {
-            metric == Metric::Throughput && matches!(self, Self::Constant | Self::Server)
-        };
+        let is_given =
+            |metric| metric == Metric::Throughput && matches!(self, Self::Constant | Self::Server);
         let others = all
             .into_iter()
             .filter(|metric| *metric != primary && !is_given(*metric));

@@ -1,8 +1,229 @@
 //! Conditions of `--fail-if`: `throughput<0.97`, `p99>1.10`, `agreement<0.99`. Pure.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::Serialize;
 
+use crate::bench::report::Metric;
 use crate::bench::stats::Estimate;
+
+/// Metrics that a condition can name.
+const METRICS: &[(&str, GateMetric)] = &[
+    ("throughput", GateMetric::Ratio(Metric::Throughput)),
+    ("mean", GateMetric::Ratio(Metric::Mean)),
+    ("p50", GateMetric::Ratio(Metric::P50)),
+    ("p90", GateMetric::Ratio(Metric::P90)),
+    ("p99", GateMetric::Ratio(Metric::P99)),
+    ("cpu", GateMetric::Ratio(Metric::Cpu)),
+    ("agreement", GateMetric::Agreement),
+    ("top1", GateMetric::Top1),
+];
+
+/// Largest ratio that can be a limit: more is likely milliseconds or a percentage without its sign.
+const RATIO_MAX: f64 = 10.0;
+
+/// What a condition is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GateMetric {
+    /// The other version's value by the baseline's.
+    Ratio(Metric),
+    /// Share of answers that are the same within the tolerance.
+    Agreement,
+    /// Share of rows whose largest number is at the same place.
+    Top1,
+}
+
+/// When a comparison fails: `throughput<0.97` fails when the other version has less than 97 % of the baseline's throughput.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    written: String,
+    metric: GateMetric,
+    operator: Operator,
+    limit: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+/// What is wrong with the text of a condition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConditionError {
+    /// Nothing compares.
+    #[error(
+        "expected a metric, one of < <= > >=, and a limit such as throughput<0.97, found {found:?}"
+    )]
+    Operator {
+        /// As it was written.
+        found: String,
+    },
+    /// The part before the operator.
+    #[error("unknown metric {found:?}{}; the metrics are {}", meant(.found), names())]
+    Metric {
+        /// As it was written.
+        found: String,
+    },
+    /// The part after the operator, of a ratio.
+    #[error(
+        "{metric} is compared by its ratio to the baseline's: expected a number above 0 and at most {RATIO_MAX} such as 0.97 or 97%, found {found:?}"
+    )]
+    Ratio {
+        /// Name of the metric.
+        metric: &'static str,
+        /// As it was written.
+        found: String,
+    },
+    /// The part after the operator, of a share.
+    #[error(
+        "{metric} is a share: expected a number from 0 to 1 such as 0.99 or 99%, found {found:?}"
+    )]
+    Share {
+        /// Name of the metric.
+        metric: &'static str,
+        /// As it was written.
+        found: String,
+    },
+}
+
+impl Condition {
+    /// What it is about.
+    #[must_use]
+    pub fn metric(&self) -> GateMetric {
+        self.metric
+    }
+
+    /// Says what was found about the condition: failed or passed when the whole interval is on one side of the limit, and undecided
+    /// when the limit is within, or a bound that it takes is not known.
+    #[must_use]
+    pub fn judge(&self, found: Option<Estimate>) -> GateReport {
+        // All is bad when even the best end is, and good when even the worst is.
+        let (best, worst) = match (found, self.operator) {
+            (None, _) => (None, None),
+            (Some(found), Operator::Less | Operator::LessOrEqual) => (found.high, found.low),
+            (Some(found), Operator::Greater | Operator::GreaterOrEqual) => (found.low, found.high),
+        };
+        let bad = |end: f64| self.operator.holds(end, self.limit);
+        let state = if best.is_some_and(bad) {
+            GateState::Failed
+        } else if worst.is_some_and(|end| !end.is_nan() && !bad(end)) {
+            GateState::Passed
+        } else {
+            GateState::Undecided
+        };
+        GateReport {
+            condition: self.written.clone(),
+            found,
+            state,
+        }
+    }
+}
+
+/// `throughput<0.97`, `p99 > 1.10`, `agreement<99%`.
+impl FromStr for Condition {
+    type Err = ConditionError;
+
+    fn from_str(text: &str) -> Result<Self, ConditionError> {
+        let text = text.trim();
+        let (name, operator, limit) =
+            Operator::split(text).ok_or_else(|| ConditionError::Operator {
+                found: text.to_owned(),
+            })?;
+        let (known, metric) = METRICS
+            .iter()
+            .copied()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .ok_or_else(|| ConditionError::Metric {
+                found: name.to_owned(),
+            })?;
+        let found = || limit.to_owned();
+        let limit = match metric {
+            GateMetric::Ratio(_) => number(limit)
+                .filter(|limit| *limit > 0.0 && *limit <= RATIO_MAX)
+                .ok_or_else(|| ConditionError::Ratio {
+                    metric: known,
+                    found: found(),
+                })?,
+            GateMetric::Agreement | GateMetric::Top1 => number(limit)
+                .filter(|limit| (0.0..=1.0).contains(limit))
+                .ok_or_else(|| ConditionError::Share {
+                    metric: known,
+                    found: found(),
+                })?,
+        };
+        Ok(Self {
+            written: text.to_owned(),
+            metric,
+            operator,
+            limit,
+        })
+    }
+}
+
+/// As it was written.
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written)
+    }
+}
+
+impl Operator {
+    /// The text before, the operator, the text after; trimmed.
+    fn split(text: &str) -> Option<(&str, Self, &str)> {
+        let (before, after) = text.split_at(text.find(['<', '>'])?);
+        let operators = [
+            ("<=", Self::LessOrEqual),
+            (">=", Self::GreaterOrEqual),
+            ("<", Self::Less),
+            (">", Self::Greater),
+        ];
+        operators.into_iter().find_map(|(sign, operator)| {
+            let after = after.strip_prefix(sign)?;
+            Some((before.trim(), operator, after.trim()))
+        })
+    }
+
+    fn holds(self, value: f64, limit: f64) -> bool {
+        match self {
+            Self::Less => value < limit,
+            Self::LessOrEqual => value <= limit,
+            Self::Greater => value > limit,
+            Self::GreaterOrEqual => value >= limit,
+        }
+    }
+}
+
+/// `0.97` or `97%`, in digits: no sign, exponent, `inf` or `nan`.
+fn number(text: &str) -> Option<f64> {
+    let (digits, scale) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim_end(), 100.0),
+        None => (text, 1.0),
+    };
+    let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let value: f64 = digits.parse().ok().filter(|_| plain)?;
+    Some(value / scale)
+}
+
+/// `, did you mean "throughput"?`, where a metric is near.
+fn meant(found: &str) -> String {
+    let found = found.to_lowercase();
+    METRICS
+        .iter()
+        .map(|(name, _)| (strsim::damerau_levenshtein(&found, name), name))
+        .min()
+        // One slip in three letters; more is another word.
+        .filter(|(distance, name)| *distance <= name.len().div_ceil(3))
+        .map_or_else(String::new, |(_, name)| format!(", did you mean {name:?}?"))
+}
+
+fn names() -> String {
+    let names: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
 
 /// What came of a condition.
 #[derive(Debug, Clone, Serialize)]
@@ -16,13 +237,145 @@ pub struct GateReport {
 }
 
 /// Whether a condition holds, by the bound of the interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// The worse, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateState {
     /// The whole interval is on the good side.
     Passed,
-    /// The whole interval is on the bad side: a regression is proven.
-    Failed,
     /// The interval holds the limit, or there is none.
     Undecided,
+    /// The whole interval is on the bad side: a regression is proven.
+    Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        text.parse::<Condition>().unwrap_err().to_string()
+    }
+
+    fn judged(text: &str, low: impl Into<Option<f64>>, high: impl Into<Option<f64>>) -> GateState {
+        let condition: Condition = text.parse().unwrap();
+        let (low, high) = (low.into(), high.into());
+        let report = condition.judge(Some(Estimate {
+            point: 1.0,
+            low,
+            high,
+        }));
+        assert_eq!(report.condition, text);
+        report.state
+    }
+
+    #[test]
+    fn every_metric_can_be_named() {
+        for (name, metric) in METRICS {
+            let condition: Condition = format!("{name}<0.5").parse().unwrap();
+            assert_eq!(condition.metric(), *metric);
+        }
+    }
+
+    #[test]
+    fn spaces_and_percents_are_understood() {
+        let condition: Condition = " agreement  < 99.5 % ".parse().unwrap();
+        assert_eq!(condition.to_string(), "agreement  < 99.5 %");
+        assert!((condition.limit - 0.995).abs() < 1e-12);
+        assert!(("p99>110%".parse::<Condition>().unwrap().limit - 1.1).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_condition_without_an_operator_is_refused() {
+        assert_eq!(
+            problem("throughput=0.97"),
+            "expected a metric, one of < <= > >=, and a limit such as throughput<0.97, found \"throughput=0.97\""
+        );
+        assert!(problem("").starts_with("expected a metric"));
+    }
+
+    #[test]
+    fn a_misspelt_metric_is_refused_with_the_one_that_was_meant() {
+        assert_eq!(
+            problem("troughput<0.97"),
+            "unknown metric \"troughput\", did you mean \"throughput\"?; the metrics are throughput, mean, p50, p90, p99, cpu, agreement, top1"
+        );
+        assert!(problem("<0.97").starts_with("unknown metric \"\"; the metrics are"));
+    }
+
+    #[test]
+    fn a_limit_that_is_no_ratio_is_refused() {
+        assert_eq!(
+            problem("p99>20ms"),
+            "p99 is compared by its ratio to the baseline's: expected a number above 0 and at most 10 such as 0.97 or 97%, found \"20ms\""
+        );
+        for text in [
+            "throughput<97",
+            "mean>0",
+            "mean>-1",
+            "cpu>inf",
+            "cpu>nan",
+            "p50>",
+            "p50>=>1",
+            "p50>1e0",
+        ] {
+            assert!(problem(text).contains("is compared by its ratio"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_no_share_is_refused() {
+        assert_eq!(
+            problem("agreement<99"),
+            "agreement is a share: expected a number from 0 to 1 such as 0.99 or 99%, found \"99\""
+        );
+        assert!(problem("top1<101%").contains("is a share"));
+    }
+
+    #[test]
+    fn a_regression_is_proven_when_the_whole_interval_is_on_the_bad_side() {
+        assert_eq!(judged("throughput<0.97", 0.90, 0.96), GateState::Failed);
+        assert_eq!(judged("p99>1.10", 1.11, 1.30), GateState::Failed);
+    }
+
+    #[test]
+    fn a_condition_passes_when_the_whole_interval_is_on_the_good_side() {
+        assert_eq!(judged("throughput<0.97", 0.98, 1.02), GateState::Passed);
+        assert_eq!(judged("p99>1.10", 0.90, 1.09), GateState::Passed);
+    }
+
+    #[test]
+    fn a_limit_within_the_interval_leaves_it_undecided() {
+        assert_eq!(judged("throughput<0.97", 0.96, 0.98), GateState::Undecided);
+        assert_eq!(judged("p99>1.10", 1.00, 1.20), GateState::Undecided);
+    }
+
+    #[test]
+    fn an_end_at_the_limit_is_bad_only_where_the_operator_says_so() {
+        assert_eq!(judged("throughput<0.5", 0.4, 0.5), GateState::Undecided);
+        assert_eq!(judged("throughput<=0.5", 0.4, 0.5), GateState::Failed);
+        assert_eq!(judged("throughput<0.5", 0.5, 0.6), GateState::Passed);
+        assert_eq!(judged("throughput<=0.5", 0.5, 0.6), GateState::Undecided);
+        assert_eq!(judged("p99>=1.5", 1.5, 1.6), GateState::Failed);
+        assert_eq!(judged("p99>1.5", 1.4, 1.5), GateState::Passed);
+    }
+
+    #[test]
+    fn without_bounds_nothing_is_decided() {
+        assert_eq!(judged("throughput<0.97", None, None), GateState::Undecided);
+        assert_eq!(
+            judged("throughput<0.97", f64::NAN, f64::NAN),
+            GateState::Undecided
+        );
+        let condition: Condition = "throughput<0.97".parse().unwrap();
+        let report = condition.judge(None);
+        assert_eq!((report.state, report.found), (GateState::Undecided, None));
+    }
+
+    #[test]
+    fn one_bound_decides_where_it_is_the_one_that_it_takes() {
+        assert_eq!(judged("throughput<0.97", None, 0.96), GateState::Failed);
+        assert_eq!(judged("throughput<0.97", 0.96, None), GateState::Undecided);
+        assert_eq!(judged("throughput<0.97", 0.98, None), GateState::Passed);
+    }
 }

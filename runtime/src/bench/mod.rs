@@ -1,32 +1,55 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
+//!
+//! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
+//! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `stats`, `order`, `warmup`, `latency_test`,
+//! `search`, `slo`, `answers`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
+//! `page`, `plots`, `axes`, `hgrm`, `numbers`.
+//!
+//! Not here: the grammar, where versions are found, exit codes (`cli`).
 
 mod answers;
 mod axes;
+mod block;
+mod checks;
+mod environment;
+mod figures;
 mod gate;
 mod hgrm;
+mod inputs;
+mod latency_test;
 mod numbers;
+mod order;
 mod outline;
 mod page;
 mod plots;
+mod private;
 mod report;
+mod run;
+mod search;
 mod sentence;
 mod slo;
 mod stats;
+mod subject;
+mod sustain;
+mod warmup;
 mod words;
 
 #[cfg(test)]
 mod sample;
 
 pub use answers::{Answers, Difference, Tolerance};
-pub use gate::{GateReport, GateState};
+pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
 pub use hgrm::hgrm;
+pub use inputs::{Inputs, InputsError};
 pub use page::html;
 pub use plots::PlotError;
+pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
     Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
     Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
-pub use sentence::{Evidence, verdict};
-pub use slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
+pub use run::{Bench, BenchError, Progress};
+pub use slo::{Probe, ProbeOutcome, Slo, SloError, SloReport, Sustained};
 pub use stats::{Estimate, Ratio};
+pub use subject::{ServerTimings, Subject};
 pub use words::{markdown, table};

@@ -9,22 +9,21 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::bench::answers::{Answers, Tolerance, compare};
-use crate::bench::block::{Blocks, Broken, LoadPoint, Measured};
+use crate::bench::block::{Blocks, Broken, LoadPoint, Measured, whole_rate};
 use crate::bench::checks::checks;
 use crate::bench::environment::Before;
 use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
-use crate::bench::gate::{Condition, GateReport};
+use crate::bench::gate::{Condition, GateMetric, GateReport};
 use crate::bench::order::orders;
 use crate::bench::report::{
-    Block, Check, CheckState, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
-    Verdict,
+    Block, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict,
 };
-use crate::bench::sentence;
+use crate::bench::sentence::{self, Evidence};
 use crate::bench::slo::{Slo, SloReport};
 use crate::bench::stats::{Estimate, Looks, Ratio};
 use crate::bench::subject::{Stages, Subject};
 use crate::bench::sustain::sustain;
-use crate::bench::warmup::is_steady;
+use crate::bench::warmup::{WARM_UP_REQUESTS_MIN, is_steady};
 
 /// Pairs of the baseline with itself.
 const NOISE_PAIRS: u32 = 5;
@@ -37,9 +36,7 @@ const BLOCK_MAX: Duration = Duration::from_secs(2);
 /// Most of the budget that the answers and the warm-up may take, each.
 const PREPARING_SHARE: f64 = 0.15;
 /// A run that goes on until its interval is narrow looks at it after so many pairs more.
-const LOOK_PAIRS: usize = 5;
-/// Requests after which a version may count as warm.
-const WARM_REQUESTS_MIN: u64 = 50;
+const LOOK_PAIRS: u32 = 5;
 /// Connections over which answers are compared.
 const ANSWERS_CONNECTIONS: usize = 4;
 /// Rate of an open loop that has none, in the throughput of the slower version.
@@ -194,6 +191,15 @@ struct Run<'a> {
     servers_cpu: Duration,
 }
 
+/// A block that is to be measured.
+#[derive(Clone, Copy)]
+struct Stretch {
+    load: LoadPoint,
+    length: Duration,
+    phase: Phase,
+    pair: u32,
+}
+
 /// A load and what was measured under it.
 struct Measuring {
     load: LoadPoint,
@@ -213,7 +219,10 @@ impl Measuring {
                 Phase::Noise => index % 2 == version,
                 Phase::Pair | Phase::WarmUp => done.version == version,
             };
-            blocks.enumerate().filter(which).map(|(_, done)| done.report())
+            blocks
+                .enumerate()
+                .filter(which)
+                .map(|(_, done)| done.report())
         };
         of(0).zip(of(1)).collect()
     }
@@ -363,7 +372,15 @@ impl<'a> Run<'a> {
             let mut latencies = Vec::new();
             let mut requests = 0;
             let speed = loop {
-                let done = self.measure(version, &load, length, Phase::WarmUp, 0)?;
+                let done = self.measure(
+                    version,
+                    Stretch {
+                        load,
+                        length,
+                        phase: Phase::WarmUp,
+                        pair: 0,
+                    },
+                )?;
                 let block = done.report();
                 requests += block.answers;
                 latencies.push(block.mean_ms);
@@ -372,7 +389,7 @@ impl<'a> Run<'a> {
                     &subject.version.label,
                     block.throughput_per_s,
                 ));
-                let warm = requests >= WARM_REQUESTS_MIN && is_steady(&latencies);
+                let warm = is_steady(&latencies, requests, WARM_UP_REQUESTS_MIN);
                 if warm || Instant::now() >= until {
                     break block.throughput_per_s;
                 }
@@ -400,7 +417,7 @@ impl<'a> Run<'a> {
             Scenario::Constant | Scenario::Server => {
                 let slowest = speeds.iter().copied().fold(f64::INFINITY, f64::min);
                 let rates = match self.bench.rates.is_empty() {
-                    true => vec![rate(slowest * RATE_SHARE)],
+                    true => vec![whole_rate(slowest * RATE_SHARE)],
                     false => self.bench.rates.clone(),
                 };
                 let load = |rate| LoadPoint {
@@ -410,7 +427,10 @@ impl<'a> Run<'a> {
                 };
                 rates.into_iter().map(load).collect::<Vec<_>>()
             }
-            Scenario::Closed | Scenario::SingleStream | Scenario::MultiStream | Scenario::Offline => {
+            Scenario::Closed
+            | Scenario::SingleStream
+            | Scenario::MultiStream
+            | Scenario::Offline => {
                 let load = |connections: &usize| LoadPoint {
                     scenario,
                     connections: *connections,
@@ -447,7 +467,7 @@ impl<'a> Run<'a> {
         let mut orders = orders(self.bench.seed);
         if versions == 2 {
             for pair in 0..NOISE_PAIRS {
-                self.pair([0, 0], pair, Phase::Noise, load, until)?;
+                self.pair([0, 0], self.stretch(load, Phase::Noise, pair), until)?;
                 progress(&Progress::Noise(pair + 1, NOISE_PAIRS));
             }
         }
@@ -455,16 +475,21 @@ impl<'a> Run<'a> {
         for pair in 0.. {
             let order = orders.next().unwrap_or([0, 1]);
             let order = if versions == 2 { order } else { [0, 0] };
-            match self.pair(order, pair, Phase::Pair, load, until) {
+            match self.pair(order, self.stretch(load, Phase::Pair, pair), until) {
                 Err(Ended::Time) => break,
                 ended => ended?,
             }
             let left = until.saturating_duration_since(Instant::now());
-            let more = (left.as_secs_f64() / self.pair_time().as_secs_f64()) as u32;
+            let more =
+                u32::try_from(left.as_nanos() / self.pair_time().as_nanos()).unwrap_or(u32::MAX);
             if versions == 1 {
                 let last = self.measuring().done.last().map(Done::report);
                 let speed = last.map_or(0.0, |block| block.throughput_per_s);
-                progress(&Progress::Block(2 * (pair + 1), 2 * (pair + 1 + more), speed));
+                progress(&Progress::Block(
+                    2 * (pair + 1),
+                    2 * (pair + 1 + more),
+                    speed,
+                ));
                 continue;
             }
             let found = self.found(CONFIDENCE);
@@ -492,7 +517,7 @@ impl<'a> Run<'a> {
         let Some(target) = self.bench.target_half_width else {
             return false;
         };
-        if pairs as usize % LOOK_PAIRS != 0 || pairs as usize == LOOK_PAIRS {
+        if !pairs.is_multiple_of(LOOK_PAIRS) || pairs == LOOK_PAIRS {
             return false;
         }
         let confidence = looks.look(f64::from(pairs) / f64::from(planned.max(pairs)));
@@ -508,34 +533,35 @@ impl<'a> Run<'a> {
     }
 
     /// Two blocks under the same schedule and inputs; none when the time does not suffice for both.
-    fn pair(
-        &mut self,
-        order: [usize; 2],
-        pair: u32,
-        phase: Phase,
-        load: LoadPoint,
-        until: Instant,
-    ) -> Result<(), Ended> {
+    fn pair(&mut self, order: [usize; 2], stretch: Stretch, until: Instant) -> Result<(), Ended> {
         if Instant::now() + self.pair_time() > until {
             return Err(Ended::Time);
         }
         let mut both = Vec::new();
         for version in order {
-            both.push(self.measure(version, &load, self.block, phase, pair)?);
+            both.push(self.measure(version, stretch)?);
         }
         // A pair counts whole or not at all.
         self.measuring().done.extend(both);
         Ok(())
     }
 
-    fn measure(
-        &mut self,
-        version: usize,
-        load: &LoadPoint,
-        length: Duration,
-        phase: Phase,
-        pair: u32,
-    ) -> Result<Done, Ended> {
+    fn stretch(&self, load: LoadPoint, phase: Phase, pair: u32) -> Stretch {
+        Stretch {
+            load,
+            length: self.block,
+            phase,
+            pair,
+        }
+    }
+
+    fn measure(&mut self, version: usize, stretch: Stretch) -> Result<Done, Ended> {
+        let Stretch {
+            load,
+            length,
+            phase,
+            pair,
+        } = stretch;
         let subject = &self.bench.subjects[version];
         let began = Instant::now();
         let stages = || subject.timings.as_ref().and_then(|timings| timings.read());
@@ -543,12 +569,14 @@ impl<'a> Run<'a> {
         let before = counts.then(stages).flatten();
         let start = self.started.elapsed();
         let seed = self.bench.seed.wrapping_add(u64::from(pair));
-        let measured: Measured = self.blocks.measure(subject, load, length, seed)?;
+        let measured: Measured = self.blocks.measure(subject, &load, length, seed)?;
         if let Some((before, after)) = before.zip(counts.then(stages).flatten()) {
             self.measuring().stages[version].add_between(&before, &after);
         }
         self.servers_cpu += measured.cpu.unwrap_or_default();
-        self.overhead = self.overhead.max(began.elapsed().saturating_sub(length).min(length));
+        self.overhead = self
+            .overhead
+            .max(began.elapsed().saturating_sub(length).min(length));
         Ok(Done {
             phase,
             pair,
@@ -564,16 +592,9 @@ impl<'a> Run<'a> {
         speeds: &[f64],
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), Ended> {
-        let connections = self.bench.connections[0];
         let tell = |label: &str, words: &str| progress(&Progress::Tried(label, words));
-        let (report, ended) = sustain(
-            &self.blocks,
-            &self.bench.subjects,
-            (slo, connections, self.bench.seed),
-            speeds,
-            self.until,
-            tell,
-        );
+        let (blocks, bench) = (&self.blocks, self.bench);
+        let (report, ended) = sustain(blocks, bench, slo, (speeds, self.until), tell);
         self.slo = Some(report);
         ended.map_err(Ended::from)
     }
@@ -618,7 +639,7 @@ impl<'a> Run<'a> {
                 .map(|subject| subject.version.clone())
                 .collect(),
             verdict: Verdict {
-                outcome: verdict(bench, &levels, self.slo.as_ref(), &checks),
+                outcome: Outcome::Alone,
                 words: String::new(),
             },
             gates: Vec::new(),
@@ -631,8 +652,8 @@ impl<'a> Run<'a> {
         if let Some(level) = report.levels.first_mut() {
             level.blocks.splice(0..0, warm);
         }
+        report.verdict = sentence::verdict(&Evidence::from(&report));
         report.gates = judge(&report, &bench.conditions);
-        report.verdict.words = sentence::verdict(&report);
         Ok(report)
     }
 }
@@ -655,34 +676,15 @@ fn setup(bench: &Bench, block: Duration) -> Setup {
     }
 }
 
-fn verdict(
-    bench: &Bench,
-    levels: &[Level],
-    slo: Option<&SloReport>,
-    checks: &[Check],
-) -> Outcome {
-    if checks.iter().any(|check| check.state == CheckState::Invalid) {
-        return Outcome::Invalid;
-    }
-    if !bench.has_two() {
-        return Outcome::Alone;
-    }
-    if let Some(slo) = slo {
-        return slo.outcome();
-    }
-    // Of a sweep the highest load speaks.
-    let primary = levels.last().and_then(|level| level.comparisons.first());
-    primary.map_or(Outcome::NoEvidence, |comparison| comparison.outcome)
-}
-
 /// What the conditions find in a report. Of a sweep every load must keep them: the worst speaks.
 fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
     let answers = report.answers.as_ref();
     let withheld = report.verdict.outcome == Outcome::Withheld;
     let judge = |condition: &Condition| {
-        let found: Vec<Option<Estimate>> = match condition.metric().comparison() {
-            None => vec![condition.metric().of_answers(answers)],
-            Some(metric) => report
+        let found: Vec<Option<Estimate>> = match condition.metric() {
+            GateMetric::Agreement => vec![answers.map(|answers| answers.agreement)],
+            GateMetric::Top1 => vec![answers.and_then(|answers| answers.top1)],
+            GateMetric::Ratio(metric) => report
                 .levels
                 .iter()
                 .map(|level| {
@@ -706,10 +708,4 @@ fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
 fn half_width(ratio: &Ratio) -> Option<f64> {
     let Estimate { point, low, high } = ratio.estimate;
     Some((high? / point - 1.0).max(1.0 - low? / point))
-}
-
-/// The whole number of requests a second that is nearest, at least one.
-fn rate(per_s: f64) -> NonZeroU32 {
-    let rounded = per_s.round().clamp(1.0, f64::from(u32::MAX));
-    NonZeroU32::new(rounded as u32).unwrap_or(NonZeroU32::MIN)
 }

@@ -1,6 +1,21 @@
 //! Intervals and tests. Pure.
+//!
+//! Versions are compared by a paired t test on the logarithms of the pairs' ratios: what drifts meets both halves of a pair, and a
+//! ratio is as far from 1 whichever version is called the baseline.
 
 use serde::Serialize;
+use statrs::distribution::{Beta, ContinuousCDF, Normal, StudentsT};
+
+use crate::load::SplitMix64;
+
+/// How often a difference of the size [`Ratio::detectable`] is found.
+const POWER: f64 = 0.8;
+
+/// Fewest pairs of which a bootstrap says something: with fewer, a percentile interval excludes the truth too often.
+const BOOTSTRAP_PAIRS_MIN: usize = 30;
+
+/// Resamples of a bootstrap: its ends vary by some hundredths of its width.
+const RESAMPLES: usize = 2000;
 
 /// A value with its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -27,4 +42,470 @@ pub struct Ratio {
     pub detectable: Option<f64>,
     /// Interval of a percentile bootstrap of the pairs, from 30 pairs on.
     pub bootstrap: Option<(f64, f64)>,
+}
+
+/// Compares pairs of measurements (baseline, other) of one metric, at `confidence` such as 0.95; `seed` is of the bootstrap.
+///
+/// A pair with a value that is not above 0, or not finite, has no ratio: it is left out, and not counted in [`Ratio::pairs`]. None
+/// with fewer than two pairs left. At a confidence of 1 there is no interval.
+#[must_use]
+pub fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
+    let usable = |value: f64| value.is_finite() && value > 0.0;
+    let logs: Vec<f64> = pairs
+        .iter()
+        .filter(|(base, other)| usable(*base) && usable(*other))
+        .map(|(base, other)| (other / base).ln())
+        .filter(|log| log.is_finite())
+        .collect();
+    if logs.len() < 2 {
+        return None;
+    }
+    let (centre, error) = centre_and_error(&logs);
+    let sure = t_quantile((1.0 + confidence) / 2.0, logs.len());
+    let detectable = (t_quantile(POWER, logs.len()) + sure) * error;
+    Some(Ratio {
+        estimate: interval(centre, sure * error, f64::exp),
+        pairs: logs.len(),
+        confidence,
+        detectable: Some(detectable.exp_m1()).filter(|size| logs.len() > 2 && size.is_finite()),
+        bootstrap: (logs.len() >= BOOTSTRAP_PAIRS_MIN).then(|| bootstrap(&logs, confidence, seed)),
+    })
+}
+
+/// The mean of repeated measurements, with the interval of a t test. What is not finite is left out; without a value the point
+/// is 0, and with fewer than two there are no bounds.
+#[must_use]
+pub fn mean(values: &[f64], confidence: f64) -> Estimate {
+    let values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
+    if values.len() < 2 {
+        return Estimate {
+            point: values.first().copied().unwrap_or(0.0),
+            low: None,
+            high: None,
+        };
+    }
+    let (centre, error) = centre_and_error(&values);
+    let sure = t_quantile((1.0 + confidence) / 2.0, values.len());
+    interval(centre, sure * error, std::convert::identity)
+}
+
+/// The share of `hits` in `of`, 0 to 1, with the interval of Clopper and Pearson, which holds the truth at least as often as
+/// `confidence` says, for any count. Of nothing the share is 0, without bounds.
+#[must_use]
+pub fn proportion(hits: u64, of: u64, confidence: f64) -> Estimate {
+    let hits = hits.min(of);
+    let (hit, missed) = (hits as f64, (of - hits) as f64);
+    let tail = (1.0 - confidence) / 2.0;
+    let end = |a: f64, b: f64, below: f64| Beta::new(a, b).ok().map(|beta| beta.inverse_cdf(below));
+    if of == 0 {
+        return Estimate {
+            point: 0.0,
+            low: None,
+            high: None,
+        };
+    }
+    Estimate {
+        point: hit / (hit + missed),
+        low: if hits == 0 {
+            Some(0.0)
+        } else {
+            end(hit, missed + 1.0, tail)
+        },
+        high: if hits == of {
+            Some(1.0)
+        } else {
+            end(hit + 1.0, missed, 1.0 - tail)
+        },
+    }
+}
+
+/// Spends the chance of an error over several looks at one run, so that one may stop at any of them.
+///
+/// What may be spent until a share of the planned pairs is measured is the function of Lan and DeMets that resembles O'Brien and
+/// Fleming: next to nothing early, most of it at the end. Each look has what was added since the last one, and so all intervals
+/// together hold the truth with the confidence that was asked for, however it is decided when to stop.
+#[derive(Debug, Clone)]
+pub struct Looks {
+    alpha: f64,
+    spent: f64,
+}
+
+impl Looks {
+    /// Looks that together have this confidence, such as 0.95.
+    #[must_use]
+    pub fn new(confidence: f64) -> Self {
+        Self {
+            alpha: 1.0 - confidence,
+            spent: 0.0,
+        }
+    }
+
+    /// The confidence to use at a look: `fraction` is the share of the planned pairs that is measured, 0 to 1. The look at 1 has
+    /// all that is left; one at no more than the last look's share has nothing, a confidence of 1.
+    pub fn look(&mut self, fraction: f64) -> f64 {
+        let due = self.due(fraction).max(self.spent);
+        let added = due - self.spent;
+        self.spent = due;
+        1.0 - added
+    }
+
+    /// What may be spent up to a share of the pairs.
+    fn due(&self, fraction: f64) -> f64 {
+        if fraction >= 1.0 {
+            return self.alpha;
+        }
+        let normal = Normal::standard();
+        let bar = normal.inverse_cdf(1.0 - self.alpha / 2.0) / fraction.max(0.0).sqrt();
+        2.0 * normal.sf(bar)
+    }
+}
+
+/// Mean and its standard error; of at least two values.
+fn centre_and_error(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let centre = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
+    (centre, (squares / (count - 1.0) / count).sqrt())
+}
+
+fn interval(centre: f64, half: f64, scale: impl Fn(f64) -> f64) -> Estimate {
+    let end = |value: f64| Some(scale(value)).filter(|_| half.is_finite());
+    Estimate {
+        point: scale(centre),
+        low: end(centre - half),
+        high: end(centre + half),
+    }
+}
+
+/// The value that the t statistic of so many values stays below with this probability; infinite where it is 1.
+fn t_quantile(below: f64, values: usize) -> f64 {
+    if below >= 1.0 {
+        return f64::INFINITY;
+    }
+    StudentsT::new(0.0, 1.0, values as f64 - 1.0)
+        .map_or(f64::INFINITY, |student| student.inverse_cdf(below))
+}
+
+/// The ratio's percentiles over samples of the pairs with replacement.
+fn bootstrap(logs: &[f64], confidence: f64, seed: u64) -> (f64, f64) {
+    let mut random = SplitMix64::new(seed);
+    let mut centres: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let sum: f64 = logs.iter().map(|_| logs[random.below(logs.len())]).sum();
+            sum / logs.len() as f64
+        })
+        .collect();
+    centres.sort_unstable_by(f64::total_cmp);
+    // 2.5 % of 2000 are 50, of which the last is the end.
+    let beyond = (1..=RESAMPLES / 2)
+        .take_while(|rank| *rank as f64 <= RESAMPLES as f64 * (1.0 - confidence) / 2.0)
+        .last()
+        .unwrap_or(1);
+    (centres[beyond - 1].exp(), centres[RESAMPLES - beyond].exp())
+}
+
+/// A normal variable, for simulations.
+#[cfg(test)]
+pub(super) fn gaussian(random: &mut SplitMix64) -> f64 {
+    (-2.0 * random.unit().ln()).sqrt() * (std::f64::consts::TAU * random.unit()).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::order::orders;
+
+    fn close(found: f64, expected: f64, within: f64) -> bool {
+        (found - expected).abs() <= within
+    }
+
+    /// Whether the interval excludes 1.
+    fn is_winner(ratio: &Ratio) -> bool {
+        let Estimate { low, high, .. } = ratio.estimate;
+        low.is_some_and(|low| low > 1.0) || high.is_some_and(|high| high < 1.0)
+    }
+
+    /// What the tables of a machine that is shared look like: throughput drifts over the run, wanders (AR(1) 0.7, sd 2 %), and is
+    /// noisy (1 %). The other version is faster by `gain`.
+    fn noisy_pairs(
+        count: usize,
+        drift: f64,
+        gain: f64,
+        random: &mut SplitMix64,
+    ) -> Vec<(f64, f64)> {
+        const MEMORY: f64 = 0.7;
+        let mut wander = 0.02 * gaussian(random);
+        let blocks = 2.0 * count as f64;
+        let mut at = 0.0;
+        let mut pairs = Vec::new();
+        for order in orders(random.next_u64()).take(count) {
+            let mut pair = [0.0; 2];
+            for version in order {
+                let effect = if version == 1 { 1.0 + gain } else { 1.0 };
+                let noise = wander + 0.01 * gaussian(random);
+                pair[version] = 1000.0 * effect * (1.0 + drift * at / blocks) * (1.0 + noise);
+                wander = MEMORY * wander + (1.0 - MEMORY * MEMORY).sqrt() * 0.02 * gaussian(random);
+                at += 1.0;
+            }
+            pairs.push((pair[0], pair[1]));
+        }
+        pairs
+    }
+
+    #[test]
+    fn t_quantiles_are_those_of_the_tables() {
+        for (below, values, expected) in [
+            (0.975, 2, 12.706_205),
+            (0.975, 10, 2.262_157),
+            (0.975, 31, 2.042_272),
+            (0.8, 10, 0.883_404),
+            (0.995, 5, 4.604_095),
+            // The first looks at a run ask for such ends.
+            (1.0 - 1e-9, 6, 98.937),
+        ] {
+            let found = t_quantile(below, values);
+            let within = if below > 0.999 { 1e-2 } else { 1e-5 };
+            assert!(close(found, expected, within), "{below} {values}: {found}");
+        }
+        assert_eq!(
+            t_quantile(1.0, 10).total_cmp(&f64::INFINITY),
+            std::cmp::Ordering::Equal
+        );
+    }
+
+    #[test]
+    fn a_ratio_is_the_geometric_mean_with_its_paired_interval() {
+        let pairs = [(100.0, 110.0), (200.0, 236.0), (50.0, 54.0), (80.0, 92.0)];
+        let ratio = paired_ratio(&pairs, 0.95, 1).unwrap();
+        // Logarithms .09531 .16551 .07696 .13976: mean .119387, sd .040516, t(3) 3.182446.
+        assert!(close(ratio.estimate.point, 1.126_806, 1e-4), "{ratio:?}");
+        assert!(
+            close(ratio.estimate.low.unwrap(), 1.056_44, 1e-3),
+            "{ratio:?}"
+        );
+        assert!(
+            close(ratio.estimate.high.unwrap(), 1.201_86, 1e-3),
+            "{ratio:?}"
+        );
+        // (3.182446 + .978472) x .040516 / 2 = .084290.
+        assert!(
+            close(ratio.detectable.unwrap(), 0.087_94, 1e-3),
+            "{ratio:?}"
+        );
+        assert_eq!((ratio.pairs, ratio.bootstrap), (4, None));
+    }
+
+    #[test]
+    fn a_pair_without_a_ratio_is_left_out() {
+        let pairs = [
+            (1.0, 1.0),
+            (0.0, 1.0),
+            (1.0, -1.0),
+            (f64::NAN, 1.0),
+            (2.0, 2.1),
+            (1.0, f64::INFINITY),
+        ];
+        assert_eq!(paired_ratio(&pairs, 0.95, 1).unwrap().pairs, 2);
+        assert_eq!(paired_ratio(&pairs[..4], 0.95, 1), None);
+        assert_eq!(paired_ratio(&[], 0.95, 1), None);
+    }
+
+    #[test]
+    fn two_pairs_have_an_interval_and_nothing_that_they_could_detect() {
+        let ratio = paired_ratio(&[(1.0, 1.0), (1.0, 1.1)], 0.95, 1).unwrap();
+        assert!(ratio.estimate.low.is_some() && ratio.detectable.is_none());
+    }
+
+    #[test]
+    fn certainty_has_no_interval() {
+        let ratio = paired_ratio(&[(1.0, 1.0), (1.0, 1.1), (1.0, 1.2)], 1.0, 1).unwrap();
+        assert_eq!((ratio.estimate.low, ratio.estimate.high), (None, None));
+        assert_eq!(ratio.detectable, None);
+    }
+
+    #[test]
+    fn swapping_the_versions_inverts_the_ratio() {
+        let pairs = noisy_pairs(12, 0.0, 0.1, &mut SplitMix64::new(3));
+        let swapped: Vec<_> = pairs.iter().map(|(base, other)| (*other, *base)).collect();
+        let (one, two) = (
+            paired_ratio(&pairs, 0.95, 1).unwrap(),
+            paired_ratio(&swapped, 0.95, 1).unwrap(),
+        );
+        assert!(close(one.estimate.point * two.estimate.point, 1.0, 1e-12));
+        assert!(close(
+            one.estimate.low.unwrap() * two.estimate.high.unwrap(),
+            1.0,
+            1e-12
+        ));
+    }
+
+    #[test]
+    fn a_bootstrap_comes_with_thirty_pairs_and_its_seed_repeats_it() {
+        let pairs = noisy_pairs(30, 0.0, 0.05, &mut SplitMix64::new(4));
+        assert_eq!(paired_ratio(&pairs[..29], 0.95, 1).unwrap().bootstrap, None);
+        let ratio = paired_ratio(&pairs, 0.95, 1).unwrap();
+        assert_eq!(ratio, paired_ratio(&pairs, 0.95, 1).unwrap());
+        let (low, high) = ratio.bootstrap.unwrap();
+        assert!(close(low, ratio.estimate.low.unwrap(), 0.004), "{ratio:?}");
+        assert!(
+            close(high, ratio.estimate.high.unwrap(), 0.004),
+            "{ratio:?}"
+        );
+    }
+
+    #[test]
+    fn two_equal_versions_have_a_winner_in_one_run_of_twenty() {
+        let mut random = SplitMix64::new(5);
+        for drift in [0.0, 0.05, 0.10] {
+            let runs = 2000;
+            let winners = (0..runs).filter(|_| {
+                let pairs = noisy_pairs(10, drift, 0.0, &mut random);
+                is_winner(&paired_ratio(&pairs, 0.95, 1).unwrap())
+            });
+            // 5 %, and three standard deviations of 9.7 runs.
+            let winners = winners.count();
+            assert!(
+                winners <= 129,
+                "{winners} of {runs} with a drift of {drift}"
+            );
+            assert!(
+                winners >= 60,
+                "{winners} of {runs}: the interval is too wide"
+            );
+        }
+    }
+
+    #[test]
+    fn a_difference_of_five_per_cent_is_found() {
+        let mut random = SplitMix64::new(6);
+        for (count, gain) in [(10, 0.05), (20, 0.05), (10, -0.05), (20, -0.05)] {
+            let found = (0..300).filter(|_| {
+                let pairs = noisy_pairs(count, 0.05, gain, &mut random);
+                let estimate = paired_ratio(&pairs, 0.95, 1).unwrap().estimate;
+                if gain > 0.0 {
+                    estimate.low.unwrap() > 1.0
+                } else {
+                    estimate.high.unwrap() < 1.0
+                }
+            });
+            let found = found.count();
+            assert!(found >= 270, "{found} of 300 with {count} pairs");
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_be_detectable_is_found_four_times_in_five() {
+        let mut random = SplitMix64::new(7);
+        let sd = 0.02_f64;
+        let pairs = |gain: f64, random: &mut SplitMix64| -> Vec<(f64, f64)> {
+            (0..10)
+                .map(|_| (1.0, (gain + sd * gaussian(random)).exp()))
+                .collect()
+        };
+        // With the true sd: (2.262157 + .883404) x .02 / sqrt(10) = .019894.
+        let runs = 1000;
+        let found = (0..runs)
+            .filter(|_| is_winner(&paired_ratio(&pairs(0.019_894, &mut random), 0.95, 1).unwrap()));
+        let found = found.count();
+        assert!((760..=840).contains(&found), "{found} of {runs}");
+    }
+
+    #[test]
+    fn the_mean_of_blocks_has_a_t_interval() {
+        let estimate = mean(&[10.0, 12.0, 11.0, 13.0], 0.95);
+        // sd 1.290994, t(3) 3.182446, half 2.054261.
+        assert!(close(estimate.point, 11.5, 1e-12));
+        assert!(close(estimate.low.unwrap(), 9.445_739, 1e-5));
+        assert!(close(estimate.high.unwrap(), 13.554_261, 1e-5));
+    }
+
+    #[test]
+    fn a_mean_of_one_or_of_nothing_has_no_bounds() {
+        let bare = |point| Estimate {
+            point,
+            low: None,
+            high: None,
+        };
+        assert_eq!(mean(&[], 0.95), bare(0.0));
+        assert_eq!(mean(&[7.0, f64::NAN], 0.95), bare(7.0));
+    }
+
+    #[test]
+    fn a_share_has_the_interval_of_clopper_and_pearson() {
+        for (hits, of, low, high) in [
+            (0, 10, 0.0, 0.308_497),
+            (10, 10, 0.691_503, 1.0),
+            (3, 10, 0.066_739, 0.652_453),
+            (4096, 4096, 0.999_100, 1.0),
+            (999_000, 1_000_000, 0.998_936, 0.999_061),
+        ] {
+            let found = proportion(hits, of, 0.95);
+            assert!(
+                close(found.low.unwrap(), low, 2e-6),
+                "{hits} of {of}: {found:?}"
+            );
+            assert!(
+                close(found.high.unwrap(), high, 2e-6),
+                "{hits} of {of}: {found:?}"
+            );
+        }
+        assert_eq!(
+            proportion(0, 0, 0.95),
+            Estimate {
+                point: 0.0,
+                low: None,
+                high: None
+            }
+        );
+    }
+
+    #[test]
+    fn the_spending_function_is_that_of_the_published_table() {
+        let looks = Looks::new(0.95);
+        for (fraction, expected) in [(0.25, 0.000_09), (0.5, 0.0056), (0.75, 0.0236), (1.0, 0.05)] {
+            assert!(
+                close(looks.due(fraction), expected, 6e-5),
+                "{fraction}: {}",
+                looks.due(fraction)
+            );
+        }
+        assert!(looks.due(0.0) < 1e-300);
+    }
+
+    #[test]
+    fn all_looks_together_spend_what_one_would() {
+        let mut looks = Looks::new(0.95);
+        let spent: f64 = (1..=40)
+            .map(|pairs| 1.0 - looks.look(f64::from(pairs) / 40.0))
+            .sum();
+        assert!(close(spent, 0.05, 1e-9), "{spent}");
+        assert!(close(looks.look(1.0), 1.0, 0.0), "nothing is left");
+    }
+
+    #[test]
+    fn stopping_at_the_first_look_that_pleases_still_errs_in_one_run_of_twenty() {
+        let mut random = SplitMix64::new(8);
+        // So few that no bootstrap is made, which decides nothing here.
+        let (runs, cap) = (1000, 25);
+        let wrong = (0..runs).filter(|_| {
+            let pairs = noisy_pairs(cap, 0.05, 0.0, &mut random);
+            let mut looks = Looks::new(0.95);
+            for count in (5..=cap).step_by(5) {
+                let confidence = looks.look(count as f64 / cap as f64);
+                let ratio = paired_ratio(&pairs[..count], confidence, 1).unwrap();
+                let Estimate { low, high, .. } = ratio.estimate;
+                let narrow = low.zip(high).is_some_and(|(low, high)| high - low < 0.02);
+                if is_winner(&ratio) {
+                    return true;
+                }
+                if narrow {
+                    return false;
+                }
+            }
+            false
+        });
+        // 5 %, and three standard deviations of 6.9 runs.
+        let wrong = wrong.count();
+        assert!(wrong <= 70, "{wrong} of {runs}");
+    }
 }

@@ -1,13 +1,14 @@
 //! Looks for the highest rate that each version sustains under a latency target, in turn, so that what the machine does
 //! meanwhile meets both.
 
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use crate::bench::block::{Blocks, Broken, LoadPoint};
+use crate::bench::block::{Blocks, Broken, LoadPoint, Try, whole_rate};
+use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::{Outcome, Scenario};
-use crate::bench::slo::{LatencyTest, Probe, ProbeOutcome, Search, Slo, SloReport, Sustained};
-use crate::bench::subject::Subject;
+use crate::bench::run::Bench;
+use crate::bench::search::{Search, Step};
+use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
 
 /// Where the search begins, in the throughput of a closed loop.
 const START_SHARE: f64 = 0.5;
@@ -22,73 +23,97 @@ const TIME_MIN: Duration = Duration::from_millis(300);
 /// Longest that a rate is tried, in the shortest.
 const MOST_FACTOR: u32 = 4;
 
-/// Searches until both intervals are narrow or the time is over; what is known then, and what broke the search off, if anything.
+/// Shortest time of a try, in that which it takes to pass when all requests are in time.
+const ENOUGH: f64 = 2.0;
+
+/// Searches until all intervals are narrow or the time is over; what is known then, and what broke the search off, if anything.
+/// `speeds` are answers a second of each version in a closed loop; `tell` hears of every try.
 pub(super) fn sustain(
     blocks: &Blocks,
-    subjects: &[Subject],
-    (slo, connections, seed): (Slo, usize, u64),
-    speeds: &[f64],
-    until: Instant,
+    bench: &Bench,
+    slo: Slo,
+    (speeds, until): (&[f64], Instant),
     mut tell: impl FnMut(&str, &str),
 ) -> (SloReport, Result<(), Broken>) {
-    let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
-    let tries = TRIES * u32::try_from(subjects.len()).unwrap_or(u32::MAX);
-    let least = (until.saturating_duration_since(Instant::now()) / tries)
-        .max(TIME_MIN)
-        .max(LIMITS_MIN * limit);
+    let least = shortest(bench, slo, until);
     let mut searches: Vec<_> = speeds
         .iter()
-        .map(|speed| (Search::new(speed * START_SHARE, speed * CAP_FACTOR), Vec::new()))
+        .map(|speed| {
+            let search = Search::new(speed * START_SHARE, speed * CAP_FACTOR);
+            (search, Vec::new())
+        })
         .collect();
     let mut broken = Ok(());
     'all: loop {
         let mut tried = false;
-        for (subject, (search, probes)) in subjects.iter().zip(&mut searches) {
+        for (subject, (search, probes)) in bench.subjects.iter().zip(&mut searches) {
             let Some(step) = search.next() else { continue };
-            let least = if step.confirm { 2 * least } else { least };
-            if Instant::now() + least > until {
+            let one = plan(
+                slo,
+                step,
+                least,
+                bench.seed.wrapping_add(probes.len() as u64),
+            );
+            if Instant::now() + one.least > until {
                 continue;
             }
             tried = true;
             let load = LoadPoint {
                 scenario: Scenario::Server,
-                connections,
-                rate: Some(whole(step.rate_per_s)),
+                connections: bench.connections[0],
+                rate: Some(whole_rate(step.rate_per_s)),
             };
-            let seed = seed.wrapping_add(probes.len() as u64);
-            let test = (limit, LatencyTest::new(slo.quantile));
-            let probed = blocks.probe(subject, &load, test, (least, MOST_FACTOR * least), seed);
-            let (test, outcome) = match probed {
-                Ok(decided) => decided,
+            match blocks.probe(subject, &load, &one) {
+                Ok((test, outcome)) => {
+                    search.learn(outcome);
+                    let probe = Probe {
+                        rate_per_s: load.number(),
+                        requests: test.requests(),
+                        over: test.over(),
+                        outcome,
+                    };
+                    tell(&subject.version.label, &probe.words(&slo));
+                    probes.push(probe);
+                }
                 Err(error) => {
                     broken = Err(error);
                     break 'all;
                 }
-            };
-            search.learn(outcome);
-            let probe = Probe {
-                rate_per_s: load.number(),
-                requests: test.requests(),
-                over: test.over(),
-                outcome,
-            };
-            tell(&subject.version.label, &probe.words(&slo));
-            probes.push(probe);
+            }
         }
         if !tried {
             break;
         }
     }
+    let stopped = match broken {
+        Ok(()) => "the time was over",
+        Err(_) => "interrupted",
+    };
     let versions = searches
         .into_iter()
-        .map(|(search, probes)| search.sustained(probes))
+        .map(|(search, probes)| search.sustained(probes, stopped))
         .collect();
     (SloReport { slo, versions }, broken)
 }
 
-fn whole(per_s: f64) -> NonZeroU32 {
-    let rounded = per_s.round().clamp(1.0, f64::from(u32::MAX));
-    NonZeroU32::new(rounded as u32).unwrap_or(NonZeroU32::MIN)
+/// Shortest time in which a rate may pass.
+fn shortest(bench: &Bench, slo: Slo, until: Instant) -> Duration {
+    let versions = u32::try_from(bench.subjects.len()).unwrap_or(u32::MAX);
+    let share = until.saturating_duration_since(Instant::now()) / (TRIES * versions);
+    let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
+    share.max(TIME_MIN).max(LIMITS_MIN * limit)
+}
+
+fn plan(slo: Slo, step: Step, least: Duration, seed: u64) -> Try {
+    let enough = LatencyTest::requests_to_pass(slo, 0) as f64 / step.rate_per_s;
+    let least = least.max(Duration::from_secs_f64(enough * ENOUGH));
+    let least = if step.confirm { 2 * least } else { least };
+    Try {
+        slo,
+        least,
+        most: MOST_FACTOR * least,
+        seed,
+    }
 }
 
 impl Probe {

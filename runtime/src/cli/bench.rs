@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use super::args::{ArrivalKind, Bench as Typed, Global, LoadScenario, OutputFormat};
 use super::exit::CliError;
@@ -22,8 +21,9 @@ use super::server::{Server, data_folder};
 use super::{serve, signals, sku, version};
 use crate::admin::Client;
 use crate::bench::{
-    Bench, BenchError, GateState, Inputs, InstanceShape, Outcome, PrivateServer, Progress, Report,
-    Scenario, ServerTimings, Subject, Tolerance, Version, hgrm, html, made, markdown, read, table,
+    Bench, BenchError, GateState, Inputs, InstanceShape, Outcome, PrivateError, PrivateServer,
+    Progress, Report, Scenario, ServerTimings, Subject, Tolerance, Version, hgrm, html, made,
+    markdown, read, table,
 };
 use crate::control::{FoundModel, ModelDigest};
 use crate::engine::Topology;
@@ -55,14 +55,18 @@ struct Found {
     sha256: Option<String>,
 }
 
+/// A deployment of a server that runs.
+struct Deployed {
+    client: Client,
+    endpoint: EndpointName,
+    name: DeploymentName,
+    /// As the server shows it.
+    shown: Value,
+}
+
 /// Where a version is.
 enum Place {
-    Deployment {
-        server: Server,
-        endpoint: EndpointName,
-        name: DeploymentName,
-        shown: Value,
-    },
+    Deployment(Box<Deployed>),
     File,
     Url {
         address: SocketAddr,
@@ -293,6 +297,16 @@ fn file_name(label: &str) -> String {
         .collect()
 }
 
+/// Why a file has no server, and whose matter that is.
+fn not_served(error: PrivateError) -> CliError {
+    match error {
+        PrivateError::Folder(source) => CliError::Start(source),
+        PrivateError::Child(error) => CliError::Child(error),
+        PrivateError::Client(error) => CliError::Client(error),
+        error @ PrivateError::Model { .. } => CliError::BadInput(error.to_string()),
+    }
+}
+
 /// Why nothing was measured, and whose matter that is.
 fn refused(error: BenchError) -> CliError {
     match error {
@@ -351,7 +365,7 @@ fn connections(typed: &Typed, found: &[Found]) -> Vec<usize> {
     let slots = found
         .iter()
         .map(|one| match &one.place {
-            Place::Deployment { shown, .. } => slots(shown),
+            Place::Deployment(deployed) => slots(&deployed.shown),
             Place::File | Place::Url { .. } => CONNECTIONS,
         })
         .min()
@@ -444,7 +458,7 @@ fn is_file(version: &str) -> bool {
 fn file(version: &str) -> Result<Found, CliError> {
     let model = FoundModel::at(Path::new(version))
         .map_err(|error| CliError::BadInput(format!("{version}: {error}")))?;
-    let bytes = fs::read(&model.file).map_err(|source| CliError::Read {
+    let sha256 = model.sha256().map_err(|source| CliError::Read {
         path: model.file.clone(),
         source,
     })?;
@@ -454,7 +468,7 @@ fn file(version: &str) -> Result<Found, CliError> {
         label: label.to_string_lossy().into_owned(),
         what: version.to_owned(),
         place: Place::File,
-        sha256: Some(format!("{:x}", Sha256::digest(&bytes))),
+        sha256: Some(sha256),
         model: Some(model),
     })
 }
@@ -484,17 +498,14 @@ fn deployed(version: &str, typed: &Typed, global: &Global) -> Result<Found, CliE
     Ok(Found {
         label: name.to_string(),
         what: format!("{endpoint}/{name}"),
-        sha256: model
-            .as_ref()
-            .and_then(|model| fs::read(&model.file).ok())
-            .map(|bytes| format!("{:x}", Sha256::digest(&bytes))),
+        sha256: model.as_ref().and_then(|model| model.sha256().ok()),
         model,
-        place: Place::Deployment {
-            server,
+        place: Place::Deployment(Box::new(Deployed {
+            client: server.client,
             endpoint,
             name,
             shown,
-        },
+        })),
     })
 }
 
@@ -624,36 +635,29 @@ fn subject(
         settings,
     };
     match &found.place {
-        Place::Deployment {
-            server,
-            endpoint,
-            name,
-            shown,
-        } => {
+        Place::Deployment(deployed) => {
+            let shown = &deployed.shown;
             let settings = json!({
                 "instance_type": shown["instance_type"],
                 "instance_count": shown["instance_count"],
                 "request_settings": shown["request_settings"],
             });
-            on_server(
-                server.client.clone(),
-                (endpoint.clone(), name.clone()),
-                server.client.server().pid,
-                inputs,
-                |url| at(url, Some(settings)),
-            )
+            let names = (deployed.endpoint.clone(), deployed.name.clone());
+            on_server(deployed.client.clone(), names, inputs, |url| {
+                at(url, Some(settings))
+            })
         }
         Place::File => {
             let model = found.model.as_ref().expect("a file was found");
             let exe = std::env::current_exe().map_err(CliError::Start)?;
             let shape = shape(typed, connections)?;
-            let server = PrivateServer::start(&exe, &model.file, shape)?;
+            let server = PrivateServer::start(&exe, &model.file, shape).map_err(not_served)?;
             let settings = json!({
                 "vcpus": shape.vcpus,
                 "max_concurrent_requests_per_instance": shape.concurrency,
             });
             let names = (server.endpoint(), server.deployment());
-            let subject = on_server(server.client()?, names, server.pid(), inputs, |url| {
+            let subject = on_server(server.client()?, names, inputs, |url| {
                 at(url, Some(settings))
             });
             private.push(server);
@@ -684,7 +688,6 @@ fn subject(
 fn on_server(
     client: Client,
     (endpoint, name): (EndpointName, DeploymentName),
-    pid: u32,
     inputs: Arc<[Bytes]>,
     version: impl FnOnce(String) -> Version,
 ) -> Result<Subject, CliError> {
@@ -700,7 +703,7 @@ fn on_server(
         version: version(format!("http://{address}{path}")),
         target,
         inputs,
-        process: Some(Process(pid)),
+        process: Some(Process(client.server().pid)),
         timings: Some(ServerTimings::new(client, endpoint, name)),
     })
 }

@@ -9,7 +9,7 @@ use super::output::Columns;
 use super::server::Server;
 use super::{deployment, files, output};
 use crate::control::EndpointUpdate as Update;
-use crate::control::{Change, Credentials, DeploymentUpdate, KeyType};
+use crate::control::{Change, DeploymentUpdate, KeyType};
 use crate::spec::{Assignment, EndpointFile, EndpointName, TrafficSplit, read_endpoint};
 
 /// What a table shows of an endpoint.
@@ -164,13 +164,15 @@ fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
     let name = typed.named.name();
     let doing = format!("invoke endpoint {name}");
     let server = Server::find(global)?;
-    let bearer = match server.client.credentials(&name)? {
-        Credentials::Keys { primary_key, .. } => primary_key,
-        Credentials::Token { access_token, .. } => access_token,
-    };
+    let credentials = server.client.credentials(&name)?;
     let answer = server
         .client
-        .score(&name, typed.deployment.as_ref(), &bearer, &request)
+        .score(
+            &name,
+            typed.deployment.as_ref(),
+            credentials.bearer(),
+            &request,
+        )
         .map_err(|e| CliError::from(e).while_doing(&doing))?;
     if !(200..300).contains(&answer.status) {
         return Err(CliError::Scoring {

@@ -304,6 +304,22 @@ impl FoundModel {
         })
     }
 
+    /// SHA-256 of the ONNX file, as 64 hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn sha256(&self) -> io::Result<String> {
+        let mut file = File::open(&self.file)?;
+        let (mut hash, mut chunk) = (Sha256::new(), vec![0; COPY_CHUNK_BYTES]);
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(ModelDigest::of(hash).0),
+                read => hash.update(&chunk[..read]),
+            }
+        }
+    }
+
     /// The copy of a model that the server of a data folder has.
     ///
     /// # Errors

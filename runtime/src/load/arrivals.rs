@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::load::random::SplitMix64;
+
 /// The times of arrivals from the start of a run, in order and without an end. Bounded by the methods of [`Iterator`], or by
 /// [`Arrivals::until`].
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ impl Arrivals {
             per_s,
             gaps: Gaps::Exponential {
                 last: Duration::ZERO,
-                random: SplitMix64(seed),
+                random: SplitMix64::new(seed),
             },
         }
     }
@@ -66,26 +68,6 @@ impl Iterator for Arrivals {
                 *last
             }
         })
-    }
-}
-
-/// A small generator of random numbers (Steele, Lea, Flood 2014).
-#[derive(Debug, Clone)]
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// Above 0 and at most 1, in steps of 2^-53.
-    fn unit(&mut self) -> f64 {
-        const STEPS: u64 = 1 << 53;
-        ((self.next() >> 11) + 1) as f64 / STEPS as f64
     }
 }
 

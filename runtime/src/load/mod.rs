@@ -1,9 +1,10 @@
 //! The load generator: when requests arrive (`arrivals`), one connection (`connection`, `wire`), the run (`driver`,
-//! `timer`), latencies (`summary`).
+//! `timer`), latencies (`summary`), random numbers (`random`).
 
 mod arrivals;
 mod connection;
 mod driver;
+mod random;
 mod summary;
 mod timer;
 mod wire;
@@ -11,4 +12,5 @@ mod wire;
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};
 pub use driver::{Load, Pace, RunningLoad, Sample};
+pub use random::SplitMix64;
 pub use summary::{Percentile, Summary};

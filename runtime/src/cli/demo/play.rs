@@ -13,7 +13,6 @@ use super::stage::Stage;
 use super::traffic::{Stream, Tally};
 use crate::admin::Client;
 use crate::cli::exit::CliError;
-use crate::control::Credentials;
 use crate::spec::EndpointName;
 
 /// How often the numbers on a terminal move on.
@@ -111,13 +110,10 @@ impl<'a> Play<'a> {
     fn start_traffic(&self) -> Result<Stream, CliError> {
         let endpoint: EndpointName = ENDPOINT.parse().expect("a name of the script is a name");
         let client = Client::connect(&self.stage.data())?;
-        let bearer = match client.credentials(&endpoint)? {
-            Credentials::Keys { primary_key, .. } => primary_key,
-            Credentials::Token { access_token, .. } => access_token,
-        };
+        let credentials = client.credentials(&endpoint)?;
         let address = client.server().scoring_address;
         let rows = Stage::held_out();
-        Stream::start(address, &endpoint, &bearer, rows, self.rate)
+        Stream::start(address, &endpoint, credentials.bearer(), rows, self.rate)
     }
 
     fn stop_traffic(&mut self) {
