@@ -174,9 +174,7 @@ impl Controller {
     pub(super) fn shares_cores(&self, one: &Live) -> bool {
         let mut live = self.live.values();
         live.any(|other| {
-            !std::ptr::eq(other, one)
-                && other.stays_beside(one)
-                && other.cores.overlaps(&one.cores)
+            !std::ptr::eq(other, one) && other.stays_beside(one) && other.cores.overlaps(&one.cores)
         })
     }
 
