@@ -60,6 +60,8 @@ pub struct PointReport {
     pub lanes: u32,
     /// Threads that take part in one run, of the widest lane.
     pub threads_per_lane: u32,
+    /// They spin while they wait.
+    pub spin: bool,
     /// Most rows of one run; none leaves it to the engine.
     pub max_batch_size: Option<u32>,
     /// Requests at once.
@@ -103,7 +105,8 @@ impl Report {
             let Point { setting, clients } = one.point;
             PointReport {
                 lanes: setting.lanes,
-                threads_per_lane: self.cores.div_ceil(setting.lanes.max(1)),
+                threads_per_lane: setting.threads(self.cores),
+                spin: setting.spin,
                 max_batch_size: setting.batch_size,
                 max_concurrent_requests_per_instance: clients,
                 throughput_per_s: (one.throughput() * 10.0).round() / 10.0,
@@ -247,6 +250,7 @@ pub(super) mod tests {
             setting: Setting {
                 lanes,
                 batch_size: Some(size),
+                spin: false,
             },
             clients,
         }
