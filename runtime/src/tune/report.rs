@@ -300,6 +300,23 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn words_and_rows_name_what_spins() {
+        let mut report = report();
+        let chosen = &mut report.measured[2].point;
+        *chosen = point(1, 4, 8);
+        chosen.setting.spin = true;
+        let words = report.verdict();
+        assert!(
+            words.starts_with(
+                "1 lane x 2 spinning threads, batches of at most 4, 8 requests at once: "
+            ),
+            "{words}"
+        );
+        let spin: Vec<_> = report.points().iter().map(|point| point.spin).collect();
+        assert_eq!(spin, [false, false, true, false]);
+    }
+
+    #[test]
     fn where_nothing_is_faster_the_verdict_keeps_what_runs_now() {
         let mut report = report();
         report.measured.truncate(1);

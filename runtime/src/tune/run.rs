@@ -744,17 +744,17 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_leads_is_compared_with_none_under_the_same_load() {
-        let point = |size| Point {
+    fn a_leader_is_compared_with_none_of_its_batches_and_spinning_under_the_same_load() {
+        let point = |size, spin| Point {
             setting: Setting {
                 lanes: 2,
                 batch_size: Some(size),
-                spin: false,
+                spin,
             },
             clients: 16,
         };
-        let measured = Measured {
-            point: point(8),
+        let measured = |point| Measured {
+            point,
             repetitions: vec![Repetition {
                 requests: 1,
                 throughput: 1.0,
@@ -763,8 +763,12 @@ mod tests {
             }],
         };
         assert_eq!(
-            finalists(&[measured], Goal::Knee, None),
-            [point(1), point(8)]
+            finalists(&[measured(point(8, false))], Goal::Knee, None),
+            [point(1, false), point(8, false)]
+        );
+        assert_eq!(
+            finalists(&[measured(point(8, true))], Goal::Knee, None),
+            [point(1, true), point(8, false), point(8, true)]
         );
     }
 }
