@@ -53,8 +53,10 @@ const TINY: Mlp = Mlp {
     seed: 1,
     external: false,
 };
-/// How long it is asked without a pause, after a time in which nothing counts.
-const OVERHEAD_TIME: Duration = Duration::from_secs(10);
+/// Windows in which it is asked without a pause, after a time in which nothing counts. The middle one of their means is what is
+/// usual: the buckets of the metrics are too wide for the median of times so short.
+const WINDOWS: usize = 100;
+const WINDOW: Duration = Duration::from_millis(100);
 const OVERHEAD_WARM_UP: Duration = Duration::from_secs(1);
 
 fn main() {
@@ -413,26 +415,30 @@ fn overhead() {
     let load = Steady::<2>::start_with(&server, 1, pace, TINY.request());
     std::thread::sleep(OVERHEAD_WARM_UP);
     load.enter(1);
-    let before = metrics(&server);
-    std::thread::sleep(OVERHEAD_TIME);
-    let after = metrics(&server);
+    let mut scrapes = vec![metrics(&server)];
+    for _ in 0..WINDOWS {
+        std::thread::sleep(WINDOW);
+        scrapes.push(metrics(&server));
+    }
     let [_, seen] = load.stop();
-    let stage = |name| Stage::read(&after, name).since(&Stage::read(&before, name));
-    let (total, run) = (stage("total"), stage("run"));
+    let stage = |name| -> Vec<Stage> {
+        let read = scrapes.iter().map(|scrape| Stage::read(scrape, name));
+        read.collect()
+    };
     let what = |stage: &str| format!("a tiny model, 1 connection, inside the server: {stage}");
+    let (total, run) = (stage("total"), stage("run"));
+    let not_in_it = "reading the request and writing the response are not in it";
     row(
-        &what(
-            "total, from the whole body to the answer; reading the request and writing the response are not in it",
-        ),
-        &format!("{} ({} requests)", total.words(), total.count()),
+        &what(&format!(
+            "total, from the whole body to the answer; {not_in_it}"
+        )),
+        &in_all(&total),
     );
     for name in ["queue", "decode", "run", "encode"] {
-        row(&what(name), &stage(name).words());
+        row(&what(name), &in_all(&stage(name)));
     }
-    row(
-        &what("total minus run"),
-        &format!("mean {:.1} us", total.mean_us() - run.mean_us()),
-    );
+    let difference = |from, to| mean_us(&total, from, to) - mean_us(&run, from, to);
+    row(&what("total minus run"), &by_windows(difference));
     row(
         "the same, as the client sees it",
         &format!("{} failed; {}", seen.failures(), latencies(&seen)),
@@ -444,7 +450,7 @@ fn metrics(server: &Server) -> String {
     Answer::read(agent().get(uri).call().expect("an HTTP answer")).body
 }
 
-/// Times of one stage, as the metrics have them.
+/// Times of one stage up to some moment, as the metrics have them.
 struct Stage {
     sum_s: f64,
     /// Upper bounds in seconds, and how many are not longer; the last has no bound.
@@ -472,38 +478,53 @@ impl Stage {
         Self { sum_s, buckets }
     }
 
-    fn since(&self, earlier: &Self) -> Self {
-        let buckets = self.buckets.iter().zip(&earlier.buckets);
-        Self {
-            sum_s: self.sum_s - earlier.sum_s,
-            buckets: buckets
-                .map(|((bound, now), (_, before))| (*bound, now - before))
-                .collect(),
-        }
-    }
-
     fn count(&self) -> f64 {
         self.buckets.last().map_or(0.0, |(_, count)| *count)
     }
+}
 
-    fn mean_us(&self) -> f64 {
-        self.sum_s / self.count() * 1e6
-    }
+/// Mean time between two scrapes.
+fn mean_us(scrapes: &[Stage], from: usize, to: usize) -> f64 {
+    let (from, to) = (&scrapes[from], &scrapes[to]);
+    (to.sum_s - from.sum_s) / (to.count() - from.count()) * 1e6
+}
 
-    /// Exact mean; the median on a straight line through its bucket, but for the first, which says no more than its bound.
-    fn words(&self) -> String {
-        let rank = self.count() / 2.0;
-        let median = self.buckets.iter().position(|(_, count)| *count >= rank);
-        let median = match median.expect("some requests") {
-            0 => format!("at most {:.0} us", self.buckets[0].0 * 1e6),
-            at => {
-                let ((lower, below), (upper, count)) = (self.buckets[at - 1], self.buckets[at]);
-                let share = (rank - below) / (count - below);
-                format!("{:.1} us", (lower + (upper - lower) * share) * 1e6)
-            }
-        };
-        format!("mean {:.1} us, p50 {median}", self.mean_us())
-    }
+/// The mean of all, and the middle one of the means of the windows, of which the least and the most stand beside it.
+fn by_windows(mean_us: impl Fn(usize, usize) -> f64) -> String {
+    let mut windows: Vec<f64> = (0..WINDOWS).map(|at| mean_us(at, at + 1)).collect();
+    windows.sort_unstable_by(f64::total_cmp);
+    format!(
+        "mean {:.1} us; mean of {} ms: {:.1} us ({:.1} to {:.1} us, {WINDOWS} times)",
+        mean_us(0, WINDOWS),
+        WINDOW.as_millis(),
+        windows[WINDOWS / 2],
+        windows[0],
+        windows[WINDOWS - 1]
+    )
+}
+
+/// The means of a stage, and its median by the buckets.
+fn in_all(scrapes: &[Stage]) -> String {
+    let means = by_windows(|from, to| mean_us(scrapes, from, to));
+    let buckets = scrapes[0].buckets.iter().zip(&scrapes[WINDOWS].buckets);
+    let buckets = buckets.map(|((_, before), (bound, after))| (*bound, after - before));
+    format!("{means}; {}", median(&buckets.collect::<Vec<_>>()))
+}
+
+/// The median on a straight line through its bucket, but for the first, which says no more than its bound.
+fn median(buckets: &[(f64, f64)]) -> String {
+    let requests = buckets.last().map_or(0.0, |(_, count)| *count);
+    let rank = requests / 2.0;
+    let at = buckets.iter().position(|(_, count)| *count >= rank);
+    let p50 = match at.expect("some requests") {
+        0 => format!("at most {:.0} us", buckets[0].0 * 1e6),
+        at => {
+            let ((lower, below), (upper, count)) = (buckets[at - 1], buckets[at]);
+            let share = (rank - below) / (count - below);
+            format!("{:.1} us", (lower + (upper - lower) * share) * 1e6)
+        }
+    };
+    format!("p50 {p50} of {requests} requests")
 }
 
 /// Versions of the digits with three instances each: blue with all traffic, green with none.
