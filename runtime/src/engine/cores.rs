@@ -122,7 +122,7 @@ pub struct CoreGrant {
     pub vcpus: usize,
     /// Distinct cores given, at most `vcpus`, best first.
     pub cores: Vec<CoreId>,
-    /// Whether another instance had some of these cores when they were given.
+    /// Whether another instance had some of these cores when they were given; who knows which instances leave takes those out.
     pub shared: bool,
 }
 

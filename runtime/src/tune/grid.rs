@@ -1,8 +1,7 @@
 //! What is worth measuring: lanes that share the cores evenly, and batches that double for as long as that pays. Pure.
 //!
-//! Threads that spin are no way of their own through the settings: the best settings are tried with them in the end (`run`).
-//!
-//! Not here: how a setting is measured (`measure`), which one is best (`choice`).
+//! Not here: how a setting is measured (`measure`), which one is best (`choice`), which ones are tried with spinning threads too
+//! when all were looked at (`run`).
 
 use std::collections::{BTreeMap, VecDeque};
 
