@@ -2,7 +2,8 @@
 //!
 //! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
 //! deletes under a steady 1,000 requests a second; what those requests feel of large models that come and go; memory with
-//! such models and without; and the cost of a few requests. Nothing here passes or fails by time.
+//! such models and without; the cost of a few requests; and what the server adds to the run of a tiny model, by its own clock.
+//! Nothing here passes or fails by time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use serin::load::{Arrivals, Load, Pace, RunningLoad, Summary, Target};
 
 use mlp::Mlp;
-use support::{Server, folder, repository, serin};
+use support::{Answer, Server, agent, folder, repository, serin};
 
 /// Restarts that are timed.
 const STARTS: usize = 21;
@@ -44,17 +45,31 @@ const LIGHT_RATE: u32 = 49;
 /// How long the light load is watched.
 const LIGHT_TIME: Duration = Duration::from_secs(20);
 
+/// A model whose run takes next to no time.
+const TINY: Mlp = Mlp {
+    width: 4,
+    layers: 2,
+    seed: 1,
+    external: false,
+};
+/// Windows in which it is asked without a pause, after a time in which nothing counts. The middle one of their means is what is
+/// usual: the buckets of the metrics are too wide for the median of times so short.
+const WINDOWS: usize = 100;
+const WINDOW: Duration = Duration::from_millis(100);
+const OVERHEAD_WARM_UP: Duration = Duration::from_secs(1);
+
 fn main() {
     // `cargo bench --bench figures -- memory light`: only these.
     let asked: Vec<_> = std::env::args().skip(1).collect();
     let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    let parts: [(&str, fn()); 5] = [
+    let parts: [(&str, fn()); 6] = [
         ("ready", ready),
         ("changes", under_load),
         ("arrivals", || ARRIVING.into_iter().for_each(arrivals)),
         ("memory", memory),
         ("light", light),
+        ("overhead", overhead),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|word| *word == name) {
@@ -179,6 +194,13 @@ struct Steady<const PHASES: usize> {
 
 impl<const PHASES: usize> Steady<PHASES> {
     fn start(server: &Server, rate: u32) -> Self {
+        let schedule = Arrivals::constant(NonZeroU32::new(rate).expect("not zero"))
+            .until(Duration::from_secs(600));
+        let pace = Pace::Open(Box::new(schedule));
+        Self::start_with(server, CONNECTIONS, pace, sample())
+    }
+
+    fn start_with(server: &Server, connections: usize, pace: Pace, body: String) -> Self {
         let address = server.scoring.strip_prefix("http://").expect("an address");
         let target = Target::new(
             address.parse().expect("an address"),
@@ -188,14 +210,12 @@ impl<const PHASES: usize> Steady<PHASES> {
         .expect("a target");
         let seen = Arc::new(Mutex::new(std::array::from_fn(|_| Summary::new())));
         let phase = Arc::new(AtomicUsize::new(0));
-        let body = Bytes::from(sample());
-        let schedule = Arrivals::constant(NonZeroU32::new(rate).expect("not zero"))
-            .until(Duration::from_secs(600));
+        let body = Bytes::from(body);
         let load = Load {
             target,
-            connections: CONNECTIONS,
+            connections,
             timeout: Duration::from_secs(10),
-            pace: Pace::Open(Box::new(schedule)),
+            pace,
             bodies: Arc::new(move |_| body.clone()),
             on_sample: {
                 let (seen, phase) = (Arc::clone(&seen), Arc::clone(&phase));
@@ -370,6 +390,131 @@ fn cpu_seconds(server: &Server) -> f64 {
     let ticks = fields.split_whitespace().skip(14 - 3).take(2);
     let ticks = ticks.map(|ticks| ticks.parse::<f64>().expect("a number"));
     ticks.sum::<f64>() / 100.0
+}
+
+/// What the server adds to the run of a tiny model on one connection, by its own clock.
+fn overhead() {
+    let (data, model) = (folder(), folder());
+    TINY.write(model.path());
+    let server = Server::start(data.path());
+    server.create_endpoint("iris");
+    let path = model.path().to_str().expect("UTF-8");
+    server.create_deployment("blue", path, "").ok();
+    server.update("iris", &["--traffic", "blue=100"]);
+    let pace = Pace::Closed { requests: None };
+    let load = Steady::<2>::start_with(&server, 1, pace, TINY.request());
+    std::thread::sleep(OVERHEAD_WARM_UP);
+    load.enter(1);
+    let mut scrapes = vec![metrics(&server)];
+    for _ in 0..WINDOWS {
+        std::thread::sleep(WINDOW);
+        scrapes.push(metrics(&server));
+    }
+    let [_, seen] = load.stop();
+    let stage = |name| -> Vec<Stage> {
+        let read = scrapes.iter().map(|scrape| Stage::read(scrape, name));
+        read.collect()
+    };
+    let what = |stage: &str| format!("a tiny model, 1 connection, inside the server: {stage}");
+    let (total, run) = (stage("total"), stage("run"));
+    let not_in_it = "reading the request and writing the response are not in it";
+    row(
+        &what(&format!(
+            "total, from the whole body to the answer; {not_in_it}"
+        )),
+        &in_all(&total),
+    );
+    for name in ["queue", "decode", "run", "encode"] {
+        row(&what(name), &in_all(&stage(name)));
+    }
+    let difference = |from, to| mean_us(&total, from, to) - mean_us(&run, from, to);
+    row(&what("total minus run"), &by_windows(difference));
+    row(
+        "the same, as the client sees it",
+        &format!("{} failed; {}", seen.failures(), latencies(&seen)),
+    );
+}
+
+fn metrics(server: &Server) -> String {
+    let uri = format!("{}/metrics", server.admin);
+    Answer::read(agent().get(uri).call().expect("an HTTP answer")).body
+}
+
+/// Times of one stage up to some moment, as the metrics have them.
+struct Stage {
+    sum_s: f64,
+    /// Upper bounds in seconds, and how many are not longer; the last has no bound.
+    buckets: Vec<(f64, f64)>,
+}
+
+impl Stage {
+    fn read(metrics: &str, name: &str) -> Self {
+        let (mut sum_s, mut buckets) = (0.0, Vec::new());
+        let label = format!("stage=\"{name}\"");
+        let lines = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("serin_request_duration_seconds_"));
+        for line in lines.filter(|line| line.contains(&label)) {
+            let value = line.rsplit(' ').next().expect("a value");
+            let value = value.parse::<f64>().expect("a number");
+            if line.starts_with("sum{") {
+                sum_s = value;
+            } else if let Some(rest) = line.strip_prefix("bucket{le=\"") {
+                let bound = rest.split('"').next().expect("a bound");
+                buckets.push((bound.parse().expect("a number"), value));
+            }
+        }
+        assert!(!buckets.is_empty(), "no stage {name}: {metrics}");
+        Self { sum_s, buckets }
+    }
+
+    fn count(&self) -> f64 {
+        self.buckets.last().map_or(0.0, |(_, count)| *count)
+    }
+}
+
+/// Mean time between two scrapes.
+fn mean_us(scrapes: &[Stage], from: usize, to: usize) -> f64 {
+    let (from, to) = (&scrapes[from], &scrapes[to]);
+    (to.sum_s - from.sum_s) / (to.count() - from.count()) * 1e6
+}
+
+/// The mean of all, and the middle one of the means of the windows, of which the least and the most stand beside it.
+fn by_windows(mean_us: impl Fn(usize, usize) -> f64) -> String {
+    let mut windows: Vec<f64> = (0..WINDOWS).map(|at| mean_us(at, at + 1)).collect();
+    windows.sort_unstable_by(f64::total_cmp);
+    format!(
+        "mean {:.1} us; mean of {} ms: {:.1} us ({:.1} to {:.1} us, {WINDOWS} times)",
+        mean_us(0, WINDOWS),
+        WINDOW.as_millis(),
+        windows[WINDOWS / 2],
+        windows[0],
+        windows[WINDOWS - 1]
+    )
+}
+
+/// The means of a stage, and its median by the buckets.
+fn in_all(scrapes: &[Stage]) -> String {
+    let means = by_windows(|from, to| mean_us(scrapes, from, to));
+    let buckets = scrapes[0].buckets.iter().zip(&scrapes[WINDOWS].buckets);
+    let buckets = buckets.map(|((_, before), (bound, after))| (*bound, after - before));
+    format!("{means}; {}", median(&buckets.collect::<Vec<_>>()))
+}
+
+/// The median on a straight line through its bucket, but for the first, which says no more than its bound.
+fn median(buckets: &[(f64, f64)]) -> String {
+    let requests = buckets.last().map_or(0.0, |(_, count)| *count);
+    let rank = requests / 2.0;
+    let at = buckets.iter().position(|(_, count)| *count >= rank);
+    let p50 = match at.expect("some requests") {
+        0 => format!("at most {:.0} us", buckets[0].0 * 1e6),
+        at => {
+            let ((lower, below), (upper, count)) = (buckets[at - 1], buckets[at]);
+            let share = (rank - below) / (count - below);
+            format!("{:.1} us", (lower + (upper - lower) * share) * 1e6)
+        }
+    };
+    format!("p50 {p50} of {requests} requests")
 }
 
 /// Versions of the digits with three instances each: blue with all traffic, green with none.

@@ -80,6 +80,7 @@ fn lane() -> Instance {
         concurrency: 16,
         lanes: Some(1),
         batch: BatchSettings::default(),
+        spin: false,
         digest: None,
         profile: None,
         cores: cores.grant(1).expect("a core"),

@@ -58,6 +58,7 @@ fn a_bare_model_is_tuned_without_a_server() {
     for key in [
         "lanes",
         "max_batch_size",
+        "spin",
         "max_concurrent_requests_per_instance",
     ] {
         assert_eq!(chosen[0][key], result["chosen"][key], "{result:#}");
@@ -87,6 +88,7 @@ fn a_table_ends_with_the_rule_and_the_choice() {
         [
             "lanes",
             "threads",
+            "spin",
             "batch",
             "at_once",
             "requests/s",

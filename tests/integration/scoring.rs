@@ -451,6 +451,33 @@ fn twice_the_slots_are_held_and_the_next_is_429() {
     drop(holders);
 }
 
+#[test]
+fn an_instance_alone_on_several_cores_spins_when_it_is_asked_to_and_show_says_so() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let key = deploy(
+        &server,
+        "models/digits/1/model.onnx",
+        "request_settings: {spin: true}\n",
+    );
+    assert_eq!(server.score("iris", &key, None, &sample()).status, 200);
+    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let placement = &shown["placements"][0];
+    let several = placement["intra_op_threads"].as_u64() > Some(1);
+    assert_eq!(shown["request_settings"]["spin"], true);
+    assert_eq!(placement["spin_asked"], true, "{shown:#}");
+    assert_eq!(placement["spinning"], several, "{shown:#}");
+    let two_lanes = "deployments.blue.request_settings.max_concurrent_requests_per_instance=2";
+    server.update("iris", &["--set", two_lanes]);
+    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let placement = &shown["placements"][0];
+    assert_eq!(placement["intra_op_threads"], 1, "{shown:#}");
+    assert_eq!(placement["spinning"], false, "{shown:#}");
+    let notes = shown["notes"].as_array().expect("notes");
+    let note = "spin has no effect: a lane has one thread";
+    assert!(notes.iter().any(|one| one == note), "{shown:#}");
+}
+
 fn metrics(server: &Server) -> String {
     Answer::read(
         agent()

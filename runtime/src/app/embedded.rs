@@ -177,6 +177,8 @@ pub struct DeploymentSettings {
     pub lanes: Option<u32>,
     /// How requests run together.
     pub batch: BatchSettings,
+    /// The threads of a lane spin while they wait, where there are several and no other instance has the cores when this one starts.
+    pub spin: bool,
     /// Longest from [`EmbeddedEndpoint::score`] to its answer, waiting included.
     pub request_timeout: Duration,
     /// A body that warms the model up; without it one is made from the model's shapes.
@@ -193,6 +195,7 @@ impl Default for DeploymentSettings {
             max_concurrent_requests_per_instance: 1,
             lanes: None,
             batch: BatchSettings::default(),
+            spin: false,
             request_timeout: REQUEST_TIMEOUT_DEFAULT,
             sample_request: None,
         }
@@ -530,6 +533,7 @@ impl EmbeddedEndpoint {
                 concurrency,
                 lanes: settings.lanes,
                 batch: settings.batch,
+                spin: settings.spin,
                 cores: cores.clone(),
                 sample_request: settings.sample_request.clone(),
                 digest: None,

@@ -2,6 +2,7 @@
 //!
 //! Not here: how it is measured and what the numbers say (`bench`).
 
+use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -21,9 +22,9 @@ use super::server::{Server, data_folder};
 use super::{serve, signals, sku, version};
 use crate::admin::Client;
 use crate::bench::{
-    Bench, BenchError, GateState, Inputs, InstanceShape, Outcome, PrivateError, PrivateServer,
-    Progress, Report, Scenario, ServerTimings, Subject, Tolerance, Version, hgrm, html, made,
-    markdown, read, table,
+    Bench, BenchError, GateState, Inputs, InputsError, InstanceShape, Outcome, PrivateError,
+    PrivateServer, Progress, Report, Scenario, ServerTimings, Subject, Tolerance, Version, hgrm,
+    html, markdown, table,
 };
 use crate::control::{FoundModel, ModelDigest};
 use crate::engine::Topology;
@@ -548,17 +549,17 @@ fn at_url(url: &str) -> Result<Found, CliError> {
 
 /// What each version is asked, and that in words.
 fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Arc<[Bytes]>>, String), CliError> {
-    let bad = |error: &dyn std::error::Error| CliError::BadInput(error.to_string());
+    let bad = |error: InputsError| CliError::BadInput(format!("--input: {}", with_cause(&error)));
     let shared = |inputs: Inputs| {
         let bodies: Arc<[Bytes]> = inputs.bodies.into();
         (vec![bodies; found.len()], inputs.words)
     };
     match &typed.input[..] {
         [] => {}
-        [one] => return read(one).map(shared).map_err(|error| bad(&error)),
+        [one] => return Inputs::read(one).map(shared).map_err(bad),
         [one, other] if found.len() == 2 => {
-            let one = read(one).map_err(|error| bad(&error))?;
-            let other = read(other).map_err(|error| bad(&error))?;
+            let one = Inputs::read(one).map_err(bad)?;
+            let other = Inputs::read(other).map_err(bad)?;
             let words = format!("{}; {}", one.words, other.words);
             return Ok((vec![one.bodies.into(), other.bodies.into()], words));
         }
@@ -580,6 +581,13 @@ fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Arc<[Bytes]>>, String),
     of_model(model, typed).map(shared)
 }
 
+fn with_cause(error: &dyn Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_cause(cause)),
+        None => error.to_string(),
+    }
+}
+
 /// The model's sample request, and others that are made from its shapes.
 fn of_model(model: &FoundModel, typed: &Typed) -> Result<Inputs, CliError> {
     let bad = |words: String| CliError::BadInput(words);
@@ -598,7 +606,7 @@ fn of_model(model: &FoundModel, typed: &Typed) -> Result<Inputs, CliError> {
             ));
         }
         (0, Some(_)) => Ok(None),
-        _ => made(&probed.signature, count, typed.seed).map(Some),
+        _ => Inputs::made(&probed.signature, 1, count, typed.seed).map(Some),
     };
     match (sample, made) {
         (Some(sample), Ok(Some(mut made))) => {

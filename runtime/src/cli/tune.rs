@@ -28,6 +28,7 @@ use crate::tune::{
 const COLUMNS: Columns = &[
     ("lanes", &["/lanes"]),
     ("threads", &["/threads"]),
+    ("spin", &["/spin"]),
     ("batch", &["/batch"]),
     ("at_once", &["/at_once"]),
     ("requests/s", &["/throughput"]),
@@ -56,6 +57,8 @@ struct Deployed {
     settings: Value,
     /// Others that serve on the same cores.
     neighbours: Vec<String>,
+    /// An instance of it shares cores with another one, of it or not.
+    shares_cores: bool,
 }
 
 /// Measures, tells, and applies if that was asked for.
@@ -179,12 +182,27 @@ fn deployed(name: &DeploymentName, typed: &Typed, global: &Global) -> Result<Fou
         vcpus,
         deployed: Some(Deployed {
             neighbours: neighbours(&endpoints, (endpoint.as_str(), name.as_str()), vcpus),
+            shares_cores: shares_cores(&endpoints, &shown),
             settings: shown["request_settings"].clone(),
             server,
             endpoint,
             name: name.clone(),
         }),
     })
+}
+
+/// The cores of each instance of a deployment as it is shown, one after another.
+fn cores_given(shown: &Value) -> impl Iterator<Item = u64> {
+    let placements = shown["placements"].as_array().into_iter().flatten();
+    let given = placements.flat_map(|one| one["cores_given"].as_array().into_iter().flatten());
+    given.filter_map(Value::as_u64)
+}
+
+/// Whether an instance of the deployment has a core that another instance has too.
+fn shares_cores(endpoints: &[Value], shown: &Value) -> bool {
+    let given = endpoints.iter().flat_map(deployments);
+    let given: Vec<u64> = given.flat_map(|(_, shown)| cores_given(shown)).collect();
+    cores_given(shown).any(|core| given.iter().filter(|other| **other == core).count() > 1)
 }
 
 /// Deployments beside `own` whose instances have cores that an instance of so many vCPUs gets here.
@@ -194,11 +212,7 @@ fn neighbours(endpoints: &[Value], own: (&str, &str), vcpus: usize) -> Vec<Strin
         .map(|grant| grant.cores)
         .unwrap_or_default();
     let has_ours = |shown: &Value| {
-        let placements = shown["placements"].as_array().into_iter().flatten();
-        let given = placements.flat_map(|one| one["cores_given"].as_array().into_iter().flatten());
-        given
-            .filter_map(Value::as_u64)
-            .any(|core| usize::try_from(core).is_ok_and(|core| cores.contains(&core)))
+        cores_given(shown).any(|core| usize::try_from(core).is_ok_and(|core| cores.contains(&core)))
     };
     let mut names = Vec::new();
     for endpoint in endpoints {
@@ -234,32 +248,34 @@ fn subject(found: &Found, typed: &Typed) -> Result<Subject, CliError> {
         })?,
     };
     let settings = found.deployed.as_ref().map(|deployed| &deployed.settings);
+    let may_spin = found.deployed.as_ref().is_none_or(|one| !one.shares_cores);
     Ok(Subject {
         model: found.model.file.clone(),
         body,
         vcpus: found.vcpus,
-        current: settings.map(|settings| current(settings, found.vcpus)),
+        current: settings.map(|settings| current(settings, found.vcpus, may_spin)),
         batch_delay: settings
             .and_then(|settings| settings["max_batch_delay_us"].as_u64())
             .map_or(Duration::ZERO, Duration::from_micros),
+        may_spin,
     })
 }
 
 /// How the deployment runs now, with what its settings leave open as the engine fills it in.
-fn current(settings: &Value, vcpus: usize) -> Point {
+fn current(settings: &Value, vcpus: usize, may_spin: bool) -> Point {
     let written = |key: &str| {
         let number = settings[key].as_u64()?;
         u32::try_from(number).ok()
     };
     let clients = written("max_concurrent_requests_per_instance").unwrap_or(1);
     let cores = u32::try_from(vcpus.min(Topology::read().len())).unwrap_or(u32::MAX);
-    Point {
-        setting: Setting {
-            lanes: written("lanes").unwrap_or(clients).min(clients).min(cores),
-            batch_size: written("max_batch_size"),
-        },
-        clients,
-    }
+    let mut setting = Setting {
+        lanes: written("lanes").unwrap_or(clients).min(clients).min(cores),
+        batch_size: written("max_batch_size"),
+        spin: false,
+    };
+    setting.spin = may_spin && settings["spin"] == true && setting.threads(cores) > 1;
+    Point { setting, clients }
 }
 
 /// Why nothing was measured, and whose matter that is.
@@ -343,6 +359,7 @@ fn rows(report: &Report) -> Value {
         json!({
             "lanes": point.lanes,
             "threads": point.threads_per_lane,
+            "spin": if point.spin { "yes" } else { "no" },
             "batch": point.max_batch_size.map_or_else(|| "default".to_owned(), |size| size.to_string()),
             "at_once": point.max_concurrent_requests_per_instance,
             "throughput": format!("{:.0}", point.throughput_per_s),
@@ -363,6 +380,7 @@ fn result(found: &Found, report: &Report, warnings: &[String], applied: bool) ->
         json!({
             "lanes": point.setting.lanes,
             "max_batch_size": point.setting.batch_size,
+            "spin": point.setting.spin,
             "max_concurrent_requests_per_instance": point.clients,
         })
     });
@@ -392,20 +410,21 @@ fn apply(deployed: &Deployed, report: &Report) -> Result<bool, CliError> {
     let Some(point) = report.chosen().filter(|one| Some(*one) != report.current) else {
         return Ok(false);
     };
-    let number = |key: &str, value: u32| {
-        Assignment::new(&format!("request_settings.{key}"), value.into())
+    let assign = |key: &str, value: Value| {
+        Assignment::new(&format!("request_settings.{key}"), value)
             .expect("the path has no empty part")
     };
+    let Setting {
+        lanes,
+        batch_size,
+        spin,
+    } = point.setting;
     let mut set = vec![
-        number("lanes", point.setting.lanes),
-        number("max_concurrent_requests_per_instance", point.clients),
+        assign("lanes", lanes.into()),
+        assign("max_concurrent_requests_per_instance", point.clients.into()),
+        assign("spin", spin.into()),
     ];
-    set.extend(
-        point
-            .setting
-            .batch_size
-            .map(|size| number("max_batch_size", size)),
-    );
+    set.extend(batch_size.map(|size| assign("max_batch_size", size.into())));
     deployed.server.carry_out(
         Change::UpdateDeployment {
             endpoint: deployed.endpoint.clone(),

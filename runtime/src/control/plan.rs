@@ -24,6 +24,7 @@ pub(super) struct Build {
     pub(super) concurrency: u32,
     pub(super) lanes: Option<u32>,
     pub(super) batch: BatchSettings,
+    pub(super) spin: bool,
 }
 
 /// What one deployment should run.
@@ -313,6 +314,7 @@ mod tests {
             concurrency: 1,
             lanes: None,
             batch: BatchSettings::default(),
+            spin: false,
         }
     }
 
@@ -412,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_lanes_or_batches_makes_new_instances() {
+    fn a_change_of_how_an_instance_computes_makes_new_instances() {
         let lanes = Build {
             lanes: Some(2),
             ..build("m1", 4)
@@ -424,7 +426,11 @@ mod tests {
             },
             ..build("m1", 4)
         };
-        for build in [lanes, batch] {
+        let spin = Build {
+            spin: true,
+            ..build("m1", 4)
+        };
+        for build in [lanes, batch, spin] {
             check(
                 &[("blue", Goal::Run { build, count: 1 })],
                 &[("blue", "m1", 4, &[1])],

@@ -123,6 +123,7 @@ pub(super) fn build_of(wanted: &WantedDeployment) -> Build {
             size_max: settings.max_batch_size(),
             delay: settings.max_batch_delay(),
         },
+        spin: settings.spin(),
     }
 }
 

@@ -66,6 +66,14 @@ impl Live {
         }
     }
 
+    /// Whether it runs on when the other one has come to serve: it does not leave, and neither of the two replaces the other.
+    fn stays_beside(&self, other: &Self) -> bool {
+        let leaves = matches!(self.phase, Phase::Abandoned | Phase::Leaving);
+        let replaced = (&self.endpoint, &self.deployment) == (&other.endpoint, &other.deployment)
+            && self.build != other.build;
+        !leaves && !replaced
+    }
+
     /// Hands the owner's half to a thread that drains or stops it; none when it is not here.
     pub(super) fn take(&mut self) -> Option<Box<dyn Started>> {
         match std::mem::replace(&mut self.phase, Phase::Leaving) {
@@ -96,14 +104,34 @@ impl Controller {
             });
             return;
         }
-        for one in new {
-            match self.cores.grant(one.build.vcpus) {
-                Ok(cores) => self.start_instance(name, one, cores),
+        let mut starting = Vec::new();
+        for NewInstance {
+            no,
+            deployment,
+            build,
+        } in new
+        {
+            match self.cores.grant(build.vcpus) {
+                Ok(cores) => {
+                    let live = Live {
+                        endpoint: name.clone(),
+                        deployment,
+                        build,
+                        placement: None,
+                        cores,
+                        phase: Phase::Starting,
+                    };
+                    self.live.insert(no, live);
+                    starting.push(no);
+                }
                 Err(error) => self.with_task(name, |task| {
-                    task.failure
-                        .get_or_insert((one.deployment, error.to_string()));
+                    task.failure.get_or_insert((deployment, error.to_string()));
                 }),
             }
+        }
+        // Each knows then who shares its cores.
+        for no in starting {
+            self.start_instance(no);
         }
     }
 
@@ -142,9 +170,25 @@ impl Controller {
         self.live.values().any(Live::is_ready)
     }
 
-    fn start_instance(&mut self, name: &EndpointName, new: NewInstance, cores: CoreGrant) {
-        let (no, label) = (new.no, format!("{name}/{}", new.deployment));
-        self.with_task(name, |task| {
+    /// Whether an instance that stays beside this one has some of its cores.
+    pub(super) fn shares_cores(&self, one: &Live) -> bool {
+        let mut live = self.live.values();
+        live.any(|other| {
+            !std::ptr::eq(other, one) && other.stays_beside(one) && other.cores.overlaps(&one.cores)
+        })
+    }
+
+    fn start_instance(&mut self, no: InstanceNo) {
+        let Some(live) = self.live.get(&no) else {
+            return;
+        };
+        let label = format!("{}/{}", live.endpoint, live.deployment);
+        let (name, build) = (live.endpoint.clone(), live.build.clone());
+        let cores = CoreGrant {
+            shared: self.shares_cores(live),
+            ..live.cores.clone()
+        };
+        self.with_task(&name, |task| {
             task.pending += 1;
             task.unpublished.insert(no);
         });
@@ -153,7 +197,7 @@ impl Controller {
             self.files.clone(),
             self.events.clone(),
         );
-        let (build, grant, quiet) = (new.build.clone(), cores.clone(), self.serves());
+        let quiet = self.serves();
         let cached = self.ready.get(&build.model);
         let cached = cached.and_then(|ready| ready.cached.clone());
         spawn_blocking(move || {
@@ -168,7 +212,8 @@ impl Controller {
                     concurrency: build.concurrency,
                     lanes: build.lanes,
                     batch: build.batch,
-                    cores: grant,
+                    spin: build.spin,
+                    cores,
                     sample_request: files.sample_request(&build.model),
                     digest: Some(build.model.to_string()),
                     profile: None,
@@ -182,15 +227,6 @@ impl Controller {
             tokio::time::sleep(START_MAX).await;
             drop(events.send(Event::Overdue(no)));
         });
-        let live = Live {
-            endpoint: name.clone(),
-            deployment: new.deployment,
-            build: new.build,
-            placement: None,
-            cores,
-            phase: Phase::Starting,
-        };
-        self.live.insert(no, live);
     }
 
     pub(super) fn on_probed(

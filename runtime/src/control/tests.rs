@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::control::starter::{Started, Starter};
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
-    EndpointUpdate, ErrorKind, KeyType, Operation, ProvisioningState,
+    DeploymentView, EndpointUpdate, ErrorKind, KeyType, Operation, ProvisioningState,
 };
 use crate::engine::{
     Capacity, CoreMap, InstanceHandle, InstanceSpec, ModelFile, Placement, ReadyModel, Topology,
@@ -76,6 +76,17 @@ impl Starter for Paper {
         Ok(Box::new(Sheet {
             running: Arc::clone(&self.running),
             dead,
+            placement: Placement {
+                vcpus_asked: spec.cores.vcpus,
+                intra_op_threads: spec.cores.cores.len(),
+                cores_given: spec.cores.cores,
+                lanes: 1,
+                shared: spec.cores.shared,
+                spin_asked: spec.spin,
+                spinning: spec.spin && !spec.cores.shared,
+                verified: true,
+                threads: Vec::new(),
+            },
         }))
     }
 }
@@ -84,6 +95,7 @@ impl Starter for Paper {
 struct Sheet {
     running: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
+    placement: Placement,
 }
 
 impl Started for Sheet {
@@ -91,7 +103,7 @@ impl Started for Sheet {
         None
     }
     fn placement(&self) -> Option<Placement> {
-        None
+        Some(self.placement.clone())
     }
     fn close(&self) {}
     fn wait_idle(&self, _deadline: Instant) -> bool {
@@ -219,9 +231,13 @@ impl World {
         world
     }
 
-    fn ready(&self, deployment: &str) -> usize {
+    fn deployment(&self, name: &str) -> DeploymentView {
         let view = self.handle.view();
-        view.endpoints[0].deployments[&deployment.parse().expect("a name")].instances_ready
+        view.endpoints[0].deployments[&name.parse().expect("a name")].clone()
+    }
+
+    fn ready(&self, deployment: &str) -> usize {
+        self.deployment(deployment).instances_ready
     }
 
     fn split(&self) -> String {
@@ -578,5 +594,70 @@ async fn a_stopped_controller_says_so() {
     assert_eq!(
         world.submit(count("blue", 2)).await,
         Err(ChangeError::Stopped)
+    );
+}
+
+fn set(name: &str, assignment: &str) -> Change {
+    edit(
+        name,
+        DeploymentUpdate {
+            set: vec![assignment.parse().expect("an assignment")],
+            ..DeploymentUpdate::default()
+        },
+    )
+}
+
+#[tokio::test]
+async fn an_instance_spins_unless_another_one_that_stays_has_its_cores() {
+    let two_cores = Topology::new(&[0, 1], |core| vec![core], None);
+    let world = World::with_cores(Capacity::Overcommit, two_cores);
+    let spinning = |name: &str| -> Vec<bool> {
+        let placements = world.deployment(name).placements;
+        placements.iter().map(|one| one.spinning).collect()
+    };
+    let notes_of_spinning = |name: &str| -> Vec<String> {
+        let notes = world.deployment(name).notes.into_iter();
+        notes.filter(|note| note.starts_with("spin")).collect()
+    };
+    world.succeed(create()).await;
+    world.succeed(add(world.spec("blue", "m1.onnx", 1))).await;
+    assert_eq!(spinning("blue"), [false], "nobody asked for it");
+    // While it starts, what it replaces has the same cores.
+    world
+        .succeed(set("blue", "request_settings.spin=true"))
+        .await;
+    assert_eq!(spinning("blue"), [true]);
+    assert!(notes_of_spinning("blue").is_empty());
+
+    world.succeed(add(world.spec("green", "m2.onnx", 2))).await;
+    world
+        .succeed(set("green", "request_settings.spin=true"))
+        .await;
+    assert_eq!(spinning("green"), [false, false]);
+    assert_eq!(
+        notes_of_spinning("green"),
+        ["spin has no effect: another instance had some of the same cores at the start"]
+    );
+    assert_eq!(spinning("blue"), [true], "it goes on as it started");
+    assert_eq!(
+        notes_of_spinning("blue"),
+        [
+            "spin: another instance has come to the same cores since, and both are slower until this deployment starts anew or \
+             spin is turned off"
+        ]
+    );
+
+    let delete = Change::DeleteDeployment {
+        endpoint: None,
+        name: "blue".parse().expect("a name"),
+    };
+    world.succeed(delete).await;
+    world
+        .succeed(set("green", "request_settings.lanes=1"))
+        .await;
+    assert_eq!(
+        spinning("green"),
+        [false, false],
+        "they share with each other"
     );
 }

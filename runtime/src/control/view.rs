@@ -186,9 +186,29 @@ impl Controller {
         let mut notes = wanted.spec.notes();
         notes.extend(live.iter().find_map(|live| overcommitted(live)));
         notes.extend(live.iter().find_map(|live| not_batched(live)));
+        notes.extend(live.iter().find_map(|live| self.note_of_spinning(live)));
         let ready = self.ready.get(&wanted.model.digest);
         notes.extend(ready.and_then(|ready| ready.note.clone()));
         notes
+    }
+
+    /// Why threads do not spin although they were to, or whom they disturb.
+    fn note_of_spinning(&self, live: &Live) -> Option<String> {
+        let placement = live.placement.as_ref()?;
+        let note = match (placement.spin_asked, placement.spinning) {
+            (true, false) if placement.intra_op_threads == 1 => {
+                "spin has no effect: a lane has one thread"
+            }
+            (true, false) => {
+                "spin has no effect: another instance had some of the same cores at the start"
+            }
+            (_, true) if self.shares_cores(live) => {
+                "spin: another instance has come to the same cores since, and both are slower until this deployment starts anew \
+                 or spin is turned off"
+            }
+            _ => return None,
+        };
+        Some(note.to_owned())
     }
 }
 

@@ -122,11 +122,17 @@ pub struct CoreGrant {
     pub vcpus: usize,
     /// Distinct cores given, at most `vcpus`, best first.
     pub cores: Vec<CoreId>,
-    /// Whether another instance had some of these cores when they were given.
+    /// Whether another instance had some of these cores when they were given; who knows which instances leave takes those out.
     pub shared: bool,
 }
 
 impl CoreGrant {
+    /// Whether both have some core.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.cores.iter().any(|core| other.cores.contains(core))
+    }
+
     /// The cores of each lane: as many lanes as `wanted`, or one for each request at once, which share the cores evenly.
     ///
     /// Never more than requests at once, vCPUs or cores: such a lane would have no work, or no core of its own.
@@ -230,8 +236,12 @@ pub struct Placement {
     pub lanes: usize,
     /// Threads that take part in one run, the score thread included; of the widest lane.
     pub intra_op_threads: usize,
-    /// Whether another instance had some of these cores when they were given.
+    /// Whether another instance had some of these cores when this one started; not one that it replaced.
     pub shared: bool,
+    /// Whether the threads of a lane were to spin while they wait.
+    pub spin_asked: bool,
+    /// Whether they do: not where a lane has one thread, nor where the cores are shared.
+    pub spinning: bool,
     /// Whether the kernel lets every thread run on the cores asked for, and on no other.
     pub verified: bool,
     /// Each thread of the instance.

@@ -458,6 +458,7 @@ pub(super) fn one_thread() -> SessionThreads {
         cores: vec![0],
         made: Arc::new(Mutex::default()),
         maker: Caller::itself(),
+        spin: false,
     }
 }
 

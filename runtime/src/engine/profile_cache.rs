@@ -1,6 +1,6 @@
 //! Where profiles of models are kept from one start to the next: one small file each in the cache folder, under the content of
-//! the model, this machine's kind of processor, this ONNX Runtime and the number of threads. What cannot be read or written is
-//! measured again.
+//! the model, this machine's kind of processor, this ONNX Runtime, the number of threads and whether they spin. What cannot be
+//! read or written is measured again.
 //!
 //! Not here: what a profile is (`profile`).
 
@@ -12,16 +12,25 @@ use tempfile::NamedTempFile;
 
 use crate::engine::{CacheKey, ModelCache, ModelProfile};
 
+/// What a model was measured on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Threads {
+    /// Threads that take part in one run.
+    pub(super) count: usize,
+    /// They spin while they wait.
+    pub(super) spin: bool,
+}
+
 /// Version of the file and of how is measured: raise it when either changes.
 const FORMAT: u32 = 2;
 
 /// What was measured before.
-pub(super) fn find(digest: &str, threads: usize) -> Option<ModelProfile> {
+pub(super) fn find(digest: &str, threads: Threads) -> Option<ModelProfile> {
     serde_json::from_slice(&fs::read(file(digest, threads)?).ok()?).ok()
 }
 
 /// Keeps what was measured, if it is not kept already.
-pub(super) fn keep(digest: &str, threads: usize, profile: &ModelProfile) {
+pub(super) fn keep(digest: &str, threads: Threads, profile: &ModelProfile) {
     let Some(file) = file(digest, threads).filter(|file| !file.exists()) else {
         return;
     };
@@ -39,8 +48,10 @@ pub(super) fn keep(digest: &str, threads: usize, profile: &ModelProfile) {
     }
 }
 
-fn file(digest: &str, threads: usize) -> Option<PathBuf> {
+fn file(digest: &str, threads: Threads) -> Option<PathBuf> {
     let profiles = ModelCache::open().ok()?.profiles();
     let key = CacheKey::of_model(digest);
-    Some(profiles.join(format!("{}-{threads}-v{FORMAT}.json", key.as_str())))
+    let Threads { count, spin } = threads;
+    let spin = if spin { "-spin" } else { "" };
+    Some(profiles.join(format!("{}-{count}{spin}-v{FORMAT}.json", key.as_str())))
 }

@@ -65,6 +65,8 @@ pub(super) struct SessionThreads {
     pub(super) made: Arc<Mutex<Vec<ThreadPlacement>>>,
     /// Makes them: its priority is what theirs shall be.
     pub(super) maker: Caller,
+    /// They spin while they wait for work, within a run and for a while after it.
+    pub(super) spin: bool,
 }
 
 impl SessionThreads {
@@ -483,12 +485,12 @@ fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) 
     }
 }
 
-/// Settings of a session: no spinning (it burns the cores of others), threads of our own making.
+/// Settings of a session: threads of our own making, which spin only where that is asked for (it burns the cores of others).
 fn builder(environment: &Environment, threads: &SessionThreads) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?
         .with_intra_threads(threads.cores.len())?
         .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
+        .with_intra_op_spinning(threads.spin)?
         // Weights stay out of the arena, so that an unload gives them back.
         .with_device_allocated_initializers()?;
     if threads.cores.len() > 1 {

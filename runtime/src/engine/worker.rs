@@ -35,6 +35,8 @@ pub(super) struct LaneSpec {
     pub(super) sample_request: Option<Bytes>,
     /// Longest wait for more jobs that may share a run.
     pub(super) delay: Duration,
+    /// Its threads spin while they wait.
+    pub(super) spin: bool,
     /// It is to measure what the model costs.
     pub(super) measures: bool,
     /// Others serve: they are not to feel that this one starts.
@@ -118,6 +120,7 @@ struct Loading {
     model: PathBuf,
     cached: Option<Arc<CacheEntry>>,
     sample_request: Option<Bytes>,
+    spin: bool,
     measures: bool,
 }
 
@@ -138,6 +141,7 @@ fn start(spec: &LaneSpec) -> Result<Loaded, StartError> {
         model: spec.model.clone(),
         cached: spec.cached.clone(),
         sample_request: spec.sample_request.clone(),
+        spin: spec.spin,
         measures: spec.measures,
     };
     if !spec.quiet {
@@ -155,6 +159,7 @@ impl Loading {
             cores: self.cores.clone(),
             made: Arc::new(Mutex::default()),
             maker: caller.clone(),
+            spin: self.spin,
         };
         let mut session = Session::load(&self.model, self.cached.as_ref(), &threads)?;
         let scorer = JsonScorer::new(Signature::clone(session.signature()));

@@ -418,6 +418,7 @@ mod tests {
             concurrency,
             lanes: None,
             batch: BatchSettings::default(),
+            spin: false,
             cores: cores.grant(1).unwrap(),
             sample_request: None,
             digest: None,

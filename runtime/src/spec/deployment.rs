@@ -13,7 +13,7 @@ use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
 };
 
-use super::fields::{Fields, one_of, parsed, text, texts, whole};
+use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::spelling::{self, modernise, old_keys};
@@ -420,6 +420,7 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
         lanes: fields.read("lanes", whole(1..=CONCURRENCY_MAX)),
         max_batch_size: fields.read("max_batch_size", whole(1..=BATCH_SIZE_MAX)),
         max_batch_delay_us: fields.read("max_batch_delay_us", whole(0..=delay_us_max)),
+        spin: fields.read("spin", yes_or_no),
     };
     fields.finish(&[]);
     settings

@@ -154,6 +154,14 @@ where
     }
 }
 
+/// `true` or `false`.
+pub(super) fn yes_or_no(node: Node) -> Result<bool, Problem> {
+    match node.content {
+        Content::Bool(bool) => Ok(bool),
+        _ => Err(node.expected("true or false")),
+    }
+}
+
 /// A word of a list; case does not count.
 pub(super) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
     let known = matches!(&node.content, Content::Text(text)

@@ -21,6 +21,8 @@ pub struct RequestSettings {
     pub(super) max_batch_size: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_batch_delay_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) spin: Option<bool>,
 }
 
 impl RequestSettings {
@@ -61,6 +63,13 @@ impl RequestSettings {
     #[must_use]
     pub fn max_batch_delay(&self) -> Duration {
         Duration::from_micros(self.max_batch_delay_us.unwrap_or(0))
+    }
+
+    /// Whether the threads of a lane spin while they wait for work, within a run and for a while after it. Done only where a lane
+    /// has several threads and the instance has its cores to itself.
+    #[must_use]
+    pub fn spin(&self) -> bool {
+        self.spin.unwrap_or(false)
     }
 
     /// What cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
@@ -109,6 +118,7 @@ impl RequestSettings {
         self.lanes = newer.lanes.or(self.lanes);
         self.max_batch_size = newer.max_batch_size.or(self.max_batch_size);
         self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
+        self.spin = newer.spin.or(self.spin);
     }
 }
 

@@ -313,8 +313,8 @@ fn numbers_out_of_range_are_refused() {
 }
 
 #[test]
-fn lanes_and_batches_are_read_in_every_generation_and_kept_in_the_canonical_form() {
-    let settings = "{lanes: 2, max_concurrent_requests_per_instance: 8, max_batch_size: 4, max_batch_delay_us: 250}";
+fn how_an_instance_computes_is_read_in_every_generation_and_kept_in_the_canonical_form() {
+    let settings = "{lanes: 2, max_concurrent_requests_per_instance: 8, max_batch_size: 4, max_batch_delay_us: 250, spin: true}";
     for section in ["request", "request_settings"] {
         let spec = deployment(&format!(
             "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n{section}: {settings}\n"
@@ -324,14 +324,15 @@ fn lanes_and_batches_are_read_in_every_generation_and_kept_in_the_canonical_form
             (
                 requests.lanes(),
                 requests.max_batch_size(),
-                requests.max_batch_delay()
+                requests.max_batch_delay(),
+                requests.spin()
             ),
-            (Some(2), Some(4), Duration::from_micros(250))
+            (Some(2), Some(4), Duration::from_micros(250), true)
         );
         let canonical = serde_json::to_value(&spec).expect("JSON");
         assert_eq!(
             canonical["request_settings"],
-            json!({"max_concurrent_requests_per_instance": 8, "lanes": 2, "max_batch_size": 4, "max_batch_delay_us": 250})
+            json!({"max_concurrent_requests_per_instance": 8, "lanes": 2, "max_batch_size": 4, "max_batch_delay_us": 250, "spin": true})
         );
         let again: DeploymentSpec = serde_json::from_value(canonical).expect("its own form");
         assert_eq!(again, spec);
@@ -342,18 +343,20 @@ fn lanes_and_batches_are_read_in_every_generation_and_kept_in_the_canonical_form
         (
             requests.lanes(),
             requests.max_batch_size(),
-            requests.max_batch_delay()
+            requests.max_batch_delay(),
+            requests.spin()
         ),
-        (None, None, Duration::ZERO)
+        (None, None, Duration::ZERO, false)
     );
 }
 
 #[test]
-fn lanes_and_batches_are_set_merged_and_taken_back() {
+fn how_an_instance_computes_is_set_merged_and_taken_back() {
     let mut spec = deployment(GREEN);
     let set = |spec: &mut DeploymentSpec, text: &str| spec.set(&assignments(&[text])).expect("set");
     set(&mut spec, "request.lanes=2");
     set(&mut spec, "request_settings.max_batch_size=16");
+    set(&mut spec, "request_settings.spin=true");
     spec.merge(deployment(
         "name: green\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\nrequest_settings: {max_batch_delay_us: 7}\n",
     ));
@@ -362,22 +365,26 @@ fn lanes_and_batches_are_set_merged_and_taken_back() {
         (
             requests.lanes(),
             requests.max_batch_size(),
-            requests.max_batch_delay()
+            requests.max_batch_delay(),
+            requests.spin()
         ),
-        (Some(2), Some(16), Duration::from_micros(7))
+        (Some(2), Some(16), Duration::from_micros(7), true)
     );
     set(&mut spec, "request_settings.lanes=null");
     assert_eq!(spec.request_settings().lanes(), None);
+    set(&mut spec, "request_settings.spin=false");
+    assert!(!spec.request_settings().spin());
 }
 
 #[test]
-fn every_problem_of_lanes_and_batches_is_told_at_once() {
+fn every_problem_of_how_an_instance_computes_is_told_at_once() {
     check_deployment_refused(
-        "request_settings:\n  lanes: 0\n  max_batch_size: 1025\n  max_batch_delay_us: 1000001\n  max_batch: 3\n",
+        "request_settings:\n  lanes: 0\n  max_batch_size: 1025\n  max_batch_delay_us: 1000001\n  spin: 1\n  max_batch: 3\n",
         "d.yml:5:3: request_settings.lanes: expected 1 to 1024, found 0\n\
          d.yml:6:3: request_settings.max_batch_size: expected 1 to 1024, found 1025\n\
          d.yml:7:3: request_settings.max_batch_delay_us: expected 0 to 1000000, found 1000001\n\
-         d.yml:8:3: request_settings.max_batch: unknown key; did you mean `max_batch_size`?",
+         d.yml:8:3: request_settings.spin: expected true or false, found 1\n\
+         d.yml:9:3: request_settings.max_batch: unknown key; did you mean `max_batch_size`?",
     );
 }
 

@@ -151,7 +151,7 @@ impl Goal {
 }
 
 /// Picks the point with the highest throughput whose p99 keeps the goal. Among points that are as fast but for noise it takes
-/// `current`, what runs now, or else the simplest: smaller batches, then fewer requests at once, then fewer lanes.
+/// `current`, what runs now, or else the simplest: no spinning, then smaller batches, then fewer requests at once, then fewer lanes.
 ///
 /// None when no point keeps the goal.
 #[must_use]
@@ -191,10 +191,15 @@ pub fn choose(measured: &[Measured], goal: Goal, current: Option<Point>) -> Opti
     })
 }
 
-/// Simpler is less. A batch size that is left to the engine counts as none.
-fn simplicity(point: Point) -> (u32, u32, u32, bool) {
-    let Setting { lanes, batch_size } = point.setting;
+/// Simpler is less. A batch size that is left to the engine counts as none. Spinning takes whole cores, so it comes last.
+fn simplicity(point: Point) -> (bool, u32, u32, u32, bool) {
+    let Setting {
+        lanes,
+        batch_size,
+        spin,
+    } = point.setting;
     (
+        spin,
         batch_size.unwrap_or(1),
         point.clients,
         lanes,
@@ -232,6 +237,7 @@ mod tests {
             setting: Setting {
                 lanes,
                 batch_size: Some(size),
+                spin: false,
             },
             clients,
         }
@@ -252,6 +258,28 @@ mod tests {
     }
 
     const TARGET: Goal = Goal::P99(Duration::from_millis(20));
+
+    #[test]
+    fn spinning_is_chosen_only_for_a_gain_beyond_the_noise() {
+        let plain = point(1, 8, 16);
+        let spinning = Point {
+            setting: Setting {
+                spin: true,
+                ..point(1, 1, 1).setting
+            },
+            clients: 1,
+        };
+        let chosen = |spun: [f64; 3]| {
+            let points = [
+                measured(plain, &[97.0, 100.0, 103.0], 5),
+                measured(spinning, &spun, 5),
+            ];
+            choose(&points, TARGET, None).map(|choice| (choice.index, choice.outcome))
+        };
+        // Fewer requests at once and no batches do not make up for it.
+        assert_eq!(chosen([99.0, 104.0, 109.0]), Some((0, Outcome::Simpler)));
+        assert_eq!(chosen([118.0, 120.0, 122.0]), Some((1, Outcome::Best)));
+    }
 
     #[test]
     fn the_fastest_within_the_target_is_chosen() {

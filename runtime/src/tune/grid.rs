@@ -1,6 +1,7 @@
 //! What is worth measuring: lanes that share the cores evenly, and batches that double for as long as that pays. Pure.
 //!
-//! Not here: how a setting is measured (`measure`), which one is best (`choice`).
+//! Not here: how a setting is measured (`measure`), which one is best (`choice`), which ones are tried with spinning threads too
+//! when all were looked at (`run`).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,9 +17,17 @@ pub struct Setting {
     pub lanes: u32,
     /// Most rows of one run; none leaves it to the engine.
     pub batch_size: Option<u32>,
+    /// The threads of a lane spin while they wait.
+    pub spin: bool,
 }
 
 impl Setting {
+    /// Threads that take part in one run on so many cores, of the widest lane.
+    #[must_use]
+    pub fn threads(self, cores: u32) -> u32 {
+        cores.div_ceil(self.lanes.max(1))
+    }
+
     /// In words, on so many cores: `2 lanes x 1 thread, batches of at most 4`.
     #[must_use]
     pub fn words(self, cores: u32) -> String {
@@ -27,10 +36,14 @@ impl Setting {
             Some(1) => "no batches".to_owned(),
             Some(size) => format!("batches of at most {size}"),
         };
+        let thread = match self.spin {
+            true => "spinning thread",
+            false => "thread",
+        };
         format!(
             "{} x {}, {batches}",
             counted(self.lanes, "lane"),
-            counted(cores.div_ceil(self.lanes.max(1)), "thread")
+            counted(self.threads(cores), thread)
         )
     }
 }
@@ -98,6 +111,7 @@ impl Scan {
         let waiting = divisors(cores).into_iter().map(|lanes| Setting {
             lanes,
             batch_size: Some(1),
+            spin: false,
         });
         Self {
             waiting: waiting.collect(),
@@ -150,6 +164,7 @@ mod tests {
         Setting {
             lanes,
             batch_size: Some(size),
+            spin: false,
         }
     }
 
@@ -184,6 +199,7 @@ mod tests {
         let automatic = Setting {
             lanes: 3,
             batch_size: None,
+            spin: false,
         };
         assert_eq!(clients(automatic), [3, 6]);
     }

@@ -60,6 +60,8 @@ pub struct PointReport {
     pub lanes: u32,
     /// Threads that take part in one run, of the widest lane.
     pub threads_per_lane: u32,
+    /// They spin while they wait.
+    pub spin: bool,
     /// Most rows of one run; none leaves it to the engine.
     pub max_batch_size: Option<u32>,
     /// Requests at once.
@@ -103,7 +105,8 @@ impl Report {
             let Point { setting, clients } = one.point;
             PointReport {
                 lanes: setting.lanes,
-                threads_per_lane: self.cores.div_ceil(setting.lanes.max(1)),
+                threads_per_lane: setting.threads(self.cores),
+                spin: setting.spin,
                 max_batch_size: setting.batch_size,
                 max_concurrent_requests_per_instance: clients,
                 throughput_per_s: (one.throughput() * 10.0).round() / 10.0,
@@ -247,6 +250,7 @@ pub(super) mod tests {
             setting: Setting {
                 lanes,
                 batch_size: Some(size),
+                spin: false,
             },
             clients,
         }
@@ -293,6 +297,23 @@ pub(super) mod tests {
             "2 lanes x 1 thread, batches of at most 4, 8 requests at once: 3000 requests a second, p99 9 ms; 3.00 times the \
              throughput of what runs now (1000 requests a second, p99 2 ms)"
         );
+    }
+
+    #[test]
+    fn words_and_rows_name_what_spins() {
+        let mut report = report();
+        let chosen = &mut report.measured[2].point;
+        *chosen = point(1, 4, 8);
+        chosen.setting.spin = true;
+        let words = report.verdict();
+        assert!(
+            words.starts_with(
+                "1 lane x 2 spinning threads, batches of at most 4, 8 requests at once: "
+            ),
+            "{words}"
+        );
+        let spin: Vec<_> = report.points().iter().map(|point| point.spin).collect();
+        assert_eq!(spin, [false, false, true, false]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::{BatchSettings, Topology};
 use crate::observe::CpuTimes;
 use crate::router::Unserved;
-use crate::tune::choice::{Goal, Measured, Repetition};
+use crate::tune::choice::{Goal, Measured, Repetition, choose};
 use crate::tune::edge::Edge;
 use crate::tune::grid::{Point, Scan, Setting, clients, divisors, more_clients};
 use crate::tune::measure::{Window, measure};
@@ -62,6 +62,8 @@ pub struct Subject {
     pub current: Option<Point>,
     /// Longest that a lane waits for more requests, as it is now. Not varied.
     pub batch_delay: Duration,
+    /// An instance has its cores to itself, so that its threads may spin.
+    pub may_spin: bool,
 }
 
 /// What is to be done.
@@ -266,7 +268,7 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Measures what runs now and every setting that may be worth it, once.
+    /// Measures what runs now and every setting that may be worth it, once; then the best of them with threads that spin.
     fn look(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
         if let Some(current) = self.tune.subject.current {
             self.look_at(current.setting, &Loads::these(&[current.clients]), progress)?;
@@ -275,15 +277,32 @@ impl<'a> Bench<'a> {
         while let Some(setting) = scan.next() {
             let best = self.look_at(setting, &Loads::rising(&clients(setting)), progress)?;
             scan.learn(setting, best.unwrap_or(0.0));
-            if let Some(best) = self.best_of(setting) {
-                progress(&Progress::Looked {
-                    setting,
-                    best,
-                    waiting: scan.waiting(),
-                });
+            self.tell_best_of(setting, scan.waiting(), progress);
+        }
+        if self.tune.subject.may_spin {
+            let measured: Vec<_> = self.measured.values().cloned().collect();
+            let mut spinning = worth_spinning(&measured, self.tune.goal, self.cores).into_iter();
+            while let Some(setting) = spinning.next() {
+                self.look_at(setting, &Loads::rising(&clients(setting)), progress)?;
+                self.tell_best_of(setting, spinning.len(), progress);
             }
         }
         Ok(())
+    }
+
+    fn tell_best_of(
+        &self,
+        setting: Setting,
+        waiting: usize,
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) {
+        if let Some(best) = self.best_of(setting) {
+            progress(&Progress::Looked {
+                setting,
+                best,
+                waiting,
+            });
+        }
     }
 
     /// Measures a setting once; its best throughput, none when it failed.
@@ -404,6 +423,7 @@ impl<'a> Bench<'a> {
                 size_max: setting.batch_size,
                 delay: self.tune.subject.batch_delay,
             },
+            spin: setting.spin,
             request_timeout: REQUEST_TIMEOUT_MAX,
             sample_request: Some(self.tune.subject.body.clone()),
             ..DeploymentSettings::default()
@@ -478,8 +498,27 @@ fn by_setting(points: &[Point]) -> Vec<(Setting, Vec<u32>)> {
     loads.into_iter().collect()
 }
 
+/// What is worth a look with threads that spin: of each number of lanes that have several threads, the setting that is best
+/// without, or nearest to the target.
+fn worth_spinning(measured: &[Measured], goal: Goal, cores: u32) -> Vec<Setting> {
+    let best_of = |lanes: u32| {
+        let these = |one: &&Measured| {
+            let setting = one.point.setting;
+            setting.lanes == lanes && setting.threads(cores) > 1 && !setting.spin
+        };
+        let these: Vec<_> = measured.iter().filter(these).cloned().collect();
+        let best = choose(&these, goal, None).map(|choice| &these[choice.index]);
+        let best = best.or_else(|| these.iter().min_by_key(|one| one.p99()))?;
+        Some(Setting {
+            spin: true,
+            ..best.point.setting
+        })
+    };
+    divisors(cores).into_iter().filter_map(best_of).collect()
+}
+
 /// The points that may win, what runs now, and the fastest to answer, for the knee is judged by it. And the first of them without
-/// batches under the same load, so that a batch that wins does so by batching and not by the load.
+/// batches and without spinning under the same load, so that a batch that wins does so by batching and not by the load.
 fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<Point> {
     let Some(limit) = goal.p99_max(measured) else {
         return Vec::new();
@@ -497,12 +536,14 @@ fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<P
         .collect();
     may_win.sort_by(|one, other| other.throughput().total_cmp(&one.throughput()));
     let quickest = measured.iter().min_by_key(|one| one.p99());
-    let unbatched = may_win.first().map(|one| Point {
-        setting: Setting {
-            batch_size: Some(1),
-            ..one.point.setting
-        },
-        ..one.point
+    let first = may_win.first().map(|one| one.point);
+    let plainer = first.into_iter().flat_map(|point| {
+        let (setting, batch_size, spin) = (point.setting, Some(1), false);
+        let unbatched = Setting {
+            batch_size,
+            ..setting
+        };
+        [unbatched, Setting { spin, ..setting }].map(|setting| Point { setting, ..point })
     });
     let mut points: Vec<Point> = may_win
         .into_iter()
@@ -510,7 +551,7 @@ fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<P
         .chain(quickest)
         .map(|one| one.point)
         .chain(current)
-        .chain(unbatched)
+        .chain(plainer)
         .collect();
     points.sort_unstable();
     points.dedup();
@@ -537,10 +578,12 @@ mod tests {
                     setting: Setting {
                         lanes: 1,
                         batch_size: None,
+                        spin: false,
                     },
                     clients: 3,
                 }),
                 batch_delay: Duration::ZERO,
+                may_spin: true,
             },
             goal: Goal::Knee,
             budget,
@@ -548,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_lanes_and_what_runs_now_are_measured() {
+    fn every_number_of_lanes_spinning_too_and_what_runs_now_are_measured() {
         let (_never, stop) = watch::channel(false);
         let tune = tune(Duration::from_secs(600));
         let mut bench = Bench::new(&tune, stop).unwrap();
@@ -561,13 +604,29 @@ mod tests {
             }
         });
         assert!(outcome.is_ok());
-        let unbatched = looked.iter().filter(|one| one.batch_size == Some(1));
+        let (spinning, still): (Vec<_>, Vec<_>) = looked.into_iter().partition(|one| one.spin);
+        let unbatched = still.iter().filter(|one| one.batch_size == Some(1));
         let lanes: Vec<_> = unbatched.map(|one| one.lanes).collect();
         assert_eq!(lanes, divisors(tune.cores()));
+        let lanes: Vec<_> = spinning.iter().map(|one| one.lanes).collect();
+        let several = |lanes: &u32| tune.cores() / lanes > 1;
+        let expected: Vec<_> = divisors(tune.cores()).into_iter().filter(several).collect();
+        assert_eq!(lanes, expected);
         assert!(bench.measured.contains_key(&tune.subject.current.unwrap()));
         for one in bench.measured.values() {
             assert!(one.requests() > 0 && one.p50() <= one.p99(), "{one:?}");
         }
+    }
+
+    #[test]
+    fn nothing_spins_on_cores_that_are_shared() {
+        let (_never, stop) = watch::channel(false);
+        let mut tune = tune(Duration::from_secs(600));
+        tune.subject.may_spin = false;
+        let mut bench = Bench::new(&tune, stop).unwrap();
+        bench.window = WINDOW_MIN;
+        assert!(bench.look(&mut |_| {}).is_ok());
+        assert!(bench.measured.keys().all(|point| !point.setting.spin));
     }
 
     #[test]
@@ -623,6 +682,7 @@ mod tests {
                 setting: Setting {
                     lanes: 1,
                     batch_size: Some(1),
+                    spin: false,
                 },
                 clients,
             },
@@ -648,16 +708,53 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_leads_is_compared_with_none_under_the_same_load() {
-        let point = |size| Point {
+    fn the_best_of_each_number_of_lanes_with_several_threads_is_tried_spinning() {
+        let setting = |lanes, size, spin| Setting {
+            lanes,
+            batch_size: Some(size),
+            spin,
+        };
+        let measured = |setting, throughput, p99_ms| Measured {
+            point: Point {
+                setting,
+                clients: 4,
+            },
+            repetitions: vec![Repetition {
+                requests: 1,
+                throughput,
+                p50: Duration::ZERO,
+                p99: Duration::from_millis(p99_ms),
+            }],
+        };
+        let points = [
+            measured(setting(1, 1, false), 100.0, 5),
+            measured(setting(1, 2, false), 200.0, 9),
+            measured(setting(1, 4, false), 300.0, 11),
+            measured(setting(1, 8, true), 900.0, 1),
+            measured(setting(2, 1, false), 200.0, 12),
+            measured(setting(2, 2, false), 300.0, 13),
+            measured(setting(4, 1, false), 500.0, 5),
+        ];
+        let goal = Goal::P99(Duration::from_millis(10));
+        assert_eq!(
+            worth_spinning(&points, goal, 4),
+            [setting(1, 2, true), setting(2, 1, true)],
+            "nothing of two lanes keeps the target: the nearest"
+        );
+    }
+
+    #[test]
+    fn a_leader_is_compared_with_none_of_its_batches_and_spinning_under_the_same_load() {
+        let point = |size, spin| Point {
             setting: Setting {
                 lanes: 2,
                 batch_size: Some(size),
+                spin,
             },
             clients: 16,
         };
-        let measured = Measured {
-            point: point(8),
+        let measured = |point| Measured {
+            point,
             repetitions: vec![Repetition {
                 requests: 1,
                 throughput: 1.0,
@@ -666,8 +763,12 @@ mod tests {
             }],
         };
         assert_eq!(
-            finalists(&[measured], Goal::Knee, None),
-            [point(1), point(8)]
+            finalists(&[measured(point(8, false))], Goal::Knee, None),
+            [point(1, false), point(8, false)]
+        );
+        assert_eq!(
+            finalists(&[measured(point(8, true))], Goal::Knee, None),
+            [point(1, true), point(8, false), point(8, true)]
         );
     }
 }
