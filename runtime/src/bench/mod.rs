@@ -1,4 +1,8 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
+//!
+//! `report` is what was found, as plain data. `sentence` draws the conclusion from it; `outline` puts it in the order in which it
+//! is read, which `words` writes as text and Markdown and `page` as HTML with the pictures of `plots`; `hgrm` writes latencies for
+//! the tools of HdrHistogram. All of these are pure.
 
 mod answers;
 mod axes;
