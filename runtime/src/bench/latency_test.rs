@@ -21,7 +21,7 @@ const FRACTION_MAX: f64 = 0.9;
 
 /// The test of one rate, a request at a time.
 #[derive(Debug, Clone)]
-pub struct LatencyTest {
+pub(super) struct LatencyTest {
     /// Against "too many are slow".
     keeps: Mixture,
     /// Against "not too many are slow".
@@ -34,7 +34,7 @@ pub struct LatencyTest {
 impl LatencyTest {
     /// Nothing is seen yet.
     #[must_use]
-    pub fn new(slo: Slo) -> Self {
+    pub(super) fn new(slo: Slo) -> Self {
         let bar = 1.0 - slo.quantile;
         let odds = bar / slo.quantile;
         Self {
@@ -48,7 +48,7 @@ impl LatencyTest {
     }
 
     /// Counts one request that was over the limit (or failed) or not, and says what is proven. The first proof stands.
-    pub fn observe(&mut self, over: bool) -> Option<ProbeOutcome> {
+    pub(super) fn observe(&mut self, over: bool) -> Option<ProbeOutcome> {
         if over {
             self.count(0, 1)
         } else {
@@ -58,25 +58,25 @@ impl LatencyTest {
 
     /// What is proven so far: [`ProbeOutcome::Passed`], [`ProbeOutcome::Failed`], or nothing yet.
     #[must_use]
-    pub fn outcome(&self) -> Option<ProbeOutcome> {
+    pub(super) fn outcome(&self) -> Option<ProbeOutcome> {
         self.outcome
     }
 
     /// Requests that were looked at, until it was decided.
     #[must_use]
-    pub fn requests(&self) -> u64 {
+    pub(super) fn requests(&self) -> u64 {
         self.in_time + self.over
     }
 
     /// Of them those over the limit.
     #[must_use]
-    pub fn over(&self) -> u64 {
+    pub(super) fn over(&self) -> u64 {
         self.over
     }
 
     /// How many requests it takes to pass when so many of them are over the limit: how long a try must last at least.
     #[must_use]
-    pub fn requests_to_pass(slo: Slo, over: u64) -> u64 {
+    pub(super) fn requests_to_pass(slo: Slo, over: u64) -> u64 {
         let test = Self::new(slo);
         let mut enough = 1;
         while !test.keeps.is_proof(enough, over) {

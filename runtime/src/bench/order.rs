@@ -6,7 +6,7 @@ use crate::load::SplitMix64;
 
 /// For each pair the index of the version that is measured first and of that which follows, without an end. The same seed gives
 /// the same orders.
-pub fn orders(seed: u64) -> impl Iterator<Item = [usize; 2]> {
+pub(super) fn orders(seed: u64) -> impl Iterator<Item = [usize; 2]> {
     let mut random = SplitMix64::new(seed);
     std::iter::repeat_with(move || {
         let first = random.below(2);

@@ -8,7 +8,7 @@ use crate::bench::outline::{
     Kind, Part, Section, Table, gate_words, mark, outline, scenario_words,
 };
 use crate::bench::plots::{Plot, PlotError, plots};
-use crate::bench::report::{Comparison, Level, Metric, Outcome, Report};
+use crate::bench::report::{Check, CheckState, Comparison, Level, Metric, Outcome, Report};
 use crate::bench::sentence::{metric_words, outcome_words};
 use crate::bench::stats::Estimate;
 
@@ -65,12 +65,13 @@ fn header(report: &Report) -> String {
     });
     format!(
         "<header>\n<p class=\"kicker\">{}</p>\n{mark}\
-         <div class=\"verdict {}\">\n<h1>{}</h1>\n{rest}</div>\n{}{}</header>\n",
+         <div class=\"verdict {}\">\n<h1>{}</h1>\n{rest}</div>\n{}{}{}</header>\n",
         kicker(report),
         outcome_tone(report.verdict.outcome),
         heading(first),
         who(report),
-        chips(&report.gates)
+        chips(&report.gates),
+        cautions(&report.checks)
     )
 }
 
@@ -132,6 +133,15 @@ fn chips(gates: &[GateReport]) -> String {
     }
     let chips: String = gates.iter().map(chip).collect();
     format!("<ul class=\"chips\">\n{chips}</ul>\n")
+}
+
+/// What a reader of the numbers must know, before them.
+fn cautions(checks: &[Check]) -> String {
+    checks
+        .iter()
+        .filter(|check| check.state == CheckState::Warning)
+        .map(|check| format!("<p class=\"warn\">{}</p>\n", escaped(&check.words)))
+        .collect()
 }
 
 /// Every ratio on one strip, turned so that to the right is better.
@@ -470,6 +480,16 @@ mod tests {
         report.interrupted = true;
         let page = html(&report).unwrap();
         assert!(page.contains("<p class=\"mark\">incomplete: interrupted</p>"));
+    }
+
+    #[test]
+    fn a_warning_stands_before_the_numbers() {
+        let mut report = sample::report();
+        report.checks[1].state = CheckState::Warning;
+        report.checks[1].words = "a noisy neighbour".to_owned();
+        let page = html(&report).unwrap();
+        let (header, _) = page.split_once("</header>").unwrap();
+        assert!(header.contains("a noisy neighbour"));
     }
 
     #[test]

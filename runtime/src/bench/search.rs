@@ -20,7 +20,7 @@ const STEPS_MAX: usize = 64;
 
 /// A rate to try.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
+pub(super) struct Step {
     /// Requests a second.
     pub rate_per_s: f64,
     /// It passed before and is to be tried for twice as long.
@@ -29,7 +29,7 @@ pub struct Step {
 
 /// Why a search is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub(super) enum Ended {
     /// Found: a rate that passed twice, and one within 2 % that failed.
     Narrow,
     /// The highest rate that can be made was kept, twice.
@@ -43,7 +43,7 @@ pub enum Ended {
 impl Ended {
     /// In words.
     #[must_use]
-    pub fn words(self) -> &'static str {
+    pub(super) fn words(self) -> &'static str {
         match self {
             Self::Narrow => "found within 2 %",
             Self::Ceiling => "the load generator reached its highest rate, which was kept",
@@ -55,7 +55,7 @@ impl Ended {
 
 /// What is known so far.
 #[derive(Debug, Clone)]
-pub struct Search {
+pub(super) struct Search {
     start: f64,
     cap: f64,
     /// Rates that passed, rising, all below what failed.
@@ -70,7 +70,7 @@ pub struct Search {
 impl Search {
     /// Begins at a rate, never above `cap`, which is what the generator can make, and never below one request a second.
     #[must_use]
-    pub fn new(start_rate: f64, cap: f64) -> Self {
+    pub(super) fn new(start_rate: f64, cap: f64) -> Self {
         let cap = cap.max(RATE_MIN);
         Self {
             start: start_rate.max(RATE_MIN).min(cap),
@@ -84,12 +84,12 @@ impl Search {
 
     /// The rate to try now; none when the search is over.
     #[must_use]
-    pub fn next(&self) -> Option<Step> {
+    pub(super) fn next(&self) -> Option<Step> {
         self.plan().ok()
     }
 
     /// Takes in what came of [`Search::next`]. A try that proved nothing counts as failed. Does nothing when the search is over.
-    pub fn learn(&mut self, outcome: ProbeOutcome) {
+    pub(super) fn learn(&mut self, outcome: ProbeOutcome) {
         let Ok(Step {
             rate_per_s,
             confirm,
@@ -110,31 +110,31 @@ impl Search {
 
     /// Highest rate that passed, and did not fail when it was tried again.
     #[must_use]
-    pub fn passed(&self) -> Option<f64> {
+    pub(super) fn passed(&self) -> Option<f64> {
         self.passed.last().copied()
     }
 
     /// Lowest rate that failed.
     #[must_use]
-    pub fn failed(&self) -> Option<f64> {
+    pub(super) fn failed(&self) -> Option<f64> {
         self.failed
     }
 
     /// Whether [`Search::passed`] passed a second time, twice as long; none while that was not tried.
     #[must_use]
-    pub fn confirmed(&self) -> Option<bool> {
+    pub(super) fn confirmed(&self) -> Option<bool> {
         self.confirmed.then_some(true)
     }
 
     /// Why it is over; none while there is something to try.
     #[must_use]
-    pub fn ended(&self) -> Option<Ended> {
+    pub(super) fn ended(&self) -> Option<Ended> {
         self.plan().err()
     }
 
     /// What was found, for the report. `stopped` says why there was no more of it, for a search that is not over.
     #[must_use]
-    pub fn sustained(&self, probes: Vec<Probe>, stopped: &str) -> Sustained {
+    pub(super) fn sustained(&self, probes: Vec<Probe>, stopped: &str) -> Sustained {
         Sustained {
             passed_per_s: self.passed(),
             failed_per_s: self.failed(),

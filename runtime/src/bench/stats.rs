@@ -49,7 +49,7 @@ pub struct Ratio {
 /// A pair with a value that is not above 0, or not finite, has no ratio: it is left out, and not counted in [`Ratio::pairs`]. None
 /// with fewer than two pairs left. At a confidence of 1 there is no interval.
 #[must_use]
-pub fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
+pub(super) fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
     let usable = |value: f64| value.is_finite() && value > 0.0;
     let logs: Vec<f64> = pairs
         .iter()
@@ -75,7 +75,7 @@ pub fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<
 /// The mean of repeated measurements, with the interval of a t test. What is not finite is left out; without a value the point
 /// is 0, and with fewer than two there are no bounds.
 #[must_use]
-pub fn mean(values: &[f64], confidence: f64) -> Estimate {
+pub(super) fn mean(values: &[f64], confidence: f64) -> Estimate {
     let values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     if values.len() < 2 {
         return Estimate {
@@ -92,7 +92,7 @@ pub fn mean(values: &[f64], confidence: f64) -> Estimate {
 /// The share of `hits` in `of`, 0 to 1, with the interval of Clopper and Pearson, which holds the truth at least as often as
 /// `confidence` says, for any count. Of nothing the share is 0, without bounds.
 #[must_use]
-pub fn proportion(hits: u64, of: u64, confidence: f64) -> Estimate {
+pub(super) fn proportion(hits: u64, of: u64, confidence: f64) -> Estimate {
     let hits = hits.min(of);
     let (hit, missed) = (hits as f64, (of - hits) as f64);
     let tail = (1.0 - confidence) / 2.0;
@@ -125,7 +125,7 @@ pub fn proportion(hits: u64, of: u64, confidence: f64) -> Estimate {
 /// Fleming: next to nothing early, most of it at the end. Each look has what was added since the last one, and so all intervals
 /// together hold the truth with the confidence that was asked for, however it is decided when to stop.
 #[derive(Debug, Clone)]
-pub struct Looks {
+pub(super) struct Looks {
     alpha: f64,
     spent: f64,
 }
@@ -133,7 +133,7 @@ pub struct Looks {
 impl Looks {
     /// Looks that together have this confidence, such as 0.95.
     #[must_use]
-    pub fn new(confidence: f64) -> Self {
+    pub(super) fn new(confidence: f64) -> Self {
         Self {
             alpha: 1.0 - confidence,
             spent: 0.0,
@@ -142,7 +142,7 @@ impl Looks {
 
     /// The confidence to use at a look: `fraction` is the share of the planned pairs that is measured, 0 to 1. The look at 1 has
     /// all that is left; one at no more than the last look's share has nothing, a confidence of 1.
-    pub fn look(&mut self, fraction: f64) -> f64 {
+    pub(super) fn look(&mut self, fraction: f64) -> f64 {
         let due = self.due(fraction).max(self.spent);
         let added = due - self.spent;
         self.spent = due;

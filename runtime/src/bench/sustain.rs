@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bench::block::{Blocks, Broken, LoadPoint, Try, whole_rate};
 use crate::bench::latency_test::LatencyTest;
-use crate::bench::report::{Outcome, Scenario};
+use crate::bench::report::Scenario;
 use crate::bench::run::Bench;
 use crate::bench::search::{Search, Step};
 use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
@@ -127,25 +127,5 @@ impl Probe {
             "{:.0} requests/s: {outcome} ({} of {} over {} ms)",
             self.rate_per_s, self.over, self.requests, slo.limit_ms
         )
-    }
-}
-
-impl SloReport {
-    /// Which version sustains more, where the intervals do not meet.
-    #[must_use]
-    pub fn outcome(&self) -> Outcome {
-        let [base, other] = &self.versions[..] else {
-            return Outcome::Alone;
-        };
-        let above = |one: &Sustained, than: &Sustained| {
-            one.passed_per_s
-                .zip(than.failed_per_s)
-                .is_some_and(|(passed, failed)| passed >= failed)
-        };
-        match (above(other, base), above(base, other)) {
-            (true, _) => Outcome::Faster,
-            (_, true) => Outcome::Slower,
-            (false, false) => Outcome::NoEvidence,
-        }
     }
 }

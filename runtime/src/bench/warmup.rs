@@ -1,7 +1,7 @@
 //! When a server is warm: it does not get faster any more. Pure.
 
 /// Fewest requests before a server is taken for warm.
-pub const WARM_UP_REQUESTS_MIN: u64 = 50;
+pub(super) const WARM_UP_REQUESTS_MIN: u64 = 50;
 
 /// Fewest blocks that can be told apart: three for each third.
 const BLOCKS_MIN: usize = 9;
@@ -19,7 +19,7 @@ const NOISE_ERRORS: f64 = 2.0;
 /// in any unit; less is faster. What was slow at the start weighs in the first third only once it is a third of all, so a longer
 /// warm-up is watched for longer. Blocks without a mean (NaN, infinite) say that it is not steady.
 #[must_use]
-pub fn is_steady(block_means: &[f64], requests: u64, requests_min: u64) -> bool {
+pub(super) fn is_steady(block_means: &[f64], requests: u64, requests_min: u64) -> bool {
     let known = block_means.iter().all(|mean| mean.is_finite());
     if !known || requests < requests_min || block_means.len() < BLOCKS_MIN {
         return false;
