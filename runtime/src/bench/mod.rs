@@ -2,6 +2,7 @@
 
 mod answers;
 mod gate;
+mod inputs;
 mod latency_test;
 mod order;
 mod report;
@@ -12,6 +13,7 @@ mod warmup;
 
 pub use answers::{Answers, Difference, Tolerance, compare};
 pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
+pub use inputs::{BadBodies, Inputs, InputsError};
 pub use latency_test::LatencyTest;
 pub use order::orders;
 pub use report::{
