@@ -95,7 +95,11 @@ pub struct Difference {
 /// Compares what two versions answered to the same inputs; none where the answer was not 2xx. An input that only one list has was
 /// not answered by the other.
 #[must_use]
-pub(super) fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Tolerance) -> Answers {
+pub(super) fn compare(
+    base: &[Option<Bytes>],
+    other: &[Option<Bytes>],
+    tolerance: Tolerance,
+) -> Answers {
     let mut answers = Answers {
         compared: 0,
         differing: 0,

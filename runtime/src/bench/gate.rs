@@ -251,6 +251,8 @@ pub enum GateState {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn problem(text: &str) -> String {
@@ -377,5 +379,36 @@ mod tests {
         assert_eq!(judged("throughput<0.97", None, 0.96), GateState::Failed);
         assert_eq!(judged("throughput<0.97", 0.96, None), GateState::Undecided);
         assert_eq!(judged("throughput<0.97", 0.98, None), GateState::Passed);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_condition_or_a_problem(text: String, near in "[a-z0-9]{0,6}[<>=]{0,3}[0-9.%e-]{0,6}") {
+            for text in [text, near] {
+                match text.parse::<Condition>() {
+                    Ok(condition) => prop_assert!(condition.limit >= 0.0),
+                    Err(problem) => prop_assert!(problem.to_string().contains("found") || problem.to_string().contains("metric")),
+                }
+            }
+        }
+
+        #[test]
+        fn what_fails_is_bad_and_what_passes_is_good(
+            operator in prop::sample::select(vec!["<", "<=", ">", ">="]),
+            limit in 0.1..2.0_f64,
+            low in 0.0..2.0_f64,
+            width in 0.0..1.0_f64,
+            within in 0.0..=1.0_f64,
+        ) {
+            let condition: Condition = format!("p99{operator}{limit}").parse().unwrap();
+            let truth = low + width * within;
+            let estimate = Estimate { point: truth, low: Some(low), high: Some(low + width) };
+            let bad = condition.operator.holds(truth, condition.limit);
+            match condition.judge(Some(estimate)).state {
+                GateState::Failed => prop_assert!(bad),
+                GateState::Passed => prop_assert!(!bad),
+                GateState::Undecided => prop_assert!(low <= limit && limit <= low + width),
+            }
+        }
     }
 }

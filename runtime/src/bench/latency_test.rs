@@ -19,6 +19,9 @@ const FRACTION_MIN: f64 = 0.009;
 /// The rate that is nearest to the bar.
 const FRACTION_MAX: f64 = 0.9;
 
+/// Shares of slow requests nearer to none or all take more requests than anybody sends.
+const BAR_MIN: f64 = 1e-9;
+
 /// The test of one rate, a request at a time.
 #[derive(Debug, Clone)]
 pub(super) struct LatencyTest {
@@ -35,8 +38,8 @@ impl LatencyTest {
     /// Nothing is seen yet.
     #[must_use]
     pub(super) fn new(slo: Slo) -> Self {
-        let bar = 1.0 - slo.quantile;
-        let odds = bar / slo.quantile;
+        let bar = (1.0 - slo.quantile).clamp(BAR_MIN, 1.0 - BAR_MIN);
+        let odds = bar / (1.0 - bar);
         Self {
             keeps: Mixture::new(bar, |fraction| bar * fraction),
             // The same fractions of the odds, the other way: a rate stays below 1.
@@ -251,6 +254,12 @@ mod tests {
         assert!(passed > 0.97, "{passed}");
         let [_, failed] = shares(200, || run(0.99, 0.02, 30_000, &mut random));
         assert!(failed > 0.97, "{failed}");
+    }
+
+    #[test]
+    fn a_latency_that_none_or_all_may_exceed_can_still_be_tested() {
+        assert!(LatencyTest::requests_to_pass(slo(1.0), 0) > 1_000_000_000);
+        assert_eq!(LatencyTest::requests_to_pass(slo(0.0), 0), 1);
     }
 
     #[test]

@@ -12,17 +12,17 @@ use crate::bench::stats::Estimate;
 
 /// What a conclusion is drawn from: the parts of a [`Report`] of the same names.
 #[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
+pub(super) struct Evidence<'a> {
     /// One version, or the baseline and the other one.
-    pub versions: &'a [Version],
+    pub(super) versions: &'a [Version],
     /// What was found under each load.
-    pub levels: &'a [Level],
+    pub(super) levels: &'a [Level],
     /// Whether they say the same.
-    pub answers: Option<&'a Answers>,
+    pub(super) answers: Option<&'a Answers>,
     /// The highest rates.
-    pub slo: Option<&'a SloReport>,
+    pub(super) slo: Option<&'a SloReport>,
     /// Whether the run can be trusted.
-    pub checks: &'a [Check],
+    pub(super) checks: &'a [Check],
 }
 
 impl<'a> From<&'a Report> for Evidence<'a> {
@@ -42,7 +42,7 @@ impl<'a> From<&'a Report> for Evidence<'a> {
 /// Where several loads were measured, the versions differ when they do under at least one load and none says the opposite; the
 /// words tell each.
 #[must_use]
-pub fn verdict(evidence: &Evidence<'_>) -> Verdict {
+pub(super) fn verdict(evidence: &Evidence<'_>) -> Verdict {
     let invalid = |check: &&Check| check.state == CheckState::Invalid;
     if let Some(check) = evidence.checks.iter().find(invalid) {
         return Verdict {

@@ -153,6 +153,8 @@ fn milliseconds(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -210,5 +212,16 @@ mod tests {
             assert!(problem(text).starts_with("expected a percentile"), "{text}");
         }
         assert!(problem("p99 20ms").starts_with("expected a percentile and a latency"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_latency_or_a_problem(text: String, near in "p[0-9.]{0,5}=?[0-9.e-]{0,5}[mu]?s?") {
+            for text in [text, near] {
+                if let Ok(slo) = text.parse::<Slo>() {
+                    prop_assert!(slo.quantile > 0.0 && slo.quantile < 1.0 && slo.limit_ms > 0.0);
+                }
+            }
+        }
     }
 }

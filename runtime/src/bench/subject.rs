@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn the_server_s_own_text_is_understood() {
         let metrics = Metrics::new();
-        _ = metrics.deployment("digits", "blue");
+        let _blue = metrics.deployment("digits", "blue");
         let stages = Stages::parse(&metrics.render(), "digits", "blue");
         assert_eq!(stages, Some(Stages::default()), "{}", metrics.render());
         assert_eq!(Stages::parse(&metrics.render(), "digits", "green"), None);

@@ -8,7 +8,7 @@ use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
 use crate::bench::run::Bench;
 use crate::bench::search::{Search, Step};
-use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
+use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport};
 
 /// Where the search begins, in the throughput of a closed loop.
 const START_SHARE: f64 = 0.5;

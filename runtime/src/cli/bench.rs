@@ -47,6 +47,9 @@ const CONNECTIONS_OPEN: usize = 128;
 /// Most requests at once that are made of what deployments take.
 const CONNECTIONS_MAX: usize = 256;
 
+/// Bodies of requests.
+type Bodies = Arc<[Bytes]>;
+
 /// A version as it was named, and what is known of it.
 struct Found {
     label: String,
@@ -81,7 +84,7 @@ pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
     let outcome = measure(typed, global);
     match outcome {
         // A script that asked for a decision gets one: this run says nothing.
-        Err(error) if !typed.fail_if.is_empty() => Err(error.as_no_decision()),
+        Err(error) if !typed.fail_if.is_empty() => Err(error.into_no_decision()),
         outcome => outcome,
     }
 }
@@ -548,10 +551,10 @@ fn at_url(url: &str) -> Result<Found, CliError> {
 }
 
 /// What each version is asked, and that in words.
-fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Arc<[Bytes]>>, String), CliError> {
+fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Bodies>, String), CliError> {
     let bad = |error: InputsError| CliError::BadInput(format!("--input: {}", with_cause(&error)));
     let shared = |inputs: Inputs| {
-        let bodies: Arc<[Bytes]> = inputs.bodies.into();
+        let bodies: Bodies = inputs.bodies.into();
         (vec![bodies; found.len()], inputs.words)
     };
     match &typed.input[..] {
@@ -629,7 +632,7 @@ fn of_model(model: &FoundModel, typed: &Typed) -> Result<Inputs, CliError> {
 /// A version that answers; a file gets its server.
 fn subject(
     found: &Found,
-    inputs: Arc<[Bytes]>,
+    inputs: Bodies,
     typed: &Typed,
     connections: &[usize],
     private: &mut Vec<PrivateServer>,
@@ -696,7 +699,7 @@ fn subject(
 fn on_server(
     client: Client,
     (endpoint, name): (EndpointName, DeploymentName),
-    inputs: Arc<[Bytes]>,
+    inputs: Bodies,
     version: impl FnOnce(String) -> Version,
 ) -> Result<Subject, CliError> {
     let bad = |error: crate::load::TargetError| CliError::BadInput(error.to_string());

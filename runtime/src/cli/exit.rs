@@ -111,7 +111,7 @@ impl CliError {
     }
 
     /// The failure of a run that was to decide something. An interruption stays one.
-    pub(super) fn as_no_decision(self) -> Self {
+    pub(super) fn into_no_decision(self) -> Self {
         match self.code() {
             BENCH_REGRESSION | BENCH_UNDECIDED | BENCH_INVALID | INTERRUPTED => self,
             _ => Self::NoDecision(Box::new(self)),
