@@ -18,4 +18,5 @@ pub use embedded::{
 };
 pub use error::AppError;
 pub use server::App;
+pub(crate) use up::described;
 pub use up::{UpConfig, UpDeployment, up};

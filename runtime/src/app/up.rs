@@ -169,8 +169,8 @@ fn name_deployments(models: &[PathBuf]) -> Vec<UpDeployment> {
     deployments
 }
 
-/// The part of a path that tells models apart.
-fn described(model: &Path) -> String {
+/// The part of a model's path that tells it apart from others.
+pub(crate) fn described(model: &Path) -> String {
     let stem = model
         .file_stem()
         .unwrap_or_default()

@@ -45,11 +45,29 @@ pub(super) struct Blocks {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Try {
     pub(super) slo: Slo,
-    /// It does not pass before: a queue that grows must have had the time to show.
+    /// Until requests count.
+    pub(super) settle: Duration,
+    /// It is not decided before: a queue that grows must have had the time to show.
     pub(super) least: Duration,
     /// It is not tried for longer.
     pub(super) most: Duration,
     pub(super) seed: u64,
+}
+
+/// What came of a try.
+#[derive(Debug, Clone)]
+pub(super) struct Probed {
+    pub(super) outcome: ProbeOutcome,
+    pub(super) counts: Counts,
+}
+
+/// Requests of a try.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    pub(super) in_time: u64,
+    /// Too late, or failed.
+    pub(super) over: u64,
+    pub(super) slips: Summary,
 }
 
 /// What came of a block.
@@ -299,47 +317,60 @@ impl Blocks {
         subject: &Subject,
         load: &LoadPoint,
         one: &Try,
-    ) -> Result<(LatencyTest, ProbeOutcome), Broken> {
-        let Try {
-            slo,
-            least,
-            most,
-            seed,
-        } = *one;
-        let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
-        let test = Arc::new(Mutex::new(LatencyTest::new(slo)));
+    ) -> Result<Probed, Broken> {
+        let limit = Duration::from_secs_f64(one.slo.limit_ms / 1e3);
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let started = Instant::now();
+        // What a new load stirs up (connections, a burst of all at once) is not what the rate does.
+        let counted = started + one.settle;
         let running = self
-            .load(subject, load, load.pace(most, seed), {
-                let test = Arc::clone(&test);
+            .load(subject, load, load.pace(one.settle + one.most, one.seed), {
+                let counts = Arc::clone(&counts);
                 move |sample: Sample| {
-                    let over = !sample.is_ok() || sample.latency() > limit;
-                    _ = test
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .observe(over);
+                    if sample.scheduled >= counted {
+                        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+                        counts.add(&sample, limit);
+                    }
                 }
             })
             .start()
             .map_err(Broken::Threads)?;
-        let started = Instant::now();
+        // More than can be answered in time, so that they will be over the limit, whenever they are answered.
+        let behind = 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
         loop {
             self.sleep(LOOK)?;
-            let now = test.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            // Requests that wait for a connection longer than the limit are over it, answered or not.
-            let late = running.waiting() as f64
-                > 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
-            let outcome = match now.outcome() {
-                _ if late => Some(ProbeOutcome::Failed),
-                Some(ProbeOutcome::Passed) if started.elapsed() < least => None,
-                decided => decided,
+            let ended = running.has_finished();
+            let elapsed = started.elapsed().saturating_sub(one.settle);
+            let now = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let outcome = if !elapsed.is_zero() && running.waiting() as f64 > behind {
+                Some(ProbeOutcome::Failed)
+            } else if elapsed < one.least && !ended {
+                // A moment of the machine makes many late at once: it must not be taken for the rate's.
+                None
+            } else {
+                let mut test = LatencyTest::new(one.slo);
+                let undecided = ended || elapsed > one.most + self.timeout;
+                test.count(now.in_time, now.over)
+                    .or(undecided.then_some(ProbeOutcome::Undecided))
             };
             if let Some(outcome) = outcome {
-                return Ok((now, outcome));
-            }
-            if running.has_finished() || started.elapsed() > most + self.timeout {
-                return Ok((now, ProbeOutcome::Undecided));
+                return Ok(Probed {
+                    outcome,
+                    counts: Counts::clone(&now),
+                });
             }
         }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, sample: &Sample, limit: Duration) {
+        if sample.is_ok() && sample.latency() <= limit {
+            self.in_time += 1;
+        } else {
+            self.over += 1;
+        }
+        self.slips.record_latency(sample.slip, true);
     }
 }
 

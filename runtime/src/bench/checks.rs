@@ -40,7 +40,7 @@ pub(super) fn checks(
         .collect();
     let mut checks = vec![failures(&counted)];
     if matches!(scenario, Scenario::Constant | Scenario::Server) {
-        checks.push(slip(&counted, levels));
+        checks.push(slip(&slips(&counted), least_median_ms(levels)));
         checks.push(drops(&counted));
     } else {
         checks.extend(stalls(&counted));
@@ -81,27 +81,40 @@ fn failures(blocks: &[&Done]) -> Check {
     check("failures", state, words)
 }
 
-fn slip(blocks: &[&Done], levels: &[Level]) -> Check {
+/// Of a search for the highest rate: at the rates that passed.
+pub(super) fn search_checks(slips: &Summary, environment: &Environment) -> Vec<Check> {
+    vec![slip(slips, f64::INFINITY), machine(environment)]
+}
+
+/// The smallest median latency, in milliseconds.
+fn least_median_ms(levels: &[Level]) -> f64 {
+    levels
+        .iter()
+        .flat_map(|level| &level.figures)
+        .map(|figures| figures.p50_ms)
+        .fold(f64::INFINITY, f64::min)
+}
+
+fn slips(blocks: &[&Done]) -> Summary {
     let mut slips = Summary::new();
     for done in blocks {
         slips.add(&done.measured.seen.slips);
     }
+    slips
+}
+
+fn slip(slips: &Summary, median: f64) -> Check {
     let slip = slips.p99().as_secs_f64() * 1e3;
-    let median = levels
-        .iter()
-        .flat_map(|level| &level.figures)
-        .map(|figures| figures.p50_ms)
-        .fold(f64::INFINITY, f64::min);
     let share = slip / median;
     let state = match (slip > SLIP_MAX.as_secs_f64() * 1e3, share > SLIP_SHARE) {
         (true, true) => CheckState::Invalid,
         (false, true) => CheckState::Warning,
         (_, false) => CheckState::Ok,
     };
-    let mut words = format!(
-        "requests left at most {slip:.3} ms late (99 %), {:.1} % of the median latency",
-        share * 100.0
-    );
+    let mut words = format!("99 % of requests left at most {slip:.3} ms late");
+    if median.is_finite() {
+        words = format!("{words}, {:.1} % of the median latency", share * 100.0);
+    }
     if state != CheckState::Ok {
         words += "; the latencies hold this lateness of the generator: a lower rate, or a core of its own, makes it less";
     }

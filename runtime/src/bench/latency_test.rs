@@ -51,30 +51,13 @@ impl LatencyTest {
     }
 
     /// Counts one request that was over the limit (or failed) or not, and says what is proven. The first proof stands.
+    #[cfg(test)]
     pub(super) fn observe(&mut self, over: bool) -> Option<ProbeOutcome> {
         if over {
             self.count(0, 1)
         } else {
             self.count(1, 0)
         }
-    }
-
-    /// What is proven so far: [`ProbeOutcome::Passed`], [`ProbeOutcome::Failed`], or nothing yet.
-    #[must_use]
-    pub(super) fn outcome(&self) -> Option<ProbeOutcome> {
-        self.outcome
-    }
-
-    /// Requests that were looked at, until it was decided.
-    #[must_use]
-    pub(super) fn requests(&self) -> u64 {
-        self.in_time + self.over
-    }
-
-    /// Of them those over the limit.
-    #[must_use]
-    pub(super) fn over(&self) -> u64 {
-        self.over
     }
 
     /// How many requests it takes to pass when so many of them are over the limit: how long a try must last at least.
@@ -97,7 +80,8 @@ impl LatencyTest {
         enough + over
     }
 
-    fn count(&mut self, in_time: u64, over: u64) -> Option<ProbeOutcome> {
+    /// The same of many requests, looked at once.
+    pub(super) fn count(&mut self, in_time: u64, over: u64) -> Option<ProbeOutcome> {
         if self.outcome.is_none() {
             self.in_time += in_time;
             self.over += over;
@@ -179,8 +163,8 @@ mod tests {
     /// so a look at the end of such a stretch is as good as one after each of its requests.
     fn run(quantile: f64, slow: f64, requests_max: u64, random: &mut SplitMix64) -> LatencyTest {
         let mut test = LatencyTest::new(slo(quantile));
-        while test.requests() < requests_max {
-            let left = requests_max - test.requests();
+        while (test.in_time + test.over) < requests_max {
+            let left = requests_max - (test.in_time + test.over);
             let in_time = whole(random.unit().ln() / (1.0 - slow).ln()).min(left);
             if test.count(in_time, 0).is_some() || in_time == left {
                 break;
@@ -194,7 +178,7 @@ mod tests {
 
     /// Shares of so many runs that passed and that failed.
     fn shares(runs: u32, mut run: impl FnMut() -> LatencyTest) -> [f64; 2] {
-        let outcomes: Vec<_> = (0..runs).map(|_| run().outcome()).collect();
+        let outcomes: Vec<_> = (0..runs).map(|_| run().outcome).collect();
         [ProbeOutcome::Passed, ProbeOutcome::Failed].map(|wanted| {
             let such = outcomes.iter().filter(|outcome| **outcome == Some(wanted));
             such.count() as f64 / f64::from(runs)
@@ -218,7 +202,7 @@ mod tests {
         }
         assert_eq!(test.observe(false), Some(ProbeOutcome::Passed));
         assert_eq!(test.observe(true), Some(ProbeOutcome::Passed));
-        assert_eq!((test.requests(), test.over()), (50, 0));
+        assert_eq!(((test.in_time + test.over), test.over), (50, 0));
     }
 
     #[test]
@@ -226,8 +210,12 @@ mod tests {
         for quantile in [0.5, 0.9, 0.99, 0.999] {
             let mut test = LatencyTest::new(slo(quantile));
             while test.observe(true).is_none() {}
-            assert_eq!(test.outcome(), Some(ProbeOutcome::Failed));
-            assert!(test.requests() <= 10, "{quantile}: {}", test.requests());
+            assert_eq!(test.outcome, Some(ProbeOutcome::Failed));
+            assert!(
+                (test.in_time + test.over) <= 10,
+                "{quantile}: {}",
+                (test.in_time + test.over)
+            );
         }
     }
 

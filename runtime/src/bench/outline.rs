@@ -504,11 +504,10 @@ fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
         ),
         fact(
             "blocks",
-            format!(
-                "{} s each,{order} seed {}",
-                plain(setup.block_s),
-                setup.seed
-            ),
+            match setup.block_s {
+                Some(block_s) => format!("{} s each,{order} seed {}", short(block_s), setup.seed),
+                None => format!("as long as a decision takes, seed {}", setup.seed),
+            },
         ),
         fact(
             "intervals",

@@ -64,8 +64,8 @@ pub struct Setup {
     pub requests_per_query: u32,
     /// Of every interval: 0.95.
     pub confidence: f64,
-    /// Length of one block.
-    pub block_s: f64,
+    /// Length of one block, where there are any.
+    pub block_s: Option<f64>,
     /// Half-width of the ratio that was asked for, if any: 0.01 is one per cent.
     pub target_half_width: Option<f64>,
     /// Longest that one request may take.

@@ -3,6 +3,7 @@
 //! Threads: [`Bench::run`] blocks its caller; each block has a thread that generates its load.
 //! Not here: how one block is measured (`block`), what the numbers say (`stats`, `figures`, `checks`), words.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::bench::answers::{Answers, Tolerance, compare};
 use crate::bench::block::{Blocks, Broken, LoadPoint, Measured, whole_rate};
-use crate::bench::checks::checks;
+use crate::bench::checks::{checks, search_checks};
 use crate::bench::environment::Before;
 use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
 use crate::bench::gate::{Condition, GateMetric, GateReport};
@@ -24,6 +25,8 @@ use crate::bench::stats::{Estimate, Looks, Ratio};
 use crate::bench::subject::{Stages, Subject};
 use crate::bench::sustain::sustain;
 use crate::bench::warmup::{WARM_UP_REQUESTS_MIN, is_steady};
+use crate::load::Summary;
+use crate::observe::Process;
 
 /// Pairs of the baseline with itself.
 const NOISE_PAIRS: u32 = 5;
@@ -166,6 +169,16 @@ impl Bench {
         run.finish(ended)
     }
 
+    /// Processor time so far of all that answer on this machine.
+    fn servers_cpu(&self) -> Duration {
+        let processes: BTreeSet<_> = self
+            .subjects
+            .iter()
+            .filter_map(|subject| subject.process)
+            .collect();
+        processes.into_iter().filter_map(Process::cpu).sum()
+    }
+
     fn has_two(&self) -> bool {
         self.subjects.len() == 2
     }
@@ -186,8 +199,9 @@ struct Run<'a> {
     /// Blocks of the warm-up.
     warm: Vec<Done>,
     levels: Vec<Measuring>,
-    slo: Option<SloReport>,
-    /// Processor time of the servers so far.
+    /// With the lateness of the generator.
+    slo: Option<(SloReport, Summary)>,
+    /// Processor time of the servers, before anything was asked of them.
     servers_cpu: Duration,
 }
 
@@ -297,7 +311,7 @@ impl<'a> Run<'a> {
             warm: Vec::new(),
             levels: Vec::new(),
             slo: None,
-            servers_cpu: Duration::ZERO,
+            servers_cpu: bench.servers_cpu(),
         })
     }
 
@@ -573,7 +587,6 @@ impl<'a> Run<'a> {
         if let Some((before, after)) = before.zip(counts.then(stages).flatten()) {
             self.measuring().stages[version].add_between(&before, &after);
         }
-        self.servers_cpu += measured.cpu.unwrap_or_default();
         self.overhead = self
             .overhead
             .max(began.elapsed().saturating_sub(length).min(length));
@@ -594,9 +607,9 @@ impl<'a> Run<'a> {
     ) -> Result<(), Ended> {
         let tell = |label: &str, words: &str| progress(&Progress::Tried(label, words));
         let (blocks, bench) = (&self.blocks, self.bench);
-        let (report, ended) = sustain(blocks, bench, slo, (speeds, self.until), tell);
-        self.slo = Some(report);
-        ended.map_err(Ended::from)
+        let sought = sustain(blocks, bench, slo, (speeds, self.until), tell);
+        self.slo = Some((sought.report, sought.slips));
+        sought.broken.map_err(Ended::from)
     }
 
     fn finish(self, ended: Result<(), Ended>) -> Result<Report, BenchError> {
@@ -618,13 +631,14 @@ impl<'a> Run<'a> {
                 false => BenchError::NoTime(bench.budget),
             });
         }
-        let environment = self
-            .before
-            .finish(self.servers_cpu, bench.onnxruntime.clone());
+        let environment = self.before.finish(
+            bench.servers_cpu().saturating_sub(self.servers_cpu),
+            bench.onnxruntime.clone(),
+        );
         let done: Vec<_> = self.levels.into_iter().flat_map(|one| one.done).collect();
-        let checks = match self.slo.is_some() {
-            true => Vec::new(),
-            false => checks(bench.scenario, &levels, &done, &environment),
+        let checks = match &self.slo {
+            Some((_, slips)) => search_checks(slips, &environment),
+            None => checks(bench.scenario, &levels, &done, &environment),
         };
         let mut report = Report {
             schema: SCHEMA,
@@ -644,7 +658,7 @@ impl<'a> Run<'a> {
             },
             gates: Vec::new(),
             levels,
-            slo: self.slo,
+            slo: self.slo.map(|(report, _)| report),
             answers: self.answers,
             checks,
         };
@@ -670,7 +684,7 @@ fn setup(bench: &Bench, block: Duration) -> Setup {
             _ => 1,
         },
         confidence: CONFIDENCE,
-        block_s: block.as_secs_f64(),
+        block_s: (!block.is_zero()).then_some(block.as_secs_f64()),
         target_half_width: bench.target_half_width,
         timeout_ms: bench.timeout.as_secs_f64() * 1e3,
     }

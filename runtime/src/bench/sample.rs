@@ -120,7 +120,7 @@ fn setup() -> Setup {
         inputs_count: 4096,
         requests_per_query: 1,
         confidence: 0.95,
-        block_s: 1.0,
+        block_s: Some(1.0),
         target_half_width: Some(0.01),
         timeout_ms: 5000.0,
     }

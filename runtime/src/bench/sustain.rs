@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bench::block::{Blocks, Broken, LoadPoint, Try, whole_rate};
+use crate::bench::block::{Blocks, Broken, LoadPoint, Probed, Try, whole_rate};
 use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
 use crate::bench::run::Bench;
 use crate::bench::search::{Search, Step};
 use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport};
+use crate::load::Summary;
 
 /// Where the search begins, in the throughput of a closed loop.
 const START_SHARE: f64 = 0.5;
@@ -26,7 +27,21 @@ const MOST_FACTOR: u32 = 4;
 /// Shortest time of a try, in that which it takes to pass when all requests are in time.
 const ENOUGH: f64 = 2.0;
 
-/// Searches until all intervals are narrow or the time is over; what is known then, and what broke the search off, if anything.
+/// Until requests of a try count, as a part of its shortest time.
+const SETTLE_PART: u32 = 5;
+/// At least.
+const SETTLE_MIN: Duration = Duration::from_millis(100);
+
+/// What a search found.
+pub(super) struct Sought {
+    pub(super) report: SloReport,
+    /// How late the generator was, at the rates that passed.
+    pub(super) slips: Summary,
+    /// What broke it off, if anything did.
+    pub(super) broken: Result<(), Broken>,
+}
+
+/// Searches until all intervals are narrow or the time is over; what is known then.
 /// `speeds` are answers a second of each version in a closed loop; `tell` hears of every try.
 pub(super) fn sustain(
     blocks: &Blocks,
@@ -34,7 +49,7 @@ pub(super) fn sustain(
     slo: Slo,
     (speeds, until): (&[f64], Instant),
     mut tell: impl FnMut(&str, &str),
-) -> (SloReport, Result<(), Broken>) {
+) -> Sought {
     let least = shortest(bench, slo, until);
     let mut searches: Vec<_> = speeds
         .iter()
@@ -44,6 +59,7 @@ pub(super) fn sustain(
         })
         .collect();
     let mut broken = Ok(());
+    let mut slips = Summary::new();
     'all: loop {
         let mut tried = false;
         for (subject, (search, probes)) in bench.subjects.iter().zip(&mut searches) {
@@ -64,14 +80,17 @@ pub(super) fn sustain(
                 rate: Some(whole_rate(step.rate_per_s)),
             };
             match blocks.probe(subject, &load, &one) {
-                Ok((test, outcome)) => {
+                Ok(Probed { outcome, counts }) => {
                     search.learn(outcome);
                     let probe = Probe {
                         rate_per_s: load.number(),
-                        requests: test.requests(),
-                        over: test.over(),
+                        requests: counts.in_time + counts.over,
+                        over: counts.over,
                         outcome,
                     };
+                    if outcome == ProbeOutcome::Passed {
+                        slips.add(&counts.slips);
+                    }
                     tell(&subject.version.label, &probe.words(&slo));
                     probes.push(probe);
                 }
@@ -93,7 +112,11 @@ pub(super) fn sustain(
         .into_iter()
         .map(|(search, probes)| search.sustained(probes, stopped))
         .collect();
-    (SloReport { slo, versions }, broken)
+    Sought {
+        report: SloReport { slo, versions },
+        slips,
+        broken,
+    }
 }
 
 /// Shortest time in which a rate may pass.
@@ -110,6 +133,7 @@ fn plan(slo: Slo, step: Step, least: Duration, seed: u64) -> Try {
     let least = if step.confirm { 2 * least } else { least };
     Try {
         slo,
+        settle: (least / SETTLE_PART).max(SETTLE_MIN),
         least,
         most: MOST_FACTOR * least,
         seed,

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 /// A process, by its id. What cannot be read, because it has ended or is another user's, is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process(pub u32);
 
 impl Process {

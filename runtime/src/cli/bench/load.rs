@@ -1,0 +1,120 @@
+//! How the versions are loaded, and for how long.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::versions::{Found, Place};
+use crate::bench::Scenario;
+use crate::cli::args::{ArrivalKind, Bench as Typed, LoadScenario};
+use crate::cli::exit::CliError;
+
+/// Default time to measure.
+const QUICK: Duration = Duration::from_secs(30);
+/// With `--thorough`.
+const THOROUGH: Duration = Duration::from_secs(300);
+/// At most, with `--target-ci`.
+const TARGETED: Duration = Duration::from_secs(600);
+/// Requests at once where nobody says what the server takes.
+pub(super) const CONNECTIONS: usize = 8;
+/// Requests at once of a query in multi-stream (MLPerf).
+const MULTI_STREAM: usize = 8;
+/// Most connections of an open loop.
+const CONNECTIONS_OPEN: usize = 128;
+/// Most requests at once that are made of what deployments take.
+const CONNECTIONS_MAX: usize = 256;
+
+/// Refuses what the grammar cannot.
+pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
+    if scenario(typed) != Scenario::Closed && typed.connections.len() > 1 {
+        return Err(CliError::BadInput(
+            "several --connections are a sweep of a closed loop; with a rate, sweep with --rate 100,200,.."
+                .to_owned(),
+        ));
+    }
+    if !typed.rate.is_empty()
+        && typed
+            .scenario
+            .is_some_and(|scenario| scenario != LoadScenario::Server)
+    {
+        return Err(CliError::BadInput(
+            "--rate is for the scenario server; the others send as fast as they are answered"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn scenario(typed: &Typed) -> Scenario {
+    match (typed.scenario, typed.arrivals) {
+        (_, Some(ArrivalKind::Constant)) => Scenario::Constant,
+        (Some(LoadScenario::Closed), _) => Scenario::Closed,
+        (Some(LoadScenario::SingleStream), _) => Scenario::SingleStream,
+        (Some(LoadScenario::MultiStream), _) => Scenario::MultiStream,
+        (Some(LoadScenario::Offline), _) => Scenario::Offline,
+        (Some(LoadScenario::Server), _) => Scenario::Server,
+        (None, _) if typed.rate.is_empty() && typed.slo.is_none() => Scenario::Closed,
+        (None, _) => Scenario::Server,
+    }
+}
+
+fn is_open(scenario: Scenario) -> bool {
+    matches!(scenario, Scenario::Server | Scenario::Constant)
+}
+
+pub(super) fn rates(typed: &Typed) -> Vec<NonZeroU32> {
+    typed
+        .rate
+        .iter()
+        .copied()
+        .filter_map(NonZeroU32::new)
+        .collect()
+}
+
+pub(super) fn budget(typed: &Typed) -> Duration {
+    match typed.budget {
+        Some(seconds) => Duration::from_secs(seconds.into()),
+        None if typed.thorough => THOROUGH,
+        None if typed.target_ci.is_some() => TARGETED,
+        None => QUICK,
+    }
+}
+
+/// Requests at once: as written, or what the versions take.
+pub(super) fn connections(typed: &Typed, found: &[Found]) -> Vec<usize> {
+    let scenario = scenario(typed);
+    if !typed.connections.is_empty() {
+        return typed.connections.iter().copied().map(usize::from).collect();
+    }
+    if is_open(scenario) {
+        return vec![CONNECTIONS_OPEN];
+    }
+    let slots = found
+        .iter()
+        .map(|one| match &one.place {
+            Place::Deployment(deployed) => slots(&deployed.shown),
+            Place::File | Place::Url { .. } => CONNECTIONS,
+        })
+        .min()
+        .unwrap_or(CONNECTIONS);
+    vec![match scenario {
+        Scenario::SingleStream => 1,
+        Scenario::MultiStream => MULTI_STREAM,
+        // As many again may wait before a server refuses.
+        Scenario::Offline => (2 * slots).clamp(1, CONNECTIONS_MAX),
+        Scenario::Closed | Scenario::Constant | Scenario::Server => slots.clamp(1, CONNECTIONS_MAX),
+    }]
+}
+
+/// Requests that a deployment runs at once.
+fn slots(shown: &Value) -> usize {
+    let number = |value: &Value| {
+        value
+            .as_u64()
+            .and_then(|number| usize::try_from(number).ok())
+    };
+    let each = number(&shown["request_settings"]["max_concurrent_requests_per_instance"]);
+    let instances = number(&shown["instances_ready"]).or(number(&shown["instance_count"]));
+    each.unwrap_or(1) * instances.unwrap_or(1)
+}

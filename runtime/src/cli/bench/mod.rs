@@ -1,0 +1,193 @@
+//! `serin bench`: what is compared (`versions`), what it is asked (`requests`) and how (`load`), progress while it is measured,
+//! and what comes of it: a table, JSON, files, an exit code.
+//!
+//! Not here: how it is measured and what the numbers say (`crate::bench`).
+
+mod load;
+mod progress;
+mod requests;
+mod versions;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use self::load::{budget, check, connections, rates, scenario};
+use self::progress::Line;
+use self::requests::inputs;
+use self::versions::{Place, find, subject};
+use super::args::{Bench as Typed, Global, OutputFormat};
+use super::exit::CliError;
+use super::{output, signals, version};
+use crate::bench::{
+    Bench, BenchError, GateState, Outcome, PrivateServer, Report, Tolerance, hgrm, html, markdown,
+    table,
+};
+
+/// Measures, tells, writes and judges.
+pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
+    let outcome = measure(typed, global);
+    match outcome {
+        // A script that asked for a decision gets one: this run says nothing.
+        Err(error) if !typed.fail_if.is_empty() => Err(error.into_no_decision()),
+        outcome => outcome,
+    }
+}
+
+fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
+    check(typed)?;
+    let stop = signals::stop()?;
+    let tell = |text: &str| {
+        if !global.only_show_errors {
+            output::complain(text);
+        }
+    };
+    let found = find(typed, global)?;
+    let names: Vec<_> = found.iter().map(|one| one.label.as_str()).collect();
+    let doing = format!("bench {}", names.join(" "));
+    let within = |error: CliError| match *stop.borrow() {
+        true => CliError::Interrupted,
+        false => error.while_doing(&doing),
+    };
+    let (inputs, words) = inputs(typed, &found).map_err(within)?;
+    let connections = connections(typed, &found);
+    let mut private = Vec::new();
+    let mut subjects = Vec::new();
+    for (one, inputs) in found.iter().zip(inputs) {
+        if matches!(one.place, Place::File) {
+            tell(&format!("starting a server for {}\n", one.label));
+        }
+        let subject = subject(one, inputs, typed, &connections, &mut private).map_err(within)?;
+        subjects.push(subject);
+    }
+    let bench = Bench {
+        subjects,
+        inputs: words,
+        scenario: scenario(typed),
+        connections,
+        rates: rates(typed),
+        budget: budget(typed),
+        target_half_width: typed.target_ci,
+        slo: typed.slo,
+        seed: typed.seed,
+        timeout: Duration::from_secs(typed.timeout.into()),
+        tolerance: Tolerance {
+            absolute: typed.tolerance,
+            relative: typed.tolerance,
+        },
+        conditions: typed.fail_if.clone(),
+        onnxruntime: private
+            .first()
+            .map(|_: &PrivateServer| version::ONNXRUNTIME.to_owned()),
+    };
+    tell(&format!(
+        "measuring {} for at most {} s; Ctrl-C shows what is known by then\n",
+        names.join(" and "),
+        bench.budget.as_secs()
+    ));
+    let line = Line::new(!global.only_show_errors);
+    let measured = bench.run(stop.clone(), |progress| line.show(progress));
+    line.end();
+    let report = measured.map_err(|error| within(refused(error)))?;
+    drop(private);
+    finish(&report, typed, global)
+}
+
+/// Prints, writes the files and decides.
+fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliError> {
+    let format = match output::is_terminal() {
+        true => global.format_for_people(),
+        false => global.format(),
+    };
+    match format {
+        OutputFormat::Table => output::print_bytes(table(report).as_bytes())?,
+        OutputFormat::Json | OutputFormat::Tsv | OutputFormat::None => {
+            let value = serde_json::to_value(report).expect("reports have a JSON form");
+            output::print(&value, format)?;
+        }
+    }
+    if let Some(path) = &typed.html {
+        let page = html(report).map_err(|error| CliError::BadInput(error.to_string()))?;
+        write(path, "--html", &page)?;
+    }
+    if let Some(path) = &typed.markdown {
+        write(path, "--markdown", &markdown(report))?;
+    }
+    if let Some(folder) = &typed.hgrm {
+        write_hgrm(report, folder)?;
+    }
+    if report.interrupted {
+        return Err(CliError::Interrupted);
+    }
+    decide(report, typed)
+}
+
+/// The exit code of a script.
+fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
+    let words = || report.verdict.words.clone();
+    if typed.fail_if.is_empty() {
+        return match report.verdict.outcome {
+            Outcome::Invalid => Err(CliError::SaysNothing(words())),
+            _ => Ok(()),
+        };
+    }
+    if report.verdict.outcome == Outcome::Invalid {
+        return Err(CliError::SaysNothing(words()));
+    }
+    let with = |state| {
+        let gates = report.gates.iter().filter(move |gate| gate.state == state);
+        let conditions: Vec<_> = gates.map(|gate| gate.condition.as_str()).collect();
+        (!conditions.is_empty()).then(|| conditions.join(", "))
+    };
+    if let Some(conditions) = with(GateState::Failed) {
+        return Err(CliError::Regression(format!("{conditions}: {}", words())));
+    }
+    match with(GateState::Undecided) {
+        Some(conditions) => Err(CliError::Undecided(format!("{conditions}: {}", words()))),
+        None => Ok(()),
+    }
+}
+
+fn write(path: &Path, flag: &str, text: &str) -> Result<(), CliError> {
+    fs::write(path, text).map_err(|error| {
+        CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
+    })
+}
+
+/// A file for each version and load.
+fn write_hgrm(report: &Report, folder: &Path) -> Result<(), CliError> {
+    fs::create_dir_all(folder).map_err(|error| {
+        CliError::BadInput(format!("--hgrm: cannot make {}: {error}", folder.display()))
+    })?;
+    for level in &report.levels {
+        for (version, figures) in report.versions.iter().zip(&level.figures) {
+            let mut name = file_name(&version.label);
+            if report.levels.len() > 1 {
+                name = format!("{name}-{}", file_name(&level.name));
+            }
+            let path = folder.join(format!("{name}.hgrm"));
+            write(&path, "--hgrm", &hgrm(&figures.latencies))?;
+        }
+    }
+    Ok(())
+}
+
+/// The label without what no file name may hold.
+fn file_name(label: &str) -> String {
+    let sound = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    label
+        .chars()
+        .map(|c| if sound(c) { c } else { '-' })
+        .collect()
+}
+
+/// Why nothing was measured, and whose matter that is.
+fn refused(error: BenchError) -> CliError {
+    match error {
+        BenchError::Interrupted => CliError::Interrupted,
+        BenchError::Threads(source) => CliError::Start(source),
+        error @ (BenchError::Refused { .. }
+        | BenchError::OtherInputs { .. }
+        | BenchError::NoTime(_)) => CliError::BadInput(error.to_string()),
+    }
+}

@@ -1,0 +1,305 @@
+//! What is compared: deployments, files, addresses; found by how they were named, and made ready to be asked.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::load::CONNECTIONS;
+use super::requests::Bodies;
+use crate::admin::Client;
+use crate::app::described;
+use crate::bench::{InstanceShape, PrivateError, PrivateServer, ServerTimings, Subject, Version};
+use crate::cli::args::{Bench as Typed, Global};
+use crate::cli::exit::CliError;
+use crate::cli::find::only_endpoint_with;
+use crate::cli::server::{Server, data_folder};
+use crate::cli::sku;
+use crate::control::{FoundModel, ModelDigest};
+use crate::engine::Topology;
+use crate::load::{Target, TargetError};
+use crate::observe::Process;
+use crate::spec::{DeploymentName, EndpointName};
+
+/// A version as it was named, and what is known of it.
+pub(super) struct Found {
+    pub(super) label: String,
+    pub(super) what: String,
+    pub(super) place: Place,
+    pub(super) model: Option<FoundModel>,
+    pub(super) sha256: Option<String>,
+}
+
+/// A deployment of a server that runs.
+pub(super) struct Deployed {
+    client: Client,
+    endpoint: EndpointName,
+    name: DeploymentName,
+    /// As the server shows it.
+    pub(super) shown: Value,
+}
+
+/// Where a version is.
+pub(super) enum Place {
+    Deployment(Box<Deployed>),
+    File,
+    Url {
+        address: SocketAddr,
+        host: String,
+        path: String,
+    },
+}
+
+/// The versions, the baseline first.
+pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliError> {
+    let count = typed.version.len() + typed.url.len();
+    if count > 2 {
+        return Err(CliError::BadInput(format!(
+            "expected one version or two, found {count}: {}",
+            typed
+                .version
+                .iter()
+                .chain(&typed.url)
+                .cloned()
+                .collect::<Vec<_>>()
+                .join(", ")
+        )));
+    }
+    let mut found = Vec::new();
+    for version in &typed.version {
+        found.push(match is_file(version) {
+            true => file(version)?,
+            false => deployed(version, typed, global)?,
+        });
+    }
+    for url in &typed.url {
+        found.push(at_url(url)?);
+    }
+    tell_apart(&mut found);
+    Ok(found)
+}
+
+/// Two versions never have the same label: what both are called says nothing.
+fn tell_apart(found: &mut [Found]) {
+    if let [one, other] = found
+        && one.label == other.label
+    {
+        if one.what == other.what {
+            other.label += " (again)";
+        } else {
+            one.label.clone_from(&one.what);
+            other.label.clone_from(&other.what);
+        }
+    }
+}
+
+/// Names of deployments have neither slashes nor dots.
+fn is_file(version: &str) -> bool {
+    version.contains(['/', '.']) || Path::new(version).exists()
+}
+
+fn file(version: &str) -> Result<Found, CliError> {
+    let model = FoundModel::at(Path::new(version))
+        .map_err(|error| CliError::BadInput(format!("{version}: {error}")))?;
+    let sha256 = model.sha256().map_err(|source| CliError::Read {
+        path: model.file.clone(),
+        source,
+    })?;
+    Ok(Found {
+        label: described(&model.file),
+        what: version.to_owned(),
+        place: Place::File,
+        sha256: Some(sha256),
+        model: Some(model),
+    })
+}
+
+fn deployed(version: &str, typed: &Typed, global: &Global) -> Result<Found, CliError> {
+    let name: DeploymentName = version.parse().map_err(|error| {
+        CliError::BadInput(format!(
+            "{version:?} is neither a file nor the name of a deployment: {error}"
+        ))
+    })?;
+    let server = Server::find(global)?;
+    let endpoint = match &typed.endpoint_name {
+        Some(endpoint) => endpoint.clone(),
+        None => only_endpoint_with(&name, &server.client.endpoints()?)?,
+    };
+    let shown = server.client.deployment(&endpoint, &name)?;
+    if shown["instances_ready"].as_u64() == Some(0) {
+        return Err(CliError::NotFound(format!(
+            "no instance of {endpoint}/{name} is ready: it is {}",
+            shown["provisioning_state"].as_str().unwrap_or("not there")
+        )));
+    }
+    let digest: Option<ModelDigest> = serde_json::from_value(shown["model_digest"].clone()).ok();
+    let model = digest
+        .as_ref()
+        .and_then(|digest| FoundModel::copied(&data_folder(global).ok()?, digest).ok());
+    Ok(Found {
+        label: name.to_string(),
+        what: format!("{endpoint}/{name}"),
+        sha256: model.as_ref().and_then(|model| model.sha256().ok()),
+        model,
+        place: Place::Deployment(Box::new(Deployed {
+            client: server.client,
+            endpoint,
+            name,
+            shown,
+        })),
+    })
+}
+
+fn at_url(url: &str) -> Result<Found, CliError> {
+    let bad = |why: &str| {
+        CliError::BadInput(format!(
+            "--url {url}: {why}; expected an address such as http://127.0.0.1:5001/score"
+        ))
+    };
+    let rest = url
+        .strip_prefix("http://")
+        .ok_or_else(|| bad("only http:// is spoken"))?;
+    let (host, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => return Err(bad("it has no path")),
+    };
+    let with_port = match host.rsplit_once(':') {
+        Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            host.to_owned()
+        }
+        _ => format!("{host}:80"),
+    };
+    let address = with_port
+        .to_socket_addrs()
+        .ok()
+        .and_then(|mut addresses| addresses.next())
+        .ok_or_else(|| bad("the host is not known"))?;
+    Ok(Found {
+        label: host.to_owned(),
+        what: url.to_owned(),
+        place: Place::Url {
+            address,
+            host: host.to_owned(),
+            path: path.to_owned(),
+        },
+        model: None,
+        sha256: None,
+    })
+}
+
+/// A version that answers; a file gets its server.
+pub(super) fn subject(
+    found: &Found,
+    inputs: Bodies,
+    typed: &Typed,
+    connections: &[usize],
+    private: &mut Vec<PrivateServer>,
+) -> Result<Subject, CliError> {
+    let bad = |error: TargetError| CliError::BadInput(error.to_string());
+    let at = |url: String, settings: Option<Value>| Version {
+        label: found.label.clone(),
+        what: found.what.clone(),
+        model_sha256: found.sha256.clone(),
+        url,
+        settings,
+    };
+    match &found.place {
+        Place::Deployment(deployed) => {
+            let shown = &deployed.shown;
+            let settings = json!({
+                "instance_type": shown["instance_type"],
+                "instance_count": shown["instance_count"],
+                "request_settings": shown["request_settings"],
+            });
+            let names = (deployed.endpoint.clone(), deployed.name.clone());
+            on_server(deployed.client.clone(), names, inputs, |url| {
+                at(url, Some(settings))
+            })
+        }
+        Place::File => {
+            let model = found.model.as_ref().expect("a file was found");
+            let exe = std::env::current_exe().map_err(CliError::Start)?;
+            let shape = shape(typed, connections)?;
+            let server = PrivateServer::start(&exe, &model.file, shape).map_err(not_served)?;
+            let settings = json!({
+                "vcpus": shape.vcpus,
+                "max_concurrent_requests_per_instance": shape.concurrency,
+            });
+            let names = (server.endpoint(), server.deployment());
+            let subject = on_server(server.client()?, names, inputs, |url| {
+                at(url, Some(settings))
+            });
+            private.push(server);
+            subject
+        }
+        Place::Url {
+            address,
+            host,
+            path,
+        } => {
+            let target = Target::at(*address, host, path).map_err(bad)?;
+            let target = match &typed.key {
+                Some(key) => target.with_bearer(key).map_err(bad)?,
+                None => target,
+            };
+            Ok(Subject {
+                version: at(found.what.clone(), None),
+                target,
+                inputs,
+                process: None,
+                timings: None,
+            })
+        }
+    }
+}
+
+/// A deployment of a serin server.
+fn on_server(
+    client: Client,
+    (endpoint, name): (EndpointName, DeploymentName),
+    inputs: Bodies,
+    version: impl FnOnce(String) -> Version,
+) -> Result<Subject, CliError> {
+    let bad = |error: TargetError| CliError::BadInput(error.to_string());
+    let address = client.server().scoring_address;
+    let path = format!("/endpoints/{endpoint}/score");
+    let credentials = client.credentials(&endpoint)?;
+    let target = Target::new(address, &path)
+        .and_then(|target| target.with_bearer(credentials.bearer()))
+        .and_then(|target| target.with_deployment(name.as_str()))
+        .map_err(bad)?;
+    Ok(Subject {
+        version: version(format!("http://{address}{path}")),
+        target,
+        inputs,
+        process: Some(Process(client.server().pid)),
+        timings: Some(ServerTimings::new(client, endpoint, name)),
+    })
+}
+
+/// The instance of a file.
+fn shape(typed: &Typed, connections: &[usize]) -> Result<InstanceShape, CliError> {
+    let vcpus = match (&typed.instance_type, typed.vcpus) {
+        (Some(name), _) => {
+            let vcpus = sku::table(&typed.own)?.find(name)?.vcpus;
+            usize::try_from(vcpus).unwrap_or(usize::MAX)
+        }
+        (None, Some(vcpus)) => vcpus.into(),
+        (None, None) => Topology::read().len(),
+    };
+    let most = connections.iter().copied().max().unwrap_or(CONNECTIONS);
+    Ok(InstanceShape {
+        vcpus,
+        concurrency: typed.concurrency.map_or(most, usize::from),
+        model_memory_mb: typed.model_memory_mb,
+    })
+}
+/// Why a file has no server, and whose matter that is.
+fn not_served(error: PrivateError) -> CliError {
+    match error {
+        PrivateError::Folder(source) => CliError::Start(source),
+        PrivateError::Child(error) => CliError::Child(error),
+        PrivateError::Client(error) => CliError::Client(error),
+        error @ PrivateError::Model { .. } => CliError::BadInput(error.to_string()),
+    }
+}
