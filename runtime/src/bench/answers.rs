@@ -41,17 +41,6 @@ impl Default for Tolerance {
 }
 
 /// `1e-4`, or both parts where they differ: `1e-4 + 1e-3 relative`.
-impl fmt::Display for Tolerance {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { absolute, relative } = self;
-        if absolute.total_cmp(relative) == Ordering::Equal {
-            write!(f, "{absolute:e}")
-        } else {
-            write!(f, "{absolute:e} + {relative:e} relative")
-        }
-    }
-}
-
 /// All inputs together.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answers {
@@ -142,31 +131,6 @@ pub(super) fn compare(
     );
     answers.top1 = (rows.all > 0).then(|| proportion(rows.agreeing, rows.all, CONFIDENCE));
     answers
-}
-
-impl Answers {
-    /// In words: `0 of 4096 answers differ beyond 1e-4`.
-    #[must_use]
-    pub fn words(&self) -> String {
-        let Self {
-            compared,
-            differing,
-            unanswered,
-            tolerance,
-            ..
-        } = self;
-        match (compared, unanswered) {
-            (0, 0) => "no answers were compared".to_owned(),
-            (0, _) => "no input was answered by both".to_owned(),
-            (_, 0) => format!("{differing} of {compared} answers differ beyond {tolerance}"),
-            (_, 1) => format!(
-                "{differing} of {compared} answers differ beyond {tolerance}; 1 input not answered by both"
-            ),
-            (_, _) => format!(
-                "{differing} of {compared} answers differ beyond {tolerance}; {unanswered} inputs not answered by both"
-            ),
-        }
-    }
 }
 
 /// How bad a difference is: by kind, and by how many times a number is beyond what is allowed.
@@ -554,10 +518,6 @@ mod tests {
             (answers.compared, answers.unanswered, answers.differing),
             (1, 3, 0)
         );
-        assert_eq!(
-            answers.words(),
-            "0 of 1 answers differ beyond 1e-4; 3 inputs not answered by both"
-        );
     }
 
     #[test]
@@ -613,7 +573,6 @@ mod tests {
         let answers = compare(&bodies, &bodies, Tolerance::default());
         // The rule of three: 1 - 3.69 / 300.
         assert!((answers.agreement.low.unwrap() - 0.987_779).abs() < 1e-5);
-        assert_eq!(answers.words(), "0 of 300 answers differ beyond 1e-4");
     }
 
     #[test]
@@ -623,20 +582,6 @@ mod tests {
             (answers.agreement.low, answers.agreement.high),
             (None, None)
         );
-        assert_eq!(answers.words(), "no answers were compared");
-        assert_eq!(
-            compare(&[None], &[], Tolerance::default()).words(),
-            "no input was answered by both"
-        );
-    }
-
-    #[test]
-    fn a_tolerance_of_two_parts_says_both() {
-        let tolerance = Tolerance {
-            absolute: 1e-5,
-            relative: 0.001,
-        };
-        assert_eq!(tolerance.to_string(), "1e-5 + 1e-3 relative");
     }
 
     proptest! {

@@ -113,6 +113,9 @@ pub(super) fn tolerance_words(tolerance: Tolerance) -> String {
 
 /// `0 of 4096 answers differ beyond 1e-4`.
 pub(super) fn answers_words(answers: &Answers) -> String {
+    if answers.compared == 0 {
+        return "no input was answered by both".to_owned();
+    }
     let share = match answers.differing {
         0 => String::new(),
         differing => format!(" ({})", percent(part(differing, answers.compared))),
