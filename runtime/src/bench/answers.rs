@@ -3,7 +3,6 @@
 //! Answers are compared as JSON, number by number; what is not JSON is compared byte by byte.
 
 use std::cmp::Ordering;
-use std::fmt;
 
 use bytes::Bytes;
 use serde::Serialize;
