@@ -43,9 +43,14 @@ impl Place {
         self
     }
 
+    /// Where a file of the working folder is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.working.join(name)
+    }
+
     /// A file of the working folder.
     pub(crate) fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.working.join(name)).expect("a file of text")
+        fs::read_to_string(self.path(name)).expect("a file of text")
     }
 
     pub(crate) fn command(&self) -> Command {

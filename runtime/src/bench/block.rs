@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -16,7 +17,7 @@ use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
 use crate::bench::slo::{ProbeOutcome, Slo};
 use crate::bench::subject::Subject;
-use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
+use crate::load::{Arrivals, Load, LoadError, Pace, Reply, RunningLoad, Sample, Summary};
 use crate::observe::Process;
 
 /// Longest that the requests of an open loop may take to end after the last one was due, beyond the time limit of one.
@@ -109,6 +110,17 @@ struct Query {
     ok: bool,
 }
 
+/// What came of asking for every input.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked {
+    /// Of the answers with 2xx, in the order of the inputs.
+    pub(super) bodies: Vec<Option<Bytes>>,
+    /// What the first failure was.
+    pub(super) failure: Option<String>,
+    /// Whether the server refused an input with 429.
+    was_full: bool,
+}
+
 /// It was asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stopped;
@@ -177,7 +189,7 @@ impl Blocks {
     ) -> Result<Measured, Broken> {
         let reset = subject.process.is_some_and(Process::reset_peak);
         let cpu = || subject.process.and_then(Process::cpu);
-        let (cpu_before, own_before) = (cpu(), Process::own().cpu());
+        let (cpu_before, own_before) = (cpu(), own_cpu());
         let started = Instant::now();
         let until = load.rate.is_none().then(|| started + duration);
         let (running, seen) = self
@@ -199,7 +211,7 @@ impl Blocks {
             elapsed: until.map_or(started.elapsed(), |_| elapsed.min(duration)),
             unsent,
             cpu: used(cpu_before, cpu()),
-            own_cpu: used(own_before, Process::own().cpu()),
+            own_cpu: used(own_before, own_cpu()),
             peak_rss_mb: subject
                 .process
                 .filter(|_| reset)
@@ -272,14 +284,21 @@ impl Blocks {
         *self.stop.borrow()
     }
 
-    /// Asks for every input once; bodies of the answers with 2xx, in the order of the inputs, and the first failure.
-    pub(super) fn answers(
-        &self,
-        subject: &Subject,
-        connections: usize,
-    ) -> Result<(Vec<Option<Bytes>>, Option<String>), Broken> {
+    /// Asks for every input once; when the server was full meanwhile, once more and one by one.
+    pub(super) fn answers(&self, subject: &Subject, connections: usize) -> Result<Asked, Broken> {
+        let asked = self.answers_once(subject, connections)?;
+        match asked.was_full && connections > 1 {
+            true => self.answers_once(subject, 1),
+            false => Ok(asked),
+        }
+    }
+
+    fn answers_once(&self, subject: &Subject, connections: usize) -> Result<Asked, Broken> {
         let count = subject.inputs.len();
-        let got = Arc::new(Mutex::new((vec![None; count], None)));
+        let got = Arc::new(Mutex::new(Asked {
+            bodies: vec![None; count],
+            ..Asked::default()
+        }));
         let load = LoadPoint {
             scenario: Scenario::Closed,
             connections: connections.min(count),
@@ -292,12 +311,14 @@ impl Blocks {
             .load(subject, &load, pace, {
                 let got = Arc::clone(&got);
                 move |sample: Sample| {
-                    let (bodies, failure) =
-                        &mut *got.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
                     let index = usize::try_from(sample.index).unwrap_or(usize::MAX);
                     match (sample.is_ok(), sample.reply) {
-                        (true, Ok(reply)) => bodies[index] = Some(reply.body),
-                        (_, reply) => _ = failure.get_or_insert_with(|| told(&reply)),
+                        (true, Ok(reply)) => got.bodies[index] = Some(reply.body),
+                        (_, reply) => {
+                            got.was_full |= is_full(&reply);
+                            got.failure.get_or_insert_with(|| told(&reply));
+                        }
                     }
                 }
             })
@@ -385,8 +406,7 @@ impl Seen {
         self.slips.record_latency(sample.slip, true);
         if !ok {
             self.failures += 1;
-            let status = sample.reply.as_ref().map(|reply| reply.status);
-            self.refused += u64::from(status.is_ok_and(|status| status == 429));
+            self.refused += u64::from(is_full(&sample.reply));
             self.first_failure
                 .get_or_insert_with(|| told(&sample.reply));
         }
@@ -403,6 +423,11 @@ impl Seen {
             self.query = None;
         }
     }
+}
+
+/// Processor time of this process, with that of threads that have ended: the one that generated the load has.
+fn own_cpu() -> Option<Duration> {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok()
 }
 
 /// The whole number of requests a second that is nearest, at least one.
@@ -425,8 +450,13 @@ fn input(inputs: &[Bytes], index: u64) -> Bytes {
     inputs[index].clone()
 }
 
+/// Whether the server takes no more requests for now.
+fn is_full(reply: &Result<Reply, LoadError>) -> bool {
+    reply.as_ref().is_ok_and(|reply| reply.status == 429)
+}
+
 /// What came instead of an answer, in words.
-fn told(reply: &Result<crate::load::Reply, crate::load::LoadError>) -> String {
+fn told(reply: &Result<Reply, LoadError>) -> String {
     /// As much of a body as a message shows.
     const SHOWN: usize = 300;
     match reply {

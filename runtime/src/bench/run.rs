@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::bench::answers::{Answers, Tolerance, compare};
-use crate::bench::block::{Blocks, Broken, LoadPoint, Measured, whole_rate};
+use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, Measured, whole_rate};
 use crate::bench::checks::{checks, search_checks};
 use crate::bench::environment::Before;
 use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
@@ -336,7 +336,9 @@ impl<'a> Run<'a> {
             let label = &subject.version.label;
             let count = subject.inputs.len();
             progress(&Progress::Asking(label, count));
-            let (bodies, failure) = self.blocks.answers(subject, ANSWERS_CONNECTIONS)?;
+            let Asked {
+                bodies, failure, ..
+            } = self.blocks.answers(subject, ANSWERS_CONNECTIONS)?;
             let answered = bodies.iter().any(Option::is_some);
             let first = failure.unwrap_or_default();
             match (answered, all.is_empty()) {

@@ -318,10 +318,22 @@ fn slo_clause(found: &SloReport, versions: &[Version]) -> String {
             };
             format!("{} keeps it up to {}/s{doubt}", version.label, short(rate))
         }
-        None => format!("{} keeps it at no rate", version.label),
+        None => not_kept(&version.label, sustained),
     };
     let each: Vec<String> = versions.iter().zip(&found.versions).map(one).collect();
     format!("{}: {}", slo_words(found.slo), each.join(", "))
+}
+
+/// Only of rates that were tried is anything known.
+fn not_kept(label: &str, sustained: &Sustained) -> String {
+    let rates = sustained.probes.iter().map(|probe| probe.rate_per_s);
+    match rates.min_by(f64::total_cmp) {
+        Some(lowest) => format!(
+            "{label} keeps it at no rate that was tried, down to {}/s",
+            short(lowest)
+        ),
+        None => format!("no rate was tried on {label}: more time is needed (--budget)"),
+    }
 }
 
 /// Versions differ when what one keeps is not less than what the other fails at.
@@ -347,6 +359,7 @@ fn slo_outcome(found: &SloReport) -> Outcome {
 mod tests {
     use super::*;
     use crate::bench::sample;
+    use crate::bench::slo::Probe;
 
     fn words(report: &Report) -> String {
         verdict(&Evidence::from(report)).words
@@ -509,6 +522,33 @@ mod tests {
         assert_eq!(
             found.words,
             "p99 of 20 ms: blue keeps it up to 2,000/s, green keeps it up to 2,600/s"
+        );
+    }
+
+    #[test]
+    fn a_rate_that_was_not_tried_is_not_said_to_fail() {
+        let mut report = sample::sweep();
+        report.levels.clear();
+        report.answers = None;
+        report.versions.pop();
+        let slo = report.slo.as_mut().unwrap();
+        slo.versions.pop();
+        slo.versions[0].passed_per_s = None;
+        let probe = slo.versions[0].probes[0].clone();
+        slo.versions[0].probes = [900.0, 600.0]
+            .map(|rate_per_s| Probe {
+                rate_per_s,
+                ..probe.clone()
+            })
+            .into();
+        assert_eq!(
+            words(&report),
+            "p99 of 20 ms: blue keeps it at no rate that was tried, down to 600/s"
+        );
+        report.slo.as_mut().unwrap().versions[0].probes.clear();
+        assert_eq!(
+            words(&report),
+            "p99 of 20 ms: no rate was tried on blue: more time is needed (--budget)"
         );
     }
 

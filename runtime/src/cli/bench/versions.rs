@@ -120,7 +120,11 @@ fn deployed(version: &str, typed: &Typed, global: &Global) -> Result<Found, CliE
             "{version:?} is neither a file nor the name of a deployment: {error}"
         ))
     })?;
-    let server = Server::find(global)?;
+    let server = Server::find(global).map_err(|error| {
+        error.while_doing(format!(
+            "look for a deployment {version:?}, as there is no file of that name"
+        ))
+    })?;
     let endpoint = match &typed.endpoint_name {
         Some(endpoint) => endpoint.clone(),
         None => only_endpoint_with(&name, &server.client.endpoints()?)?,

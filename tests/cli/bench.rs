@@ -1,0 +1,905 @@
+//! `serin bench`: what it compares, tells, writes and decides, and what it refuses. Never how fast anything is.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Stdio};
+
+use insta::assert_snapshot;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Place, repository};
+
+/// A version of the digits model.
+fn digits(version: u32) -> String {
+    repository(&format!("models/digits/{version}"))
+        .display()
+        .to_string()
+}
+
+fn model(name: &str) -> String {
+    repository(&format!("models/test/{name}"))
+        .display()
+        .to_string()
+}
+
+/// Two different versions.
+fn both() -> String {
+    format!("{} {}", digits(1), digits(2))
+}
+
+/// The same version twice.
+fn twice() -> String {
+    format!("{} {}", digits(1), digits(1))
+}
+
+/// Runs `serin bench` with a line that must be measured; the report. On a machine that is busy with something else a run at a rate
+/// may rightly say that it says nothing.
+fn report(place: &Place, line: &str) -> Value {
+    let (code, report, said) = judged(place, line);
+    let report = report.unwrap_or_else(|| panic!("serin bench {line}: code {code}\n{said}"));
+    let invalid = report["verdict"]["outcome"] == "invalid";
+    assert_eq!(code, if invalid { 3 } else { 0 }, "{report:#}\n{said}");
+    report
+}
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Runs `serin bench` to its end; the exit code, the report if there is one, and standard error.
+fn judged(place: &Place, line: &str) -> (i32, Option<Value>, String) {
+    let said = place.run(&format!("bench {line} --only-show-errors"));
+    let (code, rest) = said.split_once('\n').expect("the code has a line");
+    let code = code.trim_start_matches("code: ").parse().expect("a number");
+    let (stdout, stderr) = rest.split_once("--- stderr\n").expect("both streams");
+    let stdout = stdout.trim_start_matches("--- stdout\n");
+    let report = (!stdout.is_empty()).then(|| parsed(stdout));
+    (code, report, stderr.to_owned())
+}
+
+fn list(value: &Value) -> &[Value] {
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("no list: {value:#}"))
+}
+
+fn number(value: &Value) -> f64 {
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("no number: {value:#}"))
+}
+
+/// The level has figures of so many versions, and intervals that hold their points or are not there; of two versions the primary
+/// metric is compared first.
+fn is_sound(report: &Value, level: &Value, versions: usize) {
+    let holds = |estimate: &Value| {
+        let (low, high) = (&estimate["low"], &estimate["high"]);
+        match (low.is_null(), high.is_null()) {
+            (true, true) => {}
+            _ => assert!(
+                number(low) <= number(&estimate["point"])
+                    && number(&estimate["point"]) <= number(high),
+                "{estimate:#}"
+            ),
+        }
+    };
+    let figures = list(&level["figures"]);
+    assert_eq!(figures.len(), versions, "{level:#}");
+    for one in figures {
+        assert!(number(&one["requests"]) > 0.0, "{one:#}");
+        assert!(number(&one["p50_ms"]) > 0.0, "{one:#}");
+        assert!(number(&one["p50_ms"]) <= number(&one["max_ms"]), "{one:#}");
+        holds(&one["throughput_per_s"]);
+    }
+    let comparisons = list(&level["comparisons"]);
+    assert_eq!(comparisons.is_empty(), versions == 1, "{level:#}");
+    for one in comparisons {
+        assert!(number(&one["ratio"]["pairs"]) >= 2.0, "{one:#}");
+        holds(&one["ratio"]);
+    }
+    if let Some(first) = comparisons.first() {
+        assert_eq!(first["metric"], report["setup"]["primary"]);
+        let noise = &level["noise"];
+        assert_eq!(noise["metric"], report["setup"]["primary"]);
+        holds(&noise["ratio"]);
+    }
+}
+
+/// An endpoint `iris` with the deployments `blue` and `green`, whose instances take one request at once.
+fn with_blue_and_green(place: &Place) {
+    for (name, version) in [("blue", 1), ("green", 2)] {
+        let file = format!(
+            "name: {name}\nendpoint_name: iris\nmodel: {}\ninstance_type: Standard_DS1_v2\n",
+            digits(version)
+        );
+        place.write(&format!("{name}.yml"), file);
+    }
+    place.ok("endpoint create --name iris");
+    place.ok("deployment create --file blue.yml --all-traffic");
+    place.ok("deployment create --file green.yml");
+}
+
+/// The address that takes the requests of `iris`, and its key.
+fn address_and_key(place: &Place) -> (String, String) {
+    let endpoint = parsed(&place.ok("endpoint show --name iris"));
+    let credentials = parsed(&place.ok("endpoint get-credentials --name iris"));
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    (
+        text(&endpoint["scoring_uri"]),
+        text(&credentials["primaryKey"]),
+    )
+}
+
+/// An address of this machine where nothing listens.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound")
+}
+
+/// Starts `serin bench` and reads its progress until a line begins so.
+fn until(place: &Place, line: &str, wanted: &str) -> (Child, BufReader<impl std::io::Read>) {
+    let mut child = place
+        .command()
+        .arg("bench")
+        .args(line.split(' '))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the serin binary runs");
+    let mut progress = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut said = String::new();
+    loop {
+        let before = said.len();
+        let read = progress.read_line(&mut said).expect("progress");
+        assert!(read > 0, "it ended before {wanted:?}:\n{said}");
+        if said[before..].starts_with(wanted) {
+            return (child, progress);
+        }
+    }
+}
+
+/// What it prints and its exit code after Ctrl-C.
+fn interrupted((mut child, _progress): (Child, BufReader<impl std::io::Read>)) -> (i32, String) {
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it is there");
+    let mut text = String::new();
+    let mut stdout = child.stdout.take().expect("a pipe");
+    stdout.read_to_string(&mut text).expect("the result");
+    let status = child.wait().expect("it ends");
+    (status.code().expect("it was not killed"), text)
+}
+
+#[test]
+fn two_files_are_compared_without_a_server_and_leave_nothing_behind() {
+    let place = Place::new();
+    place.write("folders/none", "");
+    let folders = place.path("folders");
+    let output = place
+        .command()
+        .env("TMPDIR", &folders)
+        .args(["bench", &digits(1), &digits(2), "--budget", "3"])
+        .output()
+        .expect("the serin binary runs");
+    let progress = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{progress}");
+    assert!(
+        progress.starts_with("starting a server for digits-1\n"),
+        "{progress}"
+    );
+    let report = parsed(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(
+        (
+            &report["schema"],
+            &report["complete"],
+            &report["interrupted"]
+        ),
+        (&1.into(), &true.into(), &false.into())
+    );
+    let versions = list(&report["versions"]);
+    assert_eq!(versions.len(), 2);
+    assert_eq!(versions[0]["label"], "digits-1");
+    assert_eq!(versions[1]["what"], digits(2));
+    assert_ne!(versions[0]["model_sha256"], versions[1]["model_sha256"]);
+    let levels = list(&report["levels"]);
+    assert_eq!(levels.len(), 1);
+    is_sound(&report, &levels[0], 2);
+    for phase in ["warm-up", "noise", "pair"] {
+        let blocks = list(&levels[0]["blocks"]).iter();
+        let count = blocks.filter(|block| block["phase"] == phase).count();
+        assert!(count >= 2, "{phase}: {count}");
+    }
+    let answers = &report["answers"];
+    assert_eq!(answers["compared"], report["setup"]["inputs_count"]);
+    assert!(number(&answers["differing"]) > 0.0, "{answers:#}");
+    assert!(number(&answers["agreement"]["point"]) < 1.0, "{answers:#}");
+    let words = report["verdict"]["words"].as_str().expect("words");
+    assert!(words.contains("digits-1") && words.contains("answers differ"));
+    let left: Vec<_> = fs::read_dir(&folders)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name())
+        .collect();
+    assert_eq!(left, ["none"], "the servers' folders go with them");
+}
+
+#[test]
+fn one_version_alone_is_measured_and_compared_with_nothing() {
+    let place = Place::new();
+    let report = report(&place, &format!("{} --budget 1", digits(1)));
+    assert_eq!(report["verdict"]["outcome"], "alone");
+    assert_eq!(report["answers"], Value::Null);
+    assert_eq!(report["levels"][0]["noise"], Value::Null);
+    is_sound(&report, &report["levels"][0], 1);
+}
+
+#[test]
+fn a_file_agrees_with_itself() {
+    let place = Place::new();
+    let report = report(&place, &format!("{} --budget 3", twice()));
+    let versions = list(&report["versions"]);
+    assert_eq!(versions[1]["label"], "digits-1 (again)");
+    assert_eq!(versions[0]["model_sha256"], versions[1]["model_sha256"]);
+    let answers = &report["answers"];
+    assert_eq!(
+        (&answers["differing"], &answers["unanswered"]),
+        (&0.into(), &0.into()),
+        "{answers:#}"
+    );
+    assert!((number(&answers["agreement"]["point"]) - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn deployments_are_found_measured_and_left_as_they_are() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue_and_green(&place);
+    let show = || parsed(&place.ok("endpoint show --name iris"));
+    let before = show();
+    let report = report(&place, "blue green --budget 3");
+    assert_eq!(show(), before);
+    let versions = list(&report["versions"]);
+    assert_eq!(versions[0]["what"], "iris/blue");
+    assert_eq!(versions[1]["what"], "iris/green");
+    for (version, name) in versions.iter().zip(["blue", "green"]) {
+        let settings = &version["settings"];
+        assert_eq!(settings["instance_type"], "Standard_DS1_v2");
+        assert_eq!(settings["instance_count"], 1);
+        let sha256 = version["model_sha256"].as_str().expect("a hash");
+        assert!(
+            sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{name}: {sha256}"
+        );
+    }
+    assert_ne!(versions[0]["model_sha256"], versions[1]["model_sha256"]);
+    is_sound(&report, &report["levels"][0], 2);
+    // One instance that takes one request at once is full when several come: it is asked again.
+    let answers = &report["answers"];
+    assert_eq!(
+        (&answers["compared"], &answers["unanswered"]),
+        (&report["setup"]["inputs_count"], &0.into()),
+        "{answers:#}"
+    );
+}
+
+#[test]
+fn a_server_at_an_address_is_asked_what_is_given() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue_and_green(&place);
+    let (url, key) = address_and_key(&place);
+    let input = format!("{}/sample-request.json", digits(1));
+    let found = report(
+        &place,
+        &format!("--url {url} --key={key} --input {input} --budget 1 -c 1"),
+    );
+    assert_eq!(found["versions"][0]["url"], url);
+    assert_eq!(found["setup"]["inputs_count"], 1);
+    assert_eq!(found["levels"][0]["figures"][0]["failures"], 0);
+    is_sound(&found, &found["levels"][0], 1);
+
+    let (code, report, said) = judged(&place, &format!("--url {url} --key={key}"));
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.contains("is not known: give requests with --input"),
+        "{said}"
+    );
+    let (code, report, said) = judged(&place, &format!("--url {url} --key wrong --input {input}"));
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.contains(
+            "status 401: {\"message\":\"the credential is not valid for this endpoint\"}"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_address_where_nothing_listens_is_named() {
+    let place = Place::new();
+    place.write("one.json", r#"{"data": [[1]]}"#);
+    let address = nobody();
+    let line = format!("--url http://{address}/score --input one.json");
+    let (code, report, said) = judged(&place, &line);
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.contains(&format!("cannot connect to {address}")),
+        "{said}"
+    );
+    let (code, report, said) = judged(&place, &format!("{line} --fail-if p99>1.1"));
+    assert_eq!((code, report), (3, None), "{said}");
+}
+
+#[test]
+fn files_hold_what_was_printed() {
+    let place = Place::new();
+    let report = report(
+        &place,
+        &format!(
+            "{} --budget 3 --html page.html --markdown page.md --hgrm latencies/all",
+            both()
+        ),
+    );
+    let words = report["verdict"]["words"].as_str().expect("words");
+    let page = place.read("page.html");
+    let markdown = place.read("page.md");
+    let end = "answers differ beyond 1e-4";
+    assert!(words.contains(end) && page.contains(end) && markdown.contains(end));
+    for reference in ["<script src", "<link", "<img", "@import", "src=\"http"] {
+        assert!(!page.contains(reference), "the page refers to {reference}");
+    }
+    for name in ["digits-1", "digits-2"] {
+        let text = place.read(&format!("latencies/all/{name}.hgrm"));
+        assert!(text.contains("Percentile"), "{text}");
+        assert!(text.contains("#[Max"), "{text}");
+    }
+}
+
+#[test]
+fn a_table_begins_with_the_verdict() {
+    let place = Place::new();
+    let text = place.ok(&format!(
+        "bench {} --budget 1 --output table --only-show-errors",
+        digits(1)
+    ));
+    let first = text.lines().next().expect("a line");
+    assert!(first.starts_with("digits-1 answers "), "{text}");
+    for heading in ["\nVERSIONS\n", "\nCHECKS\n", "\nSETUP\n", "\nENVIRONMENT\n"] {
+        assert!(text.contains(heading), "{heading}: {text}");
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_named() {
+    let place = Place::new();
+    place.write("file", "");
+    for (flag, path) in [
+        ("--html", "missing/page.html"),
+        ("--markdown", "missing/page.md"),
+        ("--hgrm", "file"),
+    ] {
+        let line = format!("{} --budget 1 {flag} {path}", digits(1));
+        let (code, report, said) = judged(&place, &line);
+        assert_eq!(code, 3, "{said}");
+        assert!(
+            said.starts_with(&format!("error: {flag}: cannot ")) && said.contains(path),
+            "{said}"
+        );
+        assert!(report.is_some(), "what was measured is not lost");
+    }
+}
+
+#[test]
+fn conditions_that_are_kept_pass() {
+    let place = Place::new();
+    let (code, report, said) = judged(
+        &place,
+        &format!(
+            "{} --budget 3 --fail-if agreement<0.9 --fail-if top1<90%",
+            twice()
+        ),
+    );
+    assert_eq!(code, 0, "{said}");
+    let report = report.expect("a report");
+    let gates = list(&report["gates"]);
+    assert_eq!(gates.len(), 2);
+    assert!(
+        gates.iter().all(|gate| gate["state"] == "passed"),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn a_condition_that_is_broken_is_a_regression() {
+    let place = Place::new();
+    let (code, report, said) = judged(
+        &place,
+        &format!("{} --budget 3 --fail-if agreement<0.99", both()),
+    );
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.starts_with("error: regression: agreement<0.99: "),
+        "{said}"
+    );
+    assert_eq!(report.expect("a report")["gates"][0]["state"], "failed");
+}
+
+#[test]
+fn a_ratio_decides_unless_the_machine_is_too_unsteady() {
+    let place = Place::new();
+    let (code, report, said) = judged(
+        &place,
+        &format!(
+            "{} --budget 3 --fail-if throughput<0.01 --fail-if throughput>0.01",
+            twice()
+        ),
+    );
+    let report = report.expect("a report");
+    let withheld = report["verdict"]["outcome"] == "withheld";
+    let states: Vec<_> = list(&report["gates"])
+        .iter()
+        .map(|gate| gate["state"].as_str().expect("a state"))
+        .collect();
+    if withheld {
+        assert_eq!((code, &*states), (2, &["undecided"; 2][..]), "{said}");
+    } else {
+        assert_eq!((code, &*states), (1, &["passed", "failed"][..]), "{said}");
+        assert!(
+            said.starts_with("error: regression: throughput>0.01: "),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_limit_within_the_interval_decides_nothing() {
+    let place = Place::new();
+    // Of these inputs, which the seed makes, 206 of 258 rows have the same largest number.
+    let (code, report, said) = judged(
+        &place,
+        &format!(
+            "{} --budget 3 --seed 1 --made 256 --fail-if top1<0.8",
+            both()
+        ),
+    );
+    let report = report.expect("a report");
+    let top1 = &report["answers"]["top1"];
+    assert!(
+        number(&top1["low"]) < 0.8 && number(&top1["high"]) > 0.8,
+        "{top1:#}"
+    );
+    assert_eq!(code, 2, "{said}");
+    assert!(said.starts_with("error: undecided: top1<0.8: "), "{said}");
+}
+
+#[test]
+fn a_condition_without_a_decision_has_its_own_code() {
+    let place = Place::new();
+    let (code, report, said) = judged(&place, "blue --fail-if p99>1.1");
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.starts_with("error: no decision\ncaused by: "),
+        "{said}"
+    );
+    let line = format!("bench {} --fail-if nonsense>1", digits(1));
+    assert_snapshot!(place.run(&line), @r#"
+    code: 2
+    --- stdout
+    --- stderr
+    error: invalid value 'nonsense>1' for '--fail-if <CONDITION>': unknown metric "nonsense"; the metrics are throughput, mean, p50, p90, p99, cpu, agreement, top1
+
+    For more information, try '--help'.
+    "#);
+}
+
+#[test]
+fn a_version_that_is_not_there_is_refused_with_what_to_do() {
+    let place = Place::new();
+    assert_snapshot!(place.run("bench blue"), @r#"
+    code: 6
+    --- stdout
+    --- stderr
+    error: cannot look for a deployment "blue", as there is no file of that name
+    caused by: no server runs on "[folder]/data"; start one with `serin serve`, or name another folder with --data
+    "#);
+    assert_snapshot!(place.run("bench v1.onnx"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: v1.onnx: no model at v1.onnx: expected an ONNX file, or a folder with one
+    ");
+    assert_snapshot!(place.run("bench no_name"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: "no_name" is neither a file nor the name of a deployment: expected 3 to 32 letters, digits and dashes, from a letter to a letter or digit, found "no_name"
+    "#);
+    let _server = place.serve();
+    with_blue_and_green(&place);
+    assert_snapshot!(place.run("bench red"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: no endpoint has a deployment "red"
+    "#);
+    assert_snapshot!(place.run("bench blue --endpoint-name roses"), @r#"
+    code: 4
+    --- stdout
+    --- stderr
+    error: endpoint "roses" does not exist
+    "#);
+}
+
+#[test]
+fn what_is_no_model_is_refused() {
+    let place = Place::new();
+    place.write("text.onnx", "hello");
+    place.write("empty/none", "");
+    assert_snapshot!(place.run("bench text.onnx"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot bench text
+    caused by: text.onnx is not an ONNX model, or only a part of one (ONNX Runtime: Load model from text.onnx failed:Protobuf parsing failed.)
+    ");
+    assert_snapshot!(place.run("bench ./empty"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: ./empty: ./empty holds no model: expected `model.onnx` or exactly one `.onnx` file at its top
+    ");
+}
+
+#[test]
+fn more_than_two_versions_are_refused() {
+    let place = Place::new();
+    let said = place.run("bench a.onnx b.onnx c.onnx");
+    assert!(said.starts_with("code: 2\n"), "{said}");
+    assert_snapshot!(place.run("bench a.onnx b.onnx --url http://127.0.0.1:1/score"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: expected one version or two, found 3: a.onnx, b.onnx, http://127.0.0.1:1/score
+    ");
+}
+
+#[test]
+fn a_version_that_takes_other_inputs_is_named() {
+    let place = Place::new();
+    let add = model("add.onnx");
+    let (code, report, said) = judged(&place, &format!("{} {add} --budget 1", digits(1)));
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.contains(
+            "caused by: add does not take the requests that digits-1 takes: status 424: "
+        ),
+        "{said}"
+    );
+    assert!(
+        said.contains("give requests that both take with --input"),
+        "{said}"
+    );
+    let (code, report, said) = judged(&place, &format!("{add} {} --budget 1", digits(1)));
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.contains("caused by: digits-1 does not take the requests that add takes: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn loads_that_contradict_each_other_are_refused() {
+    let place = Place::new();
+    let digits = digits(1);
+    for (options, words) in [
+        (
+            "--rate 100 --scenario single-stream",
+            "error: --rate is for the scenario server; the others send as fast as they are answered\n",
+        ),
+        (
+            "--rate 100 -c 1,2",
+            "error: several --connections are a sweep of a closed loop; with a rate, sweep with --rate 100,200,..\n",
+        ),
+        (
+            "--scenario server -c 1,2",
+            "error: several --connections are a sweep of a closed loop; with a rate, sweep with --rate 100,200,..\n",
+        ),
+    ] {
+        let (code, report, said) = judged(&place, &format!("{digits} {options}"));
+        assert_eq!((code, report, &*said), (3, None, words), "{options}");
+    }
+}
+
+#[test]
+fn mistakes_of_usage_are_told_apart_from_bad_files() {
+    let place = Place::new();
+    for line in [
+        "bench",
+        "bench m.onnx --arrivals constant",
+        "bench m.onnx --slo p99=20",
+        "bench m.onnx --slo p99=20ms --rate 100",
+        "bench m.onnx --target-ci 0",
+        "bench m.onnx --budget 0",
+        "bench m.onnx --quick --thorough",
+        "bench m.onnx -c 0",
+        "bench m.onnx --rate 0",
+        "bench m.onnx --tolerance -1",
+        "bench m.onnx --fail-if p99>20ms",
+        "bench m.onnx --key secret",
+        "bench m.onnx --vcpus 1 --instance-type Standard_F2s_v2",
+    ] {
+        let said = place.run(line);
+        assert!(
+            said.starts_with("code: 2\n--- stdout\n--- stderr\nerror: "),
+            "serin {line}\n{said}"
+        );
+    }
+}
+
+#[test]
+fn requests_that_cannot_be_read_are_refused_with_their_place() {
+    let place = Place::new();
+    place.write("empty/none", "");
+    place.write("broken.jsonl", "{\"data\": [[1, 2]]}\n\n{\"data\": \n");
+    place.write("request.txt", "{}");
+    let digits = digits(1);
+    let refused = |input: &str| {
+        let said = place.run(&format!("bench {digits} --input {input}"));
+        said.replace(&digits, "[digits]")
+    };
+    assert_snapshot!(refused("empty"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot bench digits-1
+    caused by: --input: no requests in empty: expected *.json files (one request each) or *.jsonl files (one request a line)
+    ");
+    assert_snapshot!(refused("broken.jsonl"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot bench digits-1
+    caused by: --input: expected JSON in each request, found
+    caused by:   broken.jsonl:3:8: EOF while parsing a value
+    ");
+    assert_snapshot!(refused("request.txt"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot bench digits-1
+    caused by: --input: expected a .json file (one request), a .jsonl file (one request a line) or a folder of them, found request.txt
+    ");
+    assert_snapshot!(refused("missing.json"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot bench digits-1
+    caused by: --input: cannot read the requests in missing.json: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(refused("empty --input empty --input empty"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot bench digits-1
+    caused by: --input is given once for all versions, or twice for two
+    ");
+}
+
+#[test]
+fn requests_that_the_model_does_not_take_are_refused_with_its_words() {
+    let place = Place::new();
+    place.write("short.json", r#"{"data": [[1, 2, 3]]}"#);
+    let (code, report, said) = judged(&place, &format!("{} --input short.json", digits(1)));
+    assert_eq!((code, report), (3, None));
+    assert!(
+        said.contains("expected FP32 numbers of shape [-1, 64], row 1 has 3 numbers"),
+        "{said}"
+    );
+}
+
+/// Compares a file with itself under a load; the report, with the scenario and what is judged.
+fn under(load: &str, scenario: &str, primary: &str) -> Value {
+    let place = Place::new();
+    let report = report(&place, &format!("{} --budget 3 --made 16 {load}", twice()));
+    let setup = &report["setup"];
+    assert_eq!(
+        (&setup["scenario"], &setup["primary"]),
+        (&scenario.into(), &primary.into())
+    );
+    let levels = list(&report["levels"]);
+    assert_eq!(levels.len(), 1);
+    is_sound(&report, &levels[0], 2);
+    report
+}
+
+#[test]
+fn one_request_at_a_time_is_judged_by_p90() {
+    let report = under("--scenario single-stream", "single-stream", "p90");
+    assert_eq!(report["levels"][0]["name"], "1 connection");
+    // The server of a file takes as many at once as it is loaded with; all inputs are answered nevertheless.
+    assert_eq!(report["answers"]["unanswered"], 0);
+}
+
+#[test]
+fn queries_of_eight_requests_are_judged_by_p99() {
+    let report = under("--scenario multi-stream", "multi-stream", "p99");
+    assert_eq!(report["setup"]["requests_per_query"], 8);
+    assert_eq!(report["levels"][0]["name"], "8 requests at a time");
+}
+
+#[test]
+fn independent_arrivals_are_judged_by_p99() {
+    let report = under("--rate 200", "server", "p99");
+    let level = &report["levels"][0];
+    assert_eq!(
+        (&level["name"], &level["load"]),
+        (&"200 requests/s".into(), &200.0.into())
+    );
+    let checks = list(&report["checks"]).iter();
+    let names: Vec<_> = checks.filter_map(|check| check["name"].as_str()).collect();
+    assert!(
+        names.contains(&"schedule") && names.contains(&"sent"),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn even_arrivals_are_a_scenario_of_their_own() {
+    let report = under("--rate 200 --arrivals constant", "constant", "p99");
+    // The same schedule for both: what is due does not depend on who answers.
+    let figures = list(&report["levels"][0]["figures"]);
+    assert_eq!(figures[0]["requests"], figures[1]["requests"]);
+}
+
+#[test]
+fn all_at_once_is_judged_by_throughput() {
+    let report = under("--scenario offline", "offline", "throughput");
+    assert_eq!(report["levels"][0]["name"], "16 connections");
+}
+
+#[test]
+fn a_sweep_of_connections_has_a_level_for_each() {
+    let place = Place::new();
+    let report = report(&place, &format!("{} --budget 5 -c 2,1 --made 16", twice()));
+    let levels = list(&report["levels"]);
+    let names: Vec<_> = levels.iter().map(|level| &level["name"]).collect();
+    assert_eq!(names, ["1 connection", "2 connections"]);
+    for level in levels {
+        is_sound(&report, level, 2);
+    }
+    let words = report["verdict"]["words"].as_str().expect("words");
+    assert!(
+        words.contains("2 loads") || words.contains("no winner"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_sweep_of_rates_has_a_level_for_each_and_its_files() {
+    let place = Place::new();
+    let report = report(
+        &place,
+        &format!("{} --budget 2 --rate 100,50 --made 16 --hgrm h", digits(1)),
+    );
+    let levels = list(&report["levels"]);
+    let names: Vec<_> = levels.iter().map(|level| &level["name"]).collect();
+    assert_eq!(names, ["50 requests/s", "100 requests/s"]);
+    for level in levels {
+        is_sound(&report, level, 1);
+    }
+    for name in ["digits-1-50-requests-s", "digits-1-100-requests-s"] {
+        assert!(place.read(&format!("h/{name}.hgrm")).contains("#[Max"));
+    }
+}
+
+#[test]
+fn the_highest_rate_that_keeps_a_latency_is_looked_for() {
+    let place = Place::new();
+    let report = report(
+        &place,
+        &format!("{} --slo p99=20ms --budget 3 --made 16", digits(1)),
+    );
+    assert_eq!(report["slo"]["slo"]["quantile"], 0.99);
+    let found = &report["slo"]["versions"][0];
+    assert!(!list(&found["probes"]).is_empty(), "{found:#}");
+    assert!(
+        found["ended"]
+            .as_str()
+            .is_some_and(|words| !words.is_empty())
+    );
+    let known = [&found["passed_per_s"], &found["failed_per_s"]];
+    assert!(known.iter().any(|rate| rate.is_number()), "{found:#}");
+    let words = report["verdict"]["words"].as_str().expect("words");
+    assert!(
+        words.starts_with("p99 of 20 ms: digits-1 keeps it "),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_latency_that_no_rate_keeps_is_said_so() {
+    let place = Place::new();
+    let report = report(
+        &place,
+        &format!("{} --slo p50=0.000001ms --budget 2 --made 16", digits(1)),
+    );
+    assert_eq!(report["slo"]["versions"][0]["passed_per_s"], Value::Null);
+    let words = report["verdict"]["words"].as_str().expect("words");
+    assert!(
+        words.starts_with(
+            "p50 of 0.000001 ms: digits-1 keeps it at no rate that was tried, down to "
+        ),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_search_without_the_time_for_a_try_does_not_say_that_it_failed() {
+    let place = Place::new();
+    // A try takes ten times the latency at least.
+    let report = report(
+        &place,
+        &format!("{} --slo p99=60s --budget 1 --made 16", digits(1)),
+    );
+    assert_eq!(
+        report["slo"]["versions"][0]["probes"],
+        Value::Array(Vec::new())
+    );
+    assert_eq!(
+        report["verdict"]["words"],
+        "p99 of 60,000 ms: no rate was tried on digits-1: more time is needed (--budget)"
+    );
+}
+
+#[test]
+fn an_interrupted_run_prints_what_it_has_and_says_that_it_is_incomplete() {
+    let place = Place::new();
+    let line = format!("{} --budget 6 -c 1,2 --made 16", both());
+    // The first level is whole by then, the second has its time to come.
+    let (code, text) = interrupted(until(&place, &line, "measuring with 2 connections"));
+    assert_eq!(code, 130);
+    let report = parsed(&text);
+    assert_eq!(
+        (&report["interrupted"], &report["complete"]),
+        (&true.into(), &false.into())
+    );
+    is_sound(&report, &report["levels"][0], 2);
+}
+
+#[test]
+fn a_run_that_is_interrupted_before_anything_is_measured_prints_nothing() {
+    let place = Place::new();
+    let line = format!("{} --budget 86400 --fail-if p99>1.1", both());
+    let (code, text) = interrupted(until(&place, &line, "asking digits-1"));
+    assert_eq!((code, &*text), (130, ""));
+}
+
+#[test]
+fn a_run_ends_when_its_interval_is_as_narrow_as_was_asked_for() {
+    let place = Place::new();
+    let report = report(
+        &place,
+        &format!("{} --target-ci 90% --budget 5 --made 16", twice()),
+    );
+    assert_eq!(report["complete"], true);
+    assert_eq!(report["setup"]["target_half_width"], 0.9);
+    let ratio = &report["levels"][0]["comparisons"][0]["ratio"];
+    // It looks after every fifth pair, from the tenth on.
+    let pairs = ratio["pairs"].as_u64().expect("a number");
+    assert!(pairs >= 10 && pairs.is_multiple_of(5), "{ratio:#}");
+    let point = number(&ratio["point"]);
+    assert!(number(&ratio["high"]) <= point * 1.9, "{ratio:#}");
+    assert!(number(&ratio["low"]) >= point * 0.1, "{ratio:#}");
+}
+
+#[test]
+fn a_seed_repeats_the_inputs() {
+    let place = Place::new();
+    let answers = |seed: u32| {
+        let line = format!("{} --budget 2 --made 64 --seed {seed}", both());
+        report(&place, &line)["answers"].take()
+    };
+    let first = answers(7);
+    assert_eq!(first["compared"], 65);
+    assert_eq!(answers(7), first);
+    assert_ne!(answers(8), first);
+}
