@@ -113,7 +113,7 @@ struct Query {
 /// What came of asking for every input.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
-    /// Of the answers with 2xx, in the order of the inputs.
+    /// Of the answers with 2xx, in the order of the inputs; as many as were asked for.
     pub(super) bodies: Vec<Option<Bytes>>,
     /// What the first failure was.
     pub(super) failure: Option<String>,
@@ -284,21 +284,28 @@ impl Blocks {
         *self.stop.borrow()
     }
 
-    /// Asks for every input once; when the server was full meanwhile, once more and one by one.
-    pub(super) fn answers(&self, subject: &Subject, connections: usize) -> Result<Asked, Broken> {
-        let asked = self.answers_once(subject, connections)?;
+    /// Asks for every input once, or for as many as the time allows; when the server was full meanwhile, once more and one by one.
+    pub(super) fn answers(
+        &self,
+        subject: &Subject,
+        connections: usize,
+        time: Duration,
+    ) -> Result<Asked, Broken> {
+        let asked = self.answers_once(subject, connections, time)?;
         match asked.was_full && connections > 1 {
-            true => self.answers_once(subject, 1),
+            true => self.answers_once(subject, 1, time),
             false => Ok(asked),
         }
     }
 
-    fn answers_once(&self, subject: &Subject, connections: usize) -> Result<Asked, Broken> {
+    fn answers_once(
+        &self,
+        subject: &Subject,
+        connections: usize,
+        time: Duration,
+    ) -> Result<Asked, Broken> {
         let count = subject.inputs.len();
-        let got = Arc::new(Mutex::new(Asked {
-            bodies: vec![None; count],
-            ..Asked::default()
-        }));
+        let got = Arc::new(Mutex::new(Asked::default()));
         let load = LoadPoint {
             scenario: Scenario::Closed,
             connections: connections.min(count),
@@ -313,6 +320,8 @@ impl Blocks {
                 move |sample: Sample| {
                     let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
                     let index = usize::try_from(sample.index).unwrap_or(usize::MAX);
+                    let asked = got.bodies.len().max(index + 1);
+                    got.bodies.resize(asked, None);
                     match (sample.is_ok(), sample.reply) {
                         (true, Ok(reply)) => got.bodies[index] = Some(reply.body),
                         (_, reply) => {
@@ -324,8 +333,12 @@ impl Blocks {
             })
             .start()
             .map_err(Broken::Threads)?;
+        let ends = Instant::now() + time;
         while !running.has_finished() {
             self.sleep(LOOK)?;
+            if Instant::now() > ends {
+                running.stop();
+            }
         }
         _ = running.finish();
         let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
