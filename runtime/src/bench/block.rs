@@ -99,6 +99,8 @@ pub(super) struct Seen {
     pub(super) served: u64,
     /// What the first failure was.
     pub(super) first_failure: Option<String>,
+    /// When the last answer came.
+    last: Option<Instant>,
     /// The query that is under way, of several requests.
     query: Option<Query>,
 }
@@ -207,8 +209,11 @@ impl Blocks {
         let used = |before: Option<Duration>, after: Option<Duration>| {
             Some(after?.saturating_sub(before?))
         };
+        let seen = std::mem::take(&mut *lock(&seen));
+        // An open loop is over with its schedule, unless answers come after it.
+        let last = seen.last.map_or(elapsed, |last| last - started);
         Ok(Measured {
-            elapsed: until.map_or(started.elapsed(), |_| elapsed.min(duration)),
+            elapsed: until.map_or(last.max(duration), |_| elapsed.min(duration)),
             unsent,
             cpu: used(cpu_before, cpu()),
             own_cpu: used(own_before, own_cpu()),
@@ -216,7 +221,7 @@ impl Blocks {
                 .process
                 .filter(|_| reset)
                 .and_then(Process::peak_rss_mb),
-            seen: std::mem::take(&mut lock(&seen)),
+            seen,
         })
     }
 
@@ -416,6 +421,7 @@ impl Seen {
             return;
         }
         self.answers += u64::from(ok);
+        self.last = Some(sample.done);
         self.slips.record_latency(sample.slip, true);
         if !ok {
             self.failures += 1;
