@@ -99,8 +99,8 @@ pub(super) struct Seen {
     pub(super) served: u64,
     /// What the first failure was.
     pub(super) first_failure: Option<String>,
-    /// When the last answer came.
-    last: Option<Instant>,
+    /// When the first request was due, and when the last answer came.
+    span: Option<(Instant, Instant)>,
     /// The query that is under way, of several requests.
     query: Option<Query>,
 }
@@ -211,9 +211,9 @@ impl Blocks {
         };
         let seen = std::mem::take(&mut *lock(&seen));
         // An open loop is over with its schedule, unless answers come after it.
-        let last = seen.last.map_or(elapsed, |last| last - started);
+        let span = seen.span.map_or(elapsed, |(first, last)| last - first);
         Ok(Measured {
-            elapsed: until.map_or(last.max(duration), |_| elapsed.min(duration)),
+            elapsed: until.map_or(span.max(duration), |_| elapsed.min(duration)),
             unsent,
             cpu: used(cpu_before, cpu()),
             own_cpu: used(own_before, own_cpu()),
@@ -421,7 +421,8 @@ impl Seen {
             return;
         }
         self.answers += u64::from(ok);
-        self.last = Some(sample.done);
+        let first = self.span.map_or(sample.scheduled, |(first, _)| first);
+        self.span = Some((first.min(sample.scheduled), sample.done));
         self.slips.record_latency(sample.slip, true);
         if !ok {
             self.failures += 1;
