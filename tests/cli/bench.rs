@@ -4,12 +4,18 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Place, repository};
+
+/// A run of a few seconds that has not ended by then never will.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// A version of the digits model.
 fn digits(version: u32) -> String {
@@ -50,13 +56,34 @@ fn parsed(text: &str) -> Value {
 
 /// Runs `serin bench` to its end; the exit code, the report if there is one, and standard error.
 fn judged(place: &Place, line: &str) -> (i32, Option<Value>, String) {
-    let said = place.run(&format!("bench {line} --only-show-errors"));
-    let (code, rest) = said.split_once('\n').expect("the code has a line");
-    let code = code.trim_start_matches("code: ").parse().expect("a number");
-    let (stdout, stderr) = rest.split_once("--- stderr\n").expect("both streams");
-    let stdout = stdout.trim_start_matches("--- stdout\n");
-    let report = (!stdout.is_empty()).then(|| parsed(stdout));
-    (code, report, stderr.to_owned())
+    let child = place
+        .command()
+        .arg("bench")
+        .args(line.split(' '))
+        .arg("--only-show-errors")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the serin binary runs");
+    let pid = Pid::from_child(&child);
+    let (ended, waits) = mpsc::channel::<()>();
+    let watch = thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(move || {
+            let hangs = waits.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout);
+            if hangs {
+                kill_process(pid, Signal::KILL).expect("it is there");
+            }
+        })
+        .expect("a thread");
+    let output = child.wait_with_output().expect("it ends");
+    drop(ended);
+    watch.join().expect("the watch ends");
+    let code = output.status.code();
+    let code = code.unwrap_or_else(|| panic!("serin bench {line} did not end within {HANGS:?}"));
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    (code, (!stdout.is_empty()).then(|| parsed(&stdout)), stderr)
 }
 
 fn list(value: &Value) -> &[Value] {
