@@ -3,13 +3,19 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Place, repository};
+
+/// A run of a few seconds that has not ended by then never will.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// A version of the digits model.
 fn digits(version: u32) -> String {
@@ -50,13 +56,22 @@ fn parsed(text: &str) -> Value {
 
 /// Runs `serin bench` to its end; the exit code, the report if there is one, and standard error.
 fn judged(place: &Place, line: &str) -> (i32, Option<Value>, String) {
-    let said = place.run(&format!("bench {line} --only-show-errors"));
-    let (code, rest) = said.split_once('\n').expect("the code has a line");
-    let code = code.trim_start_matches("code: ").parse().expect("a number");
-    let (stdout, stderr) = rest.split_once("--- stderr\n").expect("both streams");
-    let stdout = stdout.trim_start_matches("--- stdout\n");
-    let report = (!stdout.is_empty()).then(|| parsed(stdout));
-    (code, report, stderr.to_owned())
+    let child = place
+        .command()
+        .arg("bench")
+        .args(line.split(' '))
+        .arg("--only-show-errors")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the serin binary runs");
+    let output = within_bounds(Pid::from_child(&child), || child.wait_with_output());
+    let output = output.expect("it ends");
+    let code = output.status.code();
+    let code = code.unwrap_or_else(|| panic!("serin bench {line} did not end within {HANGS:?}"));
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    (code, (!stdout.is_empty()).then(|| parsed(&stdout)), stderr)
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -138,8 +153,8 @@ fn nobody() -> SocketAddr {
     listener.local_addr().expect("it is bound")
 }
 
-/// Starts `serin bench` and reads its progress until a line begins so.
-fn until(place: &Place, line: &str, wanted: &str) -> (Child, BufReader<impl std::io::Read>) {
+/// Starts `serin bench` and presses Ctrl-C when a line of its progress begins so; the exit code, and what it prints.
+fn interrupted(place: &Place, line: &str, wanted: &str) -> (i32, String) {
     let mut child = place
         .command()
         .arg("bench")
@@ -148,26 +163,39 @@ fn until(place: &Place, line: &str, wanted: &str) -> (Child, BufReader<impl std:
         .stderr(Stdio::piped())
         .spawn()
         .expect("the serin binary runs");
-    let mut progress = BufReader::new(child.stderr.take().expect("a pipe"));
-    let mut said = String::new();
-    loop {
-        let before = said.len();
-        let read = progress.read_line(&mut said).expect("progress");
-        assert!(read > 0, "it ended before {wanted:?}:\n{said}");
-        if said[before..].starts_with(wanted) {
-            return (child, progress);
+    let pid = Pid::from_child(&child);
+    let (status, text) = within_bounds(pid, || {
+        let mut progress = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (mut said, mut last) = (String::new(), 0);
+        while !said[last..].starts_with(wanted) {
+            last = said.len();
+            let read = progress.read_line(&mut said).expect("progress");
+            assert!(read > 0, "it ended before {wanted:?}:\n{said}");
         }
-    }
+        kill_process(pid, Signal::INT).expect("it is there");
+        let mut text = String::new();
+        let mut stdout = child.stdout.take().expect("a pipe");
+        stdout.read_to_string(&mut text).expect("the result");
+        (child.wait().expect("it ends"), text)
+    });
+    (status.code().expect("it was not killed"), text)
 }
 
-/// What it prints and its exit code after Ctrl-C.
-fn interrupted((mut child, _progress): (Child, BufReader<impl std::io::Read>)) -> (i32, String) {
-    kill_process(Pid::from_child(&child), Signal::INT).expect("it is there");
-    let mut text = String::new();
-    let mut stdout = child.stdout.take().expect("a pipe");
-    stdout.read_to_string(&mut text).expect("the result");
-    let status = child.wait().expect("it ends");
-    (status.code().expect("it was not killed"), text)
+/// Waits for a process, which is killed when it takes too long.
+fn within_bounds<T>(pid: Pid, wait: impl FnOnce() -> T) -> T {
+    let (ended, waits) = mpsc::channel::<()>();
+    let watch = thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(move || {
+            if waits.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
+                kill_process(pid, Signal::KILL).expect("it is there");
+            }
+        })
+        .expect("a thread");
+    let waited = wait();
+    drop(ended);
+    watch.join().expect("the watch ends");
+    waited
 }
 
 #[test]
@@ -855,7 +883,7 @@ fn an_interrupted_run_prints_what_it_has_and_says_that_it_is_incomplete() {
     let place = Place::new();
     let line = format!("{} --budget 6 -c 1,2 --made 16", both());
     // The first level is whole by then, the second has its time to come.
-    let (code, text) = interrupted(until(&place, &line, "measuring with 2 connections"));
+    let (code, text) = interrupted(&place, &line, "measuring with 2 connections");
     assert_eq!(code, 130);
     let report = parsed(&text);
     assert_eq!(
@@ -869,7 +897,7 @@ fn an_interrupted_run_prints_what_it_has_and_says_that_it_is_incomplete() {
 fn a_run_that_is_interrupted_before_anything_is_measured_prints_nothing() {
     let place = Place::new();
     let line = format!("{} --budget 86400 --fail-if p99>1.1", both());
-    let (code, text) = interrupted(until(&place, &line, "asking digits-1"));
+    let (code, text) = interrupted(&place, &line, "asking digits-1");
     assert_eq!((code, &*text), (130, ""));
 }
 

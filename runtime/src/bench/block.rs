@@ -493,3 +493,196 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     // Numbers are whole after each line that changes them.
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::bench::checks::checks;
+    use crate::bench::environment::Before;
+    use crate::bench::figures::Done;
+    use crate::bench::report::{CheckState, Phase, Version};
+    use crate::load::Target;
+
+    /// What a server does with the request of this number.
+    type Does = fn(u64, &mut TcpStream);
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    const FULL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}";
+    /// How long the server stands still once.
+    const STALL: Duration = Duration::from_millis(300);
+
+    /// A server with a thread for each connection; they end with their clients.
+    fn server(does: Does) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let count = Arc::new(AtomicU64::new(0));
+        named(move || {
+            for stream in listener.incoming().flatten() {
+                let count = Arc::clone(&count);
+                named(move || serve(stream, &count, does));
+            }
+        });
+        address
+    }
+
+    fn named(body: impl FnOnce() + Send + 'static) {
+        drop(
+            thread::Builder::new()
+                .name("fake".into())
+                .spawn(body)
+                .unwrap(),
+        );
+    }
+
+    fn serve(stream: TcpStream, count: &AtomicU64, does: Does) {
+        let mut lines = BufReader::new(stream.try_clone().unwrap());
+        let mut answers = stream;
+        loop {
+            let mut length = 0;
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if lines.read_line(&mut line).unwrap_or(0) == 0 {
+                    return;
+                }
+                if let Some(found) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = found.trim().parse().unwrap();
+                }
+            }
+            if lines.read_exact(&mut vec![0; length]).is_err() {
+                return;
+            }
+            does(count.fetch_add(1, Ordering::SeqCst), &mut answers);
+        }
+    }
+
+    fn subject(address: SocketAddr) -> Subject {
+        Subject {
+            version: Version {
+                label: "fake".to_owned(),
+                what: "fake".to_owned(),
+                model_sha256: None,
+                url: format!("http://{address}/score"),
+                settings: None,
+            },
+            target: Target::new(address, "/score").unwrap(),
+            inputs: Arc::from([Bytes::from_static(b"{}")]),
+            process: None,
+            timings: None,
+        }
+    }
+
+    fn blocks(timeout: Duration) -> Blocks {
+        Blocks {
+            timeout,
+            runtime: tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build()
+                .unwrap(),
+            stop: watch::channel(false).1,
+        }
+    }
+
+    fn load(scenario: Scenario, rate: Option<u32>) -> LoadPoint {
+        LoadPoint {
+            scenario,
+            connections: 1,
+            rate: rate.and_then(NonZeroU32::new),
+        }
+    }
+
+    fn measured(does: Does, load: LoadPoint) -> Measured {
+        blocks(Duration::from_secs(30))
+            .measure(&subject(server(does)), &load, Duration::from_secs(1), 1)
+            .unwrap()
+    }
+
+    fn stalls_once(number: u64, answers: &mut TcpStream) {
+        if number == 20 {
+            thread::sleep(STALL);
+        }
+        drop(answers.write_all(OK));
+    }
+
+    #[test]
+    fn a_server_that_stalls_is_in_the_tail_of_an_open_loop() {
+        let measured = measured(stalls_once, load(Scenario::Constant, Some(100)));
+        let seen = measured.seen;
+        assert_eq!((seen.answers, seen.failures, measured.unsent), (100, 0, 0));
+        // 30 requests were due while it stood still: they waited for most of it, on average for half of it.
+        assert!(
+            seen.latencies.p99() >= STALL * 9 / 10,
+            "{:?}",
+            seen.latencies
+        );
+        assert!(seen.latencies.p90() >= STALL / 2, "{:?}", seen.latencies);
+    }
+
+    #[test]
+    fn a_server_that_stalls_is_told_of_in_a_closed_loop() {
+        let measured = measured(stalls_once, load(Scenario::Closed, None));
+        assert!(measured.seen.latencies.max() >= STALL);
+        // It is one answer of many, so that the p99 hardly shows it: a warning does.
+        let done = Done {
+            phase: Phase::Pair,
+            pair: 0,
+            version: 0,
+            start: Duration::ZERO,
+            measured,
+        };
+        let environment = Before::read().finish(Duration::ZERO, None);
+        let found = checks(Scenario::Closed, &[], &[done], &environment);
+        let stalls = found.iter().find(|check| check.name == "stalls");
+        assert_eq!(stalls.unwrap().state, CheckState::Warning, "{found:?}");
+    }
+
+    #[test]
+    fn requests_that_a_full_server_refuses_are_counted() {
+        let measured = measured(
+            |number, answers| drop(answers.write_all(if number % 4 == 3 { FULL } else { OK })),
+            load(Scenario::Constant, Some(100)),
+        );
+        let seen = measured.seen;
+        assert_eq!((seen.answers, seen.failures, seen.refused), (75, 25, 25));
+        assert_eq!(seen.first_failure.as_deref(), Some("status 429: {}"));
+    }
+
+    #[test]
+    fn a_server_that_was_full_is_asked_again() {
+        let address = server(|number, answers| {
+            drop(answers.write_all(if number == 1 { FULL } else { OK }));
+        });
+        let mut subject = subject(address);
+        subject.inputs = vec![Bytes::from_static(b"{}"); 8].into();
+        let asked = blocks(Duration::from_secs(30))
+            .answers(&subject, 4)
+            .unwrap();
+        assert_eq!(asked.bodies, vec![Some(Bytes::from_static(b"{}")); 8]);
+    }
+
+    #[test]
+    fn the_generator_s_processor_time_is_counted_after_its_thread_has_ended() {
+        let measured = measured(
+            |_, answers| drop(answers.write_all(OK)),
+            load(Scenario::Closed, None),
+        );
+        let answers = u32::try_from(measured.seen.answers).unwrap();
+        // No machine sends a request and reads its answer within a microsecond of processor time.
+        assert!(measured.own_cpu.unwrap() >= answers * Duration::from_micros(1));
+    }
+
+    #[test]
+    fn a_server_that_never_answers_is_given_up_after_the_time_limit() {
+        let subject = subject(server(|_, _| {}));
+        let asked = blocks(Duration::from_millis(100))
+            .answers(&subject, 4)
+            .unwrap();
+        assert_eq!(asked.bodies, [None]);
+        assert_eq!(asked.failure.as_deref(), Some("no answer within 100ms"));
+    }
+}
