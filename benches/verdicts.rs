@@ -204,6 +204,7 @@ fn bench(servers: &[SocketAddr], budget: Duration, seed: u64) -> Bench {
         inputs: "one request".to_owned(),
         scenario: Scenario::Closed,
         connections: vec![1],
+        warm_up_connections: 1,
         rates: Vec::new(),
         budget,
         target_half_width: None,

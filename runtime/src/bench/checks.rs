@@ -12,6 +12,8 @@ const SLIP_MAX: Duration = Duration::from_millis(1);
 const SLIP_SHARE: f64 = 0.05;
 /// Share of requests that may fail before it is worth a warning.
 const FAILURES_MAX: f64 = 0.001;
+/// Share that may fail before times say nothing: a failure is answered sooner, or later, than work.
+const FAILURES_INVALID: f64 = 0.05;
 /// Share of processor time that others may take.
 const OTHERS_MAX: f64 = 0.05;
 /// Share that other guests of the host may take.
@@ -45,6 +47,7 @@ pub(super) fn checks(
     } else {
         checks.extend(stalls(&counted));
     }
+    checks.extend(noise(levels));
     checks.push(own_cpu(&counted));
     checks.push(machine(environment));
     checks.extend(short_blocks(&counted));
@@ -64,9 +67,14 @@ fn failures(blocks: &[&Done]) -> Check {
     let share = failures as f64 / all.max(1) as f64;
     let state = match (answers, share) {
         (0, _) => CheckState::Invalid,
+        (_, share) if share > FAILURES_INVALID => CheckState::Invalid,
         (_, share) if share > FAILURES_MAX => CheckState::Warning,
         _ => CheckState::Ok,
     };
+    if all == 0 {
+        let words = "no request was answered within a block: give more time with --budget";
+        return check("failures", state, words.to_owned());
+    }
     let mut words = format!("{failures} of {all} requests failed");
     if refused > 0 {
         words = format!(
@@ -81,10 +89,28 @@ fn failures(blocks: &[&Done]) -> Check {
     check("failures", state, words)
 }
 
-/// Of a search for the highest rate: at the rates that passed.
-pub(super) fn search_checks(slips: &Summary, environment: &Environment) -> Vec<Check> {
+/// Of a search for the highest rate: `slips` are those of the rates that passed.
+pub(super) fn search_checks(
+    slips: &Summary,
+    limit_ms: f64,
+    environment: &Environment,
+) -> Vec<Check> {
+    let slip = slips.p99().as_secs_f64() * 1e3;
+    let share = slip / limit_ms;
+    // A late request is over the limit sooner, so that the rate that is found is too low, if anything.
+    let (state, more) = match share > SLIP_SHARE {
+        true => (
+            CheckState::Warning,
+            "; what is found may be too low: a core for the generator helps",
+        ),
+        false => (CheckState::Ok, ""),
+    };
+    let words = format!(
+        "99 % of requests left at most {slip:.3} ms late, {:.1} % of the limit{more}",
+        share * 100.0
+    );
     let sent = slips.count() > 0;
-    let mut checks = Vec::from_iter(sent.then(|| slip(slips, f64::INFINITY)));
+    let mut checks = Vec::from_iter(sent.then(|| check("schedule", state, words)));
     checks.push(machine(environment));
     checks
 }
@@ -114,10 +140,10 @@ fn slip(slips: &Summary, median: f64) -> Check {
         (false, true) => CheckState::Warning,
         (_, false) => CheckState::Ok,
     };
-    let mut words = format!("99 % of requests left at most {slip:.3} ms late");
-    if median.is_finite() {
-        words = format!("{words}, {:.1} % of the median latency", share * 100.0);
-    }
+    let mut words = format!(
+        "99 % of requests left at most {slip:.3} ms late, {:.1} % of the median latency",
+        share * 100.0
+    );
     if state != CheckState::Ok {
         words += "; the latencies hold this lateness of the generator: a lower rate, or a core of its own, makes it less";
     }
@@ -161,6 +187,21 @@ fn stalls(blocks: &[&Done]) -> Option<Check> {
             "the longest answer took {longest:.0} ms, the p99 is {p99:.3} ms: a closed loop sends nothing while it waits, so that \
              a server that stands still is in it once and not once for every request that would have come; \
              --rate shows what those would have waited"
+        ),
+    ))
+}
+
+/// Without the baseline against itself nobody knows what this machine makes of no difference.
+fn noise(levels: &[Level]) -> Option<Check> {
+    let missing = levels
+        .iter()
+        .find(|level| !level.comparisons.is_empty() && level.noise.is_none())?;
+    Some(check(
+        "noise floor",
+        CheckState::Warning,
+        format!(
+            "there was no time to compare the baseline with itself under {}: give more with --budget",
+            missing.name
         ),
     ))
 }

@@ -279,7 +279,7 @@ fn comparison(report: &Report) -> Vec<Part> {
     });
     let noise = report.levels.iter().filter_map(|level| {
         let with = if swept {
-            format!(" with {}", level.name)
+            format!(" under {}", level.name)
         } else {
             String::new()
         };
@@ -318,8 +318,9 @@ fn answers_parts(answers: &Answers, report: &Report) -> Vec<Part> {
     facts.push((
         "largest difference".to_owned(),
         format!(
-            "{:.1e}, {:.1e} of the value",
-            answers.max_absolute, answers.max_relative
+            "{}, {} of the value",
+            power(answers.max_absolute),
+            power(answers.max_relative)
         ),
     ));
     if answers.of_other_form > 0 {
@@ -564,6 +565,15 @@ fn environment(environment: &Environment, elapsed_s: f64) -> Vec<(String, String
             ),
         ),
     ]
+}
+
+/// A difference by its order of magnitude: `3.1e-5`; none is `0`.
+fn power(value: f64) -> String {
+    if value.abs() < f64::MIN_POSITIVE {
+        "0".to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
 }
 
 #[cfg(test)]

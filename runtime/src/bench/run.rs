@@ -32,6 +32,14 @@ use crate::observe::Process;
 const NOISE_PAIRS: u32 = 5;
 /// Pairs that a budget is made for.
 const PAIRS_AIM: u32 = 15;
+/// Pairs that must fit, whatever the blocks need.
+const PAIRS_MIN: u32 = 6;
+/// Most of the time that the baseline may take with itself.
+const NOISE_SHARE: f64 = 0.3;
+/// Answers of a connection that a block is made for.
+const BLOCK_ANSWERS: u32 = 20;
+/// Requests of a rate that a block is made for, so that it has a p99.
+const BLOCK_REQUESTS: u32 = 100;
 /// Shortest block: what starts and ends with it must be little of it.
 const BLOCK_MIN: Duration = Duration::from_millis(50);
 /// Longest block: more pairs say more than longer ones.
@@ -56,6 +64,8 @@ pub struct Bench {
     pub scenario: Scenario,
     /// Connections: several for a sweep. In an open loop the most that may be open.
     pub connections: Vec<usize>,
+    /// Connections of the warm-up, which is a closed loop.
+    pub warm_up_connections: usize,
     /// Requests a second of an open loop: several for a sweep, none for one that suits both.
     pub rates: Vec<NonZeroU32>,
     /// Longest that all may take.
@@ -99,7 +109,7 @@ pub enum Progress<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// A version answers none of the requests.
-    #[error("{label} at {url} answers none of the {count} requests; the first: {first}")]
+    #[error("{label} at {url} answered none of the requests (tried: {count}); the first: {first}")]
     Refused {
         /// Which.
         label: String,
@@ -195,6 +205,8 @@ struct Run<'a> {
     overhead: Duration,
     /// Length of the last block that counts.
     block: Duration,
+    /// Mean latency of the slowest version when it was warm.
+    latency: Duration,
     answers: Option<Answers>,
     /// Blocks of the warm-up.
     warm: Vec<Done>,
@@ -307,6 +319,7 @@ impl<'a> Run<'a> {
             until: started + bench.budget,
             overhead: Duration::ZERO,
             block: Duration::ZERO,
+            latency: Duration::ZERO,
             answers: None,
             warm: Vec::new(),
             levels: Vec::new(),
@@ -378,7 +391,7 @@ impl<'a> Run<'a> {
     fn warm_up(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<Vec<f64>, Ended> {
         let load = LoadPoint {
             scenario: Scenario::Closed,
-            connections: self.closed_connections(),
+            connections: self.bench.warm_up_connections,
             rate: None,
         };
         let length = (self.bench.budget / 100).clamp(BLOCK_MIN, BLOCK_MAX / 4);
@@ -411,22 +424,14 @@ impl<'a> Run<'a> {
                 ));
                 let warm = is_steady(&latencies, requests, WARM_UP_REQUESTS_MIN);
                 if warm || Instant::now() >= until {
+                    let latency = Duration::from_secs_f64(block.mean_ms / 1e3);
+                    self.latency = self.latency.max(latency);
                     break block.throughput_per_s;
                 }
             };
             speeds.push(speed);
         }
         Ok(speeds)
-    }
-
-    fn closed_connections(&self) -> usize {
-        match self.bench.scenario {
-            Scenario::SingleStream => 1,
-            Scenario::Constant | Scenario::Server => self.bench.connections[0].min(8),
-            Scenario::Closed | Scenario::Offline | Scenario::MultiStream => {
-                self.bench.connections[0]
-            }
-        }
     }
 
     /// The loads that are measured, by rising load.
@@ -480,14 +485,15 @@ impl<'a> Run<'a> {
         progress(&Progress::Level(&load.words()));
         let share = self.until.saturating_duration_since(Instant::now()) / levels_left;
         let until = Instant::now() + share;
-        let aim = share / (2 * (NOISE_PAIRS + PAIRS_AIM));
-        self.block = aim
-            .saturating_sub(self.overhead)
-            .clamp(BLOCK_MIN, BLOCK_MAX);
+        self.block = self.block_for(&load, share);
         let mut orders = orders(self.bench.seed);
         if versions == 2 {
+            let noise_until = Instant::now() + share.mul_f64(NOISE_SHARE);
             for pair in 0..NOISE_PAIRS {
-                self.pair([0, 0], self.stretch(load, Phase::Noise, pair), until)?;
+                match self.pair([0, 0], self.stretch(load, Phase::Noise, pair), noise_until) {
+                    Err(Ended::Time) => break,
+                    ended => ended?,
+                }
                 progress(&Progress::Noise(pair + 1, NOISE_PAIRS));
             }
         }
@@ -515,10 +521,32 @@ impl<'a> Run<'a> {
             let found = self.found(CONFIDENCE);
             progress(&Progress::Pair(pair + 1, pair + 1 + more, found.as_ref()));
             if self.is_narrow(pair + 1, pair + 1 + more, &mut looks) {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+        if self.bench.target_half_width.is_some() {
+            self.measuring().confidence = looks.look(1.0);
+        }
+        let blocks = self.measuring().done.iter();
+        let pairs = blocks.filter(|done| done.phase == Phase::Pair).count() / 2;
+        match pairs {
+            // Two make an interval.
+            0 | 1 => Err(Ended::Time),
+            _ => Ok(()),
+        }
+    }
+
+    /// Length of a block: so that there are pairs enough, each block has answers enough, and, above all, a few pairs fit.
+    fn block_for(&self, load: &LoadPoint, share: Duration) -> Duration {
+        let for_pairs = (share / (2 * (NOISE_PAIRS + PAIRS_AIM)))
+            .saturating_sub(self.overhead)
+            .min(BLOCK_MAX);
+        let for_answers = match load.rate {
+            Some(rate) => Duration::from_secs(BLOCK_REQUESTS.into()) / rate.get(),
+            None => self.latency * BLOCK_ANSWERS,
+        };
+        let most = (share / (2 * PAIRS_MIN)).saturating_sub(self.overhead);
+        for_pairs.max(for_answers).min(most).max(BLOCK_MIN)
     }
 
     fn measuring(&mut self) -> &mut Measuring {
@@ -615,7 +643,11 @@ impl<'a> Run<'a> {
         let (blocks, bench) = (&self.blocks, self.bench);
         let sought = sustain(blocks, bench, slo, (speeds, self.until), tell);
         self.slo = Some((sought.report, sought.slips));
-        sought.broken.map_err(Ended::from)
+        sought.broken?;
+        match sought.over {
+            true => Ok(()),
+            false => Err(Ended::Time),
+        }
     }
 
     fn finish(self, ended: Result<(), Ended>) -> Result<Report, BenchError> {
@@ -643,7 +675,7 @@ impl<'a> Run<'a> {
         );
         let done: Vec<_> = self.levels.into_iter().flat_map(|one| one.done).collect();
         let checks = match &self.slo {
-            Some((_, slips)) => search_checks(slips, &environment),
+            Some((found, slips)) => search_checks(slips, found.slo.limit_ms, &environment),
             None => checks(bench.scenario, &levels, &done, &environment),
         };
         let mut report = Report {

@@ -270,7 +270,7 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
             _ if interval(one.ratio.estimate).is_none() => TOO_LITTLE.to_owned(),
             _ => format!("{words}, {}", ratio(one.ratio.estimate)),
         };
-        format!("{told} with {}", level.name)
+        format!("{told} under {}", level.name)
     };
     let each: Vec<String> = all.iter().map(one).collect();
     format!("{summary} ({}); {}", metric_words(metric), each.join("; "))
@@ -297,7 +297,7 @@ fn alone(evidence: &Evidence<'_>, label: &str) -> Vec<String> {
 
 fn alone_clause(label: &str, level: &Level, figures: &Figures, swept: bool) -> String {
     let with = if swept {
-        format!(" with {}, its most", level.name)
+        format!(" under {}, its most", level.name)
     } else {
         String::new()
     };
@@ -505,7 +505,7 @@ mod tests {
         );
         assert!(
             words(&report).starts_with(
-                "green is faster under 2 and slower under 1 of 3 loads than blue (throughput); 1.25x slower [1.11, 2.00] with 1 connection; 1.31x faster"
+                "green is faster under 2 and slower under 1 of 3 loads than blue (throughput); 1.25x slower [1.11, 2.00] under 1 connection; 1.31x faster"
             ),
             "{}",
             words(&report)

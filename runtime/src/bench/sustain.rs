@@ -37,6 +37,8 @@ pub(super) struct Sought {
     pub(super) report: SloReport,
     /// How late the generator was, at the rates that passed.
     pub(super) slips: Summary,
+    /// Nothing is left to try.
+    pub(super) over: bool,
     /// What broke it off, if anything did.
     pub(super) broken: Result<(), Broken>,
 }
@@ -108,6 +110,7 @@ pub(super) fn sustain(
         Ok(()) => "the time was over",
         Err(_) => "interrupted",
     };
+    let over = searches.iter().all(|(search, _)| search.ended().is_some());
     let versions = searches
         .into_iter()
         .map(|(search, probes)| search.sustained(probes, stopped))
@@ -115,6 +118,7 @@ pub(super) fn sustain(
     Sought {
         report: SloReport { slo, versions },
         slips,
+        over,
         broken,
     }
 }

@@ -685,7 +685,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "URL")]
     pub(super) url: Vec<String>,
     /// Key or token for the servers of --url
-    #[arg(long, value_name = "KEY", requires = "url")]
+    #[arg(long, value_name = "KEY", requires = "url", allow_hyphen_values = true)]
     pub(super) key: Option<String>,
     /// Endpoint of the deployments; may be left out when only one has them
     #[arg(long, short)]

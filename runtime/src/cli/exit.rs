@@ -112,9 +112,11 @@ impl CliError {
 
     /// The failure of a run that was to decide something. An interruption stays one.
     pub(super) fn into_no_decision(self) -> Self {
-        match self.code() {
-            BENCH_REGRESSION | BENCH_UNDECIDED | BENCH_INVALID | INTERRUPTED => self,
-            _ => Self::NoDecision(Box::new(self)),
+        match self {
+            Self::Regression(_) | Self::Undecided(_) | Self::SaysNothing(_) | Self::Interrupted => {
+                self
+            }
+            other => Self::NoDecision(Box::new(other)),
         }
     }
 

@@ -41,6 +41,8 @@ pub fn run() -> ExitCode {
             drop(help_or_mistake.print());
             return match help_or_mistake.exit_code() {
                 0 => ExitCode::from(exit::OK),
+                // There 2 is a decision, which this is not.
+                _ if asks_for_decision() => ExitCode::from(exit::BENCH_INVALID),
                 _ => ExitCode::from(exit::USAGE),
             };
         }
@@ -52,6 +54,11 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => error.report(),
     }
+}
+
+/// Whether the command line, wrong as it is, asks `bench` for a decision.
+fn asks_for_decision() -> bool {
+    std::env::args().any(|argument| argument.starts_with("--fail-if"))
 }
 
 fn obey(typed: Typed) -> Result<(), CliError> {

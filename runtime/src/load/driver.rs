@@ -402,7 +402,11 @@ impl Pacer {
             for _ in 0..self.connections {
                 self.source.let_in(now);
             }
-            self.source.all_answered.notified().await;
+            // A connection that is told to stop leaves its arrival unsent, so that not all need be answered.
+            tokio::select! {
+                () = self.source.all_answered.notified() => {}
+                () = self.source.stop.told.notified() => {}
+            }
         }
         self.source.ready.add_permits(self.connections);
     }

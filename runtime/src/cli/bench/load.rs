@@ -1,5 +1,6 @@
 //! How the versions are loaded, and for how long.
 
+use std::fs::OpenOptions;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -43,6 +44,16 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
+    // Found out now, and not when all is measured.
+    let files = [("--html", &typed.html), ("--markdown", &typed.markdown)];
+    for (flag, path) in files {
+        if let Some(path) = path {
+            let opened = OpenOptions::new().create(true).append(true).open(path);
+            opened.map(drop).map_err(|error| {
+                CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
+            })?;
+        }
+    }
     Ok(())
 }
 
@@ -57,10 +68,6 @@ pub(super) fn scenario(typed: &Typed) -> Scenario {
         (None, _) if typed.rate.is_empty() && typed.slo.is_none() => Scenario::Closed,
         (None, _) => Scenario::Server,
     }
-}
-
-fn is_open(scenario: Scenario) -> bool {
-    matches!(scenario, Scenario::Server | Scenario::Constant)
 }
 
 pub(super) fn rates(typed: &Typed) -> Vec<NonZeroU32> {
@@ -87,28 +94,37 @@ pub(super) fn connections(typed: &Typed, found: &[Found]) -> Vec<usize> {
     if !typed.connections.is_empty() {
         return typed.connections.iter().copied().map(usize::from).collect();
     }
-    if is_open(scenario) {
-        return vec![CONNECTIONS_OPEN];
-    }
-    let slots = found
-        .iter()
-        .map(|one| match &one.place {
-            Place::Deployment(deployed) => slots(&deployed.shown),
-            Place::File | Place::Url { .. } => CONNECTIONS,
-        })
-        .min()
-        .unwrap_or(CONNECTIONS);
     vec![match scenario {
+        Scenario::Constant | Scenario::Server => CONNECTIONS_OPEN,
         Scenario::SingleStream => 1,
         Scenario::MultiStream => MULTI_STREAM,
         // As many again may wait before a server refuses.
-        Scenario::Offline => (2 * slots).clamp(1, CONNECTIONS_MAX),
-        Scenario::Closed | Scenario::Constant | Scenario::Server => slots.clamp(1, CONNECTIONS_MAX),
+        Scenario::Offline => (2 * all_slots(found)).min(CONNECTIONS_MAX),
+        Scenario::Closed => all_slots(found),
     }]
 }
 
+/// Requests at once of the warm-up, which is a closed loop whatever comes after it.
+pub(super) fn warm_up_connections(typed: &Typed, found: &[Found]) -> usize {
+    let written = typed.connections.iter().copied().map(usize::from).min();
+    match scenario(typed) {
+        Scenario::SingleStream => 1,
+        Scenario::Constant | Scenario::Server => all_slots(found),
+        _ => written.unwrap_or_else(|| connections(typed, found)[0]),
+    }
+}
+
+/// Requests at once that every version takes.
+fn all_slots(found: &[Found]) -> usize {
+    let each = found.iter().map(|one| match &one.place {
+        Place::Deployment(deployed) => slots(&deployed.shown),
+        Place::File | Place::Url { .. } => CONNECTIONS,
+    });
+    each.min().unwrap_or(CONNECTIONS).clamp(1, CONNECTIONS_MAX)
+}
+
 /// Requests that a deployment runs at once.
-fn slots(shown: &Value) -> usize {
+pub(super) fn slots(shown: &Value) -> usize {
     let number = |value: &Value| {
         value
             .as_u64()

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use self::load::{budget, check, connections, rates, scenario};
+use self::load::{budget, check, connections, rates, scenario, warm_up_connections};
 use self::progress::Line;
 use self::requests::inputs;
 use self::versions::{Place, find, subject};
@@ -65,6 +65,7 @@ fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
         inputs: words,
         scenario: scenario(typed),
         connections,
+        warm_up_connections: warm_up_connections(typed, &found),
         rates: rates(typed),
         budget: budget(typed),
         target_half_width: typed.target_ci,

@@ -1,14 +1,21 @@
 //! What is said while it is measured.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use crate::bench::Progress;
 use crate::cli::output;
+
+/// Where lines do not move, one comes at least so often.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The progress: a line that moves on a terminal, else a line for each step that is worth one.
 pub(super) struct Line {
     wanted: bool,
     moving: bool,
+    /// When the last line was written.
+    said: Cell<Instant>,
 }
 
 impl Line {
@@ -16,6 +23,7 @@ impl Line {
         Self {
             wanted,
             moving: output::is_live(&std::io::stderr()),
+            said: Cell::new(Instant::now()),
         }
     }
 
@@ -26,7 +34,8 @@ impl Line {
         let text = told(progress);
         if self.moving {
             output::complain(&format!("\r\x1b[K{text}"));
-        } else if is_worth_a_line(progress) {
+        } else if is_worth_a_line(progress) || self.said.get().elapsed() >= SILENCE_MAX {
+            self.said.set(Instant::now());
             output::complain(&format!("{text}\n"));
         }
     }
@@ -38,11 +47,18 @@ impl Line {
     }
 }
 
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 fn told(progress: &Progress<'_>) -> String {
     match progress {
-        Progress::Asking(label, count) => format!("asking {label} all {count} requests"),
+        Progress::Asking(label, count) => format!(
+            "asking {label} for its answers to {count} request{}",
+            plural(*count)
+        ),
         Progress::Warming(label, per_s) => format!("warming up {label}: {per_s:.0} answers/s"),
-        Progress::Level(words) => format!("measuring with {words}"),
+        Progress::Level(words) => format!("measuring under {words}"),
         Progress::Noise(pair, of) => format!("the baseline against itself: pair {pair} of {of}"),
         Progress::Pair(pair, about, found) => {
             let mut text = format!("pair {pair} of about {about}");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::load::CONNECTIONS;
+use super::load::{CONNECTIONS, slots};
 use super::requests::Bodies;
 use crate::admin::Client;
 use crate::app::described;
@@ -213,6 +213,7 @@ pub(super) fn subject(
             let settings = json!({
                 "instance_type": shown["instance_type"],
                 "instance_count": shown["instance_count"],
+                "max_concurrent_requests": slots(shown),
                 "request_settings": shown["request_settings"],
             });
             let names = (deployed.endpoint.clone(), deployed.name.clone());
