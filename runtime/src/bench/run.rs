@@ -32,8 +32,8 @@ use crate::observe::Process;
 const NOISE_PAIRS: u32 = 5;
 /// Pairs that a budget is made for.
 const PAIRS_AIM: u32 = 15;
-/// Pairs that must fit, whatever the blocks need.
-const PAIRS_MIN: u32 = 6;
+/// Pairs that must fit, whatever the blocks need, those of the baseline included.
+const PAIRS_MIN: u32 = 8;
 /// Most of the time that the baseline may take with itself.
 const NOISE_SHARE: f64 = 0.3;
 /// Answers of a connection that a block is made for.

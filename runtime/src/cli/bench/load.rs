@@ -1,6 +1,6 @@
 //! How the versions are loaded, and for how long.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -53,6 +53,11 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
                 CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
             })?;
         }
+    }
+    if let Some(folder) = &typed.hgrm {
+        fs::create_dir_all(folder).map_err(|error| {
+            CliError::BadInput(format!("--hgrm: cannot make {}: {error}", folder.display()))
+        })?;
     }
     Ok(())
 }

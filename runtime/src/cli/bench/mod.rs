@@ -157,9 +157,6 @@ fn write(path: &Path, flag: &str, text: &str) -> Result<(), CliError> {
 
 /// A file for each version and load.
 fn write_hgrm(report: &Report, folder: &Path) -> Result<(), CliError> {
-    fs::create_dir_all(folder).map_err(|error| {
-        CliError::BadInput(format!("--hgrm: cannot make {}: {error}", folder.display()))
-    })?;
     for level in &report.levels {
         for (version, figures) in report.versions.iter().zip(&level.figures) {
             let mut name = file_name(&version.label);
