@@ -1,7 +1,7 @@
 //! One stretch of load on one version.
 //!
-//! What is answered after the end of a closed loop's block does not count: neither as an answer nor in a latency, so that every
-//! block is cut by the same rule. In an open loop every request that was due counts.
+//! Latencies are of all requests that were sent in the block, whenever they were answered: the longest would be missing else. What a
+//! closed loop gets after the end of its block is no answer of the block, so that every block is cut by the same rule.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -421,12 +421,11 @@ impl Seen {
     fn record(&mut self, sample: &Sample, per_query: u64, until: Option<Instant>) {
         let ok = sample.is_ok();
         self.served += u64::from(ok);
-        if until.is_some_and(|until| sample.done > until) {
-            return;
+        if until.is_none_or(|until| sample.done <= until) {
+            self.answers += u64::from(ok);
+            let first = self.span.map_or(sample.scheduled, |(first, _)| first);
+            self.span = Some((first.min(sample.scheduled), sample.done));
         }
-        self.answers += u64::from(ok);
-        let first = self.span.map_or(sample.scheduled, |(first, _)| first);
-        self.span = Some((first.min(sample.scheduled), sample.done));
         self.slips.record_latency(sample.slip, true);
         if !ok {
             self.failures += 1;
