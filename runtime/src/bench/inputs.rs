@@ -65,7 +65,7 @@ pub enum InputsError {
         /// What should be there.
         wanted: &'static str,
     },
-    /// Over [`BYTES_MAX`] or [`BODIES_MAX`].
+    /// Over the most bytes or bodies that a run takes.
     #[error(
         "{} holds more than {} MiB or {BODIES_MAX} requests: give fewer, they are all kept in memory",
         .path.display(), BYTES_MAX >> 20
