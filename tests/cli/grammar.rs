@@ -22,6 +22,7 @@ fn the_help_names_every_command() {
       model       Models by name and version
       sku         Instance types: cores and memory of one instance
       tune        Measure which lanes and batches serve a model best on this machine
+      bench       Compare two versions under load, with a verdict that holds, or measure one
       status      What the server is doing
       journal     Who changed what, and how it ended
 
