@@ -631,13 +631,7 @@ mod tests {
         let measured = measured(stalls_once, load(Scenario::Closed, None));
         assert!(measured.seen.latencies.max() >= STALL);
         // It is one answer of many, so that the p99 hardly shows it: a warning does.
-        let done = Done {
-            phase: Phase::Pair,
-            pair: 0,
-            version: 0,
-            start: Duration::ZERO,
-            measured,
-        };
+        let done = Done::new((Phase::Pair, 0), 0, Duration::ZERO, measured);
         let environment = Before::read().finish(Duration::ZERO, None);
         let found = checks(Scenario::Closed, &[], &[done], &environment);
         let stalls = found.iter().find(|check| check.name == "stalls");

@@ -38,7 +38,7 @@ pub(super) fn checks(
 ) -> Vec<Check> {
     let counted: Vec<_> = done
         .iter()
-        .filter(|done| done.phase != Phase::WarmUp)
+        .filter(|done| done.block.phase != Phase::WarmUp)
         .collect();
     let mut checks = vec![failures(&counted)];
     if matches!(scenario, Scenario::Constant | Scenario::Server) {

@@ -13,11 +13,7 @@ pub(super) const CONFIDENCE: f64 = 0.95;
 /// A block with all that was seen of it.
 #[derive(Debug, Clone)]
 pub(super) struct Done {
-    pub(super) phase: Phase,
-    pub(super) pair: u32,
-    pub(super) version: usize,
-    /// From the start of the run.
-    pub(super) start: Duration,
+    pub(super) block: Block,
     pub(super) measured: Measured,
 }
 
@@ -72,17 +68,21 @@ impl Metric {
 }
 
 impl Done {
-    pub(super) fn report(&self) -> Block {
-        let measured = &self.measured;
+    pub(super) fn new(
+        (phase, pair): (Phase, u32),
+        version: usize,
+        start: Duration,
+        measured: Measured,
+    ) -> Self {
         let seen = &measured.seen;
         let elapsed_s = measured.elapsed.as_secs_f64();
         // Processor time was spent for the answers after the end of the block too.
         let counted = seen.answers as f64 / seen.served.max(1) as f64;
-        Block {
-            phase: self.phase,
-            pair: self.pair,
-            version: self.version,
-            start_s: self.start.as_secs_f64(),
+        let block = Block {
+            phase,
+            pair,
+            version,
+            start_s: start.as_secs_f64(),
             elapsed_s,
             answers: seen.answers,
             failures: seen.failures,
@@ -93,7 +93,8 @@ impl Done {
             p99_ms: ms(seen.latencies.p99()),
             cpu_s: measured.cpu.map(|cpu| cpu.as_secs_f64() * counted),
             slip_p99_ms: (seen.slips.max() > Duration::ZERO).then(|| ms(seen.slips.p99())),
-        }
+        };
+        Self { block, measured }
     }
 }
 
@@ -112,9 +113,11 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
             .chain(measured.peak_rss_mb)
             .reduce(f64::max);
     }
-    let reports: Vec<_> = blocks.iter().map(|done| done.report()).collect();
-    let throughputs: Vec<_> = reports.iter().map(|block| block.throughput_per_s).collect();
-    let cpu_s: Option<f64> = reports.iter().map(|block| block.cpu_s).sum();
+    let throughputs: Vec<_> = blocks
+        .iter()
+        .map(|done| done.block.throughput_per_s)
+        .collect();
+    let cpu_s: Option<f64> = blocks.iter().map(|done| done.block.cpu_s).sum();
     let cpu_s = cpu_s.filter(|_| answers > 0);
     Figures {
         requests: latencies.count(),
@@ -138,7 +141,7 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
 
 /// The ratio of a metric over whole pairs: the second of each by the first.
 pub(super) fn ratio(
-    pairs: &[(Block, Block)],
+    pairs: &[(&Block, &Block)],
     metric: Metric,
     confidence: f64,
     seed: u64,
@@ -165,7 +168,7 @@ pub(super) fn outcome(metric: Metric, ratio: &Ratio) -> Outcome {
 
 /// One metric of two versions.
 pub(super) fn comparison(
-    pairs: &[(Block, Block)],
+    pairs: &[(&Block, &Block)],
     metric: Metric,
     confidence: f64,
     seed: u64,

@@ -209,7 +209,7 @@ struct Run<'a> {
     latency: Duration,
     answers: Option<Answers>,
     /// Blocks of the warm-up.
-    warm: Vec<Done>,
+    warm: Vec<Block>,
     levels: Vec<Measuring>,
     /// With the lateness of the generator.
     slo: Option<(SloReport, Summary)>,
@@ -237,18 +237,21 @@ struct Measuring {
 }
 
 impl Measuring {
-    fn pairs(&self, phase: Phase) -> Vec<(Block, Block)> {
+    fn pairs(&self, phase: Phase) -> Vec<(&Block, &Block)> {
         let of = |version: usize| {
-            let blocks = self.done.iter().filter(move |done| done.phase == phase);
+            let blocks = self
+                .done
+                .iter()
+                .filter(move |done| done.block.phase == phase);
             // Of the baseline with itself the order says which is which.
             let which = move |(index, done): &(usize, &Done)| match phase {
                 Phase::Noise => index % 2 == version,
-                Phase::Pair | Phase::WarmUp => done.version == version,
+                Phase::Pair | Phase::WarmUp => done.block.version == version,
             };
             blocks
                 .enumerate()
                 .filter(which)
-                .map(|(_, done)| done.report())
+                .map(|(_, done)| &done.block)
         };
         of(0).zip(of(1)).collect()
     }
@@ -260,7 +263,7 @@ impl Measuring {
                 let blocks: Vec<_> = self
                     .done
                     .iter()
-                    .filter(|done| done.version == version && done.phase == Phase::Pair)
+                    .filter(|done| done.block.version == version && done.block.phase == Phase::Pair)
                     .collect();
                 let stages = self.stages[version].means_since(&Stages::default());
                 (!blocks.is_empty()).then(|| figures(&blocks, stages))
@@ -296,7 +299,7 @@ impl Measuring {
             figures,
             noise,
             comparisons,
-            blocks: self.done.iter().map(Done::report).collect(),
+            blocks: self.done.iter().map(|done| done.block.clone()).collect(),
         }
     }
 }
@@ -405,7 +408,7 @@ impl<'a> Run<'a> {
             let mut latencies = Vec::new();
             let mut requests = 0;
             let speed = loop {
-                let done = self.measure(
+                let Done { block, .. } = self.measure(
                     version,
                     Stretch {
                         load,
@@ -414,19 +417,19 @@ impl<'a> Run<'a> {
                         pair: 0,
                     },
                 )?;
-                let block = done.report();
                 requests += block.answers;
                 latencies.push(block.mean_ms);
-                self.warm.push(done);
                 progress(&Progress::Warming(
                     &subject.version.label,
                     block.throughput_per_s,
                 ));
                 let warm = is_steady(&latencies, requests, WARM_UP_REQUESTS_MIN);
+                let (mean_ms, speed) = (block.mean_ms, block.throughput_per_s);
+                self.warm.push(block);
                 if warm || Instant::now() >= until {
-                    let latency = Duration::from_secs_f64(block.mean_ms / 1e3);
+                    let latency = Duration::from_secs_f64(mean_ms / 1e3);
                     self.latency = self.latency.max(latency);
-                    break block.throughput_per_s;
+                    break speed;
                 }
             };
             speeds.push(speed);
@@ -509,8 +512,8 @@ impl<'a> Run<'a> {
             let more =
                 u32::try_from(left.as_nanos() / self.pair_time().as_nanos()).unwrap_or(u32::MAX);
             if versions == 1 {
-                let last = self.measuring().done.last().map(Done::report);
-                let speed = last.map_or(0.0, |block| block.throughput_per_s);
+                let last = self.measuring().done.last();
+                let speed = last.map_or(0.0, |done| done.block.throughput_per_s);
                 progress(&Progress::Block(
                     2 * (pair + 1),
                     2 * (pair + 1 + more),
@@ -528,7 +531,10 @@ impl<'a> Run<'a> {
             self.measuring().confidence = looks.look(1.0);
         }
         let blocks = self.measuring().done.iter();
-        let pairs = blocks.filter(|done| done.phase == Phase::Pair).count() / 2;
+        let pairs = blocks
+            .filter(|done| done.block.phase == Phase::Pair)
+            .count()
+            / 2;
         match pairs {
             // Two make an interval.
             0 | 1 => Err(Ended::Time),
@@ -624,13 +630,7 @@ impl<'a> Run<'a> {
         self.overhead = self
             .overhead
             .max(began.elapsed().saturating_sub(length).min(length));
-        Ok(Done {
-            phase,
-            pair,
-            version,
-            start,
-            measured,
-        })
+        Ok(Done::new((phase, pair), version, start, measured))
     }
 
     fn sustain(
@@ -700,9 +700,8 @@ impl<'a> Run<'a> {
             answers: self.answers,
             checks,
         };
-        let warm = self.warm.iter().map(Done::report);
         if let Some(level) = report.levels.first_mut() {
-            level.blocks.splice(0..0, warm);
+            level.blocks.splice(0..0, self.warm);
         }
         report.verdict = sentence::verdict(&Evidence::from(&report));
         report.gates = judge(&report, &bench.conditions);
