@@ -487,8 +487,7 @@ fn told(reply: &Result<Reply, LoadError>) -> String {
             let body = String::from_utf8_lossy(&reply.body[..reply.body.len().min(SHOWN)]);
             format!("status {}: {}", reply.status, body.trim())
         }
-        Err(error) => std::error::Error::source(error)
-            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+        Err(error) => error.words(),
     }
 }
 

@@ -139,12 +139,6 @@ impl PrivateServer {
         Client::connect(self.server.data())
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.server.pid()
-    }
-
     /// The endpoint that serves the file.
     #[must_use]
     pub fn endpoint(&self) -> EndpointName {

@@ -2,6 +2,7 @@
 //!
 //! Not here: the bytes of requests and responses (`wire`).
 
+use std::error::Error as _;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -141,6 +142,15 @@ pub enum LoadError {
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl LoadError {
+    /// In words, with what caused it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        self.source()
+            .map_or_else(|| self.to_string(), |cause| format!("{self}: {cause}"))
+    }
 }
 
 /// One exchange after the other.

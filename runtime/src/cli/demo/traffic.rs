@@ -2,7 +2,6 @@
 //! ones were answered, each answer checked against the truth.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::cli::exit::CliError;
-use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary, Target};
+use crate::load::{Arrivals, Load, LoadError, Pace, RunningLoad, Sample, Summary, Target};
 use crate::spec::EndpointName;
 
 /// Connections in parallel. A request waits for one when all are busy, and the wait counts as latency. Blue begins with 3
@@ -138,11 +137,7 @@ impl Tally {
 
 /// Who answered, and whether rightly; or why it is a failure.
 fn judge(sample: &Sample, row: &Row) -> Result<(String, bool), String> {
-    let reply = sample.reply.as_ref().map_err(|error| {
-        error
-            .source()
-            .map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-    })?;
+    let reply = sample.reply.as_ref().map_err(LoadError::words)?;
     if !sample.is_ok() {
         let said = String::from_utf8_lossy(&reply.body);
         return Err(format!("{}: {said}", reply.status));
@@ -220,7 +215,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::load::{LoadError, Reply};
+    use crate::load::Reply;
 
     fn sample(reply: Result<Reply, LoadError>) -> Sample {
         let now = Instant::now();
