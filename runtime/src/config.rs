@@ -71,8 +71,17 @@ pub const EDGE_THREADS_MAX: usize = 4;
 pub const CONTROLLER_MAILBOX_MAX: usize = 256;
 /// Past states kept in the store, so that a look back is possible and the file stays small; the oldest go first.
 pub const REVISIONS_KEPT: u64 = 256;
-/// Operations remembered, in memory and in the store; the oldest go first, and then their number is unknown.
+/// Operations remembered, in memory and in the store; of those that have ended the oldest go first, and then their number is
+/// unknown.
 pub const OPERATIONS_KEPT: u64 = 1024;
+/// Operations of an endpoint that may be under way at once; a further change that needs instances is refused as busy. Changes of
+/// rules end at once and are never refused so.
+pub const OPERATIONS_UNDER_WAY_MAX: usize = 64;
+/// Lines kept of the journal; older ones make room.
+pub const JOURNAL_KEPT: u64 = 100_000;
+/// Longest that a server which serves some of its traffic again waits for the rest before it says that it is ready. What is
+/// missing is named where readiness is asked for. As long as models of some 100 MB take to load; one that hangs delays nobody.
+pub const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Longest that an instance may take to load and warm up; then its operation fails.
 pub const START_MAX: Duration = Duration::from_secs(120);
 /// Longest that a child process may take to load a model and run it once; then the model is refused.
@@ -81,6 +90,8 @@ pub const PROBE_MAX: Duration = Duration::from_secs(60);
 pub const PROBE_MEMORY_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 /// Longest that the child may then take to prepare the model; after that the model is served as it is.
 pub const PREPARE_MAX: Duration = Duration::from_secs(120);
+/// Longest from the first try of a model until instances may load it; then whoever waits for it fails.
+pub const MODEL_READY_MAX: Duration = Duration::from_secs(200);
 /// Smallest model that is prepared, in bytes: below it neither the memory nor the time to load is worth a file.
 pub const PREPARE_BYTES_MIN: u64 = 1_000_000;
 /// Most bytes of prepared models in the cache folder; the least recently used that no process has in use go first.
@@ -126,6 +137,7 @@ const _: () = {
     assert!(QUIET_WAIT_MAX.as_millis() < START_MAX.as_millis());
     assert!(QUIET_LOOK_PERIOD.as_millis() < QUIET_WAIT_MAX.as_millis());
     assert!(LEFTOVER_AGE.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
+    assert!(MODEL_READY_MAX.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());
     // An operation that is known has its revision still in the store, unless many newer ones came.
     assert!(REVISIONS_KEPT <= OPERATIONS_KEPT);

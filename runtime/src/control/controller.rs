@@ -1,42 +1,48 @@
-//! The single writer: one loop over a closed list of events.
+//! The single writer: a mailbox, a commit, a loop.
 //!
-//! A change is applied, committed and only then accepted; its operation waits its turn at its endpoint and is carried out by
-//! `reconcile`. The loop itself never blocks: commits are awaited, and starts, probes, drains, stops and copies run on short-lived
-//! threads that report back as events.
+//! A change is applied (`apply`), committed (`store`) and only then accepted; the reconciler says what follows from it
+//! (`reconcile`), and that is carried out (`work`). The loop itself never blocks for longer than one write to the disk: starts,
+//! tries, drains, stops and copies run on threads of their own and report back.
 //!
-//! After a failed update the wishes stay as accepted and what ran before runs on; `show` says `Failed` with the reason. The next
-//! change that speaks of the deployment tries again, and so does a restart; others leave it alone.
+//! After a failed update the target stays as accepted and what was good before runs on; `show` says `Failed` with the reason. The
+//! next change that speaks of the deployment tries again, and so does a restart; others leave it alone.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{CONTROLLER_MAILBOX_MAX, HEALTH_PERIOD, OPERATIONS_KEPT};
-use crate::control::change::{Change, ChangeError, ErrorKind};
-use crate::control::credentials::{Credentials, Secret};
-use crate::control::desired::{
-    Applied, Context, Desired, Fallbacks, NotApplied, Revision, WantedEndpoint,
+use crate::config::{
+    CONTROLLER_MAILBOX_MAX, HEALTH_PERIOD, OPERATIONS_UNDER_WAY_MAX, RECOVERY_WAIT_MAX,
 };
-use crate::control::models::{
-    Ingested, ModelDigest, ModelFiles, ModelRecord, ModelStoreError, Models,
-};
+use crate::control::apply::{Applied, NotApplied};
+use crate::control::books::Books;
+use crate::control::change::Change;
+use crate::control::credentials::Secret;
+use crate::control::desired::Settlement;
+use crate::control::event::{Command, Event, Outcome};
+use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
+use crate::control::model_record::ModelDigest;
+use crate::control::models::{ModelFiles, ModelStoreError, Models};
 use crate::control::operation::{Operation, OperationId, ProvisioningState};
-use crate::control::plan::InstanceNo;
-use crate::control::reconcile::{EndpointState, Task};
-use crate::control::starter::{EngineStarter, Started, Starter};
-use crate::control::steps::Live;
-use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
-use crate::control::view::View;
-use crate::engine::{Capacity, CoreMap, Prober, ReadyModel, Topology, library_id, run_quietly_if};
+use crate::control::reconcile::on;
+use crate::control::refusal::ChangeError;
+use crate::control::registry::Registry;
+use crate::control::revision::Revision;
+use crate::control::starter::{EngineStarter, Starter};
+use crate::control::store::{
+    DataFolder, JournalReader, Loaded, NewEntry, Store, StoreError, StoreThread,
+};
+use crate::control::validator::Context;
+use crate::control::view::view;
+use crate::control::work::{Report, Work};
+use crate::engine::{Capacity, CoreMap, Prober, Topology, library_id};
 use crate::observe::Metrics;
-use crate::router::{Endpoint, Router};
-use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion, SkuTable};
+use crate::router::Router;
+use crate::spec::SkuTable;
 
 /// Settings of the controller.
 #[derive(Debug, Clone)]
@@ -65,160 +71,36 @@ pub enum StartupError {
     /// The file that keys come from.
     #[error("cannot read the secret of the data folder: {0}")]
     Secret(#[source] std::io::Error),
-}
-
-/// Copies a model in; quietly where others serve, for a large one is hashed for a while.
-fn ingest(files: &ModelFiles, source: &Path, quiet: bool) -> Result<Ingested, ModelStoreError> {
-    let (files, source) = (files.clone(), source.to_owned());
-    run_quietly_if(quiet, move || files.ingest(&source))
-}
-
-/// Everything that wakes the controller.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// Somebody wants something else.
-    Change(Request),
-    /// The plain paths of a change were copied in.
-    Copied(
-        Request,
-        Result<BTreeMap<PathBuf, ModelDigest>, ModelStoreError>,
-    ),
-    /// Somebody has a model to register.
-    Register(Registration),
-    /// It was copied in.
-    Registered(Registration, Result<Ingested, ModelStoreError>),
-    /// Somebody wants to forget a version.
-    DeleteModel {
-        name: ModelName,
-        version: ModelVersion,
-        by: String,
-        reply: oneshot::Sender<Result<(), ModelStoreError>>,
-    },
-    /// Models were tried and prepared, or one of them is no good.
-    Probed {
-        endpoint: EndpointName,
-        outcome: Result<Vec<(ModelDigest, ReadyModel)>, (DeploymentName, String)>,
-    },
-    /// An instance is ready, or will never be.
-    Started {
-        no: InstanceNo,
-        outcome: Result<Box<dyn Started>, String>,
-    },
-    /// An instance took too long to start.
-    Overdue(InstanceNo),
-    /// Instances are idle, or `forced` of them did not become so in time.
-    Drained {
-        endpoint: EndpointName,
-        instances: Vec<(InstanceNo, Box<dyn Started>)>,
-        forced: usize,
-    },
-    /// The threads of instances have ended; `endpoint` waits for it, if any does.
-    Stopped {
-        endpoint: Option<EndpointName>,
-        instances: Vec<InstanceNo>,
-    },
-    /// Time to look for instances that died, and to replace them.
-    Health,
-    /// The server ends.
-    Shutdown(oneshot::Sender<()>),
-}
-
-/// A change and who waits for its acceptance.
-#[derive(Debug)]
-pub(super) struct Request {
-    change: Change,
-    by: String,
-    expected: Option<Revision>,
-    /// Plain paths that were copied in for it.
-    ingested: BTreeMap<PathBuf, ModelDigest>,
-    reply: oneshot::Sender<Result<Operation, ChangeError>>,
-}
-
-/// A model and who waits for its registration.
-#[derive(Debug)]
-pub(super) struct Registration {
-    source: PathBuf,
-    name: ModelName,
-    version: Option<ModelVersion>,
-    by: String,
-    reply: oneshot::Sender<Result<ModelRecord, ModelStoreError>>,
-}
-
-/// What the handles read without asking the loop.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) view: ArcSwap<View>,
-    pub(super) desired: ArcSwap<Desired>,
-    models: ArcSwap<Vec<ModelRecord>>,
-    operations: Mutex<BTreeMap<OperationId, Operation>>,
-    /// Whether everything that recovery began has ended.
-    settled: AtomicBool,
-    /// Told after each event.
-    changed: watch::Sender<()>,
-    secret: Secret,
-    token_life: Duration,
-    /// Gone after shutdown. Dropped before the folder is unlocked.
-    store: Mutex<Option<(Store, DataFolder)>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What the locks guard is whole between statements, so a panic elsewhere leaves it good.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn with_store<T>(
-        &self,
-        work: impl FnOnce(&mut Store) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        match locked(&self.store).as_mut() {
-            Some((store, _)) => work(store),
-            None => Err(StoreError::Stopped),
-        }
-    }
-
-    pub(super) fn put_operation(&self, operation: Operation) {
-        let mut operations = locked(&self.operations);
-        operations.insert(operation.id, operation);
-        while operations.len() > usize::try_from(OPERATIONS_KEPT).unwrap_or(usize::MAX) {
-            operations.pop_first();
-        }
-    }
-
-    pub(super) fn operation(&self, id: OperationId) -> Option<Operation> {
-        locked(&self.operations).get(&id).cloned()
-    }
+    /// The system gave no thread.
+    #[error("cannot start the thread of the store: {0}")]
+    Threads(#[source] std::io::Error),
 }
 
 /// The single writer. Owned by its task.
 #[derive(Debug)]
 pub struct Controller {
-    pub(super) shared: Arc<Shared>,
-    pub(super) events: mpsc::UnboundedSender<Event>,
-    pub(super) router: Arc<Router>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) starter: Arc<dyn Starter>,
-    pub(super) files: ModelFiles,
-    pub(super) cores: CoreMap,
-    pub(super) capacity: Capacity,
+    pub(super) bulletin: Arc<Bulletin>,
+    pub(super) store: StoreThread,
+    pub(super) books: Books,
+    work: Work,
+    pub(super) registry: Registry,
+    /// For copies that end.
+    pub(super) mail: mpsc::UnboundedSender<Mail>,
     skus: SkuTable,
     onnx_runtime: String,
-    models: Models,
-    /// Copies under way; while there are any, no files are deleted.
-    copying: usize,
-    pub(super) revision: Revision,
-    pub(super) endpoints: BTreeMap<EndpointName, EndpointState>,
-    pub(super) published: BTreeMap<EndpointName, Arc<Endpoint>>,
-    pub(super) live: BTreeMap<InstanceNo, Live>,
-    pub(super) next_no: InstanceNo,
-    /// Models that were tried and are good.
-    pub(super) probed: BTreeSet<ModelDigest>,
-    /// Models that instances may load, until the last instance of each has gone: then the cache is looked at anew.
-    pub(super) ready: BTreeMap<ModelDigest, ReadyModel>,
-    pub(super) recovering: BTreeSet<EndpointName>,
-    /// What a recovery starts where the wish itself does not start.
-    pub(super) fallbacks: Fallbacks,
+    revision: Revision,
+    started: Instant,
     stopping: Option<oneshot::Sender<()>>,
+}
+
+/// What wakes the loop.
+struct Inbox {
+    /// From people; bounded, and refused when it is full.
+    mailbox: mpsc::Receiver<Mail>,
+    /// From copies that end.
+    mail: mpsc::UnboundedReceiver<Mail>,
+    /// From threads that end: as many as were begun.
+    reports: mpsc::UnboundedReceiver<Report>,
 }
 
 impl Controller {
@@ -236,19 +118,19 @@ impl Controller {
             prober: config.prober.clone(),
         });
         let cores = CoreMap::new(Topology::read(), config.capacity);
-        Self::start_with(config, router, metrics, (starter, cores))
+        Self::start_with(config, (router, metrics), (starter, cores))
     }
 
     pub(super) fn start_with(
         config: ControllerConfig,
-        router: Arc<Router>,
-        metrics: Arc<Metrics>,
+        shown: (Arc<Router>, Arc<Metrics>),
         (starter, cores): (Arc<dyn Starter>, CoreMap),
     ) -> Result<ControllerHandle, StartupError> {
         let onnx_runtime = library_id().to_owned();
         let folder = DataFolder::open(&config.data)?;
         let files = ModelFiles::open(folder.path())?;
         let secret = Secret::load(folder.path()).map_err(StartupError::Secret)?;
+        let journal = JournalReader::new(&folder);
         let store = Store::open(&folder)?;
         let Loaded {
             revision,
@@ -257,83 +139,57 @@ impl Controller {
             models,
             probed,
         } = store.load(&onnx_runtime)?;
-        let succeeded = |revision| {
-            let of = operations.iter().find(|one| one.revision == revision);
-            of.is_some_and(|one| one.provisioning_state == ProvisioningState::Succeeded)
-        };
-        let fallbacks = if desired.is_all(succeeded) {
-            Fallbacks::new()
-        } else {
-            desired.fallbacks(&store.history()?, succeeded)
-        };
-        let shared = Arc::new(Shared {
-            view: ArcSwap::default(),
-            desired: ArcSwap::from_pointee(desired),
-            models: ArcSwap::from_pointee(models.clone()),
-            operations: Mutex::new(operations.into_iter().map(|one| (one.id, one)).collect()),
-            settled: AtomicBool::new(false),
-            changed: watch::Sender::new(()),
-            secret,
-            token_life: config.token_life,
-            store: Mutex::new(Some((store, folder))),
-        });
         let (mailbox, requests) = mpsc::channel(CONTROLLER_MAILBOX_MAX);
-        let (events, reports) = mpsc::unbounded_channel();
-        let handle = ControllerHandle {
-            shared: Arc::clone(&shared),
-            mailbox,
-        };
-        let mut controller = Self {
-            shared,
-            events,
-            router,
-            metrics,
-            starter,
-            files,
-            cores,
-            capacity: config.capacity,
+        let (mail, copies) = mpsc::unbounded_channel();
+        let (reports, ends) = mpsc::unbounded_channel();
+        let bulletin = Arc::new(Bulletin::new(
+            desired,
+            (models.clone(), operations),
+            (secret.clone(), config.token_life),
+            journal,
+        ));
+        let places = Arc::new(files.clone());
+        let controller = Self {
+            books: Books::new(bulletin.desired.load_full(), cores, probed),
+            store: StoreThread::start(store, folder).map_err(StartupError::Threads)?,
+            work: Work::new((starter, places), Arc::new(secret), shown, reports),
+            registry: Registry::new(files, Models::new(models)),
+            bulletin: Arc::clone(&bulletin),
+            mail,
             skus: config.skus,
             onnx_runtime,
-            models: Models::new(models),
-            copying: 0,
             revision,
-            endpoints: BTreeMap::new(),
-            published: BTreeMap::new(),
-            live: BTreeMap::new(),
-            next_no: InstanceNo(1),
-            probed: probed.into_iter().collect(),
-            ready: BTreeMap::new(),
-            recovering: BTreeSet::new(),
-            fallbacks,
+            started: Instant::now(),
             stopping: None,
         };
-        controller.recover();
-        controller.show();
-        tokio::spawn(controller.run(requests, reports));
-        Ok(handle)
+        // What should be is known from the first moment, also to who asks before the loop has begun.
+        let first = view(&controller.books, revision);
+        bulletin.view.store(Arc::new(first));
+        tokio::spawn(controller.run(Inbox {
+            mailbox: requests,
+            mail: copies,
+            reports: ends,
+        }));
+        Ok(ControllerHandle { bulletin, mailbox })
     }
 
-    async fn run(
-        mut self,
-        mut requests: mpsc::Receiver<Event>,
-        mut reports: mpsc::UnboundedReceiver<Event>,
-    ) {
+    async fn run(mut self, mut inbox: Inbox) {
+        let unfinished = self.bulletin.unfinished();
+        self.feed(Event::Recover { unfinished }).await;
         let mut health = tokio::time::interval(HEALTH_PERIOD);
         health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let event = tokio::select! {
-                biased;
-                Some(event) = reports.recv() => event,
-                Some(event) = requests.recv() => event,
-                _ = health.tick() => Event::Health,
-            };
-            self.on(event).await;
-            if self.stopping.is_some() && self.live.is_empty() {
+            tokio::select! {
+                Some(report) = inbox.reports.recv() => self.on_report(report).await,
+                Some(mail) = inbox.mail.recv() => self.on_mail(mail).await,
+                Some(mail) = inbox.mailbox.recv() => self.on_mail(mail).await,
+                _ = health.tick() => self.on_tick().await,
+            }
+            if self.stopping.is_some() && self.books.instances.is_empty() {
                 break;
             }
         }
-        let closed = locked(&self.shared.store).take();
-        drop(closed);
+        self.store.close();
         self.show();
         if let Some(reply) = self.stopping {
             // Whoever asked may have given up waiting.
@@ -341,15 +197,39 @@ impl Controller {
         }
     }
 
-    async fn on(&mut self, event: Event) {
-        match event {
-            Event::Change(request) => self.change(request).await,
-            Event::Copied(request, copied) => self.copied(request, copied).await,
-            Event::Register(registration) => self.register(registration),
-            Event::Registered(registration, ingested) => {
+    async fn on_report(&mut self, report: Report) {
+        let event = self.work.take_in(report);
+        if let Event::ModelReady {
+            model,
+            outcome: Ok(_),
+        } = &event
+            && !self.books.probed.contains(model)
+        {
+            self.remember_tried(model.clone());
+        }
+        self.feed(event).await;
+    }
+
+    async fn on_tick(&mut self) {
+        for no in self.work.dead() {
+            if let Some(one) = self.books.instances.get(&no) {
+                let key = &one.key;
+                tracing::error!(endpoint = %key.endpoint, deployment = %key.deployment, "an instance died");
+            }
+            self.feed(Event::Died(no)).await;
+        }
+        self.feed(Event::Tick).await;
+    }
+
+    async fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Change(request) => self.change(request).await,
+            Mail::Copied(request, copied) => self.copied(request, copied).await,
+            Mail::Register(registration) => self.register(registration),
+            Mail::Registered(registration, ingested) => {
                 self.registered(registration, ingested).await;
             }
-            Event::DeleteModel {
+            Mail::DeleteModel {
                 name,
                 version,
                 by,
@@ -358,54 +238,61 @@ impl Controller {
                 let outcome = self.delete_model(&name, &version, by).await;
                 drop(reply.send(outcome));
             }
-            Event::Probed { endpoint, outcome } => self.on_probed(endpoint, outcome),
-            Event::Started { no, outcome } => self.on_started(no, outcome),
-            Event::Overdue(no) => self.on_overdue(no),
-            Event::Drained {
-                endpoint,
-                instances,
-                forced,
-            } => self.on_drained(&endpoint, instances, forced),
-            Event::Stopped {
-                endpoint,
-                instances,
-            } => self.on_stopped(endpoint, &instances),
-            Event::Health => {
-                if !self.on_health() {
-                    return;
+            Mail::Shutdown(reply) => {
+                self.stopping = Some(reply);
+                self.feed(Event::Shutdown).await;
+            }
+        }
+    }
+
+    /// Has the reconciler look at an event, and carries out what follows from it.
+    async fn feed(&mut self, event: Event) {
+        let is_tick = matches!(event, Event::Tick);
+        let mut events = VecDeque::from([event]);
+        let mut anything = false;
+        while let Some(event) = events.pop_front() {
+            for command in on(&mut self.books, event, Instant::now()) {
+                anything = true;
+                match command {
+                    Command::Settle(settlement) => events.push_back(self.settle(settlement).await),
+                    Command::Conclude { id, outcome } => self.conclude(id, outcome),
+                    other => self.work.carry_out(other),
                 }
             }
-            Event::Shutdown(reply) => self.on_shutdown(reply),
         }
-        self.show();
+        self.work.finish();
+        if anything || !is_tick || !self.bulletin.settled.load(Ordering::Acquire) {
+            self.show();
+        }
     }
 
     /// Brings what the handles read up to date.
     fn show(&self) {
-        self.shared.view.store(Arc::new(self.build_view()));
-        self.shared
-            .settled
-            .store(self.recovering.is_empty(), Ordering::Release);
-        self.shared.changed.send_replace(());
+        let bulletin = &self.bulletin;
+        let shown = view(&self.books, self.revision);
+        bulletin.view.store(Arc::new(shown));
+        let late = self.started.elapsed() >= RECOVERY_WAIT_MAX && self.books.serves_traffic();
+        if self.books.has_recovered() || late {
+            // Released after the view is stored: who sees it set sees that view, or a later one.
+            bulletin.settled.store(true, Ordering::Release);
+        }
+        bulletin.changed.send_replace(());
     }
 
-    /// Runs `work` on the store, on a thread that may block.
-    async fn store<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        let outcome = spawn_blocking(move || shared.with_store(work)).await;
-        outcome.unwrap_or(Err(StoreError::Stopped))
-    }
-
-    async fn change(&mut self, request: Request) {
+    pub(super) async fn change(&mut self, request: Request) {
         match self.accept(&request).await {
-            Ok((operation, task)) => {
-                let endpoint = operation.endpoint.clone();
-                self.shared.put_operation(operation.clone());
+            Ok(operation) => {
+                let (id, endpoint) = (operation.id, operation.endpoint.clone());
+                self.bulletin.put_operation(operation.clone());
+                let desired = self.bulletin.desired.load_full();
+                // In force before whoever asked is told that it was accepted.
+                self.feed(Event::Accepted {
+                    operation: id,
+                    endpoint,
+                    desired,
+                })
+                .await;
                 drop(request.reply.send(Ok(operation)));
-                self.enqueue(endpoint, task);
             }
             Err(NotApplied::Refused(error)) => {
                 drop(request.reply.send(Err(error)));
@@ -415,7 +302,7 @@ impl Controller {
     }
 
     /// Applies and commits. Nothing has changed when it fails.
-    async fn accept(&mut self, request: &Request) -> Result<(Operation, Task), NotApplied> {
+    async fn accept(&mut self, request: &Request) -> Result<Operation, NotApplied> {
         if self.stopping.is_some() {
             return Err(ChangeError::Stopped.into());
         }
@@ -429,13 +316,16 @@ impl Controller {
             .into());
         }
         let revision = self.revision.next();
-        let Applied { desired, endpoint } = self.apply(request, revision)?;
+        let applied = self.apply(request, revision)?;
+        self.check_under_way(&applied, revision)?;
         let operation = Operation {
             id: OperationId(revision.0),
-            endpoint: endpoint.clone(),
+            endpoint: applied.endpoint.clone(),
+            deployments: applied.deployments,
             change: request.change.to_string(),
             revision,
             provisioning_state: state_at_first(&request.change),
+            note: applied.note,
             reason: None,
             started: jiff::Timestamp::now(),
             ended: None,
@@ -446,181 +336,93 @@ impl Controller {
             change: serde_json::to_value(&request.change).expect("a change is JSON"),
             why: None,
         };
-        let committed = desired.clone();
-        let record = operation.clone();
+        let (committed, record) = (applied.desired.clone(), operation.clone());
         let stored = self
-            .store(move |store| store.commit(&committed, &record, &entry))
+            .store
+            .run(move |store| store.commit(&committed, &record, &entry))
             .await;
         stored.map_err(|error| ChangeError::Storage(error.to_string()))?;
-        let task = Task::operation(operation.id, desired.endpoints.get(&endpoint).cloned());
         self.revision = revision;
-        self.shared.desired.store(Arc::new(desired));
-        Ok((operation, task))
+        self.bulletin.desired.store(Arc::new(applied.desired));
+        Ok(operation)
     }
 
     fn apply(&self, request: &Request, revision: Revision) -> Result<Applied, NotApplied> {
+        let cores = &self.books.cores;
         let context = Context {
             skus: &self.skus,
-            models: &self.models,
+            models: &self.registry.models,
             ingested: &request.ingested,
-            cores_max: (self.capacity == Capacity::Strict).then(|| self.cores.total_and_free().0),
-            unready: &self.unready(),
+            cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
+            unready: &self.books.unready(),
             revision,
         };
-        self.shared.desired.load().apply(&request.change, &context)
+        self.bulletin
+            .desired
+            .load()
+            .apply(&request.change, &context)
     }
 
-    /// Copies the plain paths of a change in, off the loop.
-    fn copy_in(&mut self, request: Request, paths: BTreeSet<PathBuf>) {
-        self.copying += 1;
-        let (files, events, quiet) = (self.files.clone(), self.events.clone(), self.serves());
-        spawn_blocking(move || {
-            let copy = |path: PathBuf| {
-                let ingested = ingest(&files, &path, quiet);
-                ingested.map(|model| (path, model.digest))
-            };
-            let copied = paths.into_iter().map(copy).collect();
-            drop(events.send(Event::Copied(request, copied)));
-        });
-    }
-
-    async fn copied(
-        &mut self,
-        mut request: Request,
-        copied: Result<BTreeMap<PathBuf, ModelDigest>, ModelStoreError>,
-    ) {
-        self.copying -= 1;
-        match copied {
-            Ok(copied) => {
-                request.ingested.extend(copied);
-                self.change(request).await;
-            }
-            Err(error) => {
-                let refusal = match error.kind() {
-                    ErrorKind::Storage => ChangeError::Storage(error.to_string()),
-                    _ => ChangeError::Invalid(vec![format!("model: {error}")]),
-                };
-                drop(request.reply.send(Err(refusal)));
-            }
-        }
-    }
-
-    fn register(&mut self, registration: Registration) {
-        self.copying += 1;
-        let (files, events, quiet) = (self.files.clone(), self.events.clone(), self.serves());
-        spawn_blocking(move || {
-            let ingested = ingest(&files, &registration.source, quiet);
-            drop(events.send(Event::Registered(registration, ingested)));
-        });
-    }
-
-    async fn registered(
-        &mut self,
-        registration: Registration,
-        ingested: Result<Ingested, ModelStoreError>,
-    ) {
-        self.copying -= 1;
-        let outcome = match ingested {
-            Ok(ingested) => self.record_model(&registration, ingested).await,
-            Err(error) => Err(error),
-        };
-        drop(registration.reply.send(outcome));
-    }
-
-    async fn record_model(
-        &mut self,
-        registration: &Registration,
-        ingested: Ingested,
-    ) -> Result<ModelRecord, ModelStoreError> {
-        let name = registration.name.clone();
-        let version = registration
-            .version
-            .clone()
-            .unwrap_or_else(|| self.models.next_version(&name));
-        if let Some(known) = self.models.check(&name, &version, &ingested.digest)? {
-            return Ok(known.clone());
-        }
-        let record = ModelRecord {
-            name,
-            version,
-            digest: ingested.digest,
-            size_bytes: ingested.size_bytes,
-            path: registration.source.clone(),
-            created_at: jiff::Timestamp::now(),
-            created_by: registration.by.clone(),
-        };
-        let entry = model_entry("register_model", &record, &registration.by);
-        let row = record.clone();
-        self.store(move |store| store.insert_model(&row, &entry))
-            .await?;
-        self.models.insert(record.clone());
-        self.shared
-            .models
-            .store(Arc::new(self.models.records().to_vec()));
-        Ok(record)
-    }
-
-    async fn delete_model(
-        &mut self,
-        name: &ModelName,
-        version: &ModelVersion,
-        by: String,
-    ) -> Result<(), ModelStoreError> {
-        let record = self.models.find(name, Some(version))?.clone();
-        let users = self.shared.desired.load().users(&record);
-        if !users.is_empty() {
-            return Err(ModelStoreError::InUse {
-                reference: record.reference(),
-                users,
-            });
-        }
-        let entry = model_entry("delete_model", &record, &by);
-        let row = record.clone();
-        self.store(move |store| store.delete_model(&row, &entry))
-            .await?;
-        self.models.remove(name, version);
-        self.shared
-            .models
-            .store(Arc::new(self.models.records().to_vec()));
-        let runs = self
-            .live
-            .values()
-            .any(|one| one.build.model == record.digest);
-        if self.copying == 0
-            && !runs
-            && !self.models.names(&record.digest)
-            && !self.shared.desired.load().runs(&record.digest)
-        {
-            let files = self.files.clone();
-            spawn_blocking(move || {
-                if let Err(error) = files.remove(&record.digest) {
-                    tracing::warn!(%error, "files of a deleted model stay");
-                }
-            });
+    /// Refuses a change that begins something when too much of its endpoint is under way. Rules begin nothing.
+    fn check_under_way(&self, applied: &Applied, revision: Revision) -> Result<(), ChangeError> {
+        let deployments = applied.desired.endpoints.get(&applied.endpoint);
+        let mut deployments = deployments
+            .into_iter()
+            .flat_map(|one| one.deployments.values());
+        let begins = deployments.any(|one| one.target.touched == revision && !one.is_good());
+        let under_way = self.books.operations.values();
+        let under_way = under_way.filter(|one| one.endpoint == applied.endpoint);
+        if begins && under_way.count() >= OPERATIONS_UNDER_WAY_MAX {
+            return Err(ChangeError::Busy);
         }
         Ok(())
     }
 
-    /// Notes the end of an operation, in memory at once and in the store as soon as a thread is free.
-    pub(super) fn conclude(&self, id: OperationId, outcome: Result<(), String>) {
-        let Some(mut operation) = self.shared.operation(id) else {
+    /// Makes the end of an operation's part durable.
+    async fn settle(&self, settlement: Settlement) -> Event {
+        let desired = self.bulletin.desired.load().settled(&settlement);
+        let (revision, committed) = (self.revision, desired.clone());
+        let stored = self
+            .store
+            .run(move |store| store.settle(revision, &committed))
+            .await;
+        let outcome = match stored {
+            Ok(()) => {
+                let desired = Arc::new(desired);
+                self.bulletin.desired.store(Arc::clone(&desired));
+                Ok(desired)
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        Event::Settled {
+            settlement,
+            outcome,
+        }
+    }
+
+    /// Notes the end of an operation, in memory at once and in the store as soon as it comes to it.
+    fn conclude(&self, id: OperationId, outcome: Outcome) {
+        let Some(mut operation) = self.bulletin.operation(id) else {
             return;
         };
-        operation.provisioning_state = match outcome {
-            Ok(()) => ProvisioningState::Succeeded,
-            Err(_) => ProvisioningState::Failed,
+        (operation.provisioning_state, operation.reason) = match outcome {
+            Outcome::Succeeded => (ProvisioningState::Succeeded, None),
+            Outcome::Failed(reason) => (ProvisioningState::Failed, Some(reason)),
+            Outcome::Canceled(by) => (ProvisioningState::Canceled, Some(by)),
         };
-        operation.reason = outcome.err();
         operation.ended = Some(jiff::Timestamp::now());
-        match &operation.reason {
-            None => tracing::info!(operation = %id, change = operation.change, "succeeded"),
-            Some(reason) => {
-                tracing::warn!(operation = %id, change = operation.change, reason, "failed");
+        let (change, reason) = (&operation.change, operation.reason.as_deref());
+        match operation.provisioning_state {
+            ProvisioningState::Failed => {
+                tracing::warn!(operation = %id, change, reason, "failed");
             }
+            ProvisioningState::Canceled => {
+                tracing::info!(operation = %id, change, reason, "canceled");
+            }
+            _ => tracing::info!(operation = %id, change, "succeeded"),
         }
-        self.shared.put_operation(operation.clone());
-        let shared = Arc::clone(&self.shared);
-        spawn_blocking(move || {
+        self.bulletin.put_operation(operation.clone());
+        self.store.send(move |store| {
             let entry = NewEntry {
                 revision: Some(operation.revision),
                 by: "serin".to_owned(),
@@ -629,64 +431,24 @@ impl Controller {
                 }),
                 why: operation.reason.clone(),
             };
-            if let Err(error) = shared.with_store(|store| store.conclude(&operation, &entry)) {
+            if let Err(error) = store.conclude(&operation, &entry) {
                 tracing::warn!(%error, operation = %id, "the end of an operation is not in the journal");
             }
         });
     }
 
-    /// Remembers models that were tried, so that the next start does not try them again.
-    pub(super) fn remember_probed(&mut self, mut digests: Vec<ModelDigest>) {
-        digests.retain(|digest| self.probed.insert(digest.clone()));
-        if digests.is_empty() {
-            return;
-        }
-        let (shared, onnx_runtime) = (Arc::clone(&self.shared), self.onnx_runtime.clone());
-        spawn_blocking(move || {
-            for digest in &digests {
-                if let Err(error) =
-                    shared.with_store(|store| store.insert_probe(digest, &onnx_runtime))
-                {
-                    tracing::warn!(%error, "a tried model will be tried again after a restart");
-                }
+    /// Remembers that a model was tried, so that the next start does not try it again.
+    fn remember_tried(&self, model: ModelDigest) {
+        let onnx_runtime = self.onnx_runtime.clone();
+        self.store.send(move |store| {
+            if let Err(error) = store.insert_probe(&model, &onnx_runtime) {
+                tracing::warn!(%error, "a tried model will be tried again after a restart");
             }
         });
     }
-
-    /// Operations of before the last end of the process that have not ended, by endpoint.
-    pub(super) fn unfinished(&self) -> Vec<Operation> {
-        locked(&self.shared.operations)
-            .values()
-            .filter(|one| !one.provisioning_state.has_ended())
-            .cloned()
-            .collect()
-    }
-
-    pub(super) fn auth(&self, endpoint: &WantedEndpoint) -> crate::router::EndpointAuth {
-        self.shared.secret.auth(endpoint)
-    }
-
-    fn on_shutdown(&mut self, reply: oneshot::Sender<()>) {
-        self.stopping = Some(reply);
-        self.retire_all();
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
 }
 
-fn model_entry(kind: &str, record: &ModelRecord, by: &str) -> NewEntry {
-    let change = serde_json::json!({ "kind": kind, "model": record });
-    NewEntry {
-        revision: None,
-        by: by.to_owned(),
-        change,
-        why: None,
-    }
-}
-
-/// What the operation of a change is called until it has ended.
+/// The state of the operation of a change until it has ended.
 fn state_at_first(change: &Change) -> ProvisioningState {
     match change {
         Change::CreateEndpoint { .. } | Change::CreateDeployment { .. } => {
@@ -697,172 +459,6 @@ fn state_at_first(change: &Change) -> ProvisioningState {
         | Change::RegenerateKey { .. } => ProvisioningState::Updating,
         Change::DeleteEndpoint { .. } | Change::DeleteDeployment { .. } => {
             ProvisioningState::Deleting
-        }
-    }
-}
-
-/// The way to the controller; cheap to clone.
-#[derive(Debug, Clone)]
-pub struct ControllerHandle {
-    shared: Arc<Shared>,
-    mailbox: mpsc::Sender<Event>,
-}
-
-impl ControllerHandle {
-    /// Asks for a change; returns when it is on disk, that is accepted, or refused. With `expected`, only if nothing else was
-    /// accepted since that revision.
-    ///
-    /// # Errors
-    ///
-    /// Any [`ChangeError`]; then nothing has changed.
-    pub async fn submit(
-        &self,
-        change: Change,
-        by: String,
-        expected: Option<Revision>,
-    ) -> Result<Operation, ChangeError> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request {
-            change,
-            by,
-            expected,
-            ingested: BTreeMap::new(),
-            reply,
-        };
-        match self.mailbox.try_send(Event::Change(request)) {
-            Ok(()) => answer.await.unwrap_or(Err(ChangeError::Stopped)),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(ChangeError::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(ChangeError::Stopped),
-        }
-    }
-
-    /// Waits for the end of an operation; none when the number is unknown. When the server stops first, the operation as it is.
-    pub async fn finished(&self, id: OperationId) -> Option<Operation> {
-        let mut changed = self.shared.changed.subscribe();
-        loop {
-            let operation = self.shared.operation(id)?;
-            if operation.provisioning_state.has_ended() || self.mailbox.is_closed() {
-                return Some(operation);
-            }
-            // The sender lives in `shared`, which this handle holds.
-            let _ = changed.changed().await;
-        }
-    }
-
-    /// An operation as it is now.
-    #[must_use]
-    pub fn operation(&self, id: OperationId) -> Option<Operation> {
-        self.shared.operation(id)
-    }
-
-    /// What should be beside what is.
-    #[must_use]
-    pub fn view(&self) -> Arc<View> {
-        self.shared.view.load_full()
-    }
-
-    /// What clients of an endpoint send to prove who they are.
-    ///
-    /// # Errors
-    ///
-    /// [`ChangeError::NotFound`].
-    #[expect(
-        clippy::unused_async,
-        reason = "part of an interface whose other calls wait"
-    )]
-    pub async fn credentials(&self, endpoint: &EndpointName) -> Result<Credentials, ChangeError> {
-        let desired = self.shared.desired.load();
-        let now_unix_s = jiff::Timestamp::now().as_second();
-        Ok(self.shared.secret.credentials(
-            desired.endpoint(endpoint)?,
-            now_unix_s,
-            self.shared.token_life,
-        ))
-    }
-
-    /// Copies a model in and gives it a name and version; without a version the next number. The same content under the same
-    /// version again is fine.
-    ///
-    /// # Errors
-    ///
-    /// Any [`ModelStoreError`]; then nothing is registered.
-    pub async fn register_model(
-        &self,
-        source: PathBuf,
-        name: ModelName,
-        version: Option<ModelVersion>,
-        by: String,
-    ) -> Result<ModelRecord, ModelStoreError> {
-        let (reply, answer) = oneshot::channel();
-        let event = Event::Register(Registration {
-            source,
-            name,
-            version,
-            by,
-            reply,
-        });
-        self.mailbox
-            .send(event)
-            .await
-            .map_err(|_| ModelStoreError::Stopped)?;
-        answer.await.unwrap_or(Err(ModelStoreError::Stopped))
-    }
-
-    /// Forgets a version that no deployment uses.
-    ///
-    /// # Errors
-    ///
-    /// [`ModelStoreError::Unknown`] and [`ModelStoreError::InUse`], naming what exists and who uses it.
-    pub async fn delete_model(
-        &self,
-        name: ModelName,
-        version: ModelVersion,
-        by: String,
-    ) -> Result<(), ModelStoreError> {
-        let (reply, answer) = oneshot::channel();
-        let event = Event::DeleteModel {
-            name,
-            version,
-            by,
-            reply,
-        };
-        self.mailbox
-            .send(event)
-            .await
-            .map_err(|_| ModelStoreError::Stopped)?;
-        answer.await.unwrap_or(Err(ModelStoreError::Stopped))
-    }
-
-    /// All registered versions, in the order of registration.
-    #[must_use]
-    pub fn models(&self) -> Arc<Vec<ModelRecord>> {
-        self.shared.models.load_full()
-    }
-
-    /// The last lines of the journal, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// Any [`StoreError`].
-    pub async fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let shared = Arc::clone(&self.shared);
-        let read = spawn_blocking(move || shared.with_store(|store| store.journal(last)));
-        read.await.unwrap_or(Err(StoreError::Stopped))
-    }
-
-    /// Resolves when everything that recovery began has ended, well or not.
-    pub async fn settled(&self) {
-        let mut changed = self.shared.changed.subscribe();
-        while !self.shared.settled.load(Ordering::Acquire) && !self.mailbox.is_closed() {
-            let _ = changed.changed().await;
-        }
-    }
-
-    /// Drains all, stops all, closes the store and unlocks the data folder.
-    pub async fn shutdown(self) {
-        let (reply, answer) = oneshot::channel();
-        if self.mailbox.send(Event::Shutdown(reply)).await.is_ok() {
-            let _ = answer.await;
         }
     }
 }

@@ -14,10 +14,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::change::KeyType;
-use crate::control::desired::{Revision, WantedEndpoint};
+use crate::control::desired::{DesiredEndpoint, Generations};
+use crate::control::revision::Revision;
+use crate::control::work::AuthSource;
 use crate::router::EndpointAuth;
 use crate::router::auth::{hash_of_key, key, token, token_secret};
-use crate::spec::{AuthMode, EndpointName};
+use crate::spec::{AuthMode, EndpointName, EndpointSpec};
 
 /// What a client needs to score, in the fields of `az ml online-endpoint get-credentials`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,28 +112,10 @@ impl Secret {
         key(&self.0, endpoint, &which.to_string(), generation)
     }
 
-    /// What the data plane checks requests of this endpoint against.
-    pub(super) fn auth(&self, endpoint: &WantedEndpoint) -> EndpointAuth {
-        let (name, generations) = (&endpoint.spec.name, endpoint.generations);
-        let hash = |key: String| hash_of_key(&key);
-        match endpoint.spec.auth_mode() {
-            AuthMode::Key => EndpointAuth::Key {
-                hashes: [
-                    hash(self.key(name, KeyType::Primary, generations.primary)),
-                    hash(self.key(name, KeyType::Secondary, generations.secondary)),
-                ],
-            },
-            AuthMode::AmlToken => EndpointAuth::Token {
-                secret: token_secret(&self.0, name),
-                generation: generations.token.0,
-            },
-        }
-    }
-
     /// What clients of this endpoint send: its keys, or a new token that is good for `life`.
     pub(super) fn credentials(
         &self,
-        endpoint: &WantedEndpoint,
+        endpoint: &DesiredEndpoint,
         now_unix_s: i64,
         life: Duration,
     ) -> Credentials {
@@ -156,17 +140,34 @@ impl Secret {
     }
 }
 
+impl AuthSource for Secret {
+    fn auth(&self, endpoint: &EndpointSpec, generations: Generations) -> EndpointAuth {
+        let name = &endpoint.name;
+        let hash = |key: String| hash_of_key(&key);
+        match endpoint.auth_mode() {
+            AuthMode::Key => EndpointAuth::Key {
+                hashes: [
+                    hash(self.key(name, KeyType::Primary, generations.primary)),
+                    hash(self.key(name, KeyType::Secondary, generations.secondary)),
+                ],
+            },
+            AuthMode::AmlToken => EndpointAuth::Token {
+                secret: token_secret(&self.0, name),
+                generation: generations.token.0,
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::control::desired::Generations;
     use crate::router::Unauthorized;
-    use crate::spec::EndpointSpec;
 
-    fn endpoint(auth_mode: AuthMode, primary: u64) -> WantedEndpoint {
+    fn endpoint(auth_mode: AuthMode, primary: u64) -> DesiredEndpoint {
         let mut spec = EndpointSpec::new("iris".parse().expect("a name"));
         spec.set_auth_mode(auth_mode);
         let generations = Generations {
@@ -174,14 +175,15 @@ mod tests {
             secondary: Revision(1),
             token: Revision(1),
         };
-        WantedEndpoint {
+        DesiredEndpoint {
             spec,
             generations,
             deployments: BTreeMap::new(),
+            pending: None,
         }
     }
 
-    fn keys(secret: &Secret, endpoint: &WantedEndpoint) -> (String, String) {
+    fn keys(secret: &Secret, endpoint: &DesiredEndpoint) -> (String, String) {
         match secret.credentials(endpoint, 0, Duration::ZERO) {
             Credentials::Keys {
                 primary_key,
@@ -209,13 +211,25 @@ mod tests {
         let (before, after) = (endpoint(AuthMode::Key, 1), endpoint(AuthMode::Key, 5));
         let (primary, secondary) = keys(&secret, &before);
         for key in [&primary, &secondary] {
-            assert_eq!(secret.auth(&before).check(Some(key), 0), Ok(()));
+            assert_eq!(
+                secret
+                    .auth(&before.spec, before.generations)
+                    .check(Some(key), 0),
+                Ok(())
+            );
         }
         assert_eq!(
-            secret.auth(&after).check(Some(&primary), 0),
+            secret
+                .auth(&after.spec, after.generations)
+                .check(Some(&primary), 0),
             Err(Unauthorized::Invalid)
         );
-        assert_eq!(secret.auth(&after).check(Some(&secondary), 0), Ok(()));
+        assert_eq!(
+            secret
+                .auth(&after.spec, after.generations)
+                .check(Some(&secondary), 0),
+            Ok(())
+        );
     }
 
     #[test]
@@ -227,9 +241,16 @@ mod tests {
         assert_eq!(json["refreshAfterTimeUtc"], 3880);
         assert_eq!(json["tokenType"], "Bearer");
         let token = json["accessToken"].as_str();
-        assert_eq!(secret.auth(&endpoint).check(token, 4599), Ok(()));
         assert_eq!(
-            secret.auth(&endpoint).check(token, 4600),
+            secret
+                .auth(&endpoint.spec, endpoint.generations)
+                .check(token, 4599),
+            Ok(())
+        );
+        assert_eq!(
+            secret
+                .auth(&endpoint.spec, endpoint.generations)
+                .check(token, 4600),
             Err(Unauthorized::Expired {
                 expired_unix_s: 4600
             })

@@ -1,28 +1,47 @@
 //! What should be, what is, how to get there.
 //!
-//! A [`Change`] is applied to [`Desired`] (pure), stored, and only then accepted; then a plan (pure) leads from what runs to
-//! what should run, and the [`Controller`] carries it out. It is the single writer of everything that requests see.
+//! A [`Change`] is applied to [`Desired`] (pure), stored, and only then accepted. The reconciler (pure) compares what is with what
+//! should be, event by event, and says what to do; the [`Controller`] has it done. It is the single writer of everything that
+//! requests see.
 
+mod apply;
+mod books;
+mod build;
 mod change;
 mod controller;
 mod credentials;
 mod desired;
+mod event;
+mod mailbox;
+mod migration;
+mod model_record;
 mod models;
 mod operation;
-mod plan;
+mod pending_change;
 mod reconcile;
+mod refusal;
+mod registry;
+mod revision;
+#[cfg(test)]
+mod simulation;
+mod split_rule;
 mod starter;
-mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
+mod validator;
 mod view;
+mod work;
 
-pub use change::{Change, ChangeError, DeploymentUpdate, EndpointUpdate, ErrorKind, KeyType};
-pub use controller::{Controller, ControllerConfig, ControllerHandle, StartupError};
+pub use change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
+pub use controller::{Controller, ControllerConfig, StartupError};
 pub use credentials::Credentials;
-pub use desired::{Desired, Revision};
-pub use models::{FoundModel, ModelDigest, ModelRecord, ModelStoreError};
+pub use desired::Desired;
+pub use mailbox::ControllerHandle;
+pub use model_record::{ModelDigest, ModelRecord};
+pub use models::{FoundModel, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};
+pub use refusal::{ChangeError, ErrorKind};
+pub use revision::Revision;
 pub use store::{JournalEntry, StoreError};
 pub use view::{DeploymentView, EndpointView, View};

@@ -7,16 +7,16 @@
 //! Threads: everything of [`ModelFiles`] blocks. Not here: whether a model loads (`engine::probe`).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::control::change::ErrorKind;
+use crate::control::model_record::{ModelDigest, ModelRecord};
+use crate::control::refusal::ErrorKind;
+use crate::control::store::StoreError;
 use crate::spec::{ModelName, ModelVersion};
 
 /// Bytes read at a time while a model is hashed and copied.
@@ -27,66 +27,6 @@ const MODEL_FILE: &str = "model.onnx";
 
 /// The request that tries and warms up a model, where its folder has one.
 const SAMPLE_FILE: &str = "sample-request.json";
-
-/// SHA-256 of a model's files, in hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ModelDigest(String);
-
-impl ModelDigest {
-    /// The 64 hexadecimal digits.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn of(hash: Sha256) -> Self {
-        use fmt::Write as _;
-        let mut text = String::with_capacity(64);
-        for byte in hash.finalize() {
-            write!(text, "{byte:02x}").expect("a string takes all that is written");
-        }
-        Self(text)
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_test(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Display for ModelDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.0)
-    }
-}
-
-/// One registered version of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ModelRecord {
-    /// Name, the same for all versions.
-    pub name: ModelName,
-    /// Version, immutable once registered.
-    pub version: ModelVersion,
-    /// Content of the version.
-    pub digest: ModelDigest,
-    /// Bytes of all its files.
-    pub size_bytes: u64,
-    /// Where it was copied from.
-    pub path: PathBuf,
-    /// When it was registered.
-    pub created_at: jiff::Timestamp,
-    /// Who registered it.
-    pub created_by: String,
-}
-
-impl ModelRecord {
-    /// `name:version`, as people refer to it.
-    #[must_use]
-    pub fn reference(&self) -> String {
-        format!("{}:{}", self.name, self.version)
-    }
-}
 
 /// Why a model was not registered or deleted.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +71,7 @@ pub enum ModelStoreError {
     },
     /// The record could not be stored.
     #[error(transparent)]
-    Store(#[from] super::StoreError),
+    Store(#[from] StoreError),
     /// The server is going away.
     #[error("the server is stopping")]
     Stopped,
@@ -314,7 +254,7 @@ impl FoundModel {
         let (mut hash, mut chunk) = (Sha256::new(), vec![0; COPY_CHUNK_BYTES]);
         loop {
             match file.read(&mut chunk)? {
-                0 => return Ok(ModelDigest::of(hash).0),
+                0 => return Ok(ModelDigest::of(hash).as_str().to_owned()),
                 read => hash.update(&chunk[..read]),
             }
         }

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::desired::Revision;
-use crate::spec::EndpointName;
+use crate::control::revision::Revision;
+use crate::spec::{DeploymentName, EndpointName};
 
 /// Number of an operation: the revision that its change made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,13 +41,15 @@ pub enum ProvisioningState {
     Succeeded,
     /// It is not as asked for, and stays so until the next change or restart.
     Failed,
+    /// A newer change has taken its place before it was done.
+    Canceled,
 }
 
 impl ProvisioningState {
     /// Whether nothing more will happen by itself.
     #[must_use]
     pub fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
     }
 }
 
@@ -64,18 +66,24 @@ pub struct Operation {
     pub id: OperationId,
     /// The endpoint that the change is about.
     pub endpoint: EndpointName,
+    /// The deployments that the change speaks of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deployments: Vec<DeploymentName>,
     /// The change in one line: `update endpoint iris, traffic blue:90,green:10`.
     pub change: String,
     /// The revision that the change made.
     pub revision: Revision,
     /// How far it has come.
     pub provisioning_state: ProvisioningState,
-    /// Why it failed.
+    /// What the change does beyond its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Why it failed, or what took its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When the change was accepted.
     pub started: jiff::Timestamp,
-    /// When it succeeded or failed.
+    /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<jiff::Timestamp>,
 }

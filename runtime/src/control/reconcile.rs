@@ -1,564 +1,1114 @@
-//! From what runs to what should run: tasks of endpoints, step by step.
+//! The reconciler: from an event to what is to be done about it. Pure; time is an argument.
 //!
-//! Each endpoint does one task at a time: an operation, its recovery at start, or the repair of an instance that died. All three
-//! are the same: a plan, carried out by the same steps. Nothing here waits: a step that takes time runs elsewhere and its end comes back as an event.
+//! [`on`] takes an event into the books and then compares what is with what should be, for every deployment by itself: which of
+//! its instances requests should see, which have had their day, which are missing. What differs becomes commands. So nothing is
+//! remembered of a way once planned, and a newer change needs no undoing of an older one.
+//!
+//! Two speeds: what requests see of the rules (split, credentials, timeouts) follows from the desired state and is published with
+//! the event that brings it; instances follow when they are ready. A new target is shown only when it is durable that it is good
+//! ([`Command::Settle`]), together with the split of the same change.
+//!
+//! Not here: how a command is carried out (`work`), what a change means (`apply`).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{REPAIR_PAUSE_MAX, REPAIR_PAUSE_MIN};
-use crate::control::controller::Controller;
-use crate::control::desired::{Revision, WantedDeployment, WantedEndpoint};
-use crate::control::operation::OperationId;
-use crate::control::plan::{
-    Build, Goal, Goals, InstanceNo, Observed, Room, Running, Serving, Step, plan,
+use crate::config::{MODEL_READY_MAX, REPAIR_PAUSE_MAX, REPAIR_PAUSE_MIN, START_MAX};
+use crate::control::books::{
+    Attempt, Books, DeploymentBook, Failure, InstanceBook, ModelBook, OperationBook, Phase, Repair,
 };
-use crate::control::steps::Live;
-use crate::engine::{BatchSettings, Capacity};
-use crate::router::{AdmissionControl, RoutingTable};
-use crate::spec::{DeploymentName, EndpointName, Percent};
+use crate::control::build::{Aim, InstanceNo};
+use crate::control::desired::{
+    Desired, DesiredDeployment, DesiredEndpoint, Settlement, SplitOutcome,
+};
+use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome};
+use crate::control::model_record::ModelDigest;
+use crate::control::operation::{Operation, OperationId};
+use crate::control::revision::Revision;
+use crate::control::split_rule;
+use crate::engine::CoreGrant;
+use crate::spec::{DeploymentName, EndpointName};
 
-/// Why a task exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Operation(OperationId),
-    Recovery,
-    Repair,
+/// Takes an event into the books, and says what is to be done now.
+pub(super) fn on(books: &mut Books, event: Event, now: Instant) -> Vec<Command> {
+    let mut turn = Turn {
+        books,
+        now,
+        commands: Vec::new(),
+        draining: BTreeMap::new(),
+        dead: Vec::new(),
+    };
+    turn.take_in(event);
+    turn.converge();
+    turn.commands
 }
 
-/// What an endpoint shall become.
-#[derive(Debug)]
-pub(super) struct Task {
-    pub(super) purpose: Purpose,
-    /// The newest change that the task carries out.
-    revision: Revision,
-    /// The endpoint as wished then; none when it shall go.
-    pub(super) goal: Option<WantedEndpoint>,
-    pub(super) steps: VecDeque<Step>,
-    /// Events to come before the next step.
-    pub(super) pending: usize,
-    /// Instances that this task started and has not published.
-    pub(super) unpublished: BTreeSet<InstanceNo>,
-    /// The first thing that went wrong, and with which deployment.
-    pub(super) failure: Option<(DeploymentName, String)>,
-    outcome: Result<(), String>,
+/// One event on its way through the books.
+struct Turn<'a> {
+    books: &'a mut Books,
+    now: Instant,
+    commands: Vec<Command>,
+    /// Instances that leave with this event, by deployment.
+    draining: BTreeMap<Key, Vec<InstanceNo>>,
+    /// Instances that nobody may wait for.
+    dead: Vec<InstanceNo>,
 }
 
-impl Task {
-    pub(super) fn operation(id: OperationId, goal: Option<WantedEndpoint>) -> Self {
-        Self::new(Purpose::Operation(id), Revision(id.0), goal)
-    }
-
-    fn new(purpose: Purpose, revision: Revision, goal: Option<WantedEndpoint>) -> Self {
-        Self {
-            purpose,
-            revision,
-            goal,
-            steps: VecDeque::new(),
-            pending: 0,
-            unpublished: BTreeSet::new(),
-            failure: None,
-            outcome: Ok(()),
-        }
-    }
+/// The instances of a deployment in the light of its aims.
+struct Ranks {
+    /// Those that requests should see, oldest first.
+    serve: Vec<InstanceNo>,
+    /// Those that stay: the ones above, and the ready ones of an attempt that is not complete.
+    keep: BTreeSet<InstanceNo>,
 }
 
-/// A deployment that is not as wished, since which change, and why.
-#[derive(Debug, Clone)]
-pub(super) struct Failure {
-    touched: Revision,
-    pub(super) reason: String,
-}
-
-/// When dead instances are replaced.
-#[derive(Debug)]
-struct Repair {
-    pause: Duration,
-    not_before: Instant,
-}
-
-/// One endpoint as it runs.
-#[derive(Debug, Default)]
-pub(super) struct EndpointState {
-    /// Split, credentials and timeouts in force.
-    pub(super) rules: Option<WantedEndpoint>,
-    pub(super) serving: Serving,
-    pub(super) admissions: BTreeMap<DeploymentName, Arc<AdmissionControl>>,
-    pub(super) queue: VecDeque<Task>,
-    pub(super) task: Option<Task>,
-    failed: BTreeMap<DeploymentName, Failure>,
-    /// Why the last task did not do all it should.
-    pub(super) reason: Option<String>,
-    repair: Option<Repair>,
-}
-
-impl EndpointState {
-    /// Why a deployment is not as this wish wants it, if it was tried and failed.
-    pub(super) fn failure(&self, wanted: &WantedDeployment) -> Option<&Failure> {
-        self.failed
-            .get(&wanted.spec.name)
-            .filter(|failure| failure.touched == wanted.touched)
-    }
-
-    pub(super) fn rules(&self) -> Option<&WantedEndpoint> {
-        self.rules.as_ref()
-    }
-
-    /// Whether something is being done or waits to be done.
-    pub(super) fn is_busy(&self) -> bool {
-        self.task.is_some() || !self.queue.is_empty()
-    }
-}
-
-/// What an instance of this deployment is made of.
-pub(super) fn build_of(wanted: &WantedDeployment) -> Build {
-    let settings = wanted.spec.request_settings();
-    Build {
-        model: wanted.model.digest.clone(),
-        vcpus: wanted.vcpus,
-        concurrency: settings.max_concurrent_requests_per_instance(),
-        lanes: settings.lanes(),
-        batch: BatchSettings {
-            size_max: settings.max_batch_size(),
-            delay: settings.max_batch_delay(),
-        },
-        spin: settings.spin(),
-    }
-}
-
-fn count_of(wanted: &WantedDeployment) -> usize {
-    usize::try_from(wanted.spec.instance_count()).unwrap_or(usize::MAX)
-}
-
-impl Controller {
-    /// Begins to run what should run, and to end the operations that the last process left open.
-    pub(super) fn recover(&mut self) {
-        let desired = self.shared.desired.load_full();
-        for (name, wanted) in &desired.endpoints {
-            self.recovering.insert(name.clone());
-            self.enqueue(
-                name.clone(),
-                Task::new(Purpose::Recovery, self.revision, Some(wanted.clone())),
-            );
-        }
-        for operation in self.unfinished() {
-            if !desired.endpoints.contains_key(&operation.endpoint) {
-                // Nothing runs yet, so what should be gone is gone.
-                self.conclude(operation.id, Ok(()));
+impl Turn<'_> {
+    fn take_in(&mut self, event: Event) {
+        match event {
+            Event::Recover { unfinished } => self.recover(&unfinished),
+            Event::Accepted {
+                operation,
+                endpoint,
+                desired,
+            } => {
+                let before = std::mem::replace(&mut self.books.desired, desired);
+                self.accepted(operation, &endpoint);
+                self.show_until_gone(&before, &endpoint);
             }
-        }
-    }
-
-    /// Puts a task into the endpoint's queue.
-    pub(super) fn enqueue(&mut self, name: EndpointName, task: Task) {
-        self.endpoints
-            .entry(name.clone())
-            .or_default()
-            .queue
-            .push_back(task);
-        self.advance(&name);
-    }
-
-    /// Does all that can be done now for an endpoint.
-    pub(super) fn advance(&mut self, name: &EndpointName) {
-        loop {
-            let Some(state) = self.endpoints.get_mut(name) else {
-                return;
-            };
-            let Some(task) = &mut state.task else {
-                if self.is_stopping() {
-                    return;
+            Event::Settled {
+                settlement,
+                outcome,
+            } => match outcome {
+                Ok(desired) => {
+                    self.books.desired = desired;
+                    self.settled(&settlement);
                 }
-                let Some(state) = self.endpoints.get_mut(name) else {
-                    return;
-                };
-                let Some(task) = state.queue.pop_front() else {
-                    return;
-                };
-                state.task = Some(task);
-                self.plan_task(name);
-                continue;
-            };
-            if task.pending > 0 {
-                return;
-            }
-            if let Some((deployment, reason)) = task.failure.take() {
-                self.fail(name, &deployment, reason);
-                continue;
-            }
-            match task.steps.pop_front() {
-                None => self.finish(name),
-                Some(Step::Start(new)) => self.start_instances(name, new),
-                Some(Step::Publish { serving, rules }) => self.publish(name, serving, rules),
-                Some(Step::Drain(instances)) => self.drain(name, &instances),
-                Some(Step::Stop(instances)) => self.stop(name, &instances),
-            }
+                Err(reason) => self.not_settled(&settlement, &reason),
+            },
+            Event::ModelReady { model, outcome } => self.model_ready(&model, outcome),
+            Event::Started { no, outcome } => self.started(no, outcome),
+            Event::Died(no) => self.died(no),
+            Event::Retired(instances) => self.retired(&instances),
+            Event::Tick => self.tick(),
+            Event::Shutdown => self.shutdown(),
         }
     }
 
-    /// Plans the task that is about to begin.
-    fn plan_task(&mut self, name: &EndpointName) {
-        let observed = self.observed(name);
-        let room = match self.capacity {
-            Capacity::Overcommit => Room::Shared,
-            Capacity::Strict => {
-                let (total, free) = self.cores.total_and_free();
-                Room::Free { free, total }
-            }
-        };
-        let Some(state) = self.endpoints.get_mut(name) else {
-            return;
-        };
-        let Some(task) = &state.task else { return };
-        let mut goals = Goals::new();
-        for (deployment, wanted) in task.goal.iter().flat_map(|goal| &goal.deployments) {
-            let run = |wanted: &WantedDeployment| Goal::Run {
-                build: build_of(wanted),
-                count: count_of(wanted),
+    // What should be.
+
+    fn recover(&mut self, unfinished: &[Operation]) {
+        let desired = Arc::clone(&self.books.desired);
+        for (endpoint, one) in desired.deployments() {
+            let id = OperationId(one.target.touched.0);
+            let operation = unfinished.iter().any(|open| open.id == id).then_some(id);
+            let book = DeploymentBook {
+                attempt: (!one.is_good()).then(|| Attempt::new(one, operation)),
+                recovering: one.last_good.is_some(),
+                operation,
+                ..DeploymentBook::default()
             };
-            let goal = match state.failure(wanted) {
-                None => run(wanted),
-                Some(_) if task.purpose == Purpose::Recovery => self
-                    .fallbacks
-                    .get(&(name.clone(), deployment.clone()))
-                    .map_or(Goal::Keep, run),
-                Some(_) => Goal::Keep,
-            };
-            goals.insert(deployment.clone(), goal);
+            let key = key_of(&endpoint.spec.name, &one.target.spec.name);
+            self.books.deployments.insert(key, book);
         }
-        let planned = match unserved(state, task, &goals, &observed) {
-            Some(why) => Err(why),
-            None => plan(&goals, &observed, room, self.next_no).map_err(|error| error.to_string()),
-        };
-        let task = state.task.as_mut().expect("it was looked at just now");
-        match planned {
-            Ok(steps) => {
-                for step in &steps {
-                    if let Step::Start(new) = step {
-                        self.next_no.0 += u64::try_from(new.len()).unwrap_or(u64::MAX);
-                    }
-                }
-                task.steps.extend(steps);
-            }
-            Err(reason) => self.refuse(name, reason),
+        for open in unfinished {
+            let book = self.reopen(open, desired.endpoints.get(&open.endpoint));
+            self.books.operations.insert(open.id, book);
         }
     }
 
-    /// What runs of an endpoint, oldest first; not what died or leaves.
-    fn observed(&self, name: &EndpointName) -> Observed {
-        let mut observed = Observed::new();
-        for (deployment, serving) in self
-            .endpoints
-            .get(name)
+    /// The book of an operation that an earlier process left open.
+    fn reopen(&mut self, open: &Operation, wanted: Option<&DesiredEndpoint>) -> OperationBook {
+        let mut book = OperationBook::new(open.endpoint.clone());
+        let Some(wanted) = wanted else {
+            // Nothing runs yet, so what should be gone is gone.
+            return book;
+        };
+        let touched = |one: &&DesiredDeployment| one.target.touched == open.revision;
+        let mine = wanted.deployments.values().filter(touched);
+        let mine = mine.filter(|one| !one.is_good());
+        book.parts = mine.map(|one| one.target.spec.name.clone()).collect();
+        let pending = wanted.pending.as_ref();
+        if pending.is_some_and(|pending| pending.revision == open.revision) {
+            book.split = !book.parts.is_empty();
+            if !book.split {
+                book.failure = Some("the server ended before its split came in force".to_owned());
+                self.drop_split(&open.endpoint, open.revision);
+            }
+        }
+        let overtaken = open
+            .deployments
             .iter()
-            .flat_map(|state| &state.serving)
+            .filter_map(|name| wanted.deployments.get(name))
+            .map(|one| one.target.touched)
+            .find(|touched| *touched > open.revision);
+        if let Some(newer) = overtaken {
+            book.canceled = Some(replaced_by(OperationId(newer.0)));
+        }
+        book
+    }
+
+    fn accepted(&mut self, id: OperationId, endpoint: &EndpointName) {
+        let desired = Arc::clone(&self.books.desired);
+        let wanted = desired.endpoints.get(endpoint);
+        let mut operation = OperationBook::new(endpoint.clone());
+        let revision = Revision(id.0);
+        if let Some(wanted) = wanted {
+            self.books.leaving.remove(endpoint);
+            let touched = wanted.deployments.values();
+            for one in touched.filter(|one| one.target.touched == revision) {
+                self.begin(id, endpoint, one, &mut operation);
+            }
+            operation.split = wanted
+                .pending
+                .as_ref()
+                .is_some_and(|p| p.revision == revision);
+        }
+        // A split that waited and does so no more has met a newer one, or a change of what it waited for.
+        let waits = wanted.and_then(|wanted| wanted.pending.as_ref());
+        let waits = waits.map(|pending| OperationId(pending.revision.0));
+        for (older, book) in &mut self.books.operations {
+            if book.endpoint == *endpoint && book.split && Some(*older) != waits {
+                book.split = false;
+                book.canceled.get_or_insert_with(|| replaced_by(id));
+            }
+        }
+        self.books.operations.insert(id, operation);
+        self.drop_undesired(endpoint, id);
+    }
+
+    /// An endpoint that was deleted is told of until its instances have ended.
+    fn show_until_gone(&mut self, before: &Desired, endpoint: &EndpointName) {
+        let mut instances = self.books.instances.values();
+        if !self.books.desired.endpoints.contains_key(endpoint)
+            && let Some(gone) = before.endpoints.get(endpoint)
+            && instances.any(|one| one.key.endpoint == *endpoint)
         {
-            let running = serving
-                .iter()
-                .filter_map(|no| Some((*no, self.live.get(no).filter(|live| live.is_ready())?)));
-            let running = running.map(|(no, live)| Running {
-                no,
-                build: live.build.clone(),
-            });
-            observed.insert(deployment.clone(), running.collect());
+            self.books.leaving.insert(endpoint.clone(), gone.clone());
         }
-        observed
     }
 
-    pub(super) fn step_ended(&mut self, endpoint: &EndpointName) {
-        self.with_task(endpoint, |task| {
-            task.pending = task.pending.saturating_sub(1);
-        });
-        self.advance(endpoint);
+    /// Begins the way to the target that a change gave to a deployment.
+    fn begin(
+        &mut self,
+        id: OperationId,
+        endpoint: &EndpointName,
+        one: &DesiredDeployment,
+        operation: &mut OperationBook,
+    ) {
+        let name = &one.target.spec.name;
+        let key = key_of(endpoint, name);
+        let book = self.books.deployments.entry(key).or_default();
+        let before = book.attempt.take();
+        book.failure = None;
+        book.operation = Some(id);
+        // Somebody takes care of it: the new target need not wait for what was before.
+        book.recovering = false;
+        if !one.is_good() {
+            let mut attempt = Attempt::new(one, Some(id));
+            // Instances that start already are taken over.
+            let same = before
+                .as_ref()
+                .filter(|old| old.aim.build == attempt.aim.build);
+            attempt.one_by_one = same.is_some_and(|old| old.one_by_one);
+            book.attempt = Some(attempt);
+            operation.parts.insert(name.clone());
+        }
+        if let Some(older) = before.and_then(|before| before.operation) {
+            self.cancel_part(older, name, id);
+        }
     }
 
-    pub(super) fn with_task(&mut self, endpoint: &EndpointName, work: impl FnOnce(&mut Task)) {
-        if let Some(task) = self
-            .endpoints
-            .get_mut(endpoint)
-            .and_then(|state| state.task.as_mut())
+    fn cancel_part(&mut self, older: OperationId, name: &DeploymentName, newer: OperationId) {
+        if let Some(book) = self.books.operations.get_mut(&older)
+            && book.parts.remove(name)
         {
-            work(task);
+            book.canceled.get_or_insert_with(|| replaced_by(newer));
         }
     }
 
-    /// The task cannot be planned: nothing was begun.
-    fn refuse(&mut self, name: &EndpointName, reason: String) {
-        self.mark_failed(name, None, &reason);
-        self.with_task(name, |task| task.outcome = Err(reason));
-    }
-
-    /// A start failed: what this task started and nobody saw goes, the rest serves on.
-    fn fail(&mut self, name: &EndpointName, deployment: &DeploymentName, reason: String) {
-        let reason = format!("deployment {deployment}: {reason}");
-        self.mark_failed(name, Some(deployment), &reason);
-        self.with_task(name, |task| {
-            task.steps.clear();
-            let undo: Vec<_> = std::mem::take(&mut task.unpublished).into_iter().collect();
-            if !undo.is_empty() {
-                task.steps.push_back(Step::Stop(undo));
-            }
-            task.outcome = Err(reason);
-        });
-    }
-
-    /// Notes which deployments are not as wished. An operation is one whole, so all that it left undone is; a recovery goes on with
-    /// the others.
-    fn mark_failed(&mut self, name: &EndpointName, culprit: Option<&DeploymentName>, reason: &str) {
-        let observed = self.observed(name);
-        let Some(state) = self.endpoints.get_mut(name) else {
-            return;
-        };
-        let Some(task) = &state.task else { return };
-        for (deployment, wanted) in task.goal.iter().flat_map(|goal| &goal.deployments) {
-            let spared = match task.purpose {
-                Purpose::Operation(_) => is_met(wanted, observed.get(deployment)),
-                Purpose::Recovery => culprit.is_some_and(|culprit| culprit != deployment),
-                Purpose::Repair => true,
-            };
-            if !spared && state.failure(wanted).is_some() && task.purpose == Purpose::Recovery {
-                // What ran before does not start either.
-                self.fallbacks.remove(&(name.clone(), deployment.clone()));
-            } else if !spared {
-                let failure = Failure {
-                    touched: wanted.touched,
-                    reason: reason.to_owned(),
-                };
-                state.failed.insert(deployment.clone(), failure);
-            }
-        }
-    }
-
-    /// All steps have been done: tells whoever waits, and begins what waits.
-    fn finish(&mut self, name: &EndpointName) {
-        let observed = self.observed(name);
-        let Some(state) = self.endpoints.get_mut(name) else {
-            return;
-        };
-        let Some(task) = state.task.take() else {
-            return;
-        };
-        if task.purpose != Purpose::Repair {
-            state.reason = task.outcome.clone().err();
-        }
-        match (&task.goal, &task.outcome) {
-            (Some(goal), Ok(())) if task.purpose != Purpose::Repair => {
-                let met = |deployment: &DeploymentName| {
-                    goal.deployments
-                        .get(deployment)
-                        .is_none_or(|wanted| is_met(wanted, observed.get(deployment)))
-                };
-                state.failed.retain(|deployment, _| !met(deployment));
-            }
-            (None, Ok(())) => {
-                // Later tasks, if any, make it anew.
-                let (queue, admissions) = (
-                    std::mem::take(&mut state.queue),
-                    std::mem::take(&mut state.admissions),
-                );
-                *state = EndpointState {
-                    queue,
-                    admissions,
-                    ..EndpointState::default()
-                };
-            }
-            (_, _) => {}
-        }
-        self.forget_gone(name);
-        match task.purpose {
-            Purpose::Operation(id) => self.conclude(id, task.outcome),
-            Purpose::Recovery => self.recovered(name, task),
-            Purpose::Repair => self.repaired(name, task.outcome.is_ok()),
-        }
-        if self.endpoints.get(name).is_some_and(|state| {
-            !state.is_busy() && state.rules.is_none() && state.serving.is_empty()
-        }) {
-            self.endpoints.remove(name);
-        }
-    }
-
-    /// A recovery that failed with one deployment goes on with the others. When all is done, the operations of before end.
-    fn recovered(&mut self, name: &EndpointName, task: Task) {
-        let Some(state) = self.endpoints.get_mut(name) else {
-            return;
-        };
-        if task.outcome.is_err() {
-            // Ends: each failure leaves one deployment less to start.
-            state
-                .queue
-                .push_front(Task::new(Purpose::Recovery, task.revision, task.goal));
-            return;
-        }
-        state.reason = state
-            .failed
-            .values()
-            .next()
-            .map(|failure| failure.reason.clone());
-        let reason = state.reason.clone();
-        self.recovering.remove(name);
-        for operation in self
-            .unfinished()
-            .into_iter()
-            .filter(|one| one.endpoint == *name && one.revision <= task.revision)
-        {
-            self.conclude(operation.id, reason.clone().map_or(Ok(()), Err));
-        }
-    }
-
-    /// Takes instances that died out of the tables, and replaces them when their endpoint has nothing else to do.
-    /// Whether there was anything to do.
-    pub(super) fn on_health(&mut self) -> bool {
-        let dead: Vec<_> = self
-            .live
-            .iter()
-            .filter(|(_, live)| live.has_failed())
-            .map(|(no, live)| (*no, live.endpoint.clone()))
-            .collect();
-        let anyone_died = !dead.is_empty();
-        for (no, name) in dead {
-            tracing::error!(endpoint = %name, "an instance died");
-            if let Some(instance) = self.live.get_mut(&no).and_then(Live::take) {
-                self.stop_on_thread(None, vec![(no, instance)]);
-            }
-            if let Some(state) = self.endpoints.get_mut(&name) {
-                state
-                    .serving
-                    .values_mut()
-                    .for_each(|serving| serving.retain(|other| *other != no));
-            }
-            self.publish_state(&name);
-        }
-        let now = Instant::now();
-        let names: Vec<_> = self
-            .endpoints
+    /// Lets go of deployments that should not be any more.
+    fn drop_undesired(&mut self, endpoint: &EndpointName, id: OperationId) {
+        let gone: Vec<_> = self
+            .books
+            .deployments
             .keys()
-            .filter(|name| self.needs_repair(name, now))
+            .filter(|key| key.endpoint == *endpoint && self.books.wanted(key).is_none())
             .cloned()
             .collect();
-        let anyone_is_missed = !names.is_empty();
-        for name in names {
-            let rules = self
-                .endpoints
-                .get(&name)
-                .and_then(|state| state.rules.clone());
-            self.enqueue(name, Task::new(Purpose::Repair, self.revision, rules));
+        for key in gone {
+            let book = self.books.deployments.remove(&key);
+            let attempt = book.and_then(|book| book.attempt);
+            if let Some(older) = attempt.and_then(|attempt| attempt.operation) {
+                self.cancel_part(older, &key.deployment, id);
+            }
+            self.let_go(&key, &BTreeSet::new(), Some(id));
         }
-        anyone_died || anyone_is_missed
     }
 
-    /// Whether an idle endpoint runs less, or other, than its rules in force say, and it is time to mend that.
-    fn needs_repair(&self, name: &EndpointName, now: Instant) -> bool {
-        let Some(state) = self.endpoints.get(name) else {
-            return false;
-        };
-        let Some(rules) = &state.rules else {
-            return false;
-        };
-        if state.is_busy()
-            || self.is_stopping()
-            || state
-                .repair
-                .as_ref()
-                .is_some_and(|repair| now < repair.not_before)
+    fn settled(&mut self, settlement: &Settlement) {
+        let id = OperationId(settlement.revision.0);
+        if let Some(name) = &settlement.good {
+            let key = key_of(&settlement.endpoint, name);
+            if let Some(book) = self.books.deployments.get_mut(&key)
+                && book
+                    .attempt
+                    .take_if(|one| one.touched == settlement.revision)
+                    .is_some()
+            {
+                book.failure = None;
+                book.trouble = None;
+                book.repair = None;
+                book.recovering = false;
+            }
+            if let Some(operation) = self.books.operations.get_mut(&id) {
+                operation.parts.remove(name);
+            }
+        }
+        if settlement.split != SplitOutcome::Waits
+            && let Some(operation) = self.books.operations.get_mut(&id)
         {
-            return false;
+            operation.split = false;
         }
-        let observed = self.observed(name);
-        rules.deployments.iter().any(|(deployment, wanted)| {
-            state.failure(wanted).is_none() && !is_met(wanted, observed.get(deployment))
-        })
+        self.drop_undesired(&settlement.endpoint, id);
     }
 
-    fn repaired(&mut self, name: &EndpointName, well: bool) {
-        let Some(state) = self.endpoints.get_mut(name) else {
-            return;
-        };
-        let pause = match (&state.repair, well) {
-            (Some(repair), false) => (repair.pause * 2).min(REPAIR_PAUSE_MAX),
-            (_, _) => REPAIR_PAUSE_MIN,
-        };
-        state.repair = Some(Repair {
-            pause,
-            not_before: Instant::now() + pause,
-        });
-    }
-
-    /// Takes everything out of service and waits for what was admitted.
-    pub(super) fn retire_all(&mut self) {
-        self.published.clear();
-        self.router.publish(RoutingTable::new(Vec::new()));
-        let names: Vec<_> = self.endpoints.keys().cloned().collect();
-        for name in names {
-            let Some(state) = self.endpoints.remove(&name) else {
-                continue;
-            };
-            let ready: Vec<_> = self
-                .live
-                .iter()
-                .filter(|(_, live)| live.endpoint == name)
-                .map(|(no, _)| *no)
-                .collect();
-            self.drain_on_thread(&name, state.admissions.into_values().collect(), &ready);
+    /// It is ready and not durable: it is not shown, for a restart would not know it.
+    fn not_settled(&mut self, settlement: &Settlement, reason: &str) {
+        let reason = format!("its instances are ready, but that could not be stored: {reason}");
+        if let Some(name) = &settlement.good {
+            let key = key_of(&settlement.endpoint, name);
+            let book = self.books.deployments.get(&key);
+            let attempt = book.and_then(|book| book.attempt.as_ref());
+            if attempt.is_some_and(|one| one.touched == settlement.revision) {
+                self.fail(&key, reason);
+            }
+        } else if let Some(operation) = self
+            .books
+            .operations
+            .get_mut(&OperationId(settlement.revision.0))
+        {
+            // Never in force in this process all the same; it is dropped from the store as soon as that can be.
+            operation.split = false;
         }
     }
 
-    /// Deployments that failed and have no instance, and why.
-    pub(super) fn unready(&self) -> BTreeMap<(EndpointName, DeploymentName), String> {
-        let desired = self.shared.desired.load();
-        let mut unready = BTreeMap::new();
-        for (name, endpoint) in &desired.endpoints {
-            let Some(state) = self.endpoints.get(name) else {
-                continue;
-            };
-            for (deployment, wanted) in &endpoint.deployments {
-                let serves = state
-                    .serving
-                    .get(deployment)
-                    .is_some_and(|serving| !serving.is_empty());
-                if let Some(failure) = state.failure(wanted).filter(|_| !serves) {
-                    unready.insert((name.clone(), deployment.clone()), failure.reason.clone());
+    fn drop_split(&mut self, endpoint: &EndpointName, revision: Revision) {
+        self.commands.push(Command::Settle(Settlement {
+            endpoint: endpoint.clone(),
+            revision,
+            good: None,
+            split: SplitOutcome::Dropped,
+        }));
+    }
+
+    // What happens to models and instances.
+
+    fn model_ready(&mut self, model: &ModelDigest, outcome: Result<ModelNotes, String>) {
+        match outcome {
+            Ok(notes) => {
+                self.books.probed.insert(model.clone());
+                self.books
+                    .models
+                    .insert(model.clone(), ModelBook::Ready(notes));
+            }
+            Err(reason) => {
+                let overdue = matches!(
+                    self.books.models.remove(model),
+                    Some(ModelBook::Trying { overdue: true, .. })
+                );
+                if !overdue {
+                    self.model_failed(model, &reason);
                 }
             }
         }
-        unready
+    }
+
+    /// A model cannot be loaded, so nothing that misses an instance of it gets one now.
+    fn model_failed(&mut self, model: &ModelDigest, reason: &str) {
+        let keys: Vec<_> = self.books.deployments.keys().cloned().collect();
+        for key in keys {
+            let misses = |aim: &Aim| aim.build.model == *model && self.missing(&key, aim) > 0;
+            let attempt = self.active(&key).map(|attempt| attempt.aim.clone());
+            let base = self.base(&key);
+            let (attempt_misses, base_misses) = (
+                attempt.as_ref().is_some_and(&misses),
+                base.as_ref().is_some_and(&misses),
+            );
+            if attempt_misses {
+                self.fail(&key, reason.to_owned());
+            }
+            if base_misses {
+                self.base_failed(&key, reason);
+            }
+        }
+    }
+
+    fn started(&mut self, no: InstanceNo, outcome: Result<Facts, String>) {
+        let Some(one) = self.books.instances.get_mut(&no) else {
+            return;
+        };
+        let awaited = one.is_starting();
+        match outcome {
+            Ok(facts) if awaited => {
+                one.facts = facts;
+                one.phase = Phase::Ready;
+                let (key, aim_is_good) = (one.key.clone(), self.is_of_base(no));
+                if aim_is_good && let Some(book) = self.books.deployments.get_mut(&key) {
+                    book.recovering = false;
+                    book.trouble = None;
+                    // One that dies as soon as it serves is not replaced in a loop.
+                    book.repair = Some(Repair {
+                        pause: REPAIR_PAUSE_MIN,
+                        not_before: self.now + REPAIR_PAUSE_MIN,
+                    });
+                }
+            }
+            // Nobody waits for it any more.
+            Ok(_) => {
+                one.phase = Phase::Leaving;
+                self.dead.push(no);
+            }
+            Err(reason) => {
+                if awaited {
+                    self.start_failed(no, reason);
+                }
+                self.forget(no);
+            }
+        }
+    }
+
+    /// Whether an instance is one of the last good target, and not of an attempt alone.
+    fn is_of_base(&self, no: InstanceNo) -> bool {
+        let one = self.books.instances.get(&no);
+        one.is_some_and(|one| {
+            let base = self.base(&one.key);
+            base.is_some_and(|base| base.build == one.build)
+        })
+    }
+
+    fn start_failed(&mut self, no: InstanceNo, reason: String) {
+        let Some(one) = self.books.instances.get(&no) else {
+            return;
+        };
+        let key = one.key.clone();
+        let of_attempt = self
+            .active(&key)
+            .is_some_and(|attempt| attempt.aim.build == one.build);
+        if of_attempt {
+            self.fail(&key, reason);
+        } else if self.is_of_base(no) {
+            self.base_failed(&key, &reason);
+        }
+    }
+
+    fn died(&mut self, no: InstanceNo) {
+        let Some(one) = self.books.instances.get_mut(&no) else {
+            return;
+        };
+        if one.phase != Phase::Ready {
+            return;
+        }
+        one.phase = Phase::Leaving;
+        let (key, build) = (one.key.clone(), one.build.clone());
+        self.dead.push(no);
+        // A new target whose instances die is not good, and an operation that waits for them would never end.
+        let of_attempt = |attempt: &Attempt| attempt.aim.build == build;
+        if self.active(&key).is_some_and(of_attempt) {
+            self.fail(&key, "an instance died as soon as it was ready".to_owned());
+        }
+    }
+
+    fn retired(&mut self, instances: &[InstanceNo]) {
+        for no in instances {
+            self.forget(*no);
+        }
+    }
+
+    fn forget(&mut self, no: InstanceNo) {
+        let Some(gone) = self.books.instances.remove(&no) else {
+            return;
+        };
+        self.books.cores.release(&gone.cores);
+        for operation in self.books.operations.values_mut() {
+            operation.leaving.remove(&no);
+        }
+        let endpoint = &gone.key.endpoint;
+        let mut rest = self.books.instances.values();
+        if !rest.any(|one| one.key.endpoint == *endpoint) {
+            self.books.leaving.remove(endpoint);
+        }
+    }
+
+    fn tick(&mut self) {
+        let late = |since: Instant, bound: Duration| self.now.duration_since(since) > bound;
+        let overdue: Vec<_> = self
+            .books
+            .instances
+            .iter()
+            .filter(
+                |(_, one)| matches!(one.phase, Phase::Starting { since } if late(since, START_MAX)),
+            )
+            .map(|(no, _)| *no)
+            .collect();
+        let stuck: Vec<_> = self
+            .books
+            .models
+            .iter()
+            .filter(|(_, book)| {
+                matches!(book, ModelBook::Trying { since, overdue: false } if late(*since, MODEL_READY_MAX))
+            })
+            .map(|(model, _)| model.clone())
+            .collect();
+        for no in overdue {
+            let reason = format!("an instance was not ready within {} s", START_MAX.as_secs());
+            self.start_failed(no, reason);
+            if let Some(one) = self.books.instances.get_mut(&no) {
+                one.phase = Phase::Abandoned;
+            }
+        }
+        for model in stuck {
+            if let Some(ModelBook::Trying { overdue, .. }) = self.books.models.get_mut(&model) {
+                *overdue = true;
+            }
+            let reason = format!(
+                "the model was not tried and prepared within {} s",
+                MODEL_READY_MAX.as_secs()
+            );
+            self.model_failed(&model, &reason);
+        }
+        self.drop_stale_splits();
+    }
+
+    /// Drops splits whose operation has ended without them, where that could not be stored at once.
+    fn drop_stale_splits(&mut self) {
+        let stale: Vec<_> = self
+            .books
+            .desired
+            .endpoints
+            .values()
+            .filter_map(|one| Some((one.spec.name.clone(), one.pending.as_ref()?.revision)))
+            .filter(|(_, revision)| {
+                let operation = self.books.operations.get(&OperationId(revision.0));
+                operation.is_none_or(|operation| !operation.split)
+            })
+            .collect();
+        for (endpoint, revision) in stale {
+            self.drop_split(&endpoint, revision);
+        }
+    }
+
+    fn shutdown(&mut self) {
+        self.books.stopping = true;
+        let keys: BTreeSet<_> = self
+            .books
+            .instances
+            .values()
+            .map(|one| one.key.clone())
+            .collect();
+        for key in keys {
+            self.let_go(&key, &BTreeSet::new(), None);
+        }
+        self.books.deployments.clear();
+    }
+
+    // What fails.
+
+    /// The attempt of a deployment has failed: what was good goes on, or comes back.
+    fn fail(&mut self, key: &Key, reason: String) {
+        let reason = format!("deployment {}: {reason}", key.deployment);
+        let Some(book) = self.books.deployments.get_mut(key) else {
+            return;
+        };
+        let Some(attempt) = book.attempt.take() else {
+            return;
+        };
+        book.failure = Some(Failure {
+            touched: attempt.touched,
+            reason: reason.clone(),
+        });
+        let operation = attempt
+            .operation
+            .and_then(|id| self.books.operations.get_mut(&id));
+        if let Some(operation) = operation {
+            operation.parts.remove(&key.deployment);
+            operation.failure.get_or_insert(reason);
+            if std::mem::take(&mut operation.split) {
+                self.drop_split(&key.endpoint, attempt.touched);
+            }
+        }
+    }
+
+    /// An instance of the last good target did not start: it is tried again, after a pause that grows.
+    fn base_failed(&mut self, key: &Key, reason: &str) {
+        let now = self.now;
+        if let Some(book) = self.books.deployments.get_mut(key) {
+            let pause = match (&book.trouble, book.repair) {
+                (Some(_), Some(repair)) if repair.not_before > now => repair.pause,
+                (Some(_), Some(repair)) => (repair.pause * 2).min(REPAIR_PAUSE_MAX),
+                (_, _) => REPAIR_PAUSE_MIN,
+            };
+            book.repair = Some(Repair {
+                pause,
+                not_before: now + pause,
+            });
+            book.trouble = Some(reason.to_owned());
+            book.recovering = false;
+        }
+    }
+
+    // What differs.
+
+    fn converge(&mut self) {
+        if !self.books.stopping {
+            loop {
+                self.complete();
+                self.part_with_surplus();
+                if !self.start_missing() {
+                    break;
+                }
+            }
+        }
+        self.publish();
+        self.retire();
+        self.forget_models();
+        self.conclude();
+    }
+
+    /// The attempt of a deployment, unless it waits for what was good before.
+    fn active(&self, key: &Key) -> Option<&Attempt> {
+        let book = self.books.deployments.get(key)?;
+        book.attempt.as_ref().filter(|_| !book.recovering)
+    }
+
+    /// The instances that serve whatever else fails.
+    fn base(&self, key: &Key) -> Option<Aim> {
+        let wanted = self.books.wanted(key)?;
+        wanted.last_good.as_ref().map(|good| good.aim())
+    }
+
+    /// Instances of an aim that are neither ready nor starting.
+    fn missing(&self, key: &Key, aim: &Aim) -> usize {
+        let there = self
+            .books
+            .instances_of(key)
+            .filter(|(_, one)| one.build == aim.build && (one.is_ready() || one.is_starting()));
+        aim.count.saturating_sub(there.count())
+    }
+
+    fn ready(&self, key: &Key, of: impl Fn(&InstanceBook) -> bool) -> Vec<InstanceNo> {
+        let ready = self.books.instances_of(key);
+        ready
+            .filter(|(_, one)| one.is_ready() && of(one))
+            .map(|(no, _)| no)
+            .collect()
+    }
+
+    /// Attempts whose instances are all ready become durable.
+    fn complete(&mut self) {
+        let keys: Vec<_> = self.books.deployments.keys().cloned().collect();
+        for key in keys {
+            let Some(attempt) = self.active(&key).filter(|attempt| !attempt.settling) else {
+                continue;
+            };
+            // One part of an operation after the other, so that the last knows what became of the rest.
+            if self.is_settling(attempt.operation) {
+                continue;
+            }
+            let aim = &attempt.aim;
+            if self.ready(&key, |one| one.build == aim.build).len() < aim.count {
+                continue;
+            }
+            let (id, revision) = (attempt.operation, attempt.touched);
+            let split = id.map_or(SplitOutcome::Waits, |id| self.split_outcome(id, &key));
+            let book = self.books.deployments.get_mut(&key);
+            if let Some(attempt) = book.and_then(|book| book.attempt.as_mut()) {
+                attempt.settling = true;
+            }
+            self.commands.push(Command::Settle(Settlement {
+                endpoint: key.endpoint,
+                revision,
+                good: Some(key.deployment),
+                split,
+            }));
+        }
+    }
+
+    fn is_settling(&self, operation: Option<OperationId>) -> bool {
+        let attempts = self.books.deployments.values();
+        operation.is_some()
+            && attempts
+                .filter_map(|book| book.attempt.as_ref())
+                .any(|attempt| attempt.operation == operation && attempt.settling)
+    }
+
+    /// What becomes of the split of an operation when a part of it is ready.
+    fn split_outcome(&mut self, id: OperationId, key: &Key) -> SplitOutcome {
+        let Some(operation) = self.books.operations.get(&id) else {
+            return SplitOutcome::Waits;
+        };
+        let others = operation.parts.iter().any(|part| *part != key.deployment);
+        if !operation.split || others {
+            return SplitOutcome::Waits;
+        }
+        let problem = self.books.desired.endpoints.get(&key.endpoint);
+        let problem = problem.and_then(|wanted| self.problem_of_split(wanted, &key.deployment));
+        match problem {
+            None => SplitOutcome::InForce,
+            Some(problem) => {
+                if let Some(operation) = self.books.operations.get_mut(&id) {
+                    operation.failure.get_or_insert(problem);
+                }
+                SplitOutcome::Dropped
+            }
+        }
+    }
+
+    /// Why a split that has waited cannot come in force after all: a deployment may have died meanwhile.
+    fn problem_of_split(&self, wanted: &DesiredEndpoint, ready: &DeploymentName) -> Option<String> {
+        let pending = wanted.pending.as_ref()?;
+        let name = &wanted.spec.name;
+        let unready = |deployment: &DeploymentName| {
+            let key = key_of(name, deployment);
+            let serves = deployment == ready || !self.ranks(&key).serve.is_empty();
+            let one = wanted.deployments.get(deployment)?;
+            (!serves).then(|| self.books.why_unready(&key, one).why)
+        };
+        let known = wanted.deployments.keys();
+        let in_force = &wanted.spec.traffic;
+        split_rule::problems(name, &pending.split, in_force, known, unready)
+            .into_iter()
+            .next()
+    }
+
+    /// Which instances of a deployment requests should see, and which stay.
+    fn ranks(&self, key: &Key) -> Ranks {
+        let base = self.base(key);
+        let count = base.as_ref().map_or(0, |base| base.count);
+        let of_base =
+            |one: &InstanceBook| base.as_ref().is_some_and(|base| base.build == one.build);
+        let attempt = self.active(key);
+        // Of neither: what an attempt one by one had shown before a newer change, or a failure, took its place.
+        let is_other = |one: &InstanceBook| {
+            !of_base(one) && attempt.is_none_or(|attempt| attempt.aim.build != one.build)
+        };
+        let mut old = self.ready(key, of_base);
+        let shown = self.books.shown_of(key);
+        let others = self.ready(key, is_other);
+        let others = others.into_iter().filter(|no| shown.contains(no));
+        let Some(attempt) = attempt else {
+            old.truncate(count);
+            let room = count - old.len();
+            old.extend(others.take(room));
+            return Ranks::all_serve(old);
+        };
+        let aim = &attempt.aim;
+        if base.as_ref().is_some_and(|base| base.build == aim.build) {
+            // Only the count differs. Fewer are seen when that is durable.
+            let count = count.max(aim.count);
+            old.truncate(count);
+            let room = count - old.len();
+            old.extend(others.take(room));
+            return Ranks::all_serve(old);
+        }
+        old.truncate(count);
+        let room = count - old.len();
+        old.extend(others.take(room));
+        let mut fresh = self.ready(key, |one| one.build == aim.build);
+        fresh.truncate(aim.count);
+        if attempt.one_by_one {
+            old.truncate(aim.count - fresh.len());
+            fresh.extend(old);
+            fresh.sort_unstable();
+            return Ranks::all_serve(fresh);
+        }
+        Ranks {
+            keep: old.iter().chain(&fresh).copied().collect(),
+            serve: old,
+        }
+    }
+
+    /// Lets go of instances that no aim asks for any more.
+    fn part_with_surplus(&mut self) {
+        let keys: Vec<_> = self.books.deployments.keys().cloned().collect();
+        for key in keys {
+            let keep = self.ranks(&key).keep;
+            let operation = self.books.deployments[&key].operation;
+            self.let_go(&key, &keep, operation);
+        }
+    }
+
+    /// Lets the instances of a deployment go but those to `keep`, and those that start for an aim.
+    fn let_go(&mut self, key: &Key, keep: &BTreeSet<InstanceNo>, operation: Option<OperationId>) {
+        let mut awaited: Vec<_> = self
+            .base(key)
+            .into_iter()
+            .chain(self.active(key).map(|attempt| attempt.aim.clone()))
+            .filter(|_| !self.books.stopping && self.books.deployments.contains_key(key))
+            .collect();
+        for aim in &mut awaited {
+            let ready = self.ready(key, |one| one.build == aim.build).len();
+            aim.count = aim.count.saturating_sub(ready);
+        }
+        let numbers: Vec<_> = self.books.instances_of(key).map(|(no, _)| no).collect();
+        for no in numbers {
+            let Some(one) = self.books.instances.get_mut(&no) else {
+                continue;
+            };
+            match one.phase {
+                Phase::Ready if !keep.contains(&no) => self.let_one_go(no, operation),
+                Phase::Starting { .. } => {
+                    let mut of_build = awaited.iter_mut().filter(|aim| aim.build == one.build);
+                    match of_build.find(|aim| aim.count > 0) {
+                        Some(aim) => aim.count -= 1,
+                        None => one.phase = Phase::Abandoned,
+                    }
+                }
+                Phase::Ready | Phase::Abandoned | Phase::Leaving => {}
+            }
+        }
+    }
+
+    fn let_one_go(&mut self, no: InstanceNo, operation: Option<OperationId>) {
+        let Some(one) = self.books.instances.get_mut(&no) else {
+            return;
+        };
+        one.phase = Phase::Leaving;
+        self.draining.entry(one.key.clone()).or_default().push(no);
+        if let Some(operation) = operation.and_then(|id| self.books.operations.get_mut(&id)) {
+            operation.leaving.insert(no);
+        }
+    }
+
+    /// Starts what is missing, as far as there is room: first what was good, then what shall be. Whether the rest
+    /// must be looked at anew.
+    fn start_missing(&mut self) -> bool {
+        let keys: Vec<_> = self.books.deployments.keys().cloned().collect();
+        let mut new = Vec::new();
+        // vCPUs that are for instances of last good targets, whose time has not come yet.
+        let mut reserved = 0;
+        for key in &keys {
+            reserved += self.start_base(key, &mut new);
+        }
+        let mut anew = false;
+        for key in &keys {
+            anew |= self.start_attempt(key, reserved, &mut new);
+        }
+        // All have their cores by now, so each knows who shares them.
+        let background = self.books.serves();
+        for no in new {
+            let shared = self.books.shares_cores(no);
+            let one = &self.books.instances[&no];
+            self.commands.push(Command::Start(NewInstance {
+                no,
+                key: one.key.clone(),
+                build: one.build.clone(),
+                cores: CoreGrant {
+                    shared,
+                    ..one.cores.clone()
+                },
+                background,
+            }));
+        }
+        anew
+    }
+
+    /// Starts instances that the last good target misses. Gives back the vCPUs that it will still ask for.
+    fn start_base(&mut self, key: &Key, new: &mut Vec<InstanceNo>) -> usize {
+        let Some(mut aim) = self.base(key) else {
+            return 0;
+        };
+        if let Some(attempt) = self.active(key) {
+            if attempt.aim.build == aim.build {
+                // The attempt sees to it.
+                return 0;
+            }
+            if attempt.one_by_one {
+                // The old ones make room for the new ones, but for the case that nothing serves.
+                aim.count = usize::from(self.ranks(key).serve.is_empty());
+            }
+        }
+        let missing = self.missing(key, &aim);
+        if missing == 0 {
+            return 0;
+        }
+        let vcpus = aim.build.vcpus;
+        let repair = self.books.deployments[key].repair;
+        if repair.is_some_and(|repair| self.now < repair.not_before) {
+            return missing.saturating_mul(vcpus);
+        }
+        match self.make_ready(&aim.build.model) {
+            Readiness::Ready => {}
+            Readiness::Waits => return missing.saturating_mul(vcpus),
+            Readiness::Stuck => {
+                self.base_failed(key, STUCK);
+                return 0;
+            }
+        }
+        for left in (1..=missing).rev() {
+            if self.books.room().is_some_and(|free| free < vcpus) {
+                if left == missing && !self.books.is_in_motion() {
+                    self.make_room(key, &aim);
+                }
+                return left.saturating_mul(vcpus);
+            }
+            new.extend(self.grant(key, &aim));
+        }
+        0
+    }
+
+    /// Starts instances that an attempt misses. Whether the rest must be looked at
+    /// anew, because it has failed or made room.
+    fn start_attempt(&mut self, key: &Key, reserved: usize, new: &mut Vec<InstanceNo>) -> bool {
+        let attempt = self.active(key).filter(|attempt| !attempt.settling);
+        let Some((aim, mut one_by_one)) =
+            attempt.map(|attempt| (attempt.aim.clone(), attempt.one_by_one))
+        else {
+            return false;
+        };
+        let missing = self.missing(key, &aim);
+        if missing == 0 {
+            return false;
+        }
+        match self.make_ready(&aim.build.model) {
+            Readiness::Ready => {}
+            Readiness::Waits => return false,
+            Readiness::Stuck => {
+                self.fail(key, STUCK.to_owned());
+                return true;
+            }
+        }
+        let vcpus = aim.build.vcpus.max(1);
+        let fits = self.books.room().map_or(missing, |free| {
+            (free.saturating_sub(reserved) / vcpus).min(missing)
+        });
+        one_by_one |= fits < missing;
+        if let Some(attempt) = self
+            .books
+            .deployments
+            .get_mut(key)
+            .and_then(|book| book.attempt.as_mut())
+        {
+            attempt.one_by_one = one_by_one;
+        }
+        for _ in 0..fits {
+            new.extend(self.grant(key, &aim));
+        }
+        if fits > 0 || self.books.is_in_motion() {
+            return false;
+        }
+        if self.has_surplus(key) || self.make_room(key, &aim) {
+            return true;
+        }
+        let (total, free) = self.books.cores.total_and_free();
+        let problem = format!(
+            "not enough cores: an instance asks for {vcpus} vCPUs, {free} of {total} are free; lower instance_count, choose a \
+             smaller instance_type, or serve with --capacity overcommit"
+        );
+        self.fail(key, problem);
+        true
+    }
+
+    /// Whether the deployment can spare instances now that it goes one by one; then there will be more room.
+    fn has_surplus(&self, key: &Key) -> bool {
+        let keep = self.ranks(key).keep;
+        let ready = self.ready(key, |_| true);
+        ready.iter().any(|no| !keep.contains(no))
+    }
+
+    /// Lets an instance that an aim would replace go before its successor is ready: there is no other room, and one of the
+    /// aim's own serves already, or would never do so otherwise. Whether there was one.
+    fn make_room(&mut self, key: &Key, aim: &Aim) -> bool {
+        let of_aim = self.ready(key, |one| one.build == aim.build);
+        let mut others = self.ready(key, |one| one.build != aim.build);
+        let is_base = self.base(key).as_ref() == Some(aim);
+        let Some(no) = others.pop().filter(|_| is_base || !of_aim.is_empty()) else {
+            return false;
+        };
+        let operation = self.books.deployments[key].operation;
+        self.let_one_go(no, operation);
+        true
+    }
+
+    /// Gives a new instance its cores.
+    fn grant(&mut self, key: &Key, aim: &Aim) -> Option<InstanceNo> {
+        let cores = self.books.cores.grant(aim.build.vcpus).ok()?;
+        let no = self.books.next_no;
+        self.books.next_no = InstanceNo(no.0 + 1);
+        let one = InstanceBook {
+            key: key.clone(),
+            build: aim.build.clone(),
+            cores,
+            facts: Facts::default(),
+            phase: Phase::Starting { since: self.now },
+        };
+        self.books.instances.insert(no, one);
+        Some(no)
+    }
+
+    /// Has a model tried and prepared, unless it is or is being.
+    fn make_ready(&mut self, model: &ModelDigest) -> Readiness {
+        match self.books.models.get(model) {
+            Some(ModelBook::Ready(_)) => return Readiness::Ready,
+            Some(ModelBook::Trying { overdue: true, .. }) => return Readiness::Stuck,
+            Some(ModelBook::Trying { overdue: false, .. }) => return Readiness::Waits,
+            None => {}
+        }
+        let trying = ModelBook::Trying {
+            since: self.now,
+            overdue: false,
+        };
+        self.books.models.insert(model.clone(), trying);
+        self.commands.push(Command::MakeReady {
+            model: model.clone(),
+            tried: self.books.probed.contains(model),
+            background: self.books.serves(),
+        });
+        Readiness::Waits
+    }
+
+    // What is to be told.
+
+    /// Shows every endpoint as it should be seen, where that differs from how it is.
+    fn publish(&mut self) {
+        let mut next = BTreeMap::new();
+        if !self.books.stopping {
+            let keys = self.books.deployments.keys();
+            let serving: BTreeMap<_, _> = keys
+                .map(|key| (key.clone(), self.ranks(key).serve))
+                .collect();
+            for (name, wanted) in &self.books.desired.endpoints {
+                next.insert(name.clone(), self.books.show(wanted, &serving));
+            }
+        }
+        let before = std::mem::replace(&mut self.books.shown, next);
+        for (endpoint, shown) in &self.books.shown {
+            if before.get(endpoint) != Some(shown) {
+                self.commands.push(Command::Publish {
+                    endpoint: endpoint.clone(),
+                    shown: Some(shown.clone()),
+                });
+            }
+        }
+        for endpoint in before.keys() {
+            if !self.books.shown.contains_key(endpoint) {
+                self.commands.push(Command::Publish {
+                    endpoint: endpoint.clone(),
+                    shown: None,
+                });
+            }
+        }
+    }
+
+    /// Ends what left with this event: after it is out of sight.
+    fn retire(&mut self) {
+        for (key, instances) in std::mem::take(&mut self.draining) {
+            self.commands.push(Command::Retire {
+                key,
+                instances,
+                drain: true,
+            });
+        }
+        for no in std::mem::take(&mut self.dead) {
+            self.commands.push(Command::Retire {
+                key: self.books.instances[&no].key.clone(),
+                instances: vec![no],
+                drain: false,
+            });
+        }
+    }
+
+    fn forget_models(&mut self) {
+        let mut needed: BTreeSet<_> = self
+            .books
+            .instances
+            .values()
+            .map(|one| &one.build.model)
+            .collect();
+        let desired = &self.books.desired;
+        for (key, book) in &self.books.deployments {
+            let attempt = book.attempt.as_ref();
+            needed.extend(attempt.map(|attempt| &attempt.aim.build.model));
+            let good = desired.deployment(&key.endpoint, &key.deployment);
+            let good = good.and_then(|one| one.last_good.as_ref());
+            needed.extend(good.map(|good| &good.model.digest));
+        }
+        let ready = self.books.models.iter();
+        let gone: Vec<_> = ready
+            .filter(|(model, book)| matches!(book, ModelBook::Ready(_)) && !needed.contains(model))
+            .map(|(model, _)| model.clone())
+            .collect();
+        for model in gone {
+            self.books.models.remove(&model);
+            self.commands.push(Command::ForgetModel(model));
+        }
+    }
+
+    fn conclude(&mut self) {
+        if self.books.stopping {
+            // What has not ended goes on after the next start.
+            return;
+        }
+        let ended: Vec<_> = self
+            .books
+            .operations
+            .iter()
+            .filter(|(_, operation)| operation.has_ended())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            let Some(operation) = self.books.operations.remove(&id) else {
+                continue;
+            };
+            let outcome = match (operation.failure, operation.canceled) {
+                (Some(reason), _) => Outcome::Failed(reason),
+                (None, Some(by)) => Outcome::Canceled(by),
+                (None, None) => Outcome::Succeeded,
+            };
+            self.commands.push(Command::Conclude { id, outcome });
+        }
     }
 }
 
-/// Whether a deployment runs just what is wanted.
-pub(super) fn is_met(wanted: &WantedDeployment, running: Option<&Vec<Running>>) -> bool {
-    let build = build_of(wanted);
-    let running = running.map(Vec::as_slice).unwrap_or_default();
-    running.len() == count_of(wanted) && running.iter().all(|one| one.build == build)
+/// Whether instances may load a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    Ready,
+    Waits,
+    /// An earlier try has not come back, and another would only join it.
+    Stuck,
 }
 
-/// A deployment that an operation would give more traffic although it cannot answer, and why.
-fn unserved(
-    state: &EndpointState,
-    task: &Task,
-    goals: &Goals,
-    observed: &Observed,
-) -> Option<String> {
-    let goal = task
-        .goal
-        .as_ref()
-        .filter(|_| matches!(task.purpose, Purpose::Operation(_)))?;
-    goal.spec
-        .traffic
-        .entries()
-        .iter()
-        .find_map(|(name, percent)| {
-            let share_before = state
-                .rules
-                .as_ref()
-                .map_or(Percent::ZERO, |rules| rules.spec.traffic.percent_of(name));
-            let stays_empty = goals.get(name) == Some(&Goal::Keep)
-                && observed.get(name).is_none_or(Vec::is_empty);
-            let why = state
-                .failed
-                .get(name)
-                .map_or("it failed to start", |failure| &failure.reason);
-            (stays_empty && *percent > share_before)
-                .then(|| format!("traffic names {name}, which has no ready instance: {why}"))
-        })
+const STUCK: &str = "an earlier try of the same model has not ended yet";
+
+fn replaced_by(id: OperationId) -> String {
+    format!("operation {id} took its place")
+}
+
+fn key_of(endpoint: &EndpointName, deployment: &DeploymentName) -> Key {
+    Key {
+        endpoint: endpoint.clone(),
+        deployment: deployment.clone(),
+    }
+}
+
+impl Ranks {
+    fn all_serve(serve: Vec<InstanceNo>) -> Self {
+        Self {
+            keep: serve.iter().copied().collect(),
+            serve,
+        }
+    }
+}
+
+impl Attempt {
+    fn new(wanted: &DesiredDeployment, operation: Option<OperationId>) -> Self {
+        Self {
+            operation,
+            touched: wanted.target.touched,
+            aim: wanted.target.aim(),
+            one_by_one: false,
+            settling: false,
+        }
+    }
 }

@@ -8,16 +8,23 @@ use crate::engine::{
     Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
 };
 
+/// A model that is to be tried and prepared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) file: ModelFile<'a>,
+    /// Whether the file's digest stands for its content; otherwise nobody has looked at it yet.
+    pub(super) by_content: bool,
+    /// Whether it was tried before, and is good.
+    pub(super) tried: bool,
+    /// Whether others serve, and are not to feel it.
+    pub(super) background: bool,
+}
+
 /// Tries and starts. Every call blocks.
 pub(super) trait Starter: std::fmt::Debug + Send + Sync + 'static {
-    /// Loads and runs a model once where it can do no harm, unless it was `tried` before, and has it prepared; `quiet` where
-    /// others serve. The error says what is wrong with the model.
-    fn make_ready(
-        &self,
-        model: ModelFile<'_>,
-        tried: bool,
-        quiet: bool,
-    ) -> Result<ReadyModel, String>;
+    /// Loads and runs a model once where it can do no harm, unless it was tried before, and has it prepared. The error says what
+    /// is wrong with the model.
+    fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String>;
 
     /// Starts an instance and returns when it is ready to answer.
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String>;
@@ -47,18 +54,17 @@ pub(super) struct EngineStarter {
 }
 
 impl Starter for EngineStarter {
-    fn make_ready(
-        &self,
-        model: ModelFile<'_>,
-        tried: bool,
-        quiet: bool,
-    ) -> Result<ReadyModel, String> {
+    fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
             return Ok(ReadyModel::default());
         };
-        prober
-            .make_ready(model, tried, quiet)
-            .map_err(|error| error.to_string())
+        let (file, background) = (candidate.file, candidate.background);
+        let ready = if candidate.by_content {
+            prober.make_ready(file, candidate.tried, background)
+        } else {
+            prober.make_file_ready(file.path, file.sample_request, background)
+        };
+        ready.map_err(|error| error.to_string())
     }
 
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {

@@ -1,27 +1,34 @@
 //! The durable state: one SQLite file in a locked folder.
 //!
-//! A commit writes the whole of the wishes, the line of the journal and the operation in one transaction, so after a crash the
+//! A commit writes the whole desired state, the line of the journal and the operation in one transaction, so after a crash the
 //! last accepted state is there, or the one before it, and nothing in between. The file opens with any SQLite tool; `endpoints`
 //! and `deployments` are views for people.
 //!
-//! Threads: everything blocks; called from short-lived threads, one at a time. The only file that names `rusqlite`.
+//! Threads: everything blocks. [`StoreThread`] owns the store and writes in the order asked for; a [`JournalReader`] reads beside
+//! it, for a write-ahead log has room for both. The only file that names `rusqlite`.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{OPERATIONS_KEPT, REVISIONS_KEPT};
-use crate::control::desired::{Desired, Revision};
-use crate::control::models::{ModelDigest, ModelRecord};
-use crate::control::operation::{Operation, OperationId};
+use tokio::sync::oneshot;
 
-/// Version of the tables below, kept in `user_version`.
-const SCHEMA: i64 = 1;
+use crate::config::{JOURNAL_KEPT, OPERATIONS_KEPT, REVISIONS_KEPT};
+use crate::control::desired::Desired;
+use crate::control::migration;
+use crate::control::model_record::{ModelDigest, ModelRecord};
+use crate::control::operation::{Operation, OperationId};
+use crate::control::revision::Revision;
+
+/// Version of the tables below, kept in `user_version`. 1 had desired states of the first format, and a journal without a bound.
+const SCHEMA: i64 = 2;
 
 const TABLES: &str = "
 CREATE TABLE revisions (revision INTEGER PRIMARY KEY, at TEXT NOT NULL, desired TEXT NOT NULL);
@@ -31,7 +38,6 @@ CREATE TABLE probes (digest TEXT NOT NULL, onnx_runtime TEXT NOT NULL, PRIMARY K
 CREATE TABLE journal (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, revision INTEGER, at TEXT NOT NULL, by TEXT NOT NULL, change TEXT NOT NULL, why TEXT
 );
-CREATE TRIGGER journal_keeps_lines BEFORE DELETE ON journal BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE TRIGGER journal_keeps_words BEFORE UPDATE ON journal BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
 CREATE VIEW endpoints AS
     SELECT e.key AS name, json_extract(e.value, '$.spec') AS spec
@@ -43,6 +49,19 @@ CREATE VIEW deployments AS
     FROM revisions, json_each(desired, '$.endpoints') e, json_each(e.value, '$.deployments') d
     WHERE revision = (SELECT max(revision) FROM revisions);
 ";
+
+/// The name of the database in the data folder.
+const FILE: &str = "serin.db";
+
+/// The last lines of the journal stay, whoever opens the file; only older ones may go.
+fn journal_guard() -> String {
+    format!(
+        "DROP TRIGGER IF EXISTS journal_keeps_lines;
+         CREATE TRIGGER journal_keeps_lines BEFORE DELETE ON journal
+         WHEN old.seq > (SELECT max(seq) FROM journal) - {JOURNAL_KEPT}
+         BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;"
+    )
+}
 
 /// One line of the journal: what was asked for or what became of it, when, by whom and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -204,9 +223,8 @@ pub(super) struct Loaded {
 impl Store {
     /// Opens `serin.db` of the folder, or makes it.
     pub(super) fn open(folder: &DataFolder) -> Result<Self, StoreError> {
-        let db = Connection::open(folder.path().join("serin.db"))?;
+        let db = Connection::open(folder.path().join(FILE))?;
         db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "FULL")?;
         let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found > SCHEMA {
             return Err(StoreError::Newer {
@@ -215,9 +233,23 @@ impl Store {
             });
         }
         let mut store = Self { db };
-        if found == 0 {
-            store.in_transaction(|transaction| {
-                transaction.execute_batch(TABLES)?;
+        if found < SCHEMA {
+            let migrated = if found == 1 {
+                Some(migration::to_format_2(
+                    store.history()?,
+                    &store.operations()?,
+                ))
+            } else {
+                None
+            };
+            store.in_transaction(Sync::Full, |transaction| {
+                if found == 0 {
+                    transaction.execute_batch(TABLES)?;
+                }
+                transaction.execute_batch(&journal_guard())?;
+                if let Some((revision, desired)) = migrated.flatten() {
+                    put_desired(transaction, revision, &desired)?;
+                }
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
                 Ok(())
             })?;
@@ -248,10 +280,7 @@ impl Store {
         Ok(Loaded {
             revision,
             desired,
-            operations: self.records(
-                "operation",
-                "SELECT operation FROM operations WHERE id >= ?1 ORDER BY id",
-            )?,
+            operations: self.operations()?,
             models: self.records(
                 "model",
                 "SELECT record FROM models WHERE rowid >= ?1 ORDER BY rowid",
@@ -263,10 +292,22 @@ impl Store {
     }
 
     /// The states that are kept, newest first.
-    pub(super) fn history(&self) -> Result<Vec<Desired>, StoreError> {
+    fn history(&self) -> Result<Vec<(Revision, Desired)>, StoreError> {
+        let mut query = self
+            .db
+            .prepare("SELECT revision, desired FROM revisions ORDER BY revision DESC")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (revision, text) = row?;
+            Ok((Revision(revision), read("state", &text)?))
+        })
+        .collect()
+    }
+
+    fn operations(&self) -> Result<Vec<Operation>, StoreError> {
         self.records(
-            "state",
-            "SELECT desired FROM revisions WHERE revision >= ?1 ORDER BY revision DESC",
+            "operation",
+            "SELECT operation FROM operations WHERE id >= ?1 ORDER BY id",
         )
     }
 
@@ -300,7 +341,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let text = write("state", desired)?;
         let revision = operation.revision.0;
-        self.in_transaction(|transaction| {
+        self.in_transaction(Sync::Full, |transaction| {
             let at = operation.started.to_string();
             transaction.execute(
                 "INSERT INTO revisions VALUES (?1, ?2, ?3)",
@@ -313,6 +354,18 @@ impl Store {
         })
     }
 
+    /// Makes durable what became of a revision: which of its deployments are good, and whether its split is in force. Returns
+    /// when it is on disk.
+    pub(super) fn settle(
+        &mut self,
+        revision: Revision,
+        desired: &Desired,
+    ) -> Result<(), StoreError> {
+        self.in_transaction(Sync::Full, |transaction| {
+            put_desired(transaction, revision, desired)
+        })
+    }
+
     /// Notes how an operation ended.
     ///
     /// Not flushed to disk: what a power cut takes away, the recovery after it finds out again.
@@ -321,13 +374,10 @@ impl Store {
         operation: &Operation,
         entry: &NewEntry,
     ) -> Result<(), StoreError> {
-        self.db.pragma_update(None, "synchronous", "NORMAL")?;
-        let written = self.in_transaction(|transaction| {
+        self.in_transaction(Sync::Later, |transaction| {
             put_operation(transaction, operation)?;
             append(transaction, entry)
-        });
-        self.db.pragma_update(None, "synchronous", "FULL")?;
-        written
+        })
     }
 
     /// Adds a version of a model.
@@ -337,7 +387,7 @@ impl Store {
         entry: &NewEntry,
     ) -> Result<(), StoreError> {
         let text = write("model", record)?;
-        self.in_transaction(|transaction| {
+        self.in_transaction(Sync::Full, |transaction| {
             let row = params![record.name.as_str(), record.version.as_str(), text];
             transaction.execute("INSERT INTO models VALUES (?1, ?2, ?3)", row)?;
             append(transaction, entry)
@@ -350,7 +400,7 @@ impl Store {
         record: &ModelRecord,
         entry: &NewEntry,
     ) -> Result<(), StoreError> {
-        self.in_transaction(|transaction| {
+        self.in_transaction(Sync::Full, |transaction| {
             let row = params![record.name.as_str(), record.version.as_str()];
             transaction.execute("DELETE FROM models WHERE name = ?1 AND version = ?2", row)?;
             append(transaction, entry)
@@ -369,38 +419,153 @@ impl Store {
         Ok(())
     }
 
-    /// The last lines of the journal, oldest first.
-    pub(super) fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let last = i64::try_from(last).unwrap_or(i64::MAX);
-        let mut query = self.db.prepare(
-            "SELECT seq, revision, at, by, change, why FROM journal ORDER BY seq DESC LIMIT ?1",
-        )?;
-        let mut rows = query.query([last])?;
-        let mut entries = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (at, change): (String, String) = (row.get(2)?, row.get(4)?);
-            entries.push(JournalEntry {
-                seq: row.get(0)?,
-                revision: row.get::<_, Option<u64>>(1)?.map(Revision),
-                at: read("time", &serde_json::Value::from(at).to_string())?,
-                by: row.get(3)?,
-                change: read("change", &change)?,
-                why: row.get(5)?,
-            });
-        }
-        entries.reverse();
-        Ok(entries)
-    }
-
     /// All or nothing: the transaction is rolled back when `work` or the commit fails.
     fn in_transaction(
         &mut self,
+        sync: Sync,
         work: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        // Set for each, never taken for what an earlier one has left: whether a commit is on disk must not depend on that.
+        self.db.pragma_update(None, "synchronous", sync.pragma())?;
         let transaction = self.db.transaction()?;
         work(&transaction)?;
         Ok(transaction.commit()?)
     }
+}
+
+/// When a transaction is on disk.
+#[derive(Debug, Clone, Copy)]
+enum Sync {
+    /// When its commit returns.
+    Full,
+    /// Some time later, in order.
+    Later,
+}
+
+impl Sync {
+    fn pragma(self) -> &'static str {
+        match self {
+            Self::Full => "FULL",
+            Self::Later => "NORMAL",
+        }
+    }
+}
+
+/// Reads the journal beside the thread that writes it.
+#[derive(Debug, Clone)]
+pub(super) struct JournalReader {
+    file: PathBuf,
+}
+
+impl JournalReader {
+    pub(super) fn new(folder: &DataFolder) -> Self {
+        Self {
+            file: folder.path().join(FILE),
+        }
+    }
+
+    /// The last lines of the journal, oldest first. Blocks.
+    pub(super) fn last(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        journal(&Connection::open_with_flags(&self.file, flags)?, last)
+    }
+}
+
+fn journal(db: &Connection, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+    let last = i64::try_from(last).unwrap_or(i64::MAX);
+    let mut query = db.prepare(
+        "SELECT seq, revision, at, by, change, why FROM journal ORDER BY seq DESC LIMIT ?1",
+    )?;
+    let mut rows = query.query([last])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (at, change): (String, String) = (row.get(2)?, row.get(4)?);
+        entries.push(JournalEntry {
+            seq: row.get(0)?,
+            revision: row.get::<_, Option<u64>>(1)?.map(Revision),
+            at: read("time", &serde_json::Value::from(at).to_string())?,
+            by: row.get(3)?,
+            change: read("change", &change)?,
+            why: row.get(5)?,
+        });
+    }
+    entries.reverse();
+    Ok(entries)
+}
+
+/// Work for the store, and who waits for it.
+type Job = Box<dyn FnOnce(&mut Store) + Send>;
+
+/// The store on a thread of its own. Whatever else fills threads and pools, a commit has its place.
+#[derive(Debug)]
+pub(super) struct StoreThread {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StoreThread {
+    /// Takes the store, and the folder that it keeps locked.
+    pub(super) fn start(mut store: Store, folder: DataFolder) -> io::Result<Self> {
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let thread = std::thread::Builder::new()
+            .name("serin-store".to_owned())
+            .spawn(move || {
+                for job in waiting {
+                    job(&mut store);
+                }
+                drop(store);
+                // Unlocked last: whoever gets the folder then finds a closed store.
+                drop(folder);
+            })?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+        })
+    }
+
+    /// Has the store do something, and waits for it. In the order of the calls.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(move |store| drop(reply.send(work(store))));
+        answer.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Has the store do something that nobody waits for.
+    pub(super) fn send(&self, work: impl FnOnce(&mut Store) + Send + 'static) {
+        if let Some(jobs) = &self.jobs {
+            // A thread that has panicked takes none; then every commit is refused.
+            drop(jobs.send(Box::new(work)));
+        }
+    }
+
+    /// Waits until everything asked for is written, closes the store and unlocks its folder. Blocks.
+    pub(super) fn close(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn put_desired(
+    transaction: &Transaction<'_>,
+    revision: Revision,
+    desired: &Desired,
+) -> Result<(), StoreError> {
+    transaction.execute(
+        "UPDATE revisions SET desired = ?2 WHERE revision = ?1",
+        params![revision.0, write("state", desired)?],
+    )?;
+    Ok(())
 }
 
 fn put_operation(transaction: &Transaction<'_>, operation: &Operation) -> Result<(), StoreError> {
@@ -408,7 +573,7 @@ fn put_operation(transaction: &Transaction<'_>, operation: &Operation) -> Result
     let row = params![id, write("operation", operation)?];
     transaction.execute("INSERT OR REPLACE INTO operations VALUES (?1, ?2)", row)?;
     transaction.execute(
-        "DELETE FROM operations WHERE id <= ?1",
+        "DELETE FROM operations WHERE id <= ?1 AND json_extract(operation, '$.ended') IS NOT NULL",
         [id.saturating_sub(OPERATIONS_KEPT)],
     )?;
     Ok(())
@@ -426,6 +591,10 @@ fn append(transaction: &Transaction<'_>, entry: &NewEntry) -> Result<(), StoreEr
     transaction.execute(
         "INSERT INTO journal (revision, at, by, change, why) VALUES (?1, ?2, ?3, ?4, ?5)",
         row,
+    )?;
+    transaction.execute(
+        "DELETE FROM journal WHERE seq <= (SELECT max(seq) FROM journal) - ?1",
+        [JOURNAL_KEPT],
     )?;
     Ok(())
 }
@@ -461,10 +630,11 @@ mod tests {
                 secondary: Revision(number),
                 token: Revision(number),
             };
-            let endpoint = crate::control::desired::WantedEndpoint {
+            let endpoint = crate::control::desired::DesiredEndpoint {
                 spec: spec.clone(),
                 generations,
                 deployments: std::collections::BTreeMap::new(),
+                pending: None,
             };
             desired.endpoints.insert(spec.name, endpoint);
         }
@@ -475,6 +645,8 @@ mod tests {
         Operation {
             id: OperationId(revision),
             endpoint: "iris".parse().expect("a name"),
+            deployments: Vec::new(),
+            note: None,
             change: "change".to_owned(),
             revision: Revision(revision),
             provisioning_state: ProvisioningState::Updating,
@@ -509,8 +681,7 @@ mod tests {
             (Revision(revision), state(revision))
         );
         let last = loaded.operations.last().map_or(0, |one| one.revision.0);
-        let line = store
-            .journal(1)
+        let line = journal(&store.db, 1)
             .expect("reads")
             .last()
             .and_then(|one| one.revision)
@@ -662,7 +833,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "data folder {path:?} was written by a later release (schema 2, this one knows 1): use that release"
+                "data folder {path:?} was written by a later release (schema 3, this one knows 2): use that release"
             )
         );
     }

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::control::starter::{Started, Starter};
+use crate::control::starter::{Candidate, Started, Starter};
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
     DeploymentView, EndpointUpdate, ErrorKind, KeyType, Operation, ProvisioningState,
 };
 use crate::engine::{
-    Capacity, CoreMap, InstanceHandle, InstanceSpec, ModelFile, Placement, ReadyModel, Topology,
+    Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Topology,
 };
 use crate::observe::Metrics;
 use crate::router::Router;
@@ -30,6 +30,8 @@ struct Paper {
     bad: Mutex<BTreeSet<String>>,
     /// While true, starts wait.
     held: Mutex<bool>,
+    /// Starts of this model wait.
+    held_model: Mutex<String>,
     released: Condvar,
     /// Instances born under this flag can be killed by it.
     dead: Mutex<Arc<AtomicBool>>,
@@ -41,19 +43,19 @@ impl Paper {
         self.released.notify_all();
     }
 
+    fn hold_model(&self, model: &str) {
+        model.clone_into(&mut self.held_model.lock().expect("whole"));
+        self.released.notify_all();
+    }
+
     fn running(&self) -> usize {
         self.running.load(Ordering::SeqCst)
     }
 }
 
 impl Starter for Paper {
-    fn make_ready(
-        &self,
-        model: ModelFile<'_>,
-        _tried: bool,
-        _quiet: bool,
-    ) -> Result<ReadyModel, String> {
-        let content = std::fs::read_to_string(model.path).expect("a model");
+    fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
+        let content = std::fs::read_to_string(candidate.file.path).expect("a model");
         match content.as_str() {
             "crash" => Err("the model crashed".to_owned()),
             _ => Ok(ReadyModel::default()),
@@ -61,12 +63,12 @@ impl Starter for Paper {
     }
 
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+        let content = std::fs::read_to_string(&spec.model).expect("a model");
         let mut held = self.held.lock().expect("whole");
-        while *held {
+        while *held || *self.held_model.lock().expect("whole") == content {
             held = self.released.wait(held).expect("whole");
         }
         drop(held);
-        let content = std::fs::read_to_string(&spec.model).expect("a model");
         if self.bad.lock().expect("whole").contains(&content) {
             return Err(format!("{content} does not load"));
         }
@@ -155,8 +157,7 @@ impl World {
         let starter: Arc<dyn Starter> = Arc::clone(&paper) as Arc<dyn Starter>;
         let handle = Controller::start_with(
             config,
-            Arc::clone(&router),
-            Metrics::new(),
+            (Arc::clone(&router), Metrics::new()),
             (starter, cores),
         )
         .expect("starts");
@@ -168,22 +169,28 @@ impl World {
         }
     }
 
-    /// Ends the controller and starts another on the same folder.
+    /// Ends the controller and starts another on the same folder; returns when it has settled.
     async fn restart(self) -> Self {
+        let world = self.restart_with(|_| {}).await;
+        world.handle.settled().await;
+        world
+    }
+
+    /// Ends the controller and starts another on the same folder.
+    async fn restart_with(self, prepare: impl FnOnce(&Paper)) -> Self {
         self.handle.shutdown().await;
         assert_eq!(self.paper.running(), 0, "everything was stopped");
         let (paper, router) = (Arc::new(Paper::default()), Router::new());
+        prepare(&paper);
         let cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         let config = config(self.data.path(), Capacity::Overcommit);
         let starter: Arc<dyn Starter> = Arc::clone(&paper) as Arc<dyn Starter>;
         let handle = Controller::start_with(
             config,
-            Arc::clone(&router),
-            Metrics::new(),
+            (Arc::clone(&router), Metrics::new()),
             (starter, cores),
         )
         .expect("starts");
-        handle.settled().await;
         Self {
             data: self.data,
             paper,
@@ -415,25 +422,171 @@ async fn a_model_that_crashes_its_probe_is_never_started() {
 }
 
 #[tokio::test]
-async fn operations_of_one_endpoint_wait_their_turn() {
+async fn a_newer_change_takes_the_place_of_one_that_still_starts() {
     let world = World::with_blue(1).await;
     world.paper.hold(true);
     let first = world.submit(count("blue", 3)).await.expect("accepted");
     let second = world.submit(count("blue", 2)).await.expect("accepted");
+    let first = world.handle.finished(first.id).await.expect("known");
+    assert_eq!(
+        (first.provisioning_state, first.reason.as_deref()),
+        (
+            ProvisioningState::Canceled,
+            Some("operation 5 took its place")
+        )
+    );
     assert_eq!(world.ready("blue"), 1);
     world.paper.hold(false);
-    let (first, second) = (
-        world.handle.finished(first.id).await,
-        world.handle.finished(second.id).await,
-    );
-    for operation in [first, second] {
-        assert_eq!(
-            operation.expect("known").provisioning_state,
-            ProvisioningState::Succeeded
-        );
+    let second = world.handle.finished(second.id).await.expect("known");
+    assert_eq!(second.provisioning_state, ProvisioningState::Succeeded);
+    world.eventually(|world| world.paper.running() == 2).await;
+    assert_eq!(world.ready("blue"), 2);
+}
+
+#[tokio::test]
+async fn rules_are_in_force_when_they_are_accepted_whatever_else_starts() {
+    let world = World::with_blue(1).await;
+    world.succeed(add(world.spec("green", "m2.onnx", 1))).await;
+    world.succeed(traffic("blue:90,green:10")).await;
+    world.paper.hold(true);
+    let red = world.submit(add(world.spec("red", "m1.onnx", 1))).await;
+    let roll = world
+        .submit(edit("green", file(world.spec("green", "m1.onnx", 1))))
+        .await;
+    let (red, roll) = (red.expect("accepted").id, roll.expect("accepted").id);
+
+    // A rollback, beside a deployment that starts and one that rolls.
+    world.succeed(traffic("blue:100,green:0")).await;
+    assert_eq!(world.split(), "blue:100,green:0");
+    let name = "iris".parse().expect("a name");
+    let credentials = world.handle.credentials(&name).await.expect("known");
+    let opens = |key: &str| {
+        let table = world.router.table();
+        let endpoint = table.endpoint("iris").expect("shown");
+        endpoint.auth().check(Some(key), 0).is_ok()
+    };
+    assert!(opens(credentials.bearer()));
+    let renew = Change::RegenerateKey {
+        endpoint: name,
+        key: KeyType::Primary,
+    };
+    world.succeed(renew).await;
+    assert!(!opens(credentials.bearer()));
+    world
+        .succeed(set("blue", "request_settings.request_timeout_ms=77"))
+        .await;
+    let timeout = world
+        .router
+        .table()
+        .endpoint("iris")
+        .expect("shown")
+        .deployment("blue")
+        .expect("shown")
+        .request_timeout;
+    assert_eq!(timeout, Duration::from_millis(77));
+
+    for id in [red, roll] {
+        let operation = world.handle.operation(id).expect("known");
+        assert!(!operation.provisioning_state.has_ended(), "{operation:?}");
     }
-    assert_eq!((world.ready("blue"), world.paper.running()), (2, 2));
-    assert_eq!(world.paper.started.load(Ordering::SeqCst), 3);
+    world.paper.hold(false);
+    for id in [red, roll] {
+        let operation = world.handle.finished(id).await.expect("known");
+        assert_eq!(operation.provisioning_state, ProvisioningState::Succeeded);
+    }
+    assert_eq!(world.split(), "blue:100,green:0");
+}
+
+fn file(spec: DeploymentSpec) -> DeploymentUpdate {
+    DeploymentUpdate {
+        file: Some(spec),
+        upsert: true,
+        ..DeploymentUpdate::default()
+    }
+}
+
+fn combined(spec: DeploymentSpec, split: &str) -> Change {
+    Change::UpdateEndpoint {
+        name: "iris".parse().expect("a name"),
+        update: EndpointUpdate {
+            deployment: Some((spec.name.clone(), file(spec))),
+            traffic: Some(split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn a_split_whose_new_version_fails_is_never_in_force_not_even_after_a_restart() {
+    let world = World::with_blue(1).await;
+    world.succeed(add(world.spec("green", "m2.onnx", 1))).await;
+    let operation = world
+        .run(combined(
+            world.spec("green", "crash.onnx", 1),
+            "blue:0,green:100",
+        ))
+        .await;
+    assert_eq!(operation.provisioning_state, ProvisioningState::Failed);
+    assert_eq!(world.split(), "blue:100");
+    world.succeed(count("blue", 2)).await;
+    assert_eq!(world.split(), "blue:100");
+    let world = world.restart().await;
+    assert_eq!(world.split(), "blue:100");
+    assert_eq!((world.ready("blue"), world.ready("green")), (2, 1));
+    // The other way, it is in force with the instances.
+    world
+        .succeed(combined(
+            world.spec("green", "m1.onnx", 1),
+            "blue:0,green:100",
+        ))
+        .await;
+    assert_eq!(world.split(), "blue:0,green:100");
+}
+
+#[tokio::test]
+async fn traffic_for_a_deployment_that_still_starts_is_refused_with_the_operation() {
+    let world = World::with_blue(1).await;
+    world.paper.hold(true);
+    let green = world.submit(add(world.spec("green", "m2.onnx", 1))).await;
+    let green = green.expect("accepted");
+    let refused = world.submit(traffic("blue:90,green:10")).await;
+    assert_eq!(
+        refused.expect_err("not ready").to_string(),
+        "traffic names green, which has no ready instance: operation 4 still starts it: wait for its end"
+    );
+    world.paper.hold(false);
+    world.handle.finished(green.id).await.expect("known");
+    world.succeed(traffic("blue:90,green:10")).await;
+}
+
+#[tokio::test]
+async fn a_corrected_create_replaces_one_that_failed() {
+    let world = World::with_blue(1).await;
+    let failed = world.run(add(world.spec("green", "crash.onnx", 1))).await;
+    assert_eq!(failed.provisioning_state, ProvisioningState::Failed);
+    let corrected = world.run(add(world.spec("green", "m2.onnx", 1))).await;
+    assert_eq!(corrected.provisioning_state, ProvisioningState::Succeeded);
+    assert_eq!(
+        corrected.note.as_deref(),
+        Some("deployment green takes the place of one that failed and never was ready")
+    );
+    assert_eq!(world.ready("green"), 1);
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_while_it_loads_delays_nobody_else_s_return() {
+    let world = World::with_blue(2).await;
+    world.succeed(add(world.spec("green", "m2.onnx", 1))).await;
+    world.succeed(traffic("blue:90,green:10")).await;
+    let world = world.restart_with(|paper| paper.hold_model("m2")).await;
+    world.eventually(|world| world.ready("blue") == 2).await;
+    assert_eq!(world.ready("green"), 0);
+    assert_eq!(world.split(), "blue:90,green:10");
+    // And a rollback is possible meanwhile.
+    world.succeed(traffic("blue:100,green:0")).await;
+    assert_eq!(world.split(), "blue:100,green:0");
+    world.paper.hold_model("");
+    world.eventually(|world| world.ready("green") == 1).await;
 }
 
 #[tokio::test]
@@ -463,12 +616,14 @@ async fn a_restart_after_a_failed_update_serves_what_ran_before() {
 
     let world = world.restart().await;
     assert_eq!((world.ready("blue"), world.ready("green")), (2, 0));
+    // What failed is tried again after that, and fails again.
+    world
+        .eventually(|world| {
+            let state = world.handle.view().endpoints[0].provisioning_state;
+            state == ProvisioningState::Failed
+        })
+        .await;
     assert_eq!(world.paper.running(), 2);
-    let view = world.handle.view();
-    assert_eq!(
-        view.endpoints[0].provisioning_state,
-        ProvisioningState::Failed
-    );
 
     let good = update(world.spec("blue", "m2.onnx", 3));
     world.succeed(edit("blue", good)).await;

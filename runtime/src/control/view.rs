@@ -1,16 +1,17 @@
-//! What `show` and `list` print: what should be, beside what is.
+//! The words of `show` and `list`: what should be, beside what is. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::control::controller::Controller;
-use crate::control::desired::{Revision, WantedDeployment, WantedEndpoint};
-use crate::control::models::ModelDigest;
+use crate::control::books::{Books, InstanceBook, ModelBook};
+use crate::control::build::InstanceNo;
+use crate::control::desired::{DesiredDeployment, DesiredEndpoint};
+use crate::control::event::Key;
+use crate::control::model_record::ModelDigest;
 use crate::control::operation::ProvisioningState;
-use crate::control::reconcile::{EndpointState, build_of};
-use crate::control::steps::Live;
+use crate::control::revision::Revision;
 use crate::engine::{Batching, ModelProfile, Placement};
 use crate::spec::{
     DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, TrafficSplit,
@@ -79,156 +80,168 @@ pub struct DeploymentView {
     pub notes: Vec<String>,
 }
 
-impl Controller {
-    /// Everything as it is now.
-    pub(super) fn build_view(&self) -> View {
-        let desired = self.shared.desired.load();
-        let mut endpoints: Vec<_> = desired
-            .endpoints
-            .values()
-            .map(|wanted| self.view_endpoint(wanted))
-            .collect();
-        // What shall go is shown until it is gone.
-        let leaving = self
-            .endpoints
+/// Everything as it is now.
+pub(super) fn view(books: &Books, revision: Revision) -> View {
+    let mut endpoints: Vec<_> = books
+        .desired
+        .endpoints
+        .values()
+        .map(|wanted| view_endpoint(books, wanted))
+        .collect();
+    // What shall go is shown until it is gone.
+    for wanted in books.leaving.values() {
+        endpoints.push(EndpointView {
+            provisioning_state: ProvisioningState::Deleting,
+            ..view_endpoint(books, wanted)
+        });
+    }
+    endpoints.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
+    View {
+        revision,
+        endpoints,
+    }
+}
+
+fn view_endpoint(books: &Books, wanted: &DesiredEndpoint) -> EndpointView {
+    let deployments = wanted.deployments.iter();
+    let deployments: BTreeMap<_, _> = deployments
+        .map(|(name, one)| {
+            let key = Key {
+                endpoint: wanted.spec.name.clone(),
+                deployment: name.clone(),
+            };
+            (name.clone(), view_deployment(books, &key, one))
+        })
+        .collect();
+    let failed = deployments
+        .values()
+        .find(|one| one.provisioning_state == ProvisioningState::Failed);
+    let reason = failed.and_then(|one| one.reason.clone());
+    let never_good = wanted
+        .deployments
+        .values()
+        .all(|one| one.last_good.is_none());
+    let provisioning_state = match (books.is_busy(&wanted.spec.name), &reason) {
+        (true, _) if never_good => ProvisioningState::Creating,
+        (true, _) => ProvisioningState::Updating,
+        (false, Some(_)) => ProvisioningState::Failed,
+        (false, None) => ProvisioningState::Succeeded,
+    };
+    let mut spec = wanted.spec.clone();
+    spec.set_auth_mode(wanted.spec.auth_mode());
+    spec.traffic = with_idle(&wanted.spec.traffic, wanted.deployments.keys());
+    let mut notes = spec.notes();
+    notes.extend(wanted.pending.as_ref().map(|pending| {
+        format!(
+            "traffic {} comes in force when operation {} has succeeded, and never if it fails",
+            pending.split, pending.revision
+        )
+    }));
+    EndpointView {
+        notes,
+        spec,
+        provisioning_state,
+        reason: reason.filter(|_| provisioning_state == ProvisioningState::Failed),
+        scoring_uri: None,
+        deployments,
+    }
+}
+
+fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> DeploymentView {
+    let shown = books.shown_of(key).iter();
+    let live: Vec<_> = shown
+        .filter_map(|no| Some((*no, books.instances.get(no)?)))
+        .collect();
+    let provisioning_state = state_of(books, key, wanted);
+    let why = || books.why_unready(key, wanted).why;
+    let reason = match (provisioning_state, books.failure(key, &wanted.target)) {
+        (ProvisioningState::Failed, Some(failure)) => Some(failure.reason.clone()),
+        (ProvisioningState::Failed, None) => Some(why()),
+        (_, _) => None,
+    };
+    let mut spec = wanted.target.spec.clone();
+    spec.write_instance_count();
+    DeploymentView {
+        model_profile: live.iter().find_map(|(_, one)| one.facts.profile.clone()),
+        notes: notes_of(books, wanted, &live),
+        spec,
+        provisioning_state,
+        reason,
+        model_digest: wanted.target.model.digest.clone(),
+        instances_ready: live.len(),
+        placements: live
             .iter()
-            .filter(|(name, _)| !desired.endpoints.contains_key(name));
-        for rules in leaving.filter_map(|(_, state)| state.rules()) {
-            let view = self.view_endpoint(rules);
-            endpoints.push(EndpointView {
-                provisioning_state: ProvisioningState::Deleting,
-                ..view
-            });
-        }
-        endpoints.sort_by(|one, other| one.spec.name.cmp(&other.spec.name));
-        View {
-            revision: self.revision,
-            endpoints,
-        }
+            .filter_map(|(_, one)| one.facts.placement.clone())
+            .collect(),
     }
+}
 
-    fn view_endpoint(&self, wanted: &WantedEndpoint) -> EndpointView {
-        let state = self.endpoints.get(&wanted.spec.name);
-        let deployments = wanted.deployments.iter();
-        let deployments: BTreeMap<_, _> = deployments
-            .map(|(name, wanted)| (name.clone(), self.view_deployment(state, wanted)))
-            .collect();
-        let failed = deployments
-            .values()
-            .find(|one| one.provisioning_state == ProvisioningState::Failed);
-        let reason = state
-            .and_then(|state| state.reason.clone())
-            .or_else(|| failed.and_then(|one| one.reason.clone()));
-        let provisioning_state = match state {
-            Some(state) if state.is_busy() && state.rules().is_none() => {
-                ProvisioningState::Creating
-            }
-            Some(state) if state.is_busy() => ProvisioningState::Updating,
-            _ if reason.is_some() => ProvisioningState::Failed,
-            _ => ProvisioningState::Succeeded,
-        };
-        let mut spec = wanted.spec.clone();
-        spec.set_auth_mode(wanted.spec.auth_mode());
-        spec.traffic = with_idle(&wanted.spec.traffic, wanted.deployments.values());
-        EndpointView {
-            notes: spec.notes(),
-            spec,
-            provisioning_state,
-            reason: reason.filter(|_| provisioning_state == ProvisioningState::Failed),
-            scoring_uri: None,
-            deployments,
+/// How far a deployment has come toward its target.
+fn state_of(books: &Books, key: &Key, wanted: &DesiredDeployment) -> ProvisioningState {
+    let serves = !books.shown_of(key).is_empty();
+    let trouble = books
+        .deployments
+        .get(key)
+        .and_then(|book| book.trouble.as_ref());
+    if books.failure(key, &wanted.target).is_some() || (!serves && trouble.is_some()) {
+        ProvisioningState::Failed
+    } else if books.is_met(key, &wanted.target.aim()) {
+        ProvisioningState::Succeeded
+    } else if serves {
+        ProvisioningState::Updating
+    } else {
+        ProvisioningState::Creating
+    }
+}
+
+/// An instance that requests see.
+type Live<'a> = (InstanceNo, &'a InstanceBook);
+
+fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec<String> {
+    let mut notes = wanted.target.spec.notes();
+    notes.extend(live.iter().find_map(|(_, one)| overcommitted(one)));
+    notes.extend(live.iter().find_map(|(_, one)| not_batched(one)));
+    notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
+    if let Some(ModelBook::Ready(model)) = books.models.get(&wanted.target.model.digest) {
+        notes.extend(model.note.clone());
+    }
+    notes
+}
+
+/// Why threads do not spin although they were to, or whom they disturb.
+fn note_of_spinning(books: &Books, (no, one): &Live<'_>) -> Option<String> {
+    let placement = one.facts.placement.as_ref()?;
+    let note = match (placement.spin_asked, placement.spinning) {
+        (true, false) if placement.intra_op_threads == 1 => {
+            "spin has no effect: a lane has one thread"
         }
-    }
-
-    fn view_deployment(
-        &self,
-        state: Option<&EndpointState>,
-        wanted: &WantedDeployment,
-    ) -> DeploymentView {
-        let serving = state
-            .and_then(|state| state.serving.get(&wanted.spec.name))
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let live: Vec<_> = serving
-            .iter()
-            .filter_map(|no| self.live.get(no))
-            .filter(|live| live.is_ready())
-            .collect();
-        let failure = state.and_then(|state| state.failure(wanted));
-        let build = build_of(wanted);
-        let met = live.len() as u64 == u64::from(wanted.spec.instance_count())
-            && live.iter().all(|live| live.build == build);
-        let provisioning_state = match (failure, met) {
-            (Some(_), _) => ProvisioningState::Failed,
-            (None, true) => ProvisioningState::Succeeded,
-            (None, false) if live.is_empty() => ProvisioningState::Creating,
-            (None, false) => ProvisioningState::Updating,
-        };
-        let mut spec = wanted.spec.clone();
-        spec.write_instance_count();
-        let profile = live.iter().find_map(|live| live.handle());
-        DeploymentView {
-            model_profile: profile.map(|handle| Arc::clone(handle.profile())),
-            notes: self.notes_of(wanted, &live),
-            spec,
-            provisioning_state,
-            reason: failure.map(|failure| failure.reason.clone()),
-            model_digest: wanted.model.digest.clone(),
-            instances_ready: live.len(),
-            placements: live
-                .iter()
-                .filter_map(|live| live.placement.clone())
-                .collect(),
+        (true, false) => {
+            "spin has no effect: another instance had some of the same cores at the start"
         }
-    }
-
-    fn notes_of(&self, wanted: &WantedDeployment, live: &[&Live]) -> Vec<String> {
-        let mut notes = wanted.spec.notes();
-        notes.extend(live.iter().find_map(|live| overcommitted(live)));
-        notes.extend(live.iter().find_map(|live| not_batched(live)));
-        notes.extend(live.iter().find_map(|live| self.note_of_spinning(live)));
-        let ready = self.ready.get(&wanted.model.digest);
-        notes.extend(ready.and_then(|ready| ready.note.clone()));
-        notes
-    }
-
-    /// Why threads do not spin although they were to, or whom they disturb.
-    fn note_of_spinning(&self, live: &Live) -> Option<String> {
-        let placement = live.placement.as_ref()?;
-        let note = match (placement.spin_asked, placement.spinning) {
-            (true, false) if placement.intra_op_threads == 1 => {
-                "spin has no effect: a lane has one thread"
-            }
-            (true, false) => {
-                "spin has no effect: another instance had some of the same cores at the start"
-            }
-            (_, true) if self.shares_cores(live) => {
-                "spin: another instance has come to the same cores since, and both are slower until this deployment starts anew \
-                 or spin is turned off"
-            }
-            _ => return None,
-        };
-        Some(note.to_owned())
-    }
+        (_, true) if books.shares_cores(*no) => {
+            "spin: another instance has come to the same cores since, and both are slower until this deployment starts anew \
+             or spin is turned off"
+        }
+        _ => return None,
+    };
+    Some(note.to_owned())
 }
 
 /// The split with an entry of 0 for every deployment that has none, as Azure shows it.
 fn with_idle<'a>(
     split: &TrafficSplit,
-    deployments: impl Iterator<Item = &'a WantedDeployment>,
+    deployments: impl Iterator<Item = &'a DeploymentName>,
 ) -> TrafficSplit {
-    let idle = deployments
-        .map(|one| &one.spec.name)
-        .filter(|name| split.entries().iter().all(|(entry, _)| entry != *name));
+    let idle = deployments.filter(|name| split.entries().iter().all(|(entry, _)| entry != *name));
     let idle = idle.map(|name| (name.clone(), Percent::ZERO));
     TrafficSplit::new(split.entries().iter().cloned().chain(idle).collect())
         .expect("zeros change no sum")
 }
 
 /// Why requests run alone although they were to run together.
-fn not_batched(live: &Live) -> Option<String> {
-    live.build.batch.size_max.filter(|rows| *rows > 1)?;
-    let why = match live.handle()?.profile().batching {
+fn not_batched(one: &InstanceBook) -> Option<String> {
+    one.build.batch.size_max.filter(|rows| *rows > 1)?;
+    let why = match one.facts.profile.as_ref()?.batching {
         Batching::Pays | Batching::DoesNotPay => return None,
         Batching::FixedRows => "the model fixes the number of rows",
         Batching::RowsDepend => "the model's answer for a row depends on the other rows",
@@ -241,8 +254,8 @@ fn not_batched(live: &Live) -> Option<String> {
 }
 
 /// What an instance has got less of than it asked for.
-fn overcommitted(live: &Live) -> Option<String> {
-    let placement = live.placement.as_ref()?;
+fn overcommitted(one: &InstanceBook) -> Option<String> {
+    let placement = one.facts.placement.as_ref()?;
     let short = placement.shared || placement.cores_given.len() < placement.vcpus_asked;
     short.then(|| {
         format!(

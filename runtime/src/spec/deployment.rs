@@ -190,6 +190,11 @@ impl DeploymentSpec {
         self.kept.extend(newer.kept);
     }
 
+    /// Takes over the settings of `newer` that are rules: those that no instance needs to start anew for.
+    pub fn take_rules_of(&mut self, newer: &Self) {
+        self.request_settings.take_rules_of(&newer.request_settings);
+    }
+
     /// Sets attributes such as `instance_count=5`, all or none. Old spellings work as they do in files.
     ///
     /// # Errors

@@ -108,6 +108,12 @@ impl RequestSettings {
         *self == Self::default()
     }
 
+    /// Takes over what no instance needs to start anew for.
+    pub(super) fn take_rules_of(&mut self, newer: &Self) {
+        self.request_timeout_ms = newer.request_timeout_ms;
+        self.max_queue_wait_ms = newer.max_queue_wait_ms;
+    }
+
     /// Takes over what `newer` says and keeps the rest.
     pub(super) fn merge(&mut self, newer: Self) {
         self.request_timeout_ms = newer.request_timeout_ms.or(self.request_timeout_ms);

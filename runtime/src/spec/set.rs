@@ -53,6 +53,12 @@ impl FromStr for Assignment {
 }
 
 impl Assignment {
+    /// Whether it speaks of the traffic of an endpoint.
+    #[must_use]
+    pub fn is_of_traffic(&self) -> bool {
+        self.path.split('.').next() == Some("traffic")
+    }
+
     /// Makes the path of a model absolute, seen from the folder `base` in which the assignment was typed.
     pub fn resolve_paths(&mut self, base: &Path) {
         let below_deployment = || {

@@ -1,0 +1,1071 @@
+//! The next desired state, or everything that is wrong with the change. Pure.
+//!
+//! [`Desired::apply`] works the change into a copy (`pending_change`), has it judged as a whole (`validator`) and takes it in.
+//! The meaning of a change is decided here once: a model reference is resolved to content, an instance type to vCPUs, so that a
+//! restart runs what was accepted, whatever was registered since; and a split comes in force now, or with the instances of its
+//! change, or is refused.
+//!
+//! Not here: disks, clocks, what runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::control::change::{Change, KeyType};
+use crate::control::desired::{
+    Desired, DesiredDeployment, DesiredEndpoint, Generations, PendingSplit,
+};
+use crate::control::pending_change::PendingChange;
+use crate::control::refusal::ChangeError;
+use crate::control::revision::Revision;
+use crate::control::validator::{Context, Validator};
+use crate::spec::{AuthMode, DeploymentName, EndpointName, Percent, TrafficSplit};
+
+/// The state after a change.
+#[derive(Debug)]
+pub(super) struct Applied {
+    pub(super) desired: Desired,
+    /// The one endpoint that it was about.
+    pub(super) endpoint: EndpointName,
+    /// The deployments that it spoke of.
+    pub(super) deployments: Vec<DeploymentName>,
+    /// A sentence for the person who asked, where the change does more than its words say.
+    pub(super) note: Option<String>,
+}
+
+/// Why there is no next state.
+#[derive(Debug)]
+pub(super) enum NotApplied {
+    Refused(ChangeError),
+    /// Copy these models in and apply again.
+    Needs(BTreeSet<PathBuf>),
+}
+
+impl From<ChangeError> for NotApplied {
+    fn from(error: ChangeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Desired {
+    /// The state after `change`.
+    pub(super) fn apply(
+        &self,
+        change: &Change,
+        context: &Context<'_>,
+    ) -> Result<Applied, NotApplied> {
+        let pending = match change {
+            Change::DeleteEndpoint { name } => return Ok(self.without_endpoint(name)?),
+            Change::DeleteDeployment { endpoint, name } => {
+                return Ok(self.without_deployment(endpoint.as_ref(), name)?);
+            }
+            Change::RegenerateKey { endpoint, key } => {
+                return Ok(self.regenerate(endpoint, *key, context.revision)?);
+            }
+            Change::CreateEndpoint {
+                endpoint,
+                deployments,
+            } => {
+                if let Some(known) = self.endpoints.get(&endpoint.name) {
+                    return Err(
+                        ChangeError::exists(&format!("endpoint {}", known.spec.name)).into(),
+                    );
+                }
+                PendingChange::create(endpoint.clone(), deployments)
+            }
+            Change::UpdateEndpoint { name, update } => {
+                let mut pending = PendingChange::of(self.endpoint(name)?);
+                pending.update(update)?;
+                pending
+            }
+            Change::CreateDeployment {
+                endpoint,
+                deployment,
+                all_traffic,
+            } => {
+                let known = self.endpoint(endpoint)?;
+                let mut pending = PendingChange::of(known);
+                let never_ready = context.never_ready(known, &deployment.name);
+                pending.create_deployment(deployment, *all_traffic, never_ready)?;
+                pending
+            }
+            Change::UpdateDeployment {
+                endpoint,
+                name,
+                update,
+            } => {
+                let mut pending = PendingChange::of(self.endpoint(endpoint)?);
+                pending.update_deployment(name, update)?;
+                pending
+            }
+        };
+        self.take_in(pending, context)
+    }
+
+    fn without_endpoint(&self, name: &EndpointName) -> Result<Applied, ChangeError> {
+        let gone = self.endpoint(name)?;
+        let (endpoint, deployments) = (
+            gone.spec.name.clone(),
+            gone.deployments.keys().cloned().collect(),
+        );
+        let mut desired = self.clone();
+        desired.endpoints.remove(name);
+        Ok(Applied {
+            desired,
+            endpoint,
+            deployments,
+            note: None,
+        })
+    }
+
+    fn without_deployment(
+        &self,
+        endpoint: Option<&EndpointName>,
+        name: &DeploymentName,
+    ) -> Result<Applied, ChangeError> {
+        let endpoint = match endpoint {
+            Some(endpoint) => self.endpoint(endpoint)?.spec.name.clone(),
+            None => self.only_owner(name)?,
+        };
+        let mut desired = self.clone();
+        let known = desired.endpoint_mut(&endpoint);
+        if !known.deployments.contains_key(name) {
+            return Err(ChangeError::no_deployment(
+                &endpoint,
+                name,
+                known.deployments.keys(),
+            ));
+        }
+        let traffic = &known.spec.traffic;
+        if traffic.percent_of(name) > Percent::ZERO {
+            return Err(ChangeError::Conflict(format!(
+                "the deployment {name} has live traffic ({} %) and can't be deleted: scale down its traffic to 0 first, \
+                 with `serin endpoint update --name {endpoint} --traffic {}`",
+                traffic.percent_of(name),
+                without_traffic(name, known),
+            )));
+        }
+        known.spec.traffic = traffic
+            .without(name)
+            .expect("an entry without weight changes no sum");
+        known.pending.take_if(|pending| {
+            // Whatever it waits for, a part of it will never be there.
+            pending.split.percent_of(name) > Percent::ZERO
+                || known.deployments[name].target.touched == pending.revision
+        });
+        known.deployments.remove(name);
+        Ok(Applied {
+            desired,
+            endpoint,
+            deployments: vec![name.clone()],
+            note: None,
+        })
+    }
+
+    /// The endpoint of a deployment that was named without one.
+    fn only_owner(&self, name: &DeploymentName) -> Result<EndpointName, ChangeError> {
+        let owners = self
+            .endpoints
+            .values()
+            .filter(|one| one.deployments.contains_key(name));
+        let owners: Vec<_> = owners.map(|one| one.spec.name.clone()).collect();
+        match owners.as_slice() {
+            [owner] => Ok(owner.clone()),
+            [] => Err(ChangeError::NotFound(format!(
+                "no endpoint has a deployment {:?}",
+                name.as_str()
+            ))),
+            several => {
+                let several: Vec<_> = several.iter().map(EndpointName::as_str).collect();
+                Err(ChangeError::Conflict(format!(
+                    "several endpoints have a deployment {name} ({}): say which one with --name",
+                    several.join(", ")
+                )))
+            }
+        }
+    }
+
+    fn regenerate(
+        &self,
+        name: &EndpointName,
+        key: KeyType,
+        revision: Revision,
+    ) -> Result<Applied, ChangeError> {
+        let endpoint = self.endpoint(name)?.spec.name.clone();
+        let mut desired = self.clone();
+        let known = desired.endpoint_mut(&endpoint);
+        if known.spec.auth_mode() != AuthMode::Key {
+            return Err(ChangeError::Conflict(format!(
+                "endpoint {endpoint} does not use keys for authentication: its auth_mode is aml_token"
+            )));
+        }
+        match key {
+            KeyType::Primary => known.generations.primary = revision,
+            KeyType::Secondary => known.generations.secondary = revision,
+        }
+        Ok(Applied {
+            desired,
+            endpoint,
+            deployments: Vec::new(),
+            note: None,
+        })
+    }
+
+    fn endpoint_mut(&mut self, name: &EndpointName) -> &mut DesiredEndpoint {
+        self.endpoints.get_mut(name).expect("it was found just now")
+    }
+
+    /// Judges a pending change as a whole and takes it in.
+    fn take_in(
+        &self,
+        pending: PendingChange,
+        context: &Context<'_>,
+    ) -> Result<Applied, NotApplied> {
+        let name = pending.endpoint.name.clone();
+        let before = self.endpoints.get(&name);
+        let touched: Vec<_> = pending.touched.keys().cloned().collect();
+        let mut validator = Validator::new(context, pending.problems.clone());
+        let mut deployments = BTreeMap::new();
+        for spec in &pending.deployments {
+            let mut spec = spec.clone();
+            // Which endpoint it is for is decided by the change, whatever the file says.
+            spec.endpoint_name = Some(name.clone());
+            let touch = pending.touched.get(&spec.name).copied();
+            let known = before.and_then(|one| one.deployments.get(&spec.name));
+            if let Some(one) = validator.deployment(spec, touch, known) {
+                deployments.insert(one.target.spec.name.clone(), one);
+            }
+        }
+        // One that could not be worked out is a problem already.
+        let starts = |name: &DeploymentName| {
+            pending.touched.contains_key(name)
+                && deployments.get(name).is_none_or(|one| !one.is_good())
+        };
+        validator.traffic(&pending, starts, before);
+        let mut desired = self.clone();
+        let next = endpoint_after(&pending, deployments, before, context.revision);
+        desired.endpoints.insert(name.clone(), next);
+        validator.cores(vcpus_of(self), vcpus_of(&desired));
+        validator.outcome()?;
+        Ok(Applied {
+            desired,
+            endpoint: name,
+            deployments: touched,
+            note: pending.note,
+        })
+    }
+}
+
+/// The endpoint as the change makes it: its split in force at once, or waiting for the instances of the same change.
+fn endpoint_after(
+    change: &PendingChange,
+    mut deployments: BTreeMap<DeploymentName, DesiredDeployment>,
+    before: Option<&DesiredEndpoint>,
+    revision: Revision,
+) -> DesiredEndpoint {
+    let in_force = before.map_or_else(TrafficSplit::default, |one| one.spec.traffic.clone());
+    let starts = deployments
+        .values()
+        .any(|one| one.target.touched == revision && !one.is_good());
+    let mut spec = change.endpoint.clone();
+    let asked = std::mem::replace(&mut spec.traffic, in_force.clone());
+    let pending = if !change.speaks_of_split {
+        spec.traffic = asked;
+        before
+            .and_then(|one| one.pending.clone())
+            .filter(|pending| {
+                // A deployment that it waits for is on its way to something else now, or gone.
+                let waits_for = before.into_iter().flat_map(|one| one.deployments.values());
+                waits_for
+                    .filter(|one| one.target.touched == pending.revision)
+                    .all(|one| deployments.get(&one.target.spec.name) == Some(one))
+            })
+    } else if starts && asked != in_force {
+        let gone = before.into_iter().flat_map(|one| &one.deployments);
+        let gone: BTreeMap<_, _> = gone
+            .filter(|(name, _)| !deployments.contains_key(*name))
+            .map(|(name, one)| (name.clone(), one.clone()))
+            .collect();
+        let removes = gone.keys().cloned().collect();
+        deployments.extend(gone);
+        Some(PendingSplit {
+            split: asked,
+            revision,
+            removes,
+        })
+    } else {
+        spec.traffic = asked;
+        None
+    };
+    DesiredEndpoint {
+        spec,
+        generations: before.map_or(Generations::all(revision), |one| one.generations),
+        deployments,
+        pending,
+    }
+}
+
+/// vCPUs of all deployments but those that are to go.
+fn vcpus_of(desired: &Desired) -> usize {
+    let goes = |endpoint: &DesiredEndpoint, name: &DeploymentName| {
+        let pending = endpoint.pending.as_ref();
+        pending.is_some_and(|pending| pending.removes.contains(name))
+    };
+    desired
+        .deployments()
+        .filter(|(endpoint, one)| !goes(endpoint, &one.target.spec.name))
+        .map(|(_, one)| one.target.aim())
+        .fold(0, |sum, aim| {
+            sum.saturating_add(aim.build.vcpus.saturating_mul(aim.count))
+        })
+}
+
+/// The split that takes the traffic away from `name`, as the user may type it.
+fn without_traffic(name: &DeploymentName, endpoint: &DesiredEndpoint) -> String {
+    let others = endpoint
+        .spec
+        .traffic
+        .entries()
+        .iter()
+        .filter(|(other, percent)| other != name && *percent > Percent::ZERO);
+    let others: Vec<_> = others.map(|(other, _)| other.as_str()).collect();
+    let idle = endpoint
+        .deployments
+        .keys()
+        .map(DeploymentName::as_str)
+        .find(|other| *other != name.as_str());
+    match (others.as_slice(), idle) {
+        ([only], _) => format!("'{name}:0,{only}:100'"),
+        ([], Some(idle)) => format!("'{name}:0,{idle}:100'"),
+        ([], None) => format!("'{name}:0'"),
+        (several, _) => format!("'{name}:0,{}:..'", several.join(":..,")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::change::{DeploymentUpdate, EndpointUpdate};
+    use crate::control::desired::{Settlement, SplitOutcome};
+    use crate::control::model_record::{ModelDigest, ModelRecord};
+    use crate::control::models::Models;
+    use crate::control::validator::{Unready, UnreadyDeployments};
+    use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, ModelRef, SkuTable, VersionRef};
+
+    /// A desired state, and what changes of it are judged by.
+    #[derive(Debug)]
+    struct World {
+        desired: Desired,
+        models: Models,
+        ingested: BTreeMap<PathBuf, ModelDigest>,
+        cores_max: Option<usize>,
+        unready: UnreadyDeployments,
+        revision: Revision,
+    }
+
+    fn record(name: &str, version: &str) -> ModelRecord {
+        ModelRecord {
+            name: name.parse().expect("a name"),
+            version: version.parse().expect("a version"),
+            digest: ModelDigest::for_test(&format!("{name}{version}")),
+            size_bytes: 1,
+            path: PathBuf::from("/m"),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            created_by: "me".to_owned(),
+        }
+    }
+
+    fn endpoint_name(text: &str) -> EndpointName {
+        text.parse().expect("a name")
+    }
+
+    fn name(text: &str) -> DeploymentName {
+        text.parse().expect("a name")
+    }
+
+    fn deployment(text: &str, model: &str) -> DeploymentSpec {
+        let model = ModelRef::Registered {
+            name: "digits".parse().expect("a name"),
+            version: if model == "latest" {
+                VersionRef::Latest
+            } else {
+                VersionRef::Exact(model.parse().expect("a version"))
+            },
+        };
+        DeploymentSpec::new(name(text), model, "Standard_F4s_v2")
+    }
+
+    fn traffic(split: &str) -> Change {
+        update(EndpointUpdate {
+            traffic: Some(split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        })
+    }
+
+    fn update(update: EndpointUpdate) -> Change {
+        Change::UpdateEndpoint {
+            name: endpoint_name("iris"),
+            update,
+        }
+    }
+
+    fn create(endpoint: &str) -> Change {
+        Change::CreateEndpoint {
+            endpoint: EndpointSpec::new(endpoint_name(endpoint)),
+            deployments: Vec::new(),
+        }
+    }
+
+    fn add(endpoint: &str, deployment: DeploymentSpec) -> Change {
+        Change::CreateDeployment {
+            endpoint: endpoint_name(endpoint),
+            deployment,
+            all_traffic: false,
+        }
+    }
+
+    fn edit(deployment: &str, update: DeploymentUpdate) -> Change {
+        Change::UpdateDeployment {
+            endpoint: endpoint_name("iris"),
+            name: name(deployment),
+            update,
+        }
+    }
+
+    fn remove(endpoint: Option<&str>, deployment: &str) -> Change {
+        Change::DeleteDeployment {
+            endpoint: endpoint.map(endpoint_name),
+            name: name(deployment),
+        }
+    }
+
+    fn set(assignments: &[&str]) -> Vec<Assignment> {
+        assignments
+            .iter()
+            .map(|text| text.parse().expect("an assignment"))
+            .collect()
+    }
+
+    impl World {
+        fn empty() -> Self {
+            Self {
+                desired: Desired::default(),
+                models: Models::new(vec![record("digits", "1"), record("digits", "2")]),
+                ingested: BTreeMap::new(),
+                cores_max: None,
+                unready: UnreadyDeployments::new(),
+                revision: Revision(0),
+            }
+        }
+
+        /// `iris` with blue (all traffic) and green.
+        fn with_iris() -> Self {
+            let mut world = Self::empty();
+            for change in [
+                create("iris"),
+                add("iris", deployment("blue", "1")),
+                add("iris", deployment("green", "2")),
+                traffic("blue:100"),
+            ] {
+                world.accept(&change);
+            }
+            world
+        }
+
+        fn apply(&self, change: &Change) -> Result<Applied, NotApplied> {
+            let context = Context {
+                skus: &SkuTable::builtin(),
+                models: &self.models,
+                ingested: &self.ingested,
+                cores_max: self.cores_max,
+                unready: &self.unready,
+                revision: self.revision.next(),
+            };
+            self.desired.apply(change, &context)
+        }
+
+        /// Accepted; whatever it starts is not ready.
+        #[track_caller]
+        fn accept_only(&mut self, change: &Change) {
+            self.desired = self.apply(change).expect("it is accepted").desired;
+            self.revision = self.revision.next();
+        }
+
+        /// Accepted, and all that it starts becomes ready.
+        #[track_caller]
+        fn accept(&mut self, change: &Change) {
+            self.accept_only(change);
+            self.settle(SplitOutcome::InForce);
+        }
+
+        /// All that the last change started becomes ready.
+        fn settle(&mut self, split: SplitOutcome) {
+            let touched: Vec<_> = self
+                .desired
+                .deployments()
+                .filter(|(_, one)| one.target.touched == self.revision)
+                .map(|(endpoint, one)| (endpoint.spec.name.clone(), one.target.spec.name.clone()))
+                .collect();
+            for (endpoint, deployment) in touched {
+                self.desired = self.desired.settled(&Settlement {
+                    endpoint,
+                    revision: self.revision,
+                    good: Some(deployment),
+                    split,
+                });
+            }
+        }
+
+        #[track_caller]
+        fn refuse(&self, change: &Change) -> ChangeError {
+            match self.apply(change) {
+                Err(NotApplied::Refused(error)) => error,
+                other => panic!("expected a refusal, found {other:?}"),
+            }
+        }
+
+        #[track_caller]
+        fn check_refused(&self, change: &Change, message: &str) {
+            assert_eq!(self.refuse(change).to_string(), message);
+        }
+
+        fn iris(&self) -> &DesiredEndpoint {
+            &self.desired.endpoints[&endpoint_name("iris")]
+        }
+
+        fn blue(&self) -> &DesiredDeployment {
+            &self.iris().deployments[&name("blue")]
+        }
+    }
+
+    #[test]
+    fn creating_what_exists_is_refused_in_any_case() {
+        let world = World::with_iris();
+        world.check_refused(
+            &create("IRIS"),
+            "endpoint iris exists: update it, or choose another name",
+        );
+        world.check_refused(
+            &add("iris", deployment("Blue", "1")),
+            "deployment iris/blue exists: update it, or choose another name",
+        );
+    }
+
+    #[test]
+    fn updating_what_does_not_exist_is_refused_with_what_does() {
+        let world = World::with_iris();
+        world.check_refused(
+            &Change::DeleteEndpoint {
+                name: endpoint_name("irsi"),
+            },
+            "no endpoint \"irsi\"; there are iris",
+        );
+        world.check_refused(
+            &edit(
+                "red",
+                DeploymentUpdate {
+                    instance_count: Some(2),
+                    ..DeploymentUpdate::default()
+                },
+            ),
+            "endpoint iris has no deployment \"red\"; it has blue, green",
+        );
+        World::empty().check_refused(
+            &traffic("blue:100"),
+            "no endpoint \"iris\"; none exists yet",
+        );
+    }
+
+    #[test]
+    fn traffic_to_a_deployment_that_is_not_there_is_refused() {
+        World::with_iris().check_refused(
+            &traffic("blue:50,red:50"),
+            "traffic names \"red\", which is not a deployment of endpoint iris; it has blue, green",
+        );
+    }
+
+    #[test]
+    fn traffic_to_a_deployment_that_failed_to_start_is_refused_but_other_changes_pass() {
+        let mut world = World::with_iris();
+        world.unready.insert(
+            (endpoint_name("iris"), name("green")),
+            Unready {
+                why: "the model is empty".to_owned(),
+                starting: false,
+            },
+        );
+        world.check_refused(
+            &traffic("blue:90,green:10"),
+            "traffic names green, which has no ready instance: the model is empty",
+        );
+        world.accept(&edit(
+            "blue",
+            DeploymentUpdate {
+                instance_count: Some(2),
+                ..DeploymentUpdate::default()
+            },
+        ));
+    }
+
+    #[test]
+    fn a_deployment_with_live_traffic_is_not_deleted() {
+        let mut world = World::with_iris();
+        let error = world.refuse(&remove(Some("iris"), "blue"));
+        assert_eq!(error.kind(), crate::control::ErrorKind::Conflict);
+        assert_eq!(
+            error.to_string(),
+            "the deployment blue has live traffic (100 %) and can't be deleted: scale down its traffic to 0 first, with `serin \
+             endpoint update --name iris --traffic 'blue:0,green:100'`"
+        );
+        world.accept(&traffic("blue:0,green:100"));
+        world.accept(&remove(Some("iris"), "blue"));
+        assert_eq!(world.iris().spec.traffic.to_string(), "green:100");
+    }
+
+    #[test]
+    fn a_deployment_named_alone_is_found_when_one_endpoint_has_it() {
+        let mut world = World::with_iris();
+        world.accept(&remove(None, "green"));
+        world.check_refused(
+            &remove(None, "green"),
+            "no endpoint has a deployment \"green\"",
+        );
+        world.accept(&create("wine"));
+        world.accept(&add("wine", deployment("blue", "1")));
+        world.check_refused(
+            &remove(None, "blue"),
+            "several endpoints have a deployment blue (iris, wine): say which one with --name",
+        );
+    }
+
+    #[test]
+    fn all_problems_of_a_change_come_at_once() {
+        let mut odd = deployment("red", "7");
+        odd.instance_type = "Standard_F4s_v".to_owned();
+        let change = update(EndpointUpdate {
+            deployment: Some((
+                name("red"),
+                DeploymentUpdate {
+                    file: Some(odd),
+                    upsert: true,
+                    ..DeploymentUpdate::default()
+                },
+            )),
+            traffic: Some("pink:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        });
+        let error = World::with_iris().refuse(&change);
+        assert_eq!(error.details().len(), 3, "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("model digits has no version \"7\"; it has 1, 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_bounds_of_a_count_hold_for_every_way_to_set_it() {
+        let world = World::with_iris();
+        for change in [
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    instance_count: Some(0),
+                    ..DeploymentUpdate::default()
+                },
+            ),
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    set: set(&["instance_count=51"]),
+                    ..DeploymentUpdate::default()
+                },
+            ),
+            update(EndpointUpdate {
+                set: set(&["deployments.blue.scale.instance_count=99"]),
+                ..EndpointUpdate::default()
+            }),
+        ] {
+            assert_eq!(
+                world.refuse(&change).kind(),
+                crate::control::ErrorKind::Invalid
+            );
+        }
+    }
+
+    #[test]
+    fn the_generic_set_reaches_any_attribute_and_touches_only_what_it_changes() {
+        let mut world = World::with_iris();
+        let before = world.iris().deployments[&name("green")].clone();
+        world.accept(&update(EndpointUpdate {
+            set: set(&["deployments.blue.scale.instance_count=5"]),
+            ..EndpointUpdate::default()
+        }));
+        assert_eq!(world.blue().target.spec.instance_count(), 5);
+        assert_eq!(world.blue().target.touched, world.revision);
+        assert_eq!(world.iris().deployments[&name("green")], before);
+    }
+
+    #[test]
+    fn deployments_that_disappear_from_a_declaring_file_are_deleted() {
+        let mut world = World::with_iris();
+        world.accept(&update(EndpointUpdate {
+            deployments: Some(vec![deployment("green", "2")]),
+            traffic: Some("green:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        }));
+        assert_eq!(
+            world
+                .iris()
+                .deployments
+                .keys()
+                .map(DeploymentName::as_str)
+                .collect::<Vec<_>>(),
+            ["green"]
+        );
+        world.check_refused(
+            &update(EndpointUpdate {
+                deployments: Some(Vec::new()),
+                ..EndpointUpdate::default()
+            }),
+            "traffic names \"green\", which is not a deployment of endpoint iris; it has none yet",
+        );
+    }
+
+    fn upsert(deployment: &str, version: &str, split: &str) -> Change {
+        update(EndpointUpdate {
+            deployment: Some((
+                name(deployment),
+                DeploymentUpdate {
+                    file: Some(self::deployment(deployment, version)),
+                    upsert: true,
+                    ..DeploymentUpdate::default()
+                },
+            )),
+            traffic: Some(split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        })
+    }
+
+    impl World {
+        fn split(&self) -> String {
+            self.iris().spec.traffic.to_string()
+        }
+    }
+
+    #[test]
+    fn a_split_beside_a_new_version_waits_for_its_instances() {
+        let mut world = World::with_iris();
+        world.accept_only(&upsert("green", "1", "blue:0,green:100"));
+        assert_eq!(world.split(), "blue:100");
+        let mut failed = world.desired.clone();
+        world.settle(SplitOutcome::InForce);
+        assert_eq!(world.split(), "blue:0,green:100");
+        assert!(world.iris().pending.is_none());
+        // The other way: it fails.
+        failed = failed.settled(&Settlement {
+            endpoint: endpoint_name("iris"),
+            revision: world.revision,
+            good: None,
+            split: SplitOutcome::Dropped,
+        });
+        world.desired = failed;
+        assert_eq!(world.split(), "blue:100");
+        assert!(world.iris().pending.is_none());
+        world.accept(&edit("blue", count(2)));
+        assert_eq!(world.split(), "blue:100");
+    }
+
+    fn count(instances: u32) -> DeploymentUpdate {
+        DeploymentUpdate {
+            set: set(&[&format!("instance_count={instances}")]),
+            ..DeploymentUpdate::default()
+        }
+    }
+
+    #[test]
+    fn a_split_that_waits_never_comes_in_force_after_a_newer_change_of_it_or_of_its_deployment() {
+        let newer: [&dyn Fn(&World) -> Change; 4] = [
+            // The split in force, named again: a rollback before anything has moved.
+            &|_| traffic("blue:100"),
+            &|_| edit("green", count(3)),
+            &|_| remove(Some("iris"), "green"),
+            &|_| upsert("green", "2", "blue:50,green:50"),
+        ];
+        for newer in newer {
+            let mut world = World::with_iris();
+            world.accept_only(&upsert("green", "1", "blue:0,green:100"));
+            let first = world.revision;
+            world.accept_only(&newer(&world));
+            world.desired = world.desired.settled(&Settlement {
+                endpoint: endpoint_name("iris"),
+                revision: first,
+                good: Some(name("green")),
+                split: SplitOutcome::InForce,
+            });
+            assert_ne!(world.split(), "blue:0,green:100");
+        }
+    }
+
+    #[test]
+    fn an_unrelated_change_leaves_a_split_waiting() {
+        let mut world = World::with_iris();
+        world.accept_only(&upsert("green", "1", "blue:0,green:100"));
+        let first = world.revision;
+        world.accept(&edit("blue", count(2)));
+        world.accept(&Change::RegenerateKey {
+            endpoint: endpoint_name("iris"),
+            key: KeyType::Primary,
+        });
+        world.desired = world.desired.settled(&Settlement {
+            endpoint: endpoint_name("iris"),
+            revision: first,
+            good: Some(name("green")),
+            split: SplitOutcome::InForce,
+        });
+        assert_eq!(world.split(), "blue:0,green:100");
+    }
+
+    #[test]
+    fn what_a_declaring_file_leaves_out_serves_until_its_split_is_in_force() {
+        let mut world = World::with_iris();
+        let mut green = deployment("green", "1");
+        green.tags.insert("version".to_owned(), "2".to_owned());
+        world.accept_only(&update(EndpointUpdate {
+            deployments: Some(vec![green]),
+            traffic: Some("green:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        }));
+        assert_eq!(world.split(), "blue:100");
+        assert!(world.iris().deployments.contains_key(&name("blue")));
+        world.settle(SplitOutcome::InForce);
+        assert_eq!(world.split(), "green:100");
+        assert!(!world.iris().deployments.contains_key(&name("blue")));
+    }
+
+    #[test]
+    fn a_timeout_is_in_force_at_once_and_another_build_is_not() {
+        let timeout = |world: &World| {
+            let good = world.blue().last_good.as_ref().expect("it was ready");
+            good.spec.request_settings().request_timeout().as_millis()
+        };
+        let edit_blue = |assignment: &str| {
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    set: set(&[assignment]),
+                    ..DeploymentUpdate::default()
+                },
+            )
+        };
+        let mut world = World::with_iris();
+        world.accept_only(&edit_blue("request_settings.request_timeout_ms=70"));
+        assert_eq!(timeout(&world), 70);
+        assert!(world.blue().is_good());
+        world.accept_only(&edit_blue("request_settings.lanes=1"));
+        assert!(!world.blue().is_good());
+        // While that is on its way, and also when it has failed.
+        world.accept_only(&edit_blue("request_settings.request_timeout_ms=80"));
+        assert_eq!(timeout(&world), 80);
+        assert!(!world.blue().is_good());
+    }
+
+    #[test]
+    fn a_deployment_that_never_was_ready_is_replaced_by_the_corrected_one() {
+        let mut world = World::with_iris();
+        world.accept_only(&add("iris", deployment("red", "1")));
+        let unready = |starting| Unready {
+            why: "the model is empty".to_owned(),
+            starting,
+        };
+        let key = (endpoint_name("iris"), name("red"));
+        world.unready.insert(key.clone(), unready(true));
+        let corrected = add("iris", deployment("red", "2"));
+        world.check_refused(
+            &corrected,
+            "deployment iris/red exists: update it, or choose another name",
+        );
+        world.unready.insert(key, unready(false));
+        let applied = world.apply(&corrected).expect("it is accepted");
+        assert_eq!(
+            applied.note.as_deref(),
+            Some("deployment red takes the place of one that failed and never was ready")
+        );
+        // One that was good is in the way, whatever has become of it.
+        let key = (endpoint_name("iris"), name("green"));
+        world.unready.insert(key, unready(false));
+        world.check_refused(
+            &add("iris", deployment("green", "1")),
+            "deployment iris/green exists: update it, or choose another name",
+        );
+    }
+
+    #[test]
+    fn an_upsert_makes_a_deployment_or_updates_it_in_place() {
+        let mut world = World::with_iris();
+        let upsert = |version| DeploymentUpdate {
+            file: Some(deployment("red", version)),
+            upsert: true,
+            ..DeploymentUpdate::default()
+        };
+        world.accept(&edit("red", upsert("1")));
+        world.accept(&edit("red", upsert("2")));
+        assert_eq!(
+            world.iris().deployments[&name("red")].target.model.digest,
+            ModelDigest::for_test("digits2")
+        );
+    }
+
+    #[test]
+    fn the_latest_version_is_looked_up_when_a_file_names_it_and_stays_through_other_updates() {
+        let mut world = World::with_iris();
+        world.accept(&add("iris", deployment("red", "latest")));
+        world.models.insert(record("digits", "10"));
+        world.accept(&edit(
+            "red",
+            DeploymentUpdate {
+                instance_count: Some(2),
+                ..DeploymentUpdate::default()
+            },
+        ));
+        let digest = |world: &World| {
+            world.iris().deployments[&name("red")]
+                .target
+                .model
+                .digest
+                .clone()
+        };
+        assert_eq!(digest(&world), ModelDigest::for_test("digits2"));
+        world.accept(&edit(
+            "red",
+            DeploymentUpdate {
+                file: Some(deployment("red", "latest")),
+                ..DeploymentUpdate::default()
+            },
+        ));
+        assert_eq!(digest(&world), ModelDigest::for_test("digits10"));
+    }
+
+    #[test]
+    fn a_plain_path_is_asked_for_once_and_then_used() {
+        let mut world = World::with_iris();
+        let spec = DeploymentSpec::new(
+            name("red"),
+            ModelRef::Path("/m/a.onnx".into()),
+            "Standard_F4s_v2",
+        );
+        let change = add("iris", spec);
+        match world.apply(&change) {
+            Err(NotApplied::Needs(paths)) => {
+                assert_eq!(paths, BTreeSet::from([PathBuf::from("/m/a.onnx")]));
+            }
+            other => panic!("expected a path, found {other:?}"),
+        }
+        world
+            .ingested
+            .insert("/m/a.onnx".into(), ModelDigest::for_test("a"));
+        world.accept(&change);
+        world.ingested.clear();
+        world.accept(&edit(
+            "red",
+            DeploymentUpdate {
+                instance_count: Some(2),
+                ..DeploymentUpdate::default()
+            },
+        ));
+    }
+
+    #[test]
+    fn lanes_are_judged_by_what_the_deployment_becomes() {
+        let mut world = World::with_iris();
+        let edit_blue = |assignments: &[&str]| {
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    set: set(assignments),
+                    ..DeploymentUpdate::default()
+                },
+            )
+        };
+        world.check_refused(
+            &edit_blue(&["request_settings.lanes=8"]),
+            "deployment blue: request_settings.lanes: expected at most 1, which is max_concurrent_requests_per_instance, found \
+             8: a lane beyond would never have a request\n\
+             deployment blue: request_settings.lanes: expected at most 4, the vCPUs of the instance type, found 8: lower lanes, \
+             or choose a larger instance_type",
+        );
+        world.accept(&edit_blue(&[
+            "request_settings.lanes=4",
+            "request_settings.max_concurrent_requests_per_instance=16",
+        ]));
+        assert_eq!(world.blue().target.spec.request_settings().lanes(), Some(4));
+        // Each setting is right by itself; together with what was said before they are not.
+        world.check_refused(
+            &edit_blue(&["request_settings.max_concurrent_requests_per_instance=2"]),
+            "deployment blue: request_settings.lanes: expected at most 2, which is max_concurrent_requests_per_instance, found \
+             4: a lane beyond would never have a request",
+        );
+        world.check_refused(
+            &edit_blue(&["request_settings.max_batch_delay_us=6000", "request_settings.request_timeout_ms=5"]),
+            "deployment blue: request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is 5, found 6000 \
+             us: every request would time out",
+        );
+    }
+
+    #[test]
+    fn strict_capacity_refuses_more_vcpus_than_cores_and_lets_the_rest_pass() {
+        let mut world = World::with_iris();
+        world.cores_max = Some(8);
+        let count = |count| {
+            edit(
+                "blue",
+                DeploymentUpdate {
+                    instance_count: Some(count),
+                    ..DeploymentUpdate::default()
+                },
+            )
+        };
+        world.check_refused(
+            &count(2),
+            "not enough cores: all deployments together would ask for 12 vCPUs, 8 cores are there; lower instance_count, choose \
+             a smaller instance_type, or serve with --capacity overcommit",
+        );
+        world.accept(&traffic("blue:90,green:10"));
+    }
+
+    #[test]
+    fn a_regenerated_key_has_a_generation_that_never_was() {
+        let mut world = World::with_iris();
+        let before = world.iris().generations;
+        world.accept(&Change::RegenerateKey {
+            endpoint: endpoint_name("iris"),
+            key: KeyType::Primary,
+        });
+        let after = world.iris().generations;
+        assert_eq!(
+            (after.primary, after.secondary),
+            (world.revision, before.secondary)
+        );
+        world.accept(&update(EndpointUpdate {
+            set: set(&["auth_mode=aml_token"]),
+            ..EndpointUpdate::default()
+        }));
+        world.check_refused(
+            &Change::RegenerateKey {
+                endpoint: endpoint_name("iris"),
+                key: KeyType::Primary,
+            },
+            "endpoint iris does not use keys for authentication: its auth_mode is aml_token",
+        );
+    }
+
+    #[test]
+    fn a_desired_state_survives_json() {
+        let desired = World::with_iris().desired;
+        let text = serde_json::to_string(&desired).expect("JSON");
+        assert_eq!(
+            serde_json::from_str::<Desired>(&text).expect("a state"),
+            desired
+        );
+    }
+}

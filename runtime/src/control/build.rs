@@ -1,0 +1,26 @@
+//! An instance as it is to be made, and how many of them.
+
+use crate::control::model_record::ModelDigest;
+use crate::engine::BatchSettings;
+
+/// Number of an instance in the books, unique within the process. Younger instances have higher numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct InstanceNo(pub(super) u64);
+
+/// All that an instance is made of. One whose build differs from the one wanted must be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Build {
+    pub(super) model: ModelDigest,
+    pub(super) vcpus: usize,
+    pub(super) concurrency: u32,
+    pub(super) lanes: Option<u32>,
+    pub(super) batch: BatchSettings,
+    pub(super) spin: bool,
+}
+
+/// So many instances of one build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Aim {
+    pub(super) build: Build,
+    pub(super) count: usize,
+}

@@ -1,0 +1,141 @@
+//! All that wakes the reconciler, and all that it can ask for: two closed lists of values.
+//!
+//! Not here: how a command is carried out (`work`), and who waits for an operation (`controller`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::control::build::{Build, InstanceNo};
+use crate::control::desired::{Desired, Generations, Settlement};
+use crate::control::model_record::ModelDigest;
+use crate::control::operation::{Operation, OperationId};
+use crate::engine::{CoreGrant, ModelProfile, Placement};
+use crate::spec::{DeploymentName, EndpointName, EndpointSpec};
+
+/// A deployment of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) endpoint: EndpointName,
+    pub(super) deployment: DeploymentName,
+}
+
+/// Something that has happened.
+#[derive(Debug, Clone)]
+pub(super) enum Event {
+    /// The process has started; these operations of the one before had not ended.
+    Recover { unfinished: Vec<Operation> },
+    /// A change is on disk.
+    Accepted {
+        operation: OperationId,
+        endpoint: EndpointName,
+        desired: Arc<Desired>,
+    },
+    /// A settlement is on disk, or could not be stored.
+    Settled {
+        settlement: Settlement,
+        outcome: Result<Arc<Desired>, String>,
+    },
+    /// A model may be loaded by instances, or is no good.
+    ModelReady {
+        model: ModelDigest,
+        outcome: Result<ModelNotes, String>,
+    },
+    /// An instance is ready, or will never be.
+    Started {
+        no: InstanceNo,
+        outcome: Result<Facts, String>,
+    },
+    /// An instance that was ready has died.
+    Died(InstanceNo),
+    /// The threads of instances have ended.
+    Retired(Vec<InstanceNo>),
+    /// Time has passed.
+    Tick,
+    /// The server ends.
+    Shutdown,
+}
+
+/// What there is to say of a model that is ready to be loaded.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ModelNotes {
+    /// Why it is served as it is, where it was to be prepared.
+    pub(super) note: Option<String>,
+}
+
+/// What is known of an instance that is ready.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub(super) placement: Option<Placement>,
+    pub(super) profile: Option<Arc<ModelProfile>>,
+}
+
+/// Something to do. Commands of one event are carried out in their order; none waits for the end of another.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Command {
+    /// Tries a model where it can do no harm, unless it was `tried` before, and prepares it; ends in [`Event::ModelReady`].
+    MakeReady {
+        model: ModelDigest,
+        tried: bool,
+        background: bool,
+    },
+    /// No instance has the model any more.
+    ForgetModel(ModelDigest),
+    /// Starts an instance; ends in [`Event::Started`].
+    Start(NewInstance),
+    /// Shows requests an endpoint as it is now, or that it is gone.
+    Publish {
+        endpoint: EndpointName,
+        shown: Option<Shown>,
+    },
+    /// Ends instances, with `drain` when what they were given has ended; ends in [`Event::Retired`]. Never before the
+    /// publication that takes them out of sight.
+    Retire {
+        key: Key,
+        instances: Vec<InstanceNo>,
+        drain: bool,
+    },
+    /// Makes the end of an operation's part durable; ends in [`Event::Settled`].
+    Settle(Settlement),
+    /// Tells whoever waits how an operation has ended. Once for each.
+    Conclude { id: OperationId, outcome: Outcome },
+}
+
+/// An instance that has its cores and is to be started.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct NewInstance {
+    pub(super) no: InstanceNo,
+    pub(super) key: Key,
+    pub(super) build: Build,
+    pub(super) cores: CoreGrant,
+    /// Whether others serve, and are not to feel it.
+    pub(super) background: bool,
+}
+
+/// How an operation has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Succeeded,
+    Failed(String),
+    /// A newer change has taken its place, or that of a part of it.
+    Canceled(String),
+}
+
+/// An endpoint as requests see it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shown {
+    /// With the split in force.
+    pub(super) spec: EndpointSpec,
+    pub(super) generations: Generations,
+    pub(super) deployments: Vec<ShownDeployment>,
+}
+
+/// A deployment as requests see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ShownDeployment {
+    pub(super) name: DeploymentName,
+    /// Ready instances, oldest first.
+    pub(super) instances: Vec<InstanceNo>,
+    /// Requests that they may run at once, in all.
+    pub(super) slots: usize,
+    pub(super) request_timeout: Duration,
+}

@@ -1,0 +1,311 @@
+//! The way to the controller: what can be asked of it, and what can be read without asking.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+
+use crate::config::OPERATIONS_KEPT;
+use crate::control::change::Change;
+use crate::control::credentials::{Credentials, Secret};
+use crate::control::desired::Desired;
+use crate::control::model_record::{ModelDigest, ModelRecord};
+use crate::control::models::{Ingested, ModelStoreError};
+use crate::control::operation::{Operation, OperationId};
+use crate::control::refusal::ChangeError;
+use crate::control::revision::Revision;
+use crate::control::store::{JournalEntry, JournalReader, StoreError};
+use crate::control::view::View;
+use crate::spec::{EndpointName, ModelName, ModelVersion};
+
+/// Everything that people ask of the controller, and the ends of copies that it waits for.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// Somebody wants something else.
+    Change(Request),
+    /// The plain paths of a change were copied in.
+    Copied(
+        Request,
+        Result<BTreeMap<PathBuf, ModelDigest>, ModelStoreError>,
+    ),
+    /// Somebody has a model to register.
+    Register(Registration),
+    /// It was copied in.
+    Registered(Registration, Result<Ingested, ModelStoreError>),
+    /// Somebody wants to forget a version.
+    DeleteModel {
+        name: ModelName,
+        version: ModelVersion,
+        by: String,
+        reply: oneshot::Sender<Result<(), ModelStoreError>>,
+    },
+    /// The server ends.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A change and who waits for its acceptance.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) change: Change,
+    pub(super) by: String,
+    pub(super) expected: Option<Revision>,
+    /// Plain paths that were copied in for it.
+    pub(super) ingested: BTreeMap<PathBuf, ModelDigest>,
+    pub(super) reply: oneshot::Sender<Result<Operation, ChangeError>>,
+}
+
+/// A model and who waits for its registration.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) source: PathBuf,
+    pub(super) name: ModelName,
+    pub(super) version: Option<ModelVersion>,
+    pub(super) by: String,
+    pub(super) reply: oneshot::Sender<Result<ModelRecord, ModelStoreError>>,
+}
+
+/// What the handles read without asking the loop.
+#[derive(Debug)]
+pub(super) struct Bulletin {
+    pub(super) view: ArcSwap<View>,
+    pub(super) desired: ArcSwap<Desired>,
+    pub(super) models: ArcSwap<Vec<ModelRecord>>,
+    operations: Mutex<BTreeMap<OperationId, Operation>>,
+    /// Whether recovery is over. Released after the view and the table that show it, acquired by who then looks at them.
+    pub(super) settled: AtomicBool,
+    /// Told after each event.
+    pub(super) changed: watch::Sender<()>,
+    pub(super) secret: Secret,
+    pub(super) token_life: Duration,
+    pub(super) journal: JournalReader,
+}
+
+impl Bulletin {
+    pub(super) fn new(
+        desired: Desired,
+        (models, operations): (Vec<ModelRecord>, Vec<Operation>),
+        (secret, token_life): (Secret, Duration),
+        journal: JournalReader,
+    ) -> Self {
+        Self {
+            view: ArcSwap::default(),
+            desired: ArcSwap::from_pointee(desired),
+            models: ArcSwap::from_pointee(models),
+            operations: Mutex::new(operations.into_iter().map(|one| (one.id, one)).collect()),
+            settled: AtomicBool::new(false),
+            changed: watch::Sender::new(()),
+            secret,
+            token_life,
+            journal,
+        }
+    }
+
+    fn operations(&self) -> MutexGuard<'_, BTreeMap<OperationId, Operation>> {
+        // Held for a look or an insertion; the map is whole between statements, so a panic elsewhere leaves it good.
+        self.operations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers an operation. Of those that have ended the oldest makes room; one that has not is never forgotten.
+    pub(super) fn put_operation(&self, operation: Operation) {
+        let mut operations = self.operations();
+        operations.insert(operation.id, operation);
+        let ended = operations
+            .values()
+            .filter(|one| one.provisioning_state.has_ended());
+        let ended: BTreeSet<_> = ended.map(|one| one.id).collect();
+        let kept = usize::try_from(OPERATIONS_KEPT).unwrap_or(usize::MAX);
+        let surplus = operations.len().saturating_sub(kept);
+        for id in ended.into_iter().take(surplus) {
+            operations.remove(&id);
+        }
+    }
+
+    pub(super) fn operation(&self, id: OperationId) -> Option<Operation> {
+        self.operations().get(&id).cloned()
+    }
+
+    /// Operations that have not ended.
+    pub(super) fn unfinished(&self) -> Vec<Operation> {
+        let operations = self.operations();
+        let unfinished = operations.values();
+        unfinished
+            .filter(|one| !one.provisioning_state.has_ended())
+            .cloned()
+            .collect()
+    }
+}
+
+/// The way to the controller; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct ControllerHandle {
+    pub(super) bulletin: Arc<Bulletin>,
+    pub(super) mailbox: mpsc::Sender<Mail>,
+}
+
+impl ControllerHandle {
+    /// Asks for a change; returns when it is on disk, that is accepted, or refused. With `expected`, only if nothing else was
+    /// accepted since that revision.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ChangeError`]; then nothing has changed.
+    pub async fn submit(
+        &self,
+        change: Change,
+        by: String,
+        expected: Option<Revision>,
+    ) -> Result<Operation, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            change,
+            by,
+            expected,
+            ingested: BTreeMap::new(),
+            reply,
+        };
+        match self.mailbox.try_send(Mail::Change(request)) {
+            Ok(()) => answer.await.unwrap_or(Err(ChangeError::Stopped)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(ChangeError::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(ChangeError::Stopped),
+        }
+    }
+
+    /// Waits for the end of an operation; none when the number is unknown. When the server stops first, the operation as it is.
+    pub async fn finished(&self, id: OperationId) -> Option<Operation> {
+        let mut changed = self.bulletin.changed.subscribe();
+        loop {
+            let operation = self.bulletin.operation(id)?;
+            if operation.provisioning_state.has_ended() || self.mailbox.is_closed() {
+                return Some(operation);
+            }
+            // The sender lives in the bulletin, which this handle holds.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// An operation as it is now.
+    #[must_use]
+    pub fn operation(&self, id: OperationId) -> Option<Operation> {
+        self.bulletin.operation(id)
+    }
+
+    /// What should be beside what is.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.bulletin.view.load_full()
+    }
+
+    /// What clients of an endpoint send to prove who they are.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::NotFound`].
+    #[expect(
+        clippy::unused_async,
+        reason = "part of an interface whose other calls wait"
+    )]
+    pub async fn credentials(&self, endpoint: &EndpointName) -> Result<Credentials, ChangeError> {
+        let desired = self.bulletin.desired.load();
+        let now_unix_s = jiff::Timestamp::now().as_second();
+        Ok(self.bulletin.secret.credentials(
+            desired.endpoint(endpoint)?,
+            now_unix_s,
+            self.bulletin.token_life,
+        ))
+    }
+
+    /// Copies a model in and gives it a name and version; without a version the next number. The same content under the same
+    /// version again is fine.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ModelStoreError`]; then nothing is registered.
+    pub async fn register_model(
+        &self,
+        source: PathBuf,
+        name: ModelName,
+        version: Option<ModelVersion>,
+        by: String,
+    ) -> Result<ModelRecord, ModelStoreError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Mail::Register(Registration {
+            source,
+            name,
+            version,
+            by,
+            reply,
+        });
+        self.mailbox
+            .send(event)
+            .await
+            .map_err(|_| ModelStoreError::Stopped)?;
+        answer.await.unwrap_or(Err(ModelStoreError::Stopped))
+    }
+
+    /// Forgets a version that no deployment uses.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelStoreError::Unknown`] and [`ModelStoreError::InUse`], naming what exists and who uses it.
+    pub async fn delete_model(
+        &self,
+        name: ModelName,
+        version: ModelVersion,
+        by: String,
+    ) -> Result<(), ModelStoreError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Mail::DeleteModel {
+            name,
+            version,
+            by,
+            reply,
+        };
+        self.mailbox
+            .send(event)
+            .await
+            .map_err(|_| ModelStoreError::Stopped)?;
+        answer.await.unwrap_or(Err(ModelStoreError::Stopped))
+    }
+
+    /// All registered versions, in the order of registration.
+    #[must_use]
+    pub fn models(&self) -> Arc<Vec<ModelRecord>> {
+        self.bulletin.models.load_full()
+    }
+
+    /// The last lines of the journal, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`].
+    pub async fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        let bulletin = Arc::clone(&self.bulletin);
+        // Beside the thread of the store, so that no change waits for a long read.
+        let read = spawn_blocking(move || bulletin.journal.last(last));
+        read.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Resolves when recovery is over: everything that was good before the start serves again or has failed to; or some
+    /// traffic is served and [`RECOVERY_WAIT_MAX`](crate::config::RECOVERY_WAIT_MAX) is over.
+    pub async fn settled(&self) {
+        let mut changed = self.bulletin.changed.subscribe();
+        while !self.bulletin.settled.load(Ordering::Acquire) && !self.mailbox.is_closed() {
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Drains all, stops all, closes the store and unlocks the data folder.
+    pub async fn shutdown(self) {
+        let (reply, answer) = oneshot::channel();
+        if self.mailbox.send(Mail::Shutdown(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Why a change is refused.
+
+use crate::control::revision::Revision;
+use crate::spec::{DeploymentName, EndpointName};
+
+/// What kind of refusal it is; administration answers with a status by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// What the request names does not exist.
+    NotFound,
+    /// What it would create exists.
+    AlreadyExists,
+    /// It asks for what cannot be.
+    Invalid,
+    /// It does not fit the present state.
+    Conflict,
+    /// The disk refused.
+    Storage,
+    /// Too many wait already, or the server is stopping: try again.
+    Busy,
+}
+
+/// Why a change was refused. Nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// What the change names does not exist; says what does.
+    #[error("{0}")]
+    NotFound(String),
+    /// What the change would create exists.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// Everything that is wrong with it. Never empty.
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
+    /// It does not fit the present state, such as traffic that a deployment still has.
+    #[error("{0}")]
+    Conflict(String),
+    /// Somebody else changed something since the caller looked.
+    #[error(
+        "revision {expected} was expected, the current one is {current}: look again, then decide"
+    )]
+    Outdated {
+        expected: Revision,
+        current: Revision,
+    },
+    /// The change could not be made durable, so it was not accepted.
+    #[error("the change cannot be stored, so nothing was changed: {0}")]
+    Storage(String),
+    /// The mailbox is full.
+    #[error("too many changes wait already: try again")]
+    Busy,
+    /// The server is going away.
+    #[error("the server is stopping")]
+    Stopped,
+}
+
+impl ChangeError {
+    /// Refusal to create what is there.
+    pub(super) fn exists(what: &str) -> Self {
+        Self::AlreadyExists(format!("{what} exists: update it, or choose another name"))
+    }
+
+    /// Refusal to change a deployment that is not there; says which are.
+    pub(super) fn no_deployment<'a>(
+        endpoint: &EndpointName,
+        name: &DeploymentName,
+        known: impl Iterator<Item = &'a DeploymentName>,
+    ) -> Self {
+        let known: Vec<_> = known.map(DeploymentName::as_str).collect();
+        let known = if known.is_empty() {
+            "none yet".to_owned()
+        } else {
+            known.join(", ")
+        };
+        Self::NotFound(format!(
+            "endpoint {endpoint} has no deployment {:?}; it has {known}",
+            name.as_str()
+        ))
+    }
+
+    /// What kind of refusal it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::AlreadyExists(_) => ErrorKind::AlreadyExists,
+            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Conflict(_) | Self::Outdated { .. } => ErrorKind::Conflict,
+            Self::Storage(_) => ErrorKind::Storage,
+            Self::Busy | Self::Stopped => ErrorKind::Busy,
+        }
+    }
+
+    /// Each problem by itself, where there are several.
+    #[must_use]
+    pub fn details(&self) -> &[String] {
+        match self {
+            Self::Invalid(problems) => problems,
+            _ => &[],
+        }
+    }
+}

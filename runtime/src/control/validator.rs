@@ -1,0 +1,214 @@
+//! The checks of a pending change: all that is wrong with it at once. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::control::apply::NotApplied;
+use crate::control::desired::{DesiredDeployment, DesiredEndpoint, ResolvedModel, Target};
+use crate::control::model_record::ModelDigest;
+use crate::control::models::Models;
+use crate::control::pending_change::{PendingChange, Touch};
+use crate::control::refusal::ChangeError;
+use crate::control::revision::Revision;
+use crate::control::split_rule;
+use crate::spec::{
+    DeploymentName, DeploymentSpec, EndpointName, ModelRef, SkuTable, TrafficSplit, VersionRef,
+};
+
+/// Why a deployment cannot answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unready {
+    pub(super) why: String,
+    /// Whether something is being done about it.
+    pub(super) starting: bool,
+}
+
+/// Deployments without a ready instance.
+pub(super) type UnreadyDeployments = BTreeMap<(EndpointName, DeploymentName), Unready>;
+
+/// All that a change is judged by, beside the desired state itself.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) skus: &'a SkuTable,
+    pub(super) models: &'a Models,
+    /// Plain paths that were copied in for this change.
+    pub(super) ingested: &'a BTreeMap<PathBuf, ModelDigest>,
+    /// Cores in all, where none may be given twice.
+    pub(super) cores_max: Option<usize>,
+    pub(super) unready: &'a UnreadyDeployments,
+    /// The revision that the change makes.
+    pub(super) revision: Revision,
+}
+
+impl Context<'_> {
+    /// Whether a deployment failed before it ever was ready, and nothing is being done about it.
+    pub(super) fn never_ready(&self, endpoint: &DesiredEndpoint, name: &DeploymentName) -> bool {
+        let unready = self
+            .unready
+            .get(&(endpoint.spec.name.clone(), name.clone()));
+        let known = endpoint.deployments.get(name);
+        known.is_some_and(|known| known.last_good.is_none())
+            && unready.is_some_and(|unready| !unready.starting)
+    }
+}
+
+/// Collects everything that is wrong with a pending change.
+#[derive(Debug)]
+pub(super) struct Validator<'a> {
+    context: &'a Context<'a>,
+    problems: Vec<String>,
+    needs: BTreeSet<PathBuf>,
+}
+
+impl<'a> Validator<'a> {
+    pub(super) fn new(context: &'a Context<'a>, problems: Vec<String>) -> Self {
+        Self {
+            context,
+            problems,
+            needs: BTreeSet::new(),
+        }
+    }
+
+    /// Every deployment that gets traffic must be able to answer, now or when this change has started it.
+    pub(super) fn traffic(
+        &mut self,
+        change: &PendingChange,
+        starts: impl Fn(&DeploymentName) -> bool,
+        before: Option<&DesiredEndpoint>,
+    ) {
+        let name = &change.endpoint.name;
+        let nothing = TrafficSplit::default();
+        let in_force = before.map_or(&nothing, |one| &one.spec.traffic);
+        let unready = |deployment: &DeploymentName| {
+            if starts(deployment) {
+                return None;
+            }
+            let key = (name.clone(), deployment.clone());
+            Some(self.context.unready.get(&key)?.why.clone())
+        };
+        let known = change.deployments.iter().map(|one| &one.name);
+        let split = &change.endpoint.traffic;
+        let problems = split_rule::problems(name, split, in_force, known, unready);
+        self.problems.extend(problems);
+    }
+
+    pub(super) fn deployment(
+        &mut self,
+        spec: DeploymentSpec,
+        touch: Option<Touch>,
+        known: Option<&DesiredDeployment>,
+    ) -> Option<DesiredDeployment> {
+        if let Some(known) = known
+            && touch.is_none()
+        {
+            return Some(known.clone());
+        }
+        let same_model = known.map(|known| &known.target).filter(|known| {
+            known.spec.model == spec.model
+                && (touch == Some(Touch::Settings) || !moves(&spec.model))
+        });
+        let model = match same_model {
+            Some(known) => Some(known.model.clone()),
+            None => self.model(&spec),
+        };
+        let vcpus = self.vcpus(&spec);
+        let target = Target {
+            model: model?,
+            vcpus: vcpus?,
+            spec,
+            touched: self.context.revision,
+        };
+        Some(match known {
+            Some(known) => known.with_target(target),
+            None => DesiredDeployment {
+                target,
+                last_good: None,
+            },
+        })
+    }
+
+    fn vcpus(&mut self, spec: &DeploymentSpec) -> Option<usize> {
+        match self.context.skus.find(&spec.instance_type) {
+            Ok(sku) => {
+                let problems = spec.request_settings().problems(sku.vcpus).into_iter();
+                self.problems
+                    .extend(problems.map(|problem| format!("deployment {}: {problem}", spec.name)));
+                Some(usize::try_from(sku.vcpus).unwrap_or(usize::MAX))
+            }
+            Err(unknown) => {
+                self.problems.push(format!(
+                    "deployment {}: instance_type: {unknown}",
+                    spec.name
+                ));
+                None
+            }
+        }
+    }
+
+    fn model(&mut self, spec: &DeploymentSpec) -> Option<ResolvedModel> {
+        match &spec.model {
+            ModelRef::Path(path) => {
+                let digest = self.context.ingested.get(path).cloned();
+                if digest.is_none() {
+                    self.needs.insert(path.clone());
+                }
+                Some(ResolvedModel {
+                    digest: digest?,
+                    registered: None,
+                })
+            }
+            ModelRef::Registered { name, version } => {
+                let version = match version {
+                    VersionRef::Exact(version) => Some(version),
+                    VersionRef::Latest => None,
+                };
+                match self.context.models.find(name, version) {
+                    Ok(record) => Some(ResolvedModel {
+                        digest: record.digest.clone(),
+                        registered: Some((record.name.clone(), record.version.clone())),
+                    }),
+                    Err(error) => {
+                        self.problems
+                            .push(format!("deployment {}: model: {error}", spec.name));
+                        None
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn cores(&mut self, before: usize, after: usize) {
+        if let Some(cores_max) = self.context.cores_max
+            && after > cores_max
+            && after > before
+        {
+            self.problems.push(format!(
+                "not enough cores: all deployments together would ask for {after} vCPUs, {cores_max} cores are there; lower \
+                 instance_count, choose a smaller instance_type, or serve with --capacity overcommit"
+            ));
+        }
+    }
+
+    /// All problems, else the models that must be copied in first.
+    pub(super) fn outcome(self) -> Result<(), NotApplied> {
+        if !self.problems.is_empty() {
+            return Err(ChangeError::Invalid(self.problems).into());
+        }
+        if !self.needs.is_empty() {
+            return Err(NotApplied::Needs(self.needs));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the same reference may mean other content when it is looked up again.
+fn moves(model: &ModelRef) -> bool {
+    matches!(
+        model,
+        ModelRef::Path(_)
+            | ModelRef::Registered {
+                version: VersionRef::Latest,
+                ..
+            }
+    )
+}

@@ -1,0 +1,393 @@
+//! The hands of the reconciler: carries commands out, and reports what came of them.
+//!
+//! It has what the books only know by number: the owner's halves of instances, the prepared models, the admission controls and
+//! the table that requests see. No command is waited for; what takes time runs on threads of its own, and each sends one
+//! [`Report`].
+//!
+//! Threads: called from the control thread. Starts, tries and stops run on threads that are named and end by themselves, not on
+//! a pool: a hundred models that hang leave room for everything else.
+//! Not here: what is to be done (`reconcile`), when (`controller`), and the store.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::config::DRAIN_MAX;
+use crate::control::build::InstanceNo;
+use crate::control::desired::Generations;
+use crate::control::event::{
+    Command, Event, Facts, Key, ModelNotes, NewInstance, Shown, ShownDeployment,
+};
+use crate::control::model_record::ModelDigest;
+use crate::control::starter::{Candidate, Started, Starter};
+use crate::engine::{InstanceSpec, ModelFile, ReadyModel, give_back_memory};
+use crate::observe::Metrics;
+use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
+use crate::spec::{EndpointName, EndpointSpec};
+
+/// Where the files of models are.
+pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
+    /// The files of a model. Blocks. The error says what is missing.
+    fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String>;
+}
+
+/// The files of one model.
+#[derive(Debug, Clone)]
+pub(super) struct ModelPlace {
+    pub(super) file: PathBuf,
+    pub(super) sample_request: Option<Bytes>,
+    /// Bytes of all its files.
+    pub(super) bytes: u64,
+    /// Whether the digest stands for the content, so that what is found out about it may be kept under that name.
+    pub(super) by_content: bool,
+}
+
+/// How clients of an endpoint prove who they are.
+pub(super) trait AuthSource: std::fmt::Debug + Send + Sync + 'static {
+    fn auth(&self, endpoint: &EndpointSpec, generations: Generations) -> EndpointAuth;
+}
+
+/// The end of something that took time, with what came of it.
+#[derive(Debug)]
+pub(super) enum Report {
+    ModelReady {
+        model: ModelDigest,
+        outcome: Result<ReadyModel, String>,
+    },
+    Started {
+        no: InstanceNo,
+        outcome: Result<Box<dyn Started>, String>,
+    },
+    Retired {
+        instances: Vec<InstanceNo>,
+        /// How many were stopped under running work.
+        forced: usize,
+    },
+}
+
+/// All that commands need.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) starter: Arc<dyn Starter>,
+    pub(super) places: Arc<dyn ModelPlaces>,
+    pub(super) credentials: Arc<dyn AuthSource>,
+    pub(super) router: Arc<Router>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) reports: mpsc::UnboundedSender<Report>,
+    /// The owner's halves of instances that are ready.
+    instances: BTreeMap<InstanceNo, Box<dyn Started>>,
+    ready: BTreeMap<ModelDigest, ReadyModel>,
+    published: BTreeMap<EndpointName, Arc<Endpoint>>,
+    /// One for the life of a deployment, through all its instances.
+    admissions: BTreeMap<Key, Arc<AdmissionControl>>,
+    /// Of deployments that no table shows any more, until what they admitted has ended.
+    closing: Vec<(Key, Arc<AdmissionControl>)>,
+}
+
+/// Deployments that get more slots when their table is published, and how many they have then.
+type Growing = Vec<(Arc<AdmissionControl>, usize)>;
+
+impl Work {
+    pub(super) fn new(
+        (starter, places): (Arc<dyn Starter>, Arc<dyn ModelPlaces>),
+        credentials: Arc<dyn AuthSource>,
+        (router, metrics): (Arc<Router>, Arc<Metrics>),
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Self {
+        Self {
+            starter,
+            places,
+            credentials,
+            router,
+            metrics,
+            reports,
+            instances: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            published: BTreeMap::new(),
+            admissions: BTreeMap::new(),
+            closing: Vec::new(),
+        }
+    }
+
+    /// Takes what a report brings into keeping; what is left is an event.
+    pub(super) fn take_in(&mut self, report: Report) -> Event {
+        match report {
+            Report::ModelReady { model, outcome } => Event::ModelReady {
+                outcome: outcome.map(|ready| {
+                    let note = ready.note.clone();
+                    self.ready.insert(model.clone(), ready);
+                    ModelNotes { note }
+                }),
+                model,
+            },
+            Report::Started { no, outcome } => Event::Started {
+                no,
+                outcome: outcome.map(|instance| {
+                    let handle = instance.handle();
+                    let facts = Facts {
+                        placement: instance.placement(),
+                        profile: handle.map(|handle| Arc::clone(handle.profile())),
+                    };
+                    self.instances.insert(no, instance);
+                    facts
+                }),
+            },
+            Report::Retired { instances, forced } => {
+                if forced > 0 {
+                    self.metrics.forced_stops(forced);
+                    tracing::warn!(
+                        forced,
+                        "instances were stopped under running requests: the drain took too long"
+                    );
+                }
+                Event::Retired(instances)
+            }
+        }
+    }
+
+    /// Instances that have died since they were ready.
+    pub(super) fn dead(&self) -> Vec<InstanceNo> {
+        let dead = self.instances.iter();
+        dead.filter(|(_, instance)| instance.has_failed())
+            .map(|(no, _)| *no)
+            .collect()
+    }
+
+    /// Begins what a command asks for, and returns at once. Settlements and conclusions are the store's.
+    pub(super) fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::MakeReady {
+                model,
+                tried,
+                background,
+            } => self.make_ready(model, tried, background),
+            Command::ForgetModel(model) => {
+                self.ready.remove(&model);
+            }
+            Command::Start(new) => self.start(new),
+            Command::Publish { endpoint, shown } => self.publish(&endpoint, shown),
+            Command::Retire {
+                key,
+                instances,
+                drain,
+            } => self.retire(&key, instances, drain),
+            Command::Settle(_) | Command::Conclude { .. } => {}
+        }
+    }
+
+    fn make_ready(&self, model: ModelDigest, tried: bool, background: bool) {
+        let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
+        let tell = {
+            let model = model.clone();
+            |outcome| Report::ModelReady { model, outcome }
+        };
+        self.on_thread(tell, move || {
+            let place = places.place(&model)?;
+            starter.make_ready(&Candidate {
+                file: ModelFile {
+                    path: &place.file,
+                    digest: model.as_str(),
+                    bytes: place.bytes,
+                    sample_request: place.sample_request.as_deref(),
+                },
+                by_content: place.by_content,
+                tried,
+                background,
+            })
+        });
+    }
+
+    fn start(&self, new: NewInstance) {
+        let NewInstance {
+            no,
+            key,
+            build,
+            cores,
+            background,
+        } = new;
+        let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
+        let cached = self.ready.get(&build.model);
+        let cached = cached.and_then(|ready| ready.cached.clone());
+        let label = format!("{}/{}", key.endpoint, key.deployment);
+        let tell = move |outcome| Report::Started { no, outcome };
+        self.on_thread(tell, move || {
+            let place = places.place(&build.model)?;
+            starter.start(InstanceSpec {
+                label,
+                model: place.file,
+                cached,
+                concurrency: build.concurrency,
+                lanes: build.lanes,
+                batch: build.batch,
+                spin: build.spin,
+                cores,
+                sample_request: place.sample_request,
+                digest: place.by_content.then(|| build.model.to_string()),
+                profile: None,
+                quiet: background,
+            })
+        });
+    }
+
+    /// Runs `work` on a thread of its own. A report comes in any case: of its end, of its panic, or that there is no thread.
+    fn on_thread<T>(
+        &self,
+        tell: impl FnOnce(Result<T, String>) -> Report + Clone + Send + 'static,
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) {
+        let (reports, refused, otherwise) =
+            (self.reports.clone(), self.reports.clone(), tell.clone());
+        let run = move || {
+            // Nothing of what `work` may have left half-done is looked at again.
+            let outcome = catch_unwind(AssertUnwindSafe(work));
+            let outcome = outcome.unwrap_or_else(|_| Err("a start ended in a panic".to_owned()));
+            // Whoever waited is gone with the receiver: then nobody asks.
+            drop(reports.send(tell(outcome)));
+        };
+        let thread = std::thread::Builder::new().name("serin-task".to_owned());
+        if let Err(error) = thread.spawn(run) {
+            drop(refused.send(otherwise(Err(format!("the system has no thread: {error}")))));
+        }
+    }
+
+    /// Shows requests an endpoint as it is now.
+    fn publish(&mut self, name: &EndpointName, shown: Option<Shown>) {
+        let mut growing = Growing::new();
+        if let Some(shown) = shown {
+            let deployments = shown.deployments.iter();
+            let deployments: Vec<_> = deployments
+                .map(|one| self.deployment(name, one, &mut growing))
+                .collect();
+            let auth = self.credentials.auth(&shown.spec, shown.generations);
+            let previous = self.published.get(name).map(Arc::as_ref);
+            let (name, split) = (shown.spec.name, shown.spec.traffic);
+            match Endpoint::new(name, auth, split, deployments, previous) {
+                Ok(endpoint) => {
+                    self.published.insert(endpoint.name().clone(), endpoint);
+                }
+                // No such split is ever accepted; the old table stays.
+                Err(error) => tracing::error!(%error, "an endpoint was not published"),
+            }
+        } else {
+            self.published.remove(name);
+        }
+        let endpoints = self.published.values().cloned().collect();
+        self.router.publish(RoutingTable::new(endpoints));
+        // Those that shrink have lost their slots already, those that grow get theirs now: in every order the open instances can
+        // take all permits.
+        for (admission, slots) in growing {
+            admission.resize(slots);
+        }
+        self.close_unseen(name);
+    }
+
+    fn deployment(
+        &mut self,
+        endpoint: &EndpointName,
+        shown: &ShownDeployment,
+        growing: &mut Growing,
+    ) -> Arc<Deployment> {
+        let key = Key {
+            endpoint: endpoint.clone(),
+            deployment: shown.name.clone(),
+        };
+        let admission = self.admissions.entry(key);
+        let admission = admission.or_insert_with(|| AdmissionControl::new(shown.slots));
+        if shown.slots < admission.slots() {
+            admission.resize(shown.slots);
+        } else {
+            growing.push((Arc::clone(admission), shown.slots));
+        }
+        let metrics = self
+            .metrics
+            .deployment(endpoint.as_str(), shown.name.as_str());
+        metrics.set_slots(shown.slots);
+        metrics.set_instances(shown.instances.len());
+        let instances = shown.instances.iter();
+        let instances = instances.filter_map(|no| self.instances.get(no)?.handle());
+        Arc::new(Deployment {
+            name: shown.name.clone(),
+            admission: Arc::clone(admission),
+            instances: instances.collect(),
+            request_timeout: shown.request_timeout,
+            metrics,
+        })
+    }
+
+    /// Closes the admission of deployments of an endpoint that the table shows no more.
+    fn close_unseen(&mut self, name: &EndpointName) {
+        let shown = self.published.get(name);
+        let is_shown =
+            |key: &Key| shown.is_some_and(|shown| shown.deployment(key.deployment.key()).is_some());
+        let unseen: Vec<_> = self
+            .admissions
+            .keys()
+            .filter(|key| key.endpoint == *name && !is_shown(key))
+            .cloned()
+            .collect();
+        for key in unseen {
+            if let Some(admission) = self.admissions.remove(&key) {
+                self.metrics
+                    .forget(key.endpoint.as_str(), key.deployment.as_str());
+                self.closing.push((key, admission));
+            }
+        }
+    }
+
+    /// Ends instances, with `drain` when what they were given has ended.
+    fn retire(&mut self, key: &Key, numbers: Vec<InstanceNo>, drain: bool) {
+        let taken: Vec<_> = numbers
+            .iter()
+            .filter_map(|no| self.instances.remove(no))
+            .collect();
+        let (closing, others) = std::mem::take(&mut self.closing)
+            .into_iter()
+            .partition(|(closing, _)| closing == key);
+        self.closing = others;
+        let reports = self.reports.clone();
+        let deadline = Instant::now() + DRAIN_MAX;
+        let stop = move || {
+            let mut forced = 0;
+            if drain {
+                taken.iter().for_each(|instance| instance.close());
+                let late = taken.iter().filter(|one| !one.wait_idle(deadline));
+                forced = late.count();
+            }
+            taken.into_iter().for_each(Started::stop);
+            give_back_memory();
+            drop(reports.send(Report::Retired {
+                instances: numbers,
+                forced,
+            }));
+        };
+        tokio::spawn(async move {
+            // Slots are taken back first: whoever was admitted still finds an instance that takes the job.
+            drain_all(closing, deadline).await;
+            let thread = std::thread::Builder::new().name("serin-task".to_owned());
+            if let Err(error) = thread.spawn(stop) {
+                tracing::error!(%error, "no thread to stop instances: they stay until the server ends");
+            }
+        });
+    }
+
+    /// To be called when the commands of an event have been carried out: deployments that left without any instance.
+    pub(super) fn finish(&mut self) {
+        if !self.closing.is_empty() {
+            let closing = std::mem::take(&mut self.closing);
+            tokio::spawn(drain_all(closing, Instant::now() + DRAIN_MAX));
+        }
+    }
+}
+
+/// Refuses newcomers and those who wait, and ends with the last that was admitted, or at the deadline.
+async fn drain_all(closing: Vec<(Key, Arc<AdmissionControl>)>, deadline: Instant) {
+    for (_, admission) in closing {
+        // What is admitted after the deadline is cut off with the instances.
+        let _ = tokio::time::timeout_at(deadline.into(), admission.drain()).await;
+    }
+}
