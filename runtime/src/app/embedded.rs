@@ -1,28 +1,27 @@
 //! serin as a library: endpoints, deployments, traffic split and admission in process, without HTTP and with nothing stored.
 //!
-//! The same `Router`, `Endpoint`, `Deployment`, `AdmissionControl` and `Instance` as in the server; only the controller is
-//! missing, because the program that embeds serin decides.
+//! The same routing table, admission, instances and reconciler as in the server: what is asked for comes about in the same way,
+//! and an instance that dies is replaced. Only the store is missing, because the program that embeds serin decides.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::runtime::{Builder, Runtime};
+use serde_json::Value;
+use tokio::runtime::Builder;
 
-use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
-use crate::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, Prober,
-    ReadyModel, StartError, Topology, prepare_process,
+use crate::config::REQUEST_TIMEOUT_DEFAULT;
+use crate::control::{
+    Change, ChangeError, EndpointUpdate, Local, LocalConfig, LocalError, LocalModel,
 };
+use crate::engine::{BatchSettings, Capacity, Prober, prepare_process};
 use crate::observe::Metrics;
-use crate::router::{
-    AdmissionControl, Answer, Deployment, Endpoint, EndpointAuth, Router, RoutingTable,
-    ScoreRequest, Unserved,
-};
+use crate::router::{Answer, Router, ScoreRequest, Unserved};
 use crate::spec::{
-    DeploymentName, EndpointName, NameError, SkuTable, TrafficError, TrafficSplit, UnknownSku,
+    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelRef, NameError,
+    SkuTable, TrafficError, TrafficSplit, UnknownSku,
 };
 
 /// Scores ONNX models in this process: endpoints with deployments, a traffic split, and admission, as the server has them.
@@ -52,24 +51,21 @@ use crate::spec::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Embedded {
-    shared: Arc<Shared>,
+    runtime: Arc<Runtime>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Runtime {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     skus: SkuTable,
-    prober: Option<Prober>,
-    cores: Mutex<CoreMap>,
-    /// Held while a table is made from the current one and published.
-    publishing: Mutex<()>,
+    control: Local,
     blocking: BlockingRuntime,
 }
 
 /// For callers without a runtime of their own: timers and waits on the caller's thread, no computing. There until the end.
 #[derive(Debug)]
-struct BlockingRuntime(Option<Runtime>);
+struct BlockingRuntime(Option<tokio::runtime::Runtime>);
 
 impl BlockingRuntime {
     fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
@@ -112,51 +108,23 @@ pub enum EmbeddedError {
     /// The split is not one.
     #[error(transparent)]
     Traffic(#[from] TrafficError),
-    /// The split names what is not there.
-    #[error("traffic names {name:?}, which is not a deployment of {endpoint:?}; there are: {}", known.join(", "))]
-    UnknownDeployment {
-        /// The endpoint.
-        endpoint: String,
-        /// What the split names.
-        name: String,
-        /// What there is.
-        known: Vec<String>,
-    },
     /// No such instance type.
     #[error(transparent)]
     Sku(#[from] UnknownSku),
-    /// A deployment must have an instance, and an instance a core and a request at a time.
-    #[error("deployment {deployment}: {setting} must be at least 1")]
-    Zero {
+    /// A setting is out of its bounds.
+    #[error("deployment {deployment}: {problems}")]
+    Settings {
         /// The deployment.
         deployment: DeploymentName,
-        /// The setting.
-        setting: &'static str,
+        /// What is wrong, and what would be right.
+        problems: String,
     },
-    /// The model failed in the child process that tried it.
-    #[error("deployment {deployment}: {source}")]
-    Probe {
-        /// The deployment.
-        deployment: DeploymentName,
-        /// What happened to the child.
-        source: ProbeError,
-    },
-    /// The machine is too small for what was asked for, and cores are not to be shared.
-    #[error("deployment {deployment}: {source}")]
-    Cores {
-        /// The deployment.
-        deployment: DeploymentName,
-        /// Asked for and there.
-        source: NotEnoughCores,
-    },
-    /// The model does not load or answer.
-    #[error("deployment {deployment}: {source}")]
-    Start {
-        /// The deployment.
-        deployment: DeploymentName,
-        /// What is wrong with it.
-        source: StartError,
-    },
+    /// It asks for what cannot be: a split that names what is not there, or more cores than there are.
+    #[error(transparent)]
+    Refused(ChangeError),
+    /// A model does not load or answer, or there is no room for its instances.
+    #[error("{0}")]
+    Failed(String),
     /// The runtime for blocking callers could not be made.
     #[error("cannot start threads: {0}")]
     Threads(#[source] std::io::Error),
@@ -245,17 +213,21 @@ impl EmbeddedBuilder {
             .enable_time()
             .build()
             .map_err(EmbeddedError::Threads)?;
-        let shared = Shared {
-            router: Router::new(),
-            metrics: Metrics::new(),
-            skus: self.skus.unwrap_or_else(SkuTable::builtin),
+        let (router, metrics) = (Router::new(), Metrics::new());
+        let config = LocalConfig {
+            capacity: self.capacity,
             prober: self.prober,
-            cores: Mutex::new(CoreMap::new(Topology::read(), self.capacity)),
-            publishing: Mutex::new(()),
+        };
+        let shown = (Arc::clone(&router), Arc::clone(&metrics));
+        let runtime = Runtime {
+            router,
+            metrics,
+            skus: self.skus.unwrap_or_else(SkuTable::builtin),
+            control: Local::start(config, shown).map_err(EmbeddedError::Threads)?,
             blocking: BlockingRuntime(Some(runtime)),
         };
         Ok(Embedded {
-            shared: Arc::new(shared),
+            runtime: Arc::new(runtime),
         })
     }
 }
@@ -271,7 +243,7 @@ impl Embedded {
     #[must_use]
     pub fn endpoint(&self, name: &str) -> EndpointBuilder {
         EndpointBuilder {
-            shared: Arc::clone(&self.shared),
+            runtime: Arc::clone(&self.runtime),
             name: name.to_owned(),
             deployments: Vec::new(),
             traffic: None,
@@ -281,14 +253,14 @@ impl Embedded {
     /// All metrics, as Prometheus reads them.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.shared.metrics.render()
+        self.runtime.metrics.render()
     }
 
     /// What the scoring routes need to serve these endpoints over HTTP.
     pub(super) fn parts(&self) -> (Arc<Router>, Arc<Metrics>) {
         (
-            Arc::clone(&self.shared.router),
-            Arc::clone(&self.shared.metrics),
+            Arc::clone(&self.runtime.router),
+            Arc::clone(&self.runtime.metrics),
         )
     }
 }
@@ -296,7 +268,7 @@ impl Embedded {
 /// An endpoint that is being described.
 #[derive(Debug)]
 pub struct EndpointBuilder {
-    shared: Arc<Shared>,
+    runtime: Arc<Runtime>,
     name: String,
     deployments: Vec<(String, PathBuf, DeploymentSettings)>,
     traffic: Option<String>,
@@ -339,27 +311,107 @@ impl EndpointBuilder {
         let Some((first, ..)) = self.deployments.first() else {
             return Err(EmbeddedError::NoDeployment(name));
         };
-        let split = match &self.traffic {
+        let mut endpoint = EndpointSpec::new(name.clone());
+        endpoint.traffic = match &self.traffic {
             Some(traffic) => traffic.parse()?,
             None => TrafficSplit::all_to(self::name("a deployment", first)?),
         };
-        let mut endpoint = EmbeddedEndpoint {
-            shared: self.shared,
-            name,
-            running: BTreeMap::new(),
-            open: false,
-        };
-        let mut deployments = Vec::new();
-        for (name, model, settings) in &self.deployments {
-            deployments.push(endpoint.start_deployment(
-                self::name("a deployment", name)?,
-                model,
-                settings,
-            )?);
+        let mut skus = self.runtime.skus.clone();
+        let (mut deployments, mut models) = (Vec::<DeploymentSpec>::new(), BTreeMap::new());
+        for (given, file, settings) in &self.deployments {
+            let given: DeploymentName = self::name("a deployment", given)?;
+            if deployments.iter().any(|other| other.name == given) {
+                return Err(EmbeddedError::DeploymentTwice(given));
+            }
+            // The name of the deployment tells apart two that have the same file and other samples.
+            let path = PathBuf::from(given.key()).join(file);
+            let model = LocalModel {
+                file: file.clone(),
+                sample_request: settings.sample_request.clone(),
+            };
+            models.insert(path.clone(), model);
+            deployments.push(settings.spec(given, path, &mut skus)?);
         }
-        endpoint.open(split, deployments)?;
-        Ok(endpoint)
+        let change = Change::CreateEndpoint {
+            endpoint,
+            deployments,
+        };
+        let carried_out = self.runtime.control.carry_out(change, models, skus);
+        let endpoint = EmbeddedEndpoint {
+            open: !matches!(carried_out, Err(LocalError::Refused(_))),
+            runtime: self.runtime,
+            name,
+        };
+        match carried_out {
+            Ok(()) => Ok(endpoint),
+            Err(LocalError::Refused(ChangeError::AlreadyExists(_))) => {
+                Err(EmbeddedError::EndpointExists(endpoint.name.clone()))
+            }
+            Err(LocalError::Refused(error)) => Err(EmbeddedError::Refused(error)),
+            // Dropped here, so nothing of it stays.
+            Err(LocalError::Failed(reason)) => Err(EmbeddedError::Failed(reason)),
+        }
     }
+}
+
+impl DeploymentSettings {
+    /// The deployment as a file would say it, so that the same bounds hold.
+    fn spec(
+        &self,
+        name: DeploymentName,
+        path: PathBuf,
+        skus: &mut SkuTable,
+    ) -> Result<DeploymentSpec, EmbeddedError> {
+        let instance_type = match &self.instance_type {
+            Some(sku) => skus.find(sku)?.name.clone(),
+            None => skus.add_size(u32::try_from(self.vcpus).unwrap_or(u32::MAX).max(1)),
+        };
+        let mut spec = DeploymentSpec::new(name, ModelRef::Path(path), &instance_type);
+        let settings = [
+            ("instance_count", Value::from(self.instance_count)),
+            (
+                "request_settings.max_concurrent_requests_per_instance",
+                Value::from(self.max_concurrent_requests_per_instance),
+            ),
+            (
+                "request_settings.request_timeout_ms",
+                millis(self.request_timeout),
+            ),
+            ("request_settings.spin", Value::from(self.spin)),
+            (
+                "request_settings.max_batch_delay_us",
+                Value::from(u64::try_from(self.batch.delay.as_micros()).unwrap_or(u64::MAX)),
+            ),
+        ];
+        let optional = [
+            ("request_settings.lanes", self.lanes),
+            ("request_settings.max_batch_size", self.batch.size_max),
+        ];
+        let optional = optional
+            .into_iter()
+            .filter_map(|(path, value)| Some((path, Value::from(value?))));
+        let assignments: Vec<_> = settings
+            .into_iter()
+            .chain(optional)
+            .filter_map(|(path, value)| Assignment::new(path, value))
+            .collect();
+        match spec.set(&assignments) {
+            Ok(()) => Ok(spec),
+            Err(error) => {
+                let problems = error.problems.iter().map(ToString::to_string);
+                Err(EmbeddedError::Settings {
+                    deployment: spec.name,
+                    problems: problems.collect::<Vec<_>>().join("; "),
+                })
+            }
+        }
+    }
+}
+
+/// Whole milliseconds, rounded up, so that no timeout becomes none.
+fn millis(time: Duration) -> Value {
+    let millis = time.as_nanos().div_ceil(1_000_000);
+    Value::from(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 fn name<N: std::str::FromStr<Err = NameError>>(
@@ -376,10 +428,9 @@ fn name<N: std::str::FromStr<Err = NameError>>(
 /// An endpoint that runs. Dropping it lets the work in flight end and stops its instances; that blocks.
 #[derive(Debug)]
 pub struct EmbeddedEndpoint {
-    shared: Arc<Shared>,
+    runtime: Arc<Runtime>,
     name: EndpointName,
-    running: BTreeMap<DeploymentName, Vec<Instance>>,
-    /// Whether it is in the routing table.
+    /// Whether it is this one that the name stands for.
     open: bool,
 }
 
@@ -423,7 +474,7 @@ impl EmbeddedEndpoint {
     ///
     /// When called from asynchronous code, where it would block other tasks.
     pub fn score_blocking(&self, body: impl Into<Bytes>) -> Result<Answer, Unserved> {
-        self.shared.blocking.block_on(self.score(body))
+        self.runtime.blocking.block_on(self.score(body))
     }
 
     /// [`EmbeddedEndpoint::score_with`] for callers without a runtime.
@@ -440,7 +491,7 @@ impl EmbeddedEndpoint {
         deployment: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, Unserved> {
-        self.shared
+        self.runtime
             .blocking
             .block_on(self.score_with(deployment, body))
     }
@@ -449,16 +500,26 @@ impl EmbeddedEndpoint {
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::Traffic`], [`EmbeddedError::UnknownDeployment`]; then the old split stays.
+    /// [`EmbeddedError::Traffic`], [`EmbeddedError::Refused`]; then the old split stays.
     pub fn set_traffic(&self, traffic: &str) -> Result<(), EmbeddedError> {
-        let split: TrafficSplit = traffic.parse()?;
-        self.check(&split)?;
-        self.shared.publish(&self.name, |previous| {
-            let previous = previous.expect("an endpoint is published as long as it is not dropped");
-            let deployments = previous.deployments().to_vec();
-            Some(self.routed(split, deployments, Some(previous)))
-        });
-        Ok(())
+        let change = Change::UpdateEndpoint {
+            name: self.name.clone(),
+            update: EndpointUpdate {
+                traffic: Some(traffic.parse()?),
+                ..EndpointUpdate::default()
+            },
+        };
+        self.carry_out(change).map_err(|error| match error {
+            LocalError::Refused(error) => EmbeddedError::Refused(error),
+            LocalError::Failed(reason) => EmbeddedError::Failed(reason),
+        })
+    }
+
+    fn carry_out(&self, change: Change) -> Result<(), LocalError> {
+        let skus = self.runtime.skus.clone();
+        self.runtime
+            .control
+            .carry_out(change, BTreeMap::new(), skus)
     }
 
     async fn send(&self, deployment: Option<String>, payload: Bytes) -> Result<Answer, Unserved> {
@@ -467,229 +528,25 @@ impl EmbeddedEndpoint {
             payload,
             received: Instant::now(),
         };
-        let table = self.shared.router.table();
+        let table = self.runtime.router.table();
         let endpoint = table
             .endpoint(self.name.key())
             .expect("an endpoint is published as long as it is not dropped");
-        self.shared.router.score(endpoint, request).await
-    }
-
-    /// Has a child process load, run and prepare the model, where one is wanted.
-    fn make_ready(
-        &self,
-        name: &DeploymentName,
-        model: &Path,
-        settings: &DeploymentSettings,
-    ) -> Result<ReadyModel, EmbeddedError> {
-        let Some(prober) = &self.shared.prober else {
-            return Ok(ReadyModel::default());
-        };
-        let sample = settings.sample_request.as_deref();
-        prober
-            .make_file_ready(model, sample, self.shared.serves())
-            .map_err(|source| EmbeddedError::Probe {
-                deployment: name.clone(),
-                source,
-            })
-    }
-
-    fn start_deployment(
-        &mut self,
-        name: DeploymentName,
-        model: &Path,
-        settings: &DeploymentSettings,
-    ) -> Result<Arc<Deployment>, EmbeddedError> {
-        if self.running.contains_key(&name) {
-            return Err(EmbeddedError::DeploymentTwice(name));
-        }
-        let concurrency = settings.max_concurrent_requests_per_instance;
-        at_least_one(&name, "instance_count", settings.instance_count)?;
-        at_least_one(&name, "max_concurrent_requests_per_instance", concurrency)?;
-        at_least_one(&name, "lanes", settings.lanes.unwrap_or(1))?;
-        at_least_one(
-            &name,
-            "max_batch_size",
-            settings.batch.size_max.unwrap_or(1),
-        )?;
-        let vcpus = match &settings.instance_type {
-            Some(sku) => usize::try_from(self.shared.skus.find(sku)?.vcpus).unwrap_or(usize::MAX),
-            None => settings.vcpus.max(1),
-        };
-        let ready = self.make_ready(&name, model, settings)?;
-        let instances = self.running.entry(name.clone()).or_default();
-        for _ in 0..settings.instance_count {
-            let cores =
-                self.shared
-                    .cores()
-                    .grant(vcpus)
-                    .map_err(|source| EmbeddedError::Cores {
-                        deployment: name.clone(),
-                        source,
-                    })?;
-            let spec = InstanceSpec {
-                label: format!("{}/{name}", self.name),
-                model: model.to_owned(),
-                cached: ready.cached.clone(),
-                concurrency,
-                lanes: settings.lanes,
-                batch: settings.batch,
-                spin: settings.spin,
-                cores: cores.clone(),
-                sample_request: settings.sample_request.clone(),
-                digest: None,
-                profile: None,
-                quiet: self.shared.serves(),
-            };
-            match Instance::start(spec) {
-                Ok(instance) => instances.push(instance),
-                Err(source) => {
-                    self.shared.cores().release(&cores);
-                    return Err(EmbeddedError::Start {
-                        deployment: name,
-                        source,
-                    });
-                }
-            }
-        }
-        let slots = instances.len() * usize::try_from(concurrency).unwrap_or(usize::MAX);
-        let metrics = self
-            .shared
-            .metrics
-            .deployment(self.name.as_str(), name.as_str());
-        metrics.set_slots(slots);
-        metrics.set_instances(instances.len());
-        Ok(Arc::new(Deployment {
-            name,
-            admission: AdmissionControl::new(slots),
-            instances: instances.iter().map(Instance::handle).collect(),
-            request_timeout: settings.request_timeout,
-            metrics,
-        }))
-    }
-
-    /// Publishes the endpoint for the first time.
-    fn open(
-        &mut self,
-        split: TrafficSplit,
-        deployments: Vec<Arc<Deployment>>,
-    ) -> Result<(), EmbeddedError> {
-        self.check(&split)?;
-        let mut open = false;
-        self.shared.publish(&self.name, |other| {
-            open = other.is_none();
-            Some(match other {
-                Some(other) => Arc::clone(other),
-                None => self.routed(split, deployments, None),
-            })
-        });
-        self.open = open;
-        if open {
-            Ok(())
-        } else {
-            Err(EmbeddedError::EndpointExists(self.name.clone()))
-        }
-    }
-
-    /// As requests will see it. Every name of the split was checked.
-    fn routed(
-        &self,
-        split: TrafficSplit,
-        deployments: Vec<Arc<Deployment>>,
-        previous: Option<&Arc<Endpoint>>,
-    ) -> Arc<Endpoint> {
-        let name = self.name.clone();
-        let previous = previous.map(Arc::as_ref);
-        Endpoint::new(name, EndpointAuth::Open, split, deployments, previous)
-            .expect("the names of the split are deployments")
-    }
-
-    fn check(&self, split: &TrafficSplit) -> Result<(), EmbeddedError> {
-        match split
-            .entries()
-            .iter()
-            .find(|(name, _)| !self.running.contains_key(name))
-        {
-            None => Ok(()),
-            Some((unknown, _)) => Err(EmbeddedError::UnknownDeployment {
-                endpoint: self.name.to_string(),
-                name: unknown.to_string(),
-                known: self.running.keys().map(ToString::to_string).collect(),
-            }),
-        }
-    }
-}
-
-fn at_least_one(
-    deployment: &DeploymentName,
-    setting: &'static str,
-    value: u32,
-) -> Result<(), EmbeddedError> {
-    if value == 0 {
-        Err(EmbeddedError::Zero {
-            deployment: deployment.clone(),
-            setting,
-        })
-    } else {
-        Ok(())
+        self.runtime.router.score(endpoint, request).await
     }
 }
 
 impl Drop for EmbeddedEndpoint {
     fn drop(&mut self) {
         if self.open {
-            self.shared.publish(&self.name, |_| None);
-        }
-        let instances: Vec<_> = std::mem::take(&mut self.running).into_iter().collect();
-        // Closed first, all of them, so that they drain side by side.
-        instances
-            .iter()
-            .flat_map(|(_, instances)| instances)
-            .for_each(Instance::close);
-        let deadline = Instant::now() + DRAIN_MAX;
-        for (deployment, instances) in instances {
-            for instance in instances {
-                if !instance.wait_idle(deadline) {
-                    tracing::warn!(endpoint = %self.name, %deployment, "an instance is stopped with work still running");
-                }
-                self.shared.cores().release(&instance.stop());
+            let change = Change::DeleteEndpoint {
+                name: self.name.clone(),
+            };
+            if let Err(error) = self.carry_out(change) {
+                tracing::warn!(endpoint = %self.name, %error, "an endpoint was not stopped");
             }
-            self.shared
-                .metrics
-                .forget(self.name.as_str(), deployment.as_str());
         }
     }
-}
-
-impl Shared {
-    /// Whether requests could feel it when something else takes the cores.
-    fn serves(&self) -> bool {
-        self.router.table().endpoints().next().is_some()
-    }
-
-    /// Replaces, adds or (with `None`) removes one endpoint of the table, by one pointer swap.
-    fn publish(
-        &self,
-        name: &EndpointName,
-        make: impl FnOnce(Option<&Arc<Endpoint>>) -> Option<Arc<Endpoint>>,
-    ) {
-        let _one_at_a_time = lock(&self.publishing);
-        let table = self.router.table();
-        let others = table
-            .endpoints()
-            .filter(|endpoint| endpoint.name() != name)
-            .cloned();
-        let endpoints = others.chain(make(table.endpoint(name.key()))).collect();
-        self.router.publish(RoutingTable::new(endpoints));
-    }
-
-    fn cores(&self) -> MutexGuard<'_, CoreMap> {
-        lock(&self.cores)
-    }
-}
-
-/// A panic elsewhere leaves both locks' contents whole: they are changed in one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -783,7 +640,7 @@ mod tests {
         );
         assert_eq!(
             refused(blue().traffic("red=100")),
-            "traffic names \"red\", which is not a deployment of \"digits\"; there are: blue"
+            "traffic names \"red\", which is not a deployment of endpoint digits; it has blue"
         );
         let none = DeploymentSettings {
             instance_count: 0,
@@ -791,7 +648,7 @@ mod tests {
         };
         assert_eq!(
             refused(endpoint().deployment_with("blue", digits("1"), none)),
-            "deployment blue: instance_count must be at least 1"
+            "deployment blue: instance_count: expected 1 to 50, found 0"
         );
         let missing = refused(endpoint().deployment("blue", "missing.onnx"));
         assert!(
@@ -814,9 +671,12 @@ mod tests {
             .endpoint("digits")
             .deployment_with("blue", digits("1"), settings)
             .start();
+        let refused = refused.unwrap_err().to_string();
         assert!(
-            matches!(refused, Err(EmbeddedError::Cores { .. })),
-            "{refused:?}"
+            refused.starts_with(
+                "not enough cores: all deployments together would ask for 100000 vCPUs"
+            ),
+            "{refused}"
         );
     }
 }

@@ -29,6 +29,11 @@ impl ModelDigest {
         Self(text)
     }
 
+    /// The address of content that nobody has looked at: a name of the caller's.
+    pub(super) fn unknown(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
     #[cfg(test)]
     pub(super) fn for_test(text: &str) -> Self {
         Self(text.to_owned())

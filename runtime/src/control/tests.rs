@@ -3,7 +3,7 @@
 //! The paper engine starts instances at once, fails where it is told to, and can be held back; so order and outcome of steps show
 //! without threads, models or time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crate::control::starter::{Candidate, Started, Starter};
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
-    DeploymentView, EndpointUpdate, ErrorKind, KeyType, Operation, ProvisioningState,
+    DeploymentView, EndpointUpdate, ErrorKind, KeyType, Local, LocalModel, Operation,
+    ProvisioningState,
 };
 use crate::engine::{
     Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Topology,
@@ -815,4 +816,40 @@ async fn an_instance_spins_unless_another_one_that_stays_has_its_cores() {
         [false, false],
         "they share with each other"
     );
+}
+
+#[test]
+fn without_a_store_an_instance_that_dies_is_replaced_too() {
+    let data = tempfile::tempdir().expect("a folder");
+    let path = data.path().join("m1.onnx");
+    std::fs::write(&path, "m1").expect("written");
+    let (paper, router) = (Arc::new(Paper::default()), Router::new());
+    let cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
+    let starter: Arc<dyn Starter> = Arc::clone(&paper) as Arc<dyn Starter>;
+    let local = Local::start_with((starter, cores), (Arc::clone(&router), Metrics::new()));
+    let local = local.expect("starts");
+    let text = format!(
+        "name: blue\nmodel: {}\ninstance_type: Standard_F2s_v2\ninstance_count: 2\n",
+        path.display()
+    );
+    let change = Change::CreateEndpoint {
+        endpoint: EndpointSpec::new("iris".parse().expect("a name")),
+        deployments: vec![read_deployment(&text, "test.yml", &[]).expect("a deployment")],
+    };
+    let model = LocalModel {
+        file: path.clone(),
+        sample_request: None,
+    };
+    let models = BTreeMap::from([(path, model)]);
+    local
+        .carry_out(change, models, SkuTable::builtin())
+        .expect("it starts");
+    assert_eq!(paper.started.load(Ordering::SeqCst), 2);
+    let dead = std::mem::take(&mut *paper.dead.lock().expect("whole"));
+    dead.store(true, Ordering::SeqCst);
+    let late = Instant::now() + Duration::from_secs(20);
+    while paper.started.load(Ordering::SeqCst) < 4 {
+        assert!(Instant::now() < late, "it comes to pass");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

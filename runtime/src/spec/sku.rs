@@ -54,6 +54,19 @@ impl SkuTable {
         }
     }
 
+    /// Adds a size of so many virtual CPUs under a name that no file can have, and gives that name.
+    pub fn add_size(&mut self, vcpus: u32) -> String {
+        let name = format!("{vcpus} vCPUs");
+        let sku = Sku {
+            name: name.clone(),
+            vcpus,
+            memory_mib: 0,
+            gpus: "0".to_owned(),
+        };
+        self.skus.insert(name.to_lowercase(), sku);
+        name
+    }
+
     /// Finds a SKU by name; case does not count.
     ///
     /// # Errors
