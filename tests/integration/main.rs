@@ -7,6 +7,7 @@ mod hygiene;
 mod memory;
 mod mlp;
 mod readme;
+mod rules;
 mod scoring;
 mod support;
 mod traffic;

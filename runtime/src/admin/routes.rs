@@ -283,7 +283,7 @@ async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: at.server.pid,
         started: at.server.started,
-        ready: at.scoring.is_ready(),
+        ready: at.scoring.health().ready,
         revision: at.controller.view().revision,
         scoring_address: at.server.scoring_address,
         admin_address: at.server.admin_address,

@@ -872,4 +872,89 @@ mod tests {
             .expect("read");
         assert_eq!(kept, REVISIONS_KEPT);
     }
+
+    #[test]
+    fn an_operation_that_has_not_ended_is_kept_however_many_come_after_it() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (_folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        let mut ended = operation(2);
+        ended.ended = Some(jiff::Timestamp::UNIX_EPOCH);
+        store.commit(&state(2), &ended, &entry(2)).expect("stored");
+        let late = OPERATIONS_KEPT + 10;
+        store
+            .commit(&state(3), &operation(late), &entry(late))
+            .expect("stored");
+        let kept: Vec<_> = store
+            .operations()
+            .expect("read")
+            .iter()
+            .map(|one| one.id.0)
+            .collect();
+        assert_eq!(kept, [1, late]);
+    }
+
+    #[test]
+    fn the_journal_has_a_bound_and_the_oldest_lines_make_room() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (_folder, mut store) = open(data.path()).expect("opens");
+        store
+            .db
+            .execute(
+                "WITH RECURSIVE line(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM line WHERE n < ?1)
+                 INSERT INTO journal (at, by, change) SELECT '1970-01-01T00:00:00Z', 'me', '{}' FROM line",
+                [JOURNAL_KEPT],
+            )
+            .expect("filled");
+        commit(&mut store, 1).expect("stored");
+        let (count, first): (u64, u64) = store
+            .db
+            .query_row("SELECT count(*), min(seq) FROM journal", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .expect("read");
+        assert_eq!((count, first), (JOURNAL_KEPT, 2));
+    }
+
+    #[test]
+    fn a_store_of_the_first_schema_is_migrated_once() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        store
+            .db
+            .execute_batch(
+                "UPDATE revisions SET desired = json_remove(desired, '$.format'); PRAGMA user_version = 1;
+                 DROP TRIGGER journal_keeps_lines;",
+            )
+            .expect("as the first release wrote it");
+        drop((store, folder));
+        let (_folder, store) = open(data.path()).expect("opens and migrates");
+        check_state(&store, 1);
+        let version: i64 = store
+            .db
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .expect("read");
+        assert_eq!(version, SCHEMA);
+        store
+            .db
+            .execute("DELETE FROM journal", [])
+            .expect_err("the last lines are guarded again");
+    }
+
+    #[test]
+    fn a_commit_is_flushed_whatever_was_set_before_it() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (_folder, mut store) = open(data.path()).expect("opens");
+        store
+            .db
+            .pragma_update(None, "synchronous", "OFF")
+            .expect("set");
+        commit(&mut store, 1).expect("stored");
+        let synchronous: i64 = store
+            .db
+            .pragma_query_value(None, "synchronous", |row| row.get(0))
+            .expect("read");
+        assert_eq!(synchronous, 2, "full");
+    }
 }

@@ -4,7 +4,7 @@
 //! - `POST /score`: the same, where there is one endpoint
 //! - `GET /`: `Healthy`, as Azure's inference server says it
 //! - `GET /health/live`: the process answers
-//! - `GET /health/ready`: every deployment that has traffic can answer, else 503
+//! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -87,13 +87,13 @@ async fn live() -> Response {
 }
 
 async fn ready(State(scoring): State<Scoring>) -> Response {
-    let ready = scoring.is_ready();
-    let status = if ready {
+    let health = scoring.health();
+    let status = if health.ready {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    json_response(status, &json!({ "ready": ready }))
+    json_response(status, &json!(health))
 }
 
 async fn no_route(State(scoring): State<Scoring>, request: Request) -> Response {
@@ -242,7 +242,7 @@ mod tests {
         server.readiness.set();
         assert_eq!(ready().await, (200, yes.to_owned()));
 
-        // Traffic to a deployment without an instance: not ready.
+        // All traffic is for a deployment without an instance: not ready.
         let deployment = Deployment {
             name: "blue".parse().unwrap(),
             admission: AdmissionControl::new(1),
@@ -259,7 +259,9 @@ mod tests {
         );
         let table = RoutingTable::new(vec![endpoint.unwrap()]);
         server.endpoints.publish(table);
-        assert_eq!(ready().await, (503, no.to_owned()));
+        let short =
+            r#"{"ready":false,"short":[{"endpoint":"iris","deployment":"blue","traffic":100}]}"#;
+        assert_eq!(ready().await, (503, short.to_owned()));
         // And so is the request itself.
         let answer = server.post("/score", "").await;
         assert_eq!(answer.status, 503);

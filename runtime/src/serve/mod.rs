@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod failure;
+mod health;
 mod http;
 mod listen;
 mod request_id;
@@ -10,5 +11,6 @@ mod score;
 
 pub use body::read_body;
 pub use failure::{Failure, Fault};
+pub use health::{Health, ShortDeployment};
 pub use listen::{ConnectionLimits, Connections, Desk, accept, desk, listen};
 pub use score::{Readiness, Scoring};

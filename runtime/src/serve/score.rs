@@ -23,8 +23,9 @@ use crate::router::{Answer, Endpoint, Rejected, Router, RoutingTable, ScoreReque
 use crate::serve::auth::authorize;
 use crate::serve::body::read_body;
 use crate::serve::failure::Failure;
+use crate::serve::health::Health;
 use crate::serve::request_id::RequestIds;
-use crate::spec::{DeploymentName, Percent};
+use crate::spec::DeploymentName;
 
 const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
 const MODEL_ERROR_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
@@ -173,30 +174,11 @@ impl Scoring {
         })
     }
 
-    /// Whether every deployment that has traffic can answer.
+    /// Whether the server can answer, and which deployments cannot.
     #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.readiness.is_set()
-            && self
-                .router
-                .table()
-                .endpoints()
-                .all(|endpoint| is_ready(endpoint))
+    pub fn health(&self) -> Health {
+        Health::of(&self.router.table(), self.readiness.is_set())
     }
-}
-
-fn is_ready(endpoint: &Endpoint) -> bool {
-    let can_answer = |name: &DeploymentName| {
-        endpoint
-            .deployments()
-            .iter()
-            .any(|deployment| deployment.name == *name && !deployment.instances.is_empty())
-    };
-    endpoint
-        .split()
-        .entries()
-        .iter()
-        .all(|(name, percent)| *percent == Percent::ZERO || can_answer(name))
 }
 
 fn names(table: &RoutingTable) -> Vec<String> {

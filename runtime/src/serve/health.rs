@@ -1,0 +1,68 @@
+//! Whether the server can answer, and which deployments are short of instances.
+//!
+//! The two are told apart: a server of which one deployment at 1 % has no instance is ready, and names that deployment; a load
+//! balancer that took it out would lose the other 99 %.
+//!
+//! Threads: edge and control; reads the routing table. Not here: who notices that an instance is missing (`control`).
+
+use serde::Serialize;
+
+use crate::router::{Endpoint, RoutingTable};
+use crate::spec::{DeploymentName, Percent};
+
+/// The answer to `GET /health/ready`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    /// Whether what was deployed before the start serves again, and some of the traffic can be answered now.
+    pub ready: bool,
+    /// Deployments that have traffic and no instance to answer it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub short: Vec<ShortDeployment>,
+}
+
+/// A deployment that has traffic and no instance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShortDeployment {
+    /// Its endpoint.
+    pub endpoint: String,
+    /// Its name.
+    pub deployment: String,
+    /// Its share of the endpoint's traffic, in percent.
+    pub traffic: Percent,
+}
+
+impl Health {
+    /// The health of a server with this table, whose start is over when it has `recovered`.
+    #[must_use]
+    pub(crate) fn of(table: &RoutingTable, recovered: bool) -> Self {
+        let mut short = Vec::new();
+        let (mut any_traffic, mut any_answer) = (false, false);
+        for endpoint in table.endpoints() {
+            let with_traffic = endpoint.split().entries().iter();
+            for (name, percent) in with_traffic.filter(|(_, percent)| *percent > Percent::ZERO) {
+                any_traffic = true;
+                if has_instance(endpoint, name) {
+                    any_answer = true;
+                } else {
+                    short.push(ShortDeployment {
+                        endpoint: endpoint.name().to_string(),
+                        deployment: name.to_string(),
+                        traffic: *percent,
+                    });
+                }
+            }
+        }
+        short.sort_by(|one, other| {
+            (&one.endpoint, &one.deployment).cmp(&(&other.endpoint, &other.deployment))
+        });
+        Self {
+            ready: recovered && (any_answer || !any_traffic),
+            short,
+        }
+    }
+}
+
+fn has_instance(endpoint: &Endpoint, name: &DeploymentName) -> bool {
+    let found = endpoint.deployment(name.key());
+    found.is_some_and(|deployment| !deployment.instances.is_empty())
+}

@@ -1,0 +1,284 @@
+//! Rules do not wait for instances: a rollback and a new key are in force while something else starts, fails or drains.
+
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::json;
+
+use crate::support::{Answer, PATIENCE, Server, agent, deployment, folder, model};
+use crate::traffic::Traffic;
+
+/// A folder with the slow model, and a sample request that takes longer than any test.
+fn slow_model(folder: &Path) -> String {
+    std::fs::copy(model("models/test/slow.onnx"), folder.join("model.onnx")).expect("copied");
+    std::fs::write(
+        folder.join("sample-request.json"),
+        r#"{"data": [100000000]}"#,
+    )
+    .expect("written");
+    folder.to_str().expect("UTF-8").to_owned()
+}
+
+fn sample() -> String {
+    std::fs::read_to_string(model("models/digits/1/sample-request.json")).expect("a sample")
+}
+
+/// `iris` with blue at 90 % and green at 10 %, and the slow model registered.
+fn server(data: &Path) -> Server {
+    let server = Server::start(data);
+    server.register("one", "1", "models/digits/1").ok();
+    server.register("two", "1", "models/digits/2").ok();
+    let slow = folder();
+    let path = slow_model(slow.path());
+    server.ok(&[
+        "model",
+        "create",
+        "--name",
+        "slow",
+        "--version",
+        "1",
+        "--path",
+        &path,
+    ]);
+    server.create_endpoint("iris");
+    server.create_deployment("blue", "azureml:one:1", "").ok();
+    server.create_deployment("green", "azureml:two:1", "").ok();
+    server.update("iris", &["--traffic", "blue:90,green:10"]);
+    server
+}
+
+/// Begins to start the slow model as `name`, and does not wait.
+fn begin_slow(server: &Server, name: &str) {
+    let text = deployment(name, "azureml:slow:1", "");
+    server
+        .run_with(&["online-deployment", "create", "--no-wait"], &text)
+        .ok();
+}
+
+/// A rollback and a new key are in force when their commands return, under load, and nothing fails.
+fn rules_move(server: &Server) {
+    server.update("iris", &["--traffic", "blue:90,green:10"]);
+    let traffic = Traffic::start(server, "iris", &sample(), 2);
+    traffic.passes(50);
+    server.update("iris", &["--traffic", "blue:100,green:0"]);
+    // Those under way when the command returned may still be green's.
+    traffic.passes(10);
+    let before = traffic.answered_by("green");
+    traffic.passes(100);
+    assert_eq!(
+        traffic.answered_by("green"),
+        before,
+        "the rollback is in force"
+    );
+    let (_, failures) = traffic.stop();
+    assert!(failures.is_empty(), "{failures:?}");
+
+    let old = server.key("iris");
+    server.ok(&[
+        "endpoint",
+        "regenerate-keys",
+        "--name",
+        "iris",
+        "--key-type",
+        "primary",
+    ]);
+    let answer = server.score("iris", &old, None, &sample());
+    assert_eq!(answer.status, 401, "{}", answer.body);
+}
+
+#[test]
+fn a_rollback_and_a_new_key_are_in_force_while_another_deployment_starts() {
+    let data = folder();
+    let server = server(data.path());
+    begin_slow(&server, "red");
+    rules_move(&server);
+    let red = server.ok(&[
+        "deployment",
+        "show",
+        "--name",
+        "red",
+        "--endpoint-name",
+        "iris",
+    ]);
+    assert_eq!(red["provisioning_state"], "Creating", "it still starts");
+}
+
+#[test]
+fn a_rollback_is_in_force_while_the_deployment_itself_rolls() {
+    let data = folder();
+    let server = server(data.path());
+    let text = deployment("green", "azureml:slow:1", "");
+    server
+        .run_with(
+            &[
+                "online-deployment",
+                "update",
+                "--no-wait",
+                "--name",
+                "green",
+            ],
+            &text,
+        )
+        .ok();
+    rules_move(&server);
+}
+
+#[test]
+fn a_rollback_is_in_force_while_another_deployment_drains() {
+    let data = folder();
+    let server = server(data.path());
+    let quick = folder();
+    std::fs::copy(
+        model("models/test/slow.onnx"),
+        quick.path().join("model.onnx"),
+    )
+    .expect("copied");
+    std::fs::write(quick.path().join("sample-request.json"), r#"{"data": [1]}"#).expect("written");
+    let path = quick.path().to_str().expect("UTF-8");
+    let settings = "request_settings: {request_timeout_ms: 60000}\n";
+    server.create_deployment("red", path, settings).ok();
+    let key = server.key("iris");
+    std::thread::scope(|scope| {
+        let (server, key) = (&server, &key);
+        let long = scope.spawn(move || {
+            // About eight seconds on one core.
+            server
+                .score("iris", key, Some("red"), r#"{"data": [8000]}"#)
+                .status
+        });
+        in_flight(server, "red");
+        let delete = [
+            "deployment",
+            "delete",
+            "--name",
+            "red",
+            "--yes",
+            "--no-wait",
+        ];
+        server.ok(&[&delete[..], &["--endpoint-name", "iris"]].concat());
+        rules_move(server);
+        assert!(!long.is_finished(), "it drains still");
+        assert_eq!(long.join().expect("no panic"), 200);
+    });
+}
+
+/// Waits until a deployment has a request in flight.
+fn in_flight(server: &Server, deployment: &str) {
+    let begun = Instant::now();
+    let series =
+        format!("serin_requests_in_flight{{endpoint=\"iris\",deployment=\"{deployment}\"}} 1");
+    loop {
+        let metrics = agent().get(format!("{}/metrics", server.admin)).call();
+        if Answer::read(metrics.expect("an answer"))
+            .body
+            .contains(&series)
+        {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "a request is in flight");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_rollback_is_in_force_when_instances_of_another_deployment_cannot_start() {
+    let data = folder();
+    let server = server(data.path());
+    let text = deployment("red", &model("models/digits/1/sample-request.json"), "");
+    let refused = server.run_with(&["online-deployment", "create"], &text);
+    refused.error();
+    rules_move(&server);
+}
+
+/// Overwrites the stored copies of a model with what is no model.
+fn damage(server: &Server, data: &Path, name: &str) {
+    let versions = server.ok(&["model", "show", "--name", name, "--version", "1"]);
+    let digest = versions["digest"].as_str().expect("a digest");
+    let file = data.join("models/sha256").join(digest).join("model.onnx");
+    std::fs::write(file, "no model").expect("overwritten");
+}
+
+fn health(server: &Server) -> Answer {
+    let response = agent()
+        .get(format!("{}/health/ready", server.scoring))
+        .call();
+    Answer::read(response.expect("an answer"))
+}
+
+#[test]
+fn a_deployment_that_does_not_come_back_is_named_and_takes_nobody_with_it() {
+    let data = folder();
+    let server = server(data.path());
+    server.update("iris", &["--traffic", "blue:99,green:1"]);
+    assert_eq!(health(&server).json(), json!({"ready": true}));
+    damage(&server, data.path(), "two");
+    server.terminate();
+
+    let server = Server::start(data.path());
+    let key = server.key("iris");
+    assert_eq!(
+        server.score("iris", &key, Some("blue"), &sample()).status,
+        200
+    );
+    let health = health(&server);
+    let short = json!([{"endpoint": "iris", "deployment": "green", "traffic": 1}]);
+    assert_eq!((health.status, &health.json()["short"]), (200, &short));
+    // The way out is open: nothing waits for green.
+    server.update("iris", &["--traffic", "blue:100,green:0"]);
+    let green = server.ok(&[
+        "deployment",
+        "show",
+        "--name",
+        "green",
+        "--endpoint-name",
+        "iris",
+    ]);
+    assert_eq!(green["provisioning_state"], "Failed");
+}
+
+#[test]
+fn a_model_that_hangs_at_a_restart_holds_nobody_up() {
+    let data = folder();
+    let server = server(data.path());
+    // Green becomes the slow model: quick at first, because it has another sample request, and then it hangs.
+    let quick = folder();
+    std::fs::copy(
+        model("models/test/slow.onnx"),
+        quick.path().join("model.onnx"),
+    )
+    .expect("copied");
+    std::fs::write(quick.path().join("sample-request.json"), r#"{"data": [1]}"#).expect("written");
+    let text = deployment("red", quick.path().to_str().expect("UTF-8"), "");
+    server
+        .run_with(&["online-deployment", "create"], &text)
+        .ok();
+    let stored = data.path().join("models/sha256");
+    for entry in std::fs::read_dir(stored).expect("a folder") {
+        let sample = entry.expect("an entry").path().join("sample-request.json");
+        if std::fs::read_to_string(&sample).is_ok_and(|text| text == r#"{"data": [1]}"#) {
+            std::fs::write(sample, r#"{"data": [100000000]}"#).expect("written");
+        }
+    }
+    server.terminate();
+
+    let begun = Instant::now();
+    let server = Server::start(data.path());
+    let key = server.key("iris");
+    for name in ["blue", "green"] {
+        assert_eq!(
+            server.score("iris", &key, Some(name), &sample()).status,
+            200
+        );
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    let red = server.ok(&[
+        "deployment",
+        "show",
+        "--name",
+        "red",
+        "--endpoint-name",
+        "iris",
+    ]);
+    assert_eq!(red["provisioning_state"], "Creating");
+    rules_move(&server);
+}
