@@ -292,7 +292,9 @@ impl Controller {
                     desired,
                 })
                 .await;
-                drop(request.reply.send(Ok(operation)));
+                // One that began nothing has ended by now.
+                let now = self.bulletin.operation(id).unwrap_or(operation);
+                drop(request.reply.send(Ok(now)));
             }
             Err(NotApplied::Refused(error)) => {
                 drop(request.reply.send(Err(error)));

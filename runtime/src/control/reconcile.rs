@@ -532,8 +532,13 @@ impl Turn<'_> {
             .and_then(|id| self.books.operations.get_mut(&id));
         if let Some(operation) = operation {
             operation.parts.remove(&key.deployment);
-            operation.failure.get_or_insert(reason);
-            if std::mem::take(&mut operation.split) {
+            let had_split = std::mem::take(&mut operation.split);
+            operation.failure.get_or_insert(if had_split {
+                format!("{reason}; the traffic stays as it was")
+            } else {
+                reason
+            });
+            if had_split {
                 self.drop_split(&key.endpoint, attempt.touched);
             }
         }
