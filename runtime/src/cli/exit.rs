@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
@@ -160,12 +159,6 @@ impl CliError {
             next = cause.source();
         }
         text
-    }
-
-    /// Prints the message and gives the code to `main`.
-    pub(super) fn report(&self) -> ExitCode {
-        super::output::complain(&self.text());
-        ExitCode::from(self.code())
     }
 }
 

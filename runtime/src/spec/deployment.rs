@@ -9,17 +9,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
-use crate::config::{
-    BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
-};
-
+use super::assignment::{Assignment, assign_to_deployment};
 use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
+use super::paths::{is_asset, resolve, resolve_value};
 use super::spelling::{self, modernise, old_keys};
-use super::{
-    Assignment, DeploymentName, EndpointName, ModelRef, Problem, RequestSettings, SpecError, set,
-    yaml,
+use super::{DeploymentName, EndpointName, ModelRef, Problem, RequestSettings, SpecError, yaml};
+use crate::config::{
+    BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
 };
 
 /// What is kept without being understood, and the shape that it must have.
@@ -190,15 +188,6 @@ impl DeploymentSpec {
         self.kept.extend(newer.kept);
     }
 
-    /// Sets attributes such as `instance_count=5`, all or none. Old spellings work as they do in files.
-    ///
-    /// # Errors
-    ///
-    /// Everything that a file with the result would be refused for, and a change of the name.
-    pub fn set(&mut self, assignments: &[Assignment]) -> Result<(), SpecError> {
-        set::apply_to_deployment(assignments, self)
-    }
-
     /// Makes the paths of model, code and environment absolute, seen from the folder `base` of the file.
     ///
     /// The scoring script stays as written: files give it relative to the code or to themselves.
@@ -281,7 +270,7 @@ pub fn read_deployment(
     let mut root = yaml::parse(text, file)?;
     let mut problems = Vec::new();
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
-    set::assign_to_deployment(overrides, &mut root, &mut problems);
+    assign_to_deployment(overrides, &mut root, &mut problems);
     let spec = read(root, &mut problems);
     SpecError::unless_clean(file, spec, problems)
 }
@@ -434,23 +423,4 @@ fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {
     };
     fields.finish(&old_keys(spelling::DEPLOYMENT, "code_configuration"));
     code
-}
-
-/// Whether a text names something registered rather than a path.
-fn is_asset(text: &str) -> bool {
-    text.starts_with("azureml:") || text.starts_with("aml:")
-}
-
-fn resolve_value(value: &mut Value, base: &Path) {
-    if let Some(text) = value.as_str().filter(|text| !is_asset(text)) {
-        let path = resolve(Path::new(text.strip_prefix("file:").unwrap_or(text)), base);
-        *value = path.to_string_lossy().into();
-    }
-}
-
-/// The path seen from `base`, without the `.` in between.
-pub(super) fn resolve(path: &Path, base: &Path) -> PathBuf {
-    let path: PathBuf = base.join(path).components().collect();
-    // Specs are stored as text. A folder that is none gives a path that does not exist, and the message shows it.
-    path.to_string_lossy().into_owned().into()
 }

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+use super::assignment::{Assignment, assign_all};
 use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
-use super::set::assign_all;
 use super::spelling::{self, modernise, old_keys};
 use super::{
-    Assignment, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
-    deployment, yaml,
+    DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, deployment, yaml,
 };
 
 /// What is kept without being understood, and the shape that it must have.
