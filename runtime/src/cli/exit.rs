@@ -1,4 +1,4 @@
-//! Why a command failed, in words, and the exit code that tells scripts the same.
+//! Failures of commands: the words for people, and the exit codes that tell scripts the same.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
-/// The command did what it was asked for.
+/// Success: the command did what it was asked for.
 pub const OK: u8 = 0;
 /// The change was accepted and then failed; the reason is on standard error and in `show`.
 pub const OPERATION_FAILED: u8 = 1;
@@ -17,9 +17,9 @@ pub const OPERATION_FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A file or a value is wrong or cannot be read; nothing was changed.
 pub const BAD_INPUT: u8 = 3;
-/// What the command names does not exist.
+/// Something that the command names does not exist.
 pub const NOT_FOUND: u8 = 4;
-/// What it would create exists, or the change does not fit the present state.
+/// Something that it would create exists, or the change does not fit the present state.
 pub const CONFLICT: u8 = 5;
 /// No server runs with this data folder.
 pub const NO_SERVER: u8 = 6;
@@ -40,10 +40,10 @@ pub const BENCH_INVALID: u8 = 3;
 /// Ended by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
-/// Why a command failed.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// What was being done, around why it failed.
+    /// The task, around the reason why it failed.
     #[error("cannot {doing}")]
     Cannot {
         doing: String,
@@ -87,10 +87,10 @@ pub(super) enum CliError {
     /// A condition of `bench --fail-if` is proven to be broken.
     #[error("regression: {0}")]
     Regression(String),
-    /// The interval does not say.
+    /// An interval that does not say.
     #[error("undecided: {0}")]
     Undecided(String),
-    /// What was measured says nothing.
+    /// Measurements that say nothing.
     #[error("{0}")]
     SaysNothing(String),
     /// A decision was asked for, and there is none.

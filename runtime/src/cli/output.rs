@@ -152,7 +152,7 @@ fn tsv(rows: Vec<Row<'_>>) -> String {
 /// Headings and cells.
 type Row<'a> = Vec<(&'a str, String)>;
 
-/// What fits in a cell: scalars, and flat maps such as traffic.
+/// The values that fit in a cell: scalars, and flat maps such as traffic.
 fn rows<'a>(value: &'a Value, columns: Columns) -> Vec<Row<'a>> {
     match value {
         Value::Array(entries) => entries

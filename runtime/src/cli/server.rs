@@ -14,10 +14,10 @@ use super::output::{self, Columns};
 use crate::admin::{ChangeRequest, Client};
 use crate::control::{Change, Operation, ProvisioningState};
 
-/// How often the line of progress moves on.
+/// The time between two moves of the line of progress.
 const TICK: Duration = Duration::from_millis(500);
 
-/// As much of what is done as the line of progress says: one that wraps cannot be written anew.
+/// The most of what is done that the line of progress says: one that wraps cannot be written anew.
 const PROGRESS_CHARS_MAX: usize = 56;
 
 /// A server, and how the person at the keyboard wants to hear of it.
@@ -143,7 +143,7 @@ impl Server {
     }
 }
 
-/// Who asks, for the journal.
+/// The name of who asks, for the journal.
 pub(super) fn who() -> Option<String> {
     env::var("USER")
         .or_else(|_| env::var("LOGNAME"))

@@ -5,7 +5,7 @@ use super::exit::CliError;
 use super::output::Columns;
 use super::server::Server;
 
-/// What a table shows of an entry of the journal.
+/// The columns of a table of the journal.
 const COLUMNS: Columns = &[
     ("revision", &["/revision"]),
     ("at", &["/at"]),

@@ -20,7 +20,7 @@ use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
 };
 
-/// What is kept without being understood, and the shape that it must have.
+/// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
     ("app_insights_enabled", Shape::Bool),
     ("data_collector", Shape::Map),
@@ -37,7 +37,7 @@ const KEPT: &Kept = &[
     ("startup_probe", Shape::Map),
 ];
 
-/// What Azure writes into its answers and drops from what it reads.
+/// Keys that Azure writes into its answers and drops from what it reads.
 const READ_ONLY: &[&str] = &[
     "$schema",
     "id",
@@ -90,26 +90,26 @@ pub struct CodeConfiguration {
     pub scoring_script: Option<PathBuf>,
 }
 
-/// What was written about a deployment.
+/// A deployment as it was written.
 ///
 /// Serialises to the canonical form, the current form of Azure's files, with only what was written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeploymentSpec {
-    /// Unique within its endpoint.
+    /// The name, unique within its endpoint.
     pub name: DeploymentName,
     /// The endpoint that the file names, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_name: Option<EndpointName>,
-    /// For people.
+    /// A description for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// For people.
+    /// Tags for people.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// For people and programs.
+    /// Properties for people and programs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
-    /// What to score with.
+    /// The model that scores.
     pub model: ModelRef,
     /// The SKU of each instance, as written; [`SkuTable::find`](super::SkuTable::find) knows it.
     pub instance_type: String,
@@ -151,7 +151,7 @@ impl DeploymentSpec {
         }
     }
 
-    /// How many instances; 1 where nothing is written.
+    /// The number of instances; 1 where nothing is written.
     #[must_use]
     pub fn instance_count(&self) -> u32 {
         self.instance_count.unwrap_or(1)
@@ -162,7 +162,7 @@ impl DeploymentSpec {
         self.instance_count = Some(self.instance_count());
     }
 
-    /// How an instance takes requests.
+    /// The way in which an instance takes requests.
     #[must_use]
     pub fn request_settings(&self) -> &RequestSettings {
         &self.request_settings
@@ -253,7 +253,7 @@ impl<'de> Deserialize<'de> for DeploymentSpec {
     }
 }
 
-/// What a deployment file says.
+/// The content of a deployment file.
 pub type DeploymentFile = DeploymentSpec;
 
 /// Reads a deployment file of any generation. `overrides` are set before anything is checked: `name=green` for

@@ -1,9 +1,9 @@
-//! What users write: endpoints, deployments, models, traffic, instance types. Pure, and valid by construction.
+//! Specs as users write them: endpoints, deployments, models, traffic, instance types. Pure, and valid by construction.
 //!
 //! Azure's files have had five forms. Keys decide which one a file is in, never its `$schema`: `yaml` turns the text
 //! into a tree of values with places, `spelling` renames old keys to the current ones, and one reader per file judges
-//! the result. Stored JSON and assignments of the command line (`assignment`, `set`) go the same way, so that no check has a second
-//! home. Every problem of a file is told, each with its place and in the spelling of the file.
+//! the result. Stored JSON and assignments of the command line (`assignment`, `set`) go the same way, so that no check has
+//! a second home. Every problem of a file is told, each with its place and in the spelling of the file.
 //!
 //! Not here: files and folders (texts come in as `&str`), and whether the deployments that traffic names exist.
 

@@ -6,20 +6,20 @@ use super::assignment::{Assignment, assign_to_model};
 use super::fields::{Fields, one_of, parsed, text, texts};
 use super::{ModelName, ModelVersion, SpecError, yaml};
 
-/// What describes a model to people, in Azure's files and in those of `models/`: how it was made and what it is like.
+/// Keys that describe a model to people, in Azure's files and in those of `models/`: how it was made and what it is like.
 const DESCRIPTION: &[&str] = &[
     "accuracy", "flavors", "inputs", "outputs", "stage", "training",
 ];
 
-/// What Azure writes into its answers and drops from what it reads.
+/// Keys that Azure writes into its answers and drops from what it reads.
 const READ_ONLY: &[&str] = &["$schema", "creation_context", "id"];
 
-/// What a model file says that registers a model. The rest is for people, and stays in the file.
+/// The part of a model file that registers a model. The rest is for people, and stays in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// The same for all versions.
+    /// The name that all versions share.
     pub name: ModelName,
-    /// Without one the next number.
+    /// The version; without one the next number.
     pub version: Option<ModelVersion>,
     /// File or folder, as written: a relative path starts from the folder of the model file.
     pub path: PathBuf,

@@ -14,14 +14,14 @@ pub enum ModelRef {
     Registered {
         /// The model.
         name: ModelName,
-        /// Which of its versions.
+        /// One of its versions, or the newest.
         version: VersionRef,
     },
     /// A file or folder on this machine, as written; see `DeploymentSpec::resolve_paths`.
     Path(PathBuf),
 }
 
-/// Which version of a registered model.
+/// The version of a registered model that is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VersionRef {
     /// This one.
