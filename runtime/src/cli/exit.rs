@@ -31,6 +31,8 @@ pub const SERVER_FAILED: u8 = 8;
 pub const UNAVAILABLE: u8 = 9;
 /// The demo saw something that must not be: a failed request, a failed step.
 pub const DEMO_FAILED: u8 = 10;
+/// The change was accepted, and a newer one took its place before it was in force; the newer one is on standard error.
+pub const OPERATION_REPLACED: u8 = 11;
 /// `bench --fail-if`: a regression is proven.
 pub const BENCH_REGRESSION: u8 = 1;
 /// `bench --fail-if`: the interval does not say whether there is one.
@@ -72,6 +74,9 @@ pub(super) enum CliError {
     Scoring { status: u16, message: String },
     #[error("{0}")]
     OperationFailed(String),
+    /// A newer change took the place of this one.
+    #[error("the change was replaced: {0}")]
+    Replaced(String),
     #[error("not confirmed; --yes deletes without asking")]
     NotConfirmed,
     #[error(transparent)]
@@ -127,6 +132,7 @@ impl CliError {
             Self::Undecided(_) => BENCH_UNDECIDED,
             Self::SaysNothing(_) | Self::NoDecision(_) => BENCH_INVALID,
             Self::OperationFailed(_) => OPERATION_FAILED,
+            Self::Replaced(_) => OPERATION_REPLACED,
             Self::NotConfirmed => USAGE,
             Self::Read { .. }
             | Self::Spec(_)

@@ -41,13 +41,15 @@ pub enum ProvisioningState {
     Succeeded,
     /// It is not as asked for, and stays so until the next change or restart.
     Failed,
+    /// A newer change took its place before it was done; nobody waits for it any more.
+    Canceled,
 }
 
 impl ProvisioningState {
     /// Whether nothing more will happen by itself.
     #[must_use]
     pub fn has_ended(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Failed)
+        matches!(self, Self::Succeeded | Self::Failed | Self::Canceled)
     }
 }
 
@@ -70,12 +72,12 @@ pub struct Operation {
     pub revision: Revision,
     /// How far it has come.
     pub provisioning_state: ProvisioningState,
-    /// Why it failed.
+    /// Why it failed, or which change took its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When the change was accepted.
     pub started: jiff::Timestamp,
-    /// When it succeeded or failed.
+    /// When it succeeded, failed or was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<jiff::Timestamp>,
 }
