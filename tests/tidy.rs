@@ -1,4 +1,7 @@
-//! The source keeps its own rules: module ranks, who may name which crate, words that stay out.
+//! The source keeps its own rules: module ranks, no circles of files, who may name which crate, words that stay out.
+
+#[path = "tidy/circles.rs"]
+mod circles;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +23,10 @@ const RANKS: &[(&str, u8)] = &[
     ("tune", 7),
     ("cli", 8),
 ];
+
+/// Folders in which circles of files are still allowed. Their circles are being removed elsewhere: a folder goes from here
+/// together with its last circle, and the list with the last folder.
+const CIRCLES_ALLOWED: &[&str] = &["engine/", "control/", "bench/", "cli/bench/"];
 
 /// Crates that only some places may name.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
@@ -72,17 +79,21 @@ fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
     found
 }
 
+/// Source files of the runtime: path below `runtime/src`, text.
+fn sources() -> Vec<(String, String)> {
+    let source = repository().join("runtime/src");
+    let read = |file: PathBuf| {
+        let name = file.strip_prefix(&source).expect("below the source");
+        let text = fs::read_to_string(&file).expect("a source file is UTF-8");
+        (name.to_string_lossy().into_owned(), text)
+    };
+    files(&source, &[".rs"]).into_iter().map(read).collect()
+}
+
 /// Source lines of the runtime without comments: (path below `runtime/src`, line number, text).
 fn code_lines() -> Vec<(String, usize, String)> {
-    let source = repository().join("runtime/src");
     let mut lines = Vec::new();
-    for file in files(&source, &[".rs"]) {
-        let name = file
-            .strip_prefix(&source)
-            .expect("below the source")
-            .to_string_lossy()
-            .into_owned();
-        let text = fs::read_to_string(&file).expect("a source file is UTF-8");
+    for (name, text) in sources() {
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             if !code.trim().is_empty() {
@@ -142,6 +153,33 @@ fn a_module_imports_only_modules_of_a_lower_rank() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let circles = circles::circles(&circles::graph(&sources()));
+    let allowed_in = |circle: &[String]| {
+        let holds = |folder: &&&str| circle.iter().all(|file| file.starts_with(**folder));
+        CIRCLES_ALLOWED.iter().find(holds).copied()
+    };
+    let refused: Vec<String> = circles
+        .iter()
+        .filter(|circle| allowed_in(circle).is_none())
+        .map(|circle| circle.join(" -> "))
+        .collect();
+    assert!(
+        refused.is_empty(),
+        "files that import each other in a circle; move what they share into a file below them:\n{}",
+        refused.join("\n")
+    );
+    for folder in CIRCLES_ALLOWED {
+        assert!(
+            circles
+                .iter()
+                .any(|circle| allowed_in(circle) == Some(folder)),
+            "{folder} has no circle any more: take it from CIRCLES_ALLOWED"
+        );
+    }
 }
 
 #[test]

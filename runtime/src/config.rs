@@ -18,7 +18,7 @@ pub const CONCURRENCY_MAX: u32 = 1024;
 pub const BATCH_SIZE_MAX: u32 = 1024;
 /// Most rows of one run where no `max_batch_size` is written: beyond, the gain of any model is small and the wait is not.
 pub const BATCH_SIZE_DEFAULT_MAX: u32 = 64;
-/// What a larger batch must gain, row for row, to be worth the wait of its requests.
+/// The gain that a larger batch must have, row for row, to be worth the wait of its requests.
 pub const BATCH_GAIN_MIN: f64 = 1.1;
 /// Longest run that is measured with more rows: a batch of longer ones would make its requests wait too long.
 pub const PROFILE_RUN_MAX: Duration = Duration::from_millis(20);
@@ -100,7 +100,7 @@ pub const PREPARED_BYTES_MAX: u64 = 16_000_000_000;
 pub const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
 /// Longest that work at the lowest priority may wait for a core, in all; then it is done at the usual one.
 pub const QUIET_WAIT_MAX: Duration = Duration::from_secs(5);
-/// How often one looks how long quiet work has waited.
+/// The time between two looks at how long quiet work has waited.
 pub const QUIET_LOOK_PERIOD: Duration = Duration::from_millis(100);
 /// Longest that admitted requests of an instance that leaves may take to end; then it is stopped under them, and counted.
 /// Longer than any request may take, so only a run that cannot be terminated meets it.
@@ -108,7 +108,7 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(200);
 /// Longest that instances may take to become idle and end when the server exits: the edge has ended by then, so nobody reads
 /// what still runs.
 pub const STOP_MAX: Duration = Duration::from_secs(5);
-/// How often the controller looks for instances that have died.
+/// The time between two looks of the controller for instances that have died.
 pub const HEALTH_PERIOD: Duration = Duration::from_millis(500);
 /// Pause before an instance that died is replaced; doubled after each failure in a row.
 pub const REPAIR_PAUSE_MIN: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
-//! Why a body could not become tensors, or outputs a body.
+//! Mistakes: a body that cannot become tensors, or outputs that cannot become a body.
 
-/// Why a body could not become tensors, or outputs a body. Every message says what the model wants.
+/// The reason why a body could not become tensors, or outputs a body. Every message says what the model wants.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScoreError {
@@ -11,11 +11,11 @@ pub enum ScoreError {
     NotJson {
         /// The body that the model wants.
         wanted: String,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// Counted from 1, in bytes; 0 before the first byte.
+        /// The column, counted from 1, in bytes; 0 before the first byte.
         column: usize,
-        /// What the parser tripped over.
+        /// The words of the parser.
         problem: String,
     },
     /// The body is JSON, but not an object that holds `data` alone.
@@ -23,7 +23,7 @@ pub enum ScoreError {
     Envelope {
         /// The body that the model wants.
         wanted: String,
-        /// What stands in its place.
+        /// The value in its place.
         found: String,
     },
     /// An input does not have the model's type or shape, or is missing.
@@ -35,7 +35,7 @@ pub enum ScoreError {
         input: String,
         /// Type and shape that the model wants.
         wanted: String,
-        /// Where the body departs from it.
+        /// The place where the body departs from it.
         found: String,
     },
     /// The body names an input that the model does not have.

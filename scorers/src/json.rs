@@ -24,7 +24,7 @@ use crate::tensor::{OutputView, Tensor};
 /// Most elements that an example is made of: 128 MiB of zeros and commas.
 const EXAMPLE_ELEMENTS_MAX: usize = 1 << 26;
 
-/// Scores any model by its signature: `{"data": ..}` in, `{"output": ..}` out.
+/// A scorer of any model by its signature: `{"data": ..}` in, `{"output": ..}` out.
 #[derive(Debug, Clone)]
 pub struct JsonScorer {
     signature: Signature,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::error::ScoreError;
 use crate::tensor::{OutputView, Tensor};
 
-/// Turns request bodies into tensors and outputs into response bodies.
+/// A scorer turns request bodies into tensors and outputs into response bodies.
 ///
 /// Deterministic; no threads, clocks or I/O. One scorer serves all instances of a deployment, so
 /// it keeps nothing from one request to the next.

@@ -1,4 +1,4 @@
-//! What a model takes and gives: names, element types and shapes, as the ONNX file declares them.
+//! Signature of a model, what it takes and gives: names, element types and shapes, as the ONNX file declares them.
 
 use std::fmt;
 
@@ -70,12 +70,12 @@ pub struct TensorSpec {
     pub shape: Vec<i64>,
 }
 
-/// What a model takes and gives, each in the model's order.
+/// The inputs and outputs of a model, each in the model's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// What every request must bring.
+    /// The tensors that every request must bring.
     pub inputs: Vec<TensorSpec>,
-    /// What every response holds.
+    /// The tensors that every response holds.
     pub outputs: Vec<OutputSpec>,
 }
 
@@ -84,7 +84,7 @@ pub struct Signature {
 pub struct OutputSpec {
     /// Name in the graph, which is also the key in a response.
     pub name: String,
-    /// What the output is.
+    /// The kind of the output.
     pub kind: OutputKind,
 }
 

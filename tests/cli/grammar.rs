@@ -23,8 +23,8 @@ fn the_help_names_every_command() {
       sku         Instance types: cores and memory of one instance
       tune        Measure which lanes and batches serve a model best on this machine
       bench       Compare two versions under load, with a verdict that holds, or measure one
-      status      What the server is doing
-      journal     Who changed what, and how it ended
+      status      State of the server
+      journal     Journal of changes: who made them, and how they ended
 
     Options:
       -h, --help     Print help
@@ -33,7 +33,7 @@ fn the_help_names_every_command() {
     Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
                               ~/.local/share/serin] [env: SERIN_DATA]
-      -o, --output <FORMAT>   How to print the result: json, table, tsv or none [default: json]
+      -o, --output <FORMAT>   Form of the result: json, table, tsv or none [default: json]
           --only-show-errors  No progress, only errors
 
     Start with `serin demo`, or with `serin serve` in one terminal and `serin endpoint create --file
@@ -86,7 +86,7 @@ fn the_help_of_an_update_names_every_flag() {
     Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
                               ~/.local/share/serin] [env: SERIN_DATA]
-      -o, --output <FORMAT>   How to print the result: json, table, tsv or none [default: json]
+      -o, --output <FORMAT>   Form of the result: json, table, tsv or none [default: json]
           --only-show-errors  No progress, only errors
     --- stderr
     "#);

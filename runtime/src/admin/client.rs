@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Longest that the server may take beyond what it was asked to wait. Registering copies a model, hence minutes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Speaks to the server of one data folder.
+/// A client of the server of one data folder.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
@@ -30,7 +30,7 @@ pub struct Client {
     server: ServerFile,
 }
 
-/// What an endpoint answered.
+/// The answer of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -39,7 +39,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Why there is no answer.
+/// The reason why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No server runs on the data folder: there is no `server.json`, or nobody listens where it says.
@@ -59,19 +59,19 @@ pub enum ClientError {
     /// The connection broke.
     #[error("the server at {address} does not answer: {source}")]
     Transport {
-        /// Where it should be.
+        /// The address at which it should be.
         address: std::net::SocketAddr,
-        /// What happened.
+        /// The failure of the connection.
         source: Box<ureq::Error>,
     },
-    /// What answered is no server of this version.
+    /// An answer that is none of a server of this version.
     #[error(
         "the server at {address} gave an answer that this version does not understand: {source}"
     )]
     Answer {
-        /// Where it came from.
+        /// The address that it came from.
         address: std::net::SocketAddr,
-        /// What is wrong with it.
+        /// The mistake in it.
         source: serde_json::Error,
     },
 }
@@ -99,7 +99,7 @@ impl Client {
         })
     }
 
-    /// Where the server listens.
+    /// The addresses of the server.
     #[must_use]
     pub fn server(&self) -> &ServerFile {
         &self.server
@@ -114,7 +114,7 @@ impl Client {
         self.post("/v1/changes", request)
     }
 
-    /// What became of a change; waits for its end, at most so long.
+    /// The state of a change; waits for its end, at most so long.
     ///
     /// # Errors
     ///

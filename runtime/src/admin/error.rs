@@ -1,4 +1,4 @@
-//! Why an administrative request was refused, and the only place with its status codes.
+//! Refusals of administrative requests, and the only place with their status codes.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -8,7 +8,7 @@ use crate::admin::wire::{ErrorBody, ErrorCode, Refusal};
 use crate::control::{ChangeError, ErrorKind, ModelStoreError, StoreError};
 use crate::serve::Failure;
 
-/// Why an administrative request was refused.
+/// The reason why an administrative request was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
     #[error(

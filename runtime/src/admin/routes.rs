@@ -42,18 +42,18 @@ use crate::control::{
 use crate::serve::{Scoring, read_body};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
-/// Who asked, where a request does not say.
+/// The name of who asked, where a request does not say.
 const NAMELESS: &str = "admin";
 
-/// What the metrics are written as.
+/// The media type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the admin routes need.
+/// The parts of the server that the admin routes need.
 #[derive(Clone, Debug)]
 pub struct Administration {
-    /// Does what is asked.
+    /// The controller, which does what is asked.
     pub controller: ControllerHandle,
-    /// Knows whether the server is ready, and the metrics.
+    /// The scoring side, which knows whether the server is ready, and the metrics.
     pub scoring: Scoring,
     /// Addresses and token of this server.
     pub server: Arc<ServerFile>,

@@ -12,22 +12,22 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Where a server listens, and what opens its admin listener.
+/// The addresses of a server, and the token that opens its admin listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerFile {
     /// Process id of the server.
     pub pid: u32,
-    /// Where requests are scored.
+    /// The address at which requests are scored.
     pub scoring_address: SocketAddr,
-    /// Where the server is administered.
+    /// The address at which the server is administered.
     pub admin_address: SocketAddr,
     /// Bearer token of the admin listener, new with each start.
     pub token: String,
-    /// When the server was up.
+    /// The time from which the server was up.
     pub started: Timestamp,
 }
 
-/// Why `server.json` could not be read.
+/// The reason why `server.json` could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerFileError {
     /// It is there and cannot be read.
@@ -43,13 +43,13 @@ pub enum ServerFileError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The mistake in it.
         source: serde_json::Error,
     },
 }
 
 impl ServerFile {
-    /// Where the file is in a data folder.
+    /// The path of the file in a data folder.
     #[must_use]
     pub fn path(data: &Path) -> PathBuf {
         data.join("server.json")

@@ -1,4 +1,4 @@
-//! What crosses the admin listener beside the types of `control`.
+//! Wire types of the admin listener beside the types of `control`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,12 +13,12 @@ use crate::spec::{ModelName, ModelVersion};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// What shall change.
+    /// The change that is asked for.
     pub change: Change,
-    /// Who asks, for the journal.
+    /// The name of who asks, for the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    /// Refuse unless this is the current revision.
+    /// The revision that must be the current one; any other refuses the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_revision: Option<Revision>,
 }
@@ -31,10 +31,10 @@ pub struct ModelRequest {
     pub path: PathBuf,
     /// Name, shared by all versions.
     pub name: ModelName,
-    /// Without one the next number.
+    /// The version; without one the next number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<ModelVersion>,
-    /// Who asks, for the journal.
+    /// The name of who asks, for the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }
@@ -46,28 +46,28 @@ pub struct ServerStatus {
     pub version: String,
     /// Process id of the server.
     pub pid: u32,
-    /// When it was up.
+    /// The time from which it was up.
     pub started: Timestamp,
     /// Whether every deployment that has traffic can answer.
     pub ready: bool,
     /// The revision of what it should run.
     pub revision: Revision,
-    /// Where requests are scored.
+    /// The address at which requests are scored.
     pub scoring_address: SocketAddr,
-    /// Where it is administered.
+    /// The address at which it is administered.
     pub admin_address: SocketAddr,
 }
 
-/// What kind of refusal it is, in the words of Azure's control plane where it has one.
+/// The kind of a refusal, in the words of Azure's control plane where it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorCode {
     /// The request is wrong in itself.
     BadArgument,
     /// No token, or not the one of `server.json`.
     Unauthorized,
-    /// What it names does not exist.
+    /// Something that it names does not exist.
     ResourceNotFound,
-    /// What it would create exists.
+    /// Something that it would create exists.
     ResourceAlreadyExists,
     /// It does not fit the present state.
     Conflict,
@@ -80,12 +80,12 @@ pub enum ErrorCode {
     Other,
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
-    /// What kind of refusal it is.
+    /// The kind of the refusal.
     pub code: ErrorCode,
-    /// What was expected, what was found, what to do.
+    /// Sentences that say what was expected, what was found, what to do.
     pub message: String,
     /// Each problem by itself, where there are several.
     #[serde(default)]

@@ -19,7 +19,7 @@ pub struct ChildServer {
     left: bool,
 }
 
-/// Why there is no server.
+/// The reason why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
     /// The process or its log could not be made.

@@ -15,11 +15,12 @@ use crate::spec::SkuTable;
 pub struct Config {
     /// The folder with all that must outlive the process; made when it is missing.
     pub data: PathBuf,
-    /// Where requests are scored. Port 0: any free one.
+    /// The address at which requests are scored. Port 0: any free one.
     pub scoring_address: SocketAddr,
-    /// Where the server is administered. Port 0: any free one; commands find it by `server.json` in the data folder.
+    /// The address at which the server is administered. Port 0: any free one; commands find it by `server.json` in the
+    /// data folder.
     pub admin_address: SocketAddr,
-    /// What happens when instances ask for more cores than there are.
+    /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
     /// Instance types: the built-in table, and what the user added.
     pub skus: SkuTable,
@@ -33,7 +34,7 @@ pub struct Config {
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end when the server exits.
     pub grace: Duration,
-    /// Tries a model in a child process before it is served; without one models are not tried first.
+    /// The prober, which tries a model in a child process before it is served; without one models are not tried first.
     pub prober: Option<Prober>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a server does not start or go on.
+//! Failures of a server: it does not start, or cannot go on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use crate::app::EmbeddedError;
 use crate::control::StartupError;
 
-/// Why a server does not start or go on.
+/// The reason why a server does not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A socket could not be bound.
     #[error("cannot listen on {address}: {source}; choose another address with {flag}")]
     Bind {
-        /// Where it should have listened.
+        /// The address at which it should have listened.
         address: SocketAddr,
         /// The flag that changes it.
         flag: &'static str,

@@ -78,13 +78,13 @@ impl App {
         })
     }
 
-    /// Where requests will be scored.
+    /// The address at which requests will be scored.
     #[must_use]
     pub fn scoring_address(&self) -> SocketAddr {
         self.scoring.address
     }
 
-    /// Where the server will be administered.
+    /// The address at which the server will be administered.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin.address
@@ -185,7 +185,7 @@ struct Control {
 /// The control thread as seen by who waits for it.
 struct ControlThread {
     stop: Option<oneshot::Sender<()>>,
-    /// Ends when the thread does, also by a panic.
+    /// The end of the thread, also by a panic.
     ended: oneshot::Receiver<()>,
     thread: JoinHandle<Result<(), AppError>>,
 }

@@ -21,10 +21,10 @@ use crate::serve::{ConnectionLimits, Readiness, Scoring};
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
 
-/// What `serin up` serves, and where.
+/// The settings of `serin up`: what it serves, and where.
 #[derive(Clone, Debug)]
 pub struct UpConfig {
-    /// Where requests are scored. Port 0: any free one.
+    /// The address at which requests are scored. Port 0: any free one.
     pub address: SocketAddr,
     /// One deployment for each file.
     pub models: Vec<PathBuf>,
@@ -32,7 +32,7 @@ pub struct UpConfig {
     pub traffic: Option<String>,
     /// Instances, cores and bounds of each deployment.
     pub settings: DeploymentSettings,
-    /// What happens when instances ask for more cores than there are.
+    /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
     /// Largest body of a request, in bytes.
     pub body_bytes_max: usize,
@@ -40,7 +40,7 @@ pub struct UpConfig {
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end at exit.
     pub grace: Duration,
-    /// Tries a model in a child process before it is served; without one models are not tried first.
+    /// The prober, which tries a model in a child process before it is served; without one models are not tried first.
     pub prober: Option<Prober>,
 }
 

@@ -123,7 +123,7 @@ impl PrivateServer {
                 expected_revision: None,
             };
             let ended = client.wait(client.change(&request)?.id)?;
-            if ended.provisioning_state == ProvisioningState::Failed {
+            if ended.provisioning_state != ProvisioningState::Succeeded {
                 return Err(refused(ended.reason.unwrap_or_default()));
             }
         }

@@ -45,7 +45,7 @@ pub(super) struct Global {
         value_name = "FOLDER"
     )]
     pub(super) data: Option<PathBuf>,
-    /// How to print the result: json, table, tsv or none [default: json]
+    /// Form of the result: json, table, tsv or none [default: json]
     #[arg(
         long,
         short,
@@ -70,7 +70,7 @@ pub(super) struct Global {
 }
 
 impl Global {
-    /// How the result is printed.
+    /// The form in which the result is printed.
     pub(super) fn format(&self) -> OutputFormat {
         self.output.unwrap_or_default()
     }
@@ -81,7 +81,7 @@ impl Global {
     }
 }
 
-/// How results are printed.
+/// The form in which results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum OutputFormat {
     /// Indented JSON.
@@ -120,14 +120,14 @@ pub(super) enum Command {
     Tune(Tune),
     /// Compare two versions under load, with a verdict that holds, or measure one
     Bench(Bench),
-    /// What the server is doing
+    /// State of the server
     Status,
-    /// Who changed what, and how it ended
+    /// Journal of changes: who made them, and how they ended
     Journal(Journal),
     /// Tries a model; the server runs it as a child.
     #[command(name = "__probe", hide = true)]
     Probe {
-        /// What the server passes on.
+        /// The arguments that the server passes on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
@@ -221,7 +221,7 @@ pub(super) struct EndpointCreate {
     /// YAML file of the endpoint
     #[arg(long, short, required_unless_present = "name")]
     pub(super) file: Option<PathBuf>,
-    /// How clients prove who they are
+    /// Way in which clients prove who they are
     #[arg(long, value_enum)]
     pub(super) auth_mode: Option<Auth>,
     /// Attributes that beat the file's: `description=text tags.team=vision`
@@ -233,13 +233,13 @@ pub(super) struct EndpointCreate {
     pub(super) accepted: Accepted,
 }
 
-/// How clients prove who they are.
+/// The way in which clients prove who they are.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(super) enum Auth {
-    /// By one of two keys that do not expire.
+    /// One of two keys that do not expire.
     Key,
-    /// By a token that expires.
+    /// A token that expires.
     AmlToken,
 }
 
@@ -326,7 +326,7 @@ pub(super) struct Invoke {
 pub(super) struct RegenerateKeys {
     #[command(flatten)]
     pub(super) named: Named<EndpointName>,
-    /// Which key
+    /// Key to make anew
     #[arg(long, value_enum, default_value_t)]
     pub(super) key_type: Key,
     #[command(flatten)]
@@ -518,7 +518,7 @@ pub(super) struct OwnSkus {
 /// `serin journal`
 #[derive(Debug, Args)]
 pub(super) struct Journal {
-    /// How many entries, the newest
+    /// Number of entries, the newest
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(super) last: usize,
 }
@@ -535,7 +535,7 @@ pub(super) struct Serve {
     /// Port for administration, on this machine only; 0 takes any free one
     #[arg(long, default_value_t = 0, value_name = "PORT")]
     pub(super) admin_port: u16,
-    /// When instances ask for more cores than there are: share them, or refuse
+    /// Rule for instances that ask for more cores than there are: share them, or refuse
     #[arg(long, value_enum, default_value_t)]
     pub(super) capacity: CapacityRule,
     #[command(flatten)]
@@ -552,7 +552,7 @@ pub(super) struct Serve {
     /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,
-    /// How long a token of `aml_token` endpoints is good for, in seconds [default: 3600]
+    /// Life of a token of `aml_token` endpoints, in seconds [default: 3600]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) token_life: Option<u32>,
     /// Longest time that requests in flight may take to end at exit, in seconds
@@ -566,7 +566,7 @@ pub(super) struct Serve {
     pub(super) until_stdin_closes: bool,
 }
 
-/// What happens when instances ask for more cores than there are.
+/// The rule for instances that ask for more cores than there are.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(super) enum CapacityRule {
     /// Share the cores evenly and say so.
@@ -691,7 +691,7 @@ pub(super) struct Bench {
     #[arg(long, short)]
     pub(super) endpoint_name: Option<EndpointName>,
 
-    /// How requests arrive: closed, or one of MLPerf's single-stream, multi-stream, server, offline [default: closed]
+    /// Arrival of requests: closed, or one of MLPerf's single-stream, multi-stream, server, offline [default: closed]
     #[arg(long, value_enum, hide_possible_values = true, help_heading = "Load")]
     pub(super) scenario: Option<LoadScenario>,
     /// Requests a second, whatever the server does; several for a sweep
@@ -738,7 +738,7 @@ pub(super) struct Bench {
     /// Of the requests that are made, the schedules and the order of the pairs
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Requests")]
     pub(super) seed: u64,
-    /// How far numbers of two answers may be apart, absolutely and in parts of the baseline's number
+    /// Largest distance of numbers of two answers, absolutely and in parts of the baseline's number
     #[arg(long, value_name = "NUMBER", default_value_t = 1e-4, value_parser = tolerance, help_heading = "Requests")]
     pub(super) tolerance: f64,
 
@@ -771,7 +771,7 @@ pub(super) struct Bench {
     pub(super) model_memory_mb: Option<u64>,
 }
 
-/// How requests arrive, as it is typed.
+/// The way in which requests arrive, as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum LoadScenario {
     /// The next request of a connection as soon as the last is answered.
@@ -786,7 +786,7 @@ pub(super) enum LoadScenario {
     Offline,
 }
 
-/// How the requests of a rate come.
+/// The spacing of the requests of a rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ArrivalKind {
     /// Independently of each other.

@@ -9,7 +9,7 @@ use crate::control::Change;
 use crate::control::DeploymentUpdate as Update;
 use crate::spec::{DeploymentName, EndpointName};
 
-/// What a table shows of a deployment.
+/// The columns of a table of deployments.
 const COLUMNS: Columns = &[
     ("name", &["/name"]),
     ("state", &["/provisioning_state"]),

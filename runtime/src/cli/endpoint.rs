@@ -12,7 +12,7 @@ use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, DeploymentUpdate, KeyType};
 use crate::spec::{Assignment, EndpointFile, EndpointName, TrafficSplit, read_endpoint};
 
-/// What a table shows of an endpoint.
+/// The columns of a table of endpoints.
 const COLUMNS: Columns = &[
     ("name", &["/name"]),
     ("state", &["/provisioning_state"]),

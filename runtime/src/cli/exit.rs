@@ -1,16 +1,15 @@
-//! Why a command failed, in words, and the exit code that tells scripts the same.
+//! Failures of commands: the words for people, and the exit codes that tell scripts the same.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
-/// The command did what it was asked for.
+/// Success: the command did what it was asked for.
 pub const OK: u8 = 0;
 /// The change was accepted and then failed; the reason is on standard error and in `show`.
 pub const OPERATION_FAILED: u8 = 1;
@@ -18,9 +17,9 @@ pub const OPERATION_FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A file or a value is wrong or cannot be read; nothing was changed.
 pub const BAD_INPUT: u8 = 3;
-/// What the command names does not exist.
+/// Something that the command names does not exist.
 pub const NOT_FOUND: u8 = 4;
-/// What it would create exists, or the change does not fit the present state.
+/// Something that it would create exists, or the change does not fit the present state.
 pub const CONFLICT: u8 = 5;
 /// No server runs with this data folder.
 pub const NO_SERVER: u8 = 6;
@@ -32,6 +31,8 @@ pub const SERVER_FAILED: u8 = 8;
 pub const UNAVAILABLE: u8 = 9;
 /// The demo saw something that must not be: a failed request, a failed step.
 pub const DEMO_FAILED: u8 = 10;
+/// The change was accepted, and a newer one took its place before it was in force; the newer one is on standard error.
+pub const OPERATION_REPLACED: u8 = 11;
 /// `bench --fail-if`: a regression is proven.
 pub const BENCH_REGRESSION: u8 = 1;
 /// `bench --fail-if`: the interval does not say whether there is one.
@@ -41,10 +42,10 @@ pub const BENCH_INVALID: u8 = 3;
 /// Ended by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
-/// Why a command failed.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// What was being done, around why it failed.
+    /// The task, around the reason why it failed.
     #[error("cannot {doing}")]
     Cannot {
         doing: String,
@@ -73,6 +74,9 @@ pub(super) enum CliError {
     Scoring { status: u16, message: String },
     #[error("{0}")]
     OperationFailed(String),
+    /// A newer change took the place of this one.
+    #[error("the change was replaced: {0}")]
+    Replaced(String),
     #[error("not confirmed; --yes deletes without asking")]
     NotConfirmed,
     #[error(transparent)]
@@ -88,10 +92,10 @@ pub(super) enum CliError {
     /// A condition of `bench --fail-if` is proven to be broken.
     #[error("regression: {0}")]
     Regression(String),
-    /// The interval does not say.
+    /// An interval that does not say.
     #[error("undecided: {0}")]
     Undecided(String),
-    /// What was measured says nothing.
+    /// Measurements that say nothing.
     #[error("{0}")]
     SaysNothing(String),
     /// A decision was asked for, and there is none.
@@ -128,6 +132,7 @@ impl CliError {
             Self::Undecided(_) => BENCH_UNDECIDED,
             Self::SaysNothing(_) | Self::NoDecision(_) => BENCH_INVALID,
             Self::OperationFailed(_) => OPERATION_FAILED,
+            Self::Replaced(_) => OPERATION_REPLACED,
             Self::NotConfirmed => USAGE,
             Self::Read { .. }
             | Self::Spec(_)
@@ -160,12 +165,6 @@ impl CliError {
             next = cause.source();
         }
         text
-    }
-
-    /// Prints the message and gives the code to `main`.
-    pub(super) fn report(&self) -> ExitCode {
-        super::output::complain(&self.text());
-        ExitCode::from(self.code())
     }
 }
 

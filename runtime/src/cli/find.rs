@@ -1,4 +1,4 @@
-//! What a command names, found among what the server shows.
+//! Endpoints and deployments that a command names, found among what the server shows.
 
 use serde_json::Value;
 

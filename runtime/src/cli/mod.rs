@@ -52,7 +52,10 @@ pub fn run() -> ExitCode {
     }
     match obey(typed) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => error.report(),
+        Err(error) => {
+            output::complain(&error.text());
+            ExitCode::from(error.code())
+        }
     }
 }
 

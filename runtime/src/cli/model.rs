@@ -8,7 +8,7 @@ use super::{files, output};
 use crate::admin::ModelRequest;
 use crate::spec::{ModelName, ModelSpec, ModelVersion, read_model};
 
-/// What a table shows of a version of a model.
+/// The columns of a table of versions of models.
 const COLUMNS: Columns = &[
     ("name", &["/name"]),
     ("version", &["/version"]),

@@ -26,7 +26,7 @@ pub(super) fn print_as(
 ) -> Result<(), CliError> {
     let text = match format {
         OutputFormat::Json => format!("{value:#}\n"),
-        OutputFormat::Table => table(&rows(value, columns)),
+        OutputFormat::Table => table_of(value, columns),
         OutputFormat::Tsv => tsv(rows(value, columns)),
         OutputFormat::None => return Ok(()),
     };
@@ -76,6 +76,11 @@ pub(super) fn confirmed(question: &str) -> bool {
         Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
         Err(_) => false,
     }
+}
+
+/// The table of a result.
+pub(super) fn table_of(value: &Value, columns: Columns) -> String {
+    table(&rows(value, columns))
 }
 
 /// Rows under headings. Of an object one row, of a list one row for each entry.
@@ -152,7 +157,7 @@ fn tsv(rows: Vec<Row<'_>>) -> String {
 /// Headings and cells.
 type Row<'a> = Vec<(&'a str, String)>;
 
-/// What fits in a cell: scalars, and flat maps such as traffic.
+/// The values that fit in a cell: scalars, and flat maps such as traffic.
 fn rows<'a>(value: &'a Value, columns: Columns) -> Vec<Row<'a>> {
     match value {
         Value::Array(entries) => entries

@@ -14,10 +14,10 @@ use super::output::{self, Columns};
 use crate::admin::{ChangeRequest, Client};
 use crate::control::{Change, Operation, ProvisioningState};
 
-/// How often the line of progress moves on.
+/// The time between two moves of the line of progress.
 const TICK: Duration = Duration::from_millis(500);
 
-/// As much of what is done as the line of progress says: one that wraps cannot be written anew.
+/// The most of what is done that the line of progress says: one that wraps cannot be written anew.
 const PROGRESS_CHARS_MAX: usize = 56;
 
 /// A server, and how the person at the keyboard wants to hear of it.
@@ -79,16 +79,8 @@ impl Server {
         }
         let ended = self.wait(accepted, &doing, started)?;
         let seconds = started.elapsed().as_secs_f64();
-        if ended.provisioning_state == ProvisioningState::Failed {
-            let reason = ended
-                .reason
-                .unwrap_or_else(|| "no reason is known".to_owned());
-            return Err(CliError::OperationFailed(reason).while_doing(&doing));
-        }
-        self.tell(&format!(
-            "{doing}: {} in {seconds:.1} s\n",
-            ended.provisioning_state
-        ));
+        let state = in_force(ended, &doing)?;
+        self.tell(&format!("{doing}: {state} in {seconds:.1} s\n"));
         Ok(true)
     }
 
@@ -143,10 +135,97 @@ impl Server {
     }
 }
 
-/// Who asks, for the journal.
+/// The state of an operation that has ended well, or why its change is not in force.
+fn in_force(ended: Operation, doing: &str) -> Result<ProvisioningState, CliError> {
+    let reason = ended.reason;
+    let reason = || reason.unwrap_or_else(|| "no reason is known".to_owned());
+    match ended.provisioning_state {
+        ProvisioningState::Failed => Err(CliError::OperationFailed(reason()).while_doing(doing)),
+        ProvisioningState::Canceled => Err(CliError::Replaced(reason())),
+        state @ (ProvisioningState::Creating
+        | ProvisioningState::Updating
+        | ProvisioningState::Deleting
+        | ProvisioningState::Succeeded) => Ok(state),
+    }
+}
+
+/// The name of who asks, for the journal.
 pub(super) fn who() -> Option<String> {
     env::var("USER")
         .or_else(|_| env::var("LOGNAME"))
         .ok()
         .filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::exit::{OPERATION_FAILED, OPERATION_REPLACED};
+
+    /// An operation as it comes over the wire.
+    fn ended(state: &str, reason: Option<&str>) -> Operation {
+        let mut operation = json!({
+            "id": 7,
+            "endpoint": "iris",
+            "change": "update endpoint iris",
+            "revision": 7,
+            "provisioning_state": state,
+            "started": "2026-01-01T00:00:00Z",
+        });
+        if let Some(reason) = reason {
+            operation["reason"] = reason.into();
+        }
+        serde_json::from_value(operation).unwrap()
+    }
+
+    #[track_caller]
+    fn check(operation: Operation, text: &str, code: u8) {
+        assert!(operation.provisioning_state.has_ended());
+        let error = in_force(operation, "update endpoint iris").unwrap_err();
+        assert_eq!((error.text().as_str(), error.code()), (text, code));
+    }
+
+    #[test]
+    fn a_change_that_was_replaced_says_by_what_and_has_a_code_of_its_own() {
+        check(
+            ended("Canceled", Some("revision 8 updates endpoint iris")),
+            "error: the change was replaced: revision 8 updates endpoint iris\n",
+            OPERATION_REPLACED,
+        );
+        check(
+            ended("Canceled", None),
+            "error: the change was replaced: no reason is known\n",
+            OPERATION_REPLACED,
+        );
+    }
+
+    #[test]
+    fn a_change_that_failed_says_what_was_being_done() {
+        check(
+            ended("Failed", Some("no memory")),
+            "error: cannot update endpoint iris\ncaused by: no memory\n",
+            OPERATION_FAILED,
+        );
+    }
+
+    #[test]
+    fn a_change_that_succeeded_is_in_force() {
+        assert_eq!(
+            in_force(ended("Succeeded", None), "update endpoint iris").unwrap(),
+            ProvisioningState::Succeeded
+        );
+    }
+
+    #[test]
+    fn a_replaced_operation_reads_the_same_after_it_was_written() {
+        let operation = ended("Canceled", Some("revision 8"));
+        let written = serde_json::to_value(&operation).unwrap();
+        assert_eq!(written["provisioning_state"], "Canceled");
+        assert_eq!(
+            serde_json::from_value::<Operation>(written).unwrap(),
+            operation
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! What `serin --version` says.
+//! The words of `serin --version`.
 
 /// The version of serin and of the ONNX Runtime that it was built with.
 pub(super) fn long() -> &'static str {

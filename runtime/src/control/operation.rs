@@ -41,7 +41,7 @@ pub enum ProvisioningState {
     Succeeded,
     /// It is not as asked for, and stays so until the next change or restart.
     Failed,
-    /// A newer change has taken its place before it was done.
+    /// A newer change took its place before it was done; nobody waits for it any more.
     Canceled,
 }
 
@@ -78,12 +78,12 @@ pub struct Operation {
     /// What the change does beyond its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Why it failed, or what took its place.
+    /// Why it failed, or which change took its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When the change was accepted.
     pub started: jiff::Timestamp,
-    /// When it ended.
+    /// When it succeeded, failed or was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<jiff::Timestamp>,
 }

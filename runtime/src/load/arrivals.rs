@@ -1,4 +1,4 @@
-//! When requests arrive, as times from the start of a run. Pure: the same rate and seed give the same times.
+//! Arrivals of requests, as times from the start of a run. Pure: the same rate and seed give the same times.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -19,7 +19,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 const MODEL_DEPLOYMENT: &str = "azureml-model-deployment";
 
-/// Where requests go, and with which headers.
+/// The server that requests go to, and their headers.
 #[derive(Debug, Clone)]
 pub struct Target {
     address: SocketAddr,
@@ -27,13 +27,13 @@ pub struct Target {
     head: String,
 }
 
-/// Why a text is no part of a request.
+/// The reason why a text is no part of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The path.
     #[error("expected a path such as /score, found {found:?}")]
     Path {
-        /// What was given.
+        /// The text that was given.
         found: String,
     },
     /// A value of a header.
@@ -92,7 +92,7 @@ impl Target {
         self.with_header(MODEL_DEPLOYMENT, deployment)
     }
 
-    /// Where it is.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -115,13 +115,13 @@ impl Target {
 pub struct Reply {
     /// The status code.
     pub status: u16,
-    /// Who answered, as the header `azureml-model-deployment` says.
+    /// The deployment that answered, as the header `azureml-model-deployment` says.
     pub deployment: Option<String>,
     /// The body.
     pub body: Bytes,
 }
 
-/// Why there is no response.
+/// The reason why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// No connection.
@@ -129,14 +129,14 @@ pub enum LoadError {
     Connect {
         /// The server.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The connection broke.
     #[error("the connection broke")]
     Broken(#[source] io::Error),
-    /// What came is no HTTP.
+    /// Bytes that are no HTTP.
     #[error("the answer is no HTTP")]
     NotHttp(#[from] NotHttp),
     /// It took too long.

@@ -29,15 +29,15 @@ use super::timer::Timer;
 /// from answering.
 const LATE_ARRIVALS: u64 = 32;
 
-/// What to send, when, and whom to tell.
+/// A load: the requests to send, their times, and whom to tell.
 pub struct Load {
-    /// Where requests go.
+    /// The server that requests go to.
     pub target: Target,
     /// Most connections, and so most requests under way.
     pub connections: usize,
     /// Longest that one exchange may take, from when it is sent.
     pub timeout: Duration,
-    /// When requests are sent.
+    /// The times at which requests are sent.
     pub pace: Pace,
     /// The body of the request with this number, counted from 0. Called on the thread that sends.
     pub bodies: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
@@ -56,7 +56,7 @@ impl fmt::Debug for Load {
     }
 }
 
-/// When requests are sent.
+/// The times at which requests are sent.
 pub enum Pace {
     /// At these times from the start (see [`super::Arrivals`]), late ones as soon as a connection is free.
     Open(Box<dyn Iterator<Item = Duration> + Send>),
@@ -84,20 +84,20 @@ impl fmt::Debug for Pace {
 pub struct Sample {
     /// Number of the request, in order of arrival, from 0.
     pub index: u64,
-    /// When it was to be sent. In a closed loop: when it was.
+    /// The time at which it was to be sent. In a closed loop: at which it was.
     pub scheduled: Instant,
-    /// When it was.
+    /// The time at which it was sent.
     pub sent: Instant,
-    /// How late the generator itself was. The wait for a free connection is not in it: that is the server's.
+    /// The lateness of the generator itself. The wait for a free connection is not in it: that is the server's.
     pub slip: Duration,
-    /// When the whole response was there, or the failure.
+    /// The time at which the whole response was there, or the failure.
     pub done: Instant,
     /// The response, whatever its status.
     pub reply: Result<Reply, LoadError>,
 }
 
 impl Sample {
-    /// What a client that arrived on schedule waited.
+    /// The wait of a client that arrived on schedule.
     #[must_use]
     pub fn latency(&self) -> Duration {
         self.done.saturating_duration_since(self.scheduled)
@@ -244,7 +244,7 @@ impl Drop for RunningLoad {
     }
 }
 
-/// What the caller asks of the thread, and what it is told.
+/// The wishes of the caller of the thread, and what it is told.
 #[derive(Debug, Default)]
 struct Stop {
     stopped: AtomicBool,
@@ -275,7 +275,7 @@ impl Stop {
 struct Arrival {
     index: u64,
     scheduled: Instant,
-    /// When the generator would have sent it, if all connections were busy then.
+    /// The time at which the generator would have sent it, if all connections were busy then.
     delayed: Option<Instant>,
 }
 

@@ -24,7 +24,7 @@ pub struct Summary {
 pub struct Percentile {
     /// Share of requests, 0 to 1.
     pub quantile: f64,
-    /// What that share does not pass.
+    /// The latency that this share does not pass.
     pub latency: Duration,
     /// Requests that took at most so long.
     pub count: u64,
@@ -143,7 +143,7 @@ impl Summary {
             })
     }
 
-    /// How latencies are stored: buckets, each for twice the latency of the one before, and steps within each.
+    /// The form in which latencies are stored: buckets, each for twice the latency of the one before, and steps within each.
     #[must_use]
     pub fn buckets(&self) -> (usize, usize) {
         let buckets = usize::from(self.latencies_ns.buckets());

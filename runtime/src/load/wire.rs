@@ -15,7 +15,7 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest body of a response.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
-/// Why what came is no response.
+/// The reason why what came is no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotHttp {
     /// The head.
@@ -38,7 +38,7 @@ pub enum NotHttp {
     Cut,
 }
 
-/// What the head says.
+/// The content of the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
@@ -59,7 +59,7 @@ enum Framing {
 #[derive(Debug, Default)]
 pub(super) struct Reading {
     head: Option<Head>,
-    /// What was in the chunks so far.
+    /// The content of the chunks so far.
     chunks: BytesMut,
 }
 

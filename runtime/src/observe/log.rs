@@ -5,13 +5,13 @@ use std::io::{IsTerminal, stderr};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Names what is logged: a level, or levels by module as `tracing` writes them (`info,serin::engine=debug`).
+/// The variable that names what is logged: a level, or levels by module as `tracing` writes them (`info,serin::engine=debug`).
 const LEVEL_VARIABLE: &str = "SERIN_LOG";
 
 /// Shape of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people; coloured on a terminal.
+    /// Text for people; coloured on a terminal.
     #[default]
     Text,
     /// One JSON object a line.

@@ -1,4 +1,4 @@
-//! Who else used the cores while something was measured, as the kernel counts it.
+//! Use of the cores by others while something was measured, as the kernel counts it.
 //!
 //! Not here: what to do about it.
 
@@ -9,15 +9,15 @@ use std::fs;
 pub struct CpuTimes {
     /// All of it, idle time included.
     all: u64,
-    /// Not idle, and not stolen.
+    /// Time that is neither idle nor stolen.
     busy: u64,
-    /// Taken by the machine that this one is a guest of.
+    /// Time taken by the machine that this one is a guest of.
     stolen: u64,
-    /// Of this process.
+    /// Time of this process.
     own: u64,
 }
 
-/// What was not ours, as shares of the time of all cores.
+/// The use that was not ours, as shares of the time of all cores.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Others {
     /// Other processes.
@@ -59,7 +59,7 @@ impl CpuTimes {
         })
     }
 
-    /// What others used between `earlier` and this.
+    /// The use by others between `earlier` and this.
     #[must_use]
     pub fn others_since(&self, earlier: &Self) -> Others {
         let all = self.all.saturating_sub(earlier.all);

@@ -19,7 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Timings;
 use super::histogram::Durations;
 
-/// How a request ended; the label `outcome`.
+/// The end of a request; the label `outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// 200
@@ -114,7 +114,7 @@ impl EncodeLabelValue for Stage {
     }
 }
 
-/// Names one deployment in every series of it.
+/// The labels that name one deployment in every series of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByDeployment {
     endpoint: String,
@@ -317,10 +317,10 @@ impl Metrics {
 /// Series of one deployment.
 #[derive(Debug)]
 pub struct DeploymentMetrics {
-    /// In the order of [`Outcome`].
+    /// Counters in the order of [`Outcome`].
     requests: [Counter; Outcome::ALL.len()],
     joined: Counter,
-    /// In the order of [`Stage`].
+    /// Histograms in the order of [`Stage`].
     durations: [Durations; Stage::ALL.len()],
     in_flight: Gauge,
     slots: Gauge,
@@ -390,7 +390,7 @@ impl DeploymentMetrics {
         total.quantile(quantile)
     }
 
-    /// How long a slot is taken by one request, a moving mean over the last few; zero before the first.
+    /// The time for which one request takes a slot, a moving mean over the last few; zero before the first.
     #[must_use]
     pub fn service_time(&self) -> Duration {
         self.service.mean()

@@ -1,4 +1,4 @@
-//! What one process of this machine uses, as the kernel counts it.
+//! Use of the machine by one process, as the kernel counts it.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! When a request passed each point.
+//! Timings: the moments at which a request passed each point.
 
 use std::time::{Duration, Instant};
 

@@ -9,20 +9,18 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 
+use super::assignment::{Assignment, assign_to_deployment};
+use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
+use super::kept::{Kept, Shape, kept_notes, read_kept};
+use super::node::{Content, Node};
+use super::paths::{is_asset, resolve, resolve_value};
+use super::spelling::{self, modernise, old_keys};
+use super::{DeploymentName, EndpointName, ModelRef, Problem, RequestSettings, SpecError, yaml};
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
 };
 
-use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
-use super::kept::{Kept, Shape, kept_notes, read_kept};
-use super::node::{Content, Node};
-use super::spelling::{self, modernise, old_keys};
-use super::{
-    Assignment, DeploymentName, EndpointName, ModelRef, Problem, RequestSettings, SpecError, set,
-    yaml,
-};
-
-/// What is kept without being understood, and the shape that it must have.
+/// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
     ("app_insights_enabled", Shape::Bool),
     ("data_collector", Shape::Map),
@@ -39,7 +37,7 @@ const KEPT: &Kept = &[
     ("startup_probe", Shape::Map),
 ];
 
-/// What Azure writes into its answers and drops from what it reads.
+/// Keys that Azure writes into its answers and drops from what it reads.
 const READ_ONLY: &[&str] = &[
     "$schema",
     "id",
@@ -92,26 +90,26 @@ pub struct CodeConfiguration {
     pub scoring_script: Option<PathBuf>,
 }
 
-/// What was written about a deployment.
+/// A deployment as it was written.
 ///
 /// Serialises to the canonical form, the current form of Azure's files, with only what was written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeploymentSpec {
-    /// Unique within its endpoint.
+    /// The name, unique within its endpoint.
     pub name: DeploymentName,
     /// The endpoint that the file names, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint_name: Option<EndpointName>,
-    /// For people.
+    /// A description for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// For people.
+    /// Tags for people.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// For people and programs.
+    /// Properties for people and programs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
-    /// What to score with.
+    /// The model that scores.
     pub model: ModelRef,
     /// The SKU of each instance, as written; [`SkuTable::find`](super::SkuTable::find) knows it.
     pub instance_type: String,
@@ -153,7 +151,7 @@ impl DeploymentSpec {
         }
     }
 
-    /// How many instances; 1 where nothing is written.
+    /// The number of instances; 1 where nothing is written.
     #[must_use]
     pub fn instance_count(&self) -> u32 {
         self.instance_count.unwrap_or(1)
@@ -164,7 +162,7 @@ impl DeploymentSpec {
         self.instance_count = Some(self.instance_count());
     }
 
-    /// How an instance takes requests.
+    /// The way in which an instance takes requests.
     #[must_use]
     pub fn request_settings(&self) -> &RequestSettings {
         &self.request_settings
@@ -193,15 +191,6 @@ impl DeploymentSpec {
     /// Takes over the settings of `newer` that are rules: those that no instance needs to start anew for.
     pub fn take_rules_of(&mut self, newer: &Self) {
         self.request_settings.take_rules_of(&newer.request_settings);
-    }
-
-    /// Sets attributes such as `instance_count=5`, all or none. Old spellings work as they do in files.
-    ///
-    /// # Errors
-    ///
-    /// Everything that a file with the result would be refused for, and a change of the name.
-    pub fn set(&mut self, assignments: &[Assignment]) -> Result<(), SpecError> {
-        set::apply_to_deployment(assignments, self)
     }
 
     /// Makes the paths of model, code and environment absolute, seen from the folder `base` of the file.
@@ -269,7 +258,7 @@ impl<'de> Deserialize<'de> for DeploymentSpec {
     }
 }
 
-/// What a deployment file says.
+/// The content of a deployment file.
 pub type DeploymentFile = DeploymentSpec;
 
 /// Reads a deployment file of any generation. `overrides` are set before anything is checked: `name=green` for
@@ -286,7 +275,7 @@ pub fn read_deployment(
     let mut root = yaml::parse(text, file)?;
     let mut problems = Vec::new();
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
-    set::assign_to_deployment(overrides, &mut root, &mut problems);
+    assign_to_deployment(overrides, &mut root, &mut problems);
     let spec = read(root, &mut problems);
     SpecError::unless_clean(file, spec, problems)
 }
@@ -439,23 +428,4 @@ fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {
     };
     fields.finish(&old_keys(spelling::DEPLOYMENT, "code_configuration"));
     code
-}
-
-/// Whether a text names something registered rather than a path.
-fn is_asset(text: &str) -> bool {
-    text.starts_with("azureml:") || text.starts_with("aml:")
-}
-
-fn resolve_value(value: &mut Value, base: &Path) {
-    if let Some(text) = value.as_str().filter(|text| !is_asset(text)) {
-        let path = resolve(Path::new(text.strip_prefix("file:").unwrap_or(text)), base);
-        *value = path.to_string_lossy().into();
-    }
-}
-
-/// The path seen from `base`, without the `.` in between.
-pub(super) fn resolve(path: &Path, base: &Path) -> PathBuf {
-    let path: PathBuf = base.join(path).components().collect();
-    // Specs are stored as text. A folder that is none gives a path that does not exist, and the message shows it.
-    path.to_string_lossy().into_owned().into()
 }

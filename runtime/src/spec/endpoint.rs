@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::Value;
 
+use super::assignment::{Assignment, assign_all};
 use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
-use super::set::assign_all;
 use super::spelling::{self, modernise, old_keys};
 use super::{
-    Assignment, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
-    deployment, yaml,
+    DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, deployment, yaml,
 };
 
-/// What is kept without being understood, and the shape that it must have.
+/// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
     ("allow_public_access", Shape::Bool),
     ("compute", Shape::Text),
@@ -24,7 +23,7 @@ const KEPT: &Kept = &[
     ("ssl_enabled", Shape::Bool),
 ];
 
-/// What Azure writes into its answers and drops from what it reads.
+/// Keys that Azure writes into its answers and drops from what it reads.
 const READ_ONLY: &[&str] = &[
     "$schema",
     "id",
@@ -36,31 +35,31 @@ const READ_ONLY: &[&str] = &[
     "scoring_uri",
 ];
 
-/// How clients prove who they are.
+/// The way in which clients prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMode {
-    /// By one of two keys that do not expire.
+    /// One of two keys that do not expire.
     #[default]
     Key,
-    /// By a token that expires.
+    /// A token that expires.
     AmlToken,
 }
 
-/// What was written about an endpoint.
+/// An endpoint as it was written.
 ///
 /// Serialises to the canonical form, the current form of Azure's files, with only what was written.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EndpointSpec {
-    /// Unique on a server.
+    /// The name, unique on a server.
     pub name: EndpointName,
-    /// For people.
+    /// A description for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// For people.
+    /// Tags for people.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
-    /// For people and programs.
+    /// Properties for people and programs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +87,7 @@ impl EndpointSpec {
         }
     }
 
-    /// How clients prove who they are; by key where nothing is written.
+    /// The way in which clients prove who they are; by key where nothing is written.
     #[must_use]
     pub fn auth_mode(&self) -> AuthMode {
         self.auth_mode.unwrap_or_default()
@@ -130,7 +129,7 @@ impl<'de> Deserialize<'de> for EndpointSpec {
     }
 }
 
-/// What an endpoint file says.
+/// The content of an endpoint file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointFile {
     /// The endpoint.

@@ -1,4 +1,4 @@
-//! Takes the fields out of a mapping, and gathers everything that is wrong with them.
+//! Fields of a mapping: taken out one by one, and everything that is wrong with them gathered.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +38,7 @@ impl<'p> Fields<'p> {
         }
     }
 
-    /// Where problems go that are found in what was taken.
+    /// The list for problems that are found in what was taken.
     pub(super) fn problems(&mut self) -> &mut Vec<Problem> {
         self.problems
     }

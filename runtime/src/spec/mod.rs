@@ -1,19 +1,22 @@
-//! What users write: endpoints, deployments, models, traffic, instance types. Pure, and valid by construction.
+//! Specs as users write them: endpoints, deployments, models, traffic, instance types. Pure, and valid by construction.
 //!
 //! Azure's files have had five forms. Keys decide which one a file is in, never its `$schema`: `yaml` turns the text
 //! into a tree of values with places, `spelling` renames old keys to the current ones, and one reader per file judges
-//! the result. Stored JSON and assignments of the command line (`set`) go the same way, so that no check has a second
-//! home. Every problem of a file is told, each with its place and in the spelling of the file.
+//! the result. Stored JSON and assignments of the command line (`assignment`, `set`) go the same way, so that no check has
+//! a second home. Every problem of a file is told, each with its place and in the spelling of the file.
 //!
 //! Not here: files and folders (texts come in as `&str`), and whether the deployments that traffic names exist.
 
+mod assignment;
 mod deployment;
 mod endpoint;
 mod fields;
 mod kept;
 mod model;
+mod model_ref;
 mod names;
 mod node;
+mod paths;
 mod problem;
 mod request;
 mod set;
@@ -22,15 +25,17 @@ mod spelling;
 mod traffic;
 mod yaml;
 
+pub use assignment::{Assignment, SetError};
 pub use deployment::{
     CodeConfiguration, DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment,
 };
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
-pub use model::{ModelRef, ModelSpec, VersionRef, read_model};
+pub use model::{ModelSpec, read_model};
+pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
 pub use request::RequestSettings;
-pub use set::{Assignment, SetError, apply};
+pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{NAME_LEN_MAX, NAME_LEN_MIN};
 
-/// Why a text is not a name; the rule and what was found.
+/// The reason why a text is not a name: the rule, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NameError(String);

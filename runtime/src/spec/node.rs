@@ -9,7 +9,7 @@ use super::{Place, Problem};
 /// One value of the tree.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
-    /// Where its key stands, or the value itself in a list; none when it did not come from a text.
+    /// The place of its key, or of the value itself in a list; none when it did not come from a text.
     pub(super) place: Option<Place>,
     /// Its path as the user wrote it, in the user's spelling.
     pub(super) field: String,
@@ -24,7 +24,7 @@ pub(super) enum Content {
     Number(Number),
     Text(String),
     List(Vec<Node>),
-    /// In the order written; keys are unique.
+    /// Entries in the order written; keys are unique.
     Map(Entries),
 }
 

@@ -1,4 +1,4 @@
-//! What is wrong with a text, all of it at once, and where.
+//! Problems of a text: all of them at once, each with its place.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ pub struct Place {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// Where it is written; none for what is missing from a whole file or came from the command line.
+    /// The place where it is written; none for what is missing from a whole file or came from the command line.
     pub place: Option<Place>,
     /// The path of the field as it was written, such as `scale.instance_count`; empty for the file as a whole.
     pub field: String,
-    /// What was expected and what was found.
+    /// A sentence that says what was expected and what was found.
     pub message: String,
-    /// What the user may have meant, when something is near.
+    /// The word that the user may have meant, when one is near.
     pub suggestion: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Problem {
 pub struct SpecError {
     /// The name of the file, or of whatever else the text came from.
     pub file: String,
-    /// Never empty.
+    /// Problems; never empty.
     pub problems: Vec<Problem>,
 }
 

@@ -1,4 +1,4 @@
-//! How an instance takes requests: how many at once, for how long, on how many threads, and how many in one run.
+//! Request settings: how many requests an instance takes at once, for how long, on how many threads, and how many in one run.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl RequestSettings {
             .map_or(REQUEST_TIMEOUT_DEFAULT, Duration::from_millis)
     }
 
-    /// How many requests one instance runs at once.
+    /// The number of requests that one instance runs at once.
     #[must_use]
     pub fn max_concurrent_requests_per_instance(&self) -> u32 {
         self.max_concurrent_requests_per_instance.unwrap_or(1)
@@ -72,7 +72,7 @@ impl RequestSettings {
         self.spin.unwrap_or(false)
     }
 
-    /// What cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
+    /// The settings that cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
     /// leave to the deployment that it updates what another setting depends on.
     #[must_use]
     pub fn problems(&self, vcpus: u32) -> Vec<String> {

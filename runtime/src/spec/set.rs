@@ -1,107 +1,15 @@
-//! Assignments of the command line: `--set deployments.blue.scale.instance_count=5`.
+//! Assignments applied to what is written already: the result is judged as a file with it would be.
 
 use std::fmt;
-use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Serialize;
 
-use super::node::{Content, Node, find};
-use super::spelling::{self, Spelling, modernise};
-use super::{DeploymentSpec, EndpointSpec, ModelRef, Problem, SpecError, deployment, endpoint};
+use super::assignment::{Assignment, assign_all, assign_to_deployment};
+use super::node::Node;
+use super::{DeploymentSpec, EndpointSpec, Problem, SpecError, deployment, endpoint};
 
-/// A text that is no assignment.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an assignment such as instance_count=5, found {0:?}")]
-pub struct SetError(String);
-
-/// A path and the value that it gets.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Assignment {
-    path: String,
-    value: Value,
-}
-
-impl Assignment {
-    /// Reads `path=value`. The first `=` parts them; the value is JSON, or else the text as it stands.
-    ///
-    /// # Errors
-    ///
-    /// When there is no `=`, or no path before it.
-    pub fn parse(text: &str) -> Result<Self, SetError> {
-        let refused = || SetError(text.to_owned());
-        let (path, value) = text.split_once('=').ok_or_else(refused)?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        Self::new(path, value).ok_or_else(refused)
-    }
-
-    /// Gives `value` to `path`; none when the path has an empty part.
-    #[must_use]
-    pub fn new(path: &str, value: Value) -> Option<Self> {
-        let path = path.trim().to_owned();
-        (!path.split('.').any(str::is_empty)).then_some(Self { path, value })
-    }
-}
-
-impl FromStr for Assignment {
-    type Err = SetError;
-
-    fn from_str(text: &str) -> Result<Self, SetError> {
-        Self::parse(text)
-    }
-}
-
-impl Assignment {
-    /// Whether it speaks of the traffic of an endpoint.
-    #[must_use]
-    pub fn is_of_traffic(&self) -> bool {
-        self.path.split('.').next() == Some("traffic")
-    }
-
-    /// Makes the path of a model absolute, seen from the folder `base` in which the assignment was typed.
-    pub fn resolve_paths(&mut self, base: &Path) {
-        let below_deployment = || {
-            let rest = self.path.strip_prefix("deployments")?;
-            let (_, rest) = rest.trim_start_matches('.').split_once('.')?;
-            Some(rest)
-        };
-        let value = match below_deployment().unwrap_or(&self.path) {
-            "model" if self.value.is_object() => self.value.get_mut("path"),
-            "model" | "model.path" | "model.local_path" | "model.asset_path" => {
-                Some(&mut self.value)
-            }
-            _ => None,
-        };
-        if let Some(value) = value
-            && let Some(text) = value.as_str()
-            && let Ok(ModelRef::Path(path)) = ModelRef::parse(text)
-        {
-            *value = deployment::resolve(&path, base).to_string_lossy().into();
-        }
-    }
-
-    /// Sets the value in a mapping in current spelling.
-    fn assign(&self, root: &mut Node, spellings: &[Spelling]) {
-        self.assign_below(&self.path, root, spellings);
-    }
-
-    /// Sets the value at `path`, the end of this assignment's path.
-    fn assign_below(&self, path: &str, root: &mut Node, spellings: &[Spelling]) {
-        let value = Node::from_value(self.path.clone(), self.value.clone());
-        spelling::assign(root, path, value, spellings);
-    }
-
-    /// The problem that the path leads nowhere.
-    fn problem(&self, message: String) -> Problem {
-        Problem {
-            place: None,
-            field: self.path.clone(),
-            message,
-            suggestion: None,
-        }
-    }
-}
+/// The name in place of a file's in the problems of assignments.
+const SOURCE: &str = "--set";
 
 /// Sets attributes of an endpoint and of its deployments, all or none.
 ///
@@ -135,107 +43,20 @@ pub fn apply(
     Ok(())
 }
 
-/// Sets attributes of one deployment, all or none.
-pub(super) fn apply_to_deployment(
-    assignments: &[Assignment],
-    deployment: &mut DeploymentSpec,
-) -> Result<(), SpecError> {
-    let mut problems = Vec::new();
-    let mut root = tree(deployment);
-    assign_to_deployment(assignments, &mut root, &mut problems);
-    let new = deployment::read(root, &mut problems)
-        .filter(|new| keeps_place(deployment, new, &mut problems));
-    *deployment = SpecError::unless_clean(SOURCE, new, problems)?;
-    Ok(())
-}
-
-/// What stands for the file name in the problems of assignments.
-const SOURCE: &str = "--set";
-
-/// Sets attributes in the tree of one deployment in current spelling.
-pub(super) fn assign_to_deployment(
-    assignments: &[Assignment],
-    root: &mut Node,
-    problems: &mut Vec<Problem>,
-) {
-    for assignment in assignments {
-        assignment.assign(root, spelling::DEPLOYMENT);
-    }
-    // A value may be a mapping in an old spelling.
-    modernise(root, spelling::DEPLOYMENT, problems);
-}
-
-/// Sets attributes in the tree of a model.
-pub(super) fn assign_to_model(assignments: &[Assignment], root: &mut Node) {
-    for assignment in assignments {
-        assignment.assign(root, &[]);
-    }
-}
-
-/// Sets attributes in trees in current spelling.
-pub(super) fn assign_all(
-    assignments: &[Assignment],
-    endpoint: &mut Node,
-    deployments: &mut [Node],
-    problems: &mut Vec<Problem>,
-) {
-    for assignment in assignments {
-        let Some(rest) = assignment.path.strip_prefix("deployments") else {
-            assignment.assign(endpoint, spelling::ENDPOINT);
-            continue;
-        };
-        match locate(rest, deployments) {
-            Ok((deployment, path)) => {
-                assignment.assign_below(path, deployment, spelling::DEPLOYMENT);
-            }
-            Err(message) => problems.push(assignment.problem(message)),
-        }
-    }
-    modernise(endpoint, spelling::ENDPOINT, problems);
-    for deployment in deployments {
-        modernise(deployment, spelling::DEPLOYMENT, problems);
-    }
-}
-
-/// Finds the deployment that `.blue.sku` or `[0].sku` speaks of, and the path within it.
-fn locate<'a, 'p>(
-    path: &'p str,
-    deployments: &'a mut [Node],
-) -> Result<(&'a mut Node, &'p str), String> {
-    let expected = || {
-        format!("expected a path such as deployments.NAME.instance_count, found deployments{path}")
-    };
-    let names: Vec<String> = deployments.iter().map(name_of).collect();
-    let (index, path) =
-        if let Some((name, path)) = path.strip_prefix('.').and_then(|path| path.split_once('.')) {
-            let same = |known: &String| known.eq_ignore_ascii_case(name);
-            (names.iter().position(same), path)
-        } else if let Some((index, path)) = path
-            .strip_prefix('[')
-            .and_then(|path| path.split_once("]."))
-        {
-            (index.parse().ok(), path)
-        } else {
-            return Err(expected());
-        };
-    index
-        .and_then(|index| deployments.get_mut(index))
-        .map(|deployment| (deployment, path))
-        .ok_or_else(|| {
-            format!(
-                "expected one of the deployments ({}), found another",
-                names.join(", ")
-            )
-        })
-}
-
-fn name_of(deployment: &Node) -> String {
-    let Content::Map(entries) = &deployment.content else {
-        return String::new();
-    };
-    match find(entries, "name").map(|name| &name.content) {
-        Some(Content::Text(name)) => name.clone(),
-        _ => String::new(),
+impl DeploymentSpec {
+    /// Sets attributes such as `instance_count=5`, all or none. Old spellings work as they do in files.
+    ///
+    /// # Errors
+    ///
+    /// Everything that a file with the result would be refused for, and a change of the name.
+    pub fn set(&mut self, assignments: &[Assignment]) -> Result<(), SpecError> {
+        let mut problems = Vec::new();
+        let mut root = tree(self);
+        assign_to_deployment(assignments, &mut root, &mut problems);
+        let new = deployment::read(root, &mut problems)
+            .filter(|new| keeps_place(self, new, &mut problems));
+        *self = SpecError::unless_clean(SOURCE, new, problems)?;
+        Ok(())
     }
 }
 
@@ -268,45 +89,4 @@ fn keeps<N: PartialEq + fmt::Display>(
         });
     }
     old == new
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(typed: &str, resolved: &str) {
-        let mut assignment = Assignment::parse(typed).unwrap();
-        assignment.resolve_paths(Path::new("/home/ann"));
-        assert_eq!(assignment, Assignment::parse(resolved).unwrap());
-    }
-
-    #[test]
-    fn the_path_of_a_model_is_seen_from_where_it_was_typed() {
-        check("model=./iris.onnx", "model=/home/ann/iris.onnx");
-        check("model.path=../iris", "model.path=/home/ann/../iris");
-        check(
-            "deployments.blue.model=iris",
-            "deployments.blue.model=/home/ann/iris",
-        );
-        check(
-            r#"deployments[0].model={"path": "iris"}"#,
-            r#"deployments[0].model={"path": "/home/ann/iris"}"#,
-        );
-        check("model=/srv/iris", "model=/srv/iris");
-    }
-
-    #[test]
-    fn what_is_no_path_of_a_model_stays() {
-        for typed in [
-            "model=azureml:iris:1",
-            "model=iris:1",
-            "model=5",
-            "tags.model=iris",
-            "deployments.blue.tags.model=iris",
-            "instance_type=iris",
-        ] {
-            check(typed, typed);
-        }
-    }
 }

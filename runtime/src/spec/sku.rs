@@ -13,10 +13,10 @@ use super::{Problem, SpecError, yaml};
 /// Most virtual CPUs of a profile; the largest machines one can rent have fewer.
 const VCPUS_MAX: u32 = 4096;
 
-/// What one instance gets.
+/// The share of the machine that one instance gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sku {
-    /// As Azure or the user writes it. Case does not count.
+    /// The name, as Azure or the user writes it. Case does not count.
     pub name: String,
     /// Virtual CPUs.
     pub vcpus: u32,
@@ -30,7 +30,7 @@ pub struct Sku {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("expected an instance type of `serin sku list`, found {found:?}{}", near.as_ref().map(|near| format!("; did you mean `{near}`?")).unwrap_or_default())]
 pub struct UnknownSku {
-    /// What was written.
+    /// The name as it was written.
     pub found: String,
     /// The nearest name.
     pub near: Option<String>,
@@ -39,7 +39,7 @@ pub struct UnknownSku {
 /// All SKUs by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkuTable {
-    /// By the name in lower case.
+    /// Instance types by their name in lower case.
     skus: BTreeMap<String, Sku>,
 }
 

@@ -9,14 +9,14 @@ use super::node::{Content, Entries, Node, find, remove};
 /// An old path and the current one.
 pub(super) type Spelling = (&'static str, &'static str);
 
-/// Of endpoint files.
+/// Spellings of endpoint files.
 pub(super) const ENDPOINT: &[Spelling] = &[
     ("target", "compute"),
     ("infrastructure", "compute"),
     ("swagger_uri", "openapi_uri"),
 ];
 
-/// Of deployment files.
+/// Spellings of deployment files.
 pub(super) const DEPLOYMENT: &[Spelling] = &[
     ("sku", "instance_type"),
     ("scale", "scale_settings"),
@@ -118,7 +118,7 @@ fn find_mut<'a>(entries: &'a mut Entries, key: &str) -> Option<&'a mut Content> 
 
 /// Puts `value` at `path`, which may be in any spelling, of a mapping in current spelling.
 ///
-/// What stands at the end of the path is replaced; mappings on the way keep their other keys.
+/// The value at the end of the path is replaced; mappings on the way keep their other keys.
 pub(super) fn assign(root: &mut Node, path: &str, value: Node, spellings: &[Spelling]) {
     let mut path = path.to_owned();
     for (old, new) in spellings {

@@ -87,13 +87,13 @@ impl Serialize for Percent {
     }
 }
 
-/// Why a split is not one.
+/// The reason why a split is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficError {
     /// Not a percent.
     #[error("expected a percent from 0 to 100 with at most two decimals, found {found}")]
     Percent {
-        /// What was written.
+        /// The text as it was written.
         found: String,
     },
     /// The shares do not add up.
@@ -108,7 +108,7 @@ pub enum TrafficError {
     /// Neither `blue:90` nor `blue=90`.
     #[error("expected entries such as blue:90,green:10 or blue=90 green=10, found {found:?}")]
     Entry {
-        /// What was written.
+        /// The text as it was written.
         found: String,
     },
     /// The name of a deployment is not one.
@@ -326,7 +326,7 @@ impl Picker {
         }
     }
 
-    /// How many tickets make a block: 100 or 10 000.
+    /// The number of tickets in a block: 100 or 10 000.
     #[must_use]
     pub fn block_len(&self) -> u64 {
         self.block_len

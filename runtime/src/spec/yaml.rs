@@ -1,4 +1,4 @@
-//! Reads YAML into a tree of values with places. The only file that names the YAML crate.
+//! YAML, read into a tree of values with places. The only file that names the YAML crate.
 //!
 //! Bounds on size, depth and aliases keep a hostile text from taking more than a moment.
 

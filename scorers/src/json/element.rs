@@ -1,4 +1,4 @@
-//! What each element type accepts from JSON, and how it is written.
+//! Element types: the JSON that each accepts, and how it is written.
 
 use half::{bf16, f16};
 

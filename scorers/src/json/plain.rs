@@ -93,7 +93,7 @@ fn list<T: Element>(
     }
 }
 
-/// What is left of the body.
+/// The rest of the body.
 struct Text<'t>(&'t [u8]);
 
 impl Text<'_> {

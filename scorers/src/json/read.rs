@@ -1,4 +1,4 @@
-//! From the bytes of a body straight into typed tensors, with no tree of values in between.
+//! Reading: from the bytes of a body straight into typed tensors, with no tree of values in between.
 //!
 //! Depth is bound by the rank of the input: a list below the innermost dimension is refused where
 //! it opens. The first thing that does not fit is kept as `problem` and ends the parse.
@@ -200,7 +200,7 @@ impl<'de> Visitor<'de> for Body<'_> {
     }
 }
 
-/// What stands under `data`: an object of inputs by name, or the only input itself.
+/// The value under `data`: an object of inputs by name, or the only input itself.
 struct Data<'s> {
     signature: &'s Signature,
     problem: &'s mut Option<ScoreError>,
@@ -415,10 +415,10 @@ fn grid<'de, T: Element, D: Deserializer<'de>>(
 /// A tensor in the making.
 struct Grid<'s, T> {
     spec: &'s TensorSpec,
-    /// By depth; nothing where the size is free and not yet seen.
+    /// Sizes by depth; nothing where the size is free and not yet seen.
     sizes: Vec<Option<usize>>,
     values: Vec<T>,
-    /// Where the parse is: the index at each depth that is open, counted from 0.
+    /// The place of the parse: the index at each depth that is open, counted from 0.
     path: Vec<usize>,
     problem: &'s mut Option<ScoreError>,
 }

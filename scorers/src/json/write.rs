@@ -1,4 +1,4 @@
-//! From the outputs of a model straight into the bytes of a body.
+//! Writing: from the outputs of a model straight into the bytes of a body.
 
 use ndarray::{ArrayViewD, CowArray, IxDyn};
 

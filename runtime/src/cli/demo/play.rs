@@ -15,7 +15,7 @@ use crate::admin::Client;
 use crate::cli::exit::CliError;
 use crate::spec::EndpointName;
 
-/// How often the numbers on a terminal move on.
+/// The time between two moves of the numbers on a terminal.
 const TICK: Duration = Duration::from_millis(200);
 
 /// The demo while it runs.

@@ -1,4 +1,4 @@
-//! How the demo looks: colours and a moving block of numbers on a terminal, plain lines elsewhere.
+//! The screen of the demo: colours and a moving block of numbers on a terminal, plain lines elsewhere.
 
 use std::cell::Cell;
 use std::fmt::Write as _;

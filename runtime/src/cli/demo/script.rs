@@ -10,7 +10,7 @@ pub(super) struct Step {
     pub(super) traffic: Traffic,
 }
 
-/// What a step does to the stream of requests.
+/// The effect of a step on the stream of requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Traffic {
     Starts,

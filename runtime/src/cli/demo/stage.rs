@@ -1,4 +1,4 @@
-//! What the demo needs around it: a folder with the files of the seed, and a server of its own.
+//! The stage of the demo: a folder with the files of the seed, and a server of its own.
 
 use std::env;
 use std::fs;
@@ -72,7 +72,7 @@ impl Stage {
         self.server.data().to_owned()
     }
 
-    /// Where a person would type: beside `configs` and `models`.
+    /// The folder in which a person would type: beside `configs` and `models`.
     pub(super) fn working_folder(&self) -> PathBuf {
         self.folder.path().join("cli")
     }

@@ -29,14 +29,14 @@ pub(super) struct Row {
     digit: u64,
 }
 
-/// What was seen of one deployment.
+/// The answers of one deployment so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     latencies: Summary,
     right: u64,
 }
 
-/// What was seen of all.
+/// The answers of all deployments so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     deployments: BTreeMap<String, Seen>,
@@ -135,7 +135,7 @@ impl Tally {
     }
 }
 
-/// Who answered, and whether rightly; or why it is a failure.
+/// The deployment that answered, and whether rightly; or the reason why it is a failure.
 fn judge(sample: &Sample, row: &Row) -> Result<(String, bool), String> {
     let reply = sample.reply.as_ref().map_err(LoadError::words)?;
     if !sample.is_ok() {
@@ -180,12 +180,12 @@ impl Stream {
         Ok(Self { tally, load })
     }
 
-    /// What was seen since the last [`take`](Self::take).
+    /// Everything seen since the last [`take`](Self::take).
     pub(super) fn peek(&self) -> Tally {
         lock(&self.tally).clone()
     }
 
-    /// What was seen since the last time; the next one starts from zero.
+    /// Everything seen since the last time; the next one starts from zero.
     pub(super) fn take(&self) -> Tally {
         std::mem::take(&mut *lock(&self.tally))
     }

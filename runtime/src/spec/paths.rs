@@ -1,0 +1,25 @@
+//! Paths that a file or an assignment names, seen from the folder in which it was written.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// Whether a text names something registered rather than a path.
+pub(super) fn is_asset(text: &str) -> bool {
+    text.starts_with("azureml:") || text.starts_with("aml:")
+}
+
+/// Makes the path that a value holds absolute, unless it names something registered.
+pub(super) fn resolve_value(value: &mut Value, base: &Path) {
+    if let Some(text) = value.as_str().filter(|text| !is_asset(text)) {
+        let path = resolve(Path::new(text.strip_prefix("file:").unwrap_or(text)), base);
+        *value = path.to_string_lossy().into();
+    }
+}
+
+/// The path seen from `base`, without the `.` in between.
+pub(super) fn resolve(path: &Path, base: &Path) -> PathBuf {
+    let path: PathBuf = base.join(path).components().collect();
+    // Specs are stored as text. A folder that is none gives a path that does not exist, and the message shows it.
+    path.to_string_lossy().into_owned().into()
+}
