@@ -12,16 +12,17 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor};
 use tokio::sync::oneshot;
 
-use crate::engine::instance::{Place, Placed, Shared};
+use crate::engine::inbox::InstanceState;
+use crate::engine::lock::lock;
 use crate::engine::session::{Session, Terminator};
-use crate::engine::{Job, Permit, Reply, RunError, Scored};
+use crate::engine::{Job, Permit, Reply, Reservation, ReservedJob, RunError, Scored};
 use crate::observe::Timings;
 
 /// What computes.
@@ -132,20 +133,20 @@ impl Lane {
     pub(super) fn answer(
         &self,
         model: &mut LoadedModel,
-        jobs: impl IntoIterator<Item = Placed>,
-        shared: &Shared,
+        jobs: impl IntoIterator<Item = ReservedJob>,
+        state: &InstanceState,
     ) {
         let jobs = jobs.into_iter();
         let mut decoded: VecDeque<_> = jobs
-            .filter_map(|job| decode(job, &model.scorer, shared))
+            .filter_map(|job| decode(job, &model.scorer, state))
             .collect();
-        while let Some(run) = next_run(&mut decoded, shared.rows_max()) {
-            self.run(model, run, shared);
+        while let Some(run) = next_run(&mut decoded, state.rows_max()) {
+            self.run(model, run, state);
         }
     }
 
     /// Runs jobs that fit together and answers them.
-    fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, shared: &Shared) {
+    fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, state: &InstanceState) {
         self.begin(&run);
         // Whoever leaves from now on cancels; whoever left before is seen here.
         let gone = run.extract_if(.., |job| job.reply.is_closed());
@@ -166,12 +167,12 @@ impl Lane {
             }
             Err(_) if run.len() > 1 && !terminated => {
                 for job in run {
-                    self.run(model, vec![job], shared);
+                    self.run(model, vec![job], state);
                 }
             }
             Err(error) => {
                 let error = match terminated {
-                    true if shared.is_stopping() => RunError::InstanceGone,
+                    true if state.is_stopping() => RunError::InstanceGone,
                     true => RunError::DeadlinePassed,
                     false => error,
                 };
@@ -190,7 +191,7 @@ struct Decoded {
     /// Rows of each input; none when they differ, or there are none: then it runs alone.
     rows: Option<usize>,
     timings: Timings,
-    place: Place,
+    reservation: Reservation,
     permit: Permit,
     reply: oneshot::Sender<Reply>,
 }
@@ -198,7 +199,13 @@ struct Decoded {
 impl Decoded {
     /// Answers. The instance has room, and the slot is free, before the answer is sent.
     fn finish(self, outcome: Result<Scored, RunError>) {
-        finish(self.place, self.permit, self.reply, outcome, self.timings);
+        finish(
+            self.reservation,
+            self.permit,
+            self.reply,
+            outcome,
+            self.timings,
+        );
     }
 
     /// Whether rows of both can stand in one input.
@@ -209,20 +216,20 @@ impl Decoded {
 }
 
 fn finish(
-    place: Place,
+    reservation: Reservation,
     permit: Permit,
     reply: oneshot::Sender<Reply>,
     outcome: Result<Scored, RunError>,
     timings: Timings,
 ) {
-    drop(place);
+    drop(reservation);
     drop(permit);
     // The client may have left.
     drop(reply.send(Reply { outcome, timings }));
 }
 
 /// Reads the inputs of a job; one that is not wanted any more, or does not fit the model, is answered here.
-fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decoded> {
+fn decode(reserved: ReservedJob, scorer: &JsonScorer, state: &InstanceState) -> Option<Decoded> {
     let (
         Job {
             id,
@@ -232,11 +239,11 @@ fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decode
             permit,
             reply,
         },
-        place,
-    ) = placed.into_parts();
+        reservation,
+    ) = reserved.into_parts();
     let now = Instant::now();
     timings.started = Some(now);
-    let inputs = if shared.is_stopping() {
+    let inputs = if state.is_stopping() {
         Err(RunError::InstanceGone)
     } else if reply.is_closed() || deadline.has_passed(now) {
         Err(RunError::DeadlinePassed)
@@ -253,13 +260,13 @@ fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decode
                 rows: common_rows(&inputs),
                 inputs,
                 timings,
-                place,
+                reservation,
                 permit,
                 reply,
             })
         }
         Err(error) => {
-            finish(place, permit, reply, Err(error), timings);
+            finish(reservation, permit, reply, Err(error), timings);
             None
         }
     }
@@ -365,9 +372,4 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
-}
-
-/// Locks, also after a panic elsewhere: what these locks guard is valid at every instant.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
