@@ -11,7 +11,7 @@ use ndarray::ArrayD;
 use serin::deadline::Deadline;
 use serin::engine::{
     BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
-    ReservedJob, SlotOwner, Topology, prepare_process,
+    ReservedJob, SlotOwner, Topology,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
@@ -110,7 +110,6 @@ fn job(
 
 /// A job to a lane and its answer back: through the lane's own thread, and on the calling thread by a borrowed lane.
 fn hand_over(criterion: &mut Criterion) {
-    prepare_process();
     let instance = lane();
     let handle = instance.handle();
     let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);

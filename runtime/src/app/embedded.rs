@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::{DRAIN_MAX, REQUEST_TIMEOUT_DEFAULT};
 use crate::engine::{
     BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, NotEnoughCores, ProbeError, Prober,
-    ReadyModel, StartError, Topology, prepare_process,
+    ReadyModel, StartError, Topology,
 };
 use crate::observe::Metrics;
 use crate::router::{
@@ -240,7 +240,6 @@ impl EmbeddedBuilder {
     ///
     /// [`EmbeddedError::Threads`].
     pub fn build(self) -> Result<Embedded, EmbeddedError> {
-        prepare_process();
         let runtime = Builder::new_current_thread()
             .enable_time()
             .build()

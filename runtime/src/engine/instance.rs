@@ -913,19 +913,19 @@ mod tests {
         instance.stop();
     }
 
-    /// Set in the process that tries whether telemetry stays off.
+    /// Set in the process that tries what loading does to it.
     const ALONE: &str = "SERIN_TEST_ALONE";
 
-    /// In a process of its own: other tests of this one open sockets and start threads.
-    #[test]
-    fn loading_and_running_sends_no_telemetry() {
-        if std::env::var_os(ALONE).is_some() {
-            return load_and_run_alone();
-        }
+    /// Runs a test of this file in a process of its own, for other tests of this one open sockets and start threads; without
+    /// the variable that switches telemetry off, and with a home that nobody needs.
+    fn run_alone(test: &str) {
+        let home = tempfile::tempdir().unwrap();
         let output = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture", "--test-threads=1"])
-            .arg("engine::instance::tests::loading_and_running_sends_no_telemetry")
+            .arg(format!("engine::instance::tests::{test}"))
             .env(ALONE, "1")
+            .env("HOME", home.path())
+            .env_remove("XDG_CACHE_HOME")
             .env_remove("ORT_DISABLE_TELEMETRY")
             .output()
             .unwrap();
@@ -937,13 +937,44 @@ mod tests {
         );
     }
 
+    #[test]
+    fn loading_and_running_sends_no_telemetry() {
+        if std::env::var_os(ALONE).is_some() {
+            return load_and_run_alone();
+        }
+        run_alone("loading_and_running_sends_no_telemetry");
+    }
+
+    #[test]
+    fn a_library_leaves_the_environment_alone_and_opens_no_connection() {
+        if std::env::var_os(ALONE).is_none() {
+            return run_alone("a_library_leaves_the_environment_alone_and_opens_no_connection");
+        }
+        let before: BTreeSet<_> = std::env::vars_os().collect();
+        start(DIGITS, 1).unwrap().stop();
+        assert_eq!(std::env::vars_os().collect::<BTreeSet<_>>(), before);
+        assert_no_socket();
+    }
+
+    fn assert_no_socket() {
+        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+            let target = target.to_string_lossy();
+            assert!(!target.starts_with("socket:"), "{target}");
+        }
+    }
+
     fn load_and_run_alone() {
         let library_is_loaded = || {
             std::fs::read_to_string("/proc/self/maps")
                 .unwrap()
                 .contains("libonnxruntime")
         };
-        crate::engine::prepare_process();
+        #[expect(unsafe_code, reason = "as in `main`")]
+        // SAFETY: with `--test-threads=1` a test runs on the first thread, and there is no other.
+        unsafe {
+            crate::engine::prepare_process();
+        }
         assert_eq!(std::env::var("ORT_DISABLE_TELEMETRY").as_deref(), Ok("1"));
         assert!(!library_is_loaded(), "telemetry is off before it is loaded");
 
@@ -958,11 +989,7 @@ mod tests {
         let ours = instance.placement().threads.iter().map(|one| one.tid);
         let expected: BTreeSet<i32> = before.into_iter().chain(ours).collect();
         assert_eq!(numbers_in("/proc/self/task"), expected, "no other thread");
-        for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-            let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
-            let target = target.to_string_lossy();
-            assert!(!target.starts_with("socket:"), "{target}");
-        }
+        assert_no_socket();
         instance.stop();
     }
 

@@ -455,7 +455,7 @@ fn environment() -> Result<&'static Environment, LibraryError> {
     static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
     ENVIRONMENT
         .get_or_init(|| {
-            library::prepare_process();
+            library::warn_of_telemetry();
             let path = library::unpacked()?;
             let environment = ort::init_from(&path)
                 .map_err(|error| LibraryError::Load(error.to_string()))?
