@@ -110,11 +110,14 @@ impl Lane {
         }
     }
 
-    /// From now on [`Lane::cancel`] can end the run.
-    fn begin(&self, run: &[Decoded]) {
-        lock(&self.running)
-            .wanted
-            .extend(run.iter().map(|job| job.id));
+    /// From now on [`Lane::cancel`] can end the run. Takes the jobs out of it whose clients have left, and gives them.
+    fn begin(&self, run: &mut Vec<Decoded>) -> Vec<Decoded> {
+        let mut running = lock(&self.running);
+        // A client closes its end before it cancels, and cancels under this lock. So one that left is either seen here, or finds
+        // its job among the wanted; and a job of which neither is true keeps no run alive that others have left.
+        let gone = run.extract_if(.., |job| job.reply.is_closed()).collect();
+        running.wanted.extend(run.iter().map(|job| job.id));
+        gone
     }
 
     /// The run is over; whether it was terminated. The lane can run again.
@@ -147,10 +150,14 @@ impl Lane {
 
     /// Runs jobs that fit together and answers them.
     fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, state: &InstanceState) {
-        self.begin(&run);
-        // Whoever leaves from now on cancels; whoever left before is seen here.
-        let gone = run.extract_if(.., |job| job.reply.is_closed());
-        gone.for_each(|job| job.finish(Err(RunError::DeadlinePassed)));
+        for job in self.begin(&mut run) {
+            job.finish(Err(RunError::DeadlinePassed));
+        }
+        // Whoever stops the instance says so before it ends what runs ([`Lane::cancel_any`]): it met this run, or is seen here.
+        if state.is_stopping() {
+            run.drain(..)
+                .for_each(|job| job.finish(Err(RunError::InstanceGone)));
+        }
         if run.is_empty() {
             self.end();
             return;
@@ -372,4 +379,105 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::deadline::Deadline;
+    use crate::engine::SlotOwner;
+    use crate::engine::quiet::Caller;
+    use crate::engine::session::SessionThreads;
+    use serin_scorers::Signature;
+
+    struct Unbounded;
+
+    impl SlotOwner for Unbounded {
+        fn give_back(&self) {}
+    }
+
+    /// A lane without a thread of its own.
+    fn lane() -> Lane {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits/1/model.onnx");
+        let threads = SessionThreads {
+            label: "test".to_owned(),
+            number: String::new(),
+            cores: vec![0],
+            made: Arc::default(),
+            maker: Caller::itself(),
+            spin: false,
+        };
+        let session = Session::load(&model, None, &threads).unwrap();
+        let scorer = JsonScorer::new(Signature::clone(session.signature()));
+        Lane::new(LoadedModel { session, scorer })
+    }
+
+    /// A request that was read already, and its client.
+    fn request(lane: &Lane, state: &Arc<InstanceState>) -> (Decoded, oneshot::Receiver<Reply>) {
+        let (reply, client) = oneshot::channel();
+        let now = Instant::now();
+        let job = Job {
+            id: Job::next_id(),
+            payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            deadline: Deadline::after(now, Duration::from_secs(60)),
+            timings: Timings::start(now),
+            permit: Permit::new(Arc::new(Unbounded)),
+            reply,
+        };
+        let job = state.reserve().unwrap().give_to(job);
+        let model = lane.model();
+        let decoded = decode(job, &model.as_ref().unwrap().scorer, state);
+        (decoded.unwrap(), client)
+    }
+
+    /// Runs what has begun.
+    fn score(lane: &Lane, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+        lane.model().as_mut().unwrap().score(run)
+    }
+
+    #[test]
+    fn a_run_that_is_shared_goes_on_until_the_last_client_leaves() {
+        let (lane, state) = (lane(), Arc::new(InstanceState::new(2)));
+        let ((one, _first), (other, _second)) = (request(&lane, &state), request(&lane, &state));
+        let [first, second] = [one.id, other.id];
+        let mut run = vec![one, other];
+        assert!(lane.begin(&mut run).is_empty());
+        lane.cancel(first);
+        assert_eq!(score(&lane, &mut run).unwrap().len(), 2);
+        lane.cancel(second);
+        let outcome = score(&lane, &mut run);
+        assert!(matches!(outcome, Err(RunError::Model(_))), "{outcome:?}");
+        assert!(lane.end(), "it was terminated");
+        score(&lane, &mut run).unwrap();
+    }
+
+    /// Its number stood among the wanted for good, and no cancel was left to take it away.
+    #[test]
+    fn a_client_that_left_before_the_run_does_not_keep_it_going() {
+        let (lane, state) = (lane(), Arc::new(InstanceState::new(2)));
+        let ((one, client), (other, _stays)) = (request(&lane, &state), request(&lane, &state));
+        let [first, second] = [one.id, other.id];
+        drop(client);
+        lane.cancel(first);
+        let mut run = vec![one, other];
+        assert_eq!(lane.begin(&mut run).len(), 1);
+        lane.cancel(second);
+        assert!(lane.end(), "nobody wanted it");
+    }
+
+    /// It was read when nothing stopped, and not yet under way when what ran was ended: nobody would have ended it.
+    #[test]
+    fn a_run_that_is_about_to_begin_as_its_instance_stops_does_not_begin() {
+        let (lane, state) = (lane(), Arc::new(InstanceState::new(1)));
+        let (job, client) = request(&lane, &state);
+        state.begin_to_stop();
+        lane.cancel_any();
+        lane.run(lane.model().as_mut().unwrap(), vec![job], &state);
+        let outcome = client.blocking_recv().unwrap().outcome;
+        assert!(matches!(outcome, Err(RunError::InstanceGone)));
+    }
 }
