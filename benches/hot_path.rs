@@ -10,8 +10,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::ArrayD;
 use serin::deadline::Deadline;
 use serin::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Placed,
-    Reply, SlotOwner, Topology, prepare_process,
+    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
+    ReservedJob, SlotOwner, Topology,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
@@ -90,7 +90,10 @@ fn lane() -> Instance {
     .expect("the model starts")
 }
 
-fn job(handle: &InstanceHandle, owner: &Arc<dyn SlotOwner>) -> (Placed, oneshot::Receiver<Reply>) {
+fn job(
+    handle: &InstanceHandle,
+    owner: &Arc<dyn SlotOwner>,
+) -> (ReservedJob, oneshot::Receiver<Reply>) {
     let (reply, answer) = oneshot::channel();
     let now = Instant::now();
     let job = Job {
@@ -101,13 +104,12 @@ fn job(handle: &InstanceHandle, owner: &Arc<dyn SlotOwner>) -> (Placed, oneshot:
         permit: Permit::new(Arc::clone(owner)),
         reply,
     };
-    let place = handle.take_place().expect("room");
-    (place.give_to(job), answer)
+    let reservation = handle.reserve().expect("room");
+    (reservation.give_to(job), answer)
 }
 
 /// A job to a lane and its answer back: through the lane's own thread, and on the calling thread by a borrowed lane.
 fn hand_over(criterion: &mut Criterion) {
-    prepare_process();
     let instance = lane();
     let handle = instance.handle();
     let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);

@@ -3,8 +3,9 @@
 //! An *endpoint* has a name, credentials and a *traffic split*. Each of its *deployments* is one version of a model with its
 //! instance type, instance count and request settings. A canary release is a change of the split under live traffic.
 //!
-//! To score in your own process, without HTTP and with nothing stored, begin with [`Embedded`]. The server is
-//! [`app::App`]; the binary `serin` is the command line over both ([`cli`]).
+//! To score in your own process, without HTTP and with nothing stored, begin with [`Embedded`]; ONNX Runtime's telemetry is then
+//! for the process to switch off ([`engine::prepare_process`]). The server is [`app::App`]; the binary `serin` is the command line
+//! over both ([`cli`]).
 //!
 //! # Life of a request
 //!

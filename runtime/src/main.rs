@@ -2,7 +2,12 @@
 
 use std::process::ExitCode;
 
+#[expect(
+    unsafe_code,
+    reason = "the environment is the process's, and so is main"
+)]
 fn main() -> ExitCode {
-    serin::engine::prepare_process();
+    // SAFETY: nothing has run before, so this is the only thread.
+    unsafe { serin::engine::prepare_process() };
     serin::cli::run()
 }

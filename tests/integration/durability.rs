@@ -1,11 +1,14 @@
 //! What was accepted outlives any end of the process.
 
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::hygiene::wait_until;
+use crate::scoring::{deploy, held, send_only};
 use crate::support::{Server, agent, deployment, folder, model, repository, run};
 
 /// How often the server is killed; `SERIN_TEST_KILLS` asks for more.
@@ -147,9 +150,22 @@ fn kill_at_any_moment_leaves_the_last_accepted_state_or_the_one_in_flight() {
 #[test]
 fn terminate_finishes_what_is_in_flight_and_exits_with_0() {
     let data = folder();
-    let server = Server::start(data.path());
-    two_deployments(&server);
+    // Far longer than the run takes on any machine.
+    let server = Server::start_with(data.path(), &["--grace", "60"]);
+    let settings = "request_settings: {request_timeout_ms: 60000}\n";
+    let key = deploy(&server, "models/test/slow.onnx", settings);
+    // Seconds of work, so that it is under way still when the server is told to end.
+    let mut client = send_only(&server, &key, r#"{"data": [10000]}"#);
+    wait_until("a request in hand", || held(&server) >= 1.0);
+    client.set_nonblocking(true).expect("a socket");
+    let early = client.peek(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(early, Err(ErrorKind::WouldBlock), "it is in flight");
+    client.set_nonblocking(false).expect("a socket");
     assert_eq!(server.terminate(), Some(0));
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\r\n\r\n{\"sum\":"), "{answer}");
     assert!(
         !data.path().join("server.json").exists(),
         "a server that ended is not announced"

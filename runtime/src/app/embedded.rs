@@ -16,7 +16,7 @@ use crate::config::REQUEST_TIMEOUT_DEFAULT;
 use crate::control::{
     Change, ChangeError, EndpointUpdate, Local, LocalConfig, LocalError, LocalModel,
 };
-use crate::engine::{BatchSettings, Capacity, Prober, prepare_process};
+use crate::engine::{BatchSettings, Capacity, Prober};
 use crate::observe::Metrics;
 use crate::router::{Answer, Router, ScoreRequest, Unserved};
 use crate::spec::{
@@ -208,7 +208,6 @@ impl EmbeddedBuilder {
     ///
     /// [`EmbeddedError::Threads`].
     pub fn build(self) -> Result<Embedded, EmbeddedError> {
-        prepare_process();
         let runtime = Builder::new_current_thread()
             .enable_time()
             .build()

@@ -12,16 +12,17 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor};
 use tokio::sync::oneshot;
 
-use crate::engine::instance::{Place, Placed, Shared};
+use crate::engine::inbox::InstanceState;
+use crate::engine::lock::lock;
 use crate::engine::session::{Session, Terminator};
-use crate::engine::{Job, Permit, Reply, RunError, Scored};
+use crate::engine::{Job, Permit, Reply, Reservation, ReservedJob, RunError, Scored};
 use crate::observe::Timings;
 
 /// What computes.
@@ -109,11 +110,14 @@ impl Lane {
         }
     }
 
-    /// From now on [`Lane::cancel`] can end the run.
-    fn begin(&self, run: &[Decoded]) {
-        lock(&self.running)
-            .wanted
-            .extend(run.iter().map(|job| job.id));
+    /// From now on [`Lane::cancel`] can end the run. Takes the jobs out of it whose clients have left, and gives them.
+    fn begin(&self, run: &mut Vec<Decoded>) -> Vec<Decoded> {
+        let mut running = lock(&self.running);
+        // A client closes its end before it cancels, and cancels under this lock. So one that left is either seen here, or finds
+        // its job among the wanted; and a job of which neither is true keeps no run alive that others have left.
+        let gone = run.extract_if(.., |job| job.reply.is_closed()).collect();
+        running.wanted.extend(run.iter().map(|job| job.id));
+        gone
     }
 
     /// The run is over; whether it was terminated. The lane can run again.
@@ -132,24 +136,28 @@ impl Lane {
     pub(super) fn answer(
         &self,
         model: &mut LoadedModel,
-        jobs: impl IntoIterator<Item = Placed>,
-        shared: &Shared,
+        jobs: impl IntoIterator<Item = ReservedJob>,
+        state: &InstanceState,
     ) {
         let jobs = jobs.into_iter();
         let mut decoded: VecDeque<_> = jobs
-            .filter_map(|job| decode(job, &model.scorer, shared))
+            .filter_map(|job| decode(job, &model.scorer, state))
             .collect();
-        while let Some(run) = next_run(&mut decoded, shared.rows_max()) {
-            self.run(model, run, shared);
+        while let Some(run) = next_run(&mut decoded, state.rows_max()) {
+            self.run(model, run, state);
         }
     }
 
     /// Runs jobs that fit together and answers them.
-    fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, shared: &Shared) {
-        self.begin(&run);
-        // Whoever leaves from now on cancels; whoever left before is seen here.
-        let gone = run.extract_if(.., |job| job.reply.is_closed());
-        gone.for_each(|job| job.finish(Err(RunError::DeadlinePassed)));
+    fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, state: &InstanceState) {
+        for job in self.begin(&mut run) {
+            job.finish(Err(RunError::DeadlinePassed));
+        }
+        // Whoever stops the instance says so before it ends what runs ([`Lane::cancel_any`]): it met this run, or is seen here.
+        if state.is_stopping() {
+            run.drain(..)
+                .for_each(|job| job.finish(Err(RunError::InstanceGone)));
+        }
         if run.is_empty() {
             self.end();
             return;
@@ -166,12 +174,12 @@ impl Lane {
             }
             Err(_) if run.len() > 1 && !terminated => {
                 for job in run {
-                    self.run(model, vec![job], shared);
+                    self.run(model, vec![job], state);
                 }
             }
             Err(error) => {
                 let error = match terminated {
-                    true if shared.is_stopping() => RunError::InstanceGone,
+                    true if state.is_stopping() => RunError::InstanceGone,
                     true => RunError::DeadlinePassed,
                     false => error,
                 };
@@ -190,7 +198,7 @@ struct Decoded {
     /// Rows of each input; none when they differ, or there are none: then it runs alone.
     rows: Option<usize>,
     timings: Timings,
-    place: Place,
+    reservation: Reservation,
     permit: Permit,
     reply: oneshot::Sender<Reply>,
 }
@@ -198,7 +206,13 @@ struct Decoded {
 impl Decoded {
     /// Answers. The instance has room, and the slot is free, before the answer is sent.
     fn finish(self, outcome: Result<Scored, RunError>) {
-        finish(self.place, self.permit, self.reply, outcome, self.timings);
+        finish(
+            self.reservation,
+            self.permit,
+            self.reply,
+            outcome,
+            self.timings,
+        );
     }
 
     /// Whether rows of both can stand in one input.
@@ -209,20 +223,20 @@ impl Decoded {
 }
 
 fn finish(
-    place: Place,
+    reservation: Reservation,
     permit: Permit,
     reply: oneshot::Sender<Reply>,
     outcome: Result<Scored, RunError>,
     timings: Timings,
 ) {
-    drop(place);
+    drop(reservation);
     drop(permit);
     // The client may have left.
     drop(reply.send(Reply { outcome, timings }));
 }
 
 /// Reads the inputs of a job; one that is not wanted any more, or does not fit the model, is answered here.
-fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decoded> {
+fn decode(reserved: ReservedJob, scorer: &JsonScorer, state: &InstanceState) -> Option<Decoded> {
     let (
         Job {
             id,
@@ -232,11 +246,11 @@ fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decode
             permit,
             reply,
         },
-        place,
-    ) = placed.into_parts();
+        reservation,
+    ) = reserved.into_parts();
     let now = Instant::now();
     timings.started = Some(now);
-    let inputs = if shared.is_stopping() {
+    let inputs = if state.is_stopping() {
         Err(RunError::InstanceGone)
     } else if reply.is_closed() || deadline.has_passed(now) {
         Err(RunError::DeadlinePassed)
@@ -253,13 +267,13 @@ fn decode(placed: Placed, scorer: &JsonScorer, shared: &Shared) -> Option<Decode
                 rows: common_rows(&inputs),
                 inputs,
                 timings,
-                place,
+                reservation,
                 permit,
                 reply,
             })
         }
         Err(error) => {
-            finish(place, permit, reply, Err(error), timings);
+            finish(reservation, permit, reply, Err(error), timings);
             None
         }
     }
@@ -367,7 +381,103 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-/// Locks, also after a panic elsewhere: what these locks guard is valid at every instant.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::deadline::Deadline;
+    use crate::engine::SlotOwner;
+    use crate::engine::quiet::Caller;
+    use crate::engine::session::SessionThreads;
+    use serin_scorers::Signature;
+
+    struct Unbounded;
+
+    impl SlotOwner for Unbounded {
+        fn give_back(&self) {}
+    }
+
+    /// A lane without a thread of its own.
+    fn lane() -> Lane {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits/1/model.onnx");
+        let threads = SessionThreads {
+            label: "test".to_owned(),
+            number: String::new(),
+            cores: vec![0],
+            made: Arc::default(),
+            maker: Caller::itself(),
+            spin: false,
+        };
+        let session = Session::load(&model, None, &threads).unwrap();
+        let scorer = JsonScorer::new(Signature::clone(session.signature()));
+        Lane::new(LoadedModel { session, scorer })
+    }
+
+    /// A request that was read already, and its client.
+    fn request(lane: &Lane, state: &Arc<InstanceState>) -> (Decoded, oneshot::Receiver<Reply>) {
+        let (reply, client) = oneshot::channel();
+        let now = Instant::now();
+        let job = Job {
+            id: Job::next_id(),
+            payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            deadline: Deadline::after(now, Duration::from_secs(60)),
+            timings: Timings::start(now),
+            permit: Permit::new(Arc::new(Unbounded)),
+            reply,
+        };
+        let job = state.reserve().unwrap().give_to(job);
+        let model = lane.model();
+        let decoded = decode(job, &model.as_ref().unwrap().scorer, state);
+        (decoded.unwrap(), client)
+    }
+
+    /// Runs what has begun.
+    fn score(lane: &Lane, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+        lane.model().as_mut().unwrap().score(run)
+    }
+
+    #[test]
+    fn a_run_that_is_shared_goes_on_until_the_last_client_leaves() {
+        let (lane, state) = (lane(), Arc::new(InstanceState::new(2)));
+        let ((one, _first), (other, _second)) = (request(&lane, &state), request(&lane, &state));
+        let [first, second] = [one.id, other.id];
+        let mut run = vec![one, other];
+        assert!(lane.begin(&mut run).is_empty());
+        lane.cancel(first);
+        assert_eq!(score(&lane, &mut run).unwrap().len(), 2);
+        lane.cancel(second);
+        let outcome = score(&lane, &mut run);
+        assert!(matches!(outcome, Err(RunError::Model(_))), "{outcome:?}");
+        assert!(lane.end(), "it was terminated");
+        score(&lane, &mut run).unwrap();
+    }
+
+    /// Its number stood among the wanted for good, and no cancel was left to take it away.
+    #[test]
+    fn a_client_that_left_before_the_run_does_not_keep_it_going() {
+        let (lane, state) = (lane(), Arc::new(InstanceState::new(2)));
+        let ((one, client), (other, _stays)) = (request(&lane, &state), request(&lane, &state));
+        let [first, second] = [one.id, other.id];
+        drop(client);
+        lane.cancel(first);
+        let mut run = vec![one, other];
+        assert_eq!(lane.begin(&mut run).len(), 1);
+        lane.cancel(second);
+        assert!(lane.end(), "nobody wanted it");
+    }
+
+    /// It was read when nothing stopped, and not yet under way when what ran was ended: nobody would have ended it.
+    #[test]
+    fn a_run_that_is_about_to_begin_as_its_instance_stops_does_not_begin() {
+        let (lane, state) = (lane(), Arc::new(InstanceState::new(1)));
+        let (job, client) = request(&lane, &state);
+        state.begin_to_stop();
+        lane.cancel_any();
+        lane.run(lane.model().as_mut().unwrap(), vec![job], &state);
+        let outcome = client.blocking_recv().unwrap().outcome;
+        assert!(matches!(outcome, Err(RunError::InstanceGone)));
+    }
 }

@@ -1,4 +1,4 @@
-//! The ONNX Runtime library: inside the binary, unpacked once, its telemetry off before it is loaded.
+//! The ONNX Runtime library: inside the binary, unpacked once, and its telemetry, which `main` switches off before it is loaded.
 //!
 //! The library goes to `$SERIN_CACHE`, else `$XDG_CACHE_HOME/serin`, else `~/.cache/serin`, in a folder named after its
 //! checksum. It appears there whole or not at all; a damaged copy is noticed at the next start and replaced.
@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
@@ -62,27 +61,46 @@ pub enum LibraryError {
     Load(String),
 }
 
-/// Settings of the process that must be in force before ONNX Runtime is loaded: telemetry off, memory thresholds.
+/// Settings of the whole process that must be in force before ONNX Runtime is loaded: telemetry off, memory thresholds.
 ///
-/// Call it first thing in `main`, before other threads exist: it sets an environment variable. Later calls do nothing.
-pub fn prepare_process() {
-    static DONE: OnceLock<()> = OnceLock::new();
-    DONE.get_or_init(|| {
-        // Left alone where the user or an earlier process of ours has set it, so that no write happens at all.
-        if std::env::var_os(TELEMETRY_VARIABLE).is_none_or(|value| value != "1") {
-            #[expect(
-                unsafe_code,
-                clippy::disallowed_methods,
-                reason = "ONNX Runtime offers no other switch early enough"
-            )]
-            // SAFETY: the environment is written once, before ONNX Runtime's threads exist; the documentation of this function
-            // asks callers for a moment when no other thread reads the environment.
-            unsafe {
-                std::env::set_var(TELEMETRY_VARIABLE, "1");
-            }
+/// For programs that own their process, as the first thing in `main`. Others start with `ORT_DISABLE_TELEMETRY=1` in their
+/// environment. Without either, ONNX Runtime has its telemetry on while it initialises: it begins a thread of its own, and
+/// keeps a device number and a database below `~/.cache/Microsoft`. Its events are switched off right then, so none of a model
+/// or a run is recorded, and the log says what happened.
+///
+/// # Safety
+///
+/// It may set an environment variable: no other thread of the process may read or write the environment meanwhile. In `main`,
+/// before any thread is made, that is so.
+#[expect(unsafe_code, reason = "who calls it answers for the other threads")]
+pub unsafe fn prepare_process() {
+    // Left alone where the user or an earlier process of ours has set it, so that no write happens at all.
+    if !telemetry_is_off() {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ONNX Runtime offers no other switch early enough"
+        )]
+        // SAFETY: the caller says that no other thread uses the environment.
+        unsafe {
+            std::env::set_var(TELEMETRY_VARIABLE, "1");
         }
-        memory::fix_mmap_threshold();
-    });
+    }
+    memory::fix_mmap_threshold();
+}
+
+/// Whether ONNX Runtime, when it is loaded now, comes up without telemetry.
+fn telemetry_is_off() -> bool {
+    std::env::var_os(TELEMETRY_VARIABLE).is_some_and(|value| value == "1")
+}
+
+/// Says so once in the log where telemetry can be switched off only after ONNX Runtime has come up: nothing in a library may
+/// write the environment of a process that it does not own.
+pub(super) fn warn_of_telemetry() {
+    if !telemetry_is_off() {
+        tracing::warn!(
+            "ONNX Runtime initialises with its telemetry on and has it switched off only then: start the program with {TELEMETRY_VARIABLE}=1 in its environment to have none at all"
+        );
+    }
 }
 
 /// Short form of the library's checksum: names what a model was tried with.

@@ -6,14 +6,18 @@
 mod batch;
 mod content;
 mod cores;
+mod inbox;
 mod instance;
 mod job;
 mod lane;
 mod library;
+mod lock;
 mod memory;
 mod model_cache;
 mod prepare;
 mod probe;
+mod probe_child;
+mod probe_words;
 mod profile;
 mod profile_cache;
 mod quiet;
@@ -24,15 +28,17 @@ pub use batch::BatchSettings;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
 };
-pub use instance::{
-    Instance, InstanceHandle, InstanceId, InstanceSpec, NoPlace, Place, Placed, StartError,
-};
+pub use inbox::{InstanceId, NoRoom, Reservation, ReservedJob};
+pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
 pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
 pub use prepare::{ModelFile, ReadyModel};
-pub use probe::{PROBE_COMMAND, ProbeError, ProbeReport, Prober, probe_child};
+pub use probe::{ProbeError, Prober};
+pub use probe_child::probe_child;
+pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime};
 pub use quiet::run_quietly_if;
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};
+pub use worker::StartError;

@@ -4,27 +4,19 @@
 //! The prepared form is used only where it gives the same answer as the model, byte for byte. Whatever stands in the way of
 //! preparing (no room, no rights, ONNX Runtime's reasons), the model itself is served, and the log and a note say why.
 //!
-//! Threads: everything blocks. Not here: the files of the cache (`model_cache`), the child (`probe`).
+//! Threads: everything blocks. Not here: the files of the cache (`model_cache`), how a child is asked (`probe`), how a model
+//! is prepared (`probe_child`).
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
-use serin_scorers::{JsonScorer, Signature};
-
 use crate::config::PREPARE_BYTES_MIN;
-use crate::engine::model_cache::{self, Made};
-use crate::engine::probe::{self, Trial};
-use crate::engine::session::{self, Session};
+use crate::engine::model_cache::Made;
+use crate::engine::probe::{NotPrepared, Trial};
+use crate::engine::probe_words::Order;
 use crate::engine::{
-    CacheEntry, CacheError, CacheKey, ModelCache, ProbeError, Prober, content, run_quietly_if,
-    worker,
+    CacheEntry, CacheKey, ModelCache, ProbeError, Prober, content, run_quietly_if,
 };
-
-/// What a model answered, or said instead.
-pub(super) type Answer = Result<Bytes, String>;
 
 /// Both the weights as they are and the packed ones are written, and packing may make them larger.
 const ROOM_PER_MODEL_BYTE: u64 = 3;
@@ -49,22 +41,6 @@ pub struct ReadyModel {
     pub cached: Option<Arc<CacheEntry>>,
     /// Why it is served as it is, where it was to be prepared.
     pub note: Option<String>,
-}
-
-/// Where the child puts the prepared form of a model.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Order {
-    cache: ModelCache,
-    key: CacheKey,
-}
-
-/// Why there is no prepared form.
-#[derive(Debug)]
-pub(super) enum NotPrepared {
-    /// The child's words.
-    Said(String),
-    /// The child ended, or had to be ended; how.
-    Died(String),
 }
 
 impl Prober {
@@ -215,110 +191,15 @@ impl Place {
     }
 }
 
-/// The child's part: prepares a model that gave this `answer`.
-pub(super) fn carry_out(
-    order: &Order,
-    model: &Path,
-    sample_request: Option<&[u8]>,
-    answer: &Answer,
-) -> Result<(), CacheError> {
-    order.cache.make(&order.key, |folder| {
-        let prepared = session::prepare(model, folder, &probe::one_thread())
-            .and_then(|prepared| Session::load_prepared(&prepared, &probe::one_thread()));
-        let made = match prepared {
-            Ok(mut session) => compare(&mut session, sample_request, answer),
-            Err(error) => Made::Nothing(error.to_string()),
-        };
-        if made != Made::Model {
-            for name in [model_cache::MODEL_FILE, model_cache::WEIGHTS_FILE] {
-                // Not there where ONNX Runtime did not come so far.
-                drop(fs::remove_file(folder.join(name)));
-            }
-        }
-        Ok(made)
-    })
-}
-
-/// Whether the prepared model answers as the model itself did.
-fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &Answer) -> Made {
-    let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    let own = worker::warm_up(session, &scorer, sample_request).map_err(|failed| failed.problem);
-    if own == *answer {
-        Made::Model
-    } else {
-        Made::Nothing("its prepared form gives another answer".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-
-    fn digits(version: u32) -> PathBuf {
-        let path = format!("../models/digits/{version}/model.onnx");
-        Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-    }
-
-    fn order(cache: &Path) -> Order {
-        Order {
-            cache: ModelCache::open_in(cache).unwrap(),
-            key: CacheKey::of_model("test"),
-        }
-    }
-
-    fn answer(model: &Path, cached: Option<&Arc<CacheEntry>>) -> Answer {
-        let mut session = Session::load(model, cached, &probe::one_thread()).unwrap();
-        let scorer = JsonScorer::new(Signature::clone(session.signature()));
-        worker::warm_up(&mut session, &scorer, None).map_err(|failed| failed.problem)
-    }
-
-    #[test]
-    fn a_prepared_model_gives_the_same_answer() {
-        for version in [1, 2] {
-            let folder = tempfile::tempdir().unwrap();
-            let (model, order) = (digits(version), order(folder.path()));
-            let own = answer(&model, None);
-            assert!(own.is_ok(), "{own:?}");
-            carry_out(&order, &model, None, &own).unwrap();
-            let entry = Arc::new(order.cache.entry(&order.key).unwrap());
-            assert!(entry.model().is_some(), "{:?}", entry.reason());
-            // Not read where the prepared form is loaded.
-            let elsewhere = Path::new("/nowhere/model.onnx");
-            assert_eq!(answer(elsewhere, Some(&entry)), own);
-        }
-    }
-
-    #[test]
-    fn a_form_with_another_answer_is_not_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let (model, order) = (digits(1), order(folder.path()));
-        let other = Ok(Bytes::from_static(b"{}"));
-        carry_out(&order, &model, None, &other).unwrap();
-        let entry = order.cache.entry(&order.key).unwrap();
-        assert_eq!(entry.model(), None);
-        assert!(entry.reason().unwrap().contains("another answer"));
-        assert!(!entry.folder().join(model_cache::MODEL_FILE).exists());
-    }
-
-    #[test]
-    fn what_onnx_runtime_cannot_prepare_is_noted_with_its_reason() {
-        let folder = tempfile::tempdir().unwrap();
-        let order = order(folder.path());
-        let model = folder.path().join("model.onnx");
-        fs::write(&model, "no model").unwrap();
-        carry_out(&order, &model, None, &Err(String::new())).unwrap();
-        let entry = order.cache.entry(&order.key).unwrap();
-        let reason = entry.reason().unwrap();
-        assert!(reason.contains("not an ONNX model"), "{reason}");
-    }
 
     #[test]
     fn a_model_whose_preparation_kills_the_child_is_not_prepared_again() {
         let folder = tempfile::tempdir().unwrap();
-        let Order { cache, key } = order(folder.path());
-        let place = Place::Entry(cache, key);
+        let cache = ModelCache::open_in(folder.path()).unwrap();
+        let place = Place::Entry(cache, CacheKey::of_model("test"));
         place.note(NotPrepared::Said("no room".to_owned()));
         assert!(place.look(false).is_none());
         let reason = place.note(NotPrepared::Died("SIGSEGV".to_owned()));

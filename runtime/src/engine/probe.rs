@@ -5,33 +5,21 @@
 //! was asked for, what came of preparing it. Where others serve it runs at the lowest priority; when the cores leave it no time
 //! at all, another one is started at the usual priority.
 //!
-//! Not here: whether there is something to prepare, and how (`prepare`).
+//! Threads: everything blocks, with two short-lived threads that read the child's pipes.
+//! Not here: whether there is something to prepare (`prepare`), the child's own side (`probe_child`), its words (`probe_words`).
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use rustix::process::{
-    Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
-};
-use serde::{Deserialize, Serialize};
-use serin_scorers::{JsonScorer, Signature};
 
 use crate::config::{
     PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT, QUIET_LOOK_PERIOD, QUIET_WAIT_MAX,
 };
-use crate::engine::cores;
-use crate::engine::prepare::{self, Answer, NotPrepared, Order};
-use crate::engine::quiet::{self, Caller, CoreWait};
-use crate::engine::session::{Session, SessionThreads};
-use crate::engine::worker::{self, WarmUpProblem};
-
-/// The hidden subcommand by which the child is started.
-pub const PROBE_COMMAND: &str = "__probe";
+use crate::engine::probe_words::{Order, PROBE_COMMAND, ProbeReport, Request, is_about_memory};
+use crate::engine::quiet::CoreWait;
 
 /// Tries models in a child process.
 #[derive(Debug, Clone)]
@@ -44,15 +32,13 @@ pub struct Prober {
     pub memory_bytes_max: u64,
 }
 
-/// What the child saw.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ProbeReport {
-    /// Inputs and outputs of the model.
-    pub signature: Signature,
-    /// Time to load the model, in milliseconds.
-    pub load_ms: f64,
-    /// Time of the warm-up runs, in milliseconds.
-    pub run_ms: f64,
+/// Why there is no prepared form.
+#[derive(Debug)]
+pub(super) enum NotPrepared {
+    /// The child's words.
+    Said(String),
+    /// The child ended, or had to be ended; how.
+    Died(String),
 }
 
 /// Why a model is not served.
@@ -83,20 +69,6 @@ pub enum ProbeError {
     /// The child could not be started or spoken to.
     #[error("cannot start the process that tries the model: {0}")]
     Start(#[source] io::Error),
-}
-
-/// What the parent asks.
-#[derive(Debug, Serialize, Deserialize)]
-struct Request {
-    /// The server's process.
-    parent: u32,
-    model: PathBuf,
-    sample_request: Option<String>,
-    memory_bytes: u64,
-    /// Others serve, and are not to feel the child.
-    quiet: bool,
-    /// Where the prepared model goes, if it is to be prepared.
-    prepare: Option<Order>,
 }
 
 /// A model to be tried.
@@ -327,17 +299,6 @@ fn judge(
     }
 }
 
-/// Whether the words of ONNX Runtime, of the C++ library or of Rust's say that memory ran out.
-fn is_about_memory(words: &str) -> bool {
-    let marks = [
-        "bad_alloc",
-        "ailed to allocate",
-        "memory allocation of",
-        "AllocateRawInternal",
-    ];
-    marks.iter().any(|mark| words.contains(mark))
-}
-
 fn how_it_ended(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => signal_name(signal),
@@ -359,148 +320,12 @@ fn signal_name(signal: i32) -> String {
     format!("signal {signal}, {name}")
 }
 
-/// The child's side, called by the hidden subcommand: reads a request from stdin, writes a report to stdout, and then what came
-/// of preparing the model, where that is asked for.
-///
-/// Returns the exit code: 0 when the model can be served.
-#[must_use]
-pub fn probe_child() -> u8 {
-    let asked = receive();
-    let quietly = asked.as_ref().is_ok_and(|request| request.quiet);
-    let _heartbeat = quietly.then(|| quiet::become_quiet(cores::last()));
-    let tried = asked.and_then(|request| Ok((try_model(&request)?, request)));
-    let report = tried.as_ref().map(|((report, _), _)| report);
-    let mut written = say(&report);
-    if let Ok(((_, answer), request)) = &tried
-        && let Some(order) = &request.prepare
-    {
-        let sample = request.sample_request.as_deref().map(str::as_bytes);
-        let prepared = prepare::carry_out(order, &request.model, sample, answer);
-        written &= say(&prepared.map_err(|error| error.to_string()));
-    }
-    u8::from(tried.is_err() || !written)
-}
-
-/// Writes one line; whether the server can read it.
-fn say(words: &impl Serialize) -> bool {
-    let Ok(mut line) = serde_json::to_vec(words) else {
-        return false;
-    };
-    line.push(b'\n');
-    io::stdout()
-        .write_all(&line)
-        .and_then(|()| io::stdout().flush())
-        .is_ok()
-}
-
-/// Reads what is asked. From then on a server that is killed takes the child along: nobody else would end a model that hangs.
-fn receive() -> Result<Request, String> {
-    let words = |error: io::Error| error.to_string();
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| words(error.into()))?;
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map_err(words)?;
-    let request: Request = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-    // Killed before the signal was asked for: the parent is another process by now.
-    let parent = getppid().map(|parent| parent.as_raw_nonzero().get().unsigned_abs());
-    if parent == Some(request.parent) {
-        Ok(request)
-    } else {
-        Err("the server has ended".to_owned())
-    }
-}
-
-/// What the child saw, and what the model answered or said instead.
-fn try_model(request: &Request) -> Result<(ProbeReport, Answer), String> {
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    setrlimit(Resource::As, limit(request.memory_bytes))
-        .map_err(|error| format!("cannot limit the memory: {error}"))?;
-    // A crash is an answer; nobody wants its core file.
-    setrlimit(Resource::Core, limit(0))
-        .map_err(|error| format!("cannot switch core files off: {error}"))?;
-    let begun = Instant::now();
-    let mut session =
-        Session::load(&request.model, None, &one_thread()).map_err(|error| error.to_string())?;
-    let loaded = Instant::now();
-    let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    let sample = request.sample_request.as_deref().map(str::as_bytes);
-    let answer = match worker::warm_up(&mut session, &scorer, sample) {
-        Err(WarmUpProblem {
-            problem,
-            made_up: false,
-        }) => {
-            return Err(format!(
-                "the model does not run on its sample request: {problem}"
-            ));
-        }
-        // Inputs that nobody asked for may be refused, but no server should have to find that much memory for them.
-        Err(WarmUpProblem {
-            problem,
-            made_up: true,
-        }) if is_about_memory(&problem) => return Err(problem),
-        answer => answer.map_err(|failed| failed.problem),
-    };
-    let report = ProbeReport {
-        signature: Signature::clone(session.signature()),
-        load_ms: loaded.duration_since(begun).as_secs_f64() * 1e3,
-        run_ms: loaded.elapsed().as_secs_f64() * 1e3,
-    };
-    Ok((report, answer))
-}
-
-/// The child's only thread.
-pub(super) fn one_thread() -> SessionThreads {
-    SessionThreads {
-        label: "probe".to_owned(),
-        number: String::new(),
-        cores: vec![0],
-        made: Arc::new(Mutex::default()),
-        maker: Caller::itself(),
-        spin: false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Room for ONNX Runtime, not for the 64 GiB that the model asks for.
     const MEMORY_BYTES_MAX: u64 = 8 << 30;
-
-    /// Set in the process that plays the child.
-    const CHILD: &str = "SERIN_TEST_PROBE_CHILD";
-
-    /// In a process of its own, for the limits are the process's.
-    #[test]
-    fn a_model_that_takes_all_memory_is_refused_without_a_sample_request_too() {
-        if std::env::var_os(CHILD).is_some() {
-            let outcome = try_model(&Request {
-                parent: 0,
-                model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test/hungry.onnx"),
-                sample_request: None,
-                memory_bytes: MEMORY_BYTES_MAX,
-                quiet: false,
-                prepare: None,
-            });
-            let problem = outcome.unwrap_err();
-            assert!(is_about_memory(&problem), "{problem}");
-            return;
-        }
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "--nocapture", "--test-threads=1"])
-            .arg("engine::probe::tests::a_model_that_takes_all_memory_is_refused_without_a_sample_request_too")
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        let words = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && words.contains("1 passed"),
-            "{words}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
 
     #[test]
     fn the_end_of_the_child_is_told_in_plain_words() {

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use ndarray::ArrayD;
@@ -22,6 +22,7 @@ use serin_scorers::{
 };
 
 use crate::engine::cores::{CoreId, ThreadPlacement};
+use crate::engine::lock::lock;
 use crate::engine::quiet::Caller;
 use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
 
@@ -74,10 +75,6 @@ impl SessionThreads {
     fn forget_made(&self) {
         lock(&self.made).clear();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One loaded model, ready to run on the thread that owns it.
@@ -458,7 +455,7 @@ fn environment() -> Result<&'static Environment, LibraryError> {
     static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
     ENVIRONMENT
         .get_or_init(|| {
-            library::prepare_process();
+            library::warn_of_telemetry();
             let path = library::unpacked()?;
             let environment = ort::init_from(&path)
                 .map_err(|error| LibraryError::Load(error.to_string()))?

@@ -1,26 +1,44 @@
 //! A score thread: pins itself, loads its session, warms up, then answers what comes to its instance.
 //!
 //! Threads: one per lane. It never awaits and never touches a socket.
-//! Not here: how jobs are answered (`lane`), which jobs come (the inbox of the instance decides).
+//! Not here: how jobs are answered (`lane`), which jobs come (`inbox`).
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::Receiver;
 use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature, Tensor};
 
+use crate::engine::CacheEntry;
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
-use crate::engine::instance::{Message, Placed, Shared};
+use crate::engine::inbox::{Inbox, InstanceState, Message};
 use crate::engine::lane::{Lane, LoadedModel};
+use crate::engine::lock::lock;
 use crate::engine::profile::ModelProfile;
 use crate::engine::quiet::{self, Caller};
-use crate::engine::session::{Session, SessionThreads};
-use crate::engine::{CacheEntry, StartError};
+use crate::engine::session::{LoadError, Session, SessionThreads};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
 const WARM_UP_RUNS: usize = 2;
+
+/// Why an instance did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The model did not load; names the file and what is wrong with it.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The model refused the sample request, or failed on it.
+    #[error("the warm-up run failed: {0}")]
+    WarmUp(String),
+    /// The system gave no thread.
+    #[error("cannot start a score thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A thread ended before it was ready.
+    #[error("a score thread ended while it loaded the model")]
+    Ended,
+}
 
 /// What a lane needs.
 pub(super) struct LaneSpec {
@@ -42,7 +60,7 @@ pub(super) struct LaneSpec {
     /// Others serve: they are not to feel that this one starts.
     pub(super) quiet: bool,
     pub(super) jobs: Receiver<Message>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<InstanceState>,
 }
 
 /// A lane that can answer.
@@ -63,7 +81,7 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
         cores_allowed: Vec::new(),
     };
     let mut guard = LaneGuard {
-        shared: Arc::clone(&spec.shared),
+        state: Arc::clone(&spec.state),
         told_to_stop: false,
     };
     match start(&spec) {
@@ -86,7 +104,7 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
             drop(ready);
             let inbox = Inbox {
                 jobs: spec.jobs,
-                shared: Arc::clone(&spec.shared),
+                state: Arc::clone(&spec.state),
                 delay: spec.delay,
             };
             answer_until_told_to_stop(&lane, &inbox);
@@ -100,14 +118,14 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
 
 /// Says so when a lane ends without being told to.
 struct LaneGuard {
-    shared: Arc<Shared>,
+    state: Arc<InstanceState>,
     told_to_stop: bool,
 }
 
 impl Drop for LaneGuard {
     fn drop(&mut self) {
         if !self.told_to_stop {
-            self.shared.lane_failed();
+            self.state.lane_failed();
         }
     }
 }
@@ -181,8 +199,7 @@ impl Loading {
             give_back_arena(&mut session, &scorer, sample);
             measured
         });
-        let made =
-            std::mem::take(&mut *threads.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let made = std::mem::take(&mut *lock(&threads.made));
         Ok(Loaded {
             model: LoadedModel { session, scorer },
             measured,
@@ -255,72 +272,13 @@ fn give_back_arena(session: &mut Session, scorer: &JsonScorer, sample_request: O
     }
 }
 
-/// Where the jobs of an instance wait for a lane, as one of its lanes sees it.
-struct Inbox {
-    jobs: Receiver<Message>,
-    shared: Arc<Shared>,
-    /// Longest wait for more of them.
-    delay: Duration,
-}
-
 fn answer_until_told_to_stop(lane: &Lane, inbox: &Inbox) {
     let mut told_to_stop = false;
     while !told_to_stop {
         let mut jobs = Vec::new();
         told_to_stop = inbox.take(&mut jobs);
         if let Some(model) = lane.model().as_mut() {
-            lane.answer(model, jobs, &inbox.shared);
+            lane.answer(model, jobs, &inbox.state);
         }
-    }
-}
-
-impl Inbox {
-    /// Waits for a job and takes what may run together with it; whether the lane was told to stop.
-    fn take(&self, jobs: &mut Vec<Placed>) -> bool {
-        self.shared.lane_idle(true);
-        let first = self.jobs.recv();
-        self.shared.lane_idle(false);
-        if self.keep(first.ok(), jobs) {
-            return true;
-        }
-        let until = Instant::now() + self.delay;
-        while jobs.len() < self.share(jobs.len()) {
-            let next = if self.delay.is_zero() {
-                self.jobs.try_recv().ok()
-            } else {
-                self.jobs.recv_deadline(until).ok()
-            };
-            if next.is_none() {
-                return false;
-            }
-            if self.keep(next, jobs) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Keeps a job; whether the message, or the end of all senders, is the end.
-    fn keep(&self, message: Option<Message>, jobs: &mut Vec<Placed>) -> bool {
-        match message {
-            Some(Message::Job(job)) => {
-                jobs.push(job);
-                false
-            }
-            Some(Message::Stop) | None => true,
-        }
-    }
-
-    /// How many of the jobs, those that wait and the `taken`, are for this lane: idle lanes get as many.
-    fn share(&self, taken: usize) -> usize {
-        let rows_max = self.shared.rows_max();
-        if rows_max <= 1 {
-            return 1;
-        }
-        if !self.delay.is_zero() {
-            return rows_max;
-        }
-        let lanes = self.shared.idle_lanes() + 1;
-        (self.jobs.len() + taken).div_ceil(lanes).min(rows_max)
     }
 }

@@ -1,6 +1,6 @@
 //! What a request is given to: admission and the handles of the instances.
 //!
-//! Threads: edge. Finds a place and never waits for a model.
+//! Threads: edge. Finds room and never waits for a model.
 //! Not here: whether the request may run (`admission`), what happens to it (`engine`).
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::deadline::Deadline;
-use crate::engine::{InstanceHandle, NoPlace, Place};
+use crate::engine::{InstanceHandle, NoRoom, Reservation};
 use crate::observe::DeploymentMetrics;
 use crate::router::AdmissionControl;
 use crate::spec::DeploymentName;
@@ -35,9 +35,9 @@ pub struct Deployment {
     pub metrics: Arc<DeploymentMetrics>,
 }
 
-/// Why a job found no place.
+/// Why a job has no reservation.
 #[derive(Debug)]
-pub(super) enum NotPlaced {
+pub(super) enum NotReserved {
     /// No instance is open; look the deployment up again.
     Closed,
     /// Every open instance was full until the deadline.
@@ -45,23 +45,23 @@ pub(super) enum NotPlaced {
 }
 
 impl Deployment {
-    /// Takes a place at the least loaded open instance.
+    /// Makes a reservation at the least loaded open instance.
     ///
     /// Permits leave room at some instance, but for the moment in which instances are exchanged or one has died; then it tries
     /// again until the deadline.
-    pub(super) async fn place(
+    pub(super) async fn reserve(
         &self,
         job: u64,
         deadline: Deadline,
-    ) -> Result<(&InstanceHandle, Place), NotPlaced> {
+    ) -> Result<(&InstanceHandle, Reservation), NotReserved> {
         for tries in 0_u32.. {
-            match self.try_place(job) {
-                Ok(placed) => return Ok(placed),
-                Err(NoPlace::Closed) => return Err(NotPlaced::Closed),
-                Err(NoPlace::Full) => {}
+            match self.try_reserve(job) {
+                Ok(reserved) => return Ok(reserved),
+                Err(NoRoom::Closed) => return Err(NotReserved::Closed),
+                Err(NoRoom::Full) => {}
             }
             if deadline.has_passed(Instant::now()) {
-                return Err(NotPlaced::DeadlinePassed);
+                return Err(NotReserved::DeadlinePassed);
             }
             if tries < YIELDS_MAX {
                 yield_now().await;
@@ -69,21 +69,21 @@ impl Deployment {
                 sleep(FULL_PAUSE).await;
             }
         }
-        Err(NotPlaced::DeadlinePassed)
+        Err(NotReserved::DeadlinePassed)
     }
 
     /// Tries once; `Closed` only when no instance is open.
-    fn try_place(&self, job: u64) -> Result<(&InstanceHandle, Place), NoPlace> {
+    fn try_reserve(&self, job: u64) -> Result<(&InstanceHandle, Reservation), NoRoom> {
         let loads = self.instances.iter().map(Load::of);
         match least_loaded(loads, job) {
             Choice::Instance(index) => {
-                let instance = self.instances.get(index).ok_or(NoPlace::Full)?;
+                let instance = self.instances.get(index).ok_or(NoRoom::Full)?;
                 // Another request may have been faster, or the instance was closed: that is not yet true of all.
-                let place = instance.take_place().map_err(|_| NoPlace::Full)?;
-                Ok((instance, place))
+                let reservation = instance.reserve().map_err(|_| NoRoom::Full)?;
+                Ok((instance, reservation))
             }
-            Choice::AllFull => Err(NoPlace::Full),
-            Choice::AllClosed => Err(NoPlace::Closed),
+            Choice::AllFull => Err(NoRoom::Full),
+            Choice::AllClosed => Err(NoRoom::Closed),
         }
     }
 }

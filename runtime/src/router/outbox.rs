@@ -19,7 +19,7 @@ use tokio::time::timeout_at;
 
 use crate::config::EDGE_COMPUTE_MAX;
 use crate::deadline::Deadline;
-use crate::engine::{InstanceHandle, Placed, Reply};
+use crate::engine::{InstanceHandle, Reply, ReservedJob};
 
 thread_local! {
     static OUTBOX: RefCell<Outbox> = const { RefCell::new(Outbox::new()) };
@@ -36,7 +36,7 @@ struct Outbox {
 /// Jobs for one instance, in order of arrival, and who waits for them.
 struct Parcel {
     instance: InstanceHandle,
-    jobs: Vec<Placed>,
+    jobs: Vec<ReservedJob>,
     waiting: Vec<Waker>,
 }
 
@@ -48,7 +48,7 @@ impl Outbox {
         }
     }
 
-    fn add(&mut self, instance: &InstanceHandle, job: Placed, waiting: Waker) {
+    fn add(&mut self, instance: &InstanceHandle, job: ReservedJob, waiting: Waker) {
         let known = self.parcels.iter_mut();
         let mut known = known.filter(|known| known.instance.id() == instance.id());
         match known.next() {
@@ -68,7 +68,7 @@ impl Outbox {
 /// Sends the job and waits for its answer, never past the deadline; `None` when that has passed.
 pub(super) async fn send_and_wait(
     instance: &InstanceHandle,
-    job: Placed,
+    job: ReservedJob,
     mut answer: oneshot::Receiver<Reply>,
     deadline: Deadline,
 ) -> Option<Result<Reply, RecvError>> {
@@ -94,7 +94,7 @@ pub(super) async fn send_and_wait(
 
 /// Hands the job over at the end of this round of tasks, and wakes the task then; at once, and false, on a thread without
 /// [`deliver`].
-fn send(instance: &InstanceHandle, job: Placed, context: &Context<'_>) -> bool {
+fn send(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> bool {
     OUTBOX.with_borrow_mut(|outbox| {
         let Some(deliver) = &outbox.deliver else {
             instance.queue([job]);

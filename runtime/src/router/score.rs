@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Job, Permit, Reply, RunError};
 use crate::observe::{DeploymentMetrics, Outcome, Timings};
-use crate::router::deployment::NotPlaced;
+use crate::router::deployment::NotReserved;
 use crate::router::outbox;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
 use crate::spec::DeploymentName;
@@ -239,16 +239,16 @@ async fn attempt(
     };
     recording.timings.admitted = Some(Instant::now());
     let id = Job::next_id();
-    let (instance, place) = match deployment.place(id, deadline).await {
-        Ok(placed) => placed,
-        Err(NotPlaced::Closed) => {
+    let (instance, reservation) = match deployment.reserve(id, deadline).await {
+        Ok(reserved) => reserved,
+        Err(NotReserved::Closed) => {
             recording.abandon();
             return ControlFlow::Continue(Some(Admitted {
                 permit,
                 by: Arc::clone(&deployment.admission),
             }));
         }
-        Err(NotPlaced::DeadlinePassed) => {
+        Err(NotReserved::DeadlinePassed) => {
             return ControlFlow::Break(recording.close(deployment, Err(RunError::DeadlinePassed)));
         }
     };
@@ -266,7 +266,7 @@ async fn attempt(
         job: id,
         outstanding: true,
     };
-    let replied = outbox::send_and_wait(instance, place.give_to(job), reply, deadline).await;
+    let replied = outbox::send_and_wait(instance, reservation.give_to(job), reply, deadline).await;
     work.outstanding = replied.is_none();
     let scored = match replied {
         Some(Ok(Reply { outcome, timings })) => {

@@ -129,6 +129,7 @@ mod tests {
 
     use super::*;
     use crate::observe::Metrics;
+    use crate::router::auth::hash_of_key;
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
@@ -333,6 +334,58 @@ mod tests {
             assert_eq!(answer.status, 401);
             assert_eq!(answer.headers["www-authenticate"], "Bearer");
             assert!(!answer.message().is_empty());
+        }
+    }
+
+    /// Publishes `iris` with this key and a deployment without an instance.
+    fn publish_with_key(server: &Server, key: &str) {
+        let deployment = Deployment {
+            name: "blue".parse().unwrap(),
+            admission: AdmissionControl::new(1),
+            instances: vec![],
+            request_timeout: Duration::from_secs(1),
+            metrics: server.metrics.deployment("iris", "blue"),
+        };
+        let endpoint = Endpoint::new(
+            "iris".parse().unwrap(),
+            EndpointAuth::Key {
+                hashes: [hash_of_key(key), hash_of_key("the other")],
+            },
+            "blue=100".parse().unwrap(),
+            vec![Arc::new(deployment)],
+            None,
+        );
+        let table = RoutingTable::new(vec![endpoint.unwrap()]);
+        server.endpoints.publish(table);
+    }
+
+    /// The key was looked at once, before the body, and a body can take half a minute.
+    #[tokio::test]
+    async fn a_key_that_is_revoked_while_the_body_comes_opens_nothing() {
+        let server = Server::start().await;
+        server.readiness.set();
+        for (later_key, status) in [("first", 503), ("second", 401)] {
+            publish_with_key(&server, "first");
+            let mut stream = TcpStream::connect(server.address).await.unwrap();
+            // The server says `100 Continue` as it begins to read the body: the key was looked at by then.
+            let head = "POST /score HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer first\r\n\
+                        expect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut go_on = [0; 25];
+            stream.read_exact(&mut go_on).await.unwrap();
+            assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+            stream.write_all(b"{").await.unwrap();
+            publish_with_key(&server, later_key);
+            stream.write_all(b"}").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            // 503: it came as far as the deployment, which has no instance.
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer}"
+            );
+            let reached = answer.contains("azureml-model-deployment");
+            assert_eq!(reached, status == 503, "{answer}");
         }
     }
 

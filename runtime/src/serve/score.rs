@@ -139,9 +139,11 @@ impl Scoring {
         refuse_encoding(&parts.headers)?;
         let payload = read_body(body, self.body_bytes_max, BODY_READ_MAX).await?;
         let received = Instant::now();
-        // A body can take seconds: the request is served under the table of the moment it is whole.
+        // A body can take seconds: the request is served under the table of the moment it is whole, and must be allowed by it. A
+        // key that was revoked meanwhile opens nothing.
         if self.router.table().number() != table {
             (endpoint, _) = self.endpoint(target)?;
+            authorize(endpoint.auth(), &parts.headers)?;
         }
         let request = ScoreRequest {
             deployment,

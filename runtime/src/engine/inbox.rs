@@ -1,0 +1,278 @@
+//! The inbox of an instance: its reservations, the jobs that wait in it, and how a lane takes them.
+//!
+//! A job comes with a [`Reservation`], and there are as many of those as the inbox has room for, so no sender ever waits.
+//! [`InstanceState`] counts them, and has the few facts that senders, lanes and the owner tell each other.
+//!
+//! Threads: senders on the edge reserve and queue, score threads take, the owner closes and waits.
+//! Not here: who computes (`lane`, `instance`), who starts the threads (`worker`, `instance`).
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Receiver;
+
+use crate::engine::Job;
+use crate::engine::lock::lock;
+
+/// Set in the load word of an instance that takes no more jobs.
+const CLOSED: u32 = 1 << 31;
+
+/// Number of an instance, unique within the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceId(pub u64);
+
+/// Why an instance has no room for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// It has as many requests as it may.
+    Full,
+    /// It is being drained or has stopped; look the table up again.
+    Closed,
+}
+
+/// The facts that senders, lanes and the owner of one instance share.
+#[derive(Debug)]
+pub(super) struct InstanceState {
+    id: InstanceId,
+    concurrency: u32,
+    /// Reservations in use, and [`CLOSED`]: one word, so that none is made of a closed instance.
+    load: AtomicU32,
+    /// Lanes whose own thread waits for a job.
+    idle_lanes: AtomicUsize,
+    /// Most rows that one run takes together; 1: each request runs alone.
+    rows_max: AtomicUsize,
+    /// Notified when a closed instance has no job left.
+    idle: (Mutex<()>, Condvar),
+    /// A lane ended without being told to.
+    failed: AtomicBool,
+    /// Lanes answer what they take with `InstanceGone`.
+    stopping: AtomicBool,
+}
+
+impl InstanceState {
+    pub(super) fn new(concurrency: u32) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: InstanceId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            concurrency,
+            load: AtomicU32::new(0),
+            idle_lanes: AtomicUsize::new(0),
+            rows_max: AtomicUsize::new(1),
+            idle: Default::default(),
+            failed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    /// Most requests at once.
+    pub(super) fn concurrency(&self) -> u32 {
+        self.concurrency
+    }
+
+    /// Reservations in use.
+    pub(super) fn load(&self) -> u32 {
+        self.load.load(Ordering::Relaxed) & !CLOSED
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.load.load(Ordering::Relaxed) & CLOSED != 0
+    }
+
+    /// Makes a reservation if the instance is open and has room.
+    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, NoRoom> {
+        let mut load = self.load.load(Ordering::Relaxed);
+        loop {
+            if load & CLOSED != 0 {
+                return Err(NoRoom::Closed);
+            }
+            if load >= self.concurrency {
+                return Err(NoRoom::Full);
+            }
+            match self.load.compare_exchange_weak(
+                load,
+                load + 1,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(Reservation(Arc::clone(self))),
+                Err(found) => load = found,
+            }
+        }
+    }
+
+    /// One job has ended.
+    fn job_ended(&self) {
+        if self.load.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
+            // The lock orders this with a waiter that has looked but does not wait yet.
+            drop(lock(&self.idle.0));
+            self.idle.1.notify_all();
+        }
+    }
+
+    /// No reservation is made from now on.
+    pub(super) fn close(&self) {
+        self.load.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Whether it is closed and has no job left.
+    pub(super) fn is_idle(&self) -> bool {
+        self.load.load(Ordering::Acquire) == CLOSED
+    }
+
+    /// Waits until a closed instance is idle, at most until `until`.
+    pub(super) fn wait_idle(&self, until: Instant) -> bool {
+        let (mutex, changed) = &self.idle;
+        let patience = until.saturating_duration_since(Instant::now());
+        let waited = changed.wait_timeout_while(lock(mutex), patience, |()| !self.is_idle());
+        drop(waited);
+        self.is_idle()
+    }
+
+    pub(super) fn lane_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    fn lane_idle(&self, idle: bool) {
+        if idle {
+            self.idle_lanes.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.idle_lanes.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn set_rows_max(&self, rows: usize) {
+        self.rows_max.store(rows, Ordering::Relaxed);
+    }
+
+    pub(super) fn rows_max(&self) -> usize {
+        self.rows_max.load(Ordering::Relaxed)
+    }
+
+    /// What lanes take from now on is answered with `InstanceGone`.
+    pub(super) fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// A job's part of the load. Dropping it lowers the load, wherever the job ends: answered, or lost with the last lane.
+#[derive(Debug)]
+#[must_use = "dropped at once, it gives the room to another"]
+pub struct Reservation(Arc<InstanceState>);
+
+impl Reservation {
+    /// The reservation is this job's.
+    #[must_use]
+    pub fn give_to(self, job: Job) -> ReservedJob {
+        ReservedJob {
+            job,
+            reservation: self,
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.0.job_ended();
+    }
+}
+
+/// A job with its reservation at an instance.
+#[derive(Debug)]
+pub struct ReservedJob {
+    job: Job,
+    reservation: Reservation,
+}
+
+impl ReservedJob {
+    /// Bytes of the body.
+    pub(super) fn payload_bytes(&self) -> usize {
+        self.job.payload.len()
+    }
+
+    pub(super) fn into_parts(self) -> (Job, Reservation) {
+        (self.job, self.reservation)
+    }
+}
+
+/// One entry of an inbox.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "every message but the last is a job"
+)]
+pub(super) enum Message {
+    Job(ReservedJob),
+    Stop,
+}
+
+/// The jobs of an instance that wait for a lane, as one of its lanes sees them.
+pub(super) struct Inbox {
+    pub(super) jobs: Receiver<Message>,
+    pub(super) state: Arc<InstanceState>,
+    /// Longest wait for more of them.
+    pub(super) delay: Duration,
+}
+
+impl Inbox {
+    /// Waits for a job and takes those that may run together with it; whether the lane was told to stop.
+    pub(super) fn take(&self, jobs: &mut Vec<ReservedJob>) -> bool {
+        self.state.lane_idle(true);
+        let first = self.jobs.recv();
+        self.state.lane_idle(false);
+        if self.keep(first.ok(), jobs) {
+            return true;
+        }
+        let until = Instant::now() + self.delay;
+        while jobs.len() < self.share(jobs.len()) {
+            let next = if self.delay.is_zero() {
+                self.jobs.try_recv().ok()
+            } else {
+                self.jobs.recv_deadline(until).ok()
+            };
+            if next.is_none() {
+                return false;
+            }
+            if self.keep(next, jobs) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Keeps a job; whether the message, or the end of all senders, is the end.
+    fn keep(&self, message: Option<Message>, jobs: &mut Vec<ReservedJob>) -> bool {
+        match message {
+            Some(Message::Job(job)) => {
+                jobs.push(job);
+                false
+            }
+            Some(Message::Stop) | None => true,
+        }
+    }
+
+    /// The number of the jobs, those that wait and the `taken`, that are for this lane: idle lanes get as many.
+    fn share(&self, taken: usize) -> usize {
+        let rows_max = self.state.rows_max();
+        if rows_max <= 1 {
+            return 1;
+        }
+        if !self.delay.is_zero() {
+            return rows_max;
+        }
+        let lanes = self.state.idle_lanes.load(Ordering::Relaxed) + 1;
+        (self.jobs.len() + taken).div_ceil(lanes).min(rows_max)
+    }
+}
