@@ -6,6 +6,7 @@
 mod batch;
 mod content;
 mod cores;
+mod external_data;
 mod instance;
 mod job;
 mod lane;
@@ -24,6 +25,9 @@ pub use batch::BatchSettings;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
 };
+#[cfg(test)]
+pub(crate) use external_data::written;
+pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
 pub use instance::{
     Instance, InstanceHandle, InstanceId, InstanceSpec, NoPlace, Place, Placed, StartError,
 };
