@@ -548,6 +548,7 @@ impl Controller {
             path: registration.source.clone(),
             created_at: jiff::Timestamp::now(),
             created_by: registration.by.clone(),
+            without_onnx: ingested.without_onnx,
         };
         let entry = model_entry("register_model", &record, &registration.by);
         let row = record.clone();

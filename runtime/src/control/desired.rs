@@ -802,6 +802,7 @@ mod tests {
             path: PathBuf::from("/m"),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             created_by: "me".to_owned(),
+            without_onnx: None,
         }
     }
 

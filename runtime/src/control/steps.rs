@@ -145,7 +145,7 @@ impl Controller {
         let (quiet, tried) = (self.serves(), self.probed.clone());
         spawn_blocking(move || {
             let ready_one = |(digest, deployment): (ModelDigest, DeploymentName)| {
-                let path = files.model_file(&digest).map_err(|error| error.to_string());
+                let path = files.onnx_file(&digest).map_err(|error| error.to_string());
                 let sample = files.sample_request(&digest);
                 let ready = path.and_then(|path| {
                     let model = ModelFile {
@@ -202,7 +202,7 @@ impl Controller {
         let cached = cached.and_then(|ready| ready.cached.clone());
         spawn_blocking(move || {
             let model = files
-                .model_file(&build.model)
+                .onnx_file(&build.model)
                 .map_err(|error| error.to_string());
             let outcome = model.and_then(|model| {
                 starter.start(InstanceSpec {
