@@ -1,5 +1,7 @@
 //! `serin model`: the registry of models.
 
+use std::path::{Path, PathBuf};
+
 use super::args::{Consent, Global, Model, ModelCreate};
 use super::exit::CliError;
 use super::output::Columns;
@@ -41,7 +43,7 @@ pub(super) fn run(command: Model, global: &Global) -> Result<(), CliError> {
 fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
     let spec = model_spec(typed)?;
     let doing = format!("register model {} from {}", spec.name, spec.path.display());
-    let path = files::absolute(&spec.path)?;
+    let path = seen_by_server(&spec.path)?;
     let server = Server::find(global)?;
     let registered = server.client.register_model(&ModelRequest {
         path,
@@ -52,6 +54,19 @@ fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
     let record = registered.map_err(|e| CliError::from(e).while_doing(doing))?;
     server.tell(&format!("register model {}: done\n", record.reference()));
     server.print_as(&record, COLUMNS)
+}
+
+/// The path from anywhere, for the server has another working folder.
+///
+/// A file that is a link keeps the name and the folder of the link: its name says what it is, and the files with a model's data lie beside
+/// it under the names that the model has for them.
+fn seen_by_server(path: &Path) -> Result<PathBuf, CliError> {
+    let real = files::absolute(path)?;
+    let Some(name) = path.file_name().filter(|_| real.is_file()) else {
+        return Ok(real);
+    };
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    Ok(files::absolute(folder.unwrap_or(Path::new(".")))?.join(name))
 }
 
 /// The file with the flags over it; without a file the flags are all.
