@@ -148,4 +148,19 @@ fn a_name_that_is_not_utf8_is_told() {
     error: cannot register model m from m
     caused by: the name of "[folder]/cli/m/w\xFF.bin" is not UTF-8: rename it
     "#);
+    let model = OsStr::from_bytes(b"\xff.onnx");
+    fs::write(place.path("m").join(model), "m").expect("a file");
+    let create = ["model", "create", "--name", "m", "--path"];
+    let refused = place
+        .command()
+        .args(create)
+        .arg(place.path("m").join(model))
+        .output();
+    let refused = refused.expect("the serin binary runs");
+    assert_eq!(refused.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        said.ends_with("caused by: its path is not UTF-8: rename it\n"),
+        "{said}"
+    );
 }

@@ -1,5 +1,6 @@
 //! `serin model`: the registry of models.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::{Consent, Global, Model, ModelCreate};
@@ -61,12 +62,21 @@ fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
 /// A file that is a link keeps the name and the folder of the link: its name says what it is, and the files with a model's data lie beside
 /// it under the names that the model has for them.
 fn seen_by_server(path: &Path) -> Result<PathBuf, CliError> {
-    let real = files::absolute(path)?;
-    let Some(name) = path.file_name().filter(|_| real.is_file()) else {
-        return Ok(real);
-    };
-    let folder = path.parent().filter(|folder| *folder != Path::new(""));
-    Ok(files::absolute(folder.unwrap_or(Path::new(".")))?.join(name))
+    let mut seen = files::absolute(path)?;
+    if let Some(name) = path.file_name()
+        && seen.is_file()
+    {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        seen = files::absolute(folder.unwrap_or(Path::new(".")))?.join(name);
+    }
+    if seen.to_str().is_none() {
+        // The request has no form for it.
+        return Err(CliError::Read {
+            path: seen,
+            source: io::Error::other("its path is not UTF-8: rename it"),
+        });
+    }
+    Ok(seen)
 }
 
 /// The file with the flags over it; without a file the flags are all.
