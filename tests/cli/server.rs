@@ -267,7 +267,7 @@ fn a_file_that_is_no_model_is_refused() {
     let place = Place::new();
     let _server = place.serve();
     place.write("empty.onnx", "");
-    place.write("folder/readme.txt", "no model");
+    place.write("folder/.hidden", "no model");
     assert_snapshot!(place.run("model create --name iris --path empty.onnx"), @"
     code: 3
     --- stdout

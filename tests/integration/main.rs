@@ -6,6 +6,7 @@ mod durability;
 mod hygiene;
 mod memory;
 mod mlp;
+mod models;
 mod readme;
 mod rules;
 mod scoring;

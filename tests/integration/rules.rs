@@ -184,7 +184,10 @@ fn in_flight(server: &Server, deployment: &str) {
 fn a_rollback_is_in_force_when_instances_of_another_deployment_cannot_start() {
     let data = folder();
     let server = server(data.path());
-    let text = deployment("red", &model("models/digits/1/sample-request.json"), "");
+    let broken = folder();
+    let file = broken.path().join("broken.onnx");
+    std::fs::write(&file, "no model").expect("written");
+    let text = deployment("red", file.to_str().expect("UTF-8"), "");
     let refused = server.run_with(&["online-deployment", "create"], &text);
     refused.error();
     rules_move(&server);

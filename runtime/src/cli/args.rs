@@ -485,10 +485,10 @@ pub(super) struct ModelCreate {
     /// Version of the model; beats the file's [default: one more than the latest]
     #[arg(long, short)]
     pub(super) version: Option<ModelVersion>,
-    /// The model: an .onnx file, or a folder with one; beats the file's
+    /// The model: an .onnx file (files that hold its data come along), a folder, or a file for a script; beats the file's
     #[arg(long, short, required_unless_present = "file")]
     pub(super) path: Option<PathBuf>,
-    /// Kept for scripts of `az ml`: every model is ONNX.
+    /// Kept for scripts of `az ml`: the files say what a model is.
     #[arg(long = "type", short = 't', hide = true, value_parser = ["custom_model"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
 }

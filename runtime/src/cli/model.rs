@@ -1,5 +1,8 @@
 //! `serin model`: the registry of models.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use super::args::{Consent, Global, Model, ModelCreate};
 use super::exit::CliError;
 use super::output::Columns;
@@ -41,7 +44,7 @@ pub(super) fn run(command: Model, global: &Global) -> Result<(), CliError> {
 fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
     let spec = model_spec(typed)?;
     let doing = format!("register model {} from {}", spec.name, spec.path.display());
-    let path = files::absolute(&spec.path)?;
+    let path = seen_by_server(&spec.path)?;
     let server = Server::find(global)?;
     let registered = server.client.register_model(&ModelRequest {
         path,
@@ -52,6 +55,28 @@ fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
     let record = registered.map_err(|e| CliError::from(e).while_doing(doing))?;
     server.tell(&format!("register model {}: done\n", record.reference()));
     server.print_as(&record, COLUMNS)
+}
+
+/// The path from anywhere, for the server has another working folder.
+///
+/// A file that is a link keeps the name and the folder of the link: its name says what it is, and the files with a model's data lie beside
+/// it under the names that the model has for them.
+fn seen_by_server(path: &Path) -> Result<PathBuf, CliError> {
+    let mut seen = files::absolute(path)?;
+    if let Some(name) = path.file_name()
+        && seen.is_file()
+    {
+        let folder = path.parent().filter(|folder| *folder != Path::new(""));
+        seen = files::absolute(folder.unwrap_or(Path::new(".")))?.join(name);
+    }
+    if seen.to_str().is_none() {
+        // The request has no form for it.
+        return Err(CliError::Read {
+            path: seen,
+            source: io::Error::other("its path is not UTF-8: rename it"),
+        });
+    }
+    Ok(seen)
 }
 
 /// The file with the flags over it; without a file the flags are all.

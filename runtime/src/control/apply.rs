@@ -7,15 +7,14 @@
 //!
 //! Not here: disks, clocks, what runs.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use crate::control::change::{Change, KeyType};
 use crate::control::desired::{
     Desired, DesiredDeployment, DesiredEndpoint, Generations, PendingSplit,
 };
 use crate::control::pending_change::PendingChange;
-use crate::control::refusal::ChangeError;
+use crate::control::refusal::{ChangeError, NotApplied};
 use crate::control::revision::Revision;
 use crate::control::validator::{Context, Validator};
 use crate::spec::{AuthMode, DeploymentName, EndpointName, Percent, TrafficSplit};
@@ -30,20 +29,6 @@ pub(super) struct Applied {
     pub(super) deployments: Vec<DeploymentName>,
     /// A sentence for the person who asked, where the change does more than its words say.
     pub(super) note: Option<String>,
-}
-
-/// Why there is no next state.
-#[derive(Debug)]
-pub(super) enum NotApplied {
-    Refused(ChangeError),
-    /// Copy these models in and apply again.
-    Needs(BTreeSet<PathBuf>),
-}
-
-impl From<ChangeError> for NotApplied {
-    fn from(error: ChangeError) -> Self {
-        Self::Refused(error)
-    }
 }
 
 impl Desired {
@@ -343,11 +328,13 @@ fn without_traffic(name: &DeploymentName, endpoint: &DesiredEndpoint) -> String 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
     use super::*;
     use crate::control::change::{DeploymentUpdate, EndpointUpdate};
     use crate::control::desired::{Settlement, SplitOutcome};
-    use crate::control::model_record::{ModelDigest, ModelRecord};
-    use crate::control::models::Models;
+    use crate::control::models::{Ingested, ModelDigest, ModelRecord, Models};
     use crate::control::validator::{Unready, UnreadyDeployments};
     use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, ModelRef, SkuTable, VersionRef};
 
@@ -356,7 +343,7 @@ mod tests {
     struct World {
         desired: Desired,
         models: Models,
-        ingested: BTreeMap<PathBuf, ModelDigest>,
+        ingested: BTreeMap<PathBuf, Ingested>,
         cores_max: Option<usize>,
         unready: UnreadyDeployments,
         revision: Revision,
@@ -371,6 +358,7 @@ mod tests {
             path: PathBuf::from("/m"),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             created_by: "me".to_owned(),
+            without_onnx: None,
         }
     }
 
@@ -946,6 +934,38 @@ mod tests {
         assert_eq!(digest(&world), ModelDigest::for_test("digits10"));
     }
 
+    fn ingested(content: &str, without_onnx: Option<Vec<String>>) -> Ingested {
+        Ingested {
+            digest: ModelDigest::for_test(content),
+            size_bytes: 1,
+            without_onnx,
+        }
+    }
+
+    #[test]
+    fn what_holds_no_onnx_file_is_not_deployed() {
+        let mut world = World::with_iris();
+        let pickle = Some(vec!["model.pkl".to_owned()]);
+        let mut registered = record("digits", "3");
+        registered.without_onnx.clone_from(&pickle);
+        world.models.insert(registered);
+        let refused = world.refuse(&add("iris", deployment("red", "3")));
+        assert!(
+            refused
+                .to_string()
+                .starts_with("deployment red: model: model digits:3 holds no ONNX file"),
+            "{refused}"
+        );
+        let path = PathBuf::from("/m/model.pkl");
+        world.ingested.insert(path.clone(), ingested("p", pickle));
+        let spec = DeploymentSpec::new(name("red"), ModelRef::Path(path), "Standard_F4s_v2");
+        let refused = world.refuse(&add("iris", spec));
+        assert!(
+            refused.to_string().contains("holds no ONNX file"),
+            "{refused}"
+        );
+    }
+
     #[test]
     fn a_plain_path_is_asked_for_once_and_then_used() {
         let mut world = World::with_iris();
@@ -963,7 +983,7 @@ mod tests {
         }
         world
             .ingested
-            .insert("/m/a.onnx".into(), ModelDigest::for_test("a"));
+            .insert("/m/a.onnx".into(), ingested("a", None));
         world.accept(&change);
         world.ingested.clear();
         world.accept(&edit(

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::control::build::{Aim, Build, InstanceNo};
 use crate::control::desired::{Desired, DesiredDeployment, DesiredEndpoint, Target};
 use crate::control::event::{Facts, Key, ModelNotes, Shown, ShownDeployment};
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::control::operation::OperationId;
 use crate::control::revision::Revision;
 use crate::control::validator::{Unready, UnreadyDeployments};

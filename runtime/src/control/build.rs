@@ -1,6 +1,6 @@
 //! An instance as it is to be made, and how many of them.
 
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::engine::BatchSettings;
 
 /// Number of an instance in the books, unique within the process. Younger instances have higher numbers.

@@ -18,18 +18,19 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{
     CONTROLLER_MAILBOX_MAX, HEALTH_PERIOD, OPERATIONS_UNDER_WAY_MAX, RECOVERY_WAIT_MAX,
 };
-use crate::control::apply::{Applied, NotApplied};
+use crate::control::apply::Applied;
 use crate::control::books::Books;
 use crate::control::change::Change;
 use crate::control::credentials::Secret;
 use crate::control::desired::Settlement;
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models};
 use crate::control::operation::{Operation, OperationId, ProvisioningState};
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
+use crate::control::refusal::NotApplied;
 use crate::control::registry::Registry;
 use crate::control::revision::Revision;
 use crate::control::starter::{EngineStarter, Starter};
@@ -176,6 +177,7 @@ impl Controller {
     async fn run(mut self, mut inbox: Inbox) {
         let unfinished = self.bulletin.unfinished();
         self.feed(Event::Recover { unfinished }).await;
+        self.collect_models();
         let mut health = tokio::time::interval(HEALTH_PERIOD);
         health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -295,9 +297,11 @@ impl Controller {
                 // One that began nothing has ended by now.
                 let now = self.bulletin.operation(id).unwrap_or(operation);
                 drop(request.reply.send(Ok(now)));
+                self.collect_models();
             }
             Err(NotApplied::Refused(error)) => {
                 drop(request.reply.send(Err(error)));
+                self.collect_models();
             }
             Err(NotApplied::Needs(paths)) => self.copy_in(request, paths),
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::control::build::{Aim, Build};
-use crate::control::model_record::{ModelDigest, ModelRecord};
+use crate::control::models::{ModelDigest, ModelRecord};
 use crate::control::refusal::ChangeError;
 use crate::control::revision::Revision;
 use crate::engine::BatchSettings;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::control::build::{Build, InstanceNo};
 use crate::control::desired::{Desired, Generations, Settlement};
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::control::operation::{Operation, OperationId};
 use crate::engine::{CoreGrant, ModelProfile, Placement};
 use crate::spec::{DeploymentName, EndpointName, EndpointSpec};

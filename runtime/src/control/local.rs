@@ -14,16 +14,15 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::config::HEALTH_PERIOD;
-use crate::control::apply::NotApplied;
 use crate::control::books::Books;
 use crate::control::change::Change;
 use crate::control::desired::{Desired, Generations};
 use crate::control::event::{Command, Event, Outcome};
-use crate::control::model_record::ModelDigest;
-use crate::control::models::Models;
+use crate::control::models::{Ingested, ModelDigest, Models};
 use crate::control::operation::OperationId;
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
+use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
 use crate::control::starter::{EngineStarter, Starter};
 use crate::control::validator::Context;
@@ -258,7 +257,13 @@ impl LocalControl {
         // A file may change from one start to the next, so each time it is another model.
         let digest =
             |path: &PathBuf| ModelDigest::unknown(&format!("{revision}:{}", path.display()));
-        let ingested: BTreeMap<_, _> = digests.map(|path| (path.clone(), digest(path))).collect();
+        let ingest = |path: &PathBuf| Ingested {
+            digest: digest(path),
+            size_bytes: 0,
+            // The engine says what is wrong with the file.
+            without_onnx: None,
+        };
+        let ingested: BTreeMap<_, _> = digests.map(|path| (path.clone(), ingest(path))).collect();
         let cores = &self.books.cores;
         let context = Context {
             skus: &mail.skus,

@@ -14,8 +14,7 @@ use crate::config::OPERATIONS_KEPT;
 use crate::control::change::Change;
 use crate::control::credentials::{Credentials, Secret};
 use crate::control::desired::Desired;
-use crate::control::model_record::{ModelDigest, ModelRecord};
-use crate::control::models::{Ingested, ModelStoreError};
+use crate::control::models::{Ingested, ModelRecord, ModelStoreError};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::refusal::ChangeError;
 use crate::control::revision::Revision;
@@ -31,7 +30,7 @@ pub(super) enum Mail {
     /// The plain paths of a change were copied in.
     Copied(
         Request,
-        Result<BTreeMap<PathBuf, ModelDigest>, ModelStoreError>,
+        Result<BTreeMap<PathBuf, Ingested>, ModelStoreError>,
     ),
     /// Somebody has a model to register.
     Register(Registration),
@@ -55,7 +54,7 @@ pub(super) struct Request {
     pub(super) by: String,
     pub(super) expected: Option<Revision>,
     /// Plain paths that were copied in for it.
-    pub(super) ingested: BTreeMap<PathBuf, ModelDigest>,
+    pub(super) ingested: BTreeMap<PathBuf, Ingested>,
     pub(super) reply: oneshot::Sender<Result<Operation, ChangeError>>,
 }
 

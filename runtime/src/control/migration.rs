@@ -72,7 +72,7 @@ fn split_in_force(
 mod tests {
     use super::*;
     use crate::control::desired::{DesiredDeployment, Generations, ResolvedModel, Target};
-    use crate::control::model_record::ModelDigest;
+    use crate::control::models::ModelDigest;
     use crate::control::operation::OperationId;
     use crate::spec::{DeploymentName, DeploymentSpec, EndpointSpec, ModelRef};
 

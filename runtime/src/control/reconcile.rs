@@ -23,7 +23,7 @@ use crate::control::desired::{
     Desired, DesiredDeployment, DesiredEndpoint, Settlement, SplitOutcome,
 };
 use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome};
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::control::operation::{Operation, OperationId};
 use crate::control::revision::Revision;
 use crate::control::split_rule;

@@ -1,5 +1,8 @@
 //! Why a change is refused.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use crate::control::revision::Revision;
 use crate::spec::{DeploymentName, EndpointName};
 
@@ -98,5 +101,19 @@ impl ChangeError {
             Self::Invalid(problems) => problems,
             _ => &[],
         }
+    }
+}
+
+/// Why there is no next state.
+#[derive(Debug)]
+pub(super) enum NotApplied {
+    Refused(ChangeError),
+    /// Copy these models in and apply again.
+    Needs(BTreeSet<PathBuf>),
+}
+
+impl From<ChangeError> for NotApplied {
+    fn from(error: ChangeError) -> Self {
+        Self::Refused(error)
     }
 }

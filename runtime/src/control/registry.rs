@@ -1,22 +1,7 @@
-//! The controller's part in models: registering, deleting and collecting them.
-//!
-//! Copies run on threads of their own and come back as mail. As long as one is under way no files are deleted, for it may be
-//! of the same content.
+//! The models that the controller has: those with names, and the files of all.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-use tokio::task::spawn_blocking;
-
-use crate::control::controller::Controller;
-use crate::control::mailbox::{Mail, Registration, Request};
-use crate::control::model_record::{ModelDigest, ModelRecord};
-use crate::control::models::{Ingested, ModelFiles, ModelStoreError, Models};
-use crate::control::refusal::{ChangeError, ErrorKind};
-use crate::control::store::NewEntry;
+use crate::control::models::{ModelDigest, ModelFiles, Models};
 use crate::control::work::{ModelPlace, ModelPlaces};
-use crate::engine::run_quietly_if;
-use crate::spec::{ModelName, ModelVersion};
 
 /// Models that have names, and the files of all.
 #[derive(Debug)]
@@ -24,7 +9,7 @@ pub(super) struct Registry {
     pub(super) files: ModelFiles,
     pub(super) models: Models,
     /// Copies and deletions under way; while there are any, no files are deleted.
-    under_way: usize,
+    pub(super) under_way: usize,
 }
 
 impl Registry {
@@ -40,172 +25,10 @@ impl Registry {
 impl ModelPlaces for ModelFiles {
     fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String> {
         Ok(ModelPlace {
-            file: self.model_file(model).map_err(|error| error.to_string())?,
+            file: self.onnx_file(model).map_err(|error| error.to_string())?,
             sample_request: self.sample_request(model),
             bytes: self.size_bytes(model),
             by_content: true,
         })
-    }
-}
-
-/// Copies a model in; in the background where others serve, for a large one is hashed for a while.
-fn ingest(
-    files: &ModelFiles,
-    source: &Path,
-    background: bool,
-) -> Result<Ingested, ModelStoreError> {
-    let (files, source) = (files.clone(), source.to_owned());
-    run_quietly_if(background, move || files.ingest(&source))
-}
-
-impl Controller {
-    /// Copies the plain paths of a change in, off the loop.
-    pub(super) fn copy_in(&mut self, request: Request, paths: BTreeSet<PathBuf>) {
-        self.registry.under_way += 1;
-        let (files, mail) = (self.registry.files.clone(), self.mail.clone());
-        let background = self.books.serves();
-        spawn_blocking(move || {
-            let copy = |path: PathBuf| {
-                let ingested = ingest(&files, &path, background);
-                ingested.map(|model| (path, model.digest))
-            };
-            let copied = paths.into_iter().map(copy).collect();
-            drop(mail.send(Mail::Copied(request, copied)));
-        });
-    }
-
-    pub(super) async fn copied(
-        &mut self,
-        mut request: Request,
-        copied: Result<BTreeMap<PathBuf, ModelDigest>, ModelStoreError>,
-    ) {
-        self.registry.under_way -= 1;
-        match copied {
-            Ok(copied) => {
-                request.ingested.extend(copied);
-                self.change(request).await;
-            }
-            Err(error) => {
-                let refusal = match error.kind() {
-                    ErrorKind::Storage => ChangeError::Storage(error.to_string()),
-                    _ => ChangeError::Invalid(vec![format!("model: {error}")]),
-                };
-                drop(request.reply.send(Err(refusal)));
-            }
-        }
-    }
-
-    pub(super) fn register(&mut self, registration: Registration) {
-        self.registry.under_way += 1;
-        let (files, mail) = (self.registry.files.clone(), self.mail.clone());
-        let background = self.books.serves();
-        spawn_blocking(move || {
-            let ingested = ingest(&files, &registration.source, background);
-            drop(mail.send(Mail::Registered(registration, ingested)));
-        });
-    }
-
-    pub(super) async fn registered(
-        &mut self,
-        registration: Registration,
-        ingested: Result<Ingested, ModelStoreError>,
-    ) {
-        self.registry.under_way -= 1;
-        let outcome = match ingested {
-            Ok(ingested) => self.record_model(&registration, ingested).await,
-            Err(error) => Err(error),
-        };
-        drop(registration.reply.send(outcome));
-    }
-
-    async fn record_model(
-        &mut self,
-        registration: &Registration,
-        ingested: Ingested,
-    ) -> Result<ModelRecord, ModelStoreError> {
-        let models = &self.registry.models;
-        let name = registration.name.clone();
-        let version = registration
-            .version
-            .clone()
-            .unwrap_or_else(|| models.next_version(&name));
-        if let Some(known) = models.check(&name, &version, &ingested.digest)? {
-            return Ok(known.clone());
-        }
-        let record = ModelRecord {
-            name,
-            version,
-            digest: ingested.digest,
-            size_bytes: ingested.size_bytes,
-            path: registration.source.clone(),
-            created_at: jiff::Timestamp::now(),
-            created_by: registration.by.clone(),
-        };
-        let entry = model_entry("register_model", &record, &registration.by);
-        let row = record.clone();
-        self.store
-            .run(move |store| store.insert_model(&row, &entry))
-            .await?;
-        self.registry.models.insert(record.clone());
-        self.show_models();
-        Ok(record)
-    }
-
-    pub(super) async fn delete_model(
-        &mut self,
-        name: &ModelName,
-        version: &ModelVersion,
-        by: String,
-    ) -> Result<(), ModelStoreError> {
-        let record = self.registry.models.find(name, Some(version))?.clone();
-        let users = self.books.desired.users(&record);
-        if !users.is_empty() {
-            return Err(ModelStoreError::InUse {
-                reference: record.reference(),
-                users,
-            });
-        }
-        let entry = model_entry("delete_model", &record, &by);
-        let row = record.clone();
-        self.store
-            .run(move |store| store.delete_model(&row, &entry))
-            .await?;
-        self.registry.models.remove(name, version);
-        self.show_models();
-        self.collect_models(&record.digest);
-        Ok(())
-    }
-
-    /// Deletes the files of a model that nothing names any more.
-    fn collect_models(&self, model: &ModelDigest) {
-        let mut instances = self.books.instances.values();
-        let runs = instances.any(|one| one.build.model == *model);
-        if self.registry.under_way == 0
-            && !runs
-            && !self.registry.models.names(model)
-            && !self.books.desired.models().any(|used| used == model)
-        {
-            let (files, model) = (self.registry.files.clone(), model.clone());
-            spawn_blocking(move || {
-                if let Err(error) = files.remove(&model) {
-                    tracing::warn!(%error, "files of a deleted model stay");
-                }
-            });
-        }
-    }
-
-    fn show_models(&self) {
-        let records = self.registry.models.records().to_vec();
-        self.bulletin.models.store(records.into());
-    }
-}
-
-fn model_entry(kind: &str, record: &ModelRecord, by: &str) -> NewEntry {
-    let change = serde_json::json!({ "kind": kind, "model": record });
-    NewEntry {
-        revision: None,
-        by: by.to_owned(),
-        change,
-        why: None,
     }
 }

@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::control::apply::NotApplied;
 use crate::control::books::{Books, Phase};
 use crate::control::build::{Build, InstanceNo};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 use crate::control::desired::{Desired, DesiredEndpoint, Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome, Shown};
-use crate::control::model_record::{ModelDigest, ModelRecord};
 use crate::control::models::Models;
+use crate::control::models::{ModelDigest, ModelRecord};
 use crate::control::operation::{Operation, OperationId, ProvisioningState};
 use crate::control::reconcile::on;
+use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
 use crate::control::validator::Context;
 use crate::control::view::view;
@@ -297,6 +297,7 @@ fn record(version: &str) -> ModelRecord {
         path: "/m".into(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
         created_by: "me".to_owned(),
+        without_onnx: None,
     }
 }
 

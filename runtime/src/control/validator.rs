@@ -1,14 +1,13 @@
 //! The checks of a pending change: all that is wrong with it at once. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::control::apply::NotApplied;
 use crate::control::desired::{DesiredDeployment, DesiredEndpoint, ResolvedModel, Target};
-use crate::control::model_record::ModelDigest;
-use crate::control::models::Models;
+use crate::control::models::{Ingested, ModelStoreError, Models};
 use crate::control::pending_change::{PendingChange, Touch};
 use crate::control::refusal::ChangeError;
+use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
 use crate::control::split_rule;
 use crate::spec::{
@@ -32,7 +31,7 @@ pub(super) struct Context<'a> {
     pub(super) skus: &'a SkuTable,
     pub(super) models: &'a Models,
     /// Plain paths that were copied in for this change.
-    pub(super) ingested: &'a BTreeMap<PathBuf, ModelDigest>,
+    pub(super) ingested: &'a BTreeMap<PathBuf, Ingested>,
     /// Cores in all, where none may be given twice.
     pub(super) cores_max: Option<usize>,
     pub(super) unready: &'a UnreadyDeployments,
@@ -146,33 +145,35 @@ impl<'a> Validator<'a> {
     }
 
     fn model(&mut self, spec: &DeploymentSpec) -> Option<ResolvedModel> {
-        match &spec.model {
+        let found = match &spec.model {
             ModelRef::Path(path) => {
-                let digest = self.context.ingested.get(path).cloned();
-                if digest.is_none() {
+                let Some(ingested) = self.context.ingested.get(path) else {
                     self.needs.insert(path.clone());
-                }
-                Some(ResolvedModel {
-                    digest: digest?,
-                    registered: None,
-                })
+                    return None;
+                };
+                native(path, ingested)
             }
             ModelRef::Registered { name, version } => {
                 let version = match version {
                     VersionRef::Exact(version) => Some(version),
                     VersionRef::Latest => None,
                 };
-                match self.context.models.find(name, version) {
-                    Ok(record) => Some(ResolvedModel {
+                let record = self.context.models.find(name, version);
+                record.and_then(|record| {
+                    record.require_onnx()?;
+                    Ok(ResolvedModel {
                         digest: record.digest.clone(),
                         registered: Some((record.name.clone(), record.version.clone())),
-                    }),
-                    Err(error) => {
-                        self.problems
-                            .push(format!("deployment {}: model: {error}", spec.name));
-                        None
-                    }
-                }
+                    })
+                })
+            }
+        };
+        match found {
+            Ok(model) => Some(model),
+            Err(error) => {
+                self.problems
+                    .push(format!("deployment {}: model: {error}", spec.name));
+                None
             }
         }
     }
@@ -198,6 +199,20 @@ impl<'a> Validator<'a> {
             return Err(NotApplied::Needs(self.needs));
         }
         Ok(())
+    }
+}
+
+/// A model given by path, if it can be scored without a script.
+fn native(path: &Path, ingested: &Ingested) -> Result<ResolvedModel, ModelStoreError> {
+    match &ingested.without_onnx {
+        Some(found) => Err(ModelStoreError::NoOnnxFile {
+            model: path.display().to_string(),
+            found: found.clone(),
+        }),
+        None => Ok(ResolvedModel {
+            digest: ingested.digest.clone(),
+            registered: None,
+        }),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::control::books::{Books, InstanceBook, ModelBook};
 use crate::control::build::InstanceNo;
 use crate::control::desired::{DesiredDeployment, DesiredEndpoint};
 use crate::control::event::Key;
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
 use crate::control::revision::Revision;
 use crate::engine::{Batching, ModelProfile, Placement};

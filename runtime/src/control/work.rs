@@ -23,7 +23,7 @@ use crate::control::desired::Generations;
 use crate::control::event::{
     Command, Event, Facts, Key, ModelNotes, NewInstance, Shown, ShownDeployment,
 };
-use crate::control::model_record::ModelDigest;
+use crate::control::models::ModelDigest;
 use crate::control::starter::{Candidate, Started, Starter};
 use crate::engine::{InstanceSpec, ModelFile, ReadyModel, give_back_memory};
 use crate::observe::Metrics;

@@ -6,6 +6,7 @@
 mod batch;
 mod content;
 mod cores;
+mod external_data;
 mod inbox;
 mod instance;
 mod job;
@@ -28,6 +29,9 @@ pub use batch::BatchSettings;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
 };
+#[cfg(test)]
+pub(crate) use external_data::written;
+pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
 pub use inbox::{InstanceId, NoRoom, Reservation, ReservedJob};
 pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};

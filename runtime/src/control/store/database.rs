@@ -1,228 +1,43 @@
-//! The durable state: one SQLite file in a locked folder.
+//! The database: one SQLite file.
 //!
 //! A commit writes the whole desired state, the line of the journal and the operation in one transaction, so after a crash the
-//! last accepted state is there, or the one before it, and nothing in between. The file opens with any SQLite tool; `endpoints`
-//! and `deployments` are views for people.
-//!
-//! Threads: everything blocks. [`StoreThread`] owns the store and writes in the order asked for; a [`JournalReader`] reads beside
-//! it, for a write-ahead log has room for both. The only file that names `rusqlite`.
+//! last accepted state is there, or the one before it, and nothing in between.
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread::JoinHandle;
-
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-
-use tokio::sync::oneshot;
 
 use crate::config::{JOURNAL_KEPT, OPERATIONS_KEPT, REVISIONS_KEPT};
 use crate::control::desired::Desired;
 use crate::control::migration;
-use crate::control::model_record::{ModelDigest, ModelRecord};
+use crate::control::models::{ModelDigest, ModelRecord};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::revision::Revision;
-
-/// Version of the tables below, kept in `user_version`. 1 had desired states of the first format, and a journal without a bound.
-const SCHEMA: i64 = 2;
-
-const TABLES: &str = "
-CREATE TABLE revisions (revision INTEGER PRIMARY KEY, at TEXT NOT NULL, desired TEXT NOT NULL);
-CREATE TABLE operations (id INTEGER PRIMARY KEY, operation TEXT NOT NULL);
-CREATE TABLE models (name TEXT NOT NULL, version TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (name, version));
-CREATE TABLE probes (digest TEXT NOT NULL, onnx_runtime TEXT NOT NULL, PRIMARY KEY (digest, onnx_runtime));
-CREATE TABLE journal (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, revision INTEGER, at TEXT NOT NULL, by TEXT NOT NULL, change TEXT NOT NULL, why TEXT
-);
-CREATE TRIGGER journal_keeps_words BEFORE UPDATE ON journal BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-CREATE VIEW endpoints AS
-    SELECT e.key AS name, json_extract(e.value, '$.spec') AS spec
-    FROM revisions, json_each(desired, '$.endpoints') e
-    WHERE revision = (SELECT max(revision) FROM revisions);
-CREATE VIEW deployments AS
-    SELECT e.key AS endpoint, d.key AS name, json_extract(d.value, '$.spec') AS spec,
-        json_extract(d.value, '$.model.digest') AS model_digest
-    FROM revisions, json_each(desired, '$.endpoints') e, json_each(e.value, '$.deployments') d
-    WHERE revision = (SELECT max(revision) FROM revisions);
-";
-
-/// The name of the database in the data folder.
-const FILE: &str = "serin.db";
-
-/// The last lines of the journal stay, whoever opens the file; only older ones may go.
-fn journal_guard() -> String {
-    format!(
-        "DROP TRIGGER IF EXISTS journal_keeps_lines;
-         CREATE TRIGGER journal_keeps_lines BEFORE DELETE ON journal
-         WHEN old.seq > (SELECT max(seq) FROM journal) - {JOURNAL_KEPT}
-         BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;"
-    )
-}
-
-/// One line of the journal: what was asked for or what became of it, when, by whom and why.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct JournalEntry {
-    /// Number of the line.
-    pub seq: u64,
-    /// The revision that it made or is about; none for models.
-    pub revision: Option<Revision>,
-    /// When.
-    pub at: jiff::Timestamp,
-    /// Who asked.
-    pub by: String,
-    /// The change, or `{"kind": "outcome", ..}`.
-    pub change: serde_json::Value,
-    /// How it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-}
-
-/// A line that gets its number when it is written.
-#[derive(Debug, Clone)]
-pub(super) struct NewEntry {
-    pub(super) revision: Option<Revision>,
-    pub(super) by: String,
-    pub(super) change: serde_json::Value,
-    pub(super) why: Option<String>,
-}
-
-/// Why the store could not do it. Then nothing of it was done.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The data folder cannot be made, read or written.
-    #[error("cannot use data folder {path:?}: {source}; choose another with --data")]
-    Folder { path: PathBuf, source: io::Error },
-    /// Another process has it.
-    #[error("data folder {path:?} is in use by another server{}; stop it, or choose another folder with --data", pid.as_ref().map(|pid| format!(" (pid {pid})")).unwrap_or_default())]
-    InUse { path: PathBuf, pid: Option<String> },
-    /// A later release has written it.
-    #[error(
-        "data folder {path:?} was written by a later release (schema {found}, this one knows {SCHEMA}): use that release"
-    )]
-    Newer { path: PathBuf, found: i64 },
-    /// No room.
-    #[error("the disk is full")]
-    Full,
-    /// The disk fails or forbids.
-    #[error("the disk refuses: {0}")]
-    Disk(String),
-    /// The database is not whole, or none at all.
-    #[error(
-        "serin.db in the data folder is damaged ({0}): put a copy of the folder back, or choose another folder with --data"
-    )]
-    Damaged(#[source] rusqlite::Error),
-    /// Anything else that SQLite says.
-    #[error("{0}")]
-    Sqlite(#[source] rusqlite::Error),
-    /// What is stored is not what this program wrote.
-    #[error("stored {what} cannot be read: {source}")]
-    Unreadable {
-        what: &'static str,
-        source: serde_json::Error,
-    },
-    /// The server is going away.
-    #[error("the server is stopping")]
-    Stopped,
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full,
-            Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
-                Self::Disk(error.to_string())
-            }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
-            Some(_) | None => Self::Sqlite(error),
-        }
-    }
-}
-
-/// The data folder, ours alone while this lives.
-#[derive(Debug)]
-pub(super) struct DataFolder {
-    path: PathBuf,
-    /// Locked; the system unlocks it when the process ends, however it ends.
-    _lock: File,
-}
-
-impl DataFolder {
-    /// Makes the folder, readable for this user alone, and locks it.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let refused = |source| StoreError::Folder {
-            path: path.to_owned(),
-            source,
-        };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(refused)?;
-        let mut options = File::options();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut lock = options.open(path.join("lock")).map_err(refused)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let pid = lock
-                    .read_to_string(&mut pid)
-                    .ok()
-                    .map(|_| pid.trim().to_owned())
-                    .filter(|pid| !pid.is_empty());
-                return Err(StoreError::InUse {
-                    path: path.to_owned(),
-                    pid,
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(refused(source)),
-        }
-        // The pid is for the message above alone; the lock is what counts.
-        let written = lock
-            .set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| write!(lock, "{}", std::process::id()));
-        written.map_err(refused)?;
-        Ok(Self {
-            path: path.to_owned(),
-            _lock: lock,
-        })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-}
+use crate::control::store::error::StoreError;
+use crate::control::store::folder::DataFolder;
+use crate::control::store::journal::NewEntry;
+use crate::control::store::json::{read, write};
+use crate::control::store::schema::{FILE, SCHEMA, TABLES, journal_guard};
 
 /// The store. One per data folder.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(in crate::control) struct Store {
     db: Connection,
 }
 
 /// What the store holds at start.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) revision: Revision,
-    pub(super) desired: Desired,
-    pub(super) operations: Vec<Operation>,
-    pub(super) models: Vec<ModelRecord>,
+pub(in crate::control) struct Loaded {
+    pub(in crate::control) revision: Revision,
+    pub(in crate::control) desired: Desired,
+    pub(in crate::control) operations: Vec<Operation>,
+    pub(in crate::control) models: Vec<ModelRecord>,
     /// Models that were tried with this ONNX Runtime.
-    pub(super) probed: Vec<ModelDigest>,
+    pub(in crate::control) probed: Vec<ModelDigest>,
 }
 
 impl Store {
     /// Opens `serin.db` of the folder, or makes it.
-    pub(super) fn open(folder: &DataFolder) -> Result<Self, StoreError> {
+    pub(in crate::control) fn open(folder: &DataFolder) -> Result<Self, StoreError> {
         let db = Connection::open(folder.path().join(FILE))?;
         db.pragma_update(None, "journal_mode", "WAL")?;
         let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -258,7 +73,7 @@ impl Store {
     }
 
     /// Everything that the server needs to go on.
-    pub(super) fn load(&self, onnx_runtime: &str) -> Result<Loaded, StoreError> {
+    pub(in crate::control) fn load(&self, onnx_runtime: &str) -> Result<Loaded, StoreError> {
         let newest = "SELECT revision, desired FROM revisions ORDER BY revision DESC LIMIT 1";
         let row = self
             .db
@@ -333,7 +148,7 @@ impl Store {
     }
 
     /// Makes a revision durable, with its journal line and its operation. Returns when it is on disk.
-    pub(super) fn commit(
+    pub(in crate::control) fn commit(
         &mut self,
         desired: &Desired,
         operation: &Operation,
@@ -356,7 +171,7 @@ impl Store {
 
     /// Makes durable what became of a revision: which of its deployments are good, and whether its split is in force. Returns
     /// when it is on disk.
-    pub(super) fn settle(
+    pub(in crate::control) fn settle(
         &mut self,
         revision: Revision,
         desired: &Desired,
@@ -369,7 +184,7 @@ impl Store {
     /// Notes how an operation ended.
     ///
     /// Not flushed to disk: what a power cut takes away, the recovery after it finds out again.
-    pub(super) fn conclude(
+    pub(in crate::control) fn conclude(
         &mut self,
         operation: &Operation,
         entry: &NewEntry,
@@ -381,7 +196,7 @@ impl Store {
     }
 
     /// Adds a version of a model.
-    pub(super) fn insert_model(
+    pub(in crate::control) fn insert_model(
         &mut self,
         record: &ModelRecord,
         entry: &NewEntry,
@@ -395,7 +210,7 @@ impl Store {
     }
 
     /// Forgets a version of a model.
-    pub(super) fn delete_model(
+    pub(in crate::control) fn delete_model(
         &mut self,
         record: &ModelRecord,
         entry: &NewEntry,
@@ -408,7 +223,7 @@ impl Store {
     }
 
     /// Remembers that a model loads and answers with this ONNX Runtime.
-    pub(super) fn insert_probe(
+    pub(in crate::control) fn insert_probe(
         &self,
         digest: &ModelDigest,
         onnx_runtime: &str,
@@ -448,111 +263,6 @@ impl Sync {
             Self::Full => "FULL",
             Self::Later => "NORMAL",
         }
-    }
-}
-
-/// Reads the journal beside the thread that writes it.
-#[derive(Debug, Clone)]
-pub(super) struct JournalReader {
-    file: PathBuf,
-}
-
-impl JournalReader {
-    pub(super) fn new(folder: &DataFolder) -> Self {
-        Self {
-            file: folder.path().join(FILE),
-        }
-    }
-
-    /// The last lines of the journal, oldest first. Blocks.
-    pub(super) fn last(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        journal(&Connection::open_with_flags(&self.file, flags)?, last)
-    }
-}
-
-fn journal(db: &Connection, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
-    let last = i64::try_from(last).unwrap_or(i64::MAX);
-    let mut query = db.prepare(
-        "SELECT seq, revision, at, by, change, why FROM journal ORDER BY seq DESC LIMIT ?1",
-    )?;
-    let mut rows = query.query([last])?;
-    let mut entries = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (at, change): (String, String) = (row.get(2)?, row.get(4)?);
-        entries.push(JournalEntry {
-            seq: row.get(0)?,
-            revision: row.get::<_, Option<u64>>(1)?.map(Revision),
-            at: read("time", &serde_json::Value::from(at).to_string())?,
-            by: row.get(3)?,
-            change: read("change", &change)?,
-            why: row.get(5)?,
-        });
-    }
-    entries.reverse();
-    Ok(entries)
-}
-
-/// Work for the store, and who waits for it.
-type Job = Box<dyn FnOnce(&mut Store) + Send>;
-
-/// The store on a thread of its own. Whatever else fills threads and pools, a commit has its place.
-#[derive(Debug)]
-pub(super) struct StoreThread {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl StoreThread {
-    /// Takes the store, and the folder that it keeps locked.
-    pub(super) fn start(mut store: Store, folder: DataFolder) -> io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel::<Job>();
-        let thread = std::thread::Builder::new()
-            .name("serin-store".to_owned())
-            .spawn(move || {
-                for job in waiting {
-                    job(&mut store);
-                }
-                drop(store);
-                // Unlocked last: whoever gets the folder then finds a closed store.
-                drop(folder);
-            })?;
-        Ok(Self {
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
-    }
-
-    /// Has the store do something, and waits for it. In the order of the calls.
-    pub(super) async fn run<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(move |store| drop(reply.send(work(store))));
-        answer.await.unwrap_or(Err(StoreError::Stopped))
-    }
-
-    /// Has the store do something that nobody waits for.
-    pub(super) fn send(&self, work: impl FnOnce(&mut Store) + Send + 'static) {
-        if let Some(jobs) = &self.jobs {
-            // A thread that has panicked takes none; then every commit is refused.
-            drop(jobs.send(Box::new(work)));
-        }
-    }
-
-    /// Waits until everything asked for is written, closes the store and unlocks its folder. Blocks.
-    pub(super) fn close(&mut self) {
-        drop(self.jobs.take());
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
-}
-
-impl Drop for StoreThread {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
@@ -599,18 +309,14 @@ fn append(transaction: &Transaction<'_>, entry: &NewEntry) -> Result<(), StoreEr
     Ok(())
 }
 
-fn write(what: &'static str, value: &impl Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|source| StoreError::Unreadable { what, source })
-}
-
-fn read<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text).map_err(|source| StoreError::Unreadable { what, source })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::path::Path;
+
     use super::*;
     use crate::control::operation::ProvisioningState;
+    use crate::control::store::journal::journal;
     use crate::control::{Change, KeyType};
     use crate::spec::EndpointSpec;
 

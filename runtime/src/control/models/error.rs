@@ -1,0 +1,136 @@
+//! Why a model was not registered, found or deleted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::control::store::StoreError;
+use crate::control::models::ModelDigest;
+use crate::control::refusal::ErrorKind;
+use crate::spec::{ModelName, ModelVersion};
+
+/// Why a model was not registered, found or deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelStoreError {
+    /// Nothing is at the path.
+    #[error("no model at {}: expected an ONNX file, or a folder with one", .0.display())]
+    NoSuchPath(PathBuf),
+    /// The file has no bytes.
+    #[error("{} is empty: expected an ONNX model", .0.display())]
+    Empty(PathBuf),
+    /// The folder has no files, or no model file on top where one is needed.
+    #[error("{} holds no model: expected `model.onnx` or exactly one `.onnx` file at its top", .0.display())]
+    NoModel(PathBuf),
+    /// The folder has several and none is `model.onnx`.
+    #[error("{} holds several models ({}): keep one, or name one `model.onnx`", path.display(), found.join(", "))]
+    SeveralModels { path: PathBuf, found: Vec<String> },
+    /// A name that cannot be told from another one, nor be written down.
+    #[error("the name of {0:?} is not UTF-8: rename it")]
+    NotText(PathBuf),
+    /// A file that the ONNX file keeps data in is not there.
+    #[error(
+        "{} keeps its tensor {tensor:?} in {location:?}, which is not beside it: put that file into {}, or export the model with its data inside",
+        model.display(), folder_of(model).display()
+    )]
+    MissingData {
+        model: PathBuf,
+        tensor: String,
+        location: String,
+    },
+    /// The ONNX file names data that its folder does not hold.
+    #[error(
+        "{} keeps its tensor {tensor:?} in {location:?}, which leads out of {}: put the data itself there, and name it in the model by its path from there",
+        model.display(), folder_of(model).display()
+    )]
+    DataOutside {
+        model: PathBuf,
+        tensor: String,
+        location: String,
+    },
+    /// A file that the ONNX file keeps data in was cut off, or is another one.
+    #[error(
+        "{} has {bytes} bytes, and {} keeps its tensor {tensor:?} in bytes {offset} to {end} of it: copy it again, or export the model anew",
+        data.display(), model.display()
+    )]
+    DataTooShort {
+        model: PathBuf,
+        data: PathBuf,
+        tensor: String,
+        bytes: u64,
+        offset: u64,
+        end: u64,
+    },
+    /// A deployment would run an ONNX file, and the model has none.
+    #[error(
+        "model {model} holds no ONNX file (it has {}): a native deployment needs `model.onnx`, or exactly one `.onnx` file, at its top",
+        found.join(", ")
+    )]
+    NoOnnxFile { model: String, found: Vec<String> },
+    /// The version exists with other bytes.
+    #[error(
+        "model {name}:{version} is registered with other content ({registered}, not {found}); a version never changes: choose another version"
+    )]
+    OtherContent {
+        name: ModelName,
+        version: ModelVersion,
+        registered: ModelDigest,
+        found: ModelDigest,
+    },
+    /// No such name or version.
+    #[error("{0}")]
+    Unknown(String),
+    /// A deployment refers to it.
+    #[error("model {reference} is in use by {}: update or delete them first", users.join(", "))]
+    InUse {
+        reference: String,
+        users: Vec<String>,
+    },
+    /// Reading the source or writing the copy failed.
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io {
+        what: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// The record could not be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server is going away.
+    #[error("the server is stopping")]
+    Stopped,
+}
+
+impl ModelStoreError {
+    /// What kind of refusal it is; see [`ErrorKind`].
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchPath(_)
+            | Self::Empty(_)
+            | Self::NoModel(_)
+            | Self::SeveralModels { .. }
+            | Self::NotText(_)
+            | Self::MissingData { .. }
+            | Self::DataOutside { .. }
+            | Self::DataTooShort { .. }
+            | Self::NoOnnxFile { .. } => ErrorKind::Invalid,
+            Self::OtherContent { .. } => ErrorKind::AlreadyExists,
+            Self::Unknown(_) => ErrorKind::NotFound,
+            Self::InUse { .. } => ErrorKind::Conflict,
+            Self::Io { .. } | Self::Store(_) => ErrorKind::Storage,
+            Self::Stopped => ErrorKind::Busy,
+        }
+    }
+}
+
+/// The folder that a file is in, also where the path does not say.
+pub(super) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ModelStoreError {
+    let path = path.to_owned();
+    move |source| ModelStoreError::Io { what, path, source }
+}

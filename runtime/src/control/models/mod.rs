@@ -1,0 +1,21 @@
+//! Registered models: names and versions over content-addressed files.
+//!
+//! A file or folder is copied once to `<data>/models/sha256/<digest>/` and never changes there, so a version means the same bytes
+//! for ever, and what a deployment runs does not depend on the place that the model came from. [`ModelFiles`] is the folder,
+//! [`Models`] the names; the names are stored by `store`. `source` says which files a model has where it lies now.
+//!
+//! Threads: everything of [`ModelFiles`] and [`FoundModel`] blocks. Not here: whether a model loads (`engine::probe`).
+
+mod digest;
+mod error;
+mod files;
+mod found;
+mod registry;
+mod source;
+
+pub use digest::ModelDigest;
+pub use error::ModelStoreError;
+pub(super) use files::{Ingested, ModelFiles};
+pub use found::FoundModel;
+pub use registry::ModelRecord;
+pub(super) use registry::Models;

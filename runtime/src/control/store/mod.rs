@@ -1,0 +1,21 @@
+//! The durable state: one SQLite file in a locked folder.
+//!
+//! The file opens with any SQLite tool; `endpoints` and `deployments` are views for people.
+//!
+//! Threads: everything blocks. [`StoreThread`] owns the store and writes in the order asked for; a [`JournalReader`] reads beside
+//! it, for a write-ahead log has room for both. Only this folder names `rusqlite`.
+
+mod database;
+mod error;
+mod folder;
+mod journal;
+mod json;
+mod schema;
+mod thread;
+
+pub(super) use database::{Loaded, Store};
+pub use error::StoreError;
+pub(super) use folder::DataFolder;
+pub use journal::JournalEntry;
+pub(super) use journal::{JournalReader, NewEntry};
+pub(super) use thread::StoreThread;
