@@ -53,6 +53,9 @@ pub enum ClientError {
     /// `server.json` is there and cannot be used.
     #[error(transparent)]
     ServerFile(#[from] ServerFileError),
+    /// The request has no form in which it could be sent, such as a path that is not UTF-8.
+    #[error("the request cannot be sent: {0}")]
+    Request(#[source] serde_json::Error),
     /// The server refused the request, and says why.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
@@ -300,7 +303,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).expect("the wire types have a JSON form");
+        let body = serde_json::to_vec(body).map_err(ClientError::Request)?;
         self.parse(&self.send(Method::POST, path, &body)?)
     }
 
@@ -369,11 +372,49 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::ffi::OsStr;
+    use std::net::{SocketAddr, TcpListener};
+    use std::os::unix::ffi::OsStrExt as _;
 
     use jiff::Timestamp;
 
     use super::*;
+
+    /// The client of a server that is said to be at this address.
+    fn client_of(address: SocketAddr) -> Client {
+        let data = tempfile::tempdir().unwrap();
+        let server = ServerFile {
+            pid: 1,
+            scoring_address: address,
+            admin_address: address,
+            token: "t0ken".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+        };
+        server.write(data.path()).unwrap();
+        Client::connect(data.path()).unwrap()
+    }
+
+    /// A free port; somebody accepts connections there as long as the listener lives, and says nothing.
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[test]
+    fn a_path_that_is_not_text_is_an_error_and_no_panic() {
+        let (_listener, address) = listener();
+        let registered = client_of(address).register_model(&ModelRequest {
+            path: OsStr::from_bytes(b"/mod\xe8le.onnx").into(),
+            name: "digits".parse().unwrap(),
+            version: None,
+            by: None,
+        });
+        assert_eq!(
+            registered.unwrap_err().to_string(),
+            "the request cannot be sent: path contains invalid UTF-8 characters"
+        );
+    }
 
     #[test]
     fn text_in_a_query_keeps_letters_and_encodes_the_rest() {
@@ -391,21 +432,10 @@ mod tests {
 
     #[test]
     fn a_server_file_that_outlived_its_server_means_that_no_server_runs() {
-        let data = tempfile::tempdir().unwrap();
+        let (listener, address) = listener();
         // Bound and closed again: nobody listens there now.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let server = ServerFile {
-            pid: 1,
-            scoring_address: address,
-            admin_address: address,
-            token: "t0ken".to_owned(),
-            started: Timestamp::UNIX_EPOCH,
-        };
-        server.write(data.path()).unwrap();
-        let client = Client::connect(data.path()).unwrap();
+        drop(listener);
+        let client = client_of(address);
         assert!(matches!(client.status(), Err(ClientError::NoServer { .. })));
     }
 }

@@ -174,6 +174,7 @@ fn client_code(error: &ClientError) -> u8 {
         ClientError::ServerFile(_) | ClientError::Transport { .. } | ClientError::Answer { .. } => {
             UNAVAILABLE
         }
+        ClientError::Request(_) => BAD_INPUT,
         ClientError::Refused(refusal) => match refusal.code {
             ErrorCode::BadArgument => BAD_INPUT,
             ErrorCode::ResourceNotFound => NOT_FOUND,
