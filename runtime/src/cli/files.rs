@@ -103,8 +103,8 @@ pub(super) fn check_text(path: &Path) -> Result<(), String> {
 }
 
 /// An assignment that stands for a flag such as `--name`.
-pub(super) fn assign(path: &str, value: &str) -> Assignment {
-    Assignment::new(path, Value::from(value)).expect("the paths of flags have no empty part")
+pub(super) fn assign(path: &str, value: impl Into<Value>) -> Assignment {
+    Assignment::new(path, value.into()).expect("the paths of flags have no empty part")
 }
 
 fn shown(path: &Path) -> String {

@@ -86,8 +86,8 @@ pub struct DeploymentUpdate {
     pub file: Option<DeploymentSpec>,
     /// Whether `file` makes the deployment where there is none.
     pub upsert: bool,
-    /// How many instances.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The number of instances as older versions say it: read and obeyed, never written. Say it in `set`.
+    #[serde(skip_serializing)]
     pub instance_count: Option<u32>,
     /// Any attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
