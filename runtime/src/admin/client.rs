@@ -15,28 +15,27 @@ use ureq::{Agent, Body};
 
 use crate::admin::server_file::{ServerFile, ServerFileError};
 use crate::admin::wire::{ChangeRequest, ErrorBody, ModelRequest, Refusal, ServerStatus};
-use crate::config::{OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX};
+use crate::config::{
+    ANSWER_MAX, OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX, SILENCE_TOLD_AFTER, WORK_ANSWER_MAX,
+};
 use crate::control::{Credentials, JournalEntry, ModelRecord, Operation, OperationId};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Longest answer that is read: a long journal, many endpoints.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The times after which a silent server is spoken of, and given up.
+/// The times after which a silent server is spoken of, and given up; see the constants of `config`.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
-    /// Longest for an answer that the server has at hand, or beyond what it was asked to wait.
     answer_max: Duration,
-    /// Longest for an answer that comes after work: a change and a registration copy models.
     work_max: Duration,
-    /// Silence after which the person at the keyboard is told what is waited for.
     told_after: Duration,
 }
 
 const PATIENCE: Patience = Patience {
-    answer_max: Duration::from_secs(30),
-    work_max: Duration::from_secs(600),
-    told_after: Duration::from_secs(2),
+    answer_max: ANSWER_MAX,
+    work_max: WORK_ANSWER_MAX,
+    told_after: SILENCE_TOLD_AFTER,
 };
 
 /// A client of the server of one data folder.
