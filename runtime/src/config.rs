@@ -58,6 +58,13 @@ pub const REQUEST_ID_LEN_MAX: usize = 100;
 pub const CLIENT_REQUEST_ID_LEN_KEPT: usize = 40;
 /// Longest that `GET /v1/operations/{id}?wait_ms=` holds its answer; the client asks again.
 pub const OPERATION_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Longest that a command waits for an answer that the server has at hand, beyond what it asked the server to wait; then it gives
+/// up.
+pub const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Longest that a command waits for an answer that comes after work: a change and a registration copy models.
+pub const WORK_ANSWER_MAX: Duration = Duration::from_secs(600);
+/// Silence of the server after which a command says what it waits for.
+pub const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Most journal entries of one answer.
 pub const JOURNAL_LAST_MAX: usize = 10_000;
 /// Longest that requests in flight may take to end when the server exits, unless it is told otherwise.
@@ -131,6 +138,8 @@ const _: () = {
     assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());
     // A held answer must come before the client's own patience ends (`admin::Client` adds a margin to what it asks for).
     assert!(OPERATION_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());
+    assert!(SILENCE_TOLD_AFTER.as_millis() < ANSWER_MAX.as_millis());
+    assert!(ANSWER_MAX.as_millis() < WORK_ANSWER_MAX.as_millis());
     assert!(EDGE_THREADS_MAX >= 1);
     assert!(DRAIN_MAX.as_millis() > REQUEST_TIMEOUT_MAX.as_millis());
     // Work that is begun once more has time left.

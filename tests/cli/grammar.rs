@@ -1,5 +1,8 @@
 //! What may be typed.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use insta::assert_snapshot;
 
 use crate::support::Place;
@@ -286,4 +289,26 @@ fn a_name_needs_no_flag() {
         place.ok("sku show standard_fs4_v2"),
         place.ok("sku show --name standard_fs4_v2")
     );
+}
+
+#[test]
+fn an_argument_that_is_not_text_ends_with_a_sentence() {
+    let not_text = OsStr::from_bytes(b"mod\xe8le.onnx");
+    for (before, after, code) in [
+        (&["up"][..], &[][..], 2),
+        (&["model", "create", "--name", "digits", "--path"], &[], 2),
+        (&["endpoint", "show", "--name"], &[], 2),
+        (&["bench"], &["--fail-if", "agreement<0.99"], 3),
+    ] {
+        let place = Place::new();
+        let mut command = place.command();
+        let output = command.args(before).arg(not_text).args(after).output();
+        let output = output.expect("the serin binary runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{before:?}: {said}");
+        assert!(
+            said.starts_with("error: ") && said.contains("UTF-8"),
+            "{said}"
+        );
+    }
 }

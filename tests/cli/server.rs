@@ -1,5 +1,6 @@
 //! What a server refuses, and how starting one can fail.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::Stdio;
 
@@ -429,4 +430,30 @@ fn a_reader_that_goes_early_is_no_error() {
     let ended = child.wait_with_output().expect("it ends");
     assert_eq!(ended.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&ended.stderr), "");
+}
+
+#[test]
+fn a_server_that_accepts_and_says_nothing_is_spoken_of_while_a_command_waits() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    place.write(
+        "data/server.json",
+        format!(
+            r#"{{"pid": 1, "scoring_address": "{address}", "admin_address": "{address}", "token": "t", "started": "2026-01-01T00:00:00Z"}}"#
+        ),
+    );
+    let mut command = place.command();
+    command.env("SERIN_DATA", place.path("data")).arg("status");
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("a command");
+    let mut said = BufReader::new(child.stderr.take().expect("its standard error"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("a line");
+    assert_eq!(
+        line,
+        format!("waiting for the server at {address}: the state of the server\n")
+    );
+    // The connection is refused from here on, and the one that waits is reset.
+    drop(listener);
+    assert_eq!(child.wait().expect("its end").code(), Some(9));
 }

@@ -251,7 +251,7 @@ fn declared<'t>(tokens: &[&'t str]) -> impl Iterator<Item = &'t str> {
 }
 
 /// Parts the items behind `#[cfg(test)]` from the others.
-fn part_tests<'t>(tokens: Vec<&'t str>) -> (Vec<&'t str>, Vec<&'t str>) {
+fn part_tests(tokens: Vec<&str>) -> (Vec<&str>, Vec<&str>) {
     const ATTRIBUTE: &[&str] = &["#", "[", "cfg", "(", "test", ")", "]"];
     let (mut others, mut in_tests) = (Vec::new(), Vec::new());
     let mut rest = tokens.as_slice();

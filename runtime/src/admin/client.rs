@@ -1,7 +1,10 @@
 //! The client of the admin listener, for the command line and for tools. Blocking: a command does one thing at a time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -12,15 +15,28 @@ use ureq::{Agent, Body};
 
 use crate::admin::server_file::{ServerFile, ServerFileError};
 use crate::admin::wire::{ChangeRequest, ErrorBody, ModelRequest, Refusal, ServerStatus};
-use crate::config::OPERATION_WAIT_MAX;
+use crate::config::{
+    ANSWER_MAX, OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX, SILENCE_TOLD_AFTER, WORK_ANSWER_MAX,
+};
 use crate::control::{Credentials, JournalEntry, ModelRecord, Operation, OperationId};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Longest answer that is read: a long journal, many endpoints.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// Longest that the server may take beyond what it was asked to wait. Registering copies a model, hence minutes.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// The times after which a silent server is spoken of, and given up; see the constants of `config`.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    answer_max: Duration,
+    work_max: Duration,
+    told_after: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    answer_max: ANSWER_MAX,
+    work_max: WORK_ANSWER_MAX,
+    told_after: SILENCE_TOLD_AFTER,
+};
 
 /// A client of the server of one data folder.
 #[derive(Debug, Clone)]
@@ -28,6 +44,21 @@ pub struct Client {
     agent: Agent,
     data: PathBuf,
     server: ServerFile,
+    patience: Patience,
+    tell: Option<fn(&str)>,
+}
+
+/// One request, and how long its answer may take.
+#[derive(Debug)]
+struct Ask<'a> {
+    request: Request<&'a [u8]>,
+    address: SocketAddr,
+    /// The answer that is waited for, in words.
+    what: &'a str,
+    /// The wait that is part of the request: nobody is told of that.
+    held: Duration,
+    /// Longest beyond it.
+    max: Duration,
 }
 
 /// The answer of an endpoint.
@@ -53,14 +84,27 @@ pub enum ClientError {
     /// `server.json` is there and cannot be used.
     #[error(transparent)]
     ServerFile(#[from] ServerFileError),
+    /// The request has no form in which it could be sent, such as a path that is not UTF-8.
+    #[error("the request cannot be sent: {0}")]
+    Request(#[source] serde_json::Error),
     /// The server refused the request, and says why.
     #[error("{}", .0.message)]
     Refused(ErrorBody),
+    /// The server took the request, or at least the connection, and then said nothing for too long.
+    #[error("the server at {address} did not answer within {} s; waited for {what}", .after.as_secs_f64())]
+    Silent {
+        /// The address at which it is.
+        address: SocketAddr,
+        /// The answer that was waited for, in words.
+        what: String,
+        /// The time that it had.
+        after: Duration,
+    },
     /// The connection broke.
     #[error("the server at {address} does not answer: {source}")]
     Transport {
         /// The address at which it should be.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// The failure of the connection.
         source: Box<ureq::Error>,
     },
@@ -70,7 +114,7 @@ pub enum ClientError {
     )]
     Answer {
         /// The address that it came from.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// The mistake in it.
         source: serde_json::Error,
     },
@@ -88,7 +132,6 @@ impl Client {
         })?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(OPERATION_WAIT_MAX + PATIENCE))
             .proxy(None)
             .build()
             .into();
@@ -96,7 +139,16 @@ impl Client {
             agent,
             data: data.to_owned(),
             server,
+            patience: PATIENCE,
+            tell: None,
         })
+    }
+
+    /// Has a sentence told when the server is silent for seconds: what is waited for. Without it the wait is a silent one.
+    #[must_use]
+    pub fn telling(mut self, tell: fn(&str)) -> Self {
+        self.tell = Some(tell);
+        self
     }
 
     /// The addresses of the server.
@@ -111,7 +163,7 @@ impl Client {
     ///
     /// [`ClientError`], as all calls here.
     pub fn change(&self, request: &ChangeRequest) -> Result<Operation, ClientError> {
-        self.post("/v1/changes", request)
+        self.post("/v1/changes", request, "the change to be accepted")
     }
 
     /// The state of a change; waits for its end, at most so long.
@@ -120,7 +172,10 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn operation(&self, id: OperationId, wait: Duration) -> Result<Operation, ClientError> {
-        self.get(&format!("/v1/operations/{id}?wait_ms={}", wait.as_millis()))
+        let path = format!("/v1/operations/{id}?wait_ms={}", wait.as_millis());
+        let mut ask = self.ask(Method::GET, &path, &[], "the state of the operation");
+        ask.held = wait;
+        self.parse(&self.send(ask)?)
     }
 
     /// Waits for the end of a change, however long it takes.
@@ -143,7 +198,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn endpoints(&self) -> Result<Vec<Value>, ClientError> {
-        self.get("/v1/endpoints")
+        self.get("/v1/endpoints", "the list of endpoints")
     }
 
     /// One endpoint, as `show` prints it.
@@ -152,7 +207,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn endpoint(&self, name: &EndpointName) -> Result<Value, ClientError> {
-        self.get(&format!("/v1/endpoints/{name}"))
+        self.get(&format!("/v1/endpoints/{name}"), "an endpoint")
     }
 
     /// The deployments of an endpoint.
@@ -161,7 +216,10 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn deployments(&self, endpoint: &EndpointName) -> Result<Vec<Value>, ClientError> {
-        self.get(&format!("/v1/endpoints/{endpoint}/deployments"))
+        self.get(
+            &format!("/v1/endpoints/{endpoint}/deployments"),
+            "the list of deployments",
+        )
     }
 
     /// One deployment.
@@ -174,7 +232,10 @@ impl Client {
         endpoint: &EndpointName,
         name: &DeploymentName,
     ) -> Result<Value, ClientError> {
-        self.get(&format!("/v1/endpoints/{endpoint}/deployments/{name}"))
+        self.get(
+            &format!("/v1/endpoints/{endpoint}/deployments/{name}"),
+            "a deployment",
+        )
     }
 
     /// Keys or a token of an endpoint.
@@ -183,7 +244,10 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn credentials(&self, endpoint: &EndpointName) -> Result<Credentials, ClientError> {
-        self.get(&format!("/v1/endpoints/{endpoint}/credentials"))
+        self.get(
+            &format!("/v1/endpoints/{endpoint}/credentials"),
+            "credentials",
+        )
     }
 
     /// Registers a model; returns when the server has its own copy.
@@ -192,7 +256,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn register_model(&self, request: &ModelRequest) -> Result<ModelRecord, ClientError> {
-        self.post("/v1/models", request)
+        self.post("/v1/models", request, "the model to be copied")
     }
 
     /// All registered versions of all models.
@@ -201,7 +265,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn models(&self) -> Result<Vec<ModelRecord>, ClientError> {
-        self.get("/v1/models")
+        self.get("/v1/models", "the list of models")
     }
 
     /// All registered versions of one model.
@@ -210,7 +274,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn model(&self, name: &ModelName) -> Result<Vec<ModelRecord>, ClientError> {
-        self.get(&format!("/v1/models/{name}"))
+        self.get(&format!("/v1/models/{name}"), "the versions of a model")
     }
 
     /// Forgets a version of a model. `by` stands in the journal.
@@ -225,7 +289,8 @@ impl Client {
         by: &str,
     ) -> Result<(), ClientError> {
         let path = format!("/v1/models/{name}/{version}?by={}", percent_encoded(by));
-        self.send(Method::DELETE, &path, &[]).map(|_| ())
+        let ask = self.ask(Method::DELETE, &path, &[], "the model to be deleted");
+        self.send(ask).map(|_| ())
     }
 
     /// The last lines of the journal, oldest first.
@@ -234,7 +299,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, ClientError> {
-        self.get(&format!("/v1/journal?last={last}"))
+        self.get(&format!("/v1/journal?last={last}"), "the journal")
     }
 
     /// Version, addresses, revision and readiness of the server.
@@ -243,7 +308,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn status(&self) -> Result<ServerStatus, ClientError> {
-        self.get("/v1/status")
+        self.get("/v1/status", "the state of the server")
     }
 
     /// The metrics, as Prometheus reads them.
@@ -252,7 +317,7 @@ impl Client {
     ///
     /// [`ClientError`].
     pub fn metrics(&self) -> Result<String, ClientError> {
-        let text = self.send(Method::GET, "/metrics", &[])?;
+        let text = self.send(self.ask(Method::GET, "/metrics", &[], "the metrics"))?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
@@ -280,49 +345,92 @@ impl Client {
         let request = request
             .body(body)
             .expect("addresses, names and credentials make a valid request");
-        let transport = |error| ClientError::Transport {
+        self.exchange(Ask {
+            request,
             address,
-            source: Box::new(error),
-        };
-        let mut answer = self.agent.run(request).map_err(transport)?;
-        Ok(Answer {
-            status: answer.status().as_u16(),
-            body: read(&mut answer).map_err(transport)?,
+            what: "the score",
+            held: Duration::ZERO,
+            // The endpoint's own timeout comes first, and has better words.
+            max: REQUEST_TIMEOUT_MAX + self.patience.answer_max,
         })
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.parse(&self.send(Method::GET, path, &[])?)
+    fn get<T: DeserializeOwned>(&self, path: &str, what: &str) -> Result<T, ClientError> {
+        self.parse(&self.send(self.ask(Method::GET, path, &[], what))?)
     }
 
+    /// Asks for work.
     fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
+        what: &str,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).expect("the wire types have a JSON form");
-        self.parse(&self.send(Method::POST, path, &body)?)
+        let body = serde_json::to_vec(body).map_err(ClientError::Request)?;
+        let mut ask = self.ask(Method::POST, path, &body, what);
+        ask.max = self.patience.work_max;
+        self.parse(&self.send(ask)?)
     }
 
-    /// Sends a request; the bytes of a good answer.
-    fn send(&self, method: Method, path: &str, body: &[u8]) -> Result<Vec<u8>, ClientError> {
+    /// A request for something that the server has at hand.
+    fn ask<'a>(&self, method: Method, path: &str, body: &'a [u8], what: &'a str) -> Ask<'a> {
+        let address = self.server.admin_address;
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", self.server.admin_address))
+            .uri(format!("http://{address}{path}"))
             .header("authorization", format!("Bearer {}", self.server.token))
             .header("content-type", "application/json")
             .body(body)
             .expect("addresses, names and numbers make a valid request");
-        let mut answer = self
-            .agent
-            .run(request)
-            .map_err(|error| self.transport(error))?;
-        let bytes = read(&mut answer).map_err(|error| self.transport(error))?;
-        if answer.status().is_success() {
-            return Ok(bytes);
+        Ask {
+            request,
+            address,
+            what,
+            held: Duration::ZERO,
+            max: self.patience.answer_max,
         }
-        let refusal: Refusal = self.parse(&bytes)?;
+    }
+
+    /// Sends a request; the bytes of a good answer.
+    fn send(&self, ask: Ask<'_>) -> Result<Vec<u8>, ClientError> {
+        let answer = self.exchange(ask)?;
+        if (200..300).contains(&answer.status) {
+            return Ok(answer.body);
+        }
+        let refusal: Refusal = self.parse(&answer.body)?;
         Err(ClientError::Refused(refusal.error))
+    }
+
+    /// Sends a request and reads the whole answer, whatever it is.
+    fn exchange(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
+        let (address, what, after) = (ask.address, ask.what, ask.held + ask.max);
+        let failed = |error| match error {
+            ureq::Error::Timeout(_) => ClientError::Silent {
+                address,
+                what: what.to_owned(),
+                after,
+            },
+            // `server.json` outlived its server.
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                ClientError::NoServer {
+                    data: self.data.clone(),
+                }
+            }
+            source => ClientError::Transport {
+                address,
+                source: Box::new(source),
+            },
+        };
+        let configured = self.agent.configure_request(ask.request);
+        let request = configured.timeout_global(Some(after)).build();
+        let words = format!("waiting for the server at {address}: {what}\n");
+        let told_after = ask.held + self.patience.told_after;
+        let answered = attended(self.tell, told_after, &words, || {
+            let mut answer = self.agent.run(request)?;
+            let status = answer.status().as_u16();
+            read(&mut answer).map(|body| Answer { status, body })
+        });
+        answered.map_err(failed)
     }
 
     fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
@@ -331,21 +439,32 @@ impl Client {
             source,
         })
     }
+}
 
-    /// A refused connection means that `server.json` outlived its server.
-    fn transport(&self, error: ureq::Error) -> ClientError {
-        match error {
-            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                ClientError::NoServer {
-                    data: self.data.clone(),
-                }
+/// Does something, and has `words` told if it is not done by then.
+fn attended<T>(
+    tell: Option<fn(&str)>,
+    after: Duration,
+    words: &str,
+    doing: impl FnOnce() -> T,
+) -> T {
+    let Some(tell) = tell else {
+        return doing();
+    };
+    thread::scope(|scope| {
+        let (done, ended) = mpsc::channel::<()>();
+        let watch = move || {
+            if ended.recv_timeout(after) == Err(RecvTimeoutError::Timeout) {
+                tell(words);
             }
-            source => ClientError::Transport {
-                address: self.server.admin_address,
-                source: Box::new(source),
-            },
-        }
-    }
+        };
+        let watching = thread::Builder::new().name("patience".to_owned());
+        // Without a thread nobody is told, and the request is made all the same.
+        drop(watching.spawn_scoped(scope, watch));
+        let outcome = doing();
+        drop(done);
+        outcome
+    })
 }
 
 fn read(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
@@ -369,11 +488,116 @@ fn percent_encoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::sync::{Condvar, Mutex};
 
     use jiff::Timestamp;
 
     use super::*;
+
+    /// The client of a server that is said to be at this address.
+    fn client_of(address: SocketAddr) -> Client {
+        let data = tempfile::tempdir().unwrap();
+        let server = ServerFile {
+            pid: 1,
+            scoring_address: address,
+            admin_address: address,
+            token: "t0ken".to_owned(),
+            started: Timestamp::UNIX_EPOCH,
+        };
+        server.write(data.path()).unwrap();
+        Client::connect(data.path()).unwrap()
+    }
+
+    /// A free port; somebody accepts connections there as long as the listener lives, and says nothing.
+    fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[test]
+    fn a_path_that_is_not_text_is_an_error_and_no_panic() {
+        let (_listener, address) = listener();
+        let registered = client_of(address).register_model(&ModelRequest {
+            path: OsStr::from_bytes(b"/mod\xe8le.onnx").into(),
+            name: "digits".parse().unwrap(),
+            version: None,
+            by: None,
+        });
+        assert_eq!(
+            registered.unwrap_err().to_string(),
+            "the request cannot be sent: path contains invalid UTF-8 characters"
+        );
+    }
+
+    /// Sentences that were told, for a test that waits for one.
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    static ONE_MORE: Condvar = Condvar::new();
+
+    #[test]
+    fn a_server_that_accepts_and_never_answers_is_given_up() {
+        let (_listener, address) = listener();
+        let mut client = client_of(address);
+        client.patience.answer_max = Duration::from_millis(40);
+        client.patience.work_max = Duration::from_millis(60);
+        let silent = |after, what| {
+            format!("the server at {address} did not answer within {after} s; waited for {what}")
+        };
+        let error = client.endpoints().unwrap_err();
+        assert_eq!(error.to_string(), silent(0.04, "the list of endpoints"));
+        let error = client.operation(OperationId(7), Duration::from_millis(10));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            silent(0.05, "the state of the operation")
+        );
+        let model = ModelRequest {
+            path: "/digits.onnx".into(),
+            name: "digits".parse().unwrap(),
+            version: None,
+            by: None,
+        };
+        let error = client.register_model(&model).unwrap_err();
+        assert_eq!(error.to_string(), silent(0.06, "the model to be copied"));
+    }
+
+    #[test]
+    fn a_server_that_is_silent_for_long_is_spoken_of_before_it_answers() {
+        let (listener, address) = listener();
+        // It answers only once somebody was told that it does not.
+        let server = thread::Builder::new().spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let told = TOLD.lock().unwrap();
+            drop(ONE_MORE.wait_while(told, |told| told.is_empty()).unwrap());
+            let mut head = [0; 1024];
+            assert!(client.read(&mut head).unwrap() > 0);
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
+            client.write_all(answer.as_bytes()).unwrap();
+        });
+        let server = server.unwrap();
+        let mut client = client_of(address).telling(|words| {
+            TOLD.lock().unwrap().push(words.to_owned());
+            ONE_MORE.notify_all();
+        });
+        client.patience.told_after = Duration::ZERO;
+        assert!(client.endpoints().unwrap().is_empty());
+        server.join().unwrap();
+        assert_eq!(
+            *TOLD.lock().unwrap(),
+            [format!(
+                "waiting for the server at {address}: the list of endpoints\n"
+            )]
+        );
+    }
+
+    #[test]
+    fn a_server_that_answers_at_once_is_not_spoken_of() {
+        let told = attended(Some(|_| panic!("told")), Duration::MAX, "", || 7);
+        assert_eq!(told, 7);
+    }
 
     #[test]
     fn text_in_a_query_keeps_letters_and_encodes_the_rest() {
@@ -391,21 +615,10 @@ mod tests {
 
     #[test]
     fn a_server_file_that_outlived_its_server_means_that_no_server_runs() {
-        let data = tempfile::tempdir().unwrap();
+        let (listener, address) = listener();
         // Bound and closed again: nobody listens there now.
-        let address = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let server = ServerFile {
-            pid: 1,
-            scoring_address: address,
-            admin_address: address,
-            token: "t0ken".to_owned(),
-            started: Timestamp::UNIX_EPOCH,
-        };
-        server.write(data.path()).unwrap();
-        let client = Client::connect(data.path()).unwrap();
+        drop(listener);
+        let client = client_of(address);
         assert!(matches!(client.status(), Err(ClientError::NoServer { .. })));
     }
 }

@@ -9,8 +9,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::files;
 use crate::bench::{Condition, Slo};
 use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
 
@@ -486,7 +488,7 @@ pub(super) struct ModelCreate {
     #[arg(long, short)]
     pub(super) version: Option<ModelVersion>,
     /// The model: an .onnx file (files that hold its data come along), a folder, or a file for a script; beats the file's
-    #[arg(long, short, required_unless_present = "file")]
+    #[arg(long, short, required_unless_present = "file", value_parser = text_path())]
     pub(super) path: Option<PathBuf>,
     /// Kept for scripts of `az ml`: the files say what a model is.
     #[arg(long = "type", short = 't', hide = true, value_parser = ["custom_model"], value_name = "TYPE")]
@@ -590,7 +592,7 @@ pub(super) enum LogShape {
 #[derive(Debug, Args)]
 pub(super) struct Up {
     /// Model files; each is a deployment
-    #[arg(required = true, value_name = "MODEL.ONNX")]
+    #[arg(required = true, value_name = "MODEL.ONNX", value_parser = text_path())]
     pub(super) models: Vec<PathBuf>,
     /// Port for scoring requests; 0 takes any free one
     #[arg(long, short, default_value_t = 5001)]
@@ -620,7 +622,7 @@ pub(super) struct Up {
 )]
 pub(super) struct Tune {
     /// A model file, or a folder with one; needs no server
-    #[arg(value_name = "MODEL.ONNX")]
+    #[arg(value_name = "MODEL.ONNX", value_parser = text_path())]
     pub(super) model: Option<PathBuf>,
     /// Deployment to tune: its model, its instance type, and its settings to compare with
     #[arg(long, short)]
@@ -795,6 +797,11 @@ pub(super) enum ArrivalKind {
     Constant,
 }
 
+/// The path of a model: text, because it stands in specs and is told to other processes.
+fn text_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| files::check_text(&path).map(|()| path))
+}
+
 /// `1%` or `1`, as a share.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -822,4 +829,31 @@ pub(super) struct Demo {
     /// Requests a second
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=5000), value_name = "N")]
     pub(super) rate: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_model_that_is_not_text_is_refused_by_its_name() {
+        for before in [
+            &["up"][..],
+            &["tune"],
+            &["model", "create", "--name", "digits", "--path"],
+        ] {
+            let path = OsStr::from_bytes(b"mod\xe8le.onnx");
+            let typed = ["serin"].iter().chain(before).map(OsString::from);
+            let refused = Typed::try_parse_from(typed.chain([path.to_owned()])).unwrap_err();
+            let text = refused.to_string();
+            assert_eq!(refused.exit_code(), 2, "{text}");
+            assert!(
+                text.contains(r#"expected a path of UTF-8 text, found "mod\xE8le.onnx""#),
+                "{text}"
+            );
+        }
+    }
 }

@@ -80,9 +80,8 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
             name: name.clone(),
             update: Update {
                 file,
-                upsert: false,
-                instance_count: None,
                 set: files::typed_here(typed.set)?,
+                ..Update::default()
             },
         },
         typed.waiting,

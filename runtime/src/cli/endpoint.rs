@@ -109,6 +109,8 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         .name
         .or_else(|| Some(file.as_ref()?.spec.name.clone()))
         .expect("the grammar asks for a name or a file");
+    let count = typed.instance_count;
+    let count = count.map(|count| files::assign("instance_count", count));
     // Without `--deployment` the file says which one it is about.
     let deployment = typed
         .deployment
@@ -117,8 +119,8 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
             let update = DeploymentUpdate {
                 upsert: deployment_file.is_some(),
                 file: deployment_file,
-                instance_count: typed.instance_count,
-                set: Vec::new(),
+                set: count.into_iter().collect(),
+                ..DeploymentUpdate::default()
             };
             (deployment, update)
         });
@@ -214,4 +216,30 @@ fn regenerate_keys(typed: RegenerateKeys, global: &Global) -> Result<(), CliErro
         return Ok(());
     }
     server.print(&server.client.credentials(&name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cli::args::{Command, Typed};
+
+    /// The update that a command line stands for, as it goes over the wire.
+    fn sent(line: &str) -> Value {
+        match Typed::parse_from(line.split(' ')).command {
+            Command::Endpoint(Endpoint::Update(typed)) => {
+                serde_json::to_value(endpoint_update(typed).unwrap().1).unwrap()
+            }
+            other => panic!("expected an update, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_number_of_instances_is_an_assignment_like_any_other() {
+        let flag = sent("serin endpoint update --name iris --deployment blue --instance-count 3");
+        let update = json!({"upsert": false, "set": [{"path": "instance_count", "value": 3}]});
+        assert_eq!(flag, json!({"deployment": ["blue", update]}));
+    }
 }

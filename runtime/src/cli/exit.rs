@@ -27,7 +27,7 @@ pub const NO_SERVER: u8 = 6;
 pub const SCORING_FAILED: u8 = 7;
 /// The server cannot start or go on: busy port, data folder in use, no permission.
 pub const SERVER_FAILED: u8 = 8;
-/// The server refused for now: disk full, too many changes waiting, stopping. Nothing was changed.
+/// The server refused for now (disk full, too many changes waiting, stopping), and nothing was changed; or it does not answer.
 pub const UNAVAILABLE: u8 = 9;
 /// The demo saw something that must not be: a failed request, a failed step.
 pub const DEMO_FAILED: u8 = 10;
@@ -171,9 +171,11 @@ impl CliError {
 fn client_code(error: &ClientError) -> u8 {
     match error {
         ClientError::NoServer { .. } => NO_SERVER,
-        ClientError::ServerFile(_) | ClientError::Transport { .. } | ClientError::Answer { .. } => {
-            UNAVAILABLE
-        }
+        ClientError::ServerFile(_)
+        | ClientError::Silent { .. }
+        | ClientError::Transport { .. }
+        | ClientError::Answer { .. } => UNAVAILABLE,
+        ClientError::Request(_) => BAD_INPUT,
         ClientError::Refused(refusal) => match refusal.code {
             ErrorCode::BadArgument => BAD_INPUT,
             ErrorCode::ResourceNotFound => NOT_FOUND,

@@ -84,15 +84,27 @@ pub(super) fn text(path: &Path) -> Result<String, CliError> {
 
 /// A path seen from anywhere, for the server has another working folder.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
-    fs::canonicalize(path).map_err(|source| CliError::Read {
+    let absolute = fs::canonicalize(path).map_err(|source| CliError::Read {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    check_text(&absolute).map_err(CliError::BadInput)?;
+    Ok(absolute)
+}
+
+/// Refuses a path that is not UTF-8: specs are stored as text, and processes tell each other paths in JSON.
+pub(super) fn check_text(path: &Path) -> Result<(), String> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "expected a path of UTF-8 text, found {path:?}: rename the file or folder, or link to it by another name"
+        )),
+    }
 }
 
 /// An assignment that stands for a flag such as `--name`.
-pub(super) fn assign(path: &str, value: &str) -> Assignment {
-    Assignment::new(path, Value::from(value)).expect("the paths of flags have no empty part")
+pub(super) fn assign(path: &str, value: impl Into<Value>) -> Assignment {
+    Assignment::new(path, value.into()).expect("the paths of flags have no empty part")
 }
 
 fn shown(path: &Path) -> String {
@@ -106,4 +118,39 @@ fn folder(path: &Path) -> Result<PathBuf, CliError> {
         _ => Path::new("."),
     };
     absolute(parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+    use crate::cli::exit::BAD_INPUT;
+
+    #[test]
+    fn a_folder_whose_name_is_not_text_is_refused_by_its_name() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join(OsStr::from_bytes(b"mod\xe8les"));
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("blue.yml");
+        fs::write(
+            &file,
+            "name: blue\nmodel: ./m.onnx\ninstance_type: Standard_F2s_v2\n",
+        )
+        .unwrap();
+        let refused = deployment(&file, None, &[]).unwrap_err();
+        assert_eq!(refused.code(), BAD_INPUT);
+        let text = refused.to_string();
+        assert!(
+            text.starts_with("expected a path of UTF-8 text, found ")
+                && text.contains(r"mod\xE8les"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_path_of_any_letters_is_text() {
+        assert_eq!(check_text(Path::new("modèles/été.onnx")), Ok(()));
+    }
 }

@@ -61,7 +61,7 @@ pub fn run() -> ExitCode {
 
 /// Whether the command line, wrong as it is, asks `bench` for a decision.
 fn asks_for_decision() -> bool {
-    std::env::args().any(|argument| argument.starts_with("--fail-if"))
+    std::env::args_os().any(|argument| argument.as_encoded_bytes().starts_with(b"--fail-if"))
 }
 
 fn obey(typed: Typed) -> Result<(), CliError> {

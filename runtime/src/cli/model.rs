@@ -84,7 +84,7 @@ fn model_spec(typed: &ModelCreate) -> Result<ModelSpec, CliError> {
     let name = typed.name.as_ref().map(|name| ("name", name.as_str()));
     let version = typed.version.as_ref();
     let version = version.map(|version| ("version", version.as_str()));
-    // What it says is of no account, as the flag is used below: not all paths are text.
+    // What it says is of no account: the flag is used below, because it starts from the working folder and not from the file's.
     let path = typed.path.as_ref().map(|_| ("path", "--path"));
     let overrides: Vec<_> = [name, version, path]
         .into_iter()

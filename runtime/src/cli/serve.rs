@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
 use super::exit::CliError;
 use super::server::data_folder;
-use super::{output, signals, sku};
+use super::{files, output, signals, sku};
 use crate::app::{App, Config, UpConfig, up as serve_files};
 use crate::engine::{Capacity, Prober};
 use crate::observe::{LogFormat, start_log};
@@ -16,6 +16,7 @@ use crate::observe::{LogFormat, start_log};
 /// Runs the server until it is asked to end.
 pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let data = data_folder(global)?;
+    files::check_text(&data).map_err(CliError::BadInput)?;
     let mut config = Config::new(data.clone());
     config.scoring_address = SocketAddr::from((typed.host, typed.port));
     config.admin_address.set_port(typed.admin_port);

@@ -51,8 +51,12 @@ pub(super) fn data_folder(global: &Global) -> Result<PathBuf, CliError> {
 impl Server {
     /// Finds the server of the data folder.
     pub(super) fn find(global: &Global) -> Result<Self, CliError> {
+        let client = Client::connect(&data_folder(global)?)?;
         Ok(Self {
-            client: Client::connect(&data_folder(global)?)?,
+            client: match global.only_show_errors {
+                true => client,
+                false => client.telling(tell_of_silence),
+            },
             format: global.format(),
             quiet: global.only_show_errors,
         })
@@ -133,6 +137,14 @@ impl Server {
         let value: Value = serde_json::to_value(result).expect("results have a JSON form");
         output::print_as(&value, columns, self.format)
     }
+}
+
+/// Tells that the server is silent, in place of a line of progress that stands there.
+fn tell_of_silence(words: &str) {
+    if output::is_live(&io::stderr()) {
+        output::complain("\r\x1b[K");
+    }
+    output::complain(words);
 }
 
 /// The state of an operation that has ended well, or why its change is not in force.

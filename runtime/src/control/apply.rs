@@ -548,13 +548,7 @@ mod tests {
             "no endpoint \"irsi\"; there are iris",
         );
         world.check_refused(
-            &edit(
-                "red",
-                DeploymentUpdate {
-                    instance_count: Some(2),
-                    ..DeploymentUpdate::default()
-                },
-            ),
+            &edit("red", count(2)),
             "endpoint iris has no deployment \"red\"; it has blue, green",
         );
         World::empty().check_refused(
@@ -585,13 +579,7 @@ mod tests {
             &traffic("blue:90,green:10"),
             "traffic names green, which has no ready instance: the model is empty",
         );
-        world.accept(&edit(
-            "blue",
-            DeploymentUpdate {
-                instance_count: Some(2),
-                ..DeploymentUpdate::default()
-            },
-        ));
+        world.accept(&edit("blue", count(2)));
     }
 
     #[test]
@@ -655,13 +643,7 @@ mod tests {
     fn the_bounds_of_a_count_hold_for_every_way_to_set_it() {
         let world = World::with_iris();
         for change in [
-            edit(
-                "blue",
-                DeploymentUpdate {
-                    instance_count: Some(0),
-                    ..DeploymentUpdate::default()
-                },
-            ),
+            edit("blue", count(0)),
             edit(
                 "blue",
                 DeploymentUpdate {
@@ -909,13 +891,7 @@ mod tests {
         let mut world = World::with_iris();
         world.accept(&add("iris", deployment("red", "latest")));
         world.models.insert(record("digits", "10"));
-        world.accept(&edit(
-            "red",
-            DeploymentUpdate {
-                instance_count: Some(2),
-                ..DeploymentUpdate::default()
-            },
-        ));
+        world.accept(&edit("red", count(2)));
         let digest = |world: &World| {
             world.iris().deployments[&name("red")]
                 .target
@@ -986,13 +962,7 @@ mod tests {
             .insert("/m/a.onnx".into(), ingested("a", None));
         world.accept(&change);
         world.ingested.clear();
-        world.accept(&edit(
-            "red",
-            DeploymentUpdate {
-                instance_count: Some(2),
-                ..DeploymentUpdate::default()
-            },
-        ));
+        world.accept(&edit("red", count(2)));
     }
 
     #[test]
@@ -1036,15 +1006,7 @@ mod tests {
     fn strict_capacity_refuses_more_vcpus_than_cores_and_lets_the_rest_pass() {
         let mut world = World::with_iris();
         world.cores_max = Some(8);
-        let count = |count| {
-            edit(
-                "blue",
-                DeploymentUpdate {
-                    instance_count: Some(count),
-                    ..DeploymentUpdate::default()
-                },
-            )
-        };
+        let count = |count| edit("blue", self::count(count));
         world.check_refused(
             &count(2),
             "not enough cores: all deployments together would ask for 12 vCPUs, 8 cores are there; lower instance_count, choose \

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, TrafficSplit,
@@ -78,19 +79,38 @@ pub struct EndpointUpdate {
 
 /// The parts of an update of one deployment, applied in the order of the fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, from = "DeploymentUpdateForm")]
 pub struct DeploymentUpdate {
     /// Merged into the deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<DeploymentSpec>,
     /// Whether `file` makes the deployment where there is none.
     pub upsert: bool,
-    /// How many instances.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance_count: Option<u32>,
     /// Any attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Assignment>,
+}
+
+/// An update as earlier releases wrote it too, with the number of instances beside the assignments.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DeploymentUpdateForm {
+    file: Option<DeploymentSpec>,
+    upsert: bool,
+    instance_count: Option<u32>,
+    set: Vec<Assignment>,
+}
+
+impl From<DeploymentUpdateForm> for DeploymentUpdate {
+    fn from(form: DeploymentUpdateForm) -> Self {
+        let count = form.instance_count.map(Value::from);
+        let count = count.and_then(|count| Assignment::new("instance_count", count));
+        Self {
+            file: form.file,
+            upsert: form.upsert,
+            set: count.into_iter().chain(form.set).collect(),
+        }
+    }
 }
 
 /// Which of the two keys of an endpoint.
@@ -152,5 +172,23 @@ impl fmt::Display for EndpointUpdate {
             write!(f, ", traffic {traffic}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_of_an_earlier_release_keeps_its_number_of_instances() {
+        let text = r#"{"instance_count": 3, "set": [{"path": "description", "value": "x"}]}"#;
+        let update: DeploymentUpdate = serde_json::from_str(text).expect("an update");
+        let written = serde_json::to_value(&update).expect("JSON");
+        assert_eq!(
+            written["set"],
+            serde_json::json!([
+                {"path": "instance_count", "value": 3}, {"path": "description", "value": "x"}
+            ])
+        );
     }
 }

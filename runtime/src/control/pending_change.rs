@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use crate::control::change::{DeploymentUpdate, EndpointUpdate};
 use crate::control::desired::DesiredEndpoint;
 use crate::control::refusal::ChangeError;
@@ -170,17 +168,9 @@ impl PendingChange {
                 return Err(ChangeError::no_deployment(&self.endpoint.name, name, known));
             }
         };
-        let count = update
-            .instance_count
-            .map(|count| Assignment::new("instance_count", Value::from(count)));
-        let set: Vec<_> = count
-            .into_iter()
-            .flatten()
-            .chain(update.set.iter().cloned())
-            .collect();
         let spec = &mut self.deployments[position];
-        if !set.is_empty()
-            && let Err(error) = spec.set(&set)
+        if !update.set.is_empty()
+            && let Err(error) = spec.set(&update.set)
         {
             let name = spec.name.clone();
             self.take(&error, &format!("deployment {name}: "));

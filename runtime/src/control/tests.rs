@@ -295,7 +295,11 @@ fn count(name: &str, count: u32) -> Change {
     edit(
         name,
         DeploymentUpdate {
-            instance_count: Some(count),
+            set: vec![
+                format!("instance_count={count}")
+                    .parse()
+                    .expect("an assignment"),
+            ],
             ..DeploymentUpdate::default()
         },
     )

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::control::store::StoreError;
 use crate::control::models::ModelDigest;
 use crate::control::refusal::ErrorKind;
+use crate::control::store::StoreError;
 use crate::spec::{ModelName, ModelVersion};
 
 /// Why a model was not registered, found or deleted.
