@@ -537,7 +537,7 @@ impl EmbeddedEndpoint {
                 sample_request: settings.sample_request.clone(),
                 digest: None,
                 profile: None,
-                quiet: self.shared.serves(),
+                background: self.shared.serves(),
             };
             match Instance::start(spec) {
                 Ok(instance) => instances.push(instance),

@@ -33,7 +33,9 @@ use crate::control::starter::{EngineStarter, Started, Starter};
 use crate::control::steps::Live;
 use crate::control::store::{DataFolder, JournalEntry, Loaded, NewEntry, Store, StoreError};
 use crate::control::view::View;
-use crate::engine::{Capacity, CoreMap, Prober, ReadyModel, Topology, library_id, run_quietly_if};
+use crate::engine::{
+    Capacity, CoreMap, Prober, ReadyModel, Topology, library_id, run_in_background_if,
+};
 use crate::observe::Metrics;
 use crate::router::{Endpoint, Router};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion, SkuTable};
@@ -70,7 +72,7 @@ pub enum StartupError {
 /// Copies a model in; quietly where others serve, for a large one is hashed for a while.
 fn ingest(files: &ModelFiles, source: &Path, quiet: bool) -> Result<Ingested, ModelStoreError> {
     let (files, source) = (files.clone(), source.to_owned());
-    run_quietly_if(quiet, move || files.ingest(&source))
+    run_in_background_if(quiet, move || files.ingest(&source))
 }
 
 /// Everything that wakes the controller.

@@ -217,7 +217,7 @@ impl Controller {
                     sample_request: files.sample_request(&build.model),
                     digest: Some(build.model.to_string()),
                     profile: None,
-                    quiet,
+                    background: quiet,
                 })
             });
             drop(events.send(Event::Started { no, outcome }));

@@ -22,9 +22,9 @@ const CLOSED: u32 = 1 << 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(pub u64);
 
-/// Why an instance has no room for a job.
+/// The reason why an instance has no room for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRoom {
+pub enum ReserveError {
     /// It has as many requests as it may.
     Full,
     /// It is being drained or has stopped; look the table up again.
@@ -84,14 +84,14 @@ impl InstanceState {
     }
 
     /// Makes a reservation if the instance is open and has room.
-    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, NoRoom> {
+    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, ReserveError> {
         let mut load = self.load.load(Ordering::Relaxed);
         loop {
             if load & CLOSED != 0 {
-                return Err(NoRoom::Closed);
+                return Err(ReserveError::Closed);
             }
             if load >= self.concurrency {
-                return Err(NoRoom::Full);
+                return Err(ReserveError::Full);
             }
             match self.load.compare_exchange_weak(
                 load,
@@ -157,7 +157,7 @@ impl InstanceState {
         self.rows_max.load(Ordering::Relaxed)
     }
 
-    /// What lanes take from now on is answered with `InstanceGone`.
+    /// Jobs that lanes take from now on are answered with `InstanceGone`.
     pub(super) fn begin_to_stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }

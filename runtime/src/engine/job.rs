@@ -1,4 +1,4 @@
-//! What crosses to a lane and back.
+//! Values that cross to a lane and back: the job with its permit, and the reply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,7 +37,7 @@ impl Job {
     }
 }
 
-/// What a lane sends back.
+/// The answer of a lane to a job.
 #[derive(Debug)]
 pub struct Reply {
     pub outcome: Result<Scored, RunError>,
@@ -51,7 +51,7 @@ pub struct Scored {
     pub body: Bytes,
 }
 
-/// Why a lane has no answer.
+/// The reason why a lane has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
     /// The body does not fit the model (the client's fault).

@@ -1,5 +1,5 @@
-//! A lane: one session, and how it answers jobs. Who holds its model computes: the lane's own thread, or an edge thread that
-//! borrows the lane while it is idle.
+//! A lane: one session, and how it answers jobs. Who holds the lock of its model computes: the lane's own thread, or an I/O
+//! thread that executes small work inline while the lane is idle.
 //!
 //! Jobs that came together are decoded one by one, run together where the model allows it, and encoded one by one. One that
 //! does not fit the model is answered alone, and when a joint run fails each of its jobs runs once more by itself: no request
@@ -25,7 +25,7 @@ use crate::engine::session::{Session, Terminator};
 use crate::engine::{Job, Permit, Reply, Reservation, ReservedJob, RunError, Scored};
 use crate::observe::Timings;
 
-/// What computes.
+/// The parts that compute.
 pub(super) struct LoadedModel {
     pub(super) session: Session,
     pub(super) scorer: JsonScorer,
@@ -36,7 +36,7 @@ pub(super) struct LoadedModel {
 pub(super) struct Lane {
     /// Gone when the lane has ended, so that its memory comes back while handles live on.
     model: Mutex<Option<LoadedModel>>,
-    running: Mutex<Running>,
+    running: Mutex<CurrentRun>,
     /// A job is wanted and being worked on.
     computing: AtomicBool,
     terminator: Terminator,
@@ -50,7 +50,7 @@ impl std::fmt::Debug for LoadedModel {
 
 /// The run under way.
 #[derive(Debug, Default)]
-struct Running {
+struct CurrentRun {
     /// Its jobs that somebody waits for.
     wanted: Vec<u64>,
     terminated: bool,
@@ -103,7 +103,7 @@ impl Lane {
         }
     }
 
-    fn end_if_unwanted(&self, running: &mut Running) {
+    fn end_if_unwanted(&self, running: &mut CurrentRun) {
         if running.wanted.is_empty() {
             running.terminated = true;
             self.terminator.terminate();
@@ -301,11 +301,11 @@ fn next_run(decoded: &mut VecDeque<Decoded>, rows_max: usize) -> Option<Vec<Deco
 }
 
 /// The body of each job's answer, or why it has none.
-type Bodies = Vec<Result<Bytes, RunError>>;
+type AnswerBodies = Vec<Result<Bytes, RunError>>;
 
 impl LoadedModel {
     /// Runs the model once for all these jobs and encodes the answer of each.
-    fn score(&mut self, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+    fn score(&mut self, run: &mut [Decoded]) -> Result<AnswerBodies, RunError> {
         let began = Instant::now();
         let joined = match &*run {
             [_] => None,
@@ -346,7 +346,7 @@ fn encode(
     scorer: &JsonScorer,
     run: &[Decoded],
     outputs: &[OutputView<'_>],
-) -> Result<Bodies, RunError> {
+) -> Result<AnswerBodies, RunError> {
     let body = |outputs: &[OutputView<'_>]| scorer.postprocess(outputs).map_err(RunError::Output);
     if let [_] = run {
         return Ok(vec![body(outputs)]);
@@ -390,7 +390,7 @@ mod tests {
     use super::*;
     use crate::deadline::Deadline;
     use crate::engine::SlotOwner;
-    use crate::engine::quiet::Caller;
+    use crate::engine::background::Caller;
     use crate::engine::session::SessionThreads;
     use serin_scorers::Signature;
 
@@ -435,7 +435,7 @@ mod tests {
     }
 
     /// Runs what has begun.
-    fn score(lane: &Lane, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+    fn score(lane: &Lane, run: &mut [Decoded]) -> Result<AnswerBodies, RunError> {
         lane.model().as_mut().unwrap().score(run)
     }
 

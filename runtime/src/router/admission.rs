@@ -18,7 +18,7 @@ use crate::engine::{Permit, SlotOwner};
 /// Requests held for each slot: one that runs and one that waits.
 const HELD_PER_SLOT: usize = 2;
 
-/// Why a request was not admitted.
+/// The reason why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// Running and waiting requests are at twice the slots.
@@ -76,20 +76,20 @@ impl AdmissionControl {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in the queue and takes nothing.
+    /// Dropping the future leaves the queue and takes nothing.
     pub async fn admit(self: &Arc<Self>, deadline: Deadline) -> Result<Permit, Rejected> {
-        let place = self.take_place()?;
+        let queue_slot = self.enter_queue()?;
         loop {
             self.take_slot(deadline).await?;
             // A waiter that leaves with a slot already assigned to it puts the slot back past the debt; it is paid here.
             if !self.pay_debt() {
-                place.keep();
+                queue_slot.keep();
                 return Ok(Permit::new(Arc::clone(self) as Arc<dyn SlotOwner>));
             }
         }
     }
 
-    /// Changes the slots in place. New ones are free at once; of those taken away, free ones go at once and the others as
+    /// Changes the number of slots. New ones are free at once; of those taken away, free ones go at once and the others as
     /// their work ends. Requests that wait stay, also when they are now more than the bound.
     pub fn resize(&self, slots: usize) {
         let _one_at_a_time = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +136,7 @@ impl AdmissionControl {
         self.held.load(Ordering::Acquire)
     }
 
-    fn take_place(&self) -> Result<Place<'_>, Rejected> {
+    fn enter_queue(&self) -> Result<QueueSlot<'_>, Rejected> {
         if self.free.is_closed() {
             return Err(Rejected::Draining);
         }
@@ -145,7 +145,7 @@ impl AdmissionControl {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
                 (held < held_max).then_some(held + 1)
             })
-            .map(|_| Place(self))
+            .map(|_| QueueSlot(self))
             .map_err(|held| Rejected::QueueFull { held, held_max })
     }
 
@@ -199,17 +199,17 @@ impl SlotOwner for AdmissionControl {
     }
 }
 
-/// One of the held. Dropped by a request that goes without a slot.
-struct Place<'a>(&'a AdmissionControl);
+/// One of the held, waiting. Dropped by a request that goes without a slot.
+struct QueueSlot<'a>(&'a AdmissionControl);
 
-impl Place<'_> {
-    /// Leaves the place to the permit, whose end gives it up.
+impl QueueSlot<'_> {
+    /// Leaves the count to the permit, whose end lowers it.
     fn keep(self) {
         let _kept = std::mem::ManuallyDrop::new(self);
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_ends_at_the_deadline_and_gives_up_its_place() {
+    async fn a_wait_ends_at_the_deadline_and_leaves_the_queue() {
         let admission = AdmissionControl::new(1);
         let running = admitted(arrive(&admission).await).await;
         let before = Instant::now();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_leaves_gives_up_its_place_in_the_queue() {
+    async fn a_client_that_goes_leaves_the_queue() {
         let admission = AdmissionControl::new(1);
         let running = admitted(arrive(&admission).await).await;
         let leaver = arrive(&admission).await;
@@ -409,7 +409,7 @@ mod tests {
         ]
     }
 
-    /// What the outside sees: requests that wait or have a permit nobody took note of yet, and permits in use.
+    /// The view from outside: requests that wait or have a permit nobody took note of yet, and permits in use.
     #[derive(Default)]
     struct Model {
         waiting: Vec<Waiting>,

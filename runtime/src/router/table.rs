@@ -21,7 +21,7 @@ use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit};
 pub struct MissingDeployment {
     /// The endpoint.
     pub endpoint: EndpointName,
-    /// What its split names.
+    /// The name in its split.
     pub deployment: DeploymentName,
 }
 
@@ -108,7 +108,7 @@ impl Endpoint {
         &self.name
     }
 
-    /// What a request's credential is checked against.
+    /// The credentials that open it.
     #[must_use]
     pub fn auth(&self) -> &EndpointAuth {
         &self.auth
@@ -134,7 +134,7 @@ impl Endpoint {
             .find(|known| known.name.key().eq_ignore_ascii_case(name))
     }
 
-    /// Whose turn it is by the split; none when no deployment has weight. Each call is one request.
+    /// The deployment whose turn it is by the split; none when no deployment has weight. Each call is one request.
     pub(super) fn next_by_split(&self) -> Option<&Arc<Deployment>> {
         let arm = self.turns.next()?;
         let index = self.arms.get(arm).copied().flatten();

@@ -53,7 +53,7 @@ impl Readiness {
     }
 }
 
-/// What the scoring routes need.
+/// The parts that the scoring routes need.
 #[derive(Clone, Debug)]
 pub struct Scoring {
     /// Knows the endpoints.
