@@ -64,7 +64,8 @@ pub const JOURNAL_LAST_MAX: usize = 10_000;
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// Longest that administrative requests in flight may take to end when the server exits: held answers are given up.
 pub const ADMIN_GRACE: Duration = Duration::from_millis(500);
-/// Most threads that move bytes, unless the server is told otherwise: they never compute, and the cores are for the models.
+/// Most I/O threads of scoring, unless the server is told otherwise: they move bytes and execute small work inline
+/// ([`INLINE_MAX`]), and the cores are for the models.
 pub const EDGE_THREADS_MAX: usize = 4;
 
 /// Changes that may wait for the controller; further ones are refused as busy.

@@ -3,7 +3,8 @@
 //! A job comes with a [`Reservation`], and there are as many of those as the inbox has room for, so no sender ever waits.
 //! [`InstanceState`] counts them, and has the few facts that senders, lanes and the owner tell each other.
 //!
-//! Threads: senders on the edge reserve and queue, score threads take, the owner closes and waits.
+//! Threads: senders on the edge reserve and queue, score threads take, the owner closes and waits. Reservations end wherever
+//! the work does.
 //! Not here: who computes (`lane`, `instance`), who starts the threads (`worker`, `instance`).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

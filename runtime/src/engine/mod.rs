@@ -1,6 +1,7 @@
 //! Threads and the model.
 //!
-//! An [`Instance`] is one model copy on its cores; a [`Job`] crosses to one of its score threads and a [`Reply`] comes back.
+//! An [`Instance`] is one model copy on its cores; a [`Job`] goes to one of its score threads, or is executed
+//! inline on the thread that brings it, and a [`Reply`] comes back.
 //! Not here: HTTP, YAML, who gets which request.
 
 mod background;

@@ -1,6 +1,7 @@
 //! One loaded model: the only file that names `ort`.
 //!
-//! A session belongs to one thread. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
+//! A session is used by one thread at a time, whoever has the lock of its lane: the lane's own thread, or an I/O thread that
+//! executes small work inline. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
 //! the instance, and joined when the session is dropped.
 //!
 //! [`prepare`] writes an optimised model whose weights lie in a file of their own, packed as the kernels read them. ONNX Runtime
@@ -77,7 +78,7 @@ impl SessionThreads {
     }
 }
 
-/// One loaded model, ready to run on the thread that owns it.
+/// One loaded model, ready to run on the thread that has it now.
 pub(super) struct Session {
     session: ort::session::Session,
     signature: Arc<Signature>,

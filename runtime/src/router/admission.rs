@@ -3,7 +3,8 @@
 //! A permit is taken before any work and travels with the request, so a slot comes back when the work ends, even if the
 //! client has gone. A request is *held* from its arrival until then; at most twice the slots are held.
 //!
-//! Threads: requests wait on the edge; permits are dropped on score threads; the controller resizes and drains.
+//! Threads: requests wait on the edge; permits are dropped where the work ends, on score threads or
+//! inline on the edge; the controller resizes and drains.
 //! Not here: which deployment (`table`), which instance (`deployment`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 //! The life of a request after its credential was checked: pick, admit, submit, await, record. Shared by every protocol and
 //! by the embedded library.
 //!
-//! Threads: edge. The work itself is done on a score thread.
+//! Threads: edge. The work itself is done on a score thread, or inline where it is small.
 //! Not here: credentials and bytes on the wire (`serve`).
 
 use std::ops::ControlFlow;

@@ -1,7 +1,7 @@
 //! Scores one HTTP request: head, credential, body, router, answer. Every failure leaves through one door, where it is counted,
 //! logged and written.
 //!
-//! Threads: edge. Moves bytes and never computes.
+//! Threads: edge. Nothing here computes; the router may, inline, where a model's work is small.
 //! Not here: which deployment, which instance, and the outcome of what reached one (`router`).
 
 use std::sync::Arc;
