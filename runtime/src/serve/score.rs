@@ -45,6 +45,7 @@ pub struct Readiness(Arc<AtomicBool>);
 impl Readiness {
     /// From now on the routing table says all.
     pub fn set(&self) {
+        // Release, with the Acquire of `is_set`: who sees it sees the table that was published before.
         self.0.store(true, Ordering::Release);
     }
 
@@ -154,6 +155,9 @@ impl Scoring {
 
     /// The endpoint, and the number of the table that has it.
     fn endpoint(&self, target: Target<'_>) -> Result<(Arc<Endpoint>, u64), Failure> {
+        // Asked before the table is looked at: a start that ends in between has published what it restored, and it would be said not to
+        // exist.
+        let is_started = self.readiness.is_set();
         let table = self.router.table();
         let found = match target {
             Target::Named(name) => table.endpoint(name),
@@ -162,7 +166,7 @@ impl Scoring {
         if let Some(endpoint) = found {
             return Ok((Arc::clone(endpoint), table.number()));
         }
-        if !self.readiness.is_set() {
+        if !is_started {
             return Err(Failure::Starting);
         }
         let known = names(&table);
