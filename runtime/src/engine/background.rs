@@ -144,7 +144,8 @@ where
 {
     let caller = Caller::at_the_end_of(messages.clone());
     let thread = move || {
-        waited.tid.store(cores::thread_id(), Ordering::Release);
+        // Relaxed: the number is all that is said. Until it is seen, the time since the beginning counts.
+        waited.tid.store(cores::thread_id(), Ordering::Relaxed);
         let _heartbeat = enter_background(core);
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&caller)));
         // Dropped where nobody waits any more.
@@ -180,7 +181,7 @@ impl CoreWait {
 
     /// Where the kernel does not count, all the time since the beginning.
     pub(super) fn so_far(&self) -> Duration {
-        let tid = self.tid.load(Ordering::Acquire);
+        let tid = self.tid.load(Ordering::Relaxed);
         // The folder of the processes has the threads too, though it does not list them.
         let counted = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok();
         let counted = counted.as_deref().and_then(parse_schedstat);
@@ -220,6 +221,7 @@ impl Heartbeat {
         let over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&over);
         let beat = move || {
+            // Relaxed: it is enough that the thread ends some time.
             while !ends.load(Ordering::Relaxed) {
                 std::thread::sleep(HEARTBEAT_PERIOD);
             }
@@ -234,6 +236,7 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
+        // Not joined: on a core that is never idle the thread may wait long until it sees this.
         self.0.store(true, Ordering::Relaxed);
     }
 }

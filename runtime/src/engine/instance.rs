@@ -173,6 +173,9 @@ impl Instance {
 
     /// Ends the threads, terminating what still runs, joins them and gives the memory back. The cores come back to the caller.
     pub fn stop(self) -> CoreGrant {
+        // In this order: no job comes any more; a run that begins from now on is not begun (`Lane::run`); one that has begun is
+        // ended; and what waits in the inbox by then stands before the stop messages, and is answered. A job that is queued later,
+        // for it had its reservation, is dropped with the channel.
         self.close();
         self.handle.0.state.begin_to_stop();
         for lane in &self.handle.0.lanes {
@@ -364,7 +367,7 @@ impl InstanceHandle {
     /// Queues jobs that have their reservations here, in order. Never waits. Where every lane has died, they are dropped unanswered.
     pub fn queue(&self, jobs: impl IntoIterator<Item = ReservedJob>) {
         for job in jobs {
-            // There is room for every reservation.
+            // Not full: the channel has room for every reservation (`InstanceState::reserve` says why it is seen).
             drop(self.0.inbox.try_send(Message::Job(job)));
         }
     }
@@ -372,6 +375,8 @@ impl InstanceHandle {
     /// Answers the jobs inline, here and now with the session of an idle lane, when there is one, no other job waits and the work
     /// is small by the measured profile; else queues them.
     pub fn run_inline_or_queue(&self, jobs: Vec<ReservedJob>) {
+        // Both looks are of a moment. A job that is queued after the first came later; a lane that has just taken one and not yet
+        // its own lock waits for us, as long as small work takes.
         if self.0.runs_inline && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
             for lane in &self.0.lanes {
                 if let Some(mut model) = lane.idle_model()

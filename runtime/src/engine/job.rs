@@ -33,6 +33,7 @@ impl Job {
     #[must_use]
     pub fn next_id() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: a number need only differ from the others.
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 }
@@ -95,6 +96,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // A permit is neither cloned nor taken apart, so this is the once that `SlotOwner` promises.
         self.0.give_back();
     }
 }

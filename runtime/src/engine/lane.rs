@@ -34,8 +34,10 @@ pub(super) struct LoadedModel {
 /// One lane of an instance.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Gone when the lane has ended, so that its memory comes back while handles live on.
+    /// Gone when the lane has ended, so that its memory comes back while handles live on. Its lock is held for as long as jobs
+    /// are answered; only the lane's own thread waits for it. `running` is taken under it and never the other way round.
     model: Mutex<Option<LoadedModel>>,
+    /// Held for a few instructions: it orders the beginning and the end of a run with those who want to end it.
     running: Mutex<CurrentRun>,
     /// A job is wanted and being worked on.
     computing: AtomicBool,
@@ -75,6 +77,7 @@ impl Lane {
     pub(super) fn idle_model(&self) -> Option<MutexGuard<'_, Option<LoadedModel>>> {
         match self.model.try_lock() {
             Ok(model) => Some(model),
+            // A panic of a run is caught within it: whatever poisoned the lock left the session whole.
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
@@ -82,7 +85,8 @@ impl Lane {
 
     /// Whether a job is being worked on.
     pub(super) fn is_computing(&self) -> bool {
-        self.computing.load(Ordering::Acquire)
+        // Relaxed: for people and for the metrics; nothing is read on the strength of it.
+        self.computing.load(Ordering::Relaxed)
     }
 
     /// The job is not wanted any more. A run that nobody waits for is ended.
@@ -122,7 +126,9 @@ impl Lane {
 
     /// The run is over; whether it was terminated. The lane can run again.
     fn end(&self) -> bool {
-        self.computing.store(false, Ordering::Release);
+        self.computing.store(false, Ordering::Relaxed);
+        // Under the lock: who ends a run either still meets it, and its termination is cleared here, or finds nothing wanted. So no
+        // termination is left over for the next run.
         let mut running = lock(&self.running);
         running.wanted.clear();
         let terminated = std::mem::take(&mut running.terminated);
@@ -162,7 +168,7 @@ impl Lane {
             self.end();
             return;
         }
-        self.computing.store(true, Ordering::Release);
+        self.computing.store(true, Ordering::Relaxed);
         let outcome = catch_unwind(AssertUnwindSafe(|| model.score(&mut run)))
             .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))));
         let terminated = self.end();
@@ -229,6 +235,7 @@ fn finish(
     outcome: Result<Scored, RunError>,
     timings: Timings,
 ) {
+    // The reservation first: who is admitted by the slot finds room at the instance.
     drop(reservation);
     drop(permit);
     // The client may have left.

@@ -108,7 +108,8 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
                 delay: spec.delay,
             };
             answer_until_told_to_stop(&lane, &inbox);
-            // Handles live on for as long as routing tables do; the memory of the session does not.
+            // Handles live on for as long as routing tables do; the memory of the session does not. The lock waits for an I/O thread
+            // that executes inline, and the next one finds no model.
             drop(lane.model().take());
         }
         Err(error) => drop(ready.send(Err(error))),
@@ -124,6 +125,7 @@ struct LaneGuard {
 
 impl Drop for LaneGuard {
     fn drop(&mut self) {
+        // Also when the thread unwinds from a panic, and that is what it is for.
         if !self.told_to_stop {
             self.state.lane_failed();
         }

@@ -7,7 +7,7 @@
 //! inline on the edge; the controller resizes and drains.
 //! Not here: which deployment (`table`), which instance (`deployment`).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
@@ -94,14 +94,16 @@ impl AdmissionControl {
     /// their work ends. Requests that wait stay, also when they are now more than the bound.
     pub fn resize(&self, slots: usize) {
         let _one_at_a_time = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.slots.swap(slots, Ordering::AcqRel);
+        // One number, changed under the lock alone; who reads it without gets an old or a new one. So for the debt: each change is a
+        // read-modify-write, and the sum of free slots, slots in use and debt is right in any ordering.
+        let before = self.slots.swap(slots, Ordering::Relaxed);
         if slots >= before {
             let grown = slots - before;
             self.free.add_permits(grown - self.cancel_debt(grown));
         } else {
             let shrunk = before - slots;
             // The debt is booked first, so that a slot that comes back meanwhile is not given out again.
-            self.debt.fetch_add(shrunk, Ordering::AcqRel);
+            self.debt.fetch_add(shrunk, Ordering::Relaxed);
             let forgotten = self.free.forget_permits(shrunk);
             self.free
                 .add_permits(forgotten - self.cancel_debt(forgotten));
@@ -116,7 +118,11 @@ impl AdmissionControl {
     /// Dropping the future ends the wait and nothing else.
     pub async fn drain(&self) {
         self.free.close();
+        // A request counts itself as held and then takes a free slot, without the semaphore's lock. One that was faster than the
+        // closing must be seen below; `close` alone has Release, and the fence makes Acquire of it.
+        fence(Ordering::Acquire);
         loop {
+            // Made before the look: it hears of an end that comes between the look and the wait.
             let idle = self.idle.notified();
             if self.held() == 0 {
                 return;
@@ -128,12 +134,13 @@ impl AdmissionControl {
     /// Most requests that run at once.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.slots.load(Ordering::Acquire)
+        self.slots.load(Ordering::Relaxed)
     }
 
     /// Requests that run or wait.
     #[must_use]
     pub fn held(&self) -> usize {
+        // Acquire, with the Release of `leave`: who sees 0 sees all that the admitted work did.
         self.held.load(Ordering::Acquire)
     }
 
@@ -143,7 +150,8 @@ impl AdmissionControl {
         }
         let held_max = self.slots().saturating_mul(HELD_PER_SLOT);
         self.held
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+            // Relaxed: the bound holds because look and change are one step. `drain` has its own order (see there).
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 (held < held_max).then_some(held + 1)
             })
             .map(|_| QueueSlot(self))
@@ -176,7 +184,8 @@ impl AdmissionControl {
     fn cancel_debt(&self, slots_max: usize) -> usize {
         let before = self
             .debt
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |debt| {
+            // Relaxed: see `resize`. A debt that is seen late is paid by the next slot that comes back.
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |debt| {
                 (debt > 0).then(|| debt.saturating_sub(slots_max))
             })
             .unwrap_or(0);
@@ -184,7 +193,8 @@ impl AdmissionControl {
     }
 
     fn leave(&self) {
-        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // Release: see `held`. The word is changed by read-modify-writes alone, so the last one hands on what all before it did.
+        if self.held.fetch_sub(1, Ordering::Release) == 1 {
             self.idle.notify_waiters();
         }
     }
@@ -206,6 +216,7 @@ struct QueueSlot<'a>(&'a AdmissionControl);
 impl QueueSlot<'_> {
     /// Leaves the count to the permit, whose end lowers it.
     fn keep(self) {
+        // Not dropped, or the request would be counted out while it runs. There is nothing to free: it is one reference.
         let _kept = std::mem::ManuallyDrop::new(self);
     }
 }

@@ -261,6 +261,8 @@ async fn attempt(
         permit,
         reply: reply_to,
     };
+    // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
+    // find that the client has gone (`Lane::begin`).
     let mut work = Work {
         instance: instance.clone(),
         job: id,
@@ -376,6 +378,7 @@ impl<'a> Recording<'a> {
 
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
+        // Here, and not where requests end, because one that is dropped while it waits ends nowhere else.
         self.metrics.in_flight(-1);
         if let Some(outcome) = self.outcome {
             self.metrics.record(outcome, &self.timings);

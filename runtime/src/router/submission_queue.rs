@@ -100,7 +100,8 @@ fn send(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> b
             instance.queue([job]);
             return false;
         };
-        // It comes after all tasks that are ready now, for the queue of tasks is first in, first out.
+        // It comes after all tasks that are ready now, for the queue of tasks is first in, first out. To wake a task only queues it:
+        // nothing runs, and asks for this queue, while it is lent out here.
         if queue.batches.is_empty() {
             deliver.wake_by_ref();
         }
@@ -121,6 +122,7 @@ pub async fn deliver() -> Infallible {
             }
             std::mem::take(&mut queue.batches)
         });
+        // The queue is given back before anything is computed: what runs may send again, or be cancelled and drop what it sent.
         let began = Instant::now();
         for batch in batches {
             // The small work of many deployments is not small.
@@ -141,6 +143,7 @@ struct Installed;
 
 impl Drop for Installed {
     fn drop(&mut self) {
+        // What was sent is handed over and not dropped: to its tasks the end of this one is no reason to go without an answer.
         let left = QUEUE.with_borrow_mut(|queue| {
             queue.deliver = None;
             std::mem::take(&mut queue.batches)

@@ -56,6 +56,7 @@ impl Turns {
     }
 
     fn next(&self) -> Option<usize> {
+        // Relaxed: each ticket is given once in any ordering, and nothing else is read on the strength of it.
         self.picker
             .pick(self.ticket.fetch_add(1, Ordering::Relaxed))
     }
@@ -158,6 +159,7 @@ impl RoutingTable {
     pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            // Relaxed: a number need only differ from the others; it is handed on with the table.
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             endpoints: endpoints
                 .into_iter()
@@ -216,6 +218,8 @@ impl Router {
 
     /// Requests that look from now on see this table: one pointer swap.
     pub fn publish(&self, table: RoutingTable) {
+        // A swap of the pointer with Release, and Acquire where it is loaded: who sees the table sees all of it. The old one lives
+        // until the last request that looked at it has gone.
         self.table.store(Arc::new(table));
     }
 }

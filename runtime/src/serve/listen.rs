@@ -40,7 +40,7 @@ struct AcceptedConnection {
     permit: OwnedSemaphorePermit,
 }
 
-/// The queue of accepted connections for one thread, the acceptor's end.
+/// The queue of accepted connections for one thread, the acceptor's end. The permits of the connections bound it.
 #[derive(Debug)]
 pub struct ConnectionQueue {
     accepted: mpsc::UnboundedSender<AcceptedConnection>,
@@ -97,6 +97,7 @@ pub async fn accept(
             accepted = accept_one(&listener, &room) => accepted,
         };
         if let Some(accepted) = accepted {
+            // The counts are of a moment, and that one connection more or less is where it is not best is no harm.
             let emptiest = queues
                 .iter()
                 .min_by_key(|queue| Arc::strong_count(&queue.live));
@@ -161,6 +162,7 @@ impl Connections {
             let connection = graceful.watch(connection);
             let live = Arc::clone(&self.live);
             connections.spawn(async move {
+                // Dropped when the connection has ended, however it ends: then another may come, and this thread has one less.
                 let _counted = (permit, live);
                 if let Err(error) = connection.await {
                     debug!(%error, "a connection ended early");
