@@ -85,7 +85,7 @@ fn lane() -> Instance {
         profile: None,
         cores: cores.grant(1).expect("a core"),
         sample_request: None,
-        quiet: false,
+        background: false,
     })
     .expect("the model starts")
 }
@@ -108,7 +108,7 @@ fn job(
     (reservation.give_to(job), answer)
 }
 
-/// A job to a lane and its answer back: through the lane's own thread, and on the calling thread by a borrowed lane.
+/// A job to a lane and its answer back: through the lane's own thread, and inline on the calling thread.
 fn hand_over(criterion: &mut Criterion) {
     let instance = lane();
     let handle = instance.handle();
@@ -121,12 +121,12 @@ fn hand_over(criterion: &mut Criterion) {
         });
     });
     for together in [1, 8] {
-        let name = format!("answer {together} on a borrowed lane");
+        let name = format!("answer {together} inline");
         criterion.bench_function(&name, |bencher| {
             bencher.iter(|| {
                 let jobs = (0..together).map(|_| job(&handle, &owner));
                 let (jobs, answers): (Vec<_>, Vec<_>) = jobs.unzip();
-                handle.answer_or_queue(jobs);
+                handle.run_inline_or_queue(jobs);
                 for answer in answers {
                     black_box(answer.blocking_recv().expect("an answer"));
                 }

@@ -22,10 +22,10 @@ pub const BATCH_SIZE_DEFAULT_MAX: u32 = 64;
 pub const BATCH_GAIN_MIN: f64 = 1.1;
 /// Longest run that is measured with more rows: a batch of longer ones would make its requests wait too long.
 pub const PROFILE_RUN_MAX: Duration = Duration::from_millis(20);
-/// Longest that the edge works itself on the requests of one moment instead of handing them to a score thread: a few times what
+/// Longest that an I/O thread works inline on the requests of one tick instead of handing them to a score thread: a few times what
 /// the way to another core and back takes (43 us on the machine of the README), and less than a kernel that preempts lazily may
 /// keep that thread waiting.
-pub const BORROW_MAX: Duration = Duration::from_micros(150);
+pub const INLINE_MAX: Duration = Duration::from_micros(150);
 /// Longest that the edge may compute, whatever is in the bodies: other connections wait as long.
 pub const EDGE_COMPUTE_MAX: Duration = Duration::from_micros(500);
 /// Longest `max_batch_delay_us`: a lane that waits for company wastes its core. What is written must also be below the
@@ -71,7 +71,8 @@ pub const JOURNAL_LAST_MAX: usize = 10_000;
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
 /// Longest that administrative requests in flight may take to end when the server exits: held answers are given up.
 pub const ADMIN_GRACE: Duration = Duration::from_millis(500);
-/// Most threads that move bytes, unless the server is told otherwise: they never compute, and the cores are for the models.
+/// Most I/O threads of scoring, unless the server is told otherwise: they move bytes and execute small work inline
+/// ([`INLINE_MAX`]), and the cores are for the models.
 pub const EDGE_THREADS_MAX: usize = 4;
 
 /// Changes that may wait for the controller; further ones are refused as busy.
@@ -105,10 +106,10 @@ pub const PREPARE_BYTES_MIN: u64 = 1_000_000;
 pub const PREPARED_BYTES_MAX: u64 = 16_000_000_000;
 /// Age from which an unfinished entry of the cache is what a killed process has left; longer than any preparation takes.
 pub const LEFTOVER_AGE: Duration = Duration::from_secs(60 * 60);
-/// Longest that work at the lowest priority may wait for a core, in all; then it is done at the usual one.
-pub const QUIET_WAIT_MAX: Duration = Duration::from_secs(5);
-/// The time between two looks at how long quiet work has waited.
-pub const QUIET_LOOK_PERIOD: Duration = Duration::from_millis(100);
+/// Longest that work at background priority may wait for a core, in all; then it is done at the usual one.
+pub const BACKGROUND_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The time between two looks at how long background work has waited.
+pub const BACKGROUND_LOOK_PERIOD: Duration = Duration::from_millis(100);
 /// Longest that admitted requests of an instance that leaves may take to end; then it is stopped under them, and counted.
 /// Longer than any request may take, so only a run that cannot be terminated meets it.
 pub const DRAIN_MAX: Duration = Duration::from_secs(200);
@@ -132,7 +133,7 @@ const _: () = {
     // Every request of an instance may be in one batch.
     assert!(CONCURRENCY_MAX <= BATCH_SIZE_MAX);
     assert!(BATCH_DELAY_MAX.as_millis() < REQUEST_TIMEOUT_MAX.as_millis());
-    assert!(BORROW_MAX.as_nanos() <= EDGE_COMPUTE_MAX.as_nanos());
+    assert!(INLINE_MAX.as_nanos() <= EDGE_COMPUTE_MAX.as_nanos());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
     assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());
@@ -143,8 +144,8 @@ const _: () = {
     assert!(EDGE_THREADS_MAX >= 1);
     assert!(DRAIN_MAX.as_millis() > REQUEST_TIMEOUT_MAX.as_millis());
     // Work that is begun once more has time left.
-    assert!(QUIET_WAIT_MAX.as_millis() < START_MAX.as_millis());
-    assert!(QUIET_LOOK_PERIOD.as_millis() < QUIET_WAIT_MAX.as_millis());
+    assert!(BACKGROUND_WAIT_MAX.as_millis() < START_MAX.as_millis());
+    assert!(BACKGROUND_LOOK_PERIOD.as_millis() < BACKGROUND_WAIT_MAX.as_millis());
     assert!(LEFTOVER_AGE.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(MODEL_READY_MAX.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());

@@ -15,11 +15,12 @@
 //! 4. [`router::Router::score`] picks a deployment: the one that the header `azureml-model-deployment` names, else by
 //!    [`spec::TrafficSplit`], exact in every aligned block of requests.
 //! 5. [`router::AdmissionControl`] gives a [`engine::Permit`], after a wait in order of arrival if need be, or refuses.
-//! 6. One [`engine::Job`], the permit inside, crosses to a score thread of the least loaded [`engine::Instance`].
+//! 6. One [`engine::Job`], the permit inside, goes to the least loaded [`engine::Instance`]: across to a score thread, or, where the
+//!    work costs less than that way, into its idle session on the I/O thread itself (inline execution).
 //! 7. There the body becomes tensors, the model runs, and its outputs become a body (`serin_scorers`).
-//! 8. The permit is dropped, the reply crosses back, the outcome is recorded once in [`observe`], and the answer is written.
+//! 8. The permit is dropped, the reply goes back, the outcome is recorded once in [`observe`], and the answer is written.
 //!
-//! It crosses threads twice, waits on no lock, and its body is never copied. Without HTTP the same life begins at step 4.
+//! It crosses threads twice or not at all, waits on no lock, and its body is never copied. Without HTTP the same life begins at step 4.
 //!
 //! # Life of a change
 //!

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::app::AppError;
-use crate::serve::{ConnectionLimits, Connections, Scoring, accept, desk};
+use crate::serve::{ConnectionLimits, Connections, Scoring, accept, connection_queue};
 
 /// The edge, running: `serin-edge-0`, `serin-edge-1` and so on. Dropped, it accepts no more and ends by itself.
 pub(super) struct Edge {
@@ -37,14 +37,15 @@ impl Edge {
         threads: usize,
     ) -> Result<Self, AppError> {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (desks, connections): (Vec<_>, Vec<_>) = (0..threads.max(1)).map(|_| desk()).unzip();
+        let (queues, connections): (Vec<_>, Vec<_>) =
+            (0..threads.max(1)).map(|_| connection_queue()).unzip();
         let accepting = move || async move {
             let stopped = async {
                 _ = stopped.await;
             };
             // A listener that cannot be watched accepts nobody: as when it is stopped.
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => accept(listener, desks, limits.connections_max, stopped).await,
+                Ok(listener) => accept(listener, queues, limits.connections_max, stopped).await,
                 Err(error) => tracing::error!(%error, "cannot listen"),
             }
         };

@@ -14,7 +14,7 @@ use crate::control::mailbox::{Mail, Registration, Request};
 use crate::control::models::{Ingested, ModelDigest, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::refusal::{ChangeError, ErrorKind};
 use crate::control::store::NewEntry;
-use crate::engine::run_quietly_if;
+use crate::engine::run_in_background_if;
 use crate::spec::{ModelName, ModelVersion};
 
 /// Copies a model in; in the background where others serve, for a large one is hashed for a while.
@@ -24,7 +24,7 @@ fn ingest(
     background: bool,
 ) -> Result<Ingested, ModelStoreError> {
     let (files, source) = (files.clone(), source.to_owned());
-    run_quietly_if(background, move || files.ingest(&source))
+    run_in_background_if(background, move || files.ingest(&source))
 }
 
 impl Controller {

@@ -229,7 +229,7 @@ impl Work {
                 sample_request: place.sample_request,
                 digest: place.by_content.then(|| build.model.to_string()),
                 profile: None,
-                quiet: background,
+                background,
             })
         });
     }

@@ -19,7 +19,7 @@ const NAME_BYTES_MAX: usize = 4096;
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// What stands for a model's content.
+/// The summary that stands for a model's content.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
     /// Changes with every byte of the model and of its weights.

@@ -78,7 +78,7 @@ impl Topology {
         Self { cores }
     }
 
-    /// How many cores there are to give.
+    /// The number of cores that there are to give.
     #[must_use]
     pub fn len(&self) -> usize {
         self.cores.len()
@@ -91,7 +91,7 @@ impl Topology {
     }
 }
 
-/// What to do when instances ask for more vCPUs than there are cores.
+/// The rule for instances that ask for more vCPUs than there are cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Capacity {
     /// Share the cores evenly and say so.
@@ -150,7 +150,7 @@ impl CoreGrant {
     }
 }
 
-/// Who has which core.
+/// The cores, and the instances on each.
 #[derive(Debug)]
 pub struct CoreMap {
     topology: Topology,
@@ -218,7 +218,7 @@ impl CoreMap {
         )
     }
 
-    /// What happens when the cores do not suffice.
+    /// The rule for when the cores do not suffice.
     #[must_use]
     pub fn capacity(&self) -> Capacity {
         self.capacity

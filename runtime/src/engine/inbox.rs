@@ -3,7 +3,8 @@
 //! A job comes with a [`Reservation`], and there are as many of those as the inbox has room for, so no sender ever waits.
 //! [`InstanceState`] counts them, and has the few facts that senders, lanes and the owner tell each other.
 //!
-//! Threads: senders on the edge reserve and queue, score threads take, the owner closes and waits.
+//! Threads: senders on the edge reserve and queue, score threads take, the owner closes and waits. Reservations end wherever
+//! the work does.
 //! Not here: who computes (`lane`, `instance`), who starts the threads (`worker`, `instance`).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -22,9 +23,9 @@ const CLOSED: u32 = 1 << 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceId(pub u64);
 
-/// Why an instance has no room for a job.
+/// The reason why an instance has no room for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoRoom {
+pub enum ReserveError {
     /// It has as many requests as it may.
     Full,
     /// It is being drained or has stopped; look the table up again.
@@ -54,6 +55,7 @@ impl InstanceState {
     pub(super) fn new(concurrency: u32) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            // Relaxed: an addition is atomic in any ordering, and a number need only differ from the others.
             id: InstanceId(NEXT.fetch_add(1, Ordering::Relaxed)),
             concurrency,
             load: AtomicU32::new(0),
@@ -76,27 +78,33 @@ impl InstanceState {
 
     /// Reservations in use.
     pub(super) fn load(&self) -> u32 {
+        // Relaxed: an estimate, for the choice of an instance and for people. What counts is decided in `reserve`.
         self.load.load(Ordering::Relaxed) & !CLOSED
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.load.load(Ordering::Relaxed) & CLOSED != 0
+        // Acquire, with the Release of `close`: whoever finds the instance closed looks its deployment up again, and must then
+        // see the table that was published before the instance was closed.
+        self.load.load(Ordering::Acquire) & CLOSED != 0
     }
 
     /// Makes a reservation if the instance is open and has room.
-    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, NoRoom> {
+    pub(super) fn reserve(self: &Arc<Self>) -> Result<Reservation, ReserveError> {
+        // Relaxed, here and where the exchange fails: a guess, which the exchange confirms.
         let mut load = self.load.load(Ordering::Relaxed);
         loop {
             if load & CLOSED != 0 {
-                return Err(NoRoom::Closed);
+                return Err(ReserveError::Closed);
             }
             if load >= self.concurrency {
-                return Err(NoRoom::Full);
+                return Err(ReserveError::Full);
             }
+            // Acquire, with the Release of `job_ended`: a job leaves the channel before its reservation ends, so who gets its room
+            // finds the channel with room too. No reservation follows `close`, for both are changes of one word.
             match self.load.compare_exchange_weak(
                 load,
                 load + 1,
-                Ordering::AcqRel,
+                Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Ok(Reservation(Arc::clone(self))),
@@ -107,8 +115,10 @@ impl InstanceState {
 
     /// One job has ended.
     fn job_ended(&self) {
-        if self.load.fetch_sub(1, Ordering::AcqRel) == CLOSED + 1 {
-            // The lock orders this with a waiter that has looked but does not wait yet.
+        // Release: all that the job did is seen by who sees the instance idle, and by who gets its room.
+        if self.load.fetch_sub(1, Ordering::Release) == CLOSED + 1 {
+            // A waiter looks and begins to wait under this lock. Taken here in between, it makes sure that one who has looked too
+            // early waits already, and is woken.
             drop(lock(&self.idle.0));
             self.idle.1.notify_all();
         }
@@ -116,11 +126,13 @@ impl InstanceState {
 
     /// No reservation is made from now on.
     pub(super) fn close(&self) {
-        self.load.fetch_or(CLOSED, Ordering::AcqRel);
+        // Release: see `is_closed`.
+        self.load.fetch_or(CLOSED, Ordering::Release);
     }
 
     /// Whether it is closed and has no job left.
     pub(super) fn is_idle(&self) -> bool {
+        // Acquire: see `job_ended`. Each change of the word is a read-modify-write, so this sees all jobs that ended before.
         self.load.load(Ordering::Acquire) == CLOSED
     }
 
@@ -129,19 +141,22 @@ impl InstanceState {
         let (mutex, changed) = &self.idle;
         let patience = until.saturating_duration_since(Instant::now());
         let waited = changed.wait_timeout_while(lock(mutex), patience, |()| !self.is_idle());
+        // The guard of the empty lock; nothing is to be done under it.
         drop(waited);
         self.is_idle()
     }
 
     pub(super) fn lane_failed(&self) {
-        self.failed.store(true, Ordering::Release);
+        // Relaxed: a flag that is looked at now and then. Who acts on it joins the thread, and that orders all else.
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::Acquire)
+        self.failed.load(Ordering::Relaxed)
     }
 
     fn lane_idle(&self, idle: bool) {
+        // Relaxed: by this count lanes share what waits. One that is off by a moment makes a batch larger or smaller, no more.
         if idle {
             self.idle_lanes.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -150,6 +165,8 @@ impl InstanceState {
     }
 
     pub(super) fn set_rows_max(&self, rows: usize) {
+        // Relaxed: set before the first handle exists. Jobs come from handles, through the channel or on the handle's own thread,
+        // so who reads it for a job comes after this.
         self.rows_max.store(rows, Ordering::Relaxed);
     }
 
@@ -157,13 +174,15 @@ impl InstanceState {
         self.rows_max.load(Ordering::Relaxed)
     }
 
-    /// What lanes take from now on is answered with `InstanceGone`.
+    /// Jobs that lanes take from now on are answered with `InstanceGone`.
     pub(super) fn begin_to_stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        // Relaxed: the lock of each lane's current run, which who stops takes after this, orders it (`Lane::cancel_any`).
+        self.stopping.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        // Relaxed: who has missed it sees it at the latest once its run has begun, for that takes the same lock.
+        self.stopping.load(Ordering::Relaxed)
     }
 }
 

@@ -22,8 +22,8 @@ use crate::engine::profile::ModelProfile;
 use crate::engine::profile_cache::{self, Threads};
 use crate::engine::worker::{self, LaneSpec, Ready};
 use crate::engine::{
-    BatchSettings, CacheEntry, CoreGrant, InstanceId, NoRoom, Placement, Reservation, ReservedJob,
-    StartError, give_back_memory,
+    BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
+    ReservedJob, StartError, give_back_memory,
 };
 
 /// All that is needed to start one instance.
@@ -33,26 +33,26 @@ pub struct InstanceSpec {
     pub label: String,
     /// The ONNX file.
     pub model: PathBuf,
-    /// What the cache holds of the model: its prepared form is loaded instead, where there is one.
+    /// The cache's entry of the model: its prepared form is loaded instead, where there is one.
     pub cached: Option<Arc<CacheEntry>>,
     /// `max_concurrent_requests_per_instance`.
     pub concurrency: u32,
     /// Score threads; without a number one for each request at once, as far as there are cores.
     pub lanes: Option<u32>,
-    /// How requests run together.
+    /// Bounds of the batches.
     pub batch: BatchSettings,
     /// The threads of a lane spin while they wait, where there are several and no other instance shares the cores.
     pub spin: bool,
     /// Stands for the content of the model: what is measured of it is kept under this name.
     pub digest: Option<String>,
-    /// What the model costs on as many threads as a lane has, where that is known already.
+    /// The cost of the model on as many threads as a lane has, where that is known already.
     pub profile: Option<Arc<ModelProfile>>,
     /// Cores given; thread counts follow from them.
     pub cores: CoreGrant,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
-    /// Others serve, and are not to feel that this one starts: it loads at the lowest priority.
-    pub quiet: bool,
+    /// Others serve, and are not to feel that this one starts: it loads at background priority.
+    pub background: bool,
 }
 
 impl InstanceSpec {
@@ -65,7 +65,7 @@ impl InstanceSpec {
         }
     }
 
-    /// What the model costs on lanes of such threads, if that was measured before.
+    /// The cost of the model on lanes of such threads, if that was measured before.
     fn known_profile(&self, threads: Threads) -> Option<Arc<ModelProfile>> {
         let kept = || profile_cache::find(self.digest.as_deref()?, threads).map(Arc::new);
         self.profile.clone().or_else(kept)
@@ -114,13 +114,13 @@ impl Instance {
             .unzip();
         let placement = placement(&spec, &split, threads.concat());
         let (inbox, threads) = starting.finish();
-        let handle = InstanceHandle(Arc::new(Senders {
+        let handle = InstanceHandle(Arc::new(SenderSide {
             state,
             inbox,
             lanes,
             signature,
             profile,
-            lends: spec.batch.delay.is_zero(),
+            runs_inline: spec.batch.delay.is_zero(),
         }));
         Ok(Self {
             handle,
@@ -142,7 +142,7 @@ impl Instance {
         self.handle.clone()
     }
 
-    /// What was asked for, and what the kernel says was given.
+    /// The cores and threads that were asked for, and those that the kernel says were given.
     #[must_use]
     pub fn placement(&self) -> &Placement {
         &self.placement
@@ -173,6 +173,9 @@ impl Instance {
 
     /// Ends the threads, terminating what still runs, joins them and gives the memory back. The cores come back to the caller.
     pub fn stop(self) -> CoreGrant {
+        // In this order: no job comes any more; a run that begins from now on is not begun (`Lane::run`); one that has begun is
+        // ended; and what waits in the inbox by then stands before the stop messages, and is answered. A job that is queued later,
+        // for it had its reservation, is dropped with the channel.
         self.close();
         self.handle.0.state.begin_to_stop();
         for lane in &self.handle.0.lanes {
@@ -221,7 +224,7 @@ impl Starting {
                 delay: spec.batch.delay,
                 spin: spec.threads(split).spin,
                 measures: measures && index == 0,
-                quiet: spec.quiet,
+                background: spec.background,
                 jobs: jobs.clone(),
                 state: Arc::clone(state),
             };
@@ -295,17 +298,17 @@ fn placement(
 
 /// The sender's half: cheap to clone, held by routing tables for as long as they like.
 #[derive(Debug, Clone)]
-pub struct InstanceHandle(Arc<Senders>);
+pub struct InstanceHandle(Arc<SenderSide>);
 
 #[derive(Debug)]
-struct Senders {
+struct SenderSide {
     state: Arc<InstanceState>,
     inbox: Sender<Message>,
     lanes: Vec<Arc<Lane>>,
     signature: Arc<Signature>,
     profile: Arc<ModelProfile>,
-    /// Idle lanes may be borrowed. Not where requests are to wait for each other.
-    lends: bool,
+    /// Small work may run on the sender's own thread. Not where requests are to wait for each other.
+    runs_inline: bool,
 }
 
 impl InstanceHandle {
@@ -346,7 +349,7 @@ impl InstanceHandle {
         &self.0.signature
     }
 
-    /// What a run costs.
+    /// The measured cost of a run.
     #[must_use]
     pub fn profile(&self) -> &Arc<ModelProfile> {
         &self.0.profile
@@ -356,23 +359,25 @@ impl InstanceHandle {
     ///
     /// # Errors
     ///
-    /// [`NoRoom`] says which of the two it is not.
-    pub fn reserve(&self) -> Result<Reservation, NoRoom> {
+    /// [`ReserveError`] says which of the two it is not.
+    pub fn reserve(&self) -> Result<Reservation, ReserveError> {
         self.0.state.reserve()
     }
 
     /// Queues jobs that have their reservations here, in order. Never waits. Where every lane has died, they are dropped unanswered.
     pub fn queue(&self, jobs: impl IntoIterator<Item = ReservedJob>) {
         for job in jobs {
-            // There is room for every reservation.
+            // Not full: the channel has room for every reservation (`InstanceState::reserve` says why it is seen).
             drop(self.0.inbox.try_send(Message::Job(job)));
         }
     }
 
-    /// Answers the jobs here and now on a borrowed lane, when one is idle, no other job waits and the work is small
-    /// by the measured profile; else queues them.
-    pub fn answer_or_queue(&self, jobs: Vec<ReservedJob>) {
-        if self.0.lends && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
+    /// Answers the jobs inline, here and now with the session of an idle lane, when there is one, no other job waits and the work
+    /// is small by the measured profile; else queues them.
+    pub fn run_inline_or_queue(&self, jobs: Vec<ReservedJob>) {
+        // Both looks are of a moment. A job that is queued after the first came later; a lane that has just taken one and not yet
+        // its own lock waits for us, as long as small work takes.
+        if self.0.runs_inline && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
             for lane in &self.0.lanes {
                 if let Some(mut model) = lane.idle_model()
                     && let Some(model) = model.as_mut()
@@ -412,7 +417,7 @@ mod tests {
     use super::*;
     use crate::deadline::Deadline;
     use crate::engine::{
-        Batching, Capacity, CoreMap, Job, Permit, Reply, RunError, SlotOwner, Topology, quiet,
+        Batching, Capacity, CoreMap, Job, Permit, Reply, RunError, SlotOwner, Topology, background,
     };
     use crate::observe::Timings;
 
@@ -445,7 +450,7 @@ mod tests {
             profile: None,
             cores: cores.grant(2).unwrap(),
             sample_request: None,
-            quiet: false,
+            background: false,
         }
     }
 
@@ -575,15 +580,15 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_was_loaded_quietly_answers_at_the_usual_priority() {
+    fn an_instance_that_was_loaded_in_the_background_answers_at_the_usual_priority() {
         let mut spec = spec(DIGITS, 1);
-        spec.quiet = true;
+        spec.background = true;
         let instance = Instance::start(spec).unwrap();
         let threads = &instance.placement().threads;
         assert_eq!(threads.len(), instance.placement().cores_given.len());
         assert!(instance.placement().verified, "{threads:?}");
         for thread in threads {
-            assert!(!quiet::is_quiet(thread.tid), "{thread:?}");
+            assert!(!background::is_in_background(thread.tid), "{thread:?}");
         }
         let returned = Arc::new(Returned::default());
         let (job, answer) = job(&digits_body(), &returned);
@@ -599,9 +604,9 @@ mod tests {
         let returned = Arc::new(Returned::default());
         let (first, answer) = job(SLOW_BODY, &returned);
         send(&handle, first);
-        assert!(matches!(handle.reserve(), Err(NoRoom::Full)));
+        assert!(matches!(handle.reserve(), Err(ReserveError::Full)));
         instance.close();
-        assert!(matches!(handle.reserve(), Err(NoRoom::Closed)));
+        assert!(matches!(handle.reserve(), Err(ReserveError::Closed)));
         assert!(!instance.is_idle());
         instance.stop();
         assert!(matches!(
@@ -683,7 +688,7 @@ mod tests {
         let reserved = |job| together.handle().reserve().unwrap().give_to(job);
         // Of 2, 1 and 2 rows.
         let jobs = jobs.into_iter().map(reserved).collect();
-        together.handle().answer_or_queue(jobs);
+        together.handle().run_inline_or_queue(jobs);
         for (answer, body) in answers.into_iter().zip(bodies) {
             let reply = &answer.blocking_recv().unwrap();
             assert_eq!(reply.timings.joined, 3);
@@ -715,7 +720,7 @@ mod tests {
             let body = format!("{{\"data\": {{\"a\": {rows:?}, \"b\": {rows:?}}}}}");
             json(&outcomes(&add, &[&body])[0])["sum"].clone()
         };
-        // More than it takes for inputs and outputs to stay in their places.
+        // More than it takes for inputs and outputs to be bound.
         for number in 0..30 {
             let sum = f64::from(number * 2);
             assert_eq!(sums(&[[number, 1]]), serde_json::json!([[sum, 2.0]]));
@@ -786,7 +791,7 @@ mod tests {
     }
 
     #[test]
-    fn small_work_is_answered_on_the_calling_thread_by_an_idle_lane() {
+    fn small_work_is_answered_inline_where_a_lane_is_idle() {
         let instance = small(DIGITS);
         let handle = instance.handle();
         let returned = Arc::new(Returned::default());
@@ -796,7 +801,7 @@ mod tests {
             jobs.push(handle.reserve().unwrap().give_to(job));
             answers.push(answer);
         }
-        handle.answer_or_queue(jobs);
+        handle.run_inline_or_queue(jobs);
         for mut answer in answers {
             // Here already, so no other thread was waited for.
             let reply = answer.try_recv().unwrap();
@@ -807,7 +812,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_lane_is_not_borrowed_and_a_stopped_one_neither() {
+    fn nothing_runs_inline_on_a_busy_lane_nor_on_a_stopped_one() {
         let instance = small(SLOW);
         let handle = instance.handle();
         let returned = Arc::new(Returned::default());
@@ -817,7 +822,7 @@ mod tests {
             std::thread::yield_now();
         }
         let (quick, mut queued) = job("{\"data\": [1]}", &returned);
-        handle.answer_or_queue(vec![handle.reserve().unwrap().give_to(quick)]);
+        handle.run_inline_or_queue(vec![handle.reserve().unwrap().give_to(quick)]);
         assert!(queued.try_recv().is_err());
         let (late, mut dropped) = job("{\"data\": [1]}", &returned);
         let late = handle.reserve().unwrap().give_to(late);
@@ -826,7 +831,7 @@ mod tests {
             let outcome = answer.blocking_recv().unwrap().outcome;
             assert!(matches!(outcome, Err(RunError::InstanceGone)));
         }
-        handle.answer_or_queue(vec![late]);
+        handle.run_inline_or_queue(vec![late]);
         assert!(dropped.try_recv().is_err(), "nobody is left to answer");
         assert_eq!(returned.0.load(Ordering::SeqCst), 3);
     }

@@ -1,4 +1,4 @@
-//! What crosses to a lane and back.
+//! Values that cross to a lane and back: the job with its permit, and the reply.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,11 +33,12 @@ impl Job {
     #[must_use]
     pub fn next_id() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: a number need only differ from the others.
         NEXT.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// What a lane sends back.
+/// The answer of a lane to a job.
 #[derive(Debug)]
 pub struct Reply {
     pub outcome: Result<Scored, RunError>,
@@ -51,7 +52,7 @@ pub struct Scored {
     pub body: Bytes,
 }
 
-/// Why a lane has no answer.
+/// The reason why a lane has no answer.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RunError {
     /// The body does not fit the model (the client's fault).
@@ -95,6 +96,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // A permit is neither cloned nor taken apart, so this is the once that `SlotOwner` promises.
         self.0.give_back();
     }
 }

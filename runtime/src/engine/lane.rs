@@ -1,5 +1,5 @@
-//! A lane: one session, and how it answers jobs. Who holds its model computes: the lane's own thread, or an edge thread that
-//! borrows the lane while it is idle.
+//! A lane: one session, and how it answers jobs. Who holds the lock of its model computes: the lane's own thread, or an I/O
+//! thread that executes small work inline while the lane is idle.
 //!
 //! Jobs that came together are decoded one by one, run together where the model allows it, and encoded one by one. One that
 //! does not fit the model is answered alone, and when a joint run fails each of its jobs runs once more by itself: no request
@@ -25,7 +25,7 @@ use crate::engine::session::{Session, Terminator};
 use crate::engine::{Job, Permit, Reply, Reservation, ReservedJob, RunError, Scored};
 use crate::observe::Timings;
 
-/// What computes.
+/// The parts that compute.
 pub(super) struct LoadedModel {
     pub(super) session: Session,
     pub(super) scorer: JsonScorer,
@@ -34,9 +34,11 @@ pub(super) struct LoadedModel {
 /// One lane of an instance.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// Gone when the lane has ended, so that its memory comes back while handles live on.
+    /// Gone when the lane has ended, so that its memory comes back while handles live on. Its lock is held for as long as jobs
+    /// are answered; only the lane's own thread waits for it. `running` is taken under it and never the other way round.
     model: Mutex<Option<LoadedModel>>,
-    running: Mutex<Running>,
+    /// Held for a few instructions: it orders the beginning and the end of a run with those who want to end it.
+    running: Mutex<CurrentRun>,
     /// A job is wanted and being worked on.
     computing: AtomicBool,
     terminator: Terminator,
@@ -50,7 +52,7 @@ impl std::fmt::Debug for LoadedModel {
 
 /// The run under way.
 #[derive(Debug, Default)]
-struct Running {
+struct CurrentRun {
     /// Its jobs that somebody waits for.
     wanted: Vec<u64>,
     terminated: bool,
@@ -75,6 +77,7 @@ impl Lane {
     pub(super) fn idle_model(&self) -> Option<MutexGuard<'_, Option<LoadedModel>>> {
         match self.model.try_lock() {
             Ok(model) => Some(model),
+            // A panic of a run is caught within it: whatever poisoned the lock left the session whole.
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) => None,
         }
@@ -82,7 +85,8 @@ impl Lane {
 
     /// Whether a job is being worked on.
     pub(super) fn is_computing(&self) -> bool {
-        self.computing.load(Ordering::Acquire)
+        // Relaxed: for people and for the metrics; nothing is read on the strength of it.
+        self.computing.load(Ordering::Relaxed)
     }
 
     /// The job is not wanted any more. A run that nobody waits for is ended.
@@ -103,7 +107,7 @@ impl Lane {
         }
     }
 
-    fn end_if_unwanted(&self, running: &mut Running) {
+    fn end_if_unwanted(&self, running: &mut CurrentRun) {
         if running.wanted.is_empty() {
             running.terminated = true;
             self.terminator.terminate();
@@ -122,7 +126,9 @@ impl Lane {
 
     /// The run is over; whether it was terminated. The lane can run again.
     fn end(&self) -> bool {
-        self.computing.store(false, Ordering::Release);
+        self.computing.store(false, Ordering::Relaxed);
+        // Under the lock: who ends a run either still meets it, and its termination is cleared here, or finds nothing wanted. So no
+        // termination is left over for the next run.
         let mut running = lock(&self.running);
         running.wanted.clear();
         let terminated = std::mem::take(&mut running.terminated);
@@ -162,7 +168,7 @@ impl Lane {
             self.end();
             return;
         }
-        self.computing.store(true, Ordering::Release);
+        self.computing.store(true, Ordering::Relaxed);
         let outcome = catch_unwind(AssertUnwindSafe(|| model.score(&mut run)))
             .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))));
         let terminated = self.end();
@@ -229,6 +235,7 @@ fn finish(
     outcome: Result<Scored, RunError>,
     timings: Timings,
 ) {
+    // The reservation first: who is admitted by the slot finds room at the instance.
     drop(reservation);
     drop(permit);
     // The client may have left.
@@ -301,11 +308,11 @@ fn next_run(decoded: &mut VecDeque<Decoded>, rows_max: usize) -> Option<Vec<Deco
 }
 
 /// The body of each job's answer, or why it has none.
-type Bodies = Vec<Result<Bytes, RunError>>;
+type AnswerBodies = Vec<Result<Bytes, RunError>>;
 
 impl LoadedModel {
     /// Runs the model once for all these jobs and encodes the answer of each.
-    fn score(&mut self, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+    fn score(&mut self, run: &mut [Decoded]) -> Result<AnswerBodies, RunError> {
         let began = Instant::now();
         let joined = match &*run {
             [_] => None,
@@ -346,7 +353,7 @@ fn encode(
     scorer: &JsonScorer,
     run: &[Decoded],
     outputs: &[OutputView<'_>],
-) -> Result<Bodies, RunError> {
+) -> Result<AnswerBodies, RunError> {
     let body = |outputs: &[OutputView<'_>]| scorer.postprocess(outputs).map_err(RunError::Output);
     if let [_] = run {
         return Ok(vec![body(outputs)]);
@@ -390,7 +397,7 @@ mod tests {
     use super::*;
     use crate::deadline::Deadline;
     use crate::engine::SlotOwner;
-    use crate::engine::quiet::Caller;
+    use crate::engine::background::Caller;
     use crate::engine::session::SessionThreads;
     use serin_scorers::Signature;
 
@@ -435,7 +442,7 @@ mod tests {
     }
 
     /// Runs what has begun.
-    fn score(lane: &Lane, run: &mut [Decoded]) -> Result<Bodies, RunError> {
+    fn score(lane: &Lane, run: &mut [Decoded]) -> Result<AnswerBodies, RunError> {
         lane.model().as_mut().unwrap().score(run)
     }
 

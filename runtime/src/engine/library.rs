@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::engine::memory;
 
-/// What the build script found.
+/// The library as the build script found it.
 mod embedded {
     include!(concat!(env!("OUT_DIR"), "/onnxruntime.rs"));
 }
@@ -26,7 +26,7 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// The user's choice of cache folder.
 const CACHE_VARIABLE: &str = "SERIN_CACHE";
 
-/// Why ONNX Runtime is not there.
+/// The reason why ONNX Runtime is not there.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LibraryError {
     /// No folder to unpack to.
@@ -114,7 +114,7 @@ pub(super) fn unpacked() -> Result<PathBuf, LibraryError> {
     unpack_to(&cache_folder().ok_or(LibraryError::NoCacheFolder)?)
 }
 
-/// Where the library and prepared models go, by the first variable that is set.
+/// The folder of the library and of prepared models, by the first variable that is set.
 pub(super) fn cache_folder() -> Option<PathBuf> {
     let folder = |name: &str| {
         std::env::var_os(name)

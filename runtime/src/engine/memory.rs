@@ -40,7 +40,7 @@ pub(super) fn forget(bytes: &'static [u8]) {
     }
 }
 
-/// Where the code of ONNX Runtime is, once it is loaded; it stays there.
+/// The place of ONNX Runtime's code in memory, once it is loaded; it stays there.
 static LIBRARY_CODE: OnceLock<Vec<(usize, usize)>> = OnceLock::new();
 
 /// The library with this path is loaded: from now on [`forget_code`] knows its code.
@@ -57,7 +57,7 @@ pub(super) fn forget_code() {
     }
 }
 
-/// Where the code of a library is, and its size: mappings of its file that are run and cannot be written.
+/// The address of a library's code, and its size: mappings of its file that are run and cannot be written.
 fn code_of(maps: &str, library: &Path) -> Vec<(usize, usize)> {
     let code = maps.lines().filter_map(|line| {
         let mut fields = line.split_ascii_whitespace();

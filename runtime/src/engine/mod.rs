@@ -1,8 +1,10 @@
 //! Threads and the model.
 //!
-//! An [`Instance`] is one model copy on its cores; a [`Job`] crosses to one of its score threads and a [`Reply`] comes back.
+//! An [`Instance`] is one model copy on its cores; a [`Job`] goes to one of its score threads, or is executed
+//! inline on the thread that brings it, and a [`Reply`] comes back.
 //! Not here: HTTP, YAML, who gets which request.
 
+mod background;
 mod batch;
 mod content;
 mod cores;
@@ -21,10 +23,11 @@ mod probe_child;
 mod probe_words;
 mod profile;
 mod profile_cache;
-mod quiet;
+
 mod session;
 mod worker;
 
+pub use background::run_in_background_if;
 pub use batch::BatchSettings;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
@@ -32,7 +35,7 @@ pub use cores::{
 #[cfg(test)]
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
-pub use inbox::{InstanceId, NoRoom, Reservation, ReservedJob};
+pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
 pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use library::{LibraryError, library_id, prepare_process};
@@ -43,6 +46,5 @@ pub use probe::{ProbeError, Prober};
 pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime};
-pub use quiet::run_quietly_if;
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};
 pub use worker::StartError;

@@ -42,7 +42,7 @@ const UNFINISHED: &str = ".unfinished-";
 /// Bytes read at a time for a checksum.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Why the cache cannot be used. The model is served as it is then.
+/// The reason why the cache cannot be used. The model is served as it is then.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// No folder.
@@ -105,7 +105,7 @@ impl CacheKey {
     }
 }
 
-/// What `/proc/cpuinfo` says of the first processor's make and abilities: the kernels, and how they pack, depend on these.
+/// The words of `/proc/cpuinfo` on the first processor's make and abilities: the kernels, and how they pack, depend on these.
 fn processor_of(cpuinfo: impl Iterator<Item = String>) -> String {
     let telling = [
         "vendor_id",
@@ -127,15 +127,15 @@ fn processor_of(cpuinfo: impl Iterator<Item = String>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What an entry says of itself.
+/// The statement of an entry about itself.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
     made: Made,
-    files: Vec<Sum>,
+    files: Vec<FileSum>,
 }
 
-/// What became of the preparation.
+/// The outcome of the preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Made {
@@ -147,13 +147,13 @@ pub(super) enum Made {
 
 /// A file of an entry, as it was written.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Sum {
+struct FileSum {
     name: String,
     bytes: u64,
     crc32: u32,
 }
 
-impl Sum {
+impl FileSum {
     fn of(folder: &Path, name: &str) -> io::Result<Self> {
         let mut file = File::open(folder.join(name))?;
         let (mut bytes, mut hasher) = (0, crc32fast::Hasher::new());
@@ -380,7 +380,7 @@ fn lock_shared(folder: &Path) -> Option<File> {
     same.then_some(lock)
 }
 
-/// What the entry holds, when every file is as it was written.
+/// The content of the entry, when every file is as it was written.
 fn read_whole(folder: &Path) -> Result<Made, String> {
     let text = fs::read(folder.join(MANIFEST_FILE)).map_err(|error| error.to_string())?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
@@ -397,7 +397,7 @@ fn read_whole(folder: &Path) -> Result<Made, String> {
                 written.name, written.bytes
             ));
         }
-        let found = Sum::of(folder, &written.name).map_err(|error| error.to_string())?;
+        let found = FileSum::of(folder, &written.name).map_err(|error| error.to_string())?;
         if found != *written {
             return Err(format!("{} has another checksum", written.name));
         }
@@ -411,7 +411,7 @@ fn write_manifest(folder: &Path, made: Made) -> Result<(), CacheError> {
     for name in [MODEL_FILE, WEIGHTS_FILE] {
         let path = folder.join(name);
         if made == Made::Model && path.is_file() {
-            files.push(Sum::of(folder, name).map_err(at("read", &path))?);
+            files.push(FileSum::of(folder, name).map_err(at("read", &path))?);
             fs::set_permissions(&path, Permissions::from_mode(0o400))
                 .map_err(at("protect", &path))?;
         }

@@ -15,7 +15,7 @@ use crate::engine::model_cache::Made;
 use crate::engine::probe::{NotPrepared, Trial};
 use crate::engine::probe_words::Order;
 use crate::engine::{
-    CacheEntry, CacheKey, ModelCache, ProbeError, Prober, content, run_quietly_if,
+    CacheEntry, CacheKey, ModelCache, ProbeError, Prober, content, run_in_background_if,
 };
 
 /// Both the weights as they are and the packed ones are written, and packing may make them larger.
@@ -37,7 +37,7 @@ pub struct ModelFile<'a> {
 /// A model that instances may load.
 #[derive(Debug, Clone, Default)]
 pub struct ReadyModel {
-    /// What the cache holds of it, kept there for as long as this lives.
+    /// The cache's entry of it, kept there for as long as this lives.
     pub cached: Option<Arc<CacheEntry>>,
     /// Why it is served as it is, where it was to be prepared.
     pub note: Option<String>,
@@ -53,7 +53,7 @@ impl Prober {
         &self,
         path: &Path,
         sample_request: Option<&[u8]>,
-        quiet: bool,
+        background: bool,
     ) -> Result<ReadyModel, ProbeError> {
         // The child says what is wrong with a file that cannot be read.
         let content = content::of(path).unwrap_or_default();
@@ -63,11 +63,11 @@ impl Prober {
             bytes: content.bytes,
             sample_request,
         };
-        self.make_ready(model, false, quiet)
+        self.make_ready(model, false, background)
     }
 
     /// Has a child try the model unless it was `tried` before, and prepare it unless the cache has it or it is too small; the
-    /// child is `quiet` where others serve. Blocks.
+    /// child runs in the `background` where others serve. Blocks.
     ///
     /// # Errors
     ///
@@ -76,19 +76,19 @@ impl Prober {
         &self,
         model: ModelFile<'_>,
         tried: bool,
-        quiet: bool,
+        background: bool,
     ) -> Result<ReadyModel, ProbeError> {
         if tried && model.bytes < PREPARE_BYTES_MIN {
             return Ok(ReadyModel::default());
         }
-        let place = Place::of(&model);
-        let cached = place.look(quiet);
+        let destination = Destination::of(&model);
+        let cached = destination.look(background);
         let order = match &cached {
             Some(_) => Ok(None),
-            None => place.order(&model),
+            None => destination.order(&model),
         };
         if tried && !matches!(order, Ok(Some(_))) {
-            return Ok(place.ready(cached, order.map(drop)));
+            return Ok(destination.ready(cached, order.map(drop)));
         }
         let (order, refused) = match order {
             Ok(order) => (order, Ok(())),
@@ -97,7 +97,7 @@ impl Prober {
         let trial = Trial {
             model: model.path,
             sample_request: model.sample_request,
-            quiet,
+            background,
         };
         let prepared = match self.try_and_prepare(trial, order) {
             Ok((_, prepared)) => prepared,
@@ -105,14 +105,14 @@ impl Prober {
             Err(error) if tried => Err(NotPrepared::Said(error.to_string())),
             Err(error) => return Err(error),
         };
-        let prepared = prepared.map_err(|why| place.note(why));
-        let cached = cached.or_else(|| place.look(quiet));
-        Ok(place.ready(cached, refused.and(prepared)))
+        let prepared = prepared.map_err(|why| destination.note(why));
+        let cached = cached.or_else(|| destination.look(background));
+        Ok(destination.ready(cached, refused.and(prepared)))
     }
 }
 
-/// Where the prepared form of a model belongs.
-enum Place {
+/// The place in the cache where the prepared form of a model belongs.
+enum Destination {
     /// It is too small for one.
     None,
     /// There is no cache.
@@ -120,7 +120,7 @@ enum Place {
     Entry(ModelCache, CacheKey),
 }
 
-impl Place {
+impl Destination {
     fn of(model: &ModelFile<'_>) -> Self {
         if model.bytes < PREPARE_BYTES_MIN {
             return Self::None;
@@ -131,16 +131,16 @@ impl Place {
         }
     }
 
-    /// What is there. Reading all of it for its checksum takes a while.
-    fn look(&self, quiet: bool) -> Option<Arc<CacheEntry>> {
+    /// The entry that is there. Reading all of it for its checksum takes a while.
+    fn look(&self, background: bool) -> Option<Arc<CacheEntry>> {
         let Self::Entry(cache, key) = self else {
             return None;
         };
         let (cache, key) = (cache.clone(), key.clone());
-        run_quietly_if(quiet, move || cache.entry(&key)).map(Arc::new)
+        run_in_background_if(background, move || cache.entry(&key)).map(Arc::new)
     }
 
-    /// What the child is to do; the reason where that is pointless.
+    /// The order for the child; the reason where that is pointless.
     fn order(&self, model: &ModelFile<'_>) -> Result<Option<Order>, String> {
         let Self::Entry(cache, key) = self else {
             return Ok(None);
@@ -199,16 +199,16 @@ mod tests {
     fn a_model_whose_preparation_kills_the_child_is_not_prepared_again() {
         let folder = tempfile::tempdir().unwrap();
         let cache = ModelCache::open_in(folder.path()).unwrap();
-        let place = Place::Entry(cache, CacheKey::of_model("test"));
-        place.note(NotPrepared::Said("no room".to_owned()));
-        assert!(place.look(false).is_none());
-        let reason = place.note(NotPrepared::Died("SIGSEGV".to_owned()));
-        let entry = place.look(false);
+        let destination = Destination::Entry(cache, CacheKey::of_model("test"));
+        destination.note(NotPrepared::Said("no room".to_owned()));
+        assert!(destination.look(false).is_none());
+        let reason = destination.note(NotPrepared::Died("SIGSEGV".to_owned()));
+        let entry = destination.look(false);
         assert_eq!(
             entry.as_ref().and_then(|entry| entry.reason()),
             Some("SIGSEGV")
         );
-        let ready = place.ready(entry, Err(reason));
+        let ready = destination.ready(entry, Err(reason));
         assert!(ready.note.unwrap().contains("(SIGSEGV)"));
     }
 }

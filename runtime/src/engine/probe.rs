@@ -1,8 +1,8 @@
 //! A child process loads and runs a model once before the server does, and prepares it.
 //!
-//! What a bad file can do to the process that loads it (crash, hang, take all memory) it does to the child. The child is the
+//! Whatever a bad file can do to the process that loads it (crash, hang, take all memory) it does to the child. The child is the
 //! same binary, so it sees the same ONNX Runtime. It says two things, a line each: what it saw of the model, and then, where that
-//! was asked for, what came of preparing it. Where others serve it runs at the lowest priority; when the cores leave it no time
+//! was asked for, what came of preparing it. Where others serve it runs in the background; when the cores leave it no time
 //! at all, another one is started at the usual priority.
 //!
 //! Threads: everything blocks, with two short-lived threads that read the child's pipes.
@@ -16,10 +16,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::config::{
-    PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT, QUIET_LOOK_PERIOD, QUIET_WAIT_MAX,
+    BACKGROUND_LOOK_PERIOD, BACKGROUND_WAIT_MAX, PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT,
 };
-use crate::engine::probe_words::{Order, PROBE_COMMAND, ProbeReport, Request, is_about_memory};
-use crate::engine::quiet::CoreWait;
+use crate::engine::background::CoreWait;
+use crate::engine::probe_words::{
+    Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
+};
 
 /// Tries models in a child process.
 #[derive(Debug, Clone)]
@@ -32,7 +34,7 @@ pub struct Prober {
     pub memory_bytes_max: u64,
 }
 
-/// Why there is no prepared form.
+/// The reason why there is no prepared form.
 #[derive(Debug)]
 pub(super) enum NotPrepared {
     /// The child's words.
@@ -41,7 +43,7 @@ pub(super) enum NotPrepared {
     Died(String),
 }
 
-/// Why a model is not served.
+/// The reason why a model is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// It does not load or does not run; the child's own words.
@@ -77,20 +79,20 @@ pub(super) struct Trial<'a> {
     pub(super) model: &'a Path,
     pub(super) sample_request: Option<&'a [u8]>,
     /// Others serve, and are not to feel the child.
-    pub(super) quiet: bool,
+    pub(super) background: bool,
 }
 
-/// What the child said, line by line, and its last words.
+/// The child's report, line by line, and its last words.
 struct Heard {
     lines: Vec<Vec<u8>>,
     words: Vec<u8>,
 }
 
-/// Why the child said no more.
+/// The reason why the child said no more.
 enum Silence {
     /// It takes too long.
     TimedOut,
-    /// The cores leave no time to a quiet child.
+    /// The cores leave no time to a child in the background.
     Starved,
 }
 
@@ -118,7 +120,7 @@ impl Prober {
         let trial = Trial {
             model,
             sample_request,
-            quiet: false,
+            background: false,
         };
         Ok(self.try_and_prepare(trial, None)?.0)
     }
@@ -134,18 +136,18 @@ impl Prober {
         order: Option<Order>,
     ) -> Result<(ProbeReport, Result<(), NotPrepared>), ProbeError> {
         let sample = trial.sample_request.map(String::from_utf8_lossy);
-        let mut request = Request {
+        let mut request = ProbeRequest {
             parent: std::process::id(),
             model: trial.model.to_owned(),
             sample_request: sample.map(Into::into),
             memory_bytes: self.memory_bytes_max,
-            quiet: trial.quiet,
+            background: trial.background,
             prepare: order,
         };
         let (status, heard) = match self.ask(&request)? {
             (_, Err(Silence::Starved)) => {
-                tracing::info!(model = ?trial.model, "the cores are too busy to try a model quietly: it is tried at the usual priority");
-                request.quiet = false;
+                tracing::info!(model = ?trial.model, "the cores are too busy to try a model in the background: it is tried at the usual priority");
+                request.background = false;
                 self.ask(&request)?
             }
             answered => answered,
@@ -170,7 +172,10 @@ impl Prober {
     }
 
     /// Starts a child and hears it out; how it ended, and what it said.
-    fn ask(&self, request: &Request) -> Result<(ExitStatus, Result<Heard, Silence>), ProbeError> {
+    fn ask(
+        &self,
+        request: &ProbeRequest,
+    ) -> Result<(ExitStatus, Result<Heard, Silence>), ProbeError> {
         let mut child = Command::new(&self.exe)
             .arg(PROBE_COMMAND)
             .stdin(Stdio::piped())
@@ -186,8 +191,8 @@ impl Prober {
     }
 }
 /// Asks, and hears all that the child says until it ends.
-fn converse(child: &mut Child, request: &Request, wall: Duration) -> Result<Heard, Silence> {
-    let waited = request.quiet.then(|| CoreWait::of_process(child.id()));
+fn converse(child: &mut Child, request: &ProbeRequest, wall: Duration) -> Result<Heard, Silence> {
+    let waited = request.background.then(|| CoreWait::of_process(child.id()));
     let mut until = Instant::now() + wall;
     if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
         // A child that ended early is judged by its exit.
@@ -226,12 +231,12 @@ fn next(
 ) -> Result<Option<Vec<u8>>, Silence> {
     loop {
         let rest = until.saturating_duration_since(Instant::now());
-        match pipe.recv_timeout(rest.min(QUIET_LOOK_PERIOD)) {
+        match pipe.recv_timeout(rest.min(BACKGROUND_LOOK_PERIOD)) {
             Ok(bytes) => return Ok(Some(bytes)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Err(Silence::TimedOut),
             Err(RecvTimeoutError::Timeout) => {
-                if waited.is_some_and(|waited| waited.so_far() > QUIET_WAIT_MAX) {
+                if waited.is_some_and(|waited| waited.so_far() > BACKGROUND_WAIT_MAX) {
                     return Err(Silence::Starved);
                 }
             }
@@ -269,7 +274,7 @@ fn collect(
     receiver
 }
 
-/// What the child's end says of the model.
+/// The verdict on the model by how the child ended.
 fn judge(
     status: ExitStatus,
     answer: &[u8],

@@ -16,16 +16,16 @@ use rustix::process::{
 use serde::Serialize;
 use serin_scorers::{JsonScorer, Signature};
 
+use crate::engine::background::{self, Caller};
 use crate::engine::cores;
 use crate::engine::model_cache::{self, Made};
-use crate::engine::probe_words::{Order, Request, is_about_memory};
-use crate::engine::quiet::{self, Caller};
+use crate::engine::probe_words::{Order, ProbeRequest, is_about_memory};
 use crate::engine::session::{self, Session, SessionThreads};
 use crate::engine::worker::{self, WarmUpProblem};
 use crate::engine::{CacheError, ProbeReport};
 
 /// The answer of a model, or its words instead.
-type Answer = Result<Bytes, String>;
+type ModelAnswer = Result<Bytes, String>;
 
 /// The life of the child, called by the hidden subcommand: reads a request from stdin, writes a report to stdout, and then what came
 /// of preparing the model, where that is asked for.
@@ -34,8 +34,8 @@ type Answer = Result<Bytes, String>;
 #[must_use]
 pub fn probe_child() -> u8 {
     let asked = receive();
-    let quietly = asked.as_ref().is_ok_and(|request| request.quiet);
-    let _heartbeat = quietly.then(|| quiet::become_quiet(cores::last()));
+    let in_background = asked.as_ref().is_ok_and(|request| request.background);
+    let _heartbeat = in_background.then(|| background::enter_background(cores::last()));
     let tried = asked.and_then(|request| Ok((try_model(&request)?, request)));
     let report = tried.as_ref().map(|((report, _), _)| report);
     let mut written = say(&report);
@@ -62,12 +62,12 @@ fn say(words: &impl Serialize) -> bool {
 }
 
 /// Reads what is asked. From then on a server that is killed takes the child along: nobody else would end a model that hangs.
-fn receive() -> Result<Request, String> {
+fn receive() -> Result<ProbeRequest, String> {
     let words = |error: io::Error| error.to_string();
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| words(error.into()))?;
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(words)?;
-    let request: Request = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let request: ProbeRequest = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     // Killed before the signal was asked for: the parent is another process by now.
     let parent = getppid().map(|parent| parent.as_raw_nonzero().get().unsigned_abs());
     if parent == Some(request.parent) {
@@ -78,7 +78,7 @@ fn receive() -> Result<Request, String> {
 }
 
 /// Loads the model and runs it once: the report, and the answer of the model.
-fn try_model(request: &Request) -> Result<(ProbeReport, Answer), String> {
+fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), String> {
     let limit = |bytes| Rlimit {
         current: Some(bytes),
         maximum: Some(bytes),
@@ -135,7 +135,7 @@ fn carry_out(
     order: &Order,
     model: &Path,
     sample_request: Option<&[u8]>,
-    answer: &Answer,
+    answer: &ModelAnswer,
 ) -> Result<(), CacheError> {
     order.cache.make(&order.key, |folder| {
         let prepared = session::prepare(model, folder, &one_thread())
@@ -155,7 +155,7 @@ fn carry_out(
 }
 
 /// Whether the prepared model answers as the model itself did.
-fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &Answer) -> Made {
+fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &ModelAnswer) -> Made {
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
     let own = worker::warm_up(session, &scorer, sample_request).map_err(|failed| failed.problem);
     if own == *answer {
@@ -183,12 +183,12 @@ mod tests {
     #[test]
     fn a_model_that_takes_all_memory_is_refused_without_a_sample_request_too() {
         if std::env::var_os(CHILD).is_some() {
-            let outcome = try_model(&Request {
+            let outcome = try_model(&ProbeRequest {
                 parent: 0,
                 model: Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test/hungry.onnx"),
                 sample_request: None,
                 memory_bytes: MEMORY_BYTES_MAX,
-                quiet: false,
+                background: false,
                 prepare: None,
             });
             let problem = outcome.unwrap_err();
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    fn answer(model: &Path, cached: Option<&Arc<CacheEntry>>) -> Answer {
+    fn answer(model: &Path, cached: Option<&Arc<CacheEntry>>) -> ModelAnswer {
         let mut session = Session::load(model, cached, &one_thread()).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));
         worker::warm_up(&mut session, &scorer, None).map_err(|failed| failed.problem)

@@ -1,6 +1,6 @@
 //! The words between the server and the child process that tries a model, as JSON over pipes.
 //!
-//! The child hears one [`Request`] and says two lines: what it saw of the model ([`ProbeReport`]), and then, where that was
+//! The child hears one [`ProbeRequest`] and says two lines: what it saw of the model ([`ProbeReport`]), and then, where that was
 //! asked for, what came of preparing it.
 //!
 //! Not here: who speaks (`probe`, `probe_child`).
@@ -17,19 +17,19 @@ pub const PROBE_COMMAND: &str = "__probe";
 
 /// The order of the parent.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct ProbeRequest {
     /// The server's process.
     pub(super) parent: u32,
     pub(super) model: PathBuf,
     pub(super) sample_request: Option<String>,
     pub(super) memory_bytes: u64,
     /// Others serve, and are not to feel the child.
-    pub(super) quiet: bool,
+    pub(super) background: bool,
     /// Where the prepared model goes, if it is to be prepared.
     pub(super) prepare: Option<Order>,
 }
 
-/// Where the child puts the prepared form of a model.
+/// The place where the child puts the prepared form of a model.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) cache: ModelCache,

@@ -1,8 +1,8 @@
-//! What a model costs, measured once when it is loaded: one run by rows, and whether larger batches pay.
+//! The cost of a model, measured once when it is loaded: one run by rows, and whether larger batches pay.
 //!
 //! Times are the least of several, so that a busy machine does not make a model look slower than it is.
 //!
-//! Not here: who acts on it (`instance` borrows lanes for small work, `lane` joins requests), where it is kept.
+//! Not here: who acts on it (`instance` executes small work inline, `lane` joins requests), where it is kept.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serin_scorers::{ElementType, JsonScorer, OutputKind, Scorer as _, Signature, Tensor};
 
 use crate::config::{
-    BATCH_GAIN_MIN, BATCH_SIZE_DEFAULT_MAX, BORROW_MAX, EDGE_COMPUTE_MAX, PROFILE_RUN_MAX,
+    BATCH_GAIN_MIN, BATCH_SIZE_DEFAULT_MAX, EDGE_COMPUTE_MAX, INLINE_MAX, PROFILE_RUN_MAX,
 };
 use crate::engine::session::Session;
 
@@ -142,14 +142,14 @@ impl ModelProfile {
     }
 
     /// Whether answering these requests takes less time than handing them to another thread is worth: by what such bodies usually
-    /// hold less than [`BORROW_MAX`], and whatever they hold less than [`EDGE_COMPUTE_MAX`].
+    /// hold less than [`INLINE_MAX`], and whatever they hold less than [`EDGE_COMPUTE_MAX`].
     #[must_use]
     pub fn is_small_work(&self, requests: usize, bytes: usize, rows_max: usize) -> bool {
         self.row_bytes.is_some_and(|row| {
             let time = |row_bytes: usize| {
                 self.time_of(requests, bytes, bytes.div_ceil(row_bytes.max(1)), rows_max)
             };
-            time(row.usual).is_some_and(|time| time <= BORROW_MAX)
+            time(row.usual).is_some_and(|time| time <= INLINE_MAX)
                 && time(row.least).is_some_and(|time| time <= EDGE_COMPUTE_MAX)
         })
     }

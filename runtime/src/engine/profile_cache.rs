@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::engine::{CacheKey, ModelCache, ModelProfile};
 
-/// What a model was measured on.
+/// The threads on which a model was measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Threads {
     /// Threads that take part in one run.
@@ -24,7 +24,7 @@ pub(super) struct Threads {
 /// Version of the file and of how is measured: raise it when either changes.
 const FORMAT: u32 = 2;
 
-/// What was measured before.
+/// The measurement that was kept before.
 pub(super) fn find(digest: &str, threads: Threads) -> Option<ModelProfile> {
     serde_json::from_slice(&fs::read(file(digest, threads)?).ok()?).ok()
 }

@@ -1,6 +1,7 @@
 //! One loaded model: the only file that names `ort`.
 //!
-//! A session belongs to one thread. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
+//! A session is used by one thread at a time, whoever has the lock of its lane: the lane's own thread, or an I/O thread that
+//! executes small work inline. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
 //! the instance, and joined when the session is dropped.
 //!
 //! [`prepare`] writes an optimised model whose weights lie in a file of their own, packed as the kernels read them. ONNX Runtime
@@ -21,9 +22,9 @@ use serin_scorers::{
     ElementType, OutputKind, OutputSpec, OutputView, Signature, Tensor, TensorSpec,
 };
 
+use crate::engine::background::Caller;
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::lock::lock;
-use crate::engine::quiet::Caller;
 use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
@@ -42,7 +43,7 @@ const PREPARE_SETTINGS: [(&str, &str); 3] = [
 /// Setting of a run after which ONNX Runtime's arena keeps what is in use, and no more.
 const SHRINK_SETTING: (&str, &str) = ("memory.enable_memory_arena_shrinkage", "cpu:0");
 
-/// Why a model did not load; the message names the file.
+/// The reason why a model did not load; the message names the file.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LoadError {
     /// ONNX Runtime is not there.
@@ -58,7 +59,7 @@ pub enum LoadError {
 pub(super) struct SessionThreads {
     /// Start of the threads' names, cut where there is no room for it.
     pub(super) label: String,
-    /// What follows in the threads' names, before the number of each.
+    /// The part that follows in the threads' names, before the number of each.
     pub(super) number: String,
     /// One core for each thread that takes part in a run; the first is the calling thread's own.
     pub(super) cores: Vec<CoreId>,
@@ -77,13 +78,13 @@ impl SessionThreads {
     }
 }
 
-/// One loaded model, ready to run on the thread that owns it.
+/// One loaded model, ready to run on the thread that has it now.
 pub(super) struct Session {
     session: ort::session::Session,
     signature: Arc<Signature>,
     terminator: Terminator,
-    in_place: InPlace,
-    /// What the weights are mapped from; it stays in the cache for as long as this lives.
+    bound_io: BoundIo,
+    /// The entry from which the weights are mapped; it stays in the cache for as long as this lives.
     _cached: Option<Arc<CacheEntry>>,
 }
 
@@ -167,7 +168,7 @@ impl Session {
             session,
             signature,
             terminator: Terminator(Arc::new(options)),
-            in_place: InPlace::default(),
+            bound_io: BoundIo::default(),
             _cached: None,
         })
     }
@@ -212,18 +213,18 @@ impl Session {
         inputs: &[Tensor],
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
-        if let Some(bound) = self.in_place.take_for(inputs) {
+        if let Some(bound) = self.bound_io.take_for(inputs) {
             let outputs = self
                 .session
                 .run_binding_with_options(&bound.binding, &self.terminator.0)
                 .ok();
             let result = outputs.map(|outputs| lend(&outputs, &self.signature, &mut read));
             if let Some(result) = result {
-                self.in_place.bound = Some(bound);
+                self.bound_io.bound = Some(bound);
                 return result;
             }
-            // Outputs of another size do not fit into their places, or the model fails: a run without places tells.
-            self.in_place.given_up = true;
+            // Outputs of another size do not fit into what is bound, or the model fails: a run without bound I/O tells.
+            self.bound_io.given_up = true;
         }
         let values: Vec<SessionInputValue<'_>> = inputs
             .iter()
@@ -236,11 +237,11 @@ impl Session {
             .map_err(|error| short(&error))?;
         let (small, result) = lend(&outputs, &self.signature, |views| {
             let bytes: usize = views.iter().map(OutputView::bytes).sum();
-            (bytes <= IN_PLACE_BYTES_MAX, read(views))
+            (bytes <= BOUND_BYTES_MAX, read(views))
         })?;
         drop(outputs);
-        if self.in_place.ran(inputs, small) {
-            self.in_place.bind(&self.session, &self.signature, inputs);
+        if self.bound_io.ran(inputs, small) {
+            self.bound_io.bind(&self.session, &self.signature, inputs);
         }
         Ok(result)
     }
@@ -262,44 +263,44 @@ fn lend<T>(
     Ok(read(&views))
 }
 
-/// Runs of the same shapes in a row before inputs and outputs get places.
-const IN_PLACE_AFTER: u32 = 8;
-/// Most bytes of inputs, and of outputs, that get places: a copy of more costs what the places save, and is memory kept.
-const IN_PLACE_BYTES_MAX: usize = 4096;
+/// Runs of the same shapes in a row before inputs and outputs are bound.
+const BIND_AFTER_RUNS: u32 = 8;
+/// Most bytes of inputs, and of outputs, that are bound: a copy of more costs what binding saves, and is memory kept.
+const BOUND_BYTES_MAX: usize = 4096;
 
-/// Places of small inputs and outputs that stay from one run to the next while the shapes do: ONNX Runtime then looks up names
-/// and makes room once, which is a third of what the run of a tiny model takes.
+/// Bound I/O (ONNX Runtime's `IoBinding`): tensors of small inputs and outputs that stay from one run to the next while the
+/// shapes do. ONNX Runtime then looks up names and makes room once, which is a third of what the run of a tiny model takes.
 #[derive(Default)]
-struct InPlace {
+struct BoundIo {
     /// Shapes of the inputs of the last run, and how many runs in a row had them.
     shapes: Vec<Vec<usize>>,
     in_a_row: u32,
-    bound: Option<Bound>,
-    /// Places did not do for this model.
+    bound: Option<BoundTensors>,
+    /// Bound I/O did not do for this model.
     given_up: bool,
 }
 
-struct Bound {
+struct BoundTensors {
     binding: IoBinding,
     /// In the order of the signature; the binding has the same memory.
     inputs: Vec<DynTensor>,
 }
 
-impl InPlace {
-    /// What is bound, with these inputs in their places; nothing where they do not fit.
-    fn take_for(&mut self, inputs: &[Tensor]) -> Option<Bound> {
+impl BoundIo {
+    /// The bound tensors, with these inputs copied in; nothing where they do not fit.
+    fn take_for(&mut self, inputs: &[Tensor]) -> Option<BoundTensors> {
         let mut bound = self.bound.take()?;
         let shapes = self.shapes.iter();
         if !shapes.eq(inputs.iter().map(Tensor::shape)) {
             return None;
         }
-        for (place, input) in bound.inputs.iter_mut().zip(inputs) {
-            write(place, input)?;
+        for (tensor, input) in bound.inputs.iter_mut().zip(inputs) {
+            write(tensor, input)?;
         }
         Some(bound)
     }
 
-    /// A run without places has ended; whether it is time for them.
+    /// A run without bound I/O has ended; whether it is time to bind.
     fn ran(&mut self, inputs: &[Tensor], small_outputs: bool) -> bool {
         if self.shapes.iter().eq(inputs.iter().map(Tensor::shape)) {
             self.in_a_row += 1;
@@ -310,15 +311,15 @@ impl InPlace {
         let bytes: usize = inputs.iter().map(Tensor::bytes).sum();
         small_outputs
             && !self.given_up
-            && self.in_a_row >= IN_PLACE_AFTER
-            && bytes <= IN_PLACE_BYTES_MAX
+            && self.in_a_row >= BIND_AFTER_RUNS
+            && bytes <= BOUND_BYTES_MAX
     }
 
     fn bind(&mut self, session: &ort::session::Session, signature: &Signature, inputs: &[Tensor]) {
         match bound(session, signature, inputs) {
             Ok(bound) => self.bound = Some(bound),
             Err(error) => {
-                tracing::debug!(%error, "inputs and outputs get no places");
+                tracing::debug!(%error, "inputs and outputs are not bound");
                 self.given_up = true;
             }
         }
@@ -329,53 +330,53 @@ fn bound(
     session: &ort::session::Session,
     signature: &Signature,
     inputs: &[Tensor],
-) -> ort::Result<Bound> {
+) -> ort::Result<BoundTensors> {
     let mut binding = session.create_binding()?;
-    let mut places = Vec::with_capacity(inputs.len());
+    let mut bound = Vec::with_capacity(inputs.len());
     for (spec, input) in signature.inputs.iter().zip(inputs) {
         let ty =
-            tensor_type(spec.datatype).ok_or_else(|| ort::Error::new("strings have no places"))?;
+            tensor_type(spec.datatype).ok_or_else(|| ort::Error::new("strings are not bound"))?;
         let sizes = input.shape().iter().map(|size| i64::try_from(*size));
         let shape: Vec<i64> = sizes
             .collect::<Result<_, _>>()
             .map_err(|_| ort::Error::new("no memory holds such a shape"))?;
-        let place = DynTensor::new(session.allocator(), ty, shape)?;
-        binding.bind_input(spec.name.as_str(), &place)?;
-        places.push(place);
+        let tensor = DynTensor::new(session.allocator(), ty, shape)?;
+        binding.bind_input(spec.name.as_str(), &tensor)?;
+        bound.push(tensor);
     }
     for spec in &signature.outputs {
         binding.bind_output_to_device(spec.name.as_str(), session.allocator().memory_info())?;
     }
-    Ok(Bound {
+    Ok(BoundTensors {
         binding,
-        inputs: places,
+        inputs: bound,
     })
 }
 
-/// Copies an input to its place.
-fn write(place: &mut DynTensor, input: &Tensor) -> Option<()> {
+/// Copies an input to the tensor that is bound for it.
+fn write(bound: &mut DynTensor, input: &Tensor) -> Option<()> {
     fn copy<T: ort::value::PrimitiveTensorElementType + Copy>(
-        place: &mut DynTensor,
+        bound: &mut DynTensor,
         array: &ArrayD<T>,
     ) -> Option<()> {
-        let (_, values) = place.try_extract_tensor_mut::<T>().ok()?;
+        let (_, values) = bound.try_extract_tensor_mut::<T>().ok()?;
         let array = array.as_slice()?;
         (values.len() == array.len()).then(|| values.copy_from_slice(array))
     }
     match input {
-        Tensor::Bool(array) => copy(place, array),
-        Tensor::Uint8(array) => copy(place, array),
-        Tensor::Uint16(array) => copy(place, array),
-        Tensor::Uint32(array) => copy(place, array),
-        Tensor::Uint64(array) => copy(place, array),
-        Tensor::Int8(array) => copy(place, array),
-        Tensor::Int16(array) => copy(place, array),
-        Tensor::Int32(array) => copy(place, array),
-        Tensor::Int64(array) => copy(place, array),
-        Tensor::Fp16(array) => copy(place, array),
-        Tensor::Bf16(array) => copy(place, array),
-        Tensor::Fp32(array) => copy(place, array),
-        Tensor::Fp64(array) => copy(place, array),
+        Tensor::Bool(array) => copy(bound, array),
+        Tensor::Uint8(array) => copy(bound, array),
+        Tensor::Uint16(array) => copy(bound, array),
+        Tensor::Uint32(array) => copy(bound, array),
+        Tensor::Uint64(array) => copy(bound, array),
+        Tensor::Int8(array) => copy(bound, array),
+        Tensor::Int16(array) => copy(bound, array),
+        Tensor::Int32(array) => copy(bound, array),
+        Tensor::Int64(array) => copy(bound, array),
+        Tensor::Fp16(array) => copy(bound, array),
+        Tensor::Bf16(array) => copy(bound, array),
+        Tensor::Fp32(array) => copy(bound, array),
+        Tensor::Fp64(array) => copy(bound, array),
         Tensor::Bytes(_) => None,
     }
 }
@@ -547,7 +548,7 @@ impl ThreadManager for PinnedThreads {
     }
 }
 
-/// What went wrong with a file, in words that help.
+/// The fault of a file, in words that help.
 fn load_problem(name: &str, error: &ort::Error) -> String {
     let words = short(error);
     // ONNX Runtime's words for bytes that are not a model, or only half of one.

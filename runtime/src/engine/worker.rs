@@ -12,18 +12,18 @@ use crossbeam::channel::Receiver;
 use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature, Tensor};
 
 use crate::engine::CacheEntry;
+use crate::engine::background::{self, Caller};
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::inbox::{Inbox, InstanceState, Message};
 use crate::engine::lane::{Lane, LoadedModel};
 use crate::engine::lock::lock;
 use crate::engine::profile::ModelProfile;
-use crate::engine::quiet::{self, Caller};
 use crate::engine::session::{LoadError, Session, SessionThreads};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
 const WARM_UP_RUNS: usize = 2;
 
-/// Why an instance did not start.
+/// The reason why an instance did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The model did not load; names the file and what is wrong with it.
@@ -40,7 +40,7 @@ pub enum StartError {
     Ended,
 }
 
-/// What a lane needs.
+/// Settings of a lane.
 pub(super) struct LaneSpec {
     /// `endpoint/deployment`.
     pub(super) label: String,
@@ -48,7 +48,7 @@ pub(super) struct LaneSpec {
     pub(super) number: String,
     pub(super) cores: Vec<CoreId>,
     pub(super) model: PathBuf,
-    /// What the cache holds of the model.
+    /// The cache's entry of the model.
     pub(super) cached: Option<Arc<CacheEntry>>,
     pub(super) sample_request: Option<Bytes>,
     /// Longest wait for more jobs that may share a run.
@@ -58,7 +58,7 @@ pub(super) struct LaneSpec {
     /// It is to measure what the model costs.
     pub(super) measures: bool,
     /// Others serve: they are not to feel that this one starts.
-    pub(super) quiet: bool,
+    pub(super) background: bool,
     pub(super) jobs: Receiver<Message>,
     pub(super) state: Arc<InstanceState>,
 }
@@ -85,7 +85,7 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
         told_to_stop: false,
     };
     match start(&spec) {
-        Ok(Loaded {
+        Ok(LoadedLane {
             model,
             measured,
             made,
@@ -108,7 +108,8 @@ pub(super) fn run(spec: LaneSpec, ready: mpsc::Sender<Result<Ready, StartError>>
                 delay: spec.delay,
             };
             answer_until_told_to_stop(&lane, &inbox);
-            // Handles live on for as long as routing tables do; the memory of the session does not.
+            // Handles live on for as long as routing tables do; the memory of the session does not. The lock waits for an I/O thread
+            // that executes inline, and the next one finds no model.
             drop(lane.model().take());
         }
         Err(error) => drop(ready.send(Err(error))),
@@ -124,13 +125,14 @@ struct LaneGuard {
 
 impl Drop for LaneGuard {
     fn drop(&mut self) {
+        // Also when the thread unwinds from a panic, and that is what it is for.
         if !self.told_to_stop {
             self.state.lane_failed();
         }
     }
 }
 
-/// All that it takes to load a session.
+/// Arguments of loading a session, owned, for it may happen on another thread.
 struct Loading {
     label: String,
     number: String,
@@ -142,16 +144,16 @@ struct Loading {
     measures: bool,
 }
 
-/// What came of it.
-struct Loaded {
+/// The outcome of loading.
+struct LoadedLane {
     model: LoadedModel,
     measured: Option<ModelProfile>,
     /// Intra-op threads.
     made: Vec<ThreadPlacement>,
 }
 
-/// Loads and warms up, and measures where that is asked for; quietly where that is.
-fn start(spec: &LaneSpec) -> Result<Loaded, StartError> {
+/// Loads and warms up, and measures where that is asked for; in the background where that is.
+fn start(spec: &LaneSpec) -> Result<LoadedLane, StartError> {
     let loading = Loading {
         label: spec.label.clone(),
         number: spec.number.clone(),
@@ -162,15 +164,15 @@ fn start(spec: &LaneSpec) -> Result<Loaded, StartError> {
         spin: spec.spin,
         measures: spec.measures,
     };
-    if !spec.quiet {
+    if !spec.background {
         return loading.load(&Caller::itself());
     }
     // On the lane's own core, so that memory is first touched there.
-    quiet::run(spec.cores[0], move |caller| loading.load(caller))
+    background::run(spec.cores[0], move |caller| loading.load(caller))
 }
 
 impl Loading {
-    fn load(&self, caller: &Caller) -> Result<Loaded, StartError> {
+    fn load(&self, caller: &Caller) -> Result<LoadedLane, StartError> {
         let threads = SessionThreads {
             label: self.label.clone(),
             number: self.number.clone(),
@@ -200,7 +202,7 @@ impl Loading {
             measured
         });
         let made = std::mem::take(&mut *lock(&threads.made));
-        Ok(Loaded {
+        Ok(LoadedLane {
             model: LoadedModel { session, scorer },
             measured,
             made,
@@ -208,10 +210,10 @@ impl Loading {
     }
 }
 
-/// Why a warm-up run failed.
+/// The reason why a warm-up run failed.
 #[derive(Debug)]
 pub(super) struct WarmUpProblem {
-    /// What went wrong.
+    /// The fault, in words.
     pub(super) problem: String,
     /// The inputs were made from the model's shapes: their failure proves nothing (a model may refuse zeros).
     pub(super) made_up: bool,

@@ -3,10 +3,11 @@
 //! A permit is taken before any work and travels with the request, so a slot comes back when the work ends, even if the
 //! client has gone. A request is *held* from its arrival until then; at most twice the slots are held.
 //!
-//! Threads: requests wait on the edge; permits are dropped on score threads; the controller resizes and drains.
+//! Threads: requests wait on the edge; permits are dropped where the work ends, on score threads or
+//! inline on the edge; the controller resizes and drains.
 //! Not here: which deployment (`table`), which instance (`deployment`).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
@@ -18,7 +19,7 @@ use crate::engine::{Permit, SlotOwner};
 /// Requests held for each slot: one that runs and one that waits.
 const HELD_PER_SLOT: usize = 2;
 
-/// Why a request was not admitted.
+/// The reason why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// Running and waiting requests are at twice the slots.
@@ -76,31 +77,33 @@ impl AdmissionControl {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the place in the queue and takes nothing.
+    /// Dropping the future leaves the queue and takes nothing.
     pub async fn admit(self: &Arc<Self>, deadline: Deadline) -> Result<Permit, Rejected> {
-        let place = self.take_place()?;
+        let queue_slot = self.enter_queue()?;
         loop {
             self.take_slot(deadline).await?;
             // A waiter that leaves with a slot already assigned to it puts the slot back past the debt; it is paid here.
             if !self.pay_debt() {
-                place.keep();
+                queue_slot.keep();
                 return Ok(Permit::new(Arc::clone(self) as Arc<dyn SlotOwner>));
             }
         }
     }
 
-    /// Changes the slots in place. New ones are free at once; of those taken away, free ones go at once and the others as
+    /// Changes the number of slots. New ones are free at once; of those taken away, free ones go at once and the others as
     /// their work ends. Requests that wait stay, also when they are now more than the bound.
     pub fn resize(&self, slots: usize) {
         let _one_at_a_time = self.resizing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.slots.swap(slots, Ordering::AcqRel);
+        // One number, changed under the lock alone; who reads it without gets an old or a new one. So for the debt: each change is a
+        // read-modify-write, and the sum of free slots, slots in use and debt is right in any ordering.
+        let before = self.slots.swap(slots, Ordering::Relaxed);
         if slots >= before {
             let grown = slots - before;
             self.free.add_permits(grown - self.cancel_debt(grown));
         } else {
             let shrunk = before - slots;
             // The debt is booked first, so that a slot that comes back meanwhile is not given out again.
-            self.debt.fetch_add(shrunk, Ordering::AcqRel);
+            self.debt.fetch_add(shrunk, Ordering::Relaxed);
             let forgotten = self.free.forget_permits(shrunk);
             self.free
                 .add_permits(forgotten - self.cancel_debt(forgotten));
@@ -115,7 +118,11 @@ impl AdmissionControl {
     /// Dropping the future ends the wait and nothing else.
     pub async fn drain(&self) {
         self.free.close();
+        // A request counts itself as held and then takes a free slot, without the semaphore's lock. One that was faster than the
+        // closing must be seen below; `close` alone has Release, and the fence makes Acquire of it.
+        fence(Ordering::Acquire);
         loop {
+            // Made before the look: it hears of an end that comes between the look and the wait.
             let idle = self.idle.notified();
             if self.held() == 0 {
                 return;
@@ -127,25 +134,27 @@ impl AdmissionControl {
     /// Most requests that run at once.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.slots.load(Ordering::Acquire)
+        self.slots.load(Ordering::Relaxed)
     }
 
     /// Requests that run or wait.
     #[must_use]
     pub fn held(&self) -> usize {
+        // Acquire, with the Release of `leave`: who sees 0 sees all that the admitted work did.
         self.held.load(Ordering::Acquire)
     }
 
-    fn take_place(&self) -> Result<Place<'_>, Rejected> {
+    fn enter_queue(&self) -> Result<QueueSlot<'_>, Rejected> {
         if self.free.is_closed() {
             return Err(Rejected::Draining);
         }
         let held_max = self.slots().saturating_mul(HELD_PER_SLOT);
         self.held
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |held| {
+            // Relaxed: the bound holds because look and change are one step. `drain` has its own order (see there).
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
                 (held < held_max).then_some(held + 1)
             })
-            .map(|_| Place(self))
+            .map(|_| QueueSlot(self))
             .map_err(|held| Rejected::QueueFull { held, held_max })
     }
 
@@ -175,7 +184,8 @@ impl AdmissionControl {
     fn cancel_debt(&self, slots_max: usize) -> usize {
         let before = self
             .debt
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |debt| {
+            // Relaxed: see `resize`. A debt that is seen late is paid by the next slot that comes back.
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |debt| {
                 (debt > 0).then(|| debt.saturating_sub(slots_max))
             })
             .unwrap_or(0);
@@ -183,7 +193,8 @@ impl AdmissionControl {
     }
 
     fn leave(&self) {
-        if self.held.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // Release: see `held`. The word is changed by read-modify-writes alone, so the last one hands on what all before it did.
+        if self.held.fetch_sub(1, Ordering::Release) == 1 {
             self.idle.notify_waiters();
         }
     }
@@ -199,17 +210,18 @@ impl SlotOwner for AdmissionControl {
     }
 }
 
-/// One of the held. Dropped by a request that goes without a slot.
-struct Place<'a>(&'a AdmissionControl);
+/// One of the held, waiting. Dropped by a request that goes without a slot.
+struct QueueSlot<'a>(&'a AdmissionControl);
 
-impl Place<'_> {
-    /// Leaves the place to the permit, whose end gives it up.
+impl QueueSlot<'_> {
+    /// Leaves the count to the permit, whose end lowers it.
     fn keep(self) {
+        // Not dropped, or the request would be counted out while it runs. There is nothing to free: it is one reference.
         let _kept = std::mem::ManuallyDrop::new(self);
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueSlot<'_> {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -266,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_ends_at_the_deadline_and_gives_up_its_place() {
+    async fn a_wait_ends_at_the_deadline_and_leaves_the_queue() {
         let admission = AdmissionControl::new(1);
         let running = admitted(arrive(&admission).await).await;
         let before = Instant::now();
@@ -301,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_leaves_gives_up_its_place_in_the_queue() {
+    async fn a_client_that_goes_leaves_the_queue() {
         let admission = AdmissionControl::new(1);
         let running = admitted(arrive(&admission).await).await;
         let leaver = arrive(&admission).await;
@@ -409,7 +421,7 @@ mod tests {
         ]
     }
 
-    /// What the outside sees: requests that wait or have a permit nobody took note of yet, and permits in use.
+    /// The view from outside: requests that wait or have a permit nobody took note of yet, and permits in use.
     #[derive(Default)]
     struct Model {
         waiting: Vec<Waiting>,

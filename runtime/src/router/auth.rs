@@ -17,7 +17,7 @@ use subtle::ConstantTimeEq;
 
 use crate::spec::EndpointName;
 
-/// What an endpoint checks a request's credential against.
+/// The credentials that open an endpoint.
 #[derive(Clone)]
 pub enum EndpointAuth {
     /// In process or `serin up`: no credential.
@@ -47,7 +47,7 @@ impl fmt::Debug for EndpointAuth {
     }
 }
 
-/// Why a credential does not open an endpoint. Never says which part matched.
+/// The reason why a credential does not open an endpoint. Never says which part matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unauthorized {
     /// No `Authorization: Bearer ...` came with the request.
@@ -103,7 +103,7 @@ pub fn key(
     URL_SAFE_NO_PAD.encode(derive(server_secret, &parts))
 }
 
-/// What [`EndpointAuth::Key`] and the store keep of a key.
+/// The hash that [`EndpointAuth::Key`] and the store keep of a key.
 #[must_use]
 pub fn hash_of_key(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
@@ -131,7 +131,7 @@ pub fn token(secret: &[u8; 32], generation: u64, expires_unix_s: i64) -> String 
     format!("{claims}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     generation: u64,

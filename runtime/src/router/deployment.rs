@@ -1,4 +1,4 @@
-//! What a request is given to: admission and the handles of the instances.
+//! A deployment as requests see it: admission, and the handles of the instances.
 //!
 //! Threads: edge. Finds room and never waits for a model.
 //! Not here: whether the request may run (`admission`), what happens to it (`engine`).
@@ -10,7 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use crate::deadline::Deadline;
-use crate::engine::{InstanceHandle, NoRoom, Reservation};
+use crate::engine::{InstanceHandle, Reservation, ReserveError};
 use crate::observe::DeploymentMetrics;
 use crate::router::AdmissionControl;
 use crate::spec::DeploymentName;
@@ -35,7 +35,7 @@ pub struct Deployment {
     pub metrics: Arc<DeploymentMetrics>,
 }
 
-/// Why a job has no reservation.
+/// The reason why a job has no reservation.
 #[derive(Debug)]
 pub(super) enum NotReserved {
     /// No instance is open; look the deployment up again.
@@ -57,8 +57,8 @@ impl Deployment {
         for tries in 0_u32.. {
             match self.try_reserve(job) {
                 Ok(reserved) => return Ok(reserved),
-                Err(NoRoom::Closed) => return Err(NotReserved::Closed),
-                Err(NoRoom::Full) => {}
+                Err(ReserveError::Closed) => return Err(NotReserved::Closed),
+                Err(ReserveError::Full) => {}
             }
             if deadline.has_passed(Instant::now()) {
                 return Err(NotReserved::DeadlinePassed);
@@ -73,30 +73,30 @@ impl Deployment {
     }
 
     /// Tries once; `Closed` only when no instance is open.
-    fn try_reserve(&self, job: u64) -> Result<(&InstanceHandle, Reservation), NoRoom> {
-        let loads = self.instances.iter().map(Load::of);
+    fn try_reserve(&self, job: u64) -> Result<(&InstanceHandle, Reservation), ReserveError> {
+        let loads = self.instances.iter().map(InstanceLoad::of);
         match least_loaded(loads, job) {
             Choice::Instance(index) => {
-                let instance = self.instances.get(index).ok_or(NoRoom::Full)?;
+                let instance = self.instances.get(index).ok_or(ReserveError::Full)?;
                 // Another request may have been faster, or the instance was closed: that is not yet true of all.
-                let reservation = instance.reserve().map_err(|_| NoRoom::Full)?;
+                let reservation = instance.reserve().map_err(|_| ReserveError::Full)?;
                 Ok((instance, reservation))
             }
-            Choice::AllFull => Err(NoRoom::Full),
-            Choice::AllClosed => Err(NoRoom::Closed),
+            Choice::AllFull => Err(ReserveError::Full),
+            Choice::AllClosed => Err(ReserveError::Closed),
         }
     }
 }
 
-/// What the choice looks at.
+/// The facts on which the choice rests.
 #[derive(Debug, Clone, Copy)]
-struct Load {
+struct InstanceLoad {
     closed: bool,
     load: u32,
     concurrency: u32,
 }
 
-impl Load {
+impl InstanceLoad {
     fn of(instance: &InstanceHandle) -> Self {
         Self {
             closed: instance.is_closed(),
@@ -114,7 +114,7 @@ enum Choice {
 }
 
 /// The open instance with room that has the fewest requests. Of several such, successive jobs take successive ones.
-fn least_loaded(loads: impl ExactSizeIterator<Item = Load>, job: u64) -> Choice {
+fn least_loaded(loads: impl ExactSizeIterator<Item = InstanceLoad>, job: u64) -> Choice {
     let count = loads.len();
     let first = job % u64::try_from(count.max(1)).unwrap_or(u64::MAX);
     let first = usize::try_from(first).unwrap_or(0);
@@ -142,22 +142,22 @@ fn least_loaded(loads: impl ExactSizeIterator<Item = Load>, job: u64) -> Choice 
 mod tests {
     use super::*;
 
-    fn open(load: u32) -> Load {
-        Load {
+    fn open(load: u32) -> InstanceLoad {
+        InstanceLoad {
             closed: false,
             load,
             concurrency: 4,
         }
     }
 
-    fn closed() -> Load {
-        Load {
+    fn closed() -> InstanceLoad {
+        InstanceLoad {
             closed: true,
             ..open(0)
         }
     }
 
-    fn choice(loads: &[Load], job: u64) -> Choice {
+    fn choice(loads: &[InstanceLoad], job: u64) -> Choice {
         least_loaded(loads.iter().copied(), job)
     }
 
@@ -168,7 +168,7 @@ mod tests {
             choice(&[open(2), closed(), open(3)], 1),
             Choice::Instance(0)
         );
-        let narrow = Load {
+        let narrow = InstanceLoad {
             concurrency: 1,
             ..open(1)
         };

@@ -1,7 +1,7 @@
 //! The life of a request after its credential was checked: pick, admit, submit, await, record. Shared by every protocol and
 //! by the embedded library.
 //!
-//! Threads: edge. The work itself is done on a score thread.
+//! Threads: edge. The work itself is done on a score thread, or inline where it is small.
 //! Not here: credentials and bytes on the wire (`serve`).
 
 use std::ops::ControlFlow;
@@ -15,11 +15,11 @@ use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Job, Permit, Reply, RunError};
 use crate::observe::{DeploymentMetrics, Outcome, Timings};
 use crate::router::deployment::NotReserved;
-use crate::router::outbox;
+use crate::router::submission_queue;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
 use crate::spec::DeploymentName;
 
-/// How often a request looks for its deployment. Each time means that a change was published after the look before, so
+/// Most times that a request looks for its deployment. Each time means that a change was published after the look before, so
 /// more than two are rare.
 const LOOKS_MAX: usize = 8;
 
@@ -45,7 +45,7 @@ pub struct Answer {
     pub timings: Timings,
 }
 
-/// Why there is no answer. Carries the deployment when one was chosen.
+/// The reason why there is no answer. Carries the deployment when one was chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum Unserved {
     /// The request names a deployment that is not there.
@@ -56,9 +56,9 @@ pub enum Unserved {
     NoDeployment {
         /// The endpoint.
         endpoint: String,
-        /// What the request names.
+        /// The name in the request.
         deployment: String,
-        /// What there is.
+        /// The names that there are.
         known: Vec<String>,
     },
     /// The split gives weight to nobody.
@@ -261,12 +261,15 @@ async fn attempt(
         permit,
         reply: reply_to,
     };
+    // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
+    // find that the client has gone (`Lane::begin`).
     let mut work = Work {
         instance: instance.clone(),
         job: id,
         outstanding: true,
     };
-    let replied = outbox::send_and_wait(instance, reservation.give_to(job), reply, deadline).await;
+    let replied =
+        submission_queue::send_and_wait(instance, reservation.give_to(job), reply, deadline).await;
     work.outstanding = replied.is_none();
     let scored = match replied {
         Some(Ok(Reply { outcome, timings })) => {
@@ -375,6 +378,7 @@ impl<'a> Recording<'a> {
 
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
+        // Here, and not where requests end, because one that is dropped while it waits ends nowhere else.
         self.metrics.in_flight(-1);
         if let Some(outcome) = self.outcome {
             self.metrics.record(outcome, &self.timings);
@@ -423,7 +427,7 @@ mod tests {
             sample_request: None,
             digest: None,
             profile: profile.map(Arc::new),
-            quiet: false,
+            background: false,
         })
         .unwrap()
     }
@@ -478,7 +482,7 @@ mod tests {
         }
     }
 
-    /// What is recorded of a deployment, without the outcomes that never came.
+    /// The outcomes recorded of a deployment, without the outcomes that never came.
     fn recorded(deployment: &Deployment) -> Vec<(Outcome, u64)> {
         Outcome::ALL
             .map(|outcome| (outcome, deployment.metrics.count(outcome)))
@@ -517,16 +521,16 @@ mod tests {
         two.stop();
     }
 
-    /// Runs it as an edge thread does, where jobs are handed over once a round.
+    /// Runs it as an edge thread does, where jobs are handed over once a tick.
     fn on_the_edge<T>(work: impl Future<Output = T>) -> T {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
-        runtime.spawn(outbox::deliver());
+        runtime.spawn(submission_queue::deliver());
         runtime.block_on(work)
     }
 
     #[test]
-    fn small_requests_of_one_round_share_a_run_on_the_thread_that_they_came_to() {
+    fn small_requests_of_one_tick_share_a_run_on_the_thread_that_they_came_to() {
         let one = instance_with(DIGITS[0], 4, Some(ModelProfile::instant(16)));
         let blue = deployment("blue", &[&one]);
         let router = Router::new();
@@ -594,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_leaves_within_its_round_costs_no_run() {
+    fn a_client_that_leaves_within_its_tick_costs_no_run() {
         let one = instance_with(DIGITS[0], 1, Some(ModelProfile::instant(16)));
         let blue = deployment("blue", &[&one]);
         let router = Router::new();
@@ -602,7 +606,7 @@ mod tests {
         on_the_edge(async {
             // The thread has begun to hand over once this is answered.
             score_current(&router, digits_request()).await.unwrap();
-            // Polled once, which sends its job, and gone before the round ends.
+            // Polled once, which sends its job, and gone before the tick ends.
             tokio::select! {
                 biased;
                 answer = score_current(&router, digits_request()) => panic!("answered: {answer:?}"),
@@ -611,7 +615,7 @@ mod tests {
             assert_eq!(
                 blue.admission.held(),
                 1,
-                "its job waits for the end of the round"
+                "its job waits for the end of the tick"
             );
             blue.admission.drain().await;
         });

@@ -21,7 +21,7 @@ use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit};
 pub struct MissingDeployment {
     /// The endpoint.
     pub endpoint: EndpointName,
-    /// What its split names.
+    /// The name in its split.
     pub deployment: DeploymentName,
 }
 
@@ -56,6 +56,7 @@ impl Turns {
     }
 
     fn next(&self) -> Option<usize> {
+        // Relaxed: each ticket is given once in any ordering, and nothing else is read on the strength of it.
         self.picker
             .pick(self.ticket.fetch_add(1, Ordering::Relaxed))
     }
@@ -108,7 +109,7 @@ impl Endpoint {
         &self.name
     }
 
-    /// What a request's credential is checked against.
+    /// The credentials that open it.
     #[must_use]
     pub fn auth(&self) -> &EndpointAuth {
         &self.auth
@@ -134,7 +135,7 @@ impl Endpoint {
             .find(|known| known.name.key().eq_ignore_ascii_case(name))
     }
 
-    /// Whose turn it is by the split; none when no deployment has weight. Each call is one request.
+    /// The deployment whose turn it is by the split; none when no deployment has weight. Each call is one request.
     pub(super) fn next_by_split(&self) -> Option<&Arc<Deployment>> {
         let arm = self.turns.next()?;
         let index = self.arms.get(arm).copied().flatten();
@@ -158,6 +159,7 @@ impl RoutingTable {
     pub fn new(endpoints: Vec<Arc<Endpoint>>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
+            // Relaxed: a number need only differ from the others; it is handed on with the table.
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             endpoints: endpoints
                 .into_iter()
@@ -216,6 +218,8 @@ impl Router {
 
     /// Requests that look from now on see this table: one pointer swap.
     pub fn publish(&self, table: RoutingTable) {
+        // A swap of the pointer with Release, and Acquire where it is loaded: who sees the table sees all of it. The old one lives
+        // until the last request that looked at it has gone.
         self.table.store(Arc::new(table));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) fn authorize(auth: &EndpointAuth, headers: &HeaderMap) -> Result<(), 
     auth.check(bearer(headers), now_unix_s())
 }
 
-/// What follows `Bearer` in `Authorization`. The word counts without case, as RFC 9110 has it.
+/// The credential that follows `Bearer` in `Authorization`. The word counts without case, as RFC 9110 has it.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, credential) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let credential = credential.trim();

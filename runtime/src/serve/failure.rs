@@ -12,13 +12,13 @@ use crate::engine::RunError;
 use crate::router::{Rejected, Unauthorized, Unserved};
 use crate::spec::DeploymentName;
 
-/// Why a request got no score.
+/// The reason why a request got no score.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// No route has this path.
     #[error("nothing is served at {path}: score with POST /endpoints/{{name}}/score")]
     NoRoute {
-        /// What was asked for.
+        /// The name that was asked for.
         path: String,
     },
     /// The route exists for other methods.
@@ -32,7 +32,7 @@ pub enum Failure {
     /// `/endpoints/{name}/score` names what does not exist.
     #[error("no endpoint is named {name:?}; {}", endpoints(known))]
     NoEndpoint {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
         /// The endpoints that exist.
         known: Vec<String>,
@@ -43,7 +43,7 @@ pub enum Failure {
         /// The endpoints that exist.
         known: Vec<String>,
     },
-    /// What was deployed before a restart does not serve yet.
+    /// The deployments from before a restart do not serve yet.
     #[error("the server is starting: its endpoints are not yet loaded")]
     Starting,
     /// An id is too long to be echoed.
@@ -137,7 +137,7 @@ impl Failure {
         }
     }
 
-    /// What a scoring script in Azure's container would have answered, for `ms-azureml-model-error-statuscode`.
+    /// The status that a scoring script in Azure's container would have answered, for `ms-azureml-model-error-statuscode`.
     #[must_use]
     pub fn model_status(&self) -> Option<StatusCode> {
         match self {
@@ -197,7 +197,7 @@ impl Failure {
         }
     }
 
-    /// How loud the log says it. What a client or a crowd can cause at will is quiet, and counted in the metrics.
+    /// The level at which the log says it. Whatever a client or a crowd can cause at will is low, and counted in the metrics.
     #[must_use]
     pub fn level(&self) -> Level {
         match self.fault() {

@@ -133,7 +133,7 @@ mod tests {
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{Readiness, accept, desk};
+    use crate::serve::{Readiness, accept, connection_queue};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -174,8 +174,8 @@ mod tests {
                 readiness: server.readiness.clone(),
                 body_bytes_max: BODY_BYTES_MAX,
             };
-            let (desk, connections) = desk();
-            tokio::spawn(accept(listener, vec![desk], 16, std::future::pending()));
+            let (queue, connections) = connection_queue();
+            tokio::spawn(accept(listener, vec![queue], 16, std::future::pending()));
             tokio::spawn(connections.serve_scoring(scoring, Duration::ZERO));
             server
         }

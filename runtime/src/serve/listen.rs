@@ -1,6 +1,6 @@
 //! Accepts connections and serves routes on them, with bounds, until told to stop; then lets what is in flight end.
 //!
-//! Threads: one accepts; each thread with a [`Desk`] serves the connections that it was given, each as a task of its runtime.
+//! Threads: one accepts; each thread with a [`ConnectionQueue`] serves the connections that it was given, each as a task of its runtime.
 //! Not here: what the routes do.
 
 use std::convert::Infallible;
@@ -33,38 +33,38 @@ pub struct ConnectionLimits {
     pub grace: Duration,
 }
 
-/// A connection and its place among those allowed.
+/// A connection, and the permit by which it is one of those allowed.
 #[derive(Debug)]
-struct Accepted {
+struct AcceptedConnection {
     stream: std::net::TcpStream,
-    place: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 }
 
-/// Where the acceptor leaves connections for one thread.
+/// The queue of accepted connections for one thread, the acceptor's end. The permits of the connections bound it.
 #[derive(Debug)]
-pub struct Desk {
-    accepted: mpsc::UnboundedSender<Accepted>,
+pub struct ConnectionQueue {
+    accepted: mpsc::UnboundedSender<AcceptedConnection>,
     /// As many as connections that the thread has or will have.
     live: Arc<()>,
 }
 
-/// The thread's side of a [`Desk`].
+/// The thread's end of a [`ConnectionQueue`].
 #[derive(Debug)]
 pub struct Connections {
-    accepted: mpsc::UnboundedReceiver<Accepted>,
+    accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
     live: Arc<()>,
 }
 
-/// A desk, and the side of it for the thread that serves.
+/// A queue of accepted connections, and the end of it for the thread that serves.
 #[must_use]
-pub fn desk() -> (Desk, Connections) {
+pub fn connection_queue() -> (ConnectionQueue, Connections) {
     let (sender, accepted) = mpsc::unbounded_channel();
     let live = Arc::new(());
-    let desk = Desk {
+    let queue = ConnectionQueue {
         accepted: sender,
         live: Arc::clone(&live),
     };
-    (desk, Connections { accepted, live })
+    (queue, Connections { accepted, live })
 }
 
 /// Serves `routes` on this thread alone until `shutdown` ends: then no connection is accepted, idle ones are closed, and the
@@ -75,17 +75,17 @@ pub async fn listen(
     limits: ConnectionLimits,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
-    let (desk, connections) = desk();
-    let accepting = accept(listener, vec![desk], limits.connections_max, shutdown);
+    let (queue, connections) = connection_queue();
+    let accepting = accept(listener, vec![queue], limits.connections_max, shutdown);
     let service = || TowerToHyperService::new(routes.clone());
     let ((), cut) = tokio::join!(accepting, connections.serve(service, limits.grace));
     cut
 }
 
-/// Accepts until `shutdown` ends, and leaves each connection at the desk that has the fewest. Then the desks are closed.
+/// Accepts until `shutdown` ends, and queues each connection for the thread that has the fewest. Then the queues are closed.
 pub async fn accept(
     listener: TcpListener,
-    desks: Vec<Desk>,
+    queues: Vec<ConnectionQueue>,
     connections_max: usize,
     shutdown: impl Future<Output = ()>,
 ) {
@@ -97,24 +97,25 @@ pub async fn accept(
             accepted = accept_one(&listener, &room) => accepted,
         };
         if let Some(accepted) = accepted {
-            let emptiest = desks
+            // The counts are of a moment, and that one connection more or less is where it is not best is no harm.
+            let emptiest = queues
                 .iter()
-                .min_by_key(|desk| Arc::strong_count(&desk.live));
+                .min_by_key(|queue| Arc::strong_count(&queue.live));
             // A thread that has ended cannot serve; its connections are closed.
-            drop(emptiest.map(|desk| desk.accepted.send(accepted)));
+            drop(emptiest.map(|queue| queue.accepted.send(accepted)));
         }
     }
 }
 
 /// The next connection; `None` when the system refused one, after a pause.
-async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepted> {
-    let place = Arc::clone(room)
+async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<AcceptedConnection> {
+    let permit = Arc::clone(room)
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
     let accepted = listener.accept().await;
     match accepted.and_then(|(stream, _)| stream.into_std()) {
-        Ok(stream) => Some(Accepted { stream, place }),
+        Ok(stream) => Some(AcceptedConnection { stream, permit }),
         Err(error) => {
             warn!(%error, "cannot accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -124,7 +125,7 @@ async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Acc
 }
 
 impl Connections {
-    /// Scores on the connections of this desk until it is closed: then idle ones are closed, and the others get `grace` to
+    /// Scores on the connections of this queue until it is closed: then idle ones are closed, and the others get `grace` to
     /// finish their request. Returns how many had to be cut.
     pub async fn serve_scoring(self, scoring: Scoring, grace: Duration) -> usize {
         let routes = http::routes(scoring.clone());
@@ -148,7 +149,7 @@ impl Connections {
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = self.accepted.recv() => accepted,
             };
-            let Some(Accepted { stream, place }) = accepted else {
+            let Some(AcceptedConnection { stream, permit }) = accepted else {
                 break;
             };
             let Some(stream) = adopt(stream) else {
@@ -161,7 +162,8 @@ impl Connections {
             let connection = graceful.watch(connection);
             let live = Arc::clone(&self.live);
             connections.spawn(async move {
-                let _counted = (place, live);
+                // Dropped when the connection has ended, however it ends: then another may come, and this thread has one less.
+                let _counted = (permit, live);
                 if let Err(error) = connection.await {
                     debug!(%error, "a connection ended early");
                 }
@@ -282,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_beyond_the_bound_waits_for_a_place() {
+    async fn a_connection_beyond_the_bound_waits_until_one_ends() {
         let server = server(1, Duration::from_secs(30)).await;
         let first = request(server.address, "/slow").await;
         server.entered.notified().await;
@@ -292,7 +294,7 @@ mod tests {
         let mut answer = [0; 15];
         first.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
-        // Its place is given back when it leaves, and only then is the second one heard.
+        // Its permit is given back when it leaves, and only then is the second one heard.
         drop(first);
         second.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200 OK");

@@ -12,5 +12,7 @@ mod score;
 pub use body::read_body;
 pub use failure::{Failure, Fault};
 pub use health::{Health, ShortDeployment};
-pub use listen::{ConnectionLimits, Connections, Desk, accept, desk, listen};
+pub use listen::{
+    ConnectionLimits, ConnectionQueue, Connections, accept, connection_queue, listen,
+};
 pub use score::{Readiness, Scoring};

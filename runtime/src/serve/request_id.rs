@@ -110,7 +110,7 @@ fn is_id_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
-/// What Azure keeps of a client's id; `None` when nothing is left.
+/// The part of a client's id that Azure keeps; `None` when nothing is left.
 fn cleaned(id: &HeaderValue) -> Option<HeaderValue> {
     let kept: Vec<u8> = id
         .as_bytes()

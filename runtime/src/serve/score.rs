@@ -1,7 +1,7 @@
 //! Scores one HTTP request: head, credential, body, router, answer. Every failure leaves through one door, where it is counted,
 //! logged and written.
 //!
-//! Threads: edge. Moves bytes and never computes.
+//! Threads: edge. Nothing here computes; the router may, inline, where a model's work is small.
 //! Not here: which deployment, which instance, and the outcome of what reached one (`router`).
 
 use std::sync::Arc;
@@ -46,6 +46,7 @@ pub struct Readiness(Arc<AtomicBool>);
 impl Readiness {
     /// From now on the routing table says all.
     pub fn set(&self) {
+        // Release, with the Acquire of `is_set`: who sees it sees the table that was published before.
         self.0.store(true, Ordering::Release);
     }
 
@@ -54,7 +55,7 @@ impl Readiness {
     }
 }
 
-/// What the scoring routes need.
+/// The parts that the scoring routes need.
 #[derive(Clone, Debug)]
 pub struct Scoring {
     /// Knows the endpoints.
@@ -155,6 +156,9 @@ impl Scoring {
 
     /// The endpoint, and the number of the table that has it.
     fn endpoint(&self, target: Target<'_>) -> Result<(Arc<Endpoint>, u64), Failure> {
+        // Asked before the table is looked at: a start that ends in between has published what it restored, and it would be said not to
+        // exist.
+        let is_started = self.readiness.is_set();
         let table = self.router.table();
         let found = match target {
             Target::Named(name) => table.endpoint(name),
@@ -163,7 +167,7 @@ impl Scoring {
         if let Some(endpoint) = found {
             return Ok((Arc::clone(endpoint), table.number()));
         }
-        if !self.readiness.is_set() {
+        if !is_started {
             return Err(Failure::Starting);
         }
         let known = names(&table);

@@ -1,5 +1,5 @@
 //! The threads on which clients run. Like those of the server's edge each has a runtime of its own and hands jobs over once a
-//! round, so that what is measured is what a server would do with the same requests.
+//! tick, so that what is measured is what a server would do with the same requests.
 //!
 //! Not here: what the clients do (`measure`).
 

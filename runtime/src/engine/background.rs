@@ -1,14 +1,14 @@
-//! Work that nobody feels: at the scheduler's lowest class, which runs where no other thread wants the core.
+//! Work at background priority, which nobody feels: the scheduler's idle class, which runs where no other thread wants the core.
 //!
 //! A thread may lower itself but, without privileges, never raise itself again, and threads that it makes begin as low as it is.
-//! So quiet work has a thread of its own, and asks who waits for it, whose class is the usual one, to make threads that are to
-//! last ([`Caller`]). A core that is never idle would hold the work up for ever: it is done once more, not quietly, when it has
-//! waited for a core for [`QUIET_WAIT_MAX`] in all.
+//! So background work has a thread of its own, and asks who waits for it, whose class is the usual one, to make threads that are to
+//! last ([`Caller`]). A core that is never idle would hold the work up for ever: it is done once more, at the usual priority, when it has
+//! waited for a core for [`BACKGROUND_WAIT_MAX`] in all.
 //!
 //! A kernel that preempts lazily looks at a core whose thread shall give way only at its next interrupt, by default up to 4 ms
-//! later. So quiet work keeps to one core, and a [`Heartbeat`] interrupts that core often.
+//! later. So background work keeps to one core, and a [`Heartbeat`] interrupts that core often.
 //!
-//! Threads: two short-lived ones for each piece of quiet work; who asked for it waits.
+//! Threads: two short-lived ones for each piece of background work; who asked for it waits.
 //! Not here: what the work is (`worker`, `probe`).
 
 use std::fmt;
@@ -20,7 +20,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::{QUIET_LOOK_PERIOD, QUIET_WAIT_MAX};
+use crate::config::{BACKGROUND_LOOK_PERIOD, BACKGROUND_WAIT_MAX};
 use crate::engine::cores::{self, CoreId};
 
 /// The name of the threads; they are gone when the work is done.
@@ -29,15 +29,15 @@ const THREAD_NAME: &str = "serin-task";
 /// Nice value of a thread where the system does not allow the idle class.
 const NICE_MAX: i32 = 19;
 
-/// Pause between two interrupts of the core on which quiet work runs: about what others may feel of it.
+/// Pause between two interrupts of the core on which background work runs: about what others may feel of it.
 const HEARTBEAT_PERIOD: Duration = Duration::from_micros(50);
 
 /// Something that the waiting thread does for the work.
-type Task = Box<dyn FnOnce() + Send>;
+type CallerTask = Box<dyn FnOnce() + Send>;
 
-/// Who waits for a piece of work, at the usual priority.
+/// The thread that waits for a piece of work, at the usual priority.
 #[derive(Clone)]
-pub(super) struct Caller(Arc<dyn Fn(Task) + Send + Sync>);
+pub(super) struct Caller(Arc<dyn Fn(CallerTask) + Send + Sync>);
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,10 +51,10 @@ impl Caller {
         Self(Arc::new(|task| task()))
     }
 
-    fn at_the_end_of<T: Send + 'static>(messages: mpsc::Sender<Message<T>>) -> Self {
+    fn at_the_end_of<T: Send + 'static>(messages: mpsc::Sender<Progress<T>>) -> Self {
         // Who has stopped waiting drops the task.
         Self(Arc::new(move |task| {
-            drop(messages.send(Message::Task(task)));
+            drop(messages.send(Progress::Task(task)));
         }))
     }
 
@@ -70,9 +70,9 @@ impl Caller {
     }
 }
 
-/// What quiet work says to who waits for it.
-enum Message<T> {
-    Task(Task),
+/// The messages of background work to who waits for it.
+enum Progress<T> {
+    Task(CallerTask),
     Done(std::thread::Result<T>),
 }
 
@@ -85,18 +85,18 @@ where
     W: Fn(&Caller) -> T + Send + Sync + 'static,
 {
     let work = Arc::new(work);
-    try_quietly(core, &work, QUIET_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
+    try_in_background(core, &work, BACKGROUND_WAIT_MAX).unwrap_or_else(|| work(&Caller::itself()))
 }
 
-/// Does work that makes no threads: quietly, or here and now.
+/// Does work that makes no threads: in the background, or here and now.
 ///
-/// Quiet work that had to wait too long is begun once more, so its first beginning may end later than this call.
-pub fn run_quietly_if<T, W>(quiet: bool, work: W) -> T
+/// Background work that had to wait too long is begun once more, so its first beginning may end later than this call.
+pub fn run_in_background_if<T, W>(background: bool, work: W) -> T
 where
     T: Send + 'static,
     W: Fn() -> T + Send + Sync + 'static,
 {
-    if quiet {
+    if background {
         run(cores::last(), move |_| work())
     } else {
         work()
@@ -104,7 +104,7 @@ where
 }
 
 /// The result of the work, or nothing when it has to wait too long or there is no thread for it.
-fn try_quietly<T, W>(core: CoreId, work: &Arc<W>, wait_max: Duration) -> Option<T>
+fn try_in_background<T, W>(core: CoreId, work: &Arc<W>, wait_max: Duration) -> Option<T>
 where
     T: Send + 'static,
     W: Fn(&Caller) -> T + Send + Sync + 'static,
@@ -113,9 +113,9 @@ where
     let waited = CoreWait::new(0);
     let thread = begin(core, Arc::clone(work), messages, waited.clone())?;
     loop {
-        match inbox.recv_timeout(QUIET_LOOK_PERIOD) {
-            Ok(Message::Task(task)) => task(),
-            Ok(Message::Done(outcome)) => {
+        match inbox.recv_timeout(BACKGROUND_LOOK_PERIOD) {
+            Ok(Progress::Task(task)) => task(),
+            Ok(Progress::Done(outcome)) => {
                 // It has caught what could make this fail.
                 drop(thread.join());
                 return Some(outcome.unwrap_or_else(|panic| resume_unwind(panic)));
@@ -124,7 +124,7 @@ where
             Err(_) => {
                 tracing::info!(
                     after = ?waited.so_far(),
-                    "the cores are too busy for quiet work: it goes on at the usual priority"
+                    "the cores are too busy for background work: it goes on at the usual priority"
                 );
                 return None;
             }
@@ -135,7 +135,7 @@ where
 fn begin<T, W>(
     core: CoreId,
     work: Arc<W>,
-    messages: mpsc::Sender<Message<T>>,
+    messages: mpsc::Sender<Progress<T>>,
     waited: CoreWait,
 ) -> Option<JoinHandle<()>>
 where
@@ -144,20 +144,21 @@ where
 {
     let caller = Caller::at_the_end_of(messages.clone());
     let thread = move || {
-        waited.tid.store(cores::thread_id(), Ordering::Release);
-        let _heartbeat = become_quiet(core);
+        // Relaxed: the number is all that is said. Until it is seen, the time since the beginning counts.
+        waited.tid.store(cores::thread_id(), Ordering::Relaxed);
+        let _heartbeat = enter_background(core);
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&caller)));
         // Dropped where nobody waits any more.
-        drop(messages.send(Message::Done(outcome)));
+        drop(messages.send(Progress::Done(outcome)));
     };
     std::thread::Builder::new()
         .name(THREAD_NAME.to_owned())
         .spawn(thread)
-        .inspect_err(|error| tracing::warn!(%error, "cannot start a thread for quiet work"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot start a thread for background work"))
         .ok()
 }
 
-/// How long a thread has waited for a core, as the kernel counts it.
+/// The time that a thread has waited for a core, as the kernel counts it.
 #[derive(Debug, Clone)]
 pub(super) struct CoreWait {
     /// 0 until the thread runs.
@@ -180,7 +181,7 @@ impl CoreWait {
 
     /// Where the kernel does not count, all the time since the beginning.
     pub(super) fn so_far(&self) -> Duration {
-        let tid = self.tid.load(Ordering::Acquire);
+        let tid = self.tid.load(Ordering::Relaxed);
         // The folder of the processes has the threads too, though it does not list them.
         let counted = fs::read_to_string(format!("/proc/{tid}/schedstat")).ok();
         let counted = counted.as_deref().and_then(parse_schedstat);
@@ -195,7 +196,7 @@ fn parse_schedstat(text: &str) -> Option<Duration> {
 }
 
 /// Puts the calling thread on this core and into the lowest class, and with it all threads that it makes. There is no way back.
-pub(super) fn become_quiet(core: CoreId) -> Heartbeat {
+pub(super) fn enter_background(core: CoreId) -> Heartbeat {
     cores::pin_to(core);
     let parameters = libc::sched_param { sched_priority: 0 };
     #[expect(unsafe_code, reason = "no safe form sets the scheduling class")]
@@ -220,13 +221,14 @@ impl Heartbeat {
         let over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&over);
         let beat = move || {
+            // Relaxed: it is enough that the thread ends some time.
             while !ends.load(Ordering::Relaxed) {
                 std::thread::sleep(HEARTBEAT_PERIOD);
             }
         };
         let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned());
         if let Err(error) = thread.spawn(beat) {
-            tracing::debug!(%error, "quiet work has no heartbeat");
+            tracing::debug!(%error, "background work has no heartbeat");
         }
         Self(over)
     }
@@ -234,13 +236,14 @@ impl Heartbeat {
 
 impl Drop for Heartbeat {
     fn drop(&mut self) {
+        // Not joined: on a core that is never idle the thread may wait long until it sees this.
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// Whether a thread of this process is in the lowest class.
 #[cfg(test)]
-pub(super) fn is_quiet(tid: i32) -> bool {
+pub(super) fn is_in_background(tid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/self/task/{tid}/stat")).expect("a thread");
     // The name may hold spaces; the fields after it do not. The policy is the 41st field of all, and the third is the first here.
     let fields = stat.rsplit_once(')').expect("a name").1;
@@ -253,43 +256,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quiet_work_runs_in_the_lowest_class_and_its_caller_does_not() {
-        let quiet = run(cores::last(), |caller| {
-            let asked = caller.call(|| is_quiet(cores::thread_id()));
-            (is_quiet(cores::thread_id()), asked)
+    fn background_work_runs_in_the_lowest_class_and_its_caller_does_not() {
+        let in_background = run(cores::last(), |caller| {
+            let asked = caller.call(|| is_in_background(cores::thread_id()));
+            (is_in_background(cores::thread_id()), asked)
         });
-        assert_eq!(quiet, (true, Some(false)));
-        assert!(!is_quiet(cores::thread_id()));
+        assert_eq!(in_background, (true, Some(false)));
+        assert!(!is_in_background(cores::thread_id()));
     }
 
     #[test]
-    fn a_panic_of_quiet_work_is_the_caller_s() {
+    fn a_panic_of_background_work_is_the_caller_s() {
         let ran = catch_unwind(|| run(cores::last(), |_| panic!("planned")));
         let panic = ran.unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&"planned"));
     }
 
     #[test]
-    fn threads_that_the_caller_makes_are_not_quiet() {
-        let quiet = run(cores::last(), |caller| {
+    fn threads_that_the_caller_makes_are_not_in_the_background() {
+        let in_background = run(cores::last(), |caller| {
             let make = || {
                 std::thread::scope(|scope| {
-                    let thread = scope.spawn(|| is_quiet(cores::thread_id()));
+                    let thread = scope.spawn(|| is_in_background(cores::thread_id()));
                     thread.join().unwrap()
                 })
             };
             (make(), caller.call(make))
         });
-        assert_eq!(quiet, (true, Some(false)));
+        assert_eq!(in_background, (true, Some(false)));
     }
 
     #[test]
-    fn quiet_work_that_gets_no_core_is_given_up() {
+    fn background_work_that_gets_no_core_is_given_up() {
         let core = cores::last();
         cores::pin_to(core);
         let over = Arc::new(AtomicBool::new(false));
         let spins = Arc::clone(&over);
-        // Inherits the one core, and never leaves it to the quiet work.
+        // Inherits the one core, and never leaves it to the background work.
         let spinner = std::thread::Builder::new()
             .spawn(move || {
                 while !spins.load(Ordering::Relaxed) {
@@ -303,7 +306,10 @@ mod tests {
                 std::hint::spin_loop();
             }
         });
-        assert_eq!(try_quietly(core, &work, Duration::from_millis(50)), None);
+        assert_eq!(
+            try_in_background(core, &work, Duration::from_millis(50)),
+            None
+        );
         over.store(true, Ordering::Relaxed);
         spinner.join().unwrap();
     }

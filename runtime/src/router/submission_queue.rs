@@ -1,10 +1,10 @@
-//! Jobs on their way from an edge thread to the instances, handed over once for each round of the thread's tasks.
+//! Jobs on their way from an edge thread to the instances, handed over once a tick of the thread's event loop.
 //!
 //! A thread that serves connections installs [`deliver`] beside them. Requests that arrive together then reach an instance
 //! together: one wake-up for all of them, one run where the model allows it, and no thread at all where the work is small
-//! enough for the edge to borrow an idle lane. On other threads each job is handed over by itself, at once.
+//! enough to be executed inline. On other threads each job is handed over by itself, at once.
 //!
-//! Threads: each has its own outbox; nothing is shared. Not here: which instance (`deployment`), who computes (`engine`).
+//! Threads: each has its own queue; nothing is shared. Not here: which instance (`deployment`), who computes (`engine`).
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,41 +22,41 @@ use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Reply, ReservedJob};
 
 thread_local! {
-    static OUTBOX: RefCell<Outbox> = const { RefCell::new(Outbox::new()) };
+    static QUEUE: RefCell<SubmissionQueue> = const { RefCell::new(SubmissionQueue::new()) };
 }
 
-/// What one thread has not handed over yet.
-struct Outbox {
+/// The jobs that one thread has not handed over yet.
+struct SubmissionQueue {
     /// By instance; the requests of one moment rarely go to more than a few.
-    parcels: Vec<Parcel>,
+    batches: Vec<Batch>,
     /// Wakes [`deliver`]; none where it does not run.
     deliver: Option<Waker>,
 }
 
 /// Jobs for one instance, in order of arrival, and who waits for them.
-struct Parcel {
+struct Batch {
     instance: InstanceHandle,
     jobs: Vec<ReservedJob>,
     waiting: Vec<Waker>,
 }
 
-impl Outbox {
+impl SubmissionQueue {
     const fn new() -> Self {
         Self {
-            parcels: Vec::new(),
+            batches: Vec::new(),
             deliver: None,
         }
     }
 
     fn add(&mut self, instance: &InstanceHandle, job: ReservedJob, waiting: Waker) {
-        let known = self.parcels.iter_mut();
+        let known = self.batches.iter_mut();
         let mut known = known.filter(|known| known.instance.id() == instance.id());
         match known.next() {
-            Some(parcel) => {
-                parcel.jobs.push(job);
-                parcel.waiting.push(waiting);
+            Some(batch) => {
+                batch.jobs.push(job);
+                batch.waiting.push(waiting);
             }
-            None => self.parcels.push(Parcel {
+            None => self.batches.push(Batch {
                 instance: instance.clone(),
                 jobs: vec![job],
                 waiting: vec![waiting],
@@ -73,7 +73,7 @@ pub(super) async fn send_and_wait(
     deadline: Deadline,
 ) -> Option<Result<Reply, RecvError>> {
     let mut job = Some(job);
-    // Small work is answered at the end of this round; a timer for it would cost as much as the hand-over.
+    // Small work is answered at the end of this tick; a timer for it would cost as much as the hand-over.
     let answered = poll_fn(|context| {
         if let Some(job) = job.take()
             && send(instance, job, context)
@@ -92,44 +92,46 @@ pub(super) async fn send_and_wait(
     }
 }
 
-/// Hands the job over at the end of this round of tasks, and wakes the task then; at once, and false, on a thread without
+/// Hands the job over at the end of this tick, and wakes the task then; at once, and false, on a thread without
 /// [`deliver`].
 fn send(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> bool {
-    OUTBOX.with_borrow_mut(|outbox| {
-        let Some(deliver) = &outbox.deliver else {
+    QUEUE.with_borrow_mut(|queue| {
+        let Some(deliver) = &queue.deliver else {
             instance.queue([job]);
             return false;
         };
-        // It comes after all tasks that are ready now, for the queue of tasks is first in, first out.
-        if outbox.parcels.is_empty() {
+        // It comes after all tasks that are ready now, for the queue of tasks is first in, first out. To wake a task only queues it:
+        // nothing runs, and asks for this queue, while it is lent out here.
+        if queue.batches.is_empty() {
             deliver.wake_by_ref();
         }
-        outbox.add(instance, job, context.waker().clone());
+        queue.add(instance, job, context.waker().clone());
         true
     })
 }
 
-/// Hands over what the tasks of this thread send, round after round. Belongs on a runtime of one thread, beside its tasks;
+/// Hands over the jobs of this thread's tasks, tick after tick. Belongs on a runtime of one thread, beside its tasks;
 /// never ends. Dropped, it leaves the thread as it was.
 pub async fn deliver() -> Infallible {
     let _installed = Installed;
     poll_fn(|context| {
-        let parcels = OUTBOX.with_borrow_mut(|outbox| {
-            let known = outbox.deliver.as_ref();
+        let batches = QUEUE.with_borrow_mut(|queue| {
+            let known = queue.deliver.as_ref();
             if !known.is_some_and(|known| known.will_wake(context.waker())) {
-                outbox.deliver = Some(context.waker().clone());
+                queue.deliver = Some(context.waker().clone());
             }
-            std::mem::take(&mut outbox.parcels)
+            std::mem::take(&mut queue.batches)
         });
+        // The queue is given back before anything is computed: what runs may send again, or be cancelled and drop what it sent.
         let began = Instant::now();
-        for parcel in parcels {
+        for batch in batches {
             // The small work of many deployments is not small.
             if began.elapsed() < EDGE_COMPUTE_MAX {
-                parcel.instance.answer_or_queue(parcel.jobs);
+                batch.instance.run_inline_or_queue(batch.jobs);
             } else {
-                parcel.instance.queue(parcel.jobs);
+                batch.instance.queue(batch.jobs);
             }
-            parcel.waiting.into_iter().for_each(Waker::wake);
+            batch.waiting.into_iter().for_each(Waker::wake);
         }
         Poll::Pending
     })
@@ -141,13 +143,14 @@ struct Installed;
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        let left = OUTBOX.with_borrow_mut(|outbox| {
-            outbox.deliver = None;
-            std::mem::take(&mut outbox.parcels)
+        // What was sent is handed over and not dropped: to its tasks the end of this one is no reason to go without an answer.
+        let left = QUEUE.with_borrow_mut(|queue| {
+            queue.deliver = None;
+            std::mem::take(&mut queue.batches)
         });
-        for parcel in left {
-            parcel.instance.queue(parcel.jobs);
-            parcel.waiting.into_iter().for_each(Waker::wake);
+        for batch in left {
+            batch.instance.queue(batch.jobs);
+            batch.waiting.into_iter().for_each(Waker::wake);
         }
     }
 }
