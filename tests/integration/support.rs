@@ -311,7 +311,9 @@ pub(crate) fn serin(data: &Path) -> Command {
     command
         .env("SERIN_DATA", data)
         .env("NO_COLOR", "1")
-        .env_remove("SERIN_LOG");
+        .env_remove("SERIN_LOG")
+        // Set by cargo for the tests that load models themselves; the binary is to see to it on its own.
+        .env_remove("ORT_DISABLE_TELEMETRY");
     command
 }
 
