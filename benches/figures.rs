@@ -1,7 +1,7 @@
 //! The figures of the canary flow, measured on the real binary: `cargo bench --bench figures`.
 //!
 //! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
-//! deletes under a steady 1,000 requests a second; what those requests feel of large models that come and go; memory with
+//! deletes under a steady 1,000 requests a second, also while something else starts, drains or cannot start; what those requests feel of large models that come and go; memory with
 //! such models and without; the cost of a few requests; and what the server adds to the run of a tiny model, by its own clock.
 //! Nothing here passes or fails by time.
 
@@ -31,6 +31,8 @@ const STARTS: usize = 21;
 const RATE: u32 = 1000;
 /// Switches of all traffic from one deployment to the other and back.
 const SWITCHES: usize = 20;
+/// Keys that are renewed.
+const KEYS: usize = 10;
 /// As many as three instances hold, running and waiting.
 const CONNECTIONS: usize = 6;
 
@@ -63,9 +65,10 @@ fn main() {
     let asked: Vec<_> = std::env::args().skip(1).collect();
     let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
         ("ready", ready),
         ("changes", under_load),
+        ("rules", rules),
         ("arrivals", || ARRIVING.into_iter().for_each(arrivals)),
         ("memory", memory),
         ("light", light),
@@ -157,6 +160,164 @@ fn under_load() {
         ]);
         std::thread::sleep(Duration::from_millis(500));
     });
+}
+
+/// Rules that move while something else starts, cannot start, and drains; and a restart beside a model that hangs.
+fn rules() {
+    let (data, slow) = (folder(), folder());
+    let server = Server::start(data.path());
+    deploy(&server, &["1", "2"]);
+    // One that takes longer to try than all that is measured.
+    let path = slow_model(slow.path(), 100_000_000);
+    let begin = ["online-deployment", "create", "--no-wait"];
+    server
+        .run_with(&begin, &support::deployment("red", &path, ""))
+        .ok();
+    rules_move(&server, "while another deployment starts");
+    server.ok(&[
+        "deployment",
+        "delete",
+        "--name",
+        "red",
+        "--endpoint-name",
+        "iris",
+        "--yes",
+    ]);
+
+    // One with a request of some ten seconds, deleted.
+    let path = slow_model(slow.path(), 1);
+    let long = "request_settings: {request_timeout_ms: 60000}\n";
+    server.create_deployment("red", &path, long).ok();
+    let key = server.key("iris");
+    std::thread::scope(|scope| {
+        let (server, key) = (&server, &key);
+        scope.spawn(move || server.score("iris", key, Some("red"), r#"{"data": [20000]}"#));
+        while !metrics(server)
+            .contains("serin_requests_in_flight{endpoint=\"iris\",deployment=\"red\"} 1")
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let delete = [
+            "deployment",
+            "delete",
+            "--name",
+            "red",
+            "--endpoint-name",
+            "iris",
+        ];
+        server.ok(&[&delete[..], &["--yes", "--no-wait"]].concat());
+        rules_move(server, "while another deployment drains");
+    });
+
+    // One that was good, and hangs after a restart; then one that does not load at all.
+    server.create_deployment("red", &path, "").ok();
+    let red = server.ok(&[
+        "deployment",
+        "show",
+        "--name",
+        "red",
+        "--endpoint-name",
+        "iris",
+    ]);
+    let red = data
+        .path()
+        .join("models/sha256")
+        .join(red["model_digest"].as_str().expect("a digest"));
+    server.terminate();
+    std::fs::write(red.join("sample-request.json"), r#"{"data": [100000000]}"#).expect("written");
+    let mut to_answer = Vec::new();
+    for _ in 0..5 {
+        to_answer.push(exec_to_answer(data.path(), &key));
+    }
+    row(
+        "exec to first answer beside a model that hangs while it loads",
+        &spread(&mut to_answer),
+    );
+    std::fs::write(red.join("model.onnx"), "no model").expect("written");
+    let server = Server::start(data.path());
+    rules_move(&server, "while another deployment cannot start");
+}
+
+/// Time from exec to the first answer, whether or not the server says that it is ready.
+fn exec_to_answer(data: &Path, key: &str) -> Duration {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = port.local_addr().expect("an address").port();
+    let begun = Instant::now();
+    let mut child = serin(data)
+        .args(["serve", "--port", &port.to_string(), "--admin-port", "0"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the serin binary starts");
+    let url = format!("http://127.0.0.1:{port}/endpoints/iris/score");
+    loop {
+        let request = agent()
+            .post(&url)
+            .header("authorization", format!("Bearer {key}"));
+        if request
+            .send(sample())
+            .is_ok_and(|answer| answer.status() == 200)
+        {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = begun.elapsed();
+    child.kill().expect("it runs");
+    child.wait().expect("it ended");
+    took
+}
+
+/// The slow model in a folder, with a sample request of so many steps of about a millisecond.
+fn slow_model(folder: &Path, steps: u32) -> String {
+    let model = repository("models/test/slow.onnx");
+    std::fs::copy(model, folder.join("model.onnx")).expect("copied");
+    let sample = format!("{{\"data\": [{steps}]}}");
+    std::fs::write(folder.join("sample-request.json"), sample).expect("written");
+    folder.to_str().expect("UTF-8").to_owned()
+}
+
+/// Moves the split and renews a key again and again, under load.
+fn rules_move(server: &Server, when: &str) {
+    let (mut switches, mut keys) = (Vec::new(), Vec::new());
+    lost(
+        server,
+        &format!("{SWITCHES} rollbacks and {KEYS} new keys {when}"),
+        || {
+            for turn in 0..SWITCHES {
+                let split = ["blue=90 green=10", "blue=100 green=0"][turn % 2];
+                let begun = Instant::now();
+                server.update("iris", &["--traffic", split]);
+                switches.push(begun.elapsed());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            for _ in 0..KEYS {
+                let old = server.ok(&["endpoint", "get-credentials", "--name", "iris"]);
+                let old = old["secondaryKey"].as_str().expect("a key").to_owned();
+                let renew = [
+                    "endpoint",
+                    "regenerate-keys",
+                    "--name",
+                    "iris",
+                    "--key-type",
+                    "secondary",
+                ];
+                let begun = Instant::now();
+                server.ok(&renew);
+                let answer = server.score("iris", &old, None, &sample());
+                keys.push(begun.elapsed());
+                assert_eq!(answer.status, 401, "{}", answer.body);
+            }
+        },
+    );
+    row(
+        &format!("a rollback {when}, the whole command"),
+        &spread(&mut switches),
+    );
+    row(
+        &format!("a new key {when}, until the old one is refused"),
+        &spread(&mut keys),
+    );
 }
 
 /// Sends `RATE` requests a second while `change` happens, and prints how many failed.
