@@ -24,8 +24,9 @@
 //!
 //! # Life of a change
 //!
-//! A [`control::Change`] is applied to what is desired (pure), committed to disk and only then accepted; a plan (pure) leads
-//! from what runs to what should run; instances start, the next routing table is swapped in, the old ones drain and stop.
+//! A [`control::Change`] is applied to the desired state (pure), committed to disk and only then accepted. Its rules (split, keys,
+//! timeouts) are in force at once. The reconciler (pure) compares what runs with what should: instances start, the next routing
+//! table is swapped in, the old ones drain and stop.
 //!
 //! `runtime/ARCHITECTURE.md` has the map, the threads, the bounds and the invariants. The modules below stand in reading order,
 //! each built on those before it.
