@@ -13,10 +13,9 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
-use crate::bench::slo::{ProbeOutcome, Slo};
 use crate::bench::subject::Subject;
+use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::{Arrivals, Load, LoadError, Pace, Reply, RunningLoad, Sample, Summary};
 use crate::observe::Process;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::bench::block::Measured;
 use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
-use crate::bench::stats::{self, Ratio};
+use crate::evidence::{self, Ratio};
 use crate::load::Summary;
 
 /// Of every interval.
@@ -123,7 +123,7 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
         requests: latencies.count(),
         failures,
         refused,
-        throughput_per_s: stats::mean(&throughputs, CONFIDENCE),
+        throughput_per_s: evidence::mean(&throughputs, CONFIDENCE),
         mean_ms: ms(latencies.mean()),
         p50_ms: ms(latencies.p50()),
         p90_ms: ms(latencies.p90()),
@@ -150,7 +150,7 @@ pub(super) fn ratio(
         .iter()
         .map(|(base, other)| Some((metric.of(base)?, metric.of(other)?)))
         .collect();
-    stats::paired_ratio(&values?, confidence, seed)
+    evidence::paired_ratio(&values?, confidence, seed)
 }
 
 /// What an interval of a ratio says.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::bench::report::Metric;
-use crate::bench::stats::Estimate;
+use crate::evidence::Estimate;
 
 /// Metrics that a condition can name.
 const METRICS: &[(&str, GateMetric)] = &[

@@ -7,11 +7,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::evidence::SplitMix64;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serin_scorers::{ElementType, Signature, TensorSpec};
-
-use crate::load::SplitMix64;
 
 /// Most bytes of all bodies together: they are kept in memory, and both answers to each as well.
 const BYTES_MAX: u64 = 256 << 20;

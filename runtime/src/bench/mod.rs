@@ -1,13 +1,12 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
 //!
 //! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
-//! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `stats`, `order`, `warmup`, `latency_test`,
-//! `search`, `slo`, `answers`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
+//! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `warmup`, `search`,
+//! `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
 //! `page`, `plots`, `axes`, `hgrm`, `numbers`.
 //!
-//! Not here: the grammar, where versions are found, exit codes (`cli`).
+//! Not here: intervals, tests and the comparison of answers (`crate::evidence`), the grammar, where versions are found, exit codes (`cli`).
 
-mod answers;
 mod axes;
 mod block;
 mod checks;
@@ -16,9 +15,7 @@ mod figures;
 mod gate;
 mod hgrm;
 mod inputs;
-mod latency_test;
 mod numbers;
-mod order;
 mod outline;
 mod page;
 mod plots;
@@ -28,7 +25,6 @@ mod run;
 mod search;
 mod sentence;
 mod slo;
-mod stats;
 mod subject;
 mod sustain;
 mod warmup;
@@ -37,7 +33,6 @@ mod words;
 #[cfg(test)]
 mod sample;
 
-pub use answers::{Answers, Difference, Tolerance};
 pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
 pub use hgrm::hgrm;
 pub use inputs::{Inputs, InputsError};
@@ -49,7 +44,6 @@ pub use report::{
     Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
 pub use run::{Bench, BenchError, Progress};
-pub use slo::{Probe, ProbeOutcome, Slo, SloError, SloReport, Sustained};
-pub use stats::{Estimate, Ratio};
+pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};
 pub use words::{markdown, table};

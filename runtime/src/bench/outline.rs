@@ -4,7 +4,6 @@
 
 use serde_json::Value;
 
-use crate::bench::answers::{Answers, Difference};
 use crate::bench::gate::{GateReport, GateState};
 use crate::bench::numbers::{
     UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
@@ -15,6 +14,7 @@ use crate::bench::report::{
 };
 use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
 use crate::bench::slo::{SloReport, Sustained};
+use crate::evidence::{Answers, Difference};
 
 /// Digits of a SHA-256 that tell models apart.
 const SHA_DIGITS: usize = 12;

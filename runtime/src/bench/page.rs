@@ -10,7 +10,7 @@ use crate::bench::outline::{
 use crate::bench::plots::{Plot, PlotError, plots};
 use crate::bench::report::{Check, CheckState, Comparison, Level, Metric, Outcome, Report};
 use crate::bench::sentence::{metric_words, outcome_words};
-use crate::bench::stats::Estimate;
+use crate::evidence::Estimate;
 
 const STYLE: &str = include_str!("page.css");
 /// Least factor at the ends of the strip of ratios, so that noise looks small.

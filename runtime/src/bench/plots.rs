@@ -16,7 +16,8 @@ use crate::bench::axes::{Axis, ROOM, ends, log_ends, share_words, trimmed};
 use crate::bench::numbers::{interval, percent, short};
 use crate::bench::report::{Block, Figures, Level, Metric, Phase, Report};
 use crate::bench::sentence::{metric_words, slo_words};
-use crate::bench::slo::{ProbeOutcome, Slo, SloReport};
+use crate::bench::slo::SloReport;
+use crate::evidence::{ProbeOutcome, Slo};
 use crate::load::Summary;
 
 /// Size that is drawn at, more than twice what is shown: places are whole pixels, and a curve must not have stairs.

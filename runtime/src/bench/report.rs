@@ -7,10 +7,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bench::answers::Answers;
 use crate::bench::gate::GateReport;
 use crate::bench::slo::SloReport;
-use crate::bench::stats::{Estimate, Ratio};
+use crate::evidence::{Answers, Estimate, Ratio};
 use crate::load::Summary;
 
 /// Version of the form of the JSON.

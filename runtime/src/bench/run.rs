@@ -9,22 +9,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::bench::answers::{Answers, Tolerance, compare};
 use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, Measured, whole_rate};
 use crate::bench::checks::{checks, search_checks};
 use crate::bench::environment::Before;
 use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
 use crate::bench::gate::{Condition, GateMetric, GateReport};
-use crate::bench::order::orders;
 use crate::bench::report::{
     Block, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict,
 };
 use crate::bench::sentence::{self, Evidence};
-use crate::bench::slo::{Slo, SloReport};
-use crate::bench::stats::{Estimate, Looks, Ratio};
+use crate::bench::slo::SloReport;
 use crate::bench::subject::{Stages, Subject};
 use crate::bench::sustain::sustain;
 use crate::bench::warmup::{WARM_UP_REQUESTS_MIN, is_steady};
+use crate::evidence::{Answers, Estimate, Looks, Ratio, Slo, Tolerance, compare, orders};
 use crate::load::Summary;
 use crate::observe::Process;
 

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::bench::answers::{Answers, Difference, Tolerance};
 use crate::bench::gate::{GateReport, GateState};
 use crate::bench::report::{
     Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
     Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
 use crate::bench::sentence::{Evidence, verdict};
-use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
-use crate::bench::stats::{Estimate, Ratio};
+use crate::bench::slo::{Probe, SloReport, Sustained};
+use crate::evidence::{Answers, Difference, Estimate, ProbeOutcome, Ratio, Slo, Tolerance};
 use crate::load::Summary;
 
 const WARM_UPS: u32 = 2;

@@ -3,7 +3,8 @@
 //! Up or down by half until one rate has passed and a higher one failed, then between the two until they are within 2 %, then both
 //! ends once more for twice as long: a moment of the machine must decide neither. Rates are requests a second.
 
-use crate::bench::slo::{Probe, ProbeOutcome, Sustained};
+use crate::bench::slo::{Probe, Sustained};
+use crate::evidence::ProbeOutcome;
 
 /// From one rate to the next while only one end is known.
 const BRACKET: f64 = 1.5;

@@ -1,14 +1,13 @@
 //! The conclusion in words. Pure.
 
-use crate::bench::answers::{Answers, Tolerance};
 use crate::bench::numbers::{
     TOO_LITTLE, interval, inverse, percent, plain, rate, ratio, ratio_with, short,
 };
 use crate::bench::report::{
     Check, CheckState, Comparison, Figures, Level, Metric, Outcome, Report, Verdict, Version,
 };
-use crate::bench::slo::{Slo, SloReport, Sustained};
-use crate::bench::stats::Estimate;
+use crate::bench::slo::{SloReport, Sustained};
+use crate::evidence::{Answers, Estimate, Slo, Tolerance};
 
 /// What a conclusion is drawn from: the parts of a [`Report`] of the same names.
 #[derive(Debug, Clone, Copy)]

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::bench::block::{Blocks, Broken, LoadPoint, Probed, Try, whole_rate};
-use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
 use crate::bench::run::Bench;
 use crate::bench::search::{Search, Step};
-use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport};
+use crate::bench::slo::{Probe, SloReport};
+use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::Summary;
 
 /// Where the search begins, in the throughput of a closed loop.

@@ -45,7 +45,7 @@ fn variance(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::SplitMix64;
+    use crate::evidence::SplitMix64;
 
     fn steady(block_means: &[f64]) -> bool {
         is_steady(block_means, 1000, WARM_UP_REQUESTS_MIN)

@@ -11,7 +11,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench::{Condition, Slo};
+use crate::bench::Condition;
+use crate::evidence::Slo;
 use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Azure ML style online endpoints for ONNX models on one machine.

@@ -20,9 +20,9 @@ use super::args::{Bench as Typed, Global, OutputFormat};
 use super::exit::CliError;
 use super::{output, signals, version};
 use crate::bench::{
-    Bench, BenchError, GateState, Outcome, PrivateServer, Report, Tolerance, hgrm, html, markdown,
-    table,
+    Bench, BenchError, GateState, Outcome, PrivateServer, Report, hgrm, html, markdown, table,
 };
+use crate::evidence::Tolerance;
 
 /// Measures, tells, writes and judges.
 pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {

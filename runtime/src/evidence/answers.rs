@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::bench::stats::{Estimate, proportion};
+use crate::evidence::stats::{Estimate, proportion};
 
 /// Differences that are kept.
 const WORST_MAX: usize = 5;
@@ -39,7 +39,6 @@ impl Default for Tolerance {
     }
 }
 
-/// `1e-4`, or both parts where they differ: `1e-4 + 1e-3 relative`.
 /// All inputs together.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answers {
@@ -83,11 +82,7 @@ pub struct Difference {
 /// Compares what two versions answered to the same inputs; none where the answer was not 2xx. An input that only one list has was
 /// not answered by the other.
 #[must_use]
-pub(super) fn compare(
-    base: &[Option<Bytes>],
-    other: &[Option<Bytes>],
-    tolerance: Tolerance,
-) -> Answers {
+pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Tolerance) -> Answers {
     let mut answers = Answers {
         compared: 0,
         differing: 0,
