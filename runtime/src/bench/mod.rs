@@ -3,7 +3,7 @@
 //! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
 //! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `warmup`, `search`,
 //! `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
-//! `page`, `plots`, `axes`, `hgrm`, `numbers`.
+//! `page`, `plots`, `axes`, `numbers`.
 //!
 //! Not here: intervals, tests and the comparison of answers (`crate::evidence`), the grammar, where versions are found, exit codes (`cli`).
 
@@ -13,7 +13,6 @@ mod checks;
 mod environment;
 mod figures;
 mod gate;
-mod hgrm;
 mod inputs;
 mod numbers;
 mod outline;
@@ -34,7 +33,6 @@ mod words;
 mod sample;
 
 pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
-pub use hgrm::hgrm;
 pub use inputs::{Inputs, InputsError};
 pub use page::html;
 pub use plots::PlotError;
@@ -46,4 +44,4 @@ pub use report::{
 pub use run::{Bench, BenchError, Progress};
 pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};
-pub use words::{markdown, table};
+pub use words::table;

@@ -1,4 +1,4 @@
-//! A report in the order in which it is read, as lines, facts and tables: what text, Markdown and the page share. Pure.
+//! A report in the order in which it is read, as lines, facts and tables: what text and the page share. Pure.
 //!
 //! Not here: how any of them writes it (`words`, `page`).
 

@@ -1,4 +1,4 @@
-//! A report as text for a terminal and as Markdown. Pure.
+//! A report as text for a terminal. Pure.
 
 use crate::bench::outline::{Column, Part, Section, Table, mark, outline};
 use crate::bench::report::Report;
@@ -13,20 +13,6 @@ pub fn table(report: &Report) -> String {
     let head = mark.into_iter().chain([report.verdict.words.clone()]);
     let sections = outline(report);
     let blocks: Vec<String> = head.chain(sections.iter().map(section_text)).collect();
-    blocks.join("\n\n") + "\n"
-}
-
-/// The same in GitHub's Markdown.
-#[must_use]
-pub fn markdown(report: &Report) -> String {
-    let mark = mark(report).map(|mark| format!("**{mark}**"));
-    let verdict = format!("**{}**", escaped(&report.verdict.words));
-    let sections = outline(report);
-    let blocks: Vec<String> = mark
-        .into_iter()
-        .chain([verdict])
-        .chain(sections.iter().map(section_markdown))
-        .collect();
     blocks.join("\n\n") + "\n"
 }
 
@@ -93,60 +79,6 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
-fn section_markdown(section: &Section) -> String {
-    let title = format!("### {}", section.kind.title());
-    let parts = section.parts.iter().map(part_markdown);
-    let blocks: Vec<String> = [title].into_iter().chain(parts).collect();
-    blocks.join("\n\n")
-}
-
-fn part_markdown(part: &Part) -> String {
-    match part {
-        Part::Line(line) => escaped(line),
-        Part::Facts(facts) => {
-            let line = |(name, words): &(String, String)| {
-                format!("- {}: {}", escaped(name), escaped(words))
-            };
-            let lines: Vec<String> = facts.iter().map(line).collect();
-            lines.join("\n")
-        }
-        Part::Table(table) => table_markdown(table),
-    }
-}
-
-fn table_markdown(table: &Table) -> String {
-    let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-    let names = table.head.iter().map(|column| escaped(&column.name));
-    let rules = table.head.iter().map(|column| {
-        let rule = if column.numbers { "--:" } else { "---" };
-        rule.to_owned()
-    });
-    let rows = table
-        .rows
-        .iter()
-        .map(|row| line(row.iter().map(|cell| escaped(cell)).collect()));
-    let lines: Vec<String> = [line(names.collect()), line(rules.collect())]
-        .into_iter()
-        .chain(rows)
-        .collect();
-    lines.join("\n")
-}
-
-/// Keeps text from being read as Markdown or HTML.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '\n' | '\r' => out.push(' '),
-            '\\' | '`' | '*' | '_' | '|' | '~' | '#' => out.extend(['\\', letter]),
-            _ => out.push(letter),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,8 +89,6 @@ mod tests {
         let report = sample::report();
         let verdict = &report.verdict.words;
         assert_eq!(table(&report).lines().next(), Some(verdict.as_str()));
-        let text = markdown(&report);
-        assert_eq!(text.lines().next().unwrap(), format!("**{verdict}**"));
     }
 
     #[test]
@@ -168,7 +98,6 @@ mod tests {
         assert!(table(&report).starts_with("incomplete: not all that was planned was measured\n"));
         report.interrupted = true;
         assert!(table(&report).starts_with("incomplete: interrupted\n"));
-        assert!(markdown(&report).starts_with("**incomplete: interrupted**\n"));
     }
 
     #[test]
@@ -181,17 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_say_the_same() {
+    fn every_section_and_every_cell_is_told() {
         for report in [sample::report(), sample::alone(), sample::sweep()] {
-            let (text, marked) = (table(&report), markdown(&report));
+            let text = table(&report);
             for section in outline(&report) {
                 assert!(text.contains(&section.kind.title().to_uppercase()));
-                assert!(marked.contains(&format!("### {}\n", section.kind.title())));
                 for part in &section.parts {
                     if let Part::Table(table) = part {
                         for cell in table.rows.iter().flatten() {
                             assert!(text.contains(cell.as_str()), "{cell}: {text}");
-                            assert!(marked.contains(&escaped(cell)), "{cell}: {marked}");
                         }
                     }
                 }
@@ -208,18 +135,6 @@ mod tests {
         ] {
             let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(squeezed(&text).contains(&squeezed(line)), "{line}:\n{text}");
-        }
-    }
-
-    #[test]
-    fn markdown_is_not_broken_by_a_label() {
-        let mut report = sample::report();
-        report.versions[1].label = "a|b<c>*\n`x`".to_owned();
-        let text = markdown(&report);
-        assert!(text.contains("| a\\|b&lt;c>\\* \\`x\\` |"), "{text}");
-        let rows = text.lines().filter(|line| line.starts_with('|'));
-        for row in rows {
-            assert!(row.ends_with('|'), "{row}");
         }
     }
 }

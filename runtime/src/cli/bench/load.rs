@@ -1,6 +1,6 @@
 //! How the versions are loaded, and for how long.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -45,18 +45,10 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
         ));
     }
     // Found out now, and not when all is measured.
-    let files = [("--html", &typed.html), ("--markdown", &typed.markdown)];
-    for (flag, path) in files {
-        if let Some(path) = path {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            opened.map(drop).map_err(|error| {
-                CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
-            })?;
-        }
-    }
-    if let Some(folder) = &typed.hgrm {
-        fs::create_dir_all(folder).map_err(|error| {
-            CliError::BadInput(format!("--hgrm: cannot make {}: {error}", folder.display()))
+    if let Some(path) = &typed.html {
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map(drop).map_err(|error| {
+            CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
         })?;
     }
     Ok(())

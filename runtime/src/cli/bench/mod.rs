@@ -9,7 +9,6 @@ mod requests;
 mod versions;
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use self::load::{budget, check, connections, rates, scenario, warm_up_connections};
@@ -19,9 +18,7 @@ use self::versions::{Place, find, subject};
 use super::args::{Bench as Typed, Global, OutputFormat};
 use super::exit::CliError;
 use super::{output, signals, version};
-use crate::bench::{
-    Bench, BenchError, GateState, Outcome, PrivateServer, Report, hgrm, html, markdown, table,
-};
+use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, html, table};
 use crate::evidence::Tolerance;
 
 /// Measures, tells, writes and judges.
@@ -109,13 +106,9 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
     }
     if let Some(path) = &typed.html {
         let page = html(report).map_err(|error| CliError::BadInput(error.to_string()))?;
-        write(path, "--html", &page)?;
-    }
-    if let Some(path) = &typed.markdown {
-        write(path, "--markdown", &markdown(report))?;
-    }
-    if let Some(folder) = &typed.hgrm {
-        write_hgrm(report, folder)?;
+        fs::write(path, page).map_err(|error| {
+            CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
+        })?;
     }
     if report.interrupted {
         return Err(CliError::Interrupted);
@@ -147,36 +140,6 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
         Some(conditions) => Err(CliError::Undecided(format!("{conditions}: {}", words()))),
         None => Ok(()),
     }
-}
-
-fn write(path: &Path, flag: &str, text: &str) -> Result<(), CliError> {
-    fs::write(path, text).map_err(|error| {
-        CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
-    })
-}
-
-/// A file for each version and load.
-fn write_hgrm(report: &Report, folder: &Path) -> Result<(), CliError> {
-    for level in &report.levels {
-        for (version, figures) in report.versions.iter().zip(&level.figures) {
-            let mut name = file_name(&version.label);
-            if report.levels.len() > 1 {
-                name = format!("{name}-{}", file_name(&level.name));
-            }
-            let path = folder.join(format!("{name}.hgrm"));
-            write(&path, "--hgrm", &hgrm(&figures.latencies))?;
-        }
-    }
-    Ok(())
-}
-
-/// The label without what no file name may hold.
-fn file_name(label: &str) -> String {
-    let sound = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    label
-        .chars()
-        .map(|c| if sound(c) { c } else { '-' })
-        .collect()
 }
 
 /// Why nothing was measured, and whose matter that is.
