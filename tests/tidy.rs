@@ -10,6 +10,7 @@ const RANKS: &[(&str, u8)] = &[
     ("deadline", 0),
     ("evidence", 1),
     ("observe", 1),
+    ("plot", 1),
     ("load", 2),
     ("engine", 2),
     ("router", 3),
@@ -29,7 +30,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["control/store.rs"]),
     ("serde_saphyr", &["spec/yaml.rs"]),
     ("clap", &["cli/"]),
-    ("plotters", &["tune/plot.rs", "bench/plots.rs"]),
+    ("plotters", &["plot/"]),
     ("ureq", &["admin/client.rs"]),
 ];
 

@@ -36,6 +36,7 @@ pub mod deadline;
 pub mod evidence;
 pub mod load;
 pub mod observe;
+pub mod plot;
 
 pub mod engine;
 

@@ -55,7 +55,8 @@ impl Metric {
         self != Self::Throughput
     }
 
-    fn of(self, block: &Block) -> Option<f64> {
+    /// The value of a block; none where the processor time is not known.
+    pub(super) fn of(self, block: &Block) -> Option<f64> {
         Some(match self {
             Self::Throughput => block.throughput_per_s,
             Self::Mean => block.mean_ms,
@@ -137,6 +138,28 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
         compute_ms: stages.map(|(_, run)| ms(run)),
         latencies,
     }
+}
+
+/// The pairs of a phase, in order: the baseline's block and the other version's, or of noise the first and the second.
+pub(super) fn pairs<'a>(
+    blocks: impl IntoIterator<Item = &'a Block>,
+    phase: Phase,
+) -> Vec<(&'a Block, &'a Block)> {
+    let blocks: Vec<_> = blocks
+        .into_iter()
+        .filter(|block| block.phase == phase)
+        .collect();
+    // A pair counts whole or not at all, so that its blocks stand together.
+    let pair = |both: &[&'a Block]| match phase {
+        Phase::Pair if both[0].version > both[1].version => (both[1], both[0]),
+        _ => (both[0], both[1]),
+    };
+    blocks
+        .chunks_exact(2)
+        .map(pair)
+        // One version alone has blocks and no pairs.
+        .filter(|(one, two)| phase != Phase::Pair || one.version != two.version)
+        .collect()
 }
 
 /// The ratio of a metric over whole pairs: the second of each by the first.

@@ -3,11 +3,10 @@
 //! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
 //! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `warmup`, `search`,
 //! `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
-//! `page`, `plots`, `axes`, `numbers`.
+//! `page`, `plots`, `numbers`.
 //!
 //! Not here: intervals, tests and the comparison of answers (`crate::evidence`), the grammar, where versions are found, exit codes (`cli`).
 
-mod axes;
 mod block;
 mod checks;
 mod environment;
@@ -35,7 +34,6 @@ mod sample;
 pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
 pub use inputs::{Inputs, InputsError};
 pub use page::html;
-pub use plots::PlotError;
 pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
     Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,

@@ -7,10 +7,11 @@ use crate::bench::numbers::{TOO_LITTLE, interval, inverse, ratio};
 use crate::bench::outline::{
     Kind, Part, Section, Table, gate_words, mark, outline, scenario_words,
 };
-use crate::bench::plots::{Plot, PlotError, plots};
+use crate::bench::plots::{Plot, css, plots};
 use crate::bench::report::{Check, CheckState, Comparison, Level, Metric, Outcome, Report};
 use crate::bench::sentence::{metric_words, outcome_words};
 use crate::evidence::Estimate;
+use crate::plot::PlotError;
 
 const STYLE: &str = include_str!("page.css");
 /// Least factor at the ends of the strip of ratios, so that noise looks small.
@@ -319,10 +320,6 @@ fn words_cell(cell: &str, labels: &[String]) -> String {
 
 fn key(css: &str) -> String {
     format!("<i class=\"key {css}\"></i>")
-}
-
-fn css(version: usize) -> &'static str {
-    if version == 0 { "base" } else { "other" }
 }
 
 fn outcome_tone(outcome: Outcome) -> &'static str {

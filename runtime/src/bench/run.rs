@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, Measured, whole_rate};
 use crate::bench::checks::{checks, search_checks};
 use crate::bench::environment::Before;
-use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
+use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, pairs, ratio};
 use crate::bench::gate::{Condition, GateMetric, GateReport};
 use crate::bench::report::{
     Block, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict,
@@ -236,22 +236,7 @@ struct Measuring {
 
 impl Measuring {
     fn pairs(&self, phase: Phase) -> Vec<(&Block, &Block)> {
-        let of = |version: usize| {
-            let blocks = self
-                .done
-                .iter()
-                .filter(move |done| done.block.phase == phase);
-            // Of the baseline with itself the order says which is which.
-            let which = move |(index, done): &(usize, &Done)| match phase {
-                Phase::Noise => index % 2 == version,
-                Phase::Pair | Phase::WarmUp => done.block.version == version,
-            };
-            blocks
-                .enumerate()
-                .filter(which)
-                .map(|(_, done)| &done.block)
-        };
-        of(0).zip(of(1)).collect()
+        pairs(self.done.iter().map(|done| &done.block), phase)
     }
 
     fn level(&self, bench: &Bench) -> Level {
