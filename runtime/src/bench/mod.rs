@@ -2,10 +2,11 @@
 //!
 //! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
 //! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `warmup`, `search`,
-//! `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
+//! `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`,
 //! `page`, `plots`, `numbers`.
 //!
-//! Not here: intervals, tests and the comparison of answers (`crate::evidence`), the grammar, where versions are found, exit codes (`cli`).
+//! Not here: intervals, tests and the comparison of answers (`crate::evidence`), how pictures are drawn (`crate::plot`), text for a
+//! terminal, the grammar, where versions are found, exit codes (`cli`).
 
 mod block;
 mod checks;
@@ -26,13 +27,13 @@ mod slo;
 mod subject;
 mod sustain;
 mod warmup;
-mod words;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
 pub use inputs::{Inputs, InputsError};
+pub(crate) use outline::{Column, Part, Section, mark, outline};
 pub use page::html;
 pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
@@ -42,4 +43,3 @@ pub use report::{
 pub use run::{Bench, BenchError, Progress};
 pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};
-pub use words::table;

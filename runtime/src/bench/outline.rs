@@ -1,6 +1,6 @@
 //! A report in the order in which it is read, as lines, facts and tables: what text and the page share. Pure.
 //!
-//! Not here: how any of them writes it (`words`, `page`).
+//! Not here: how either writes it (`cli`, `page`).
 
 use serde_json::Value;
 
@@ -21,16 +21,16 @@ const SHA_DIGITS: usize = 12;
 
 /// A part of a report under its own title.
 #[derive(Debug)]
-pub(super) struct Section {
+pub(crate) struct Section {
     /// What it is of.
-    pub(super) kind: Kind,
+    pub(crate) kind: Kind,
     /// What it says.
-    pub(super) parts: Vec<Part>,
+    pub(crate) parts: Vec<Part>,
 }
 
 /// Which section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Versions,
     Comparison,
     Answers,
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Versions => "Versions",
             Self::Comparison => "Comparison",
@@ -58,7 +58,7 @@ impl Kind {
 
 /// Something to write.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// A sentence.
     Line(String),
     /// Names and what they stand for.
@@ -69,18 +69,18 @@ pub(super) enum Part {
 
 /// Rows under headings.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The headings.
-    pub(super) head: Vec<Column>,
+    pub(crate) head: Vec<Column>,
     /// As many cells each as there are headings.
-    pub(super) rows: Vec<Vec<String>>,
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 /// A heading, and on which side its cells stand.
 #[derive(Debug)]
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) numbers: bool,
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) numbers: bool,
 }
 
 fn words_column(name: impl Into<String>) -> Column {
@@ -98,7 +98,7 @@ fn numbers_column(name: impl Into<String>) -> Column {
 }
 
 /// What stands above all else: that the report is not whole.
-pub(super) fn mark(report: &Report) -> Option<&'static str> {
+pub(crate) fn mark(report: &Report) -> Option<&'static str> {
     if report.interrupted {
         Some("incomplete: interrupted")
     } else if report.complete {
@@ -109,7 +109,7 @@ pub(super) fn mark(report: &Report) -> Option<&'static str> {
 }
 
 /// Everything below the verdict.
-pub(super) fn outline(report: &Report) -> Vec<Section> {
+pub(crate) fn outline(report: &Report) -> Vec<Section> {
     let some = |kind, parts: Vec<Part>| (!parts.is_empty()).then_some(Section { kind, parts });
     let answers = report.answers.as_ref();
     let slo = report.slo.as_ref();

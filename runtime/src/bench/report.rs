@@ -2,7 +2,7 @@
 //!
 //! Times are in milliseconds and rates in a second wherever a field ends with `_ms` or `_per_s`.
 //!
-//! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`words`, `page`, `plots`).
+//! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`outline`, `page`, `plots`).
 
 use serde::Serialize;
 use serde_json::Value;

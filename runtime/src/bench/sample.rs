@@ -23,7 +23,7 @@ const BASE_PER_S: f64 = 78_900.0;
 const GAIN: f64 = 1.31;
 
 /// Two versions, one load, ten pairs after five of noise.
-pub(in crate::bench) fn report() -> Report {
+pub(crate) fn report() -> Report {
     concluded(Report {
         schema: SCHEMA,
         complete: true,
@@ -45,7 +45,7 @@ pub(in crate::bench) fn report() -> Report {
 }
 
 /// One version by itself.
-pub(in crate::bench) fn alone() -> Report {
+pub(crate) fn alone() -> Report {
     let mut report = report();
     report.versions.truncate(1);
     report.answers = None;
@@ -62,7 +62,7 @@ pub(in crate::bench) fn alone() -> Report {
 }
 
 /// Three loads, and the highest rate that keeps a latency.
-pub(in crate::bench) fn sweep() -> Report {
+pub(crate) fn sweep() -> Report {
     let mut report = report();
     report.levels = vec![
         level("1 connection", 1.0, 0.25),
@@ -79,7 +79,7 @@ pub(in crate::bench) fn sweep() -> Report {
     concluded(report)
 }
 
-pub(in crate::bench) fn comparison(
+pub(crate) fn comparison(
     metric: Metric,
     [point, low, high]: [f64; 3],
     outcome: Outcome,

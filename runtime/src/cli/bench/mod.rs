@@ -7,6 +7,7 @@ mod load;
 mod progress;
 mod requests;
 mod versions;
+mod words;
 
 use std::fs;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use self::load::{budget, check, connections, rates, scenario, warm_up_connection
 use self::progress::Line;
 use self::requests::inputs;
 use self::versions::{Place, find, subject};
+use self::words::text;
 use super::args::{Bench as Typed, Global, OutputFormat};
 use super::exit::CliError;
 use super::{output, signals, version};
-use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, html, table};
+use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, html};
 use crate::evidence::Tolerance;
 
 /// Measures, tells, writes and judges.
@@ -98,7 +100,7 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
         false => global.format(),
     };
     match format {
-        OutputFormat::Table => output::print_bytes(table(report).as_bytes())?,
+        OutputFormat::Table => output::print_bytes(text(report).as_bytes())?,
         OutputFormat::Json | OutputFormat::Tsv | OutputFormat::None => {
             let value = serde_json::to_value(report).expect("reports have a JSON form");
             output::print(&value, format)?;
