@@ -30,6 +30,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["control/store.rs"]),
     ("serde_saphyr", &["spec/yaml.rs"]),
     ("clap", &["cli/"]),
+    ("askama", &["bench/page.rs"]),
     ("plotters", &["plot/"]),
     ("ureq", &["admin/client.rs"]),
 ];

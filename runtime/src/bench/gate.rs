@@ -236,8 +236,7 @@ pub struct GateReport {
     pub state: GateState,
 }
 
-/// Whether a condition holds, by the bound of the interval.
-/// The worse, the greater.
+/// Whether a condition holds, by the bound of the interval. The worse, the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GateState {
@@ -247,6 +246,17 @@ pub enum GateState {
     Undecided,
     /// The whole interval is on the bad side: a regression is proven.
     Failed,
+}
+
+impl GateState {
+    /// What came of it, in a word.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Undecided => "undecided",
+        }
+    }
 }
 
 #[cfg(test)]

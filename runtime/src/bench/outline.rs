@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::bench::gate::{GateReport, GateState};
+use crate::bench::gate::GateReport;
 use crate::bench::numbers::{
     UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
     short_or_unknown,
@@ -399,26 +399,13 @@ fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     ]
 }
 
-/// What came of a condition, in a word.
-pub(super) fn gate_words(state: GateState) -> &'static str {
-    match state {
-        GateState::Passed => "passed",
-        GateState::Failed => "failed",
-        GateState::Undecided => "undecided",
-    }
-}
-
 fn gates(gates: &[GateReport]) -> Vec<Part> {
     if gates.is_empty() {
         return Vec::new();
     }
     let row = |gate: &GateReport| {
         let found = gate.found.map_or_else(unknown, bare);
-        vec![
-            gate_words(gate.state).to_owned(),
-            gate.condition.clone(),
-            found,
-        ]
+        vec![gate.state.words().to_owned(), gate.condition.clone(), found]
     };
     vec![Part::Table(Table {
         head: vec![
