@@ -128,18 +128,12 @@ impl Strip {
         }
     }
 
-    fn place(&self, ratio: f64) -> f64 {
-        (50.0 + 50.0 * ratio.ln() / self.reach).clamp(0.0, 100.0)
-    }
-
-    /// The place of a ratio, in percent of the width.
-    fn at(&self, ratio: &f64) -> String {
-        format!("{:.2}", self.place(*ratio))
-    }
-
-    /// The way from one ratio to another.
-    fn between(&self, low: &f64, high: &f64) -> String {
-        format!("{:.2}", self.place(*high) - self.place(*low))
+    /// The left end of a row's bar, its width, and where its dot is: in percent of the width of the strip.
+    fn places(&self, row: &Row) -> Option<[String; 3]> {
+        let place = |ratio: f64| (50.0 + 50.0 * ratio.ln() / self.reach).clamp(0.0, 100.0);
+        let (low, high) = row.ends()?;
+        let (left, right) = (place(low), place(high));
+        Some([left, right - left, place(row.estimate.point)].map(|place| format!("{place:.2}")))
     }
 }
 
