@@ -8,6 +8,7 @@ const RANKS: &[(&str, u8)] = &[
     ("spec", 0),
     ("config", 0),
     ("deadline", 0),
+    ("budget", 1),
     ("evidence", 1),
     ("observe", 1),
     ("plot", 1),

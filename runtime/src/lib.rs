@@ -33,6 +33,7 @@ pub mod spec;
 pub mod config;
 pub mod deadline;
 
+pub mod budget;
 pub mod evidence;
 pub mod load;
 pub mod observe;

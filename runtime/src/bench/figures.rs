@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::bench::block::Measured;
 use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
+use crate::bench::seen::Measured;
 use crate::evidence::{self, Ratio};
 use crate::load::Summary;
 

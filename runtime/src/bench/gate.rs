@@ -3,9 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
-
-use crate::bench::report::Metric;
+use crate::bench::report::{GateReport, GateState, Metric};
 use crate::evidence::Estimate;
 
 /// Metrics that a condition can name.
@@ -223,40 +221,6 @@ fn meant(found: &str) -> String {
 fn names() -> String {
     let names: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
     names.join(", ")
-}
-
-/// What came of a condition.
-#[derive(Debug, Clone, Serialize)]
-pub struct GateReport {
-    /// As it was written.
-    pub condition: String,
-    /// What was found of its metric.
-    pub found: Option<Estimate>,
-    /// What that says.
-    pub state: GateState,
-}
-
-/// Whether a condition holds, by the bound of the interval. The worse, the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GateState {
-    /// The whole interval is on the good side.
-    Passed,
-    /// The interval holds the limit, or there is none.
-    Undecided,
-    /// The whole interval is on the bad side: a regression is proven.
-    Failed,
-}
-
-impl GateState {
-    /// What came of it, in a word.
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Failed => "failed",
-            Self::Undecided => "undecided",
-        }
-    }
 }
 
 #[cfg(test)]

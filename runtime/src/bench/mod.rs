@@ -1,10 +1,11 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
 //!
-//! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
-//! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `warmup`, `search`,
-//! `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`,
-//! `page`, `plots`, `numbers`.
+//! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `task` (what is asked for), `block`
+//! (one stretch of load; `seen` its requests), `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure:
+//! `warmup`, `search`, `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `page`,
+//! `plots`, `numbers`.
 //!
+//! Threads: [`Bench::run`] blocks its caller, and each block has one that generates its load.
 //! Not here: intervals, tests and the comparison of answers (`crate::evidence`), how pictures are drawn (`crate::plot`), text for a
 //! terminal, the grammar, where versions are found, exit codes (`cli`).
 
@@ -22,24 +23,26 @@ mod private;
 mod report;
 mod run;
 mod search;
+mod seen;
 mod sentence;
 mod slo;
 mod subject;
 mod sustain;
+mod task;
 mod warmup;
 
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
+pub use gate::{Condition, ConditionError, GateMetric};
 pub use inputs::{Inputs, InputsError};
 pub(crate) use outline::{Column, Part, Section, mark, outline};
 pub use page::html;
 pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
-    Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
-    Report, SCHEMA, Scenario, Setup, Verdict, Version,
+    Block, Check, CheckState, Comparison, Environment, Figures, GateReport, GateState, Level,
+    Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
-pub use run::{Bench, BenchError, Progress};
 pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};
+pub use task::{Bench, BenchError, Progress};

@@ -4,13 +4,13 @@
 
 use serde_json::Value;
 
-use crate::bench::gate::GateReport;
 use crate::bench::numbers::{
     UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
     short_or_unknown,
 };
 use crate::bench::report::{
-    CheckState, Comparison, Environment, Figures, Level, Report, Scenario, Setup, Version,
+    CheckState, Comparison, Environment, Figures, GateReport, Level, Report, Scenario, Setup,
+    Version,
 };
 use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
 use crate::bench::slo::{SloReport, Sustained};

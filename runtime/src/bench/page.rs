@@ -5,11 +5,10 @@
 
 use askama::Template;
 
-use crate::bench::gate::GateState;
 use crate::bench::numbers::{TOO_LITTLE, interval, inverse, ratio};
 use crate::bench::outline::{Kind, Part, Section, mark, outline, scenario_words};
 use crate::bench::plots::{Plot, css, plots};
-use crate::bench::report::{CheckState, Comparison, Level, Metric, Outcome, Report};
+use crate::bench::report::{CheckState, Comparison, GateState, Level, Metric, Outcome, Report};
 use crate::bench::sentence::{metric_words, outcome_words};
 use crate::evidence::Estimate;
 use crate::plot::PlotError;

@@ -7,7 +7,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bench::gate::GateReport;
 use crate::bench::slo::SloReport;
 use crate::evidence::{Answers, Estimate, Ratio};
 use crate::load::Summary;
@@ -308,4 +307,38 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// In a sentence: `green is 1.31x faster than blue [1.28, 1.34]; 0 of 4096 answers differ beyond 1e-4`.
     pub words: String,
+}
+
+/// What came of a condition.
+#[derive(Debug, Clone, Serialize)]
+pub struct GateReport {
+    /// As it was written.
+    pub condition: String,
+    /// What was found of its metric.
+    pub found: Option<Estimate>,
+    /// What that says.
+    pub state: GateState,
+}
+
+/// Whether a condition holds, by the bound of the interval. The worse, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// The whole interval is on the good side.
+    Passed,
+    /// The interval holds the limit, or there is none.
+    Undecided,
+    /// The whole interval is on the bad side: a regression is proven.
+    Failed,
+}
+
+impl GateState {
+    /// What came of it, in a word.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Undecided => "undecided",
+        }
+    }
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::bench::gate::{GateReport, GateState};
 use crate::bench::report::{
-    Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
-    Report, SCHEMA, Scenario, Setup, Verdict, Version,
+    Block, Check, CheckState, Comparison, Environment, Figures, GateReport, GateState, Level,
+    Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
 use crate::bench::sentence::{Evidence, verdict};
 use crate::bench::slo::{Probe, SloReport, Sustained};

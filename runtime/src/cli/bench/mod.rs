@@ -3,6 +3,7 @@
 //!
 //! Not here: how it is measured and what the numbers say (`crate::bench`).
 
+mod found;
 mod load;
 mod progress;
 mod requests;
@@ -12,10 +13,11 @@ mod words;
 use std::fs;
 use std::time::Duration;
 
+use self::found::Place;
 use self::load::{budget, check, connections, rates, scenario, warm_up_connections};
 use self::progress::Line;
 use self::requests::inputs;
-use self::versions::{Place, find, subject};
+use self::versions::{find, subject};
 use self::words::text;
 use super::args::{Bench as Typed, Global, OutputFormat};
 use super::exit::CliError;

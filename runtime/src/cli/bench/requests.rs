@@ -1,19 +1,13 @@
 //! What the versions are asked.
 
 use std::error::Error;
-use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::versions::Found;
 use crate::bench::{Inputs, InputsError};
 use crate::cli::args::Bench as Typed;
+use crate::cli::bench::found::{Bodies, Found};
 use crate::cli::exit::CliError;
 use crate::cli::serve;
 use crate::control::FoundModel;
-
-/// Bodies of requests.
-pub(super) type Bodies = Arc<[Bytes]>;
 
 /// What each version is asked, and that in words.
 pub(super) fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Bodies>, String), CliError> {
