@@ -21,10 +21,10 @@ use crate::observe::Process;
 
 /// Longest that the requests of an open loop may take to end after the last one was due, beyond the time limit of one.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How often a probe is looked at.
+/// The time between two looks at a probe.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How much load, and of which kind.
+/// An amount of load, and its kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LoadPoint {
     pub(super) scenario: Scenario,
@@ -33,7 +33,7 @@ pub(super) struct LoadPoint {
     pub(super) rate: Option<NonZeroU32>,
 }
 
-/// What all blocks of a run share.
+/// The parts that all blocks of a run share.
 #[derive(Debug)]
 pub(super) struct Blocks {
     pub(super) timeout: Duration,
@@ -53,7 +53,7 @@ pub(super) struct Try {
     pub(super) seed: u64,
 }
 
-/// What came of a try.
+/// The outcome of a try.
 #[derive(Debug, Clone)]
 pub(super) struct Probed {
     pub(super) outcome: ProbeOutcome,
@@ -69,18 +69,18 @@ pub(super) struct Counts {
     pub(super) slips: Summary,
 }
 
-/// What came of asking for every input.
+/// The answers to every input, as far as there are any.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
     /// Of the answers with 2xx, in the order of the inputs; as many as were asked for.
     pub(super) bodies: Vec<Option<Bytes>>,
-    /// What the first failure was.
+    /// The first failure, in words.
     pub(super) failure: Option<String>,
     /// Whether the server refused an input with 429.
     was_full: bool,
 }
 
-/// Why a block did not run to its end.
+/// The reason why a block did not run to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
     Over(Over),
@@ -398,12 +398,12 @@ mod tests {
     use crate::bench::report::{CheckState, Phase, Version};
     use crate::load::Target;
 
-    /// What a server does with the request of this number.
+    /// The behaviour of a server towards the request of this number.
     type Does = fn(u64, &mut TcpStream);
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
     const FULL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}";
-    /// How long the server stands still once.
+    /// The time for which the server stands still once.
     const STALL: Duration = Duration::from_millis(300);
 
     /// A server with a thread for each connection; they end with their clients.

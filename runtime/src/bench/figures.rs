@@ -18,7 +18,7 @@ pub(super) struct Done {
 }
 
 impl Scenario {
-    /// What is compared first.
+    /// The metric that is compared first.
     #[must_use]
     pub fn primary(self) -> Metric {
         match self {
@@ -176,7 +176,7 @@ pub(super) fn ratio(
     evidence::paired_ratio(&values?, confidence, seed)
 }
 
-/// What an interval of a ratio says.
+/// The outcome that an interval of a ratio stands for.
 pub(super) fn outcome(metric: Metric, ratio: &Ratio) -> Outcome {
     let (above, below) = match metric.less_is_better() {
         true => (Outcome::Slower, Outcome::Faster),

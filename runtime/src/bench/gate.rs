@@ -21,7 +21,7 @@ const METRICS: &[(&str, GateMetric)] = &[
 /// Largest ratio that can be a limit: more is likely milliseconds or a percentage without its sign.
 const RATIO_MAX: f64 = 10.0;
 
-/// What a condition is about.
+/// The subject of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateMetric {
     /// The other version's value by the baseline's.
@@ -32,7 +32,8 @@ pub enum GateMetric {
     Top1,
 }
 
-/// When a comparison fails: `throughput<0.97` fails when the other version has less than 97 % of the baseline's throughput.
+/// A condition under which a comparison fails: `throughput<0.97` fails when the other version has less than 97 % of the baseline's
+/// throughput.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     written: String,
@@ -49,7 +50,7 @@ enum Operator {
     GreaterOrEqual,
 }
 
-/// What is wrong with the text of a condition.
+/// A mistake in the text of a condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
     /// Nothing compares.
@@ -89,7 +90,7 @@ pub enum ConditionError {
 }
 
 impl Condition {
-    /// What it is about.
+    /// Its subject.
     #[must_use]
     pub fn metric(&self) -> GateMetric {
         self.metric

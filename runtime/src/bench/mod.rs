@@ -1,8 +1,8 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
 //!
-//! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `task` (what is asked for), `block`
-//! (one stretch of load; `seen` its requests), `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure:
-//! `warmup`, `search`, `slo`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `page`,
+//! The versions: `subject`, `private` (a server of its own for a bare file), `inputs`. The run: `task` (what is asked for), `block`
+//! (one stretch of load; `seen` its requests), `run` (the budget, the pairs), `sustain` (the highest rate). The conclusions, all pure:
+//! `warmup`, `search`, `slo`, `figures`, `checks`, `gate`. The words: `report` (the data), `sentence`, `outline`, `page`,
 //! `plots`, `numbers`.
 //!
 //! Threads: [`Bench::run`] blocks its caller, and each block has one that generates its load.

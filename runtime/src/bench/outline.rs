@@ -22,13 +22,13 @@ const SHA_DIGITS: usize = 12;
 /// A part of a report under its own title.
 #[derive(Debug)]
 pub(crate) struct Section {
-    /// What it is of.
+    /// Its subject.
     pub(crate) kind: Kind,
-    /// What it says.
+    /// Its content.
     pub(crate) parts: Vec<Part>,
 }
 
-/// Which section.
+/// The subject of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Versions,
@@ -97,7 +97,7 @@ fn numbers_column(name: impl Into<String>) -> Column {
     }
 }
 
-/// What stands above all else: that the report is not whole.
+/// The words above all else: that the report is not whole.
 pub(crate) fn mark(report: &Report) -> Option<&'static str> {
     if report.interrupted {
         Some("incomplete: interrupted")
@@ -140,7 +140,7 @@ pub(crate) fn outline(report: &Report) -> Vec<Section> {
     .collect()
 }
 
-/// How requests arrived, in the words of MLPerf where it has some.
+/// The way in which requests arrived, in the words of MLPerf where it has some.
 pub(super) fn scenario_words(scenario: Scenario) -> &'static str {
     match scenario {
         Scenario::Closed => "closed loop",
@@ -300,7 +300,7 @@ fn bootstrap_words((low, high): (f64, f64)) -> String {
     format!("[{low:.3}, {high:.3}]")
 }
 
-/// What the machine makes of no difference.
+/// The ratio that the machine makes of no difference, in words.
 pub(super) fn noise_words(noise: &Comparison, base: &str, with: &str) -> String {
     format!(
         "noise floor{with}: {base} against itself {} ({}, {} pairs)",

@@ -34,7 +34,7 @@ pub fn html(report: &Report) -> Result<String, PlotError> {
     Ok(page.render().expect("text takes any text") + "\n")
 }
 
-/// What the template is filled with.
+/// The values that the template is filled with.
 #[derive(Template)]
 #[template(path = "bench.html")]
 struct Page<'a> {

@@ -14,7 +14,7 @@ use crate::plot::{
     share_words,
 };
 
-/// How much of a band is seen.
+/// The share of a band that is seen.
 const BAND: f64 = 0.18;
 /// Steps of a curve for each halving of the distance to 100 %.
 const STEPS_PER_HALVING: u32 = 40;
@@ -33,7 +33,7 @@ const OTHER: Colour = Colour::Line(1);
 pub(super) struct Plot {
     pub(super) title: String,
     pub(super) caption: String,
-    /// What the colours stand for: a CSS variable and words.
+    /// The meaning of the colours: a CSS variable and words.
     pub(super) keys: Vec<(&'static str, String)>,
     /// The `<svg>` element.
     pub(super) svg: String,
@@ -246,7 +246,7 @@ fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotErro
     }))
 }
 
-/// When each pair began and its ratio: other by baseline, or of noise the second by the first.
+/// The start of each pair and its ratio: other by baseline, or of noise the second by the first.
 fn ratios(blocks: &[Block], phase: Phase, metric: Metric) -> Vec<(f64, f64)> {
     let ratio = |(base, other): (&Block, &Block)| {
         let ratio = metric.of(other)? / metric.of(base)?;
@@ -362,7 +362,7 @@ fn curve(report: &Report) -> Result<Option<Plot>, PlotError> {
     }))
 }
 
-/// Which latency is drawn: that of the limit, else what is compared first, else p99.
+/// The quantile whose latency is drawn: that of the limit, else what is compared first, else p99.
 fn curve_quantile(slo: Option<Slo>, primary: Metric) -> f64 {
     match (slo, primary) {
         (Some(slo), _) => slo.quantile,
@@ -372,7 +372,7 @@ fn curve_quantile(slo: Option<Slo>, primary: Metric) -> f64 {
     }
 }
 
-/// Which rates were tried, and what came of them.
+/// The rates that were tried, and what came of them.
 fn probes(report: &Report, slo: &SloReport) -> Result<Option<Plot>, PlotError> {
     let all = || slo.versions.iter().flat_map(|version| &version.probes);
     if all().next().is_none() {

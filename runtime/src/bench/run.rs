@@ -95,7 +95,7 @@ struct Run<'a> {
     bench: &'a Bench,
     blocks: Blocks,
     before: Before,
-    /// What a block takes beside its time, the longest so far.
+    /// The time that a block takes beside its length, the longest so far.
     overhead: Duration,
     /// Length of the last block that counts.
     block: Duration,
@@ -126,7 +126,7 @@ struct Measuring {
     done: Vec<Done>,
     /// Of each version, over the blocks that count.
     stages: Vec<Stages>,
-    /// How sure the interval must be: more than usual where it was looked at before.
+    /// The confidence of the interval: more than usual where it was looked at before.
     confidence: f64,
 }
 
@@ -431,7 +431,7 @@ impl<'a> Run<'a> {
         self.levels.last_mut().expect("a level has begun")
     }
 
-    /// What is known of the primary metric under the present load.
+    /// The ratio of the primary metric so far under the present load.
     fn found(&mut self, confidence: f64) -> Option<Ratio> {
         let (primary, seed) = (self.bench.scenario.primary(), self.bench.seed);
         let pairs = self.measuring().pairs(Phase::Pair);
@@ -600,7 +600,7 @@ fn setup(bench: &Bench, block: Duration) -> Setup {
     }
 }
 
-/// What the conditions find in a report. Of a sweep every load must keep them: the worst speaks.
+/// The outcome of each condition. Of a sweep every load must keep them: the worst speaks.
 fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
     let answers = report.answers.as_ref();
     let withheld = report.verdict.outcome == Outcome::Withheld;
@@ -628,7 +628,7 @@ fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
     conditions.iter().map(judge).collect()
 }
 
-/// How far the interval reaches from the ratio, at most.
+/// The distance of the farther end of the interval from the ratio.
 fn half_width(ratio: &Ratio) -> Option<f64> {
     let Estimate { point, low, high } = ratio.estimate;
     Some((high? / point - 1.0).max(1.0 - low? / point))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::{LoadError, Reply, Sample, Summary};
 
-/// What came of a block.
+/// The outcome of a block.
 #[derive(Debug, Clone)]
 pub(super) struct Measured {
     /// From the first request to the last answer that counts; in an open loop at least to the end of its schedule.
@@ -21,7 +21,7 @@ pub(super) struct Measured {
     pub(super) peak_rss_mb: Option<f64>,
 }
 
-/// What was seen of the requests of a block.
+/// The requests of a block, counted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
     /// Of requests, or of queries of several requests.
@@ -32,9 +32,9 @@ pub(super) struct Seen {
     pub(super) refused: u64,
     /// Answers after the end too: what the server worked for.
     pub(super) served: u64,
-    /// What the first failure was.
+    /// The first failure, in words.
     pub(super) first_failure: Option<String>,
-    /// When the first request was due, and when the last answer came.
+    /// The times when the first request was due and when the last answer came.
     pub(super) span: Option<(Instant, Instant)>,
     /// The query that is under way, of several requests.
     query: Option<Query>,
@@ -84,7 +84,7 @@ pub(super) fn is_full(reply: &Result<Reply, LoadError>) -> bool {
     reply.as_ref().is_ok_and(|reply| reply.status == 429)
 }
 
-/// What came instead of an answer, in words.
+/// The words for what came instead of an answer.
 pub(super) fn told(reply: &Result<Reply, LoadError>) -> String {
     /// As much of a body as a message shows.
     const SHOWN: usize = 300;

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::evidence::{ProbeOutcome, Slo};
 
-/// What was found.
+/// The outcome of a search.
 #[derive(Debug, Clone, Serialize)]
 pub struct SloReport {
-    /// What was to be kept.
+    /// The latency that was to be kept.
     pub slo: Slo,
     /// For each version, in their order.
     pub versions: Vec<Sustained>,
@@ -24,7 +24,7 @@ pub struct Sustained {
     pub failed_per_s: Option<f64>,
     /// Whether `passed_per_s` passed a second time, twice as long.
     pub confirmed: Option<bool>,
-    /// Why the search ended where it did, in words.
+    /// The reason why the search ended where it did, in words.
     pub ended: String,
     /// Every try, in order.
     pub probes: Vec<Probe>,
@@ -39,6 +39,6 @@ pub struct Probe {
     pub requests: u64,
     /// Of them those over the limit, failed ones included.
     pub over: u64,
-    /// What came of it.
+    /// The outcome.
     pub outcome: ProbeOutcome,
 }

@@ -32,14 +32,14 @@ const SETTLE_PART: u32 = 5;
 /// At least.
 const SETTLE_MIN: Duration = Duration::from_millis(100);
 
-/// What a search found.
+/// The outcome of a search.
 pub(super) struct Sought {
     pub(super) report: SloReport,
-    /// How late the generator was, at the rates that passed.
+    /// The lateness of the generator, at the rates that passed.
     pub(super) slips: Summary,
     /// Nothing is left to try.
     pub(super) over: bool,
-    /// What broke it off, if anything did.
+    /// The reason why it was broken off, if it was.
     pub(super) broken: Result<(), Broken>,
 }
 

@@ -19,7 +19,7 @@ pub struct Bench {
     pub subjects: Vec<Subject>,
     /// Where the requests come from, in words.
     pub inputs: String,
-    /// How requests arrive.
+    /// The way in which requests arrive.
     pub scenario: Scenario,
     /// Connections: several for a sweep. In an open loop the most that may be open.
     pub connections: Vec<usize>,
@@ -37,15 +37,15 @@ pub struct Bench {
     pub seed: u64,
     /// Longest that one request may take.
     pub timeout: Duration,
-    /// How far two answers may be apart.
+    /// The distance that two answers may have.
     pub tolerance: Tolerance,
-    /// What decides for a script.
+    /// The conditions that decide for a script.
     pub conditions: Vec<Condition>,
     /// Of the servers that are ours.
     pub onnxruntime: Option<String>,
 }
 
-/// How far it has come.
+/// A step of the way.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// All inputs are sent to this version, so many.
@@ -74,9 +74,9 @@ pub enum BenchError {
         label: String,
         /// Where.
         url: String,
-        /// How many were sent.
+        /// The number of requests that were sent.
         count: usize,
-        /// What came instead.
+        /// The words for what came instead.
         first: String,
     },
     /// The other version does not take what the baseline takes.
@@ -89,7 +89,7 @@ pub enum BenchError {
         base: String,
         /// The other one.
         other: String,
-        /// What the other one says.
+        /// The words of the other one.
         first: String,
     },
     /// The budget was over before anything could be told.

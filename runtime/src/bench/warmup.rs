@@ -1,4 +1,4 @@
-//! When a server is warm: it does not get faster any more. Pure.
+//! The moment from which a server is warm: it does not get faster any more. Pure.
 
 /// Fewest requests before a server is taken for warm.
 pub(super) const WARM_UP_REQUESTS_MIN: u64 = 50;

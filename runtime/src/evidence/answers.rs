@@ -1,4 +1,4 @@
-//! Whether two versions say the same of the same inputs. Pure.
+//! The comparison of what two versions say of the same inputs. Pure.
 //!
 //! Answers are compared as JSON, number by number; what is not JSON is compared byte by byte.
 
@@ -19,7 +19,7 @@ const QUOTED_MAX: usize = 60;
 /// Of the intervals.
 const CONFIDENCE: f64 = 0.95;
 
-/// How far two numbers may be apart: `|other - base| <= absolute + relative * |base|`. Where both are whole (`3`, not `3.0`) the
+/// The distance that two numbers may have: `|other - base| <= absolute + relative * |base|`. Where both are whole (`3`, not `3.0`) the
 /// relative part does not count: it is for the rounding of floats, and class 50,001 is not class 50,000.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
@@ -50,7 +50,7 @@ pub struct Answers {
     pub of_other_form: usize,
     /// Inputs that at least one did not answer with 2xx.
     pub unanswered: usize,
-    /// What was allowed.
+    /// The distance that was allowed.
     pub tolerance: Tolerance,
     /// Largest difference of two numbers.
     pub max_absolute: f64,
@@ -71,9 +71,9 @@ pub struct Difference {
     pub input: usize,
     /// Where in the answer: a JSON pointer.
     pub path: String,
-    /// What the baseline said there, shortened.
+    /// The value of the baseline there, shortened.
     pub base: String,
-    /// What the other said.
+    /// The value of the other.
     pub other: String,
     /// By how much, where both are numbers.
     pub difference: Option<f64>,
@@ -127,7 +127,7 @@ pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Toler
     answers
 }
 
-/// How bad a difference is: by kind, and by how many times a number is beyond what is allowed.
+/// The weight of a difference: by kind, and by how many times a number is beyond what is allowed.
 #[derive(Debug, Clone, Copy)]
 enum Rank {
     Number(f64),

@@ -1,4 +1,4 @@
-//! When a rate has proven that it keeps a latency, or that it does not, however often one looks. Pure.
+//! A test that proves whether a rate keeps a latency, however often one looks. Pure.
 //!
 //! Each hypothesis is bet against by 12 gamblers who believe in other rates of slow requests. Their mean capital multiplies
 //! fairly where the hypothesis holds, so that it ever grows a hundredfold with a chance of one in a hundred at most (Ville), and it
@@ -60,7 +60,7 @@ impl LatencyTest {
         }
     }
 
-    /// How many requests it takes to pass when so many of them are over the limit: how long a try must last at least.
+    /// The number of requests that it takes to pass when so many of them are over the limit: how long a try must last at least.
     #[must_use]
     pub fn requests_to_pass(slo: Slo, over: u64) -> u64 {
         let test = Self::new(slo);

@@ -1,4 +1,4 @@
-//! What numbers prove: intervals, tests and comparisons that another part draws its conclusions from. Pure.
+//! Proof from numbers: intervals, tests and comparisons that another part draws its conclusions from. Pure.
 //!
 //! `stats` (intervals, ratios of pairs, looks at a run that is not over), `order` (which version goes first), `latency_test` with
 //! `slo` (a latency that is to be kept), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).

@@ -1,4 +1,4 @@
-//! Which version goes first in each pair. Pure.
+//! The order of the versions within each pair. Pure.
 //!
 //! The order is drawn anew for each pair: an order that repeats, ABAB or ABBA, gives a drift of the machine to one of the versions.
 

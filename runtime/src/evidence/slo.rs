@@ -23,7 +23,7 @@ pub struct Slo {
     pub limit_ms: f64,
 }
 
-/// What came of one rate.
+/// The outcome of one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProbeOutcome {
@@ -35,7 +35,7 @@ pub enum ProbeOutcome {
     Undecided,
 }
 
-/// What is wrong with the text of a latency to be kept.
+/// A mistake in the text of a latency to be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SloError {
     /// Not two parts.

@@ -8,7 +8,7 @@ use statrs::distribution::{Beta, Continuous, ContinuousCDF, Normal, StudentsT};
 
 use crate::evidence::random::SplitMix64;
 
-/// How often a difference of the size [`Ratio::detectable`] is found.
+/// The share of runs in which a difference of the size [`Ratio::detectable`] is found.
 const POWER: f64 = 0.8;
 
 /// Fewest pairs of which a bootstrap says something: with fewer, a percentile interval excludes the truth too often.
@@ -151,7 +151,7 @@ impl Looks {
         1.0 - added
     }
 
-    /// What may be spent up to a share of the pairs.
+    /// The chance of an error that may be spent up to a share of the pairs.
     fn due(&self, fraction: f64) -> f64 {
         if fraction >= 1.0 {
             return self.alpha;
@@ -244,7 +244,7 @@ mod tests {
         low.is_some_and(|low| low > 1.0) || high.is_some_and(|high| high < 1.0)
     }
 
-    /// What the tables of a machine that is shared look like: throughput drifts over the run, wanders (AR(1) 0.7, sd 2 %), and is
+    /// Pairs as a machine that is shared gives them: throughput drifts over the run, wanders (AR(1) 0.7, sd 2 %), and is
     /// noisy (1 %). The other version is faster by `gain`.
     fn noisy_pairs(
         count: usize,

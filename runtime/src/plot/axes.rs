@@ -7,7 +7,7 @@ const TICKS_MAX: usize = 24;
 /// Room around the data, in parts of it.
 pub const ROOM: f64 = 0.08;
 
-/// How values become places along an axis.
+/// The rule by which values become places along an axis.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Scale {
     Linear,

@@ -41,7 +41,7 @@ const AROUND: u32 = 20;
 pub const STROKE: u32 = 4;
 /// Width of a line of reference.
 pub const HAIR: u32 = 2;
-/// How much is seen of what does not count, like a warm-up.
+/// The share that is seen of what does not count, like a warm-up.
 pub const FAINT: f64 = 0.45;
 
 /// Where is drawn.
@@ -61,7 +61,7 @@ fn failed(error: impl fmt::Display) -> PlotError {
 pub enum Mark {
     /// A line through points.
     Line(Vec<(f64, f64)>, Pen),
-    /// What points enclose.
+    /// A face that points enclose.
     Area(Vec<(f64, f64)>, Pen),
     /// A full dot.
     Dot((f64, f64), Pen),
@@ -71,7 +71,7 @@ pub enum Mark {
     Around((f64, f64), Pen),
 }
 
-/// How a mark is drawn.
+/// The colour and width of a mark.
 #[derive(Debug, Clone, Copy)]
 pub struct Pen {
     colour: Colour,
@@ -119,7 +119,7 @@ pub struct Picture {
     pub x: Axis,
     /// The upright axis.
     pub y: Axis,
-    /// What is drawn, one above another.
+    /// The marks, one above another.
     pub marks: Vec<Mark>,
 }
 

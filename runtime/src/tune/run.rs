@@ -58,7 +58,7 @@ pub struct Subject {
     pub body: Bytes,
     /// vCPUs of the instance.
     pub vcpus: usize,
-    /// What runs now: measured too, and kept unless something is better beyond the noise.
+    /// The point that runs now: measured too, and kept unless something is better beyond the noise.
     pub current: Option<Point>,
     /// Longest that a lane waits for more requests, as it is now. Not varied.
     pub batch_delay: Duration,
@@ -66,18 +66,18 @@ pub struct Subject {
     pub may_spin: bool,
 }
 
-/// What is to be done.
+/// A run that is to be done.
 #[derive(Debug, Clone)]
 pub struct Tune {
     /// The model and the cores.
     pub subject: Subject,
-    /// What the chosen setting must keep.
+    /// The goal that the chosen setting must keep.
     pub goal: Goal,
-    /// How long all may take.
+    /// The time that all may take.
     pub budget: Duration,
 }
 
-/// How far it has come.
+/// A step of the way.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// A setting was looked at: its best point. So many more are known to be worth it.
@@ -107,7 +107,7 @@ pub enum Progress<'a> {
     },
 }
 
-/// Why nothing was measured.
+/// The reason why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
     /// The model does not start in this process.
@@ -223,7 +223,7 @@ struct Bench<'a> {
     window: Duration,
     /// Cores that an instance gets.
     cores: u32,
-    /// What a setting took beside its windows, the longest so far.
+    /// The time that a setting took beside its windows, the longest so far.
     overhead: Duration,
     measured: BTreeMap<Point, Measured>,
     unmeasured: Vec<Unmeasured>,
@@ -453,7 +453,7 @@ fn by_setting(points: &[Point]) -> Vec<(Setting, Vec<u32>)> {
     loads.into_iter().collect()
 }
 
-/// What is worth a look with threads that spin: of each number of lanes that have several threads, the setting that is best
+/// The settings that are worth a look with threads that spin: of each number of lanes that have several threads, the setting that is best
 /// without, or nearest to the target.
 fn worth_spinning(measured: &[Measured], goal: Goal, cores: u32) -> Vec<Setting> {
     let best_of = |lanes: u32| {

@@ -1,4 +1,4 @@
-//! How the versions are loaded, and for how long.
+//! The load on the versions, and its time.
 
 use std::fs::OpenOptions;
 use std::num::NonZeroU32;

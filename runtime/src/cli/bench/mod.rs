@@ -146,7 +146,7 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
     }
 }
 
-/// Why nothing was measured, and whose matter that is.
+/// The reason why nothing was measured, and whose matter that is.
 fn refused(error: BenchError) -> CliError {
     match error {
         BenchError::Interrupted => CliError::Interrupted,

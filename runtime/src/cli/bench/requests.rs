@@ -1,4 +1,4 @@
-//! What the versions are asked.
+//! The requests that the versions are asked.
 
 use std::error::Error;
 
@@ -9,7 +9,7 @@ use crate::cli::exit::CliError;
 use crate::cli::serve;
 use crate::control::FoundModel;
 
-/// What each version is asked, and that in words.
+/// The requests of each version, and where they come from in words.
 pub(super) fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Bodies>, String), CliError> {
     let bad = |error: InputsError| CliError::BadInput(format!("--input: {}", with_cause(&error)));
     let shared = |inputs: Inputs| {

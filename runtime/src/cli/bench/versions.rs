@@ -1,4 +1,4 @@
-//! What is compared: deployments, files, addresses; found by how they were named, and made ready to be asked.
+//! The versions that are compared: deployments, files, addresses; found by how they were named, and made ready to be asked.
 
 use std::net::ToSocketAddrs as _;
 use std::path::Path;
