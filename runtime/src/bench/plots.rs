@@ -7,7 +7,7 @@ use crate::bench::numbers::{interval, percent};
 use crate::bench::report::{Block, Figures, Level, Metric, Phase, Report};
 use crate::bench::sentence::{metric_words, slo_words};
 use crate::bench::slo::SloReport;
-use crate::evidence::{ProbeOutcome, Slo};
+use crate::evidence::ProbeOutcome;
 use crate::load::Summary;
 use crate::plot::{
     Axis, Colour, FAINT, HAIR, Mark, Picture, PlotError, ROOM, STROKE, ends, log_ends, pen,
@@ -302,8 +302,7 @@ fn curve(report: &Report) -> Result<Option<Plot>, PlotError> {
     if report.levels.len() < 2 {
         return Ok(None);
     }
-    let slo = report.slo.as_ref().map(|slo| slo.slo);
-    let quantile = curve_quantile(slo, report.setup.primary);
+    let quantile = curve_quantile(report.setup.primary);
     let point = |figures: &Figures| {
         let latency = milliseconds(&figures.latencies, quantile);
         (figures.throughput_per_s, latency)
@@ -317,20 +316,13 @@ fn curve(report: &Report) -> Result<Option<Plot>, PlotError> {
     };
     let wide = all().flat_map(|(rate, _)| [Some(rate.point), rate.low, rate.high]);
     let (_, right) = ends(wide.flatten().collect::<Vec<_>>().into_iter());
-    let limit = slo.map(|slo| slo.limit_ms);
-    let heights: Vec<f64> = all().map(|(_, latency)| latency).chain(limit).collect();
+    let heights: Vec<f64> = all().map(|(_, latency)| latency).collect();
     let x = Axis::linear("answers a second", (0.0, right));
     let y = Axis::log(
         &format!("latency that {} keep, ms", share_words(quantile)),
         log_ends(heights.into_iter()),
     );
     let mut marks = Vec::new();
-    if let Some(limit) = limit {
-        marks.push(Mark::Line(
-            vec![(0.0, limit), (right, limit)],
-            pen(Colour::Limit).width(HAIR),
-        ));
-    }
     for version in 0..report.versions.len() {
         let of_version = report
             .levels
@@ -350,25 +342,22 @@ fn curve(report: &Report) -> Result<Option<Plot>, PlotError> {
             ))
         }));
     }
-    let mut keys = version_keys(report);
-    keys.extend(slo.map(|slo| ("limit", slo_words(slo))));
     Ok(Some(Plot {
         title: "Latency against throughput".to_owned(),
         caption:
             "A dot for each load; bars are intervals of the throughput. Right and low is better."
                 .to_owned(),
-        keys,
+        keys: version_keys(report),
         svg: svg(x, y, marks)?,
     }))
 }
 
-/// The quantile whose latency is drawn: that of the limit, else what is compared first, else p99.
-fn curve_quantile(slo: Option<Slo>, primary: Metric) -> f64 {
-    match (slo, primary) {
-        (Some(slo), _) => slo.quantile,
-        (None, Metric::P50) => 0.5,
-        (None, Metric::P90) => 0.9,
-        (None, Metric::P99 | Metric::Mean | Metric::Throughput | Metric::Cpu) => 0.99,
+/// The quantile whose latency is drawn: what is compared first, else p99.
+fn curve_quantile(primary: Metric) -> f64 {
+    match primary {
+        Metric::P50 => 0.5,
+        Metric::P90 => 0.9,
+        Metric::P99 | Metric::Mean | Metric::Throughput | Metric::Cpu => 0.99,
     }
 }
 

@@ -13,11 +13,10 @@ const LINES: [(u8, u8, u8); 8] = [
 ];
 
 /// Colours that a page may set, and what it calls them.
-const NAMED: [(Colour, &str); 6] = [
+const NAMED: [(Colour, &str); 5] = [
     (Colour::Ink, "ink"),
     (Colour::Grid, "grid"),
     (Colour::Noise, "noise"),
-    (Colour::Limit, "limit"),
     (Colour::Line(0), "base"),
     (Colour::Line(1), "other"),
 ];
@@ -33,8 +32,6 @@ pub enum Colour {
     Grid,
     /// The baseline against itself.
     Noise,
-    /// A bound that is to be kept.
-    Limit,
     /// A line of data by its number; there are eight colours, which repeat.
     Line(usize),
 }
@@ -47,7 +44,6 @@ impl Colour {
             Self::Ink => (0x1b, 0x1d, 0x21),
             Self::Grid => (0xd4, 0xd5, 0xcf),
             Self::Noise => (0x82, 0x87, 0x8f),
-            Self::Limit => (0xb4, 0x12, 0x3c),
             Self::Line(number) => LINES[number % LINES.len()],
         }
     }
@@ -71,13 +67,7 @@ mod tests {
 
     #[test]
     fn no_two_colours_are_the_same() {
-        let named = [
-            Colour::Ground,
-            Colour::Ink,
-            Colour::Grid,
-            Colour::Noise,
-            Colour::Limit,
-        ];
+        let named = [Colour::Ground, Colour::Ink, Colour::Grid, Colour::Noise];
         let lines = (0..LINES.len()).map(Colour::Line);
         let all: Vec<_> = named.into_iter().chain(lines).map(Colour::rgb).collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());

@@ -1,5 +1,5 @@
-//! `serin bench`: what is compared (`versions`), what it is asked (`requests`) and how (`load`), progress while it is measured,
-//! and what comes of it: a table, JSON, files, an exit code.
+//! `serin bench`: what is compared (`versions`, `found`), what it is asked (`requests`) and how (`load`), progress while it is
+//! measured, and what comes of it: a table (`words`), JSON, a page, an exit code.
 //!
 //! Not here: how it is measured and what the numbers say (`crate::bench`).
 
