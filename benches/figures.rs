@@ -191,7 +191,7 @@ fn rules() {
     let key = server.key("iris");
     std::thread::scope(|scope| {
         let (server, key) = (&server, &key);
-        scope.spawn(move || server.score("iris", key, Some("red"), r#"{"data": [20000]}"#));
+        scope.spawn(move || server.score("iris", key, Some("red"), r#"{"data": [4000]}"#));
         while !metrics(server)
             .contains("serin_requests_in_flight{endpoint=\"iris\",deployment=\"red\"} 1")
         {

@@ -20,7 +20,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serin::bench::{Bench, CheckState, Outcome, Report, Scenario, Subject, Tolerance, Version};
+use serin::bench::{Bench, CheckState, Outcome, Report, Scenario, Subject, Version};
+use serin::evidence::Tolerance;
 use serin::load::Target;
 use tokio::sync::watch;
 

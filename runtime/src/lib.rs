@@ -36,8 +36,11 @@ pub mod spec;
 pub mod config;
 pub mod deadline;
 
+pub mod budget;
+pub mod evidence;
 pub mod load;
 pub mod observe;
+pub mod plot;
 
 pub mod engine;
 

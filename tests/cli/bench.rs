@@ -358,27 +358,15 @@ fn an_address_where_nothing_listens_is_named() {
 }
 
 #[test]
-fn files_hold_what_was_printed() {
+fn the_page_holds_what_was_printed() {
     let place = Place::new();
-    let report = report(
-        &place,
-        &format!(
-            "{} --budget 3 --html page.html --markdown page.md --hgrm latencies/all",
-            both()
-        ),
-    );
+    let report = report(&place, &format!("{} --budget 3 --html page.html", both()));
     let words = report["verdict"]["words"].as_str().expect("words");
     let page = place.read("page.html");
-    let markdown = place.read("page.md");
     let end = "answers differ beyond 1e-4";
-    assert!(words.contains(end) && page.contains(end) && markdown.contains(end));
+    assert!(words.contains(end) && page.contains(end));
     for reference in ["<script src", "<link", "<img", "@import", "src=\"http"] {
         assert!(!page.contains(reference), "the page refers to {reference}");
-    }
-    for name in ["digits-1", "digits-2"] {
-        let text = place.read(&format!("latencies/all/{name}.hgrm"));
-        assert!(text.contains("Percentile"), "{text}");
-        assert!(text.contains("#[Max"), "{text}");
     }
 }
 
@@ -399,21 +387,13 @@ fn a_table_begins_with_the_verdict() {
 #[test]
 fn a_path_that_cannot_be_written_is_named_before_anything_is_measured() {
     let place = Place::new();
-    place.write("file", "");
-    for (flag, path) in [
-        ("--html", "missing/page.html"),
-        ("--markdown", "missing/page.md"),
-        ("--hgrm", "file"),
-    ] {
-        let line = format!("{} --budget 1 {flag} {path}", digits(1));
-        let (code, report, said) = judged(&place, &line);
-        assert_eq!(code, 3, "{said}");
-        assert!(
-            said.starts_with(&format!("error: {flag}: cannot ")) && said.contains(path),
-            "{said}"
-        );
-        assert_eq!(report, None);
-    }
+    let line = format!("{} --budget 1 --html missing/page.html", digits(1));
+    let (code, report, said) = judged(&place, &line);
+    assert_eq!((code, report), (3, None), "{said}");
+    assert!(
+        said.starts_with("error: --html: cannot write missing/page.html"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -801,20 +781,17 @@ fn a_sweep_of_connections_has_a_level_for_each() {
 }
 
 #[test]
-fn a_sweep_of_rates_has_a_level_for_each_and_its_files() {
+fn a_sweep_of_rates_has_a_level_for_each() {
     let place = Place::new();
     let report = report(
         &place,
-        &format!("{} --budget 2 --rate 100,50 --made 16 --hgrm h", digits(1)),
+        &format!("{} --budget 2 --rate 100,50 --made 16", digits(1)),
     );
     let levels = list(&report["levels"]);
     let names: Vec<_> = levels.iter().map(|level| &level["name"]).collect();
     assert_eq!(names, ["50 requests/s", "100 requests/s"]);
     for level in levels {
         is_sound(&report, level, 1);
-    }
-    for name in ["digits-1-50-requests-s", "digits-1-100-requests-s"] {
-        assert!(place.read(&format!("h/{name}.hgrm")).contains("#[Max"));
     }
 }
 

@@ -10,22 +10,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
-use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
-use crate::bench::slo::{ProbeOutcome, Slo};
+use crate::bench::seen::{Measured, Seen, is_full, told};
 use crate::bench::subject::Subject;
-use crate::load::{Arrivals, Load, LoadError, Pace, Reply, RunningLoad, Sample, Summary};
+use crate::budget::{Budget, Over};
+use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
+use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
 use crate::observe::Process;
 
 /// Longest that the requests of an open loop may take to end after the last one was due, beyond the time limit of one.
 const DRAIN: Duration = Duration::from_secs(1);
-/// How often a probe is looked at.
+/// The time between two looks at a probe.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// How much load, and of which kind.
+/// An amount of load, and its kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LoadPoint {
     pub(super) scenario: Scenario,
@@ -34,12 +33,11 @@ pub(super) struct LoadPoint {
     pub(super) rate: Option<NonZeroU32>,
 }
 
-/// What all blocks of a run share.
+/// The parts that all blocks of a run share.
 #[derive(Debug)]
 pub(super) struct Blocks {
     pub(super) timeout: Duration,
-    pub(super) runtime: Runtime,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) budget: Budget,
 }
 
 /// One try of a rate.
@@ -55,7 +53,7 @@ pub(super) struct Try {
     pub(super) seed: u64,
 }
 
-/// What came of a try.
+/// The outcome of a try.
 #[derive(Debug, Clone)]
 pub(super) struct Probed {
     pub(super) outcome: ProbeOutcome,
@@ -71,72 +69,27 @@ pub(super) struct Counts {
     pub(super) slips: Summary,
 }
 
-/// What came of a block.
-#[derive(Debug, Clone)]
-pub(super) struct Measured {
-    /// From the first request to the last answer that counts; in an open loop at least to the end of its schedule.
-    pub(super) elapsed: Duration,
-    pub(super) seen: Seen,
-    /// Requests that were due and were never sent.
-    pub(super) unsent: usize,
-    /// Processor time of the server.
-    pub(super) cpu: Option<Duration>,
-    /// Processor time of this process.
-    pub(super) own_cpu: Option<Duration>,
-    pub(super) peak_rss_mb: Option<f64>,
-}
-
-/// What was seen of the requests of a block.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
-    /// Of requests, or of queries of several requests.
-    pub(super) latencies: Summary,
-    pub(super) slips: Summary,
-    pub(super) answers: u64,
-    pub(super) failures: u64,
-    pub(super) refused: u64,
-    /// Answers after the end too: what the server worked for.
-    pub(super) served: u64,
-    /// What the first failure was.
-    pub(super) first_failure: Option<String>,
-    /// When the first request was due, and when the last answer came.
-    span: Option<(Instant, Instant)>,
-    /// The query that is under way, of several requests.
-    query: Option<Query>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Query {
-    answered: u64,
-    latency: Duration,
-    ok: bool,
-}
-
-/// What came of asking for every input.
+/// The answers to every input, as far as there are any.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
     /// Of the answers with 2xx, in the order of the inputs; as many as were asked for.
     pub(super) bodies: Vec<Option<Bytes>>,
-    /// What the first failure was.
+    /// The first failure, in words.
     pub(super) failure: Option<String>,
     /// Whether the server refused an input with 429.
     was_full: bool,
 }
 
-/// It was asked to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stopped;
-
-/// Why a block did not run to its end.
+/// The reason why a block did not run to its end.
 #[derive(Debug)]
 pub(super) enum Broken {
-    Stopped,
+    Over(Over),
     Threads(io::Error),
 }
 
-impl From<Stopped> for Broken {
-    fn from(_: Stopped) -> Self {
-        Self::Stopped
+impl From<Over> for Broken {
+    fn from(over: Over) -> Self {
+        Self::Over(over)
     }
 }
 
@@ -197,7 +150,7 @@ impl Blocks {
         let (running, seen) = self
             .start(subject, load, load.pace(duration, seed), until)
             .map_err(Broken::Threads)?;
-        self.sleep(duration)?;
+        self.budget.sleep(duration)?;
         let elapsed = started.elapsed();
         match until {
             Some(_) => running.stop(),
@@ -266,31 +219,13 @@ impl Blocks {
     }
 
     /// Waits for the answers that an open loop still has to get.
-    fn drain(&self, running: &RunningLoad) -> Result<(), Stopped> {
+    fn drain(&self, running: &RunningLoad) -> Result<(), Over> {
         let ends = Instant::now() + self.timeout + DRAIN;
         while !running.has_finished() && Instant::now() < ends {
-            self.sleep(LOOK)?;
+            self.budget.sleep(LOOK)?;
         }
         running.stop();
         Ok(())
-    }
-
-    /// Sleeps unless it is asked to stop.
-    fn sleep(&self, duration: Duration) -> Result<(), Stopped> {
-        let mut stop = self.stop.clone();
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                // The sender may be gone: then nobody asks.
-                Ok(_) = stop.wait_for(|stop| *stop) => Err(Stopped),
-                () = tokio::time::sleep(duration) => Ok(()),
-            }
-        })
-    }
-
-    /// Whether it was asked to stop.
-    pub(super) fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
     }
 
     /// Asks for every input once, or for as many as the time allows; when the server was full meanwhile, once more and one by one.
@@ -344,7 +279,7 @@ impl Blocks {
             .map_err(Broken::Threads)?;
         let ends = Instant::now() + time;
         while !running.has_finished() {
-            self.sleep(LOOK)?;
+            self.budget.sleep(LOOK)?;
             if Instant::now() > ends {
                 running.stop();
             }
@@ -381,7 +316,7 @@ impl Blocks {
         // More than can be answered in time, so that they will be over the limit, whenever they are answered.
         let behind = 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
         loop {
-            self.sleep(LOOK)?;
+            self.budget.sleep(LOOK)?;
             let ended = running.has_finished();
             let elapsed = started.elapsed().saturating_sub(one.settle);
             let now = counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -417,37 +352,6 @@ impl Counts {
     }
 }
 
-impl Seen {
-    fn record(&mut self, sample: &Sample, per_query: u64, until: Option<Instant>) {
-        let ok = sample.is_ok();
-        self.served += u64::from(ok);
-        if until.is_none_or(|until| sample.done <= until) {
-            self.answers += u64::from(ok);
-            let first = self.span.map_or(sample.scheduled, |(first, _)| first);
-            self.span = Some((first.min(sample.scheduled), sample.done));
-        }
-        self.slips.record_latency(sample.slip, true);
-        if !ok {
-            self.failures += 1;
-            self.refused += u64::from(is_full(&sample.reply));
-            self.first_failure
-                .get_or_insert_with(|| told(&sample.reply));
-        }
-        let query = self.query.get_or_insert(Query {
-            answered: 0,
-            latency: Duration::ZERO,
-            ok: true,
-        });
-        query.answered += 1;
-        query.latency = query.latency.max(sample.latency());
-        query.ok &= ok;
-        if query.answered == per_query {
-            self.latencies.record_latency(query.latency, query.ok);
-            self.query = None;
-        }
-    }
-}
-
 /// Processor time of this process, with that of threads that have ended: the one that generated the load has.
 fn own_cpu() -> Option<Duration> {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok()
@@ -473,24 +377,6 @@ fn input(inputs: &[Bytes], index: u64) -> Bytes {
     inputs[index].clone()
 }
 
-/// Whether the server takes no more requests for now.
-fn is_full(reply: &Result<Reply, LoadError>) -> bool {
-    reply.as_ref().is_ok_and(|reply| reply.status == 429)
-}
-
-/// What came instead of an answer, in words.
-fn told(reply: &Result<Reply, LoadError>) -> String {
-    /// As much of a body as a message shows.
-    const SHOWN: usize = 300;
-    match reply {
-        Ok(reply) => {
-            let body = String::from_utf8_lossy(&reply.body[..reply.body.len().min(SHOWN)]);
-            format!("status {}: {}", reply.status, body.trim())
-        }
-        Err(error) => error.words(),
-    }
-}
-
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     // Numbers are whole after each line that changes them.
     seen.lock().unwrap_or_else(PoisonError::into_inner)
@@ -503,6 +389,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
+    use tokio::sync::watch;
+
     use super::*;
     use crate::bench::checks::checks;
     use crate::bench::environment::Before;
@@ -510,12 +398,12 @@ mod tests {
     use crate::bench::report::{CheckState, Phase, Version};
     use crate::load::Target;
 
-    /// What a server does with the request of this number.
+    /// The behaviour of a server towards the request of this number.
     type Does = fn(u64, &mut TcpStream);
 
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
     const FULL: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}";
-    /// How long the server stands still once.
+    /// The time for which the server stands still once.
     const STALL: Duration = Duration::from_millis(300);
 
     /// A server with a thread for each connection; they end with their clients.
@@ -582,11 +470,7 @@ mod tests {
     fn blocks(timeout: Duration) -> Blocks {
         Blocks {
             timeout,
-            runtime: tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .build()
-                .unwrap(),
-            stop: watch::channel(false).1,
+            budget: Budget::start(Duration::ZERO, watch::channel(false).1).unwrap(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whether the generator and the machine can be trusted. Pure.
+//! Checks whether the generator and the machine can be trusted. Pure.
 
 use std::time::Duration;
 

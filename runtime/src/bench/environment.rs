@@ -9,7 +9,7 @@ use crate::bench::report::Environment;
 use crate::engine::Topology;
 use crate::observe::CpuTimes;
 
-/// What was there before the first request.
+/// The state of the machine before the first request.
 #[derive(Debug)]
 pub(super) struct Before {
     started: Timestamp,

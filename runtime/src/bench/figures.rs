@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::bench::block::Measured;
 use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
-use crate::bench::stats::{self, Ratio};
+use crate::bench::seen::Measured;
+use crate::evidence::{self, Ratio};
 use crate::load::Summary;
 
 /// Of every interval.
@@ -18,7 +18,7 @@ pub(super) struct Done {
 }
 
 impl Scenario {
-    /// What is compared first.
+    /// The metric that is compared first.
     #[must_use]
     pub fn primary(self) -> Metric {
         match self {
@@ -55,7 +55,8 @@ impl Metric {
         self != Self::Throughput
     }
 
-    fn of(self, block: &Block) -> Option<f64> {
+    /// The value of a block; none where the processor time is not known.
+    pub(super) fn of(self, block: &Block) -> Option<f64> {
         Some(match self {
             Self::Throughput => block.throughput_per_s,
             Self::Mean => block.mean_ms,
@@ -123,7 +124,7 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
         requests: latencies.count(),
         failures,
         refused,
-        throughput_per_s: stats::mean(&throughputs, CONFIDENCE),
+        throughput_per_s: evidence::mean(&throughputs, CONFIDENCE),
         mean_ms: ms(latencies.mean()),
         p50_ms: ms(latencies.p50()),
         p90_ms: ms(latencies.p90()),
@@ -139,6 +140,28 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
     }
 }
 
+/// The pairs of a phase, in order: the baseline's block and the other version's, or of noise the first and the second.
+pub(super) fn pairs<'a>(
+    blocks: impl IntoIterator<Item = &'a Block>,
+    phase: Phase,
+) -> Vec<(&'a Block, &'a Block)> {
+    let blocks: Vec<_> = blocks
+        .into_iter()
+        .filter(|block| block.phase == phase)
+        .collect();
+    // A pair counts whole or not at all, so that its blocks stand together.
+    let pair = |both: &[&'a Block]| match phase {
+        Phase::Pair if both[0].version > both[1].version => (both[1], both[0]),
+        _ => (both[0], both[1]),
+    };
+    blocks
+        .chunks_exact(2)
+        .map(pair)
+        // One version alone has blocks and no pairs.
+        .filter(|(one, two)| phase != Phase::Pair || one.version != two.version)
+        .collect()
+}
+
 /// The ratio of a metric over whole pairs: the second of each by the first.
 pub(super) fn ratio(
     pairs: &[(&Block, &Block)],
@@ -150,10 +173,10 @@ pub(super) fn ratio(
         .iter()
         .map(|(base, other)| Some((metric.of(base)?, metric.of(other)?)))
         .collect();
-    stats::paired_ratio(&values?, confidence, seed)
+    evidence::paired_ratio(&values?, confidence, seed)
 }
 
-/// What an interval of a ratio says.
+/// The outcome that an interval of a ratio stands for.
 pub(super) fn outcome(metric: Metric, ratio: &Ratio) -> Outcome {
     let (above, below) = match metric.less_is_better() {
         true => (Outcome::Slower, Outcome::Faster),

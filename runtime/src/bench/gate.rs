@@ -3,10 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
-
-use crate::bench::report::Metric;
-use crate::bench::stats::Estimate;
+use crate::bench::report::{GateReport, GateState, Metric};
+use crate::evidence::Estimate;
 
 /// Metrics that a condition can name.
 const METRICS: &[(&str, GateMetric)] = &[
@@ -23,7 +21,7 @@ const METRICS: &[(&str, GateMetric)] = &[
 /// Largest ratio that can be a limit: more is likely milliseconds or a percentage without its sign.
 const RATIO_MAX: f64 = 10.0;
 
-/// What a condition is about.
+/// The subject of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateMetric {
     /// The other version's value by the baseline's.
@@ -34,7 +32,8 @@ pub enum GateMetric {
     Top1,
 }
 
-/// When a comparison fails: `throughput<0.97` fails when the other version has less than 97 % of the baseline's throughput.
+/// A condition under which a comparison fails: `throughput<0.97` fails when the other version has less than 97 % of the baseline's
+/// throughput.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Condition {
     written: String,
@@ -51,7 +50,7 @@ enum Operator {
     GreaterOrEqual,
 }
 
-/// What is wrong with the text of a condition.
+/// A mistake in the text of a condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConditionError {
     /// Nothing compares.
@@ -91,7 +90,7 @@ pub enum ConditionError {
 }
 
 impl Condition {
-    /// What it is about.
+    /// Its subject.
     #[must_use]
     pub fn metric(&self) -> GateMetric {
         self.metric
@@ -223,30 +222,6 @@ fn meant(found: &str) -> String {
 fn names() -> String {
     let names: Vec<_> = METRICS.iter().map(|(name, _)| *name).collect();
     names.join(", ")
-}
-
-/// What came of a condition.
-#[derive(Debug, Clone, Serialize)]
-pub struct GateReport {
-    /// As it was written.
-    pub condition: String,
-    /// What was found of its metric.
-    pub found: Option<Estimate>,
-    /// What that says.
-    pub state: GateState,
-}
-
-/// Whether a condition holds, by the bound of the interval.
-/// The worse, the greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum GateState {
-    /// The whole interval is on the good side.
-    Passed,
-    /// The interval holds the limit, or there is none.
-    Undecided,
-    /// The whole interval is on the bad side: a regression is proven.
-    Failed,
 }
 
 #[cfg(test)]

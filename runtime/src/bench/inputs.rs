@@ -1,4 +1,4 @@
-//! What is sent: bodies from files, or made from what a model takes.
+//! The bodies that are sent, from files, or made from what a model takes.
 //!
 //! Not here: requests that were recorded with their times.
 
@@ -7,11 +7,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::evidence::SplitMix64;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serin_scorers::{ElementType, Signature, TensorSpec};
-
-use crate::load::SplitMix64;
 
 /// Most bytes of all bodies together: they are kept in memory, and both answers to each as well.
 const BYTES_MAX: u64 = 256 << 20;
@@ -40,15 +39,15 @@ pub struct Inputs {
     pub words: String,
 }
 
-/// Why there are no inputs.
+/// The reason why there are no inputs.
 #[derive(Debug, thiserror::Error)]
 pub enum InputsError {
     /// Not there, or not readable.
     #[error("cannot read the requests in {}", .path.display())]
     Read {
-        /// What was to be read.
+        /// The path that was to be read.
         path: PathBuf,
-        /// Why it cannot be.
+        /// The reason why it cannot be.
         source: io::Error,
     },
     /// A file of another kind.
@@ -62,7 +61,7 @@ pub enum InputsError {
     Empty {
         /// As it was given.
         path: PathBuf,
-        /// What should be there.
+        /// The form that should be there.
         wanted: &'static str,
     },
     /// Over the most bytes or bodies that a run takes.
@@ -92,7 +91,7 @@ pub enum InputsError {
         "the model takes no {rows} rows in one request: {inputs}; ask for the rows that it has, or leave it open"
     )]
     Rows {
-        /// What was asked for.
+        /// The number that was asked for.
         rows: usize,
         /// Names and shapes.
         inputs: String,
@@ -231,7 +230,7 @@ fn requests(count: usize) -> String {
     }
 }
 
-/// How a file holds requests.
+/// The form in which a file holds requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     Whole,
@@ -261,7 +260,7 @@ fn files_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What was read so far.
+/// The requests that were read so far.
 #[derive(Default)]
 struct Reading {
     bytes: u64,

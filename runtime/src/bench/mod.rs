@@ -1,24 +1,21 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
 //!
-//! What is measured: `subject`, `private` (a server of its own for a bare file), `inputs`. How: `block` (one stretch of load),
-//! `run` (the budget, the pairs), `sustain` (the highest rate). What it says, all pure: `stats`, `order`, `warmup`, `latency_test`,
-//! `search`, `slo`, `answers`, `figures`, `checks`, `gate`. How it is told: `report` (the data), `sentence`, `outline`, `words`,
-//! `page`, `plots`, `axes`, `hgrm`, `numbers`.
+//! The versions: `subject`, `private` (a server of its own for a bare file), `inputs`. The run: `task` (what is asked for), `block`
+//! (one stretch of load; `seen` its requests), `run` (the budget, the pairs), `sustain` (the highest rate). The conclusions, all pure:
+//! `warmup`, `search`, `slo`, `figures`, `checks`, `gate`. The words: `report` (the data), `sentence`, `outline`, `page`,
+//! `plots`, `numbers`.
 //!
-//! Not here: the grammar, where versions are found, exit codes (`cli`).
+//! Threads: [`Bench::run`] blocks its caller, and each block has one that generates its load.
+//! Not here: intervals, tests and the comparison of answers (`crate::evidence`), how pictures are drawn (`crate::plot`), text for a
+//! terminal, the grammar, where versions are found, exit codes (`cli`).
 
-mod answers;
-mod axes;
 mod block;
 mod checks;
 mod environment;
 mod figures;
 mod gate;
-mod hgrm;
 mod inputs;
-mod latency_test;
 mod numbers;
-mod order;
 mod outline;
 mod page;
 mod plots;
@@ -26,30 +23,26 @@ mod private;
 mod report;
 mod run;
 mod search;
+mod seen;
 mod sentence;
 mod slo;
-mod stats;
 mod subject;
 mod sustain;
+mod task;
 mod warmup;
-mod words;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
-pub use answers::{Answers, Difference, Tolerance};
-pub use gate::{Condition, ConditionError, GateMetric, GateReport, GateState};
-pub use hgrm::hgrm;
+pub use gate::{Condition, ConditionError, GateMetric};
 pub use inputs::{Inputs, InputsError};
+pub(crate) use outline::{Column, Part, Section, mark, outline};
 pub use page::html;
-pub use plots::PlotError;
 pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
-    Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
-    Report, SCHEMA, Scenario, Setup, Verdict, Version,
+    Block, Check, CheckState, Comparison, Environment, Figures, GateReport, GateState, Level,
+    Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
-pub use run::{Bench, BenchError, Progress};
-pub use slo::{Probe, ProbeOutcome, Slo, SloError, SloReport, Sustained};
-pub use stats::{Estimate, Ratio};
+pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};
-pub use words::{markdown, table};
+pub use task::{Bench, BenchError, Progress};

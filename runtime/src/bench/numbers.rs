@@ -1,6 +1,6 @@
 //! Numbers for people: as many digits as mean something. Pure.
 
-use crate::bench::stats::Estimate;
+use crate::evidence::Estimate;
 
 /// Stands where a number is not known.
 pub(super) const UNKNOWN: &str = "-";

@@ -1,36 +1,36 @@
-//! A report in the order in which it is read, as lines, facts and tables: what text, Markdown and the page share. Pure.
+//! A report in the order in which it is read, as lines, facts and tables: what text and the page share. Pure.
 //!
-//! Not here: how any of them writes it (`words`, `page`).
+//! Not here: how either writes it (`cli`, `page`).
 
 use serde_json::Value;
 
-use crate::bench::answers::{Answers, Difference};
-use crate::bench::gate::{GateReport, GateState};
 use crate::bench::numbers::{
     UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
     short_or_unknown,
 };
 use crate::bench::report::{
-    CheckState, Comparison, Environment, Figures, Level, Report, Scenario, Setup, Version,
+    CheckState, Comparison, Environment, Figures, GateReport, Level, Report, Scenario, Setup,
+    Version,
 };
 use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
 use crate::bench::slo::{SloReport, Sustained};
+use crate::evidence::{Answers, Difference};
 
 /// Digits of a SHA-256 that tell models apart.
 const SHA_DIGITS: usize = 12;
 
 /// A part of a report under its own title.
 #[derive(Debug)]
-pub(super) struct Section {
-    /// What it is of.
-    pub(super) kind: Kind,
-    /// What it says.
-    pub(super) parts: Vec<Part>,
+pub(crate) struct Section {
+    /// Its subject.
+    pub(crate) kind: Kind,
+    /// Its content.
+    pub(crate) parts: Vec<Part>,
 }
 
-/// Which section.
+/// The subject of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Versions,
     Comparison,
     Answers,
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Versions => "Versions",
             Self::Comparison => "Comparison",
@@ -58,7 +58,7 @@ impl Kind {
 
 /// Something to write.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// A sentence.
     Line(String),
     /// Names and what they stand for.
@@ -69,18 +69,18 @@ pub(super) enum Part {
 
 /// Rows under headings.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The headings.
-    pub(super) head: Vec<Column>,
+    pub(crate) head: Vec<Column>,
     /// As many cells each as there are headings.
-    pub(super) rows: Vec<Vec<String>>,
+    pub(crate) rows: Vec<Vec<String>>,
 }
 
 /// A heading, and on which side its cells stand.
 #[derive(Debug)]
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) numbers: bool,
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) numbers: bool,
 }
 
 fn words_column(name: impl Into<String>) -> Column {
@@ -97,8 +97,8 @@ fn numbers_column(name: impl Into<String>) -> Column {
     }
 }
 
-/// What stands above all else: that the report is not whole.
-pub(super) fn mark(report: &Report) -> Option<&'static str> {
+/// The words above all else: that the report is not whole.
+pub(crate) fn mark(report: &Report) -> Option<&'static str> {
     if report.interrupted {
         Some("incomplete: interrupted")
     } else if report.complete {
@@ -109,7 +109,7 @@ pub(super) fn mark(report: &Report) -> Option<&'static str> {
 }
 
 /// Everything below the verdict.
-pub(super) fn outline(report: &Report) -> Vec<Section> {
+pub(crate) fn outline(report: &Report) -> Vec<Section> {
     let some = |kind, parts: Vec<Part>| (!parts.is_empty()).then_some(Section { kind, parts });
     let answers = report.answers.as_ref();
     let slo = report.slo.as_ref();
@@ -140,7 +140,7 @@ pub(super) fn outline(report: &Report) -> Vec<Section> {
     .collect()
 }
 
-/// How requests arrived, in the words of MLPerf where it has some.
+/// The way in which requests arrived, in the words of MLPerf where it has some.
 pub(super) fn scenario_words(scenario: Scenario) -> &'static str {
     match scenario {
         Scenario::Closed => "closed loop",
@@ -300,7 +300,7 @@ fn bootstrap_words((low, high): (f64, f64)) -> String {
     format!("[{low:.3}, {high:.3}]")
 }
 
-/// What the machine makes of no difference.
+/// The ratio that the machine makes of no difference, in words.
 pub(super) fn noise_words(noise: &Comparison, base: &str, with: &str) -> String {
     format!(
         "noise floor{with}: {base} against itself {} ({}, {} pairs)",
@@ -399,26 +399,13 @@ fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     ]
 }
 
-/// What came of a condition, in a word.
-pub(super) fn gate_words(state: GateState) -> &'static str {
-    match state {
-        GateState::Passed => "passed",
-        GateState::Failed => "failed",
-        GateState::Undecided => "undecided",
-    }
-}
-
 fn gates(gates: &[GateReport]) -> Vec<Part> {
     if gates.is_empty() {
         return Vec::new();
     }
     let row = |gate: &GateReport| {
         let found = gate.found.map_or_else(unknown, bare);
-        vec![
-            gate_words(gate.state).to_owned(),
-            gate.condition.clone(),
-            found,
-        ]
+        vec![gate.state.words().to_owned(), gate.condition.clone(), found]
     };
     vec![Part::Table(Table {
         head: vec![

@@ -21,7 +21,7 @@ const INSTANCE_TYPE: &str = "bench";
 /// Memory that the instance type has, in GiB. It is not enforced.
 const MEMORY_GIB: u32 = 1024;
 
-/// How the one instance is made.
+/// The shape of the one instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstanceShape {
     /// Cores that it asks for.
@@ -40,7 +40,7 @@ pub struct PrivateServer {
     _folder: TempDir,
 }
 
-/// Why a file is not served.
+/// The reason why a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
     /// No folder or no file in it.

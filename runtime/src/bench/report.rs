@@ -1,16 +1,14 @@
-//! What a benchmark found: plain data, with nothing computed that a reader of the JSON could not check.
+//! The findings of a benchmark: plain data, with nothing computed that a reader of the JSON could not check.
 //!
 //! Times are in milliseconds and rates in a second wherever a field ends with `_ms` or `_per_s`.
 //!
-//! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`words`, `page`, `plots`).
+//! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`outline`, `page`, `plots`).
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::bench::answers::Answers;
-use crate::bench::gate::GateReport;
 use crate::bench::slo::SloReport;
-use crate::bench::stats::{Estimate, Ratio};
+use crate::evidence::{Answers, Estimate, Ratio};
 use crate::load::Summary;
 
 /// Version of the form of the JSON.
@@ -25,15 +23,15 @@ pub struct Report {
     pub complete: bool,
     /// It was ended by Ctrl-C.
     pub interrupted: bool,
-    /// How long it took in all.
+    /// The time that it took in all.
     pub elapsed_s: f64,
-    /// How it was measured.
+    /// The way in which it was measured.
     pub setup: Setup,
     /// Where.
     pub environment: Environment,
     /// What: one version, or the baseline and the other one.
     pub versions: Vec<Version>,
-    /// What was found under each load, by rising load; one unless a sweep was asked for.
+    /// The findings under each load, by rising load; one unless a sweep was asked for.
     pub levels: Vec<Level>,
     /// The highest rate that keeps the latency that was asked for.
     pub slo: Option<SloReport>,
@@ -47,12 +45,12 @@ pub struct Report {
     pub gates: Vec<GateReport>,
 }
 
-/// Which requests, when, and how they are judged.
+/// The requests, their times, and how they are judged.
 #[derive(Debug, Clone, Serialize)]
 pub struct Setup {
     /// In the names of MLPerf where it has one.
     pub scenario: Scenario,
-    /// What is compared first.
+    /// The metric that is compared first.
     pub primary: Metric,
     /// Of schedules, of the order within pairs, of inputs that are made.
     pub seed: u64,
@@ -72,7 +70,7 @@ pub struct Setup {
     pub timeout_ms: f64,
 }
 
-/// How requests arrive.
+/// The way in which requests arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
@@ -90,7 +88,7 @@ pub enum Scenario {
     Offline,
 }
 
-/// What can be compared.
+/// A metric that can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
@@ -111,7 +109,7 @@ pub enum Metric {
 /// The machine, and who else used it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// When it began, RFC 3339.
+    /// The time when it began, RFC 3339.
     pub started: String,
     /// Version of serin.
     pub serin: String,
@@ -150,7 +148,7 @@ pub struct Version {
     pub settings: Option<Value>,
 }
 
-/// What was found under one load.
+/// The findings under one load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Level {
     /// In words: `8 connections`, `2000 requests/s`.
@@ -167,7 +165,7 @@ pub struct Level {
     pub blocks: Vec<Block>,
 }
 
-/// What one version did, all its blocks together.
+/// The figures of one version, all its blocks together.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figures {
     /// Requests, or queries where one has several requests.
@@ -212,11 +210,11 @@ pub struct Comparison {
     pub metric: Metric,
     /// The other version's value by the baseline's.
     pub ratio: Ratio,
-    /// What that says.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
-/// What an interval says.
+/// The outcome that an interval stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -237,15 +235,15 @@ pub enum Outcome {
 /// One stretch of load on one version.
 #[derive(Debug, Clone, Serialize)]
 pub struct Block {
-    /// What it was for.
+    /// The phase of the run.
     pub phase: Phase,
     /// Number of its pair within the phase, from 0.
     pub pair: u32,
     /// Index of the version.
     pub version: usize,
-    /// When it began, from the start of the run.
+    /// The time when it began, from the start of the run.
     pub start_s: f64,
-    /// How long it took.
+    /// The time that it took.
     pub elapsed_s: f64,
     /// Requests that were answered with 2xx.
     pub answers: u64,
@@ -263,11 +261,11 @@ pub struct Block {
     pub p99_ms: f64,
     /// Processor time of the server, in seconds, where it is known.
     pub cpu_s: Option<f64>,
-    /// How late the generator was at its 99th percentile, in an open loop.
+    /// The lateness of the generator at its 99th percentile, in an open loop.
     pub slip_p99_ms: Option<f64>,
 }
 
-/// What a block was for.
+/// The phase of a run that a block belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -284,13 +282,13 @@ pub enum Phase {
 pub struct Check {
     /// Of what.
     pub name: &'static str,
-    /// How it went.
+    /// The outcome.
     pub state: CheckState,
-    /// What was found, and what to do.
+    /// The finding, and what to do.
     pub words: String,
 }
 
-/// How a check went.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckState {
@@ -309,4 +307,38 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// In a sentence: `green is 1.31x faster than blue [1.28, 1.34]; 0 of 4096 answers differ beyond 1e-4`.
     pub words: String,
+}
+
+/// The outcome of a condition.
+#[derive(Debug, Clone, Serialize)]
+pub struct GateReport {
+    /// As it was written.
+    pub condition: String,
+    /// The estimate of its metric.
+    pub found: Option<Estimate>,
+    /// The outcome.
+    pub state: GateState,
+}
+
+/// Whether a condition holds, by the bound of the interval. The worse, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateState {
+    /// The whole interval is on the good side.
+    Passed,
+    /// The interval holds the limit, or there is none.
+    Undecided,
+    /// The whole interval is on the bad side: a regression is proven.
+    Failed,
+}
+
+impl GateState {
+    /// The outcome in a word.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Undecided => "undecided",
+        }
+    }
 }

@@ -1,32 +1,30 @@
 //! Spends a time budget: answers first, then warm-up, then the baseline against itself, then pairs in random order.
 //!
 //! Threads: [`Bench::run`] blocks its caller; each block has a thread that generates its load.
-//! Not here: how one block is measured (`block`), what the numbers say (`stats`, `figures`, `checks`), words.
+//! Not here: how one block is measured (`block`), what the numbers say (`crate::evidence`, `figures`, `checks`), words.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::bench::answers::{Answers, Tolerance, compare};
-use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, Measured, whole_rate};
+use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, whole_rate};
 use crate::bench::checks::{checks, search_checks};
 use crate::bench::environment::Before;
-use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, ratio};
-use crate::bench::gate::{Condition, GateMetric, GateReport};
-use crate::bench::order::orders;
+use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, pairs, ratio};
+use crate::bench::gate::{Condition, GateMetric};
 use crate::bench::report::{
-    Block, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict,
+    Block, GateReport, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict,
 };
+use crate::bench::seen::Measured;
 use crate::bench::sentence::{self, Evidence};
-use crate::bench::slo::{Slo, SloReport};
-use crate::bench::stats::{Estimate, Looks, Ratio};
+use crate::bench::slo::SloReport;
 use crate::bench::subject::{Stages, Subject};
 use crate::bench::sustain::sustain;
+use crate::bench::task::{Bench, BenchError, Progress};
 use crate::bench::warmup::{WARM_UP_REQUESTS_MIN, is_steady};
+use crate::budget::{Budget, Over};
+use crate::evidence::{Answers, Estimate, Looks, Ratio, Slo, compare, orders};
 use crate::load::Summary;
-use crate::observe::Process;
 
 /// Pairs of the baseline with itself.
 const NOISE_PAIRS: u32 = 5;
@@ -53,110 +51,22 @@ const ANSWERS_CONNECTIONS: usize = 4;
 /// Rate of an open loop that has none, in the throughput of the slower version.
 const RATE_SHARE: f64 = 0.5;
 
-/// What is to be done.
-#[derive(Debug)]
-pub struct Bench {
-    /// One version, or the baseline and the other one.
-    pub subjects: Vec<Subject>,
-    /// Where the requests come from, in words.
-    pub inputs: String,
-    /// How requests arrive.
-    pub scenario: Scenario,
-    /// Connections: several for a sweep. In an open loop the most that may be open.
-    pub connections: Vec<usize>,
-    /// Connections of the warm-up, which is a closed loop.
-    pub warm_up_connections: usize,
-    /// Requests a second of an open loop: several for a sweep, none for one that suits both.
-    pub rates: Vec<NonZeroU32>,
-    /// Longest that all may take.
-    pub budget: Duration,
-    /// Ends when the ratio's interval is at most so far from it to each side: 0.01 is one per cent.
-    pub target_half_width: Option<f64>,
-    /// Look for the highest rate that keeps this, instead of comparing under one load.
-    pub slo: Option<Slo>,
-    /// Of schedules, orders and resampling.
-    pub seed: u64,
-    /// Longest that one request may take.
-    pub timeout: Duration,
-    /// How far two answers may be apart.
-    pub tolerance: Tolerance,
-    /// What decides for a script.
-    pub conditions: Vec<Condition>,
-    /// Of the servers that are ours.
-    pub onnxruntime: Option<String>,
-}
-
-/// How far it has come.
-#[derive(Debug)]
-pub enum Progress<'a> {
-    /// All inputs are sent to this version, so many.
-    Asking(&'a str, usize),
-    /// This version was loaded for a moment: answers a second.
-    Warming(&'a str, f64),
-    /// A load begins, in words.
-    Level(&'a str),
-    /// A pair of the baseline with itself is done: its number from 1, and of how many.
-    Noise(u32, u32),
-    /// A pair is done: its number from 1, of about how many, and what is known so far.
-    Pair(u32, u32, Option<&'a Ratio>),
-    /// A block of a version that is alone is done: its number from 1, of about how many, answers a second.
-    Block(u32, u32, f64),
-    /// A rate was tried on this version: in words.
-    Tried(&'a str, &'a str),
-}
-
-/// Why nothing was measured.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// A version answers none of the requests.
-    #[error("{label} at {url} answered none of the requests (tried: {count}); the first: {first}")]
-    Refused {
-        /// Which.
-        label: String,
-        /// Where.
-        url: String,
-        /// How many were sent.
-        count: usize,
-        /// What came instead.
-        first: String,
-    },
-    /// The other version does not take what the baseline takes.
-    #[error(
-        "{other} does not take the requests that {base} takes: {first}; give requests that both take with --input, \
-         or compare versions with the same inputs"
-    )]
-    OtherInputs {
-        /// The baseline.
-        base: String,
-        /// The other one.
-        other: String,
-        /// What the other one says.
-        first: String,
-    },
-    /// The budget was over before anything could be told.
-    #[error("nothing was measured within {:.0} s: give more time with --budget", .0.as_secs_f64())]
-    NoTime(Duration),
-    /// It was asked to stop before anything was measured.
-    #[error("interrupted before anything was measured")]
-    Interrupted,
-    /// A thread or a runtime could not be made.
-    #[error("cannot start threads: {0}")]
-    Threads(#[from] std::io::Error),
-}
-
-/// What ends measuring early.
+/// The end of measuring before all was measured.
 enum Ended {
-    /// The budget is over.
-    Time,
-    /// The caller asked for it.
-    Stop,
+    Over(Over),
     Error(BenchError),
+}
+
+impl From<Over> for Ended {
+    fn from(over: Over) -> Self {
+        Self::Over(over)
+    }
 }
 
 impl From<Broken> for Ended {
     fn from(broken: Broken) -> Self {
         match broken {
-            Broken::Stopped => Self::Stop,
+            Broken::Over(over) => Self::Over(over),
             Broken::Threads(error) => Self::Error(error.into()),
         }
     }
@@ -178,20 +88,6 @@ impl Bench {
         let ended = run.everything(&mut progress);
         run.finish(ended)
     }
-
-    /// Processor time so far of all that answer on this machine.
-    fn servers_cpu(&self) -> Duration {
-        let processes: BTreeSet<_> = self
-            .subjects
-            .iter()
-            .filter_map(|subject| subject.process)
-            .collect();
-        processes.into_iter().filter_map(Process::cpu).sum()
-    }
-
-    fn has_two(&self) -> bool {
-        self.subjects.len() == 2
-    }
 }
 
 /// One run: what it measures with, and what it has measured.
@@ -199,9 +95,7 @@ struct Run<'a> {
     bench: &'a Bench,
     blocks: Blocks,
     before: Before,
-    started: Instant,
-    until: Instant,
-    /// What a block takes beside its time, the longest so far.
+    /// The time that a block takes beside its length, the longest so far.
     overhead: Duration,
     /// Length of the last block that counts.
     block: Duration,
@@ -232,28 +126,13 @@ struct Measuring {
     done: Vec<Done>,
     /// Of each version, over the blocks that count.
     stages: Vec<Stages>,
-    /// How sure the interval must be: more than usual where it was looked at before.
+    /// The confidence of the interval: more than usual where it was looked at before.
     confidence: f64,
 }
 
 impl Measuring {
     fn pairs(&self, phase: Phase) -> Vec<(&Block, &Block)> {
-        let of = |version: usize| {
-            let blocks = self
-                .done
-                .iter()
-                .filter(move |done| done.block.phase == phase);
-            // Of the baseline with itself the order says which is which.
-            let which = move |(index, done): &(usize, &Done)| match phase {
-                Phase::Noise => index % 2 == version,
-                Phase::Pair | Phase::WarmUp => done.block.version == version,
-            };
-            blocks
-                .enumerate()
-                .filter(which)
-                .map(|(_, done)| &done.block)
-        };
-        of(0).zip(of(1)).collect()
+        pairs(self.done.iter().map(|done| &done.block), phase)
     }
 
     fn level(&self, bench: &Bench) -> Level {
@@ -306,20 +185,13 @@ impl Measuring {
 
 impl<'a> Run<'a> {
     fn new(bench: &'a Bench, stop: watch::Receiver<bool>) -> Result<Self, BenchError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        let started = Instant::now();
         Ok(Self {
             bench,
             blocks: Blocks {
                 timeout: bench.timeout,
-                runtime,
-                stop,
+                budget: Budget::start(bench.budget, stop)?,
             },
             before: Before::read(),
-            started,
-            until: started + bench.budget,
             overhead: Duration::ZERO,
             block: Duration::ZERO,
             latency: Duration::ZERO,
@@ -486,7 +358,7 @@ impl<'a> Run<'a> {
             confidence: CONFIDENCE,
         });
         progress(&Progress::Level(&load.words()));
-        let share = self.until.saturating_duration_since(Instant::now()) / levels_left;
+        let share = self.blocks.budget.left() / levels_left;
         let until = Instant::now() + share;
         self.block = self.block_for(&load, share);
         let mut orders = orders(self.bench.seed);
@@ -494,7 +366,7 @@ impl<'a> Run<'a> {
             let noise_until = Instant::now() + share.mul_f64(NOISE_SHARE);
             for pair in 0..NOISE_PAIRS {
                 match self.pair([0, 0], self.stretch(load, Phase::Noise, pair), noise_until) {
-                    Err(Ended::Time) => break,
+                    Err(Ended::Over(Over::Time)) => break,
                     ended => ended?,
                 }
                 progress(&Progress::Noise(pair + 1, NOISE_PAIRS));
@@ -505,7 +377,7 @@ impl<'a> Run<'a> {
             let order = orders.next().unwrap_or([0, 1]);
             let order = if versions == 2 { order } else { [0, 0] };
             match self.pair(order, self.stretch(load, Phase::Pair, pair), until) {
-                Err(Ended::Time) => break,
+                Err(Ended::Over(Over::Time)) => break,
                 ended => ended?,
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -537,7 +409,7 @@ impl<'a> Run<'a> {
             / 2;
         match pairs {
             // Two make an interval.
-            0 | 1 => Err(Ended::Time),
+            0 | 1 => Err(Ended::Over(Over::Time)),
             _ => Ok(()),
         }
     }
@@ -559,7 +431,7 @@ impl<'a> Run<'a> {
         self.levels.last_mut().expect("a level has begun")
     }
 
-    /// What is known of the primary metric under the present load.
+    /// The ratio of the primary metric so far under the present load.
     fn found(&mut self, confidence: f64) -> Option<Ratio> {
         let (primary, seed) = (self.bench.scenario.primary(), self.bench.seed);
         let pairs = self.measuring().pairs(Phase::Pair);
@@ -589,7 +461,7 @@ impl<'a> Run<'a> {
     /// Two blocks under the same schedule and inputs; none when the time does not suffice for both.
     fn pair(&mut self, order: [usize; 2], stretch: Stretch, until: Instant) -> Result<(), Ended> {
         if Instant::now() + self.pair_time() > until {
-            return Err(Ended::Time);
+            return Err(Ended::Over(Over::Time));
         }
         let mut both = Vec::new();
         for version in order {
@@ -621,7 +493,7 @@ impl<'a> Run<'a> {
         let stages = || subject.timings.as_ref().and_then(|timings| timings.read());
         let counts = phase == Phase::Pair;
         let before = counts.then(stages).flatten();
-        let start = self.started.elapsed();
+        let start = self.blocks.budget.elapsed();
         let seed = self.bench.seed.wrapping_add(u64::from(pair));
         let measured: Measured = self.blocks.measure(subject, &load, length, seed)?;
         if let Some((before, after)) = before.zip(counts.then(stages).flatten()) {
@@ -641,18 +513,19 @@ impl<'a> Run<'a> {
     ) -> Result<(), Ended> {
         let tell = |label: &str, words: &str| progress(&Progress::Tried(label, words));
         let (blocks, bench) = (&self.blocks, self.bench);
-        let sought = sustain(blocks, bench, slo, (speeds, self.until), tell);
+        let sought = sustain(blocks, bench, slo, speeds, tell);
         self.slo = Some((sought.report, sought.slips));
         sought.broken?;
         match sought.over {
             true => Ok(()),
-            false => Err(Ended::Time),
+            false => Err(Ended::Over(Over::Time)),
         }
     }
 
     fn finish(self, ended: Result<(), Ended>) -> Result<Report, BenchError> {
         let bench = self.bench;
-        let interrupted = matches!(ended, Err(Ended::Stop)) || self.blocks.is_stopped();
+        let interrupted =
+            matches!(ended, Err(Ended::Over(Over::Stop))) || self.blocks.budget.is_stopped();
         let complete = ended.is_ok();
         if let Err(Ended::Error(error)) = ended {
             return Err(error);
@@ -682,7 +555,7 @@ impl<'a> Run<'a> {
             schema: SCHEMA,
             complete,
             interrupted,
-            elapsed_s: self.started.elapsed().as_secs_f64(),
+            elapsed_s: self.blocks.budget.elapsed().as_secs_f64(),
             setup: setup(bench, self.block),
             environment,
             versions: bench
@@ -727,7 +600,7 @@ fn setup(bench: &Bench, block: Duration) -> Setup {
     }
 }
 
-/// What the conditions find in a report. Of a sweep every load must keep them: the worst speaks.
+/// The outcome of each condition. Of a sweep every load must keep them: the worst speaks.
 fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
     let answers = report.answers.as_ref();
     let withheld = report.verdict.outcome == Outcome::Withheld;
@@ -755,7 +628,7 @@ fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
     conditions.iter().map(judge).collect()
 }
 
-/// How far the interval reaches from the ratio, at most.
+/// The distance of the farther end of the interval from the ratio.
 fn half_width(ratio: &Ratio) -> Option<f64> {
     let Estimate { point, low, high } = ratio.estimate;
     Some((high? / point - 1.0).max(1.0 - low? / point))

@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::bench::answers::{Answers, Difference, Tolerance};
-use crate::bench::gate::{GateReport, GateState};
 use crate::bench::report::{
-    Block, Check, CheckState, Comparison, Environment, Figures, Level, Metric, Outcome, Phase,
-    Report, SCHEMA, Scenario, Setup, Verdict, Version,
+    Block, Check, CheckState, Comparison, Environment, Figures, GateReport, GateState, Level,
+    Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict, Version,
 };
 use crate::bench::sentence::{Evidence, verdict};
-use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport, Sustained};
-use crate::bench::stats::{Estimate, Ratio};
+use crate::bench::slo::{Probe, SloReport, Sustained};
+use crate::evidence::{Answers, Difference, Estimate, ProbeOutcome, Ratio, Slo, Tolerance};
 use crate::load::Summary;
 
 const WARM_UPS: u32 = 2;
@@ -24,7 +22,7 @@ const BASE_PER_S: f64 = 78_900.0;
 const GAIN: f64 = 1.31;
 
 /// Two versions, one load, ten pairs after five of noise.
-pub(in crate::bench) fn report() -> Report {
+pub(crate) fn report() -> Report {
     concluded(Report {
         schema: SCHEMA,
         complete: true,
@@ -46,7 +44,7 @@ pub(in crate::bench) fn report() -> Report {
 }
 
 /// One version by itself.
-pub(in crate::bench) fn alone() -> Report {
+pub(crate) fn alone() -> Report {
     let mut report = report();
     report.versions.truncate(1);
     report.answers = None;
@@ -63,7 +61,7 @@ pub(in crate::bench) fn alone() -> Report {
 }
 
 /// Three loads, and the highest rate that keeps a latency.
-pub(in crate::bench) fn sweep() -> Report {
+pub(crate) fn sweep() -> Report {
     let mut report = report();
     report.levels = vec![
         level("1 connection", 1.0, 0.25),
@@ -80,7 +78,7 @@ pub(in crate::bench) fn sweep() -> Report {
     concluded(report)
 }
 
-pub(in crate::bench) fn comparison(
+pub(crate) fn comparison(
     metric: Metric,
     [point, low, high]: [f64; 3],
     outcome: Outcome,

@@ -1,9 +1,10 @@
-//! Which rate to try next, to find the highest that keeps a latency. Pure.
+//! The search for the rate to try next, to find the highest that keeps a latency. Pure.
 //!
 //! Up or down by half until one rate has passed and a higher one failed, then between the two until they are within 2 %, then both
 //! ends once more for twice as long: a moment of the machine must decide neither. Rates are requests a second.
 
-use crate::bench::slo::{Probe, ProbeOutcome, Sustained};
+use crate::bench::slo::{Probe, Sustained};
+use crate::evidence::ProbeOutcome;
 
 /// From one rate to the next while only one end is known.
 const BRACKET: f64 = 1.5;
@@ -27,7 +28,7 @@ pub(super) struct Step {
     pub confirm: bool,
 }
 
-/// Why a search is over.
+/// The reason why a search is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
     /// Found: a rate that passed twice, and one within 2 % that failed twice.
@@ -53,7 +54,7 @@ impl Ended {
     }
 }
 
-/// What is known so far.
+/// The knowledge so far.
 #[derive(Debug, Clone)]
 pub(super) struct Search {
     start: f64,
@@ -137,13 +138,13 @@ impl Search {
         self.confirmed.then_some(true)
     }
 
-    /// Why it is over; none while there is something to try.
+    /// The reason why it is over; none while there is something to try.
     #[must_use]
     pub(super) fn ended(&self) -> Option<Ended> {
         self.plan().err()
     }
 
-    /// What was found, for the report. `stopped` says why there was no more of it, for a search that is not over.
+    /// The outcome, for the report. `stopped` says why there was no more of it, for a search that is not over.
     #[must_use]
     pub(super) fn sustained(&self, probes: Vec<Probe>, stopped: &str) -> Sustained {
         Sustained {

@@ -1,21 +1,20 @@
 //! The conclusion in words. Pure.
 
-use crate::bench::answers::{Answers, Tolerance};
 use crate::bench::numbers::{
     TOO_LITTLE, interval, inverse, percent, plain, rate, ratio, ratio_with, short,
 };
 use crate::bench::report::{
     Check, CheckState, Comparison, Figures, Level, Metric, Outcome, Report, Verdict, Version,
 };
-use crate::bench::slo::{Slo, SloReport, Sustained};
-use crate::bench::stats::Estimate;
+use crate::bench::slo::{SloReport, Sustained};
+use crate::evidence::{Answers, Estimate, Slo, Tolerance};
 
-/// What a conclusion is drawn from: the parts of a [`Report`] of the same names.
+/// The ground of a conclusion: the parts of a [`Report`] of the same names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence<'a> {
     /// One version, or the baseline and the other one.
     pub(super) versions: &'a [Version],
-    /// What was found under each load.
+    /// The findings under each load.
     pub(super) levels: &'a [Level],
     /// Whether they say the same.
     pub(super) answers: Option<&'a Answers>,
@@ -99,7 +98,7 @@ pub(super) fn outward(comparison: &Comparison) -> Estimate {
     }
 }
 
-/// How far two answers may be apart: `1e-4`, or `1e-6 + 1e-3 of the value`.
+/// The distance that two answers may have: `1e-4`, or `1e-6 + 1e-3 of the value`.
 pub(super) fn tolerance_words(tolerance: Tolerance) -> String {
     let Tolerance { absolute, relative } = tolerance;
     if relative <= 0.0 || (absolute - relative).abs() < f64::EPSILON * absolute {
@@ -231,7 +230,7 @@ fn withheld(levels: &[Level], base: &str) -> String {
     )
 }
 
-/// What all loads say together.
+/// The outcome that all loads come to together.
 fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
     let any = |outcome| all.iter().any(|(_, one)| one.outcome == outcome);
     match (any(Outcome::Faster), any(Outcome::Slower)) {
@@ -241,7 +240,7 @@ fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
     }
 }
 
-/// How many loads say what, and then each.
+/// The number of loads for each outcome, and then each load.
 fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
     let Some((_, first)) = all.first() else {
         return String::new();

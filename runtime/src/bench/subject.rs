@@ -1,4 +1,4 @@
-//! What is measured: where its requests go, and what its server tells of itself.
+//! A version that is measured: where its requests go, and what its server tells of itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Subject {
     pub version: Version,
     /// Where requests go.
     pub target: Target,
-    /// What it is asked, round and round.
+    /// The requests that it is asked, round and round.
     pub inputs: Arc<[Bytes]>,
     /// The process that answers, where it is one of this machine.
     pub process: Option<Process>,

@@ -1,14 +1,14 @@
 //! Looks for the highest rate that each version sustains under a latency target, in turn, so that what the machine does
 //! meanwhile meets both.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::bench::block::{Blocks, Broken, LoadPoint, Probed, Try, whole_rate};
-use crate::bench::latency_test::LatencyTest;
 use crate::bench::report::Scenario;
-use crate::bench::run::Bench;
 use crate::bench::search::{Search, Step};
-use crate::bench::slo::{Probe, ProbeOutcome, Slo, SloReport};
+use crate::bench::slo::{Probe, SloReport};
+use crate::bench::task::Bench;
+use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::Summary;
 
 /// Where the search begins, in the throughput of a closed loop.
@@ -32,14 +32,14 @@ const SETTLE_PART: u32 = 5;
 /// At least.
 const SETTLE_MIN: Duration = Duration::from_millis(100);
 
-/// What a search found.
+/// The outcome of a search.
 pub(super) struct Sought {
     pub(super) report: SloReport,
-    /// How late the generator was, at the rates that passed.
+    /// The lateness of the generator, at the rates that passed.
     pub(super) slips: Summary,
     /// Nothing is left to try.
     pub(super) over: bool,
-    /// What broke it off, if anything did.
+    /// The reason why it was broken off, if it was.
     pub(super) broken: Result<(), Broken>,
 }
 
@@ -49,10 +49,10 @@ pub(super) fn sustain(
     blocks: &Blocks,
     bench: &Bench,
     slo: Slo,
-    (speeds, until): (&[f64], Instant),
+    speeds: &[f64],
     mut tell: impl FnMut(&str, &str),
 ) -> Sought {
-    let least = shortest(bench, slo, until);
+    let least = shortest(bench, slo, blocks.budget.left());
     let mut searches: Vec<_> = speeds
         .iter()
         .map(|speed| {
@@ -72,7 +72,7 @@ pub(super) fn sustain(
                 least,
                 bench.seed.wrapping_add(probes.len() as u64),
             );
-            if Instant::now() + one.least > until {
+            if blocks.budget.left() < one.least {
                 continue;
             }
             tried = true;
@@ -124,9 +124,9 @@ pub(super) fn sustain(
 }
 
 /// Shortest time in which a rate may pass.
-fn shortest(bench: &Bench, slo: Slo, until: Instant) -> Duration {
+fn shortest(bench: &Bench, slo: Slo, left: Duration) -> Duration {
     let versions = u32::try_from(bench.subjects.len()).unwrap_or(u32::MAX);
-    let share = until.saturating_duration_since(Instant::now()) / (TRIES * versions);
+    let share = left / (TRIES * versions);
     let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
     share.max(TIME_MIN).max(LIMITS_MIN * limit)
 }

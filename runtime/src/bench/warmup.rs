@@ -1,4 +1,4 @@
-//! When a server is warm: it does not get faster any more. Pure.
+//! The moment from which a server is warm: it does not get faster any more. Pure.
 
 /// Fewest requests before a server is taken for warm.
 pub(super) const WARM_UP_REQUESTS_MIN: u64 = 50;
@@ -45,7 +45,7 @@ fn variance(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::SplitMix64;
+    use crate::evidence::SplitMix64;
 
     fn steady(block_means: &[f64]) -> bool {
         is_steady(block_means, 1000, WARM_UP_REQUESTS_MIN)

@@ -13,7 +13,8 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::files;
-use crate::bench::{Condition, Slo};
+use crate::bench::Condition;
+use crate::evidence::Slo;
 use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Azure ML style online endpoints for ONNX models on one machine.
@@ -750,12 +751,6 @@ pub(super) struct Bench {
     /// Write a page with tables and plots that opens in any browser, offline
     #[arg(long, value_name = "FILE.HTML", help_heading = "Result")]
     pub(super) html: Option<PathBuf>,
-    /// Write the result as Markdown
-    #[arg(long, value_name = "FILE.MD", help_heading = "Result")]
-    pub(super) markdown: Option<PathBuf>,
-    /// Write the latencies of each version as HdrHistogram files into this folder
-    #[arg(long, value_name = "FOLDER", help_heading = "Result")]
-    pub(super) hgrm: Option<PathBuf>,
 
     /// Cores of the instance that serves a file, by the name of an instance type [default: all cores]
     #[arg(long, value_name = "NAME", help_heading = "Files")]

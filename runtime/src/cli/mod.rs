@@ -20,6 +20,7 @@ mod server;
 mod signals;
 mod sku;
 mod status;
+mod table;
 mod tune;
 mod version;
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::args::OutputFormat;
 use super::exit::CliError;
+use super::table::{self, Heading};
 
 /// The columns of a table: a heading, and where in a result its cells are, as JSON pointers of which the first that leads
 /// to something fit for a cell is taken.
@@ -85,62 +86,28 @@ pub(super) fn table_of(value: &Value, columns: Columns) -> String {
 
 /// Rows under headings. Of an object one row, of a list one row for each entry.
 fn table(rows: &[Row<'_>]) -> String {
-    let mut columns: Vec<&str> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     for (name, _) in rows.iter().flatten() {
-        if !columns.contains(name) {
-            columns.push(name);
+        if !names.contains(name) {
+            names.push(name);
         }
     }
-    let mut lines = vec![
-        columns
-            .iter()
-            .map(|&name| name.to_owned())
-            .collect::<Vec<_>>(),
-    ];
-    for row in rows {
-        lines.push(
-            columns
-                .iter()
-                .map(|column| {
-                    row.iter()
-                        .find(|(name, _)| name == column)
-                        .map_or_else(String::new, |(_, text)| text.clone())
-                })
-                .collect(),
-        );
-    }
-    aligned(&lines)
-}
-
-/// Columns as wide as their widest cell, a rule below the first line.
-fn aligned(lines: &[Vec<String>]) -> String {
-    let count = lines.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..count)
-        .map(|column| {
-            lines
-                .iter()
-                .filter_map(|line| line.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or_default()
+    let cell = |row: &Row<'_>, name: &str| {
+        let found = row.iter().find(|(other, _)| *other == name);
+        found.map_or_else(String::new, |(_, text)| text.clone())
+    };
+    let cells: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| names.iter().map(|name| cell(row, name)).collect())
+        .collect();
+    let head: Vec<_> = names
+        .iter()
+        .map(|name| Heading {
+            name,
+            numbers: false,
         })
         .collect();
-    let mut text = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        let cells: Vec<String> = line
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-        if index == 0 {
-            let rules: Vec<String> = widths.iter().map(|&width| "-".repeat(width)).collect();
-            text.push_str(&rules.join("  "));
-            text.push('\n');
-        }
-    }
-    text
+    table::table(&head, &cells, true)
 }
 
 /// Values between tabs, one line a row, without headings.

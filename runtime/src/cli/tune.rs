@@ -24,7 +24,7 @@ use crate::tune::{
     TuneError, draw,
 };
 
-/// What a table shows of a measured point.
+/// The columns of a table of measured points.
 const COLUMNS: Columns = &[
     ("lanes", &["/lanes"]),
     ("threads", &["/threads"]),
@@ -39,7 +39,7 @@ const COLUMNS: Columns = &[
     ("note", &["/mark"]),
 ];
 
-/// What is tuned, however it was named.
+/// The model that is tuned, however it was named.
 struct Found {
     /// For people.
     name: String,
@@ -48,7 +48,7 @@ struct Found {
     deployed: Option<Deployed>,
 }
 
-/// What is known of a deployment.
+/// The facts about a deployment.
 struct Deployed {
     server: Server,
     endpoint: EndpointName,
@@ -261,7 +261,7 @@ fn subject(found: &Found, typed: &Typed) -> Result<Subject, CliError> {
     })
 }
 
-/// How the deployment runs now, with what its settings leave open as the engine fills it in.
+/// The point at which the deployment runs now, with what its settings leave open as the engine fills it in.
 fn current(settings: &Value, vcpus: usize, may_spin: bool) -> Point {
     let written = |key: &str| {
         let number = settings[key].as_u64()?;
@@ -278,7 +278,7 @@ fn current(settings: &Value, vcpus: usize, may_spin: bool) -> Point {
     Point { setting, clients }
 }
 
-/// Why nothing was measured, and whose matter that is.
+/// The reason why nothing was measured, and whose matter that is.
 fn refused(error: TuneError) -> CliError {
     match error {
         TuneError::Interrupted => CliError::Interrupted,

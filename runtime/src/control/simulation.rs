@@ -29,7 +29,7 @@ use crate::control::revision::Revision;
 use crate::control::validator::Context;
 use crate::control::view::view;
 use crate::engine::{Capacity, CoreGrant, CoreMap, Topology};
-use crate::load::SplitMix64;
+use crate::evidence::SplitMix64;
 use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelRef, SkuTable,
     TrafficSplit, VersionRef,

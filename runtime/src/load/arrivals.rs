@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::load::random::SplitMix64;
+use crate::evidence::SplitMix64;
 
 /// The times of arrivals from the start of a run, in order and without an end. Bounded by the methods of [`Iterator`], or by
 /// [`Arrivals::until`].

@@ -1,10 +1,9 @@
 //! The load generator: when requests arrive (`arrivals`), one connection (`connection`, `wire`), the run (`driver`,
-//! `timer`), latencies (`summary`), random numbers (`random`).
+//! `timer`), latencies (`summary`).
 
 mod arrivals;
 mod connection;
 mod driver;
-mod random;
 mod summary;
 mod timer;
 mod wire;
@@ -12,5 +11,4 @@ mod wire;
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};
 pub use driver::{Load, Pace, RunningLoad, Sample};
-pub use random::SplitMix64;
 pub use summary::{Percentile, Summary};

@@ -115,12 +115,6 @@ impl Summary {
         Duration::from_secs_f64(self.latencies_ns.mean() / NS_PER_S)
     }
 
-    /// The standard deviation; zero when there are none.
-    #[must_use]
-    pub fn deviation(&self) -> Duration {
-        Duration::from_secs_f64(self.latencies_ns.stdev() / NS_PER_S)
-    }
-
     /// Share of requests (0 to 1) that took at most `latency`; 1 when there are none.
     #[must_use]
     pub fn share_within(&self, latency: Duration) -> f64 {
@@ -141,15 +135,6 @@ impl Summary {
                     count,
                 }
             })
-    }
-
-    /// The form in which latencies are stored: buckets, each for twice the latency of the one before, and steps within each.
-    #[must_use]
-    pub fn buckets(&self) -> (usize, usize) {
-        let buckets = usize::from(self.latencies_ns.buckets());
-        // Every bucket but the first has only the upper half of its steps: the rest is in those before it.
-        let steps = 2 * self.latencies_ns.distinct_values() / (buckets + 1);
-        (buckets, steps)
     }
 }
 
@@ -240,6 +225,5 @@ mod tests {
         let last = steps.last().unwrap();
         assert_eq!((last.quantile, last.count), (1.0, 1000));
         assert_eq!(Summary::new().percentiles(5).count(), 0);
-        assert_eq!(Summary::new().buckets().1, 2048);
     }
 }

@@ -1,4 +1,4 @@
-//! Which of the measured points is best: the rule for latency, and what counts as a difference. Pure.
+//! The choice of the best of the measured points: the rule for latency, and what counts as a difference. Pure.
 //!
 //! Not here: measuring, words for people beyond one sentence that explains the choice.
 
@@ -34,9 +34,9 @@ pub struct Repetition {
 /// A point with all its measurements, at least one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
-    /// What was measured.
+    /// The point that was measured.
     pub point: Point,
-    /// How it went, each time.
+    /// The figures of each time.
     pub repetitions: Vec<Repetition>,
 }
 
@@ -65,7 +65,7 @@ impl Measured {
         median_of(self.repetitions.iter().map(|one| one.p99))
     }
 
-    /// How far the throughput of a repetition lies from their median, as a share of it: half of the range, of which the ends are
+    /// The distance of the throughput of a repetition from their median, as a share of it: half of the range, of which the ends are
     /// left out when there are enough others.
     #[must_use]
     pub fn noise(&self) -> f64 {
@@ -90,7 +90,7 @@ impl Measured {
     }
 }
 
-/// What a setting must keep.
+/// A goal that a setting must keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Goal {
     /// The highest throughput whose p99 is at most this.
@@ -99,7 +99,7 @@ pub enum Goal {
     Knee,
 }
 
-/// How a choice came about.
+/// The way in which a choice came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Its throughput is higher than that of all other points within the limit, beyond the noise or with nothing simpler near.
@@ -115,7 +115,7 @@ pub enum Outcome {
 pub struct Choice {
     /// Where it stands among the measured points.
     pub index: usize,
-    /// How it came about.
+    /// The way in which it came about.
     pub outcome: Outcome,
     /// The longest p99 that was allowed.
     pub p99_max: Duration,

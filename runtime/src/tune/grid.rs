@@ -1,4 +1,4 @@
-//! What is worth measuring: lanes that share the cores evenly, and batches that double for as long as that pays. Pure.
+//! The settings that are worth measuring: lanes that share the cores evenly, and batches that double for as long as that pays. Pure.
 //!
 //! Not here: how a setting is measured (`measure`), which one is best (`choice`), which ones are tried with spinning threads too
 //! when all were looked at (`run`).
@@ -10,7 +10,7 @@ use crate::config::{BATCH_SIZE_DEFAULT_MAX, CONCURRENCY_MAX};
 /// Throughput after a doubling (of the batch size, of the load), in that before, from which the next doubling is measured too.
 const PAYING_GAIN: f64 = 1.05;
 
-/// How an instance computes.
+/// The way in which an instance computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Setting {
     /// Score threads.
@@ -56,7 +56,7 @@ pub(super) fn counted(count: u32, noun: &str) -> String {
 /// A setting under so many requests at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Point {
-    /// How the instance computes.
+    /// The way in which the instance computes.
     pub setting: Setting,
     /// Requests at once: `max_concurrent_requests_per_instance`.
     pub clients: u32,

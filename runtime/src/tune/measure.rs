@@ -21,16 +21,16 @@ use crate::tune::edge::Edge;
 /// Part of a window before it, in which the clients come into step and nothing counts.
 const WARM_UP_SHARE: u32 = 4;
 
-/// How much load, and for how long.
+/// An amount of load, and its time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// Clients, each with one request at a time.
     pub(super) clients: u32,
-    /// How long answers are counted; longer until there are as many as clients.
+    /// The time in which answers are counted; longer until there are as many as clients.
     pub(super) time: Duration,
 }
 
-/// What the clients of one window share.
+/// The state that the clients of one window share.
 #[derive(Debug)]
 struct Common {
     endpoint: Arc<EmbeddedEndpoint>,
@@ -132,7 +132,7 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What some answers within `time` come to; none without answers.
+/// The figures of some answers within `time`; none without answers.
 fn summary(mut latencies: Vec<Duration>, time: Duration) -> Option<Repetition> {
     latencies.sort_unstable();
     if time.is_zero() {

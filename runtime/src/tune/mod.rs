@@ -15,6 +15,6 @@ mod run;
 
 pub use choice::{Choice, Goal, Measured, Outcome, Repetition, choose};
 pub use grid::{Point, Scan, Setting, clients, divisors, more_clients};
-pub use plot::{PlotError, draw};
+pub use plot::draw;
 pub use report::{PointReport, Report, Unmeasured};
 pub use run::{Progress, Subject, Tune, TuneError};

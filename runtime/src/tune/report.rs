@@ -1,4 +1,4 @@
-//! What a run of measurements came to: every point, the choice with its reason, and what may have spoilt it.
+//! The outcome of a run of measurements: every point, the choice with its reason, and what may have spoilt it.
 //!
 //! Not here: how it is printed (`cli`) or drawn (`plot`).
 
@@ -29,7 +29,7 @@ pub struct Unmeasured {
 /// Everything that was measured, and how.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What the chosen setting must keep.
+    /// The goal that the chosen setting must keep.
     pub goal: Goal,
     /// vCPUs that an instance asks for.
     pub vcpus: usize,
@@ -37,9 +37,9 @@ pub struct Report {
     pub cores: u32,
     /// Longest that a lane waited for more requests.
     pub batch_delay: Duration,
-    /// What runs now.
+    /// The point that runs now.
     pub current: Option<Point>,
-    /// How long it took.
+    /// The time that it took.
     pub elapsed: Duration,
     /// Whether somebody asked it to end early.
     pub interrupted: bool,
@@ -68,7 +68,7 @@ pub struct PointReport {
     pub max_concurrent_requests_per_instance: u32,
     /// Answers a second, the median of the repetitions.
     pub throughput_per_s: f64,
-    /// How far a repetition lies from that, in percent.
+    /// The distance of a repetition from that, in percent.
     pub noise_percent: f64,
     /// The median latency.
     pub p50_ms: f64,
@@ -85,7 +85,7 @@ pub struct PointReport {
 }
 
 impl Report {
-    /// What is recommended; none when no point keeps the goal.
+    /// The choice that is recommended; none when no point keeps the goal.
     #[must_use]
     pub fn choice(&self) -> Option<Choice> {
         choose(&self.measured, self.goal, self.current)
@@ -149,7 +149,7 @@ impl Report {
         format!("{what}: {figures}; {reason}")
     }
 
-    /// How much more a point gives than what runs now.
+    /// The gain of a point over what runs now.
     fn gain(&self, chosen: &Measured) -> Option<String> {
         let current = self
             .measured
@@ -188,7 +188,7 @@ impl Report {
         )
     }
 
-    /// What is to be known before the figures are relied on.
+    /// Warnings to be known before the figures are relied on.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();

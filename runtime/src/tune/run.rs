@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::app::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError, edge_threads};
+use crate::budget::{Budget, Over};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::{BatchSettings, Topology};
 use crate::observe::CpuTimes;
@@ -58,7 +58,7 @@ pub struct Subject {
     pub body: Bytes,
     /// vCPUs of the instance.
     pub vcpus: usize,
-    /// What runs now: measured too, and kept unless something is better beyond the noise.
+    /// The point that runs now: measured too, and kept unless something is better beyond the noise.
     pub current: Option<Point>,
     /// Longest that a lane waits for more requests, as it is now. Not varied.
     pub batch_delay: Duration,
@@ -66,18 +66,18 @@ pub struct Subject {
     pub may_spin: bool,
 }
 
-/// What is to be done.
+/// A run that is to be done.
 #[derive(Debug, Clone)]
 pub struct Tune {
     /// The model and the cores.
     pub subject: Subject,
-    /// What the chosen setting must keep.
+    /// The goal that the chosen setting must keep.
     pub goal: Goal,
-    /// How long all may take.
+    /// The time that all may take.
     pub budget: Duration,
 }
 
-/// How far it has come.
+/// A step of the way.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// A setting was looked at: its best point. So many more are known to be worth it.
@@ -107,7 +107,7 @@ pub enum Progress<'a> {
     },
 }
 
-/// Why nothing was measured.
+/// The reason why nothing was measured.
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
     /// The model does not start in this process.
@@ -162,14 +162,6 @@ impl Loads {
     }
 }
 
-/// What ends a setting's measurements early.
-enum Ended {
-    /// The budget is over.
-    Time,
-    /// The caller asked for it.
-    Stop,
-}
-
 impl Tune {
     /// Cores that an instance gets on this machine.
     #[must_use]
@@ -193,12 +185,12 @@ impl Tune {
         let before = CpuTimes::read();
         let complete = match bench.look(&mut progress) {
             Ok(()) => bench.repeat(self.goal, &mut progress).is_ok(),
-            Err(Ended::Time | Ended::Stop) => false,
+            Err(Over::Time | Over::Stop) => false,
         };
         if bench.measured.is_empty() {
             return Err(match bench.first_error.take() {
                 Some(error) => error,
-                None if bench.is_stopped() => TuneError::Interrupted,
+                None if bench.budget.is_stopped() => TuneError::Interrupted,
                 None => TuneError::NoTime(self.budget),
             });
         }
@@ -212,8 +204,8 @@ impl Tune {
             cores: bench.cores,
             batch_delay: self.subject.batch_delay,
             current: self.subject.current,
-            elapsed: bench.started.elapsed(),
-            interrupted: bench.is_stopped(),
+            elapsed: bench.budget.elapsed(),
+            interrupted: bench.budget.is_stopped(),
             complete,
             measured: bench.measured.into_values().collect(),
             unmeasured: bench.unmeasured,
@@ -227,15 +219,11 @@ struct Bench<'a> {
     tune: &'a Tune,
     serin: Embedded,
     edge: Edge,
-    /// Waits for the clients.
-    runtime: Runtime,
-    stop: watch::Receiver<bool>,
-    started: Instant,
-    until: Instant,
+    budget: Budget,
     window: Duration,
     /// Cores that an instance gets.
     cores: u32,
-    /// What a setting took beside its windows, the longest so far.
+    /// The time that a setting took beside its windows, the longest so far.
     overhead: Duration,
     measured: BTreeMap<Point, Measured>,
     unmeasured: Vec<Unmeasured>,
@@ -245,20 +233,12 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(tune: &'a Tune, stop: watch::Receiver<bool>) -> Result<Self, TuneError> {
         let threads = edge_threads(Topology::read().len());
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(TuneError::Threads)?;
         let lanes = u32::try_from(divisors(tune.cores()).len()).unwrap_or(u32::MAX);
-        let started = Instant::now();
         Ok(Self {
             tune,
+            budget: Budget::start(tune.budget, stop).map_err(TuneError::Threads)?,
             serin: Embedded::builder().build()?,
             edge: Edge::start(threads).map_err(TuneError::Threads)?,
-            runtime,
-            stop,
-            started,
-            until: started + tune.budget,
             window: (tune.budget / (WINDOWS * lanes)).clamp(WINDOW_MIN, WINDOW_MAX),
             cores: tune.cores(),
             overhead: Duration::ZERO,
@@ -269,7 +249,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Measures what runs now and every setting that may be worth it, once; then the best of them with threads that spin.
-    fn look(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
+    fn look(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Over> {
         if let Some(current) = self.tune.subject.current {
             self.look_at(current.setting, &Loads::these(&[current.clients]), progress)?;
         }
@@ -311,7 +291,7 @@ impl<'a> Bench<'a> {
         setting: Setting,
         loads: &Loads,
         progress: &mut impl FnMut(&Progress<'_>),
-    ) -> Result<Option<f64>, Ended> {
+    ) -> Result<Option<f64>, Over> {
         match self.visit(setting, loads) {
             Ok(ended) => {
                 ended?;
@@ -338,12 +318,8 @@ impl<'a> Bench<'a> {
     }
 
     /// Measures points again, round by round, each round in the other direction: all of them once, and then those that may win.
-    fn repeat(
-        &mut self,
-        goal: Goal,
-        progress: &mut impl FnMut(&Progress<'_>),
-    ) -> Result<(), Ended> {
-        let all = self.started.elapsed() < self.tune.budget.mul_f64(SECOND_LOOK_SHARE);
+    fn repeat(&mut self, goal: Goal, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Over> {
+        let all = self.budget.elapsed() < self.tune.budget.mul_f64(SECOND_LOOK_SHARE);
         for round in 2..=REPETITIONS_MAX {
             let points = if all && round == 2 {
                 self.measured.keys().copied().collect()
@@ -372,7 +348,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Starts a setting, measures it under each load, and stops it.
-    fn visit(&mut self, setting: Setting, loads: &Loads) -> Result<Result<(), Ended>, TuneError> {
+    fn visit(&mut self, setting: Setting, loads: &Loads) -> Result<Result<(), Over>, TuneError> {
         if let Err(ended) = self.goes_on(self.overhead) {
             return Ok(Err(ended));
         }
@@ -393,7 +369,7 @@ impl<'a> Bench<'a> {
         endpoint: &Arc<EmbeddedEndpoint>,
         setting: Setting,
         loads: &Loads,
-    ) -> Result<Result<(), Ended>, TuneError> {
+    ) -> Result<Result<(), Over>, TuneError> {
         let mut waiting: VecDeque<u32> = loads.at_least.iter().copied().collect();
         let mut before = 0.0;
         while let Some(clients) = waiting.pop_front() {
@@ -444,17 +420,9 @@ impl<'a> Bench<'a> {
             clients,
             time: self.window,
         };
-        let (body, until) = (&self.tune.subject.body, self.until);
-        let mut stop = self.stop.clone();
-        self.runtime.block_on(async {
-            let cut = async {
-                tokio::select! {
-                    () = tokio::time::sleep_until(until.into()) => {}
-                    () = stopped(&mut stop) => {}
-                }
-            };
-            measure(&self.edge, endpoint, body, window, cut).await
-        })
+        let body = &self.tune.subject.body;
+        let measured = |cut| measure(&self.edge, endpoint, body, window, cut);
+        self.budget.wait(measured)
     }
 
     fn record(&mut self, point: Point, repetition: Repetition) {
@@ -466,26 +434,13 @@ impl<'a> Bench<'a> {
     }
 
     /// Whether there is time for a window and what else it takes.
-    fn goes_on(&self, overhead: Duration) -> Result<(), Ended> {
-        if self.is_stopped() {
-            return Err(Ended::Stop);
-        }
+    fn goes_on(&self, overhead: Duration) -> Result<(), Over> {
         // Of the first window more is let go than none: without it there is nothing to tell.
-        if !self.measured.is_empty() && Instant::now() + overhead + self.window > self.until {
-            return Err(Ended::Time);
+        match self.measured.is_empty() {
+            true if self.budget.is_stopped() => Err(Over::Stop),
+            true => Ok(()),
+            false => self.budget.has(overhead + self.window),
         }
-        Ok(())
-    }
-
-    fn is_stopped(&self) -> bool {
-        *self.stop.borrow()
-    }
-}
-
-/// Ends when it is asked to; never when nobody can ask any more.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -498,7 +453,7 @@ fn by_setting(points: &[Point]) -> Vec<(Setting, Vec<u32>)> {
     loads.into_iter().collect()
 }
 
-/// What is worth a look with threads that spin: of each number of lanes that have several threads, the setting that is best
+/// The settings that are worth a look with threads that spin: of each number of lanes that have several threads, the setting that is best
 /// without, or nearest to the target.
 fn worth_spinning(measured: &[Measured], goal: Goal, cores: u32) -> Vec<Setting> {
     let best_of = |lanes: u32| {

@@ -1,14 +1,12 @@
-//! How the versions are loaded, and for how long.
+//! The load on the versions, and its time.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use super::versions::{Found, Place};
 use crate::bench::Scenario;
 use crate::cli::args::{ArrivalKind, Bench as Typed, LoadScenario};
+use crate::cli::bench::found::{CONNECTIONS, Found, Place, slots};
 use crate::cli::exit::CliError;
 
 /// Default time to measure.
@@ -17,8 +15,6 @@ const QUICK: Duration = Duration::from_secs(30);
 const THOROUGH: Duration = Duration::from_secs(300);
 /// At most, with `--target-ci`.
 const TARGETED: Duration = Duration::from_secs(600);
-/// Requests at once where nobody says what the server takes.
-pub(super) const CONNECTIONS: usize = 8;
 /// Requests at once of a query in multi-stream (MLPerf).
 const MULTI_STREAM: usize = 8;
 /// Most connections of an open loop.
@@ -45,18 +41,10 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
         ));
     }
     // Found out now, and not when all is measured.
-    let files = [("--html", &typed.html), ("--markdown", &typed.markdown)];
-    for (flag, path) in files {
-        if let Some(path) = path {
-            let opened = OpenOptions::new().create(true).append(true).open(path);
-            opened.map(drop).map_err(|error| {
-                CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
-            })?;
-        }
-    }
-    if let Some(folder) = &typed.hgrm {
-        fs::create_dir_all(folder).map_err(|error| {
-            CliError::BadInput(format!("--hgrm: cannot make {}: {error}", folder.display()))
+    if let Some(path) = &typed.html {
+        let opened = OpenOptions::new().create(true).append(true).open(path);
+        opened.map(drop).map_err(|error| {
+            CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
         })?;
     }
     Ok(())
@@ -126,16 +114,4 @@ fn all_slots(found: &[Found]) -> usize {
         Place::File | Place::Url { .. } => CONNECTIONS,
     });
     each.min().unwrap_or(CONNECTIONS).clamp(1, CONNECTIONS_MAX)
-}
-
-/// Requests that a deployment runs at once.
-pub(super) fn slots(shown: &Value) -> usize {
-    let number = |value: &Value| {
-        value
-            .as_u64()
-            .and_then(|number| usize::try_from(number).ok())
-    };
-    let each = number(&shown["request_settings"]["max_concurrent_requests_per_instance"]);
-    let instances = number(&shown["instances_ready"]).or(number(&shown["instance_count"]));
-    each.unwrap_or(1) * instances.unwrap_or(1)
 }

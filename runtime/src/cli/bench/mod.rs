@@ -1,28 +1,29 @@
-//! `serin bench`: what is compared (`versions`), what it is asked (`requests`) and how (`load`), progress while it is measured,
-//! and what comes of it: a table, JSON, files, an exit code.
+//! `serin bench`: what is compared (`versions`, `found`), what it is asked (`requests`) and how (`load`), progress while it is
+//! measured, and what comes of it: a table (`words`), JSON, a page, an exit code.
 //!
 //! Not here: how it is measured and what the numbers say (`crate::bench`).
 
+mod found;
 mod load;
 mod progress;
 mod requests;
 mod versions;
+mod words;
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
+use self::found::Place;
 use self::load::{budget, check, connections, rates, scenario, warm_up_connections};
 use self::progress::Line;
 use self::requests::inputs;
-use self::versions::{Place, find, subject};
+use self::versions::{find, subject};
+use self::words::text;
 use super::args::{Bench as Typed, Global, OutputFormat};
 use super::exit::CliError;
 use super::{output, signals, version};
-use crate::bench::{
-    Bench, BenchError, GateState, Outcome, PrivateServer, Report, Tolerance, hgrm, html, markdown,
-    table,
-};
+use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, html};
+use crate::evidence::Tolerance;
 
 /// Measures, tells, writes and judges.
 pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
@@ -101,7 +102,7 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
         false => global.format(),
     };
     match format {
-        OutputFormat::Table => output::print_bytes(table(report).as_bytes())?,
+        OutputFormat::Table => output::print_bytes(text(report).as_bytes())?,
         OutputFormat::Json | OutputFormat::Tsv | OutputFormat::None => {
             let value = serde_json::to_value(report).expect("reports have a JSON form");
             output::print(&value, format)?;
@@ -109,13 +110,9 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
     }
     if let Some(path) = &typed.html {
         let page = html(report).map_err(|error| CliError::BadInput(error.to_string()))?;
-        write(path, "--html", &page)?;
-    }
-    if let Some(path) = &typed.markdown {
-        write(path, "--markdown", &markdown(report))?;
-    }
-    if let Some(folder) = &typed.hgrm {
-        write_hgrm(report, folder)?;
+        fs::write(path, page).map_err(|error| {
+            CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
+        })?;
     }
     if report.interrupted {
         return Err(CliError::Interrupted);
@@ -149,37 +146,7 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
     }
 }
 
-fn write(path: &Path, flag: &str, text: &str) -> Result<(), CliError> {
-    fs::write(path, text).map_err(|error| {
-        CliError::BadInput(format!("{flag}: cannot write {}: {error}", path.display()))
-    })
-}
-
-/// A file for each version and load.
-fn write_hgrm(report: &Report, folder: &Path) -> Result<(), CliError> {
-    for level in &report.levels {
-        for (version, figures) in report.versions.iter().zip(&level.figures) {
-            let mut name = file_name(&version.label);
-            if report.levels.len() > 1 {
-                name = format!("{name}-{}", file_name(&level.name));
-            }
-            let path = folder.join(format!("{name}.hgrm"));
-            write(&path, "--hgrm", &hgrm(&figures.latencies))?;
-        }
-    }
-    Ok(())
-}
-
-/// The label without what no file name may hold.
-fn file_name(label: &str) -> String {
-    let sound = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
-    label
-        .chars()
-        .map(|c| if sound(c) { c } else { '-' })
-        .collect()
-}
-
-/// Why nothing was measured, and whose matter that is.
+/// The reason why nothing was measured, and whose matter that is.
 fn refused(error: BenchError) -> CliError {
     match error {
         BenchError::Interrupted => CliError::Interrupted,

@@ -1,4 +1,4 @@
-//! What is said while it is measured.
+//! Words while it is measured.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Line {
     wanted: bool,
     moving: bool,
-    /// When the last line was written.
+    /// The time when the last line was written.
     said: Cell<Instant>,
 }
 

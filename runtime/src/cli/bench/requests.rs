@@ -1,21 +1,15 @@
-//! What the versions are asked.
+//! The requests that the versions are asked.
 
 use std::error::Error;
-use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::versions::Found;
 use crate::bench::{Inputs, InputsError};
 use crate::cli::args::Bench as Typed;
+use crate::cli::bench::found::{Bodies, Found};
 use crate::cli::exit::CliError;
 use crate::cli::serve;
 use crate::control::FoundModel;
 
-/// Bodies of requests.
-pub(super) type Bodies = Arc<[Bytes]>;
-
-/// What each version is asked, and that in words.
+/// The requests of each version, and where they come from in words.
 pub(super) fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Bodies>, String), CliError> {
     let bad = |error: InputsError| CliError::BadInput(format!("--input: {}", with_cause(&error)));
     let shared = |inputs: Inputs| {

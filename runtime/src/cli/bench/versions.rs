@@ -1,16 +1,15 @@
-//! What is compared: deployments, files, addresses; found by how they were named, and made ready to be asked.
+//! The versions that are compared: deployments, files, addresses; found by how they were named, and made ready to be asked.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::ToSocketAddrs as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::load::{CONNECTIONS, slots};
-use super::requests::Bodies;
 use crate::admin::Client;
 use crate::app::described;
 use crate::bench::{InstanceShape, PrivateError, PrivateServer, ServerTimings, Subject, Version};
 use crate::cli::args::{Bench as Typed, Global};
+use crate::cli::bench::found::{Bodies, CONNECTIONS, Deployed, Found, Place, slots};
 use crate::cli::exit::CliError;
 use crate::cli::find::only_endpoint_with;
 use crate::cli::server::{Server, data_folder};
@@ -20,35 +19,6 @@ use crate::engine::Topology;
 use crate::load::{Target, TargetError};
 use crate::observe::Process;
 use crate::spec::{DeploymentName, EndpointName};
-
-/// A version as it was named, and what is known of it.
-pub(super) struct Found {
-    pub(super) label: String,
-    pub(super) what: String,
-    pub(super) place: Place,
-    pub(super) model: Option<FoundModel>,
-    pub(super) sha256: Option<String>,
-}
-
-/// A deployment of a server that runs.
-pub(super) struct Deployed {
-    client: Client,
-    endpoint: EndpointName,
-    name: DeploymentName,
-    /// As the server shows it.
-    pub(super) shown: Value,
-}
-
-/// Where a version is.
-pub(super) enum Place {
-    Deployment(Box<Deployed>),
-    File,
-    Url {
-        address: SocketAddr,
-        host: String,
-        path: String,
-    },
-}
 
 /// The versions, the baseline first.
 pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliError> {
@@ -299,7 +269,8 @@ fn shape(typed: &Typed, connections: &[usize]) -> Result<InstanceShape, CliError
         model_memory_mb: typed.model_memory_mb,
     })
 }
-/// Why a file has no server, and whose matter that is.
+
+/// The reason why a file has no server, and whose matter that is.
 fn not_served(error: PrivateError) -> CliError {
     match error {
         PrivateError::Folder(source) => CliError::Start(source),

@@ -1,16 +1,14 @@
 //! Axes of a plot: how values become places, and which numbers are written where. Pure.
 
-use crate::bench::numbers::short;
-
 /// About so many labels on an axis.
 const TICKS: f64 = 5.0;
 /// More labels than any axis has: ends a loop that rounding would not.
 const TICKS_MAX: usize = 24;
 /// Room around the data, in parts of it.
-pub(super) const ROOM: f64 = 0.08;
+pub const ROOM: f64 = 0.08;
 
-/// How values become places along an axis.
-#[derive(Clone, Copy)]
+/// The rule by which values become places along an axis.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Scale {
     Linear,
     Log,
@@ -19,6 +17,7 @@ pub(super) enum Scale {
 }
 
 impl Scale {
+    /// The place of a value.
     pub(super) fn place(self, value: f64) -> f64 {
         match self {
             Self::Linear => value,
@@ -30,7 +29,8 @@ impl Scale {
 }
 
 /// An axis: its ends and labels.
-pub(super) struct Axis {
+#[derive(Debug)]
+pub struct Axis {
     pub(super) name: String,
     pub(super) scale: Scale,
     /// As places.
@@ -40,7 +40,9 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    pub(super) fn linear(name: &str, (low, high): (f64, f64), label: fn(f64) -> String) -> Self {
+    /// Equal steps are equally far apart.
+    #[must_use]
+    pub fn linear(name: &str, (low, high): (f64, f64)) -> Self {
         let ticks = steps(low, high);
         Self {
             name: name.to_owned(),
@@ -50,20 +52,33 @@ impl Axis {
         }
     }
 
-    pub(super) fn log(name: &str, (low, high): (f64, f64)) -> Self {
+    /// Shares from none to all, equal steps equally far apart.
+    #[must_use]
+    pub fn shares(name: &str) -> Self {
+        let mut axis = Self::linear(name, (0.0, 1.0));
+        for (at, label) in &mut axis.ticks {
+            *label = share_words(*at);
+        }
+        axis
+    }
+
+    /// Equal ratios are equally far apart.
+    #[must_use]
+    pub fn log(name: &str, (low, high): (f64, f64)) -> Self {
         let scale = Scale::Log;
         let ends = (scale.place(low), scale.place(high));
-        let label = |value: f64| (scale.place(value), trimmed(value));
+        let tick = |value: f64| (scale.place(value), label(value));
         Self {
             name: name.to_owned(),
             scale,
             ends,
-            ticks: log_steps(low, high).into_iter().map(label).collect(),
+            ticks: log_steps(low, high).into_iter().map(tick).collect(),
         }
     }
 
-    /// Up to the share that one of so many requests stands for.
-    pub(super) fn nines(name: &str, requests: f64) -> Self {
+    /// Shares up to that which one of so many requests stands for; 90 %, 99 %, 99.9 % are equally far apart.
+    #[must_use]
+    pub fn nines(name: &str, requests: f64) -> Self {
         let most = requests.max(10.0).log10();
         let label = |share: f64| (Scale::Nines.place(share), share_words(share));
         let shares = [
@@ -124,23 +139,32 @@ fn log_steps(low: f64, high: f64) -> Vec<f64> {
         .collect()
 }
 
-/// A number without zeros at its end: `0.5`, `20`.
-pub(super) fn trimmed(value: f64) -> String {
-    let text = short(value);
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
+/// A number as short as it can be: `0.3` and not `0.30000000000000004`, `20,000`.
+fn label(value: f64) -> String {
+    // Zero has no sign.
+    let text = ((value * 1e9).round() / 1e9 + 0.0).to_string();
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let mut grouped = String::new();
+    for (at, letter) in whole.char_indices() {
+        let left = whole.len() - at;
+        if left % 3 == 0 && grouped.ends_with(|c: char| c.is_ascii_digit()) {
+            grouped.push(',');
+        }
+        grouped.push(letter);
     }
+    grouped + rest
 }
 
-pub(super) fn share_words(share: f64) -> String {
+/// A share, 0 to 1, in percent: `99.9 %`.
+#[must_use]
+pub fn share_words(share: f64) -> String {
     let percent = format!("{:.5}", share * 100.0);
     format!("{} %", percent.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// The ends of what is shown, with room around.
-pub(super) fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+#[must_use]
+pub fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let low = values.clone().fold(f64::INFINITY, f64::min);
     let high = values.fold(f64::NEG_INFINITY, f64::max);
     if low > high {
@@ -151,7 +175,8 @@ pub(super) fn ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
 }
 
 /// The same for an axis with logarithms.
-pub(super) fn log_ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
+#[must_use]
+pub fn log_ends(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let (low, high) = ends(values.map(|value| Scale::Log.place(value)));
     (10_f64.powf(low), 10_f64.powf(high))
 }
@@ -161,19 +186,46 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_label_is_as_short_as_it_can_be() {
+        assert_eq!(
+            [
+                0.1 + 0.2,
+                20.0,
+                0.001,
+                1.005,
+                20_000.0,
+                -1_234_567.5,
+                -100.0,
+                -0.0
+            ]
+            .map(label),
+            [
+                "0.3",
+                "20",
+                "0.001",
+                "1.005",
+                "20,000",
+                "-1,234,567.5",
+                "-100",
+                "0"
+            ]
+        );
+    }
+
+    #[test]
     fn labels_stand_at_round_numbers() {
         assert_eq!(
             steps(0.0, 1.0)
                 .iter()
                 .copied()
-                .map(trimmed)
+                .map(label)
                 .collect::<Vec<_>>(),
             ["0", "0.2", "0.4", "0.6", "0.8", "1"]
         );
         assert_eq!(
             log_steps(0.03, 3.0)
                 .into_iter()
-                .map(trimmed)
+                .map(label)
                 .collect::<Vec<_>>(),
             ["0.05", "0.1", "0.2", "0.5", "1", "2"]
         );

@@ -1,4 +1,4 @@
-//! Whether two versions say the same of the same inputs. Pure.
+//! The comparison of what two versions say of the same inputs. Pure.
 //!
 //! Answers are compared as JSON, number by number; what is not JSON is compared byte by byte.
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::bench::stats::{Estimate, proportion};
+use crate::evidence::stats::{Estimate, proportion};
 
 /// Differences that are kept.
 const WORST_MAX: usize = 5;
@@ -19,7 +19,7 @@ const QUOTED_MAX: usize = 60;
 /// Of the intervals.
 const CONFIDENCE: f64 = 0.95;
 
-/// How far two numbers may be apart: `|other - base| <= absolute + relative * |base|`. Where both are whole (`3`, not `3.0`) the
+/// The distance that two numbers may have: `|other - base| <= absolute + relative * |base|`. Where both are whole (`3`, not `3.0`) the
 /// relative part does not count: it is for the rounding of floats, and class 50,001 is not class 50,000.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tolerance {
@@ -39,7 +39,6 @@ impl Default for Tolerance {
     }
 }
 
-/// `1e-4`, or both parts where they differ: `1e-4 + 1e-3 relative`.
 /// All inputs together.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answers {
@@ -51,7 +50,7 @@ pub struct Answers {
     pub of_other_form: usize,
     /// Inputs that at least one did not answer with 2xx.
     pub unanswered: usize,
-    /// What was allowed.
+    /// The distance that was allowed.
     pub tolerance: Tolerance,
     /// Largest difference of two numbers.
     pub max_absolute: f64,
@@ -72,9 +71,9 @@ pub struct Difference {
     pub input: usize,
     /// Where in the answer: a JSON pointer.
     pub path: String,
-    /// What the baseline said there, shortened.
+    /// The value of the baseline there, shortened.
     pub base: String,
-    /// What the other said.
+    /// The value of the other.
     pub other: String,
     /// By how much, where both are numbers.
     pub difference: Option<f64>,
@@ -83,11 +82,7 @@ pub struct Difference {
 /// Compares what two versions answered to the same inputs; none where the answer was not 2xx. An input that only one list has was
 /// not answered by the other.
 #[must_use]
-pub(super) fn compare(
-    base: &[Option<Bytes>],
-    other: &[Option<Bytes>],
-    tolerance: Tolerance,
-) -> Answers {
+pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Tolerance) -> Answers {
     let mut answers = Answers {
         compared: 0,
         differing: 0,
@@ -132,7 +127,7 @@ pub(super) fn compare(
     answers
 }
 
-/// How bad a difference is: by kind, and by how many times a number is beyond what is allowed.
+/// The weight of a difference: by kind, and by how many times a number is beyond what is allowed.
 #[derive(Debug, Clone, Copy)]
 enum Rank {
     Number(f64),

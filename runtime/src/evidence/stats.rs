@@ -6,9 +6,9 @@
 use serde::Serialize;
 use statrs::distribution::{Beta, Continuous, ContinuousCDF, Normal, StudentsT};
 
-use crate::load::SplitMix64;
+use crate::evidence::random::SplitMix64;
 
-/// How often a difference of the size [`Ratio::detectable`] is found.
+/// The share of runs in which a difference of the size [`Ratio::detectable`] is found.
 const POWER: f64 = 0.8;
 
 /// Fewest pairs of which a bootstrap says something: with fewer, a percentile interval excludes the truth too often.
@@ -49,7 +49,7 @@ pub struct Ratio {
 /// A pair with a value that is not above 0, or not finite, has no ratio: it is left out, and not counted in [`Ratio::pairs`]. None
 /// with fewer than two pairs left. At a confidence of 1 there is no interval.
 #[must_use]
-pub(super) fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
+pub fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
     let usable = |value: f64| value.is_finite() && value > 0.0;
     let logs: Vec<f64> = pairs
         .iter()
@@ -75,7 +75,7 @@ pub(super) fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> 
 /// The mean of repeated measurements, with the interval of a t test. What is not finite is left out; without a value the point
 /// is 0, and with fewer than two there are no bounds.
 #[must_use]
-pub(super) fn mean(values: &[f64], confidence: f64) -> Estimate {
+pub fn mean(values: &[f64], confidence: f64) -> Estimate {
     let values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
     if values.len() < 2 {
         return Estimate {
@@ -92,7 +92,7 @@ pub(super) fn mean(values: &[f64], confidence: f64) -> Estimate {
 /// The share of `hits` in `of`, 0 to 1, with the interval of Clopper and Pearson, which holds the truth at least as often as
 /// `confidence` says, for any count. Of nothing the share is 0, without bounds.
 #[must_use]
-pub(super) fn proportion(hits: u64, of: u64, confidence: f64) -> Estimate {
+pub fn proportion(hits: u64, of: u64, confidence: f64) -> Estimate {
     if of == 0 {
         return Estimate {
             point: 0.0,
@@ -127,7 +127,7 @@ fn least_share(hits: u64, of: u64, tail: f64) -> f64 {
 /// Fleming: next to nothing early, most of it at the end. Each look has what was added since the last one, and so all intervals
 /// together hold the truth with the confidence that was asked for, however it is decided when to stop.
 #[derive(Debug, Clone)]
-pub(super) struct Looks {
+pub struct Looks {
     alpha: f64,
     spent: f64,
 }
@@ -135,7 +135,7 @@ pub(super) struct Looks {
 impl Looks {
     /// Looks that together have this confidence, such as 0.95.
     #[must_use]
-    pub(super) fn new(confidence: f64) -> Self {
+    pub fn new(confidence: f64) -> Self {
         Self {
             alpha: 1.0 - confidence,
             spent: 0.0,
@@ -144,14 +144,14 @@ impl Looks {
 
     /// The confidence to use at a look: `fraction` is the share of the planned pairs that is measured, 0 to 1. The look at 1 has
     /// all that is left; one at no more than the last look's share has nothing, a confidence of 1.
-    pub(super) fn look(&mut self, fraction: f64) -> f64 {
+    pub fn look(&mut self, fraction: f64) -> f64 {
         let due = self.due(fraction).max(self.spent);
         let added = due - self.spent;
         self.spent = due;
         1.0 - added
     }
 
-    /// What may be spent up to a share of the pairs.
+    /// The chance of an error that may be spent up to a share of the pairs.
     fn due(&self, fraction: f64) -> f64 {
         if fraction >= 1.0 {
             return self.alpha;
@@ -223,7 +223,7 @@ fn bootstrap(logs: &[f64], confidence: f64, seed: u64) -> (f64, f64) {
 
 /// A normal variable, for simulations.
 #[cfg(test)]
-pub(super) fn gaussian(random: &mut SplitMix64) -> f64 {
+pub(crate) fn gaussian(random: &mut SplitMix64) -> f64 {
     (-2.0 * random.unit().ln()).sqrt() * (std::f64::consts::TAU * random.unit()).cos()
 }
 
@@ -232,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bench::order::orders;
+    use crate::evidence::order::orders;
 
     fn close(found: f64, expected: f64, within: f64) -> bool {
         (found - expected).abs() <= within
@@ -244,7 +244,7 @@ mod tests {
         low.is_some_and(|low| low > 1.0) || high.is_some_and(|high| high < 1.0)
     }
 
-    /// What the tables of a machine that is shared look like: throughput drifts over the run, wanders (AR(1) 0.7, sd 2 %), and is
+    /// Pairs as a machine that is shared gives them: throughput drifts over the run, wanders (AR(1) 0.7, sd 2 %), and is
     /// noisy (1 %). The other version is faster by `gain`.
     fn noisy_pairs(
         count: usize,

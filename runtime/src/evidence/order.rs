@@ -1,12 +1,12 @@
-//! Which version goes first in each pair. Pure.
+//! The order of the versions within each pair. Pure.
 //!
 //! The order is drawn anew for each pair: an order that repeats, ABAB or ABBA, gives a drift of the machine to one of the versions.
 
-use crate::load::SplitMix64;
+use crate::evidence::random::SplitMix64;
 
 /// For each pair the index of the version that is measured first and of that which follows, without an end. The same seed gives
 /// the same orders.
-pub(super) fn orders(seed: u64) -> impl Iterator<Item = [usize; 2]> {
+pub fn orders(seed: u64) -> impl Iterator<Item = [usize; 2]> {
     let mut random = SplitMix64::new(seed);
     std::iter::repeat_with(move || {
         let first = random.below(2);

@@ -1,11 +1,11 @@
-//! When a rate has proven that it keeps a latency, or that it does not, however often one looks. Pure.
+//! A test that proves whether a rate keeps a latency, however often one looks. Pure.
 //!
 //! Each hypothesis is bet against by 12 gamblers who believe in other rates of slow requests. Their mean capital multiplies
 //! fairly where the hypothesis holds, so that it ever grows a hundredfold with a chance of one in a hundred at most (Ville), and it
 //! is looked at after every request without any more danger. A rule that is made for one look does not have this: MLPerf's
 //! early stopping, repeated, passes a system exactly at the bar 15 times in a hundred.
 
-use crate::bench::slo::{ProbeOutcome, Slo};
+use crate::evidence::slo::{ProbeOutcome, Slo};
 
 /// Capital that is proof: an error in a hundred runs, whenever one stops.
 const PROOF: f64 = 100.0;
@@ -24,7 +24,7 @@ const BAR_MIN: f64 = 1e-9;
 
 /// The test of one rate, a request at a time.
 #[derive(Debug, Clone)]
-pub(super) struct LatencyTest {
+pub struct LatencyTest {
     /// Against "too many are slow".
     keeps: Mixture,
     /// Against "not too many are slow".
@@ -37,7 +37,7 @@ pub(super) struct LatencyTest {
 impl LatencyTest {
     /// Nothing is seen yet.
     #[must_use]
-    pub(super) fn new(slo: Slo) -> Self {
+    pub fn new(slo: Slo) -> Self {
         let bar = (1.0 - slo.quantile).clamp(BAR_MIN, 1.0 - BAR_MIN);
         let odds = bar / (1.0 - bar);
         Self {
@@ -52,7 +52,7 @@ impl LatencyTest {
 
     /// Counts one request that was over the limit (or failed) or not, and says what is proven. The first proof stands.
     #[cfg(test)]
-    pub(super) fn observe(&mut self, over: bool) -> Option<ProbeOutcome> {
+    fn observe(&mut self, over: bool) -> Option<ProbeOutcome> {
         if over {
             self.count(0, 1)
         } else {
@@ -60,9 +60,9 @@ impl LatencyTest {
         }
     }
 
-    /// How many requests it takes to pass when so many of them are over the limit: how long a try must last at least.
+    /// The number of requests that it takes to pass when so many of them are over the limit: how long a try must last at least.
     #[must_use]
-    pub(super) fn requests_to_pass(slo: Slo, over: u64) -> u64 {
+    pub fn requests_to_pass(slo: Slo, over: u64) -> u64 {
         let test = Self::new(slo);
         let mut enough = 1;
         while !test.keeps.is_proof(enough, over) {
@@ -81,7 +81,7 @@ impl LatencyTest {
     }
 
     /// The same of many requests, looked at once.
-    pub(super) fn count(&mut self, in_time: u64, over: u64) -> Option<ProbeOutcome> {
+    pub fn count(&mut self, in_time: u64, over: u64) -> Option<ProbeOutcome> {
         if self.outcome.is_none() {
             self.in_time += in_time;
             self.over += over;
@@ -141,7 +141,7 @@ impl Mixture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::SplitMix64;
+    use crate::evidence::random::SplitMix64;
 
     fn slo(quantile: f64) -> Slo {
         Slo {

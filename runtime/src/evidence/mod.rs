@@ -1,0 +1,21 @@
+//! Proof from numbers: intervals, tests and comparisons that another part draws its conclusions from. Pure.
+//!
+//! `stats` (intervals, ratios of pairs, looks at a run that is not over), `order` (which version goes first), `latency_test` with
+//! `slo` (a latency that is to be kept), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).
+//!
+//! Threads: called from any; each call works on what it is given.
+//! Not here: I/O, clocks, threads, how the numbers are measured (`load`, `bench`), words about them (`bench`).
+
+mod answers;
+mod latency_test;
+mod order;
+mod random;
+mod slo;
+mod stats;
+
+pub use answers::{Answers, Difference, Tolerance, compare};
+pub use latency_test::LatencyTest;
+pub use order::orders;
+pub use random::SplitMix64;
+pub use slo::{ProbeOutcome, Slo, SloError};
+pub use stats::{Estimate, Looks, Ratio, mean, paired_ratio, proportion};
