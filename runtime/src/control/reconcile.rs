@@ -562,6 +562,24 @@ impl Turn<'_> {
         }
     }
 
+    /// The machine has become smaller, or others have the cores: nothing is under way that would change that, so nothing waits
+    /// for it. It starts with the first cores that are free.
+    fn base_has_no_room(&mut self, key: &Key, vcpus: usize) {
+        let problem = self.no_room(vcpus);
+        if let Some(book) = self.books.deployments.get_mut(key) {
+            book.trouble = Some(problem);
+            book.recovering = false;
+        }
+    }
+
+    fn no_room(&self, vcpus: usize) -> String {
+        let (total, free) = self.books.cores.total_and_free();
+        format!(
+            "not enough cores: an instance asks for {vcpus} vCPUs, {free} of {total} are free; lower instance_count, choose a \
+             smaller instance_type, or serve with --capacity overcommit"
+        )
+    }
+
     // What differs.
 
     fn converge(&mut self) {
@@ -852,10 +870,11 @@ impl Turn<'_> {
         }
         for left in (1..=missing).rev() {
             if self.books.room().is_some_and(|free| free < vcpus) {
-                if left == missing && !self.books.is_in_motion() {
-                    self.make_room(key, &aim);
+                if left < missing || self.books.is_in_motion() || self.make_room(key, &aim) {
+                    return left.saturating_mul(vcpus);
                 }
-                return left.saturating_mul(vcpus);
+                self.base_has_no_room(key, vcpus);
+                return 0;
             }
             new.extend(self.grant(key, &aim));
         }
@@ -905,11 +924,7 @@ impl Turn<'_> {
         if self.has_surplus(key) || self.make_room(key, &aim) {
             return true;
         }
-        let (total, free) = self.books.cores.total_and_free();
-        let problem = format!(
-            "not enough cores: an instance asks for {vcpus} vCPUs, {free} of {total} are free; lower instance_count, choose a \
-             smaller instance_type, or serve with --capacity overcommit"
-        );
+        let problem = self.no_room(vcpus);
         self.fail(key, problem);
         true
     }
