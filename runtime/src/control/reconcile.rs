@@ -635,7 +635,7 @@ impl Turn<'_> {
                 continue;
             };
             // One part of an operation after the other, so that the last knows what became of the rest.
-            if self.is_settling(attempt.operation) {
+            if self.is_settling(attempt.operation) || self.awaits_recovery(&key.endpoint, attempt) {
                 continue;
             }
             let aim = &attempt.aim;
@@ -663,6 +663,28 @@ impl Turn<'_> {
             && attempts
                 .filter_map(|book| book.attempt.as_ref())
                 .any(|attempt| attempt.operation == operation && attempt.settling)
+    }
+
+    /// Whether an operation has brought a split that sends more traffic to a deployment which has not come back yet since the
+    /// process started. It will, or fail: then the split is judged.
+    fn awaits_recovery(&self, endpoint: &EndpointName, attempt: &Attempt) -> bool {
+        let operation = attempt
+            .operation
+            .and_then(|id| self.books.operations.get(&id));
+        let Some(wanted) = self.books.desired.endpoints.get(endpoint) else {
+            return false;
+        };
+        let pending = operation
+            .filter(|operation| operation.split)
+            .and_then(|_| wanted.pending.as_ref());
+        let mut arms = pending
+            .into_iter()
+            .flat_map(|pending| pending.split.entries());
+        arms.any(|(name, percent)| {
+            let book = self.books.deployments.get(&key_of(endpoint, name));
+            *percent > wanted.spec.traffic.percent_of(name)
+                && book.is_some_and(|book| book.recovering)
+        })
     }
 
     /// What becomes of the split of an operation when a part of it is ready.
