@@ -928,7 +928,8 @@ impl Turn<'_> {
         let fits = self.books.room().map_or(missing, |free| {
             (free.saturating_sub(reserved) / vcpus).min(missing)
         });
-        one_by_one |= fits < missing;
+        // What never was good replaces nothing: requests see it when all of it is ready, for a part of it might go again.
+        one_by_one |= fits < missing && self.base(key).is_some();
         if let Some(attempt) = self
             .books
             .deployments

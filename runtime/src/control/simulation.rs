@@ -1298,3 +1298,32 @@ fn a_split_waits_for_a_deployment_that_has_not_come_back_since_the_start() {
     assert_eq!(world.split(), "red:50,green:50");
     assert_eq!(world.state_of(3), ProvisioningState::Succeeded);
 }
+
+fn traffic(split: &str) -> Change {
+    Change::UpdateEndpoint {
+        name: "iris".parse().expect("a name"),
+        update: EndpointUpdate {
+            traffic: Some(split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        },
+    }
+}
+
+#[test]
+fn what_never_was_good_gets_no_traffic_before_all_of_it_is_ready() {
+    let mut world = scene(Some(4));
+    world.submit(&add(deployment("red", "1", SKUS[0], 1)));
+    world.settle_down();
+    world.submit(&Change::DeleteDeployment {
+        endpoint: None,
+        name: "red".parse().expect("a name"),
+    });
+    // Red drains, so there is room for one of the two.
+    world.submit(&add(deployment("green", "2", SKUS[0], 2)));
+    world.settle_only(&ModelDigest::for_test("2"));
+    world.submit(&traffic("green:100"));
+    assert_eq!(world.split(), "");
+    world.settle_down();
+    world.submit(&traffic("green:100"));
+    assert_eq!(world.split(), "green:100");
+}
