@@ -179,10 +179,9 @@ impl Turn<'_> {
 
     /// An endpoint that was deleted is told of until its instances have ended.
     fn show_until_gone(&mut self, before: &Desired, endpoint: &EndpointName) {
-        let mut instances = self.books.instances.values();
         if !self.books.desired.endpoints.contains_key(endpoint)
             && let Some(gone) = before.endpoints.get(endpoint)
-            && instances.any(|one| one.key.endpoint == *endpoint)
+            && self.books.has_instances(endpoint)
         {
             self.books.leaving.insert(endpoint.clone(), gone.clone());
         }
@@ -426,7 +425,7 @@ impl Turn<'_> {
     }
 
     fn forget(&mut self, no: InstanceNo) {
-        let Some(gone) = self.books.instances.remove(&no) else {
+        let Some(gone) = self.books.take_out(no) else {
             return;
         };
         self.books.cores.release(&gone.cores);
@@ -434,8 +433,7 @@ impl Turn<'_> {
             operation.leaving.remove(&no);
         }
         let endpoint = &gone.key.endpoint;
-        let mut rest = self.books.instances.values();
-        if !rest.any(|one| one.key.endpoint == *endpoint) {
+        if !self.books.has_instances(endpoint) {
             self.books.leaving.remove(endpoint);
         }
     }
@@ -976,17 +974,13 @@ impl Turn<'_> {
     /// Gives a new instance its cores.
     fn grant(&mut self, key: &Key, aim: &Aim) -> Option<InstanceNo> {
         let cores = self.books.cores.grant(aim.build.vcpus).ok()?;
-        let no = self.books.next_no;
-        self.books.next_no = InstanceNo(no.0 + 1);
-        let one = InstanceBook {
+        Some(self.books.add(InstanceBook {
             key: key.clone(),
             build: aim.build.clone(),
             cores,
             facts: Facts::default(),
             phase: Phase::Starting { since: self.now },
-        };
-        self.books.instances.insert(no, one);
-        Some(no)
+        }))
     }
 
     /// Has a model tried and prepared, unless it is or is being.
