@@ -116,6 +116,8 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(200);
 /// Longest that instances may take to become idle and end when the server exits: the edge has ended by then, so nobody reads
 /// what still runs.
 pub const STOP_MAX: Duration = Duration::from_secs(5);
+/// Pause before the system is asked again for a thread that stops instances, when it had none.
+pub const THREAD_PAUSE: Duration = Duration::from_secs(1);
 /// The time between two looks of the controller for instances that have died.
 pub const HEALTH_PERIOD: Duration = Duration::from_millis(500);
 /// Pause before an instance that died is replaced; doubled after each failure in a row.

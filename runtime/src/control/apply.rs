@@ -137,6 +137,14 @@ impl Desired {
             pending.split.percent_of(name) > Percent::ZERO
                 || known.deployments[name].target.touched == pending.revision
         });
+        if let Some(pending) = &mut known.pending {
+            // A split that names what is gone would be refused when its time comes.
+            pending.split = pending
+                .split
+                .without(name)
+                .expect("an entry without weight changes no sum");
+            pending.removes.retain(|gone| gone != name);
+        }
         known.deployments.remove(name);
         Ok(Applied {
             desired,
@@ -255,15 +263,7 @@ fn endpoint_after(
     let asked = std::mem::replace(&mut spec.traffic, in_force.clone());
     let pending = if !change.speaks_of_split {
         spec.traffic = asked;
-        before
-            .and_then(|one| one.pending.clone())
-            .filter(|pending| {
-                // A deployment that it waits for is on its way to something else now, or gone.
-                let waits_for = before.into_iter().flat_map(|one| one.deployments.values());
-                waits_for
-                    .filter(|one| one.target.touched == pending.revision)
-                    .all(|one| deployments.get(&one.target.spec.name) == Some(one))
-            })
+        before.and_then(|one| still_pending(one, &deployments, revision))
     } else if starts && asked != in_force {
         let gone = before.into_iter().flat_map(|one| &one.deployments);
         let gone: BTreeMap<_, _> = gone
@@ -287,6 +287,28 @@ fn endpoint_after(
         deployments,
         pending,
     }
+}
+
+/// The split that an endpoint waits for, as far as a change that does not speak of it leaves it.
+fn still_pending(
+    before: &DesiredEndpoint,
+    deployments: &BTreeMap<DeploymentName, DesiredDeployment>,
+    revision: Revision,
+) -> Option<PendingSplit> {
+    let mut pending = before.pending.clone()?;
+    // A deployment that it waits for may be on its way to something else now, or gone.
+    let mut waits_for = before.deployments.values();
+    let waits = waits_for.all(|one| {
+        one.target.touched != pending.revision
+            || deployments.get(&one.target.spec.name) == Some(one)
+    });
+    // Whom this change speaks of stays: the older one knew nothing of it.
+    let goes = |name: &DeploymentName| {
+        let one = deployments.get(name);
+        one.is_some_and(|one| one.target.touched != revision)
+    };
+    pending.removes.retain(goes);
+    waits.then_some(pending)
 }
 
 /// vCPUs of all deployments but those that are to go.
@@ -811,6 +833,36 @@ mod tests {
         world.settle(SplitOutcome::InForce);
         assert_eq!(world.split(), "green:100");
         assert!(!world.iris().deployments.contains_key(&name("blue")));
+    }
+
+    #[test]
+    fn what_is_spoken_of_again_does_not_go_with_the_split_that_left_it_out() {
+        let mut world = World::with_iris();
+        world.accept_only(&update(EndpointUpdate {
+            deployments: Some(vec![deployment("red", "1")]),
+            traffic: Some("red:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        }));
+        let first = world.revision;
+        world.accept(&edit("green", count(2)));
+        world.desired = world.desired.settled(&Settlement {
+            endpoint: endpoint_name("iris"),
+            revision: first,
+            good: Some(name("red")),
+            split: SplitOutcome::InForce,
+        });
+        assert_eq!(world.split(), "red:100");
+        let left: Vec<_> = world.iris().deployments.keys().collect();
+        assert_eq!(left, [&name("green"), &name("red")]);
+    }
+
+    #[test]
+    fn a_split_that_waits_names_nothing_that_is_gone() {
+        let mut world = World::with_iris();
+        world.accept_only(&upsert("red", "1", "blue:50,red:50,green:0"));
+        world.accept_only(&remove(Some("iris"), "green"));
+        let pending = world.iris().pending.as_ref().expect("it waits on");
+        assert_eq!(pending.split.to_string(), "blue:50,red:50");
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub(super) struct Books {
     pub(super) desired: Arc<Desired>,
     pub(super) cores: CoreMap,
     pub(super) deployments: BTreeMap<Key, DeploymentBook>,
+    /// Changed in place; added and taken out by [`Books::add`] and [`Books::take_out`].
     pub(super) instances: BTreeMap<InstanceNo, InstanceBook>,
+    /// Their numbers by deployment: an event looks at every deployment, so one must not cost a look at the instances of all.
+    numbers: BTreeMap<Key, BTreeSet<InstanceNo>>,
     pub(super) models: BTreeMap<ModelDigest, ModelBook>,
     /// Models that were tried, now or by an earlier process, and are good.
     pub(super) probed: BTreeSet<ModelDigest>,
@@ -34,7 +37,7 @@ pub(super) struct Books {
     pub(super) shown: BTreeMap<EndpointName, Shown>,
     /// Endpoints that are deleted and whose instances have not ended.
     pub(super) leaving: BTreeMap<EndpointName, DesiredEndpoint>,
-    pub(super) next_no: InstanceNo,
+    next_no: InstanceNo,
     pub(super) stopping: bool,
 }
 
@@ -177,6 +180,7 @@ impl Books {
             cores,
             deployments: BTreeMap::new(),
             instances: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             models: BTreeMap::new(),
             probed: probed.into_iter().collect(),
             operations: BTreeMap::new(),
@@ -192,15 +196,39 @@ impl Books {
         self.desired.deployment(&key.endpoint, &key.deployment)
     }
 
+    /// Enters an instance, and gives its number.
+    pub(super) fn add(&mut self, one: InstanceBook) -> InstanceNo {
+        let no = self.next_no;
+        self.next_no = InstanceNo(no.0 + 1);
+        self.numbers.entry(one.key.clone()).or_default().insert(no);
+        self.instances.insert(no, one);
+        no
+    }
+
+    /// Strikes an instance out.
+    pub(super) fn take_out(&mut self, no: InstanceNo) -> Option<InstanceBook> {
+        let one = self.instances.remove(&no)?;
+        if let Some(numbers) = self.numbers.get_mut(&one.key) {
+            numbers.remove(&no);
+            if numbers.is_empty() {
+                self.numbers.remove(&one.key);
+            }
+        }
+        Some(one)
+    }
+
     /// The instances of a deployment, oldest first.
-    pub(super) fn instances_of<'a>(
-        &'a self,
-        key: &'a Key,
-    ) -> impl Iterator<Item = (InstanceNo, &'a InstanceBook)> {
-        self.instances
-            .iter()
-            .filter(move |(_, one)| one.key == *key)
-            .map(|(no, one)| (*no, one))
+    pub(super) fn instances_of(
+        &self,
+        key: &Key,
+    ) -> impl Iterator<Item = (InstanceNo, &InstanceBook)> {
+        let numbers = self.numbers.get(key).into_iter().flatten();
+        numbers.filter_map(|no| Some((*no, self.instances.get(no)?)))
+    }
+
+    /// Whether an instance of the endpoint is there.
+    pub(super) fn has_instances(&self, endpoint: &EndpointName) -> bool {
+        self.numbers.keys().any(|key| key.endpoint == *endpoint)
     }
 
     /// The instances of a deployment that requests see.

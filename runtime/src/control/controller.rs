@@ -192,6 +192,8 @@ impl Controller {
             }
         }
         self.store.close();
+        // Before the last word: who waits for an end sees by it that there will be no other.
+        inbox.mailbox.close();
         self.show();
         if let Some(reply) = self.stopping {
             // Whoever asked may have given up waiting.

@@ -97,15 +97,7 @@ impl Local {
     ) -> std::io::Result<Self> {
         let (mailbox, mail) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
-        let places = Arc::new(Places::default());
-        let known: Arc<dyn ModelPlaces> = Arc::clone(&places) as Arc<dyn ModelPlaces>;
-        let control = LocalControl {
-            books: Books::new(Arc::new(Desired::default()), cores, []),
-            work: Work::new((starter, known), Arc::new(NoKeys), shown, reports),
-            places,
-            revision: Revision(0),
-            waiting: BTreeMap::new(),
-        };
+        let control = LocalControl::new((starter, cores), shown, reports);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
@@ -185,6 +177,8 @@ impl AuthSource for NoKeys {
 struct LocalControl {
     books: Books,
     work: Work,
+    /// With all that was settled so far; the books follow, settlement by settlement.
+    desired: Arc<Desired>,
     places: Arc<Places>,
     revision: Revision,
     /// Who waits for the end of which operation.
@@ -192,6 +186,24 @@ struct LocalControl {
 }
 
 impl LocalControl {
+    fn new(
+        (starter, cores): (Arc<dyn Starter>, CoreMap),
+        shown: (Arc<Router>, Arc<Metrics>),
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Self {
+        let desired = Arc::new(Desired::default());
+        let places = Arc::new(Places::default());
+        let known: Arc<dyn ModelPlaces> = Arc::clone(&places) as Arc<dyn ModelPlaces>;
+        Self {
+            books: Books::new(Arc::clone(&desired), cores, []),
+            work: Work::new((starter, known), Arc::new(NoKeys), shown, reports),
+            desired,
+            places,
+            revision: Revision(0),
+            waiting: BTreeMap::new(),
+        }
+    }
+
     async fn run(
         mut self,
         mut mail: mpsc::UnboundedReceiver<Mail>,
@@ -224,17 +236,20 @@ impl LocalControl {
         while let Some(event) = events.pop_front() {
             for command in on(&mut self.books, event, Instant::now()) {
                 match command {
-                    Command::Settle(settlement) => events.push_back(Event::Settled {
-                        outcome: Ok(Arc::new(self.books.desired.settled(&settlement))),
-                        settlement,
-                    }),
+                    Command::Settle(settlement) => {
+                        self.desired = Arc::new(self.desired.settled(&settlement));
+                        events.push_back(Event::Settled {
+                            outcome: Ok(Arc::clone(&self.desired)),
+                            settlement,
+                        });
+                    }
                     Command::Conclude { id, outcome } => self.conclude(id, outcome),
                     other => self.work.carry_out(other),
                 }
             }
         }
         self.work.finish();
-        let used: Vec<_> = self.books.desired.models().cloned().collect();
+        let used: Vec<_> = self.desired.models().cloned().collect();
         self.places.lock().retain(|model, _| used.contains(model));
     }
 
@@ -273,7 +288,7 @@ impl LocalControl {
             unready: &self.books.unready(),
             revision,
         };
-        let applied = match self.books.desired.apply(&mail.change, &context) {
+        let applied = match self.desired.apply(&mail.change, &context) {
             Ok(applied) => applied,
             Err(NotApplied::Refused(error)) => {
                 drop(mail.reply.send(Err(error.into())));
@@ -294,10 +309,158 @@ impl LocalControl {
         }
         let operation = OperationId(revision.0);
         self.waiting.insert(operation, mail.reply);
+        self.desired = Arc::new(applied.desired);
         self.feed(Event::Accepted {
             operation,
             endpoint: applied.endpoint,
-            desired: Arc::new(applied.desired),
+            desired: Arc::clone(&self.desired),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::change::{DeploymentUpdate, EndpointUpdate};
+    use crate::control::starter::{Candidate, Started};
+    use crate::engine::{InstanceHandle, InstanceSpec, Placement, ReadyModel};
+    use crate::spec::{DeploymentSpec, ModelRef};
+
+    /// An engine whose instances start at once and do nothing.
+    #[derive(Debug)]
+    struct Paper;
+
+    impl Starter for Paper {
+        fn make_ready(&self, _candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
+            Ok(ReadyModel::default())
+        }
+
+        fn start(&self, _spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+            Ok(Box::new(Paper))
+        }
+    }
+
+    impl Started for Paper {
+        fn handle(&self) -> Option<InstanceHandle> {
+            None
+        }
+        fn placement(&self) -> Option<Placement> {
+            None
+        }
+        fn close(&self) {}
+        fn wait_idle(&self, _deadline: Instant) -> bool {
+            true
+        }
+        fn has_failed(&self) -> bool {
+            false
+        }
+        fn stop(self: Box<Self>) {}
+    }
+
+    /// The loop by hand: the test says when it hears of what.
+    struct Hand {
+        control: LocalControl,
+        reports: mpsc::UnboundedReceiver<Report>,
+    }
+
+    impl Hand {
+        fn new(cores: usize) -> Self {
+            let all: Vec<_> = (0..cores).collect();
+            let topology = Topology::new(&all, |core| vec![core], None);
+            let cores = CoreMap::new(topology, Capacity::Strict);
+            let (sender, reports) = mpsc::unbounded_channel();
+            let shown = (Router::new(), Metrics::new());
+            Self {
+                control: LocalControl::new((Arc::new(Paper), cores), shown, sender),
+                reports,
+            }
+        }
+
+        fn change(
+            &mut self,
+            change: Change,
+            model: &str,
+        ) -> std_mpsc::Receiver<Result<(), LocalError>> {
+            let (reply, answer) = std_mpsc::channel();
+            let model = (
+                PathBuf::from(model),
+                LocalModel {
+                    file: model.into(),
+                    sample_request: None,
+                },
+            );
+            self.control.change(Mail {
+                change,
+                models: BTreeMap::from([model]),
+                skus: SkuTable::builtin(),
+                reply,
+            });
+            answer
+        }
+
+        async fn next(&mut self) -> Report {
+            self.reports.recv().await.expect("the control has a sender")
+        }
+
+        async fn hear(&mut self) {
+            let report = self.next().await;
+            self.tell(report);
+        }
+
+        fn tell(&mut self, report: Report) {
+            let event = self.control.work.take_in(report);
+            self.control.feed(event);
+        }
+    }
+
+    fn deployment(name: &str, model: &str) -> DeploymentSpec {
+        let name = name.parse().expect("a name");
+        DeploymentSpec::new(name, ModelRef::Path(model.into()), "Standard_F2s_v2")
+    }
+
+    fn create(endpoint: &str, deployment: DeploymentSpec) -> Change {
+        Change::CreateEndpoint {
+            endpoint: EndpointSpec::new(endpoint.parse().expect("a name")),
+            deployments: vec![deployment],
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_settlements_of_one_event_neither_undoes_the_other() {
+        let mut hand = Hand::new(4);
+        let first = hand.change(create("iris", deployment("blue", "m1")), "m1");
+        hand.hear().await;
+        hand.hear().await;
+        first.try_recv().expect("it has ended").expect("well");
+        let second = hand.change(create("wine", deployment("green", "m1")), "m1");
+        hand.hear().await;
+        let green_is_ready = hand.next().await;
+        // No cores are left for it but those of an instance that it would replace: it fails when nothing moves any more.
+        let blue = deployment("blue", "m2");
+        let update = EndpointUpdate {
+            deployment: Some((
+                blue.name.clone(),
+                DeploymentUpdate {
+                    file: Some(blue),
+                    ..DeploymentUpdate::default()
+                },
+            )),
+            traffic: Some("blue:100".parse().expect("a split")),
+            ..EndpointUpdate::default()
+        };
+        let name = "iris".parse().expect("a name");
+        let third = hand.change(Change::UpdateEndpoint { name, update }, "m2");
+        hand.hear().await;
+        hand.tell(green_is_ready);
+        second.try_recv().expect("it has ended").expect("well");
+        third
+            .try_recv()
+            .expect("it has ended")
+            .expect_err("no room");
+        let good = hand.control.desired.deployments();
+        assert_eq!(good.filter(|(_, one)| one.last_good.is_some()).count(), 2);
+        let pending = hand.control.desired.endpoints.values();
+        assert_eq!(pending.filter(|one| one.pending.is_some()).count(), 0);
+        assert_eq!(hand.control.books.instances.len(), 2, "both serve");
     }
 }

@@ -179,10 +179,9 @@ impl Turn<'_> {
 
     /// An endpoint that was deleted is told of until its instances have ended.
     fn show_until_gone(&mut self, before: &Desired, endpoint: &EndpointName) {
-        let mut instances = self.books.instances.values();
         if !self.books.desired.endpoints.contains_key(endpoint)
             && let Some(gone) = before.endpoints.get(endpoint)
-            && instances.any(|one| one.key.endpoint == *endpoint)
+            && self.books.has_instances(endpoint)
         {
             self.books.leaving.insert(endpoint.clone(), gone.clone());
         }
@@ -426,7 +425,7 @@ impl Turn<'_> {
     }
 
     fn forget(&mut self, no: InstanceNo) {
-        let Some(gone) = self.books.instances.remove(&no) else {
+        let Some(gone) = self.books.take_out(no) else {
             return;
         };
         self.books.cores.release(&gone.cores);
@@ -434,8 +433,7 @@ impl Turn<'_> {
             operation.leaving.remove(&no);
         }
         let endpoint = &gone.key.endpoint;
-        let mut rest = self.books.instances.values();
-        if !rest.any(|one| one.key.endpoint == *endpoint) {
+        if !self.books.has_instances(endpoint) {
             self.books.leaving.remove(endpoint);
         }
     }
@@ -562,6 +560,24 @@ impl Turn<'_> {
         }
     }
 
+    /// The machine has become smaller, or others have the cores: nothing is under way that would change that, so nothing waits
+    /// for it. It starts with the first cores that are free.
+    fn base_has_no_room(&mut self, key: &Key, vcpus: usize) {
+        let problem = self.no_room(vcpus);
+        if let Some(book) = self.books.deployments.get_mut(key) {
+            book.trouble = Some(problem);
+            book.recovering = false;
+        }
+    }
+
+    fn no_room(&self, vcpus: usize) -> String {
+        let (total, free) = self.books.cores.total_and_free();
+        format!(
+            "not enough cores: an instance asks for {vcpus} vCPUs, {free} of {total} are free; lower instance_count, choose a \
+             smaller instance_type, or serve with --capacity overcommit"
+        )
+    }
+
     // What differs.
 
     fn converge(&mut self) {
@@ -617,7 +633,7 @@ impl Turn<'_> {
                 continue;
             };
             // One part of an operation after the other, so that the last knows what became of the rest.
-            if self.is_settling(attempt.operation) {
+            if self.is_settling(attempt.operation) || self.awaits_recovery(&key.endpoint, attempt) {
                 continue;
             }
             let aim = &attempt.aim;
@@ -645,6 +661,28 @@ impl Turn<'_> {
             && attempts
                 .filter_map(|book| book.attempt.as_ref())
                 .any(|attempt| attempt.operation == operation && attempt.settling)
+    }
+
+    /// Whether an operation has brought a split that sends more traffic to a deployment which has not come back yet since the
+    /// process started. It will, or fail: then the split is judged.
+    fn awaits_recovery(&self, endpoint: &EndpointName, attempt: &Attempt) -> bool {
+        let operation = attempt
+            .operation
+            .and_then(|id| self.books.operations.get(&id));
+        let Some(wanted) = self.books.desired.endpoints.get(endpoint) else {
+            return false;
+        };
+        let pending = operation
+            .filter(|operation| operation.split)
+            .and_then(|_| wanted.pending.as_ref());
+        let mut arms = pending
+            .into_iter()
+            .flat_map(|pending| pending.split.entries());
+        arms.any(|(name, percent)| {
+            let book = self.books.deployments.get(&key_of(endpoint, name));
+            *percent > wanted.spec.traffic.percent_of(name)
+                && book.is_some_and(|book| book.recovering)
+        })
     }
 
     /// What becomes of the split of an operation when a part of it is ready.
@@ -852,10 +890,11 @@ impl Turn<'_> {
         }
         for left in (1..=missing).rev() {
             if self.books.room().is_some_and(|free| free < vcpus) {
-                if left == missing && !self.books.is_in_motion() {
-                    self.make_room(key, &aim);
+                if left < missing || self.books.is_in_motion() || self.make_room(key, &aim) {
+                    return left.saturating_mul(vcpus);
                 }
-                return left.saturating_mul(vcpus);
+                self.base_has_no_room(key, vcpus);
+                return 0;
             }
             new.extend(self.grant(key, &aim));
         }
@@ -887,7 +926,8 @@ impl Turn<'_> {
         let fits = self.books.room().map_or(missing, |free| {
             (free.saturating_sub(reserved) / vcpus).min(missing)
         });
-        one_by_one |= fits < missing;
+        // What never was good replaces nothing: requests see it when all of it is ready, for a part of it might go again.
+        one_by_one |= fits < missing && self.base(key).is_some();
         if let Some(attempt) = self
             .books
             .deployments
@@ -905,11 +945,7 @@ impl Turn<'_> {
         if self.has_surplus(key) || self.make_room(key, &aim) {
             return true;
         }
-        let (total, free) = self.books.cores.total_and_free();
-        let problem = format!(
-            "not enough cores: an instance asks for {vcpus} vCPUs, {free} of {total} are free; lower instance_count, choose a \
-             smaller instance_type, or serve with --capacity overcommit"
-        );
+        let problem = self.no_room(vcpus);
         self.fail(key, problem);
         true
     }
@@ -938,17 +974,13 @@ impl Turn<'_> {
     /// Gives a new instance its cores.
     fn grant(&mut self, key: &Key, aim: &Aim) -> Option<InstanceNo> {
         let cores = self.books.cores.grant(aim.build.vcpus).ok()?;
-        let no = self.books.next_no;
-        self.books.next_no = InstanceNo(no.0 + 1);
-        let one = InstanceBook {
+        Some(self.books.add(InstanceBook {
             key: key.clone(),
             build: aim.build.clone(),
             cores,
             facts: Facts::default(),
             phase: Phase::Starting { since: self.now },
-        };
-        self.books.instances.insert(no, one);
-        Some(no)
+        }))
     }
 
     /// Has a model tried and prepared, unless it is or is being.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::control::books::{Books, Phase};
+use crate::control::books::{Books, DeploymentBook, Phase};
 use crate::control::build::{Build, InstanceNo};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 use crate::control::desired::{Desired, DesiredEndpoint, Settlement, SplitOutcome};
@@ -31,8 +31,8 @@ use crate::control::view::view;
 use crate::engine::{Capacity, CoreGrant, CoreMap, Topology};
 use crate::evidence::SplitMix64;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelRef, SkuTable,
-    TrafficSplit, VersionRef,
+    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelRef, Percent,
+    SkuTable, TrafficSplit, VersionRef,
 };
 
 /// Scripts of every run of the tests.
@@ -61,6 +61,12 @@ enum Act {
     Disk { full: bool },
     /// The process is killed and starts again.
     Crash,
+    /// The process is killed when it has carried out so many more commands, and starts again.
+    Fuse { commands: usize },
+    /// The process is killed and starts again on a machine with another number of cores.
+    Move { cores: usize },
+    /// The server ends as it should, but for what hangs, and starts again.
+    Shutdown,
 }
 
 fn draw(random: &mut SplitMix64) -> Act {
@@ -80,8 +86,15 @@ fn draw(random: &mut SplitMix64) -> Act {
         82..92 => Act::Wait {
             ms: [10, 600, 5_000, 130_000][random.below(4)],
         },
-        92..96 => Act::Disk {
+        92..95 => Act::Disk {
             full: random.below(3) == 0,
+        },
+        95 => Act::Shutdown,
+        96 => Act::Move {
+            cores: [4, 6, 12][random.below(3)],
+        },
+        97..99 => Act::Fuse {
+            commands: random.below(12),
         },
         _ => Act::Crash,
     }
@@ -250,12 +263,21 @@ struct World {
     desired: Arc<Desired>,
     operations: BTreeMap<OperationId, Operation>,
     disk_full: bool,
+    /// Ends of operations that are not on disk: the disk was full.
+    unwritten: BTreeSet<OperationId>,
+    /// Whether nothing has failed, hung or died so far, but for the process.
+    fair: bool,
     // Of this process.
     books: Books,
     under_way: Vec<UnderWay>,
     hanging: Vec<UnderWay>,
     sheets: BTreeMap<InstanceNo, Sheet>,
     table: BTreeMap<EndpointName, Shown>,
+    /// Commands until the process is killed.
+    fuse: Option<usize>,
+    /// Ends of operations that are not on disk yet: told with the event that is being carried out.
+    unsynced: Vec<OperationId>,
+    stopping: bool,
     /// Operations that an earlier process left open.
     reopened: BTreeSet<OperationId>,
     /// Deployments of which a death was seen.
@@ -323,6 +345,11 @@ impl World {
             desired,
             operations: BTreeMap::new(),
             disk_full: false,
+            unwritten: BTreeSet::new(),
+            fair: true,
+            fuse: None,
+            unsynced: Vec::new(),
+            stopping: false,
             under_way: Vec::new(),
             hanging: Vec::new(),
             sheets: BTreeMap::new(),
@@ -353,17 +380,29 @@ impl World {
             Act::End { which, well } => self.end(which, well),
             Act::Hang { which } => {
                 if !self.under_way.is_empty() {
+                    self.fair = false;
                     let at = which % self.under_way.len();
                     self.hanging.push(self.under_way.remove(at));
                 }
             }
             Act::Kill { which } => self.kill(which),
             Act::Wait { ms } => {
+                // A start that is made to wait so long is overdue.
+                self.fair &= ms < 100_000;
                 self.now += Duration::from_millis(ms);
                 self.feed(Event::Tick);
             }
-            Act::Disk { full } => self.disk_full = full,
+            Act::Disk { full } => {
+                self.disk_full = full;
+                self.fair &= !full;
+            }
             Act::Crash => self.crash(),
+            Act::Fuse { commands } => self.fuse = Some(commands),
+            Act::Move { cores } => {
+                self.cores = self.cores.map(|_| cores);
+                self.crash();
+            }
+            Act::Shutdown => self.shutdown(),
         }
     }
 
@@ -401,6 +440,7 @@ impl World {
         };
         self.note(|| format!("    {id}: {change}"));
         self.revision = revision;
+        self.check_split(&applied.endpoint, &applied.desired);
         self.desired = Arc::new(applied.desired);
         self.operations.insert(id, operation);
         self.expect_of(id, &applied.endpoint);
@@ -410,6 +450,39 @@ impl World {
             desired: Arc::clone(&self.desired),
         });
         self.check_rules();
+        let begins_nothing = match change {
+            Change::RegenerateKey { .. } => true,
+            Change::UpdateEndpoint { update, .. } => {
+                update.deployment.is_none() && update.deployments.is_none()
+            }
+            _ => false,
+        };
+        assert!(
+            !begins_nothing || self.operations[&id].provisioning_state.has_ended(),
+            "operation {id} moves rules alone, and has not ended with them"
+        );
+    }
+
+    /// A split that comes in force at once gives no more weight to a deployment that requests find without an instance.
+    fn check_split(&self, name: &EndpointName, next: &Desired) {
+        let Some(next) = next.endpoints.get(name) else {
+            return;
+        };
+        let before = self.desired.endpoints.get(name);
+        for (deployment, percent) in next.spec.traffic.entries() {
+            let had = before.map(|before| before.spec.traffic.percent_of(deployment));
+            let key = Key {
+                endpoint: name.clone(),
+                deployment: deployment.clone(),
+            };
+            let serves = self
+                .shown()
+                .any(|(shown, all)| shown == key && !all.is_empty());
+            assert!(
+                serves || *percent <= had.unwrap_or(Percent::ZERO),
+                "{key:?} gets traffic and has no instance"
+            );
+        }
     }
 
     /// What the oracle expects after an acceptance: by the words of the change, not by the books.
@@ -451,13 +524,33 @@ impl World {
         while let Some(event) = events.pop_front() {
             self.note(|| format!("  {}", short(&event)));
             for command in on(&mut self.books, event, self.now) {
+                if self.burns_down() {
+                    self.crash();
+                    return;
+                }
                 self.note(|| format!("    -> {}", short(&command)));
                 if let Some(event) = self.carry_out(command) {
                     events.push_back(event);
                 }
             }
         }
+        if !self.disk_full {
+            self.unsynced.clear();
+        }
+        self.unwritten.extend(self.unsynced.drain(..));
         self.check();
+    }
+
+    /// Whether the process is killed before it carries out the next command.
+    fn burns_down(&mut self) -> bool {
+        let Some(left) = self.fuse.as_mut() else {
+            return false;
+        };
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => self.fuse = None,
+        }
+        self.fuse.is_none()
     }
 
     fn carry_out(&mut self, command: Command) -> Option<Event> {
@@ -579,6 +672,7 @@ impl World {
             assert!(drain || sheet.dead || !sheet.shown, "work is cut off");
         }
         self.check_that_some_stay(key, &instances);
+        self.check_that_traffic_is_served(key, &instances);
         let attempt = self
             .books
             .deployments
@@ -606,9 +700,24 @@ impl World {
             |sheet: &Sheet| sheet.key == *key && sheet.ready && !sheet.retiring && !sheet.dead;
         assert!(
             self.cores.is_some()
+                || self.stopping
                 || !retired.iter().any(was_good)
                 || self.sheets.values().any(stays),
             "the last good instance of {key:?} is retired"
+        );
+    }
+
+    /// What has traffic and never was good is not taken away again, however short cores are: it was accepted as ready.
+    fn check_that_traffic_is_served(&self, key: &Key, retired: &[InstanceNo]) {
+        let wanted = self.desired.endpoints.get(&key.endpoint);
+        let has_traffic = wanted.is_some_and(|wanted| {
+            wanted.spec.traffic.percent_of(&key.deployment) > Percent::ZERO
+                && wanted.deployments[&key.deployment].last_good.is_none()
+        });
+        let served = |no: &InstanceNo| self.sheets[no].shown && !self.sheets[no].dead;
+        assert!(
+            self.stopping || !has_traffic || !retired.iter().any(served),
+            "{key:?} has traffic and loses its instances"
         );
     }
 
@@ -641,12 +750,30 @@ impl World {
             !operation.provisioning_state.has_ended(),
             "operation {id} ends twice"
         );
+        assert!(!self.stopping, "operation {id} ends with the server");
+        self.unsynced.push(id);
+        let told = match &outcome {
+            Outcome::Succeeded => None,
+            Outcome::Failed(reason) | Outcome::Canceled(reason) => Some(reason.clone()),
+        };
         let (state, situation) = match outcome {
             Outcome::Succeeded => (ProvisioningState::Succeeded, "an operation succeeded"),
             Outcome::Failed(_) => (ProvisioningState::Failed, "an operation failed"),
             Outcome::Canceled(_) => (ProvisioningState::Canceled, "an operation was canceled"),
         };
         operation.provisioning_state = state;
+        assert!(
+            state != ProvisioningState::Failed || !self.fair || self.cores.is_some(),
+            "operation {id} failed, and nothing was wrong: {told:?}"
+        );
+        if state == ProvisioningState::Canceled {
+            let by = told.as_deref().unwrap_or_default().split(' ').nth(1);
+            let by: Option<OperationId> = by.and_then(|number| number.parse().ok());
+            assert!(
+                by.is_some_and(|by| by > id && self.operations.contains_key(&by)),
+                "operation {id} was canceled by nobody: {told:?}"
+            );
+        }
         if state == ProvisioningState::Succeeded
             && let Some(asked) = self.asked.get(&id)
             && let Some(endpoint) = self.desired.endpoints.get(&asked.endpoint)
@@ -672,6 +799,7 @@ impl World {
         }
         let at = which % self.under_way.len();
         let ended = self.under_way.remove(at);
+        self.fair &= well;
         self.tell(ended, well);
     }
 
@@ -719,6 +847,7 @@ impl World {
             .map(|(no, _)| *no)
             .collect();
         if let Some(no) = nth(&alive, which).copied() {
+            self.fair = false;
             let sheet = self.sheets.get_mut(&no).expect("it is there");
             sheet.dead = true;
             if sheet.shown {
@@ -734,6 +863,12 @@ impl World {
         let text = serde_json::to_string(&*self.desired).expect("JSON");
         self.desired = Arc::new(serde_json::from_str(&text).expect("a state"));
         self.books = books(&self.desired, self.cores);
+        (self.fuse, self.stopping) = (None, false);
+        self.unwritten.extend(self.unsynced.drain(..));
+        for id in std::mem::take(&mut self.unwritten) {
+            let operation = self.operations.get_mut(&id).expect("a known operation");
+            operation.provisioning_state = ProvisioningState::Updating;
+        }
         self.under_way.clear();
         self.hanging.clear();
         self.sheets.clear();
@@ -751,6 +886,24 @@ impl World {
             let begun = self.tries().any(|tried| *tried == model);
             assert!(begun, "a last good state waits for something else");
         }
+    }
+
+    /// The server ends in order. What hangs is cut off in the end.
+    fn shutdown(&mut self) {
+        self.fuse = None;
+        self.stopping = true;
+        self.feed(Event::Shutdown);
+        assert!(self.table.is_empty(), "a server that ends takes requests");
+        while let Some(one) = self.under_way.pop() {
+            self.tell(one, true);
+        }
+        let hanging = self.hanging.iter();
+        let hanging = hanging.filter(|one| !matches!(one, UnderWay::Try(_)));
+        assert!(
+            self.sheets.is_empty() || hanging.count() > 0,
+            "a server that ends leaves instances behind"
+        );
+        self.crash();
     }
 
     // The promises.
@@ -797,12 +950,14 @@ impl World {
     fn check_splits(&mut self) {
         for (name, shown) in &self.table {
             let expected = self.in_force.entry(name.clone()).or_default();
-            if shown.spec.traffic == *expected {
+            if weights(&shown.spec.traffic).eq(weights(expected)) {
                 continue;
             }
+            let is_in_force =
+                |split: &TrafficSplit| weights(&shown.spec.traffic).eq(weights(split));
             let bringer = self.asked.iter().find(|(id, asked)| {
                 asked.endpoint == *name
-                    && asked.split.as_ref() == Some(&shown.spec.traffic)
+                    && asked.split.as_ref().is_some_and(is_in_force)
                     && is_good(&self.desired.endpoints[name], asked, Revision(id.0))
                     && !matches!(
                         self.operations[id].provisioning_state,
@@ -845,8 +1000,14 @@ impl World {
                     && !sheet.dead
                     && !sheet.retiring
             });
+            let alive = alive.count();
+            let seen = if self.cores.is_none() {
+                instances.len() >= alive.min(good.count)
+            } else {
+                !instances.is_empty() || alive == 0
+            };
             assert!(
-                !instances.is_empty() || alive.count() == 0,
+                seen,
                 "{key:?} has a good instance, and requests do not see it"
             );
         }
@@ -854,7 +1015,7 @@ impl World {
 
     /// The disk has room, what is under way ends well, and time passes: then everything comes to rest as it should.
     fn calm_down(&mut self) {
-        self.disk_full = false;
+        (self.disk_full, self.fuse) = (false, None);
         for _ in 0..400 {
             while let Some(one) = self.under_way.pop() {
                 self.tell(one, true);
@@ -866,7 +1027,8 @@ impl World {
                 self.tell(late, true);
             }
             let rests = self.under_way.is_empty() && self.hanging.is_empty();
-            if rests && self.books.operations.is_empty() && self.is_met() {
+            let ended = self.books.operations.is_empty() && self.books.has_recovered();
+            if rests && ended && self.is_met() {
                 break;
             }
         }
@@ -879,6 +1041,12 @@ impl World {
             );
         }
         assert!(self.is_met(), "the last good state does not come back");
+        let unmet = |(key, book): (&Key, &DeploymentBook)| {
+            assert!(book.attempt.is_none(), "the way of {key:?} never ends");
+            assert!(!book.recovering, "{key:?} recovers for ever");
+        };
+        self.books.deployments.iter().for_each(unmet);
+        assert!(self.books.has_recovered(), "recovery never ends");
         self.check_rules();
         for endpoint in self.desired.endpoints.values() {
             assert!(endpoint.pending.is_none(), "a split waits for ever");
@@ -928,6 +1096,12 @@ fn is_good(endpoint: &DesiredEndpoint, asked: &Asked, revision: Revision) -> boo
         let one = endpoint.deployments.get(name);
         one.is_some_and(|one| one.target.touched == revision && one.is_good())
     })
+}
+
+/// Entries of a split with weight: one without may go with its deployment while the split waits.
+fn weights(split: &TrafficSplit) -> impl Iterator<Item = &(DeploymentName, Percent)> {
+    let entries = split.entries().iter();
+    entries.filter(|(_, percent)| *percent > Percent::ZERO)
 }
 
 fn set(path: &str, value: usize) -> Assignment {
@@ -1029,4 +1203,127 @@ fn tell(seed: u64, cores: Option<usize>, acts: Vec<Act>) {
     let why = broken_in(&mut world, &acts).unwrap_or_default();
     let trace = world.trace.unwrap_or_default().join("\n");
     println!("seed {seed}, cores {cores:?}: {why}\n{trace}\nseed {seed}, cores {cores:?}: {why}");
+}
+
+/// A change of each kind that a scene needs.
+fn scene(cores: Option<usize>) -> World {
+    let mut world = World::new(cores);
+    world.submit(&Change::CreateEndpoint {
+        endpoint: EndpointSpec::new("iris".parse().expect("a name")),
+        deployments: Vec::new(),
+    });
+    world
+}
+
+fn deployment(name: &str, version: &str, sku: &str, count: usize) -> DeploymentSpec {
+    let model = ModelRef::Registered {
+        name: "digits".parse().expect("a name"),
+        version: VersionRef::Exact(version.parse().expect("a version")),
+    };
+    let mut spec = DeploymentSpec::new(name.parse().expect("a name"), model, sku);
+    spec.set(&[set("instance_count", count)]).expect("a count");
+    spec
+}
+
+fn add(deployment: DeploymentSpec) -> Change {
+    Change::CreateDeployment {
+        endpoint: "iris".parse().expect("a name"),
+        deployment,
+        all_traffic: false,
+    }
+}
+
+fn update(deployment: DeploymentSpec, traffic: Option<&str>) -> Change {
+    let file = DeploymentUpdate {
+        file: Some(deployment.clone()),
+        upsert: true,
+        ..DeploymentUpdate::default()
+    };
+    Change::UpdateEndpoint {
+        name: "iris".parse().expect("a name"),
+        update: EndpointUpdate {
+            deployment: Some((deployment.name, file)),
+            traffic: traffic.map(|split| split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        },
+    }
+}
+
+impl World {
+    /// All that is under way ends well.
+    fn settle_down(&mut self) {
+        while let Some(one) = self.under_way.pop() {
+            self.tell(one, true);
+        }
+    }
+
+    /// All that is under way for a model ends well.
+    fn settle_only(&mut self, model: &ModelDigest) {
+        let is_of = |world: &Self, one: &UnderWay| match one {
+            UnderWay::Try(tried) => tried == model,
+            UnderWay::Start(no) => world.sheets[no].build.model == *model,
+            UnderWay::Retire(_) => false,
+        };
+        while let Some(at) = (0..self.under_way.len()).find(|at| is_of(self, &self.under_way[*at]))
+        {
+            let one = self.under_way.remove(at);
+            self.tell(one, true);
+        }
+    }
+
+    fn state_of(&self, operation: u64) -> ProvisioningState {
+        self.operations[&OperationId(operation)].provisioning_state
+    }
+
+    fn split(&self) -> String {
+        let (_, shown) = self.table.iter().next().expect("an endpoint");
+        shown.spec.traffic.to_string()
+    }
+}
+
+#[test]
+fn a_split_waits_for_a_deployment_that_has_not_come_back_since_the_start() {
+    let mut world = scene(None);
+    world.submit(&add(deployment("red", "1", SKUS[0], 1)));
+    world.settle_down();
+    world.submit(&update(
+        deployment("green", "2", SKUS[0], 1),
+        Some("red:50,green:50"),
+    ));
+    world.crash();
+    // Tries and starts of the younger come first: green is ready, and red still starts.
+    world.settle_only(&ModelDigest::for_test("2"));
+    assert_eq!(world.state_of(3), ProvisioningState::Updating);
+    world.settle_down();
+    assert_eq!(world.split(), "red:50,green:50");
+    assert_eq!(world.state_of(3), ProvisioningState::Succeeded);
+}
+
+fn traffic(split: &str) -> Change {
+    Change::UpdateEndpoint {
+        name: "iris".parse().expect("a name"),
+        update: EndpointUpdate {
+            traffic: Some(split.parse().expect("a split")),
+            ..EndpointUpdate::default()
+        },
+    }
+}
+
+#[test]
+fn what_never_was_good_gets_no_traffic_before_all_of_it_is_ready() {
+    let mut world = scene(Some(4));
+    world.submit(&add(deployment("red", "1", SKUS[0], 1)));
+    world.settle_down();
+    world.submit(&Change::DeleteDeployment {
+        endpoint: None,
+        name: "red".parse().expect("a name"),
+    });
+    // Red drains, so there is room for one of the two.
+    world.submit(&add(deployment("green", "2", SKUS[0], 2)));
+    world.settle_only(&ModelDigest::for_test("2"));
+    world.submit(&traffic("green:100"));
+    assert_eq!(world.split(), "");
+    world.settle_down();
+    world.submit(&traffic("green:100"));
+    assert_eq!(world.split(), "green:100");
 }

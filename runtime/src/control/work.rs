@@ -11,13 +11,13 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::config::DRAIN_MAX;
+use crate::config::{DRAIN_MAX, THREAD_PAUSE};
 use crate::control::build::InstanceNo;
 use crate::control::desired::Generations;
 use crate::control::event::{
@@ -352,26 +352,24 @@ impl Work {
         let reports = self.reports.clone();
         let deadline = Instant::now() + DRAIN_MAX;
         let stop = move || {
-            let mut forced = 0;
-            if drain {
-                taken.iter().for_each(|instance| instance.close());
-                let late = taken.iter().filter(|one| !one.wait_idle(deadline));
-                forced = late.count();
+            // Nothing of an instance whose end panics is looked at again; whoever waits for its end hears of it all the same.
+            let forced = catch_unwind(AssertUnwindSafe(|| stop_all(taken, drain, deadline)));
+            if forced.is_err() {
+                tracing::error!("an instance panicked while it was stopped");
             }
-            taken.into_iter().for_each(Started::stop);
-            give_back_memory();
             drop(reports.send(Report::Retired {
                 instances: numbers,
-                forced,
+                forced: forced.unwrap_or_default(),
             }));
         };
         tokio::spawn(async move {
             // Slots are taken back first: whoever was admitted still finds an instance that takes the job.
             drain_all(closing, deadline).await;
-            let thread = std::thread::Builder::new().name("serin-task".to_owned());
-            if let Err(error) = thread.spawn(stop) {
-                tracing::error!(%error, "no thread to stop instances: they stay until the server ends");
-            }
+            let spawn = |run| {
+                let thread = std::thread::Builder::new().name("serin-task".to_owned());
+                thread.spawn(run).map(drop)
+            };
+            run_on_thread(stop, spawn).await;
         });
     }
 
@@ -384,10 +382,75 @@ impl Work {
     }
 }
 
+/// Ends instances; says how many were stopped under running work. Blocks.
+fn stop_all(instances: Vec<Box<dyn Started>>, drain: bool, deadline: Instant) -> usize {
+    let mut forced = 0;
+    if drain {
+        instances.iter().for_each(|instance| instance.close());
+        let late = instances.iter().filter(|one| !one.wait_idle(deadline));
+        forced = late.count();
+    }
+    instances.into_iter().for_each(Started::stop);
+    give_back_memory();
+    forced
+}
+
+/// What a thread is to run.
+type Run = Box<dyn FnOnce() + Send>;
+
+/// Runs `work` on a thread of its own. Where the system has none it asks again after a pause, until it has: nobody else would
+/// do the work, and an operation waits for it.
+async fn run_on_thread(
+    work: impl FnOnce() + Send + 'static,
+    spawn: impl Fn(Run) -> std::io::Result<()>,
+) {
+    // A thread that is refused drops what it was given.
+    let work = Arc::new(Mutex::new(Some(work)));
+    loop {
+        let work = Arc::clone(&work);
+        let run = move || {
+            let work = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(work) = work {
+                work();
+            }
+        };
+        let Err(error) = spawn(Box::new(run)) else {
+            return;
+        };
+        tracing::error!(%error, "no thread to stop instances: they stay until there is one");
+        tokio::time::sleep(THREAD_PAUSE).await;
+    }
+}
+
 /// Refuses newcomers and those who wait, and ends with the last that was admitted, or at the deadline.
 async fn drain_all(closing: Vec<(Key, Arc<AdmissionControl>)>, deadline: Instant) {
     for (_, admission) in closing {
         // What is admitted after the deadline is cut off with the instances.
         let _ = tokio::time::timeout_at(deadline.into(), admission.drain()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn instances_are_stopped_when_the_system_has_a_thread_again() {
+        let (done, has_ended) = std::sync::mpsc::channel();
+        let refusals = Cell::new(3);
+        let spawn = |run: Run| {
+            if refusals.get() > 0 {
+                refusals.set(refusals.get() - 1);
+                return Err(std::io::Error::other("no thread"));
+            }
+            run();
+            Ok(())
+        };
+        run_on_thread(move || done.send(()).expect("it is awaited"), spawn).await;
+        assert_eq!(refusals.get(), 0);
+        has_ended.try_recv().expect("the work was done");
+        has_ended.try_recv().expect_err("and once");
     }
 }
