@@ -104,6 +104,30 @@ fn a_present_state_that_does_not_fit_is_a_conflict() {
 }
 
 #[test]
+fn a_deployment_that_takes_the_place_of_one_that_failed_says_so() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    place.write("bad.onnx", "no model");
+    place.ok("model create --name bad --version 1 --path bad.onnx");
+    let green = |model: &str| {
+        let rest = "endpoint_name: iris\ninstance_type: Standard_F2s_v2\n";
+        place.write("green.yml", format!("name: green\nmodel: {model}\n{rest}"));
+    };
+    green("azureml:bad:1");
+    let failed = place.run("deployment create --file green.yml");
+    assert!(failed.starts_with("code: 1\n"), "{failed}");
+    green("azureml:digits:1");
+    assert_snapshot!(place.run("deployment create --file green.yml --output none"), @"
+    code: 0
+    --- stdout
+    --- stderr
+    note: deployment green takes the place of one that failed and never was ready
+    create deployment iris/green: Succeeded in [time]
+    ");
+}
+
+#[test]
 fn a_missing_model_is_refused_before_anything_starts() {
     let place = Place::new();
     let _server = place.serve();
