@@ -80,16 +80,19 @@ pub(super) fn confirmed(question: &str) -> bool {
 
 /// The table of a result.
 pub(super) fn table_of(value: &Value, columns: Columns) -> String {
-    table(&rows(value, columns))
+    let headings = columns.iter().map(|(heading, _)| *heading).collect();
+    table(headings, &rows(value, columns))
 }
 
-/// Rows under headings. Of an object one row, of a list one row for each entry.
-fn table(rows: &[Row<'_>]) -> String {
-    let mut columns: Vec<&str> = Vec::new();
+/// Rows under these headings and their own. Of an object one row, of a list one row for each entry. Nothing without any heading.
+fn table<'a>(mut columns: Vec<&'a str>, rows: &[Row<'a>]) -> String {
     for (name, _) in rows.iter().flatten() {
         if !columns.contains(name) {
             columns.push(name);
         }
+    }
+    if columns.is_empty() {
+        return String::new();
     }
     let mut lines = vec![
         columns
@@ -222,7 +225,7 @@ mod tests {
     #[test]
     fn a_table_has_a_column_for_all_that_fits_in_a_cell() {
         assert_eq!(
-            table(&rows(&endpoints(), &[])),
+            table_of(&endpoints(), &[]),
             "name    traffic           scoring_uri\n\
              ------  ----------------  --------------------------------------------\n\
              iris    blue=90 green=10\n\
@@ -243,7 +246,7 @@ mod tests {
             ("blue", &["/deployments/blue/name", "/name"]),
         ];
         assert_eq!(
-            table(&rows(&endpoints(), COLUMNS)),
+            table_of(&endpoints(), COLUMNS),
             "uri                                           blue\n\
              --------------------------------------------  ------\n\
              \x20                                             blue\n\
@@ -253,5 +256,12 @@ mod tests {
             tsv(rows(&endpoints(), COLUMNS)),
             "\tblue\nhttp://127.0.0.1:5001/endpoints/digits/score\tdigits\n"
         );
+    }
+
+    #[test]
+    fn a_table_without_rows_has_its_headings_or_nothing() {
+        const COLUMNS: Columns = &[("name", &["/name"]), ("state", &["/state"])];
+        assert_eq!(table_of(&json!([]), COLUMNS), "name  state\n----  -----\n");
+        assert_eq!(table_of(&json!([]), &[]), "");
     }
 }
