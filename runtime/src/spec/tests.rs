@@ -647,7 +647,7 @@ fn set_refuses_what_a_file_would_be_refused_for_and_changes_nothing() {
     );
     check_set_refused(
         &["deployments.red.instance_count=1"],
-        "--set: deployments.red.instance_count: expected one of the deployments (blue, green), found another",
+        "--set: deployments.red.instance_count: expected one of the deployments (blue, green), found red",
     );
     check_set_refused(
         &["deployments.blue=1"],
