@@ -161,6 +161,23 @@ fn a_request_that_does_not_fit_the_model_fails_with_what_the_model_wants() {
 }
 
 #[test]
+fn a_file_that_cannot_be_served_is_named_and_nothing_else() {
+    let place = Place::new();
+    assert_snapshot!(place.run("up nowhere.onnx --port 0"), @"
+    code: 8
+    --- stdout
+    --- stderr
+    error: deployment nowhere: cannot read model nowhere.onnx: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(place.run("up nowhere.onnx --port 0 --traffic nowhere:90"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected a sum of 0 or 100, found 90 (nowhere 90)
+    ");
+}
+
+#[test]
 fn a_busy_port_is_named_with_the_flag_that_changes_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = taken.local_addr().expect("an address").port();

@@ -210,6 +210,14 @@ impl TrafficSplit {
             .map_or(Percent::ZERO, |(_, percent)| *percent)
     }
 
+    /// Whether any deployment gets traffic: the sum is 100, not 0.
+    #[must_use]
+    pub fn has_weight(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|(_, percent)| *percent > Percent::ZERO)
+    }
+
     /// Deployments and their shares, in the order written.
     #[must_use]
     pub fn entries(&self) -> &[(DeploymentName, Percent)] {
