@@ -78,21 +78,26 @@ pub(super) fn confirmed(question: &str) -> bool {
     }
 }
 
-/// The table of a result.
+/// The table of a result; without rows its headings, or nothing.
 pub(super) fn table_of(value: &Value, columns: Columns) -> String {
-    let headings = columns.iter().map(|(heading, _)| *heading).collect();
-    table(headings, &rows(value, columns))
+    let rows = rows(value, columns);
+    if !rows.is_empty() {
+        return table(&rows);
+    }
+    if columns.is_empty() {
+        return String::new();
+    }
+    let headings = columns.iter().map(|(heading, _)| (*heading, String::new()));
+    format!("{}\n", table(&[headings.collect()]).trim_end())
 }
 
-/// Rows under these headings and their own. Of an object one row, of a list one row for each entry. Nothing without any heading.
-fn table<'a>(mut columns: Vec<&'a str>, rows: &[Row<'a>]) -> String {
+/// Rows under headings. Of an object one row, of a list one row for each entry.
+fn table(rows: &[Row<'_>]) -> String {
+    let mut columns: Vec<&str> = Vec::new();
     for (name, _) in rows.iter().flatten() {
         if !columns.contains(name) {
             columns.push(name);
         }
-    }
-    if columns.is_empty() {
-        return String::new();
     }
     let mut lines = vec![
         columns
@@ -225,7 +230,7 @@ mod tests {
     #[test]
     fn a_table_has_a_column_for_all_that_fits_in_a_cell() {
         assert_eq!(
-            table_of(&endpoints(), &[]),
+            table(&rows(&endpoints(), &[])),
             "name    traffic           scoring_uri\n\
              ------  ----------------  --------------------------------------------\n\
              iris    blue=90 green=10\n\
@@ -240,13 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn a_table_without_rows_has_its_headings_or_nothing() {
+        const COLUMNS: Columns = &[("name", &["/name"]), ("state", &["/state"])];
+        assert_eq!(table_of(&json!([]), COLUMNS), "name  state\n----  -----\n");
+        assert_eq!(table_of(&json!([]), &[]), "");
+    }
+
+    #[test]
     fn chosen_columns_are_there_in_every_row() {
         const COLUMNS: Columns = &[
             ("uri", &["/scoring_uri"]),
             ("blue", &["/deployments/blue/name", "/name"]),
         ];
         assert_eq!(
-            table_of(&endpoints(), COLUMNS),
+            table(&rows(&endpoints(), COLUMNS)),
             "uri                                           blue\n\
              --------------------------------------------  ------\n\
              \x20                                             blue\n\
@@ -256,12 +268,5 @@ mod tests {
             tsv(rows(&endpoints(), COLUMNS)),
             "\tblue\nhttp://127.0.0.1:5001/endpoints/digits/score\tdigits\n"
         );
-    }
-
-    #[test]
-    fn a_table_without_rows_has_its_headings_or_nothing() {
-        const COLUMNS: Columns = &[("name", &["/name"]), ("state", &["/state"])];
-        assert_eq!(table_of(&json!([]), COLUMNS), "name  state\n----  -----\n");
-        assert_eq!(table_of(&json!([]), &[]), "");
     }
 }
