@@ -104,6 +104,30 @@ fn a_present_state_that_does_not_fit_is_a_conflict() {
 }
 
 #[test]
+fn a_deployment_that_takes_the_place_of_one_that_failed_says_so() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    place.write("bad.onnx", "no model");
+    place.ok("model create --name bad --version 1 --path bad.onnx");
+    let green = |model: &str| {
+        let rest = "endpoint_name: iris\ninstance_type: Standard_F2s_v2\n";
+        place.write("green.yml", format!("name: green\nmodel: {model}\n{rest}"));
+    };
+    green("azureml:bad:1");
+    let failed = place.run("deployment create --file green.yml");
+    assert!(failed.starts_with("code: 1\n"), "{failed}");
+    green("azureml:digits:1");
+    assert_snapshot!(place.run("deployment create --file green.yml --output none"), @"
+    code: 0
+    --- stdout
+    --- stderr
+    note: deployment green takes the place of one that failed and never was ready
+    create deployment iris/green: Succeeded in [time]
+    ");
+}
+
+#[test]
 fn a_missing_model_is_refused_before_anything_starts() {
     let place = Place::new();
     let _server = place.serve();
@@ -134,6 +158,23 @@ fn a_request_that_does_not_fit_the_model_fails_with_what_the_model_wants() {
     error: cannot invoke endpoint iris
     caused by: the endpoint answered with status 424: input "data": expected FP32 numbers of shape [-1, 64], row 1 has 3 numbers
     "#);
+}
+
+#[test]
+fn a_file_that_cannot_be_served_is_named_and_nothing_else() {
+    let place = Place::new();
+    assert_snapshot!(place.run("up nowhere.onnx --port 0"), @"
+    code: 8
+    --- stdout
+    --- stderr
+    error: deployment nowhere: cannot read model nowhere.onnx: No such file or directory (os error 2)
+    ");
+    assert_snapshot!(place.run("up nowhere.onnx --port 0 --traffic nowhere:90"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected a sum of 0 or 100, found 90 (nowhere 90)
+    ");
 }
 
 #[test]

@@ -226,6 +226,7 @@ fn a_deployment_that_does_not_come_back_is_named_and_takes_nobody_with_it() {
     let health = health(&server);
     let short = json!([{"endpoint": "iris", "deployment": "green", "traffic": 1}]);
     assert_eq!((health.status, &health.json()["short"]), (200, &short));
+    assert_eq!(server.ok(&["status"])["short"], short);
     // The way out is open: nothing waits for green.
     server.update("iris", &["--traffic", "blue:100,green:0"]);
     let green = server.ok(&[

@@ -279,11 +279,13 @@ async fn journal(
 }
 
 async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
+    let health = at.scoring.health();
     Json(ServerStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: at.server.pid,
         started: at.server.started,
-        ready: at.scoring.health().ready,
+        ready: health.ready,
+        short: health.short,
         revision: at.controller.view().revision,
         scoring_address: at.server.scoring_address,
         admin_address: at.server.admin_address,

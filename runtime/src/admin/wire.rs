@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Change, Revision};
+use crate::serve::ShortDeployment;
 use crate::spec::{ModelName, ModelVersion};
 
 /// Body of `POST /v1/changes`.
@@ -48,8 +49,11 @@ pub struct ServerStatus {
     pub pid: u32,
     /// The time from which it was up.
     pub started: Timestamp,
-    /// Whether every deployment that has traffic can answer.
+    /// Whether what was deployed before the start serves again, and some of the traffic can be answered now.
     pub ready: bool,
+    /// Deployments that have traffic and no instance to answer it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub short: Vec<ShortDeployment>,
     /// The revision of what it should run.
     pub revision: Revision,
     /// The address at which requests are scored.

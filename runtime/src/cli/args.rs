@@ -374,7 +374,7 @@ pub(super) struct DeploymentCreate {
     #[arg(long, short)]
     pub(super) name: Option<DeploymentName>,
     /// Give it all traffic once it is ready
-    #[arg(long, conflicts_with = "no_wait")]
+    #[arg(long)]
     pub(super) all_traffic: bool,
     /// Attributes that beat the file's
     #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
@@ -832,6 +832,16 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+
+    #[test]
+    fn all_traffic_need_not_be_waited_for() {
+        let line = "serin deployment create -f blue.yml --all-traffic --no-wait";
+        let typed = Typed::try_parse_from(line.split(' ')).unwrap();
+        let Command::Deployment(Deployment::Create(typed)) = typed.command else {
+            panic!("{:?}", typed.command);
+        };
+        assert!(typed.all_traffic && typed.waiting.no_wait);
+    }
 
     #[test]
     fn the_path_of_a_model_that_is_not_text_is_refused_by_its_name() {

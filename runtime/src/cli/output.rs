@@ -79,9 +79,17 @@ pub(super) fn confirmed(question: &str) -> bool {
     }
 }
 
-/// The table of a result.
+/// The table of a result; without rows its headings, or nothing.
 pub(super) fn table_of(value: &Value, columns: Columns) -> String {
-    table(&rows(value, columns))
+    let rows = rows(value, columns);
+    if !rows.is_empty() {
+        return table(&rows);
+    }
+    if columns.is_empty() {
+        return String::new();
+    }
+    let headings = columns.iter().map(|(heading, _)| (*heading, String::new()));
+    format!("{}\n", table(&[headings.collect()]).trim_end())
 }
 
 /// Rows under headings. Of an object one row, of a list one row for each entry.
@@ -201,6 +209,13 @@ mod tests {
     fn tab_separated_values_have_no_headings() {
         let one = json!({"name": "iris", "count": 3});
         assert_eq!(tsv(rows(&one, &[])), "iris\t3\n");
+    }
+
+    #[test]
+    fn a_table_without_rows_has_its_headings_or_nothing() {
+        const COLUMNS: Columns = &[("name", &["/name"]), ("state", &["/state"])];
+        assert_eq!(table_of(&json!([]), COLUMNS), "name  state\n----  -----\n");
+        assert_eq!(table_of(&json!([]), &[]), "");
     }
 
     #[test]

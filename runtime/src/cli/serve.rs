@@ -12,6 +12,7 @@ use super::{files, output, signals, sku};
 use crate::app::{App, Config, UpConfig, up as serve_files};
 use crate::engine::{Capacity, Prober};
 use crate::observe::{LogFormat, start_log};
+use crate::spec::TrafficSplit;
 
 /// Runs the server until it is asked to end.
 pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
@@ -65,6 +66,12 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
     let mut config = UpConfig::new(typed.models);
     config.address = SocketAddr::from((typed.host, typed.port));
     config.traffic = (!typed.traffic.is_empty()).then(|| typed.traffic.join(" "));
+    // Wrong words are told before anything starts.
+    config
+        .traffic
+        .as_deref()
+        .map(TrafficSplit::parse)
+        .transpose()?;
     config.settings.instance_count = typed.instance_count;
     config.prober = prober(typed.model_memory_mb);
     serve_files(

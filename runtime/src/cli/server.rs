@@ -74,6 +74,9 @@ impl Server {
                 expected_revision: None,
             })
             .map_err(|e| CliError::from(e).while_doing(&doing))?;
+        if let Some(note) = note_of(&accepted) {
+            self.tell(&note);
+        }
         if waiting.no_wait {
             self.tell(&format!(
                 "{doing}: accepted as revision {}\n",
@@ -145,6 +148,12 @@ fn tell_of_silence(words: &str) {
         output::complain("\r\x1b[K");
     }
     output::complain(words);
+}
+
+/// What a change does beyond its words, as a line for the person who asked for it.
+fn note_of(operation: &Operation) -> Option<String> {
+    let note = operation.note.as_ref()?;
+    Some(format!("note: {note}\n"))
 }
 
 /// The state of an operation that has ended well, or why its change is not in force.
@@ -227,6 +236,17 @@ mod tests {
         assert_eq!(
             in_force(ended("Succeeded", None), "update endpoint iris").unwrap(),
             ProvisioningState::Succeeded
+        );
+    }
+
+    #[test]
+    fn what_a_change_does_beyond_its_words_is_told() {
+        let mut operation = ended("Succeeded", None);
+        assert_eq!(note_of(&operation), None);
+        operation.note = Some("deployment green takes the place of one that failed".to_owned());
+        assert_eq!(
+            note_of(&operation).as_deref(),
+            Some("note: deployment green takes the place of one that failed\n")
         );
     }
 

@@ -1,21 +1,22 @@
 //! `serin status` and `serin journal`: what the server is, and what was done to it.
 
-use super::args::{Global, Journal};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use super::args::{Global, Journal, OutputFormat};
 use super::exit::CliError;
 use super::output::Columns;
 use super::server::Server;
+use crate::control::{Change, JournalEntry};
 
 /// The columns of a table of the journal.
 const COLUMNS: Columns = &[
     ("revision", &["/revision"]),
     ("at", &["/at"]),
     ("by", &["/by"]),
-    ("what", &["/change/kind"]),
-    (
-        "endpoint",
-        &["/change/endpoint/name", "/change/endpoint", "/change/name"],
-    ),
+    ("what", &["/what"]),
     ("state", &["/change/provisioning_state"]),
+    ("why", &["/why"]),
 ];
 
 /// Prints what the server is.
@@ -27,34 +28,99 @@ pub(super) fn status(global: &Global) -> Result<(), CliError> {
 /// Prints the last entries of the journal.
 pub(super) fn journal(typed: &Journal, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
-    server.print_as(&server.client.journal(typed.last)?, COLUMNS)
+    let entries = server.client.journal(typed.last)?;
+    match global.format() {
+        OutputFormat::Json => server.print(&entries),
+        OutputFormat::Table | OutputFormat::Tsv | OutputFormat::None => {
+            let lines: Vec<_> = entries.iter().map(line).collect();
+            server.print_as(&lines, COLUMNS)
+        }
+    }
+}
+
+/// An entry with what fits in the cells of its row: whole seconds, and the change in words.
+fn line(entry: &JournalEntry) -> Value {
+    let mut line = json!(entry);
+    line["at"] = format!("{:.0}", entry.at).into();
+    line["what"] = what(&entry.change).into();
+    line
+}
+
+/// A change in one line: `update endpoint iris, traffic blue:90,green:10`, `register model digits:1`.
+fn what(change: &Value) -> String {
+    if let Ok(change) = Change::deserialize(change) {
+        return change.to_string();
+    }
+    let kind = change["kind"].as_str().unwrap_or_default();
+    let kind = kind.replace('_', " ");
+    match (&change["model"]["name"], &change["model"]["version"]) {
+        (Value::String(name), Value::String(version)) => format!("{kind} {name}:{version}"),
+        _ => kind,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::COLUMNS;
+    use super::{COLUMNS, line};
     use crate::cli::output::table_of;
     use crate::control::JournalEntry;
 
-    #[test]
-    fn the_journal_shows_that_a_change_was_replaced() {
+    /// The row of an entry, below the headings.
+    #[track_caller]
+    fn check(change: &Value, why: Option<&str>, row: &str) {
         let entry: JournalEntry = serde_json::from_value(json!({
             "seq": 9,
             "revision": 7,
-            "at": "2026-01-01T00:00:00Z",
+            "at": "2026-01-01T00:00:00.123456Z",
             "by": "ann",
-            "change": {"kind": "outcome", "endpoint": "iris", "provisioning_state": "Canceled"},
-            "why": "revision 8 took its place",
+            "change": change,
+            "why": why,
         }))
         .unwrap();
-        let shown = serde_json::to_value([entry]).unwrap();
-        assert_eq!(
-            table_of(&shown, COLUMNS),
-            "revision  at                    by   what     endpoint  state\n\
-             --------  --------------------  ---  -------  --------  --------\n\
-             7         2026-01-01T00:00:00Z  ann  outcome  iris      Canceled\n"
+        let table = table_of(&json!([line(&entry)]), COLUMNS);
+        assert_eq!(table.lines().last(), Some(row), "{table}");
+    }
+
+    #[test]
+    fn the_journal_shows_that_a_change_was_replaced() {
+        check(
+            &json!({"kind": "outcome", "operation": 7, "provisioning_state": "Canceled"}),
+            Some("revision 8 took its place"),
+            "7         2026-01-01T00:00:00Z  ann  outcome  Canceled  revision 8 took its place",
+        );
+    }
+
+    #[test]
+    fn the_journal_says_a_change_in_words() {
+        check(
+            &json!({"kind": "update_endpoint", "name": "iris", "update": {"traffic": {"blue": 90, "green": 10}}}),
+            None,
+            "7         2026-01-01T00:00:00Z  ann  update endpoint iris, traffic blue:90,green:10",
+        );
+        check(
+            &json!({"kind": "delete_deployment", "name": "blue"}),
+            None,
+            "7         2026-01-01T00:00:00Z  ann  delete deployment blue",
+        );
+    }
+
+    #[test]
+    fn the_journal_names_the_model_that_came() {
+        check(
+            &json!({"kind": "register_model", "model": {"name": "digits", "version": "1"}}),
+            None,
+            "7         2026-01-01T00:00:00Z  ann  register model digits:1",
+        );
+    }
+
+    #[test]
+    fn a_change_of_a_later_release_is_shown_by_its_kind() {
+        check(
+            &json!({"kind": "mirror_endpoint", "name": "iris"}),
+            None,
+            "7         2026-01-01T00:00:00Z  ann  mirror endpoint",
         );
     }
 }

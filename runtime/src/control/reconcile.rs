@@ -525,17 +525,21 @@ impl Turn<'_> {
             touched: attempt.touched,
             reason: reason.clone(),
         });
+        let wanted = self.books.desired.endpoints.get(&key.endpoint);
+        let has_traffic = wanted.is_some_and(|wanted| wanted.spec.traffic.has_weight());
         let operation = attempt
             .operation
             .and_then(|id| self.books.operations.get_mut(&id));
         if let Some(operation) = operation {
             operation.parts.remove(&key.deployment);
             let had_split = std::mem::take(&mut operation.split);
-            operation.failure.get_or_insert(if had_split {
-                format!("{reason}; the traffic stays as it was")
-            } else {
-                reason
-            });
+            operation
+                .failure
+                .get_or_insert(if had_split && has_traffic {
+                    format!("{reason}; the traffic stays as it was")
+                } else {
+                    reason
+                });
             if had_split {
                 self.drop_split(&key.endpoint, attempt.touched);
             }

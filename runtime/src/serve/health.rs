@@ -5,7 +5,7 @@
 //!
 //! Threads: edge and control; reads the routing table. Not here: who notices that an instance is missing (`control`).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::router::{Endpoint, RoutingTable};
 use crate::spec::{DeploymentName, Percent};
@@ -21,7 +21,7 @@ pub struct Health {
 }
 
 /// A deployment that has traffic and no instance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShortDeployment {
     /// Its endpoint.
     pub endpoint: String,

@@ -161,15 +161,15 @@ fn locate<'a, 'p>(
         format!("expected a path such as deployments.NAME.instance_count, found deployments{path}")
     };
     let names: Vec<String> = deployments.iter().map(name_of).collect();
-    let (index, path) =
+    let (found, index, path) =
         if let Some((name, path)) = path.strip_prefix('.').and_then(|path| path.split_once('.')) {
             let same = |known: &String| known.eq_ignore_ascii_case(name);
-            (names.iter().position(same), path)
+            (name, names.iter().position(same), path)
         } else if let Some((index, path)) = path
             .strip_prefix('[')
             .and_then(|path| path.split_once("]."))
         {
-            (index.parse().ok(), path)
+            (index, index.parse().ok(), path)
         } else {
             return Err(expected());
         };
@@ -178,7 +178,7 @@ fn locate<'a, 'p>(
         .map(|deployment| (deployment, path))
         .ok_or_else(|| {
             format!(
-                "expected one of the deployments ({}), found another",
+                "expected one of the deployments ({}), found {found}",
                 names.join(", ")
             )
         })

@@ -462,6 +462,18 @@ fn fine_percents_are_exact() {
 }
 
 #[test]
+fn a_percent_reads_as_it_is_written() {
+    for hundredths in [0, 1, 10, 50, 100, 1250, 9999, 10_000] {
+        let percent = Percent::from_hundredths(hundredths).unwrap();
+        let text = serde_json::to_string(&percent).unwrap();
+        assert_eq!(serde_json::from_str::<Percent>(&text).unwrap(), percent);
+    }
+    for text in ["-1", "100.5", "0.001", "\"1\""] {
+        assert!(serde_json::from_str::<Percent>(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_serin_does_not_do_is_refused_in_plain_words() {
     check_endpoint_refused(
         "name: iris\nmirror_traffic: {green: 10}\n",
@@ -635,7 +647,7 @@ fn set_refuses_what_a_file_would_be_refused_for_and_changes_nothing() {
     );
     check_set_refused(
         &["deployments.red.instance_count=1"],
-        "--set: deployments.red.instance_count: expected one of the deployments (blue, green), found another",
+        "--set: deployments.red.instance_count: expected one of the deployments (blue, green), found red",
     );
     check_set_refused(
         &["deployments.blue=1"],

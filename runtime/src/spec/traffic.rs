@@ -87,6 +87,13 @@ impl Serialize for Percent {
     }
 }
 
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        number.to_string().parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// The reason why a split is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TrafficError {
@@ -201,6 +208,14 @@ impl TrafficSplit {
             .iter()
             .find(|(entry, _)| entry == name)
             .map_or(Percent::ZERO, |(_, percent)| *percent)
+    }
+
+    /// Whether any deployment gets traffic: the sum is 100, not 0.
+    #[must_use]
+    pub fn has_weight(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|(_, percent)| *percent > Percent::ZERO)
     }
 
     /// Deployments and their shares, in the order written.
