@@ -83,7 +83,7 @@ impl Drop for BlockingRuntime {
     }
 }
 
-/// Why an embedded endpoint does not start or change.
+/// The reason why an embedded endpoint does not start or change.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// The name breaks the rule for names.
@@ -116,7 +116,7 @@ pub enum EmbeddedError {
     Settings {
         /// The deployment.
         deployment: DeploymentName,
-        /// What is wrong, and what would be right.
+        /// The faults, and what would be right.
         problems: String,
     },
     /// It asks for what cannot be: a split that names what is not there, or more cores than there are.
@@ -130,7 +130,7 @@ pub enum EmbeddedError {
     Threads(#[source] std::io::Error),
 }
 
-/// What an instance of a deployment is given, and how many there are.
+/// The means of an instance of a deployment, and the number of instances.
 #[derive(Clone, Debug)]
 pub struct DeploymentSettings {
     /// Copies of the model, each on its own cores.
@@ -143,7 +143,7 @@ pub struct DeploymentSettings {
     pub max_concurrent_requests_per_instance: u32,
     /// Score threads of one instance; without a number one for each request at once, up to its cores.
     pub lanes: Option<u32>,
-    /// How requests run together.
+    /// The bounds within which requests run together.
     pub batch: BatchSettings,
     /// The threads of a lane spin while they wait, where there are several and no other instance has the cores when this one starts.
     pub spin: bool,
@@ -188,7 +188,7 @@ impl EmbeddedBuilder {
         self
     }
 
-    /// What happens when instances ask for more cores than there are; without it they share.
+    /// The rule where instances ask for more cores than there are; without it they share.
     #[must_use]
     pub fn capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = capacity;
@@ -255,7 +255,7 @@ impl Embedded {
         self.runtime.metrics.render()
     }
 
-    /// What the scoring routes need to serve these endpoints over HTTP.
+    /// The parts that the scoring routes need to serve these endpoints over HTTP.
     pub(super) fn parts(&self) -> (Arc<Router>, Arc<Metrics>) {
         (
             Arc::clone(&self.runtime.router),

@@ -45,9 +45,9 @@ pub(super) struct Books {
 #[derive(Debug, Default)]
 pub(super) struct DeploymentBook {
     pub(super) attempt: Option<Attempt>,
-    /// Why its target is not what runs, if it was tried.
+    /// The reason why its target does not run, if it was tried.
     pub(super) failure: Option<Failure>,
-    /// Why an instance of the last good target did not start, until one does.
+    /// The reason why an instance of the last good target did not start, until one does.
     pub(super) trouble: Option<String>,
     /// No instance of the last good target is started before.
     pub(super) repair: Option<Repair>,
@@ -307,7 +307,7 @@ impl Books {
         shown.len() == aim.count && shown.iter().all(is_of_aim)
     }
 
-    /// Why the target of a deployment is not what runs, if it was tried and failed.
+    /// The reason why the target of a deployment does not run, if it was tried and failed.
     pub(super) fn failure(&self, key: &Key, target: &Target) -> Option<&Failure> {
         let book = self.deployments.get(key)?;
         let failure = book.failure.as_ref();
@@ -330,7 +330,7 @@ impl Books {
         unready
     }
 
-    /// Why a deployment has no instance that requests see.
+    /// The reason why a deployment has no instance that requests see.
     pub(super) fn why_unready(&self, key: &Key, wanted: &DesiredDeployment) -> Unready {
         let book = self.deployments.get(key);
         let operation = book

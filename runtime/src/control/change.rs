@@ -12,7 +12,7 @@ use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, TrafficSplit,
 };
 
-/// One wish. Applied whole or not at all.
+/// One change. Applied whole or not at all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "changes are few and short-lived")]
@@ -163,7 +163,7 @@ impl fmt::Display for Change {
 }
 
 impl fmt::Display for EndpointUpdate {
-    /// What it touches beyond the endpoint itself.
+    /// The parts that it touches beyond the endpoint itself.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some((name, _)) = &self.deployment {
             write!(f, ", deployment {name}")?;

@@ -50,17 +50,17 @@ use crate::spec::SkuTable;
 pub struct ControllerConfig {
     /// The data folder; made if it is not there.
     pub data: PathBuf,
-    /// What to do when instances ask for more vCPUs than there are cores.
+    /// The rule where instances ask for more vCPUs than there are cores.
     pub capacity: Capacity,
     /// Instance types.
     pub skus: SkuTable,
     /// Tries models in a child process; without it they are not tried first.
     pub prober: Option<Prober>,
-    /// How long a token is good for.
+    /// The life of a token.
     pub token_life: Duration,
 }
 
-/// Why the controller did not start.
+/// The reason why the controller did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
     /// The data folder or what is in it.
@@ -94,7 +94,7 @@ pub struct Controller {
     stopping: Option<oneshot::Sender<()>>,
 }
 
-/// What wakes the loop.
+/// Everything that wakes the loop.
 struct Inbox {
     /// From people; bounded, and refused when it is full.
     mailbox: mpsc::Receiver<Mail>,

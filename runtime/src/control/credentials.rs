@@ -21,7 +21,7 @@ use crate::router::EndpointAuth;
 use crate::router::auth::{hash_of_key, key, token, token_secret};
 use crate::spec::{AuthMode, EndpointName, EndpointSpec};
 
-/// What a client needs to score, in the fields of `az ml online-endpoint get-credentials`.
+/// The credentials that a client needs to score, in the fields of `az ml online-endpoint get-credentials`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Credentials {
@@ -42,7 +42,7 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// What a request brings behind `Bearer`.
+    /// The word that a request brings behind `Bearer`.
     #[must_use]
     pub fn bearer(&self) -> &str {
         match self {
@@ -112,7 +112,7 @@ impl Secret {
         key(&self.0, endpoint, &which.to_string(), generation)
     }
 
-    /// What clients of this endpoint send: its keys, or a new token that is good for `life`.
+    /// The credentials of clients of this endpoint: its keys, or a new token that is good for `life`.
     pub(super) fn credentials(
         &self,
         endpoint: &DesiredEndpoint,

@@ -2,7 +2,7 @@
 //!
 //! Stored as JSON with a format number; see `store`. A change of it is worked out in `apply`; what runs stands in `books`.
 //!
-//! What is in force of an endpoint (its split, its credentials, the timeouts of its deployments) follows from this state alone:
+//! The rules in force of an endpoint (its split, its credentials, the timeouts of its deployments) follow from this state alone:
 //! a split that still waits for instances is a [`PendingSplit`] beside the one in force, and a deployment that is on its way to
 //! something else keeps its [`DesiredDeployment::last_good`].
 
@@ -171,7 +171,7 @@ pub(super) struct Settlement {
     pub(super) split: SplitOutcome,
 }
 
-/// What becomes of the pending split of a change.
+/// The fate of the pending split of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SplitOutcome {
     /// It waits on, or there is none.

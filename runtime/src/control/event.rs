@@ -55,14 +55,14 @@ pub(super) enum Event {
     Shutdown,
 }
 
-/// What there is to say of a model that is ready to be loaded.
+/// Remarks on a model that is ready to be loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ModelNotes {
-    /// Why it is served as it is, where it was to be prepared.
+    /// The reason why it is served as it is, where it was to be prepared.
     pub(super) note: Option<String>,
 }
 
-/// What is known of an instance that is ready.
+/// Facts about an instance that is ready.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) placement: Option<Placement>,
@@ -111,7 +111,7 @@ pub(super) struct NewInstance {
     pub(super) background: bool,
 }
 
-/// How an operation has ended.
+/// The end of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Succeeded,

@@ -35,13 +35,13 @@ use crate::spec::{EndpointSpec, SkuTable};
 /// Settings of a control plane without a store.
 #[derive(Debug)]
 pub struct LocalConfig {
-    /// What to do when instances ask for more vCPUs than there are cores.
+    /// The rule where instances ask for more vCPUs than there are cores.
     pub capacity: Capacity,
     /// Tries models in a child process; without it they are not tried first.
     pub prober: Option<Prober>,
 }
 
-/// Why a change did not come about.
+/// The reason why a change did not come about.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LocalError {
     /// It was refused, and nothing has changed.
@@ -136,7 +136,7 @@ impl Local {
     }
 }
 
-/// Where models are: as told with the changes.
+/// The places of models, as told with the changes.
 #[derive(Debug, Default)]
 struct Places {
     models: Mutex<BTreeMap<ModelDigest, LocalModel>>,
@@ -181,7 +181,7 @@ struct LocalControl {
     desired: Arc<Desired>,
     places: Arc<Places>,
     revision: Revision,
-    /// Who waits for the end of which operation.
+    /// Callers that wait, each for the end of an operation.
     waiting: BTreeMap<OperationId, std_mpsc::Sender<Result<(), LocalError>>>,
 }
 

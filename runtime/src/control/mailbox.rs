@@ -68,7 +68,7 @@ pub(super) struct Registration {
     pub(super) reply: oneshot::Sender<Result<ModelRecord, ModelStoreError>>,
 }
 
-/// What the handles read without asking the loop.
+/// Everything that the handles read without asking the loop.
 #[derive(Debug)]
 pub(super) struct Bulletin {
     pub(super) view: ArcSwap<View>,
@@ -195,13 +195,13 @@ impl ControllerHandle {
         self.bulletin.operation(id)
     }
 
-    /// What should be beside what is.
+    /// The desired state beside what is.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         self.bulletin.view.load_full()
     }
 
-    /// What clients of an endpoint send to prove who they are.
+    /// The keys or the token that clients of an endpoint send.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! What should be, what is, how to get there.
+//! The control plane: what should be, what is, how to get there.
 //!
 //! A [`Change`] is applied to [`Desired`] (pure), stored, and only then accepted. The reconciler (pure) compares what is with what
 //! should be, event by event, and says what to do; the [`Controller`] has it done. It is the single writer of everything that

@@ -1,4 +1,4 @@
-//! What became of an accepted change.
+//! Operations: what became of accepted changes.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -28,7 +28,7 @@ impl FromStr for OperationId {
     }
 }
 
-/// How far the world has come toward what was asked for, in Azure's words.
+/// The way that the world has come toward what was asked for, in Azure's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProvisioningState {
     /// It did not exist before and is on its way.
@@ -73,9 +73,9 @@ pub struct Operation {
     pub change: String,
     /// The revision that the change made.
     pub revision: Revision,
-    /// How far it has come.
+    /// The way that it has come.
     pub provisioning_state: ProvisioningState,
-    /// What the change does beyond its words.
+    /// A sentence on what the change does beyond its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Why it failed, or which change took its place.

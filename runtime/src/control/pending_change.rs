@@ -10,7 +10,7 @@ use crate::spec::{
     apply as apply_set,
 };
 
-/// How a change speaks of a deployment.
+/// The way in which a change speaks of a deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Touch {
     /// Its settings: a model that they do not change stays the content that it is.

@@ -689,7 +689,7 @@ impl Turn<'_> {
         })
     }
 
-    /// What becomes of the split of an operation when a part of it is ready.
+    /// The fate of the split of an operation when a part of it is ready.
     fn split_outcome(&mut self, id: OperationId, key: &Key) -> SplitOutcome {
         let Some(operation) = self.books.operations.get(&id) else {
             return SplitOutcome::Waits;
@@ -711,7 +711,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Why a split that has waited cannot come in force after all: a deployment may have died meanwhile.
+    /// The reason why a split that has waited cannot come in force after all: a deployment may have died meanwhile.
     fn problem_of_split(&self, wanted: &DesiredEndpoint, ready: &DeploymentName) -> Option<String> {
         let pending = wanted.pending.as_ref()?;
         let name = &wanted.spec.name;
@@ -728,7 +728,7 @@ impl Turn<'_> {
             .next()
     }
 
-    /// Which instances of a deployment requests should see, and which stay.
+    /// The instances of a deployment that requests should see, and those that stay.
     fn ranks(&self, key: &Key) -> Ranks {
         let base = self.base(key);
         let count = base.as_ref().map_or(0, |base| base.count);

@@ -1,4 +1,4 @@
-//! Why a change is refused.
+//! Refusals of changes, with their reasons.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use crate::control::revision::Revision;
 use crate::spec::{DeploymentName, EndpointName};
 
-/// What kind of refusal it is; administration answers with a status by it.
+/// The kind of a refusal; administration answers with a status by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// What the request names does not exist.
+    /// The thing that the request names does not exist.
     NotFound,
-    /// What it would create exists.
+    /// The thing that it would create exists.
     AlreadyExists,
     /// It asks for what cannot be.
     Invalid,
@@ -23,13 +23,13 @@ pub enum ErrorKind {
     Busy,
 }
 
-/// Why a change was refused. Nothing of it was done.
+/// The reason why a change was refused. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// What the change names does not exist; says what does.
+    /// The thing that the change names does not exist; says what does.
     #[error("{0}")]
     NotFound(String),
-    /// What the change would create exists.
+    /// The thing that the change would create exists.
     #[error("{0}")]
     AlreadyExists(String),
     /// Everything that is wrong with it. Never empty.
@@ -81,7 +81,7 @@ impl ChangeError {
         ))
     }
 
-    /// What kind of refusal it is.
+    /// The kind of the refusal.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -104,7 +104,7 @@ impl ChangeError {
     }
 }
 
-/// Why there is no next state.
+/// The reason why there is no next state.
 #[derive(Debug)]
 pub(super) enum NotApplied {
     Refused(ChangeError),

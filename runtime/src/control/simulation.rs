@@ -485,7 +485,7 @@ impl World {
         }
     }
 
-    /// What the oracle expects after an acceptance: by the words of the change, not by the books.
+    /// The expectations of the oracle after an acceptance: by the words of the change, not by the books.
     fn expect_of(&mut self, id: OperationId, endpoint: &EndpointName) {
         let revision = Revision(id.0);
         let Some(wanted) = self.desired.endpoints.get(endpoint) else {
@@ -908,7 +908,7 @@ impl World {
 
     // The promises.
 
-    /// What is accepted is in force with the event of its acceptance.
+    /// Everything accepted is in force with the event of its acceptance.
     fn check_rules(&self) {
         for (name, wanted) in &self.desired.endpoints {
             let shown = self.table.get(name).expect("an endpoint is shown at once");
@@ -976,7 +976,7 @@ impl World {
         }
     }
 
-    /// What serves is the last good target, and goes on as long as an instance of it lives.
+    /// The last good target serves, and goes on as long as an instance of it lives.
     fn check_serving(&self) {
         for (key, instances) in self.shown() {
             let wanted = self.desired.deployment(&key.endpoint, &key.deployment);
@@ -1122,7 +1122,7 @@ fn play(world: &mut World, acts: &[Act]) {
     world.calm_down();
 }
 
-/// What a script breaks, if anything.
+/// The promise that a script breaks, if any.
 fn broken(cores: Option<usize>, acts: &[Act]) -> Option<String> {
     broken_in(&mut World::new(cores), acts)
 }

@@ -32,7 +32,7 @@ pub(super) trait Starter: std::fmt::Debug + Send + Sync + 'static {
 
 /// An instance that has started: the owner's half.
 pub(super) trait Started: std::fmt::Debug + Send + Sync {
-    /// What requests are given to.
+    /// The half that requests are given to.
     fn handle(&self) -> Option<InstanceHandle>;
     /// Cores asked for and given.
     fn placement(&self) -> Option<Placement>;

@@ -22,7 +22,7 @@ use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, SkuTable, read_deployment};
 
-/// What the paper engine does, set by a test while it runs.
+/// The behaviour of the paper engine, set by a test while it runs.
 #[derive(Debug, Default)]
 struct Paper {
     running: Arc<AtomicUsize>,

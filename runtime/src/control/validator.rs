@@ -14,7 +14,7 @@ use crate::spec::{
     DeploymentName, DeploymentSpec, EndpointName, ModelRef, SkuTable, TrafficSplit, VersionRef,
 };
 
-/// Why a deployment cannot answer.
+/// The reason why a deployment cannot answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unready {
     pub(super) why: String,

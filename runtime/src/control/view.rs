@@ -40,15 +40,15 @@ pub struct EndpointView {
     /// As asked for; in `traffic` every deployment has an entry.
     #[serde(flatten)]
     pub spec: EndpointSpec,
-    /// How far it has come.
+    /// The way that it has come.
     pub provisioning_state: ProvisioningState,
-    /// Why it failed.
+    /// The reason of its failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Where requests go. Filled in by who knows the address of the server.
+    /// The address for requests. Filled in by who knows the address of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scoring_uri: Option<String>,
-    /// What the files say and serin keeps without effect.
+    /// Settings of the files that serin keeps without effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Its deployments by name.
@@ -61,9 +61,9 @@ pub struct DeploymentView {
     /// As asked for.
     #[serde(flatten)]
     pub spec: DeploymentSpec,
-    /// How far it has come.
+    /// The way that it has come.
     pub provisioning_state: ProvisioningState,
-    /// Why it failed.
+    /// The reason of its failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The content that the model stands for.
@@ -72,10 +72,10 @@ pub struct DeploymentView {
     pub instances_ready: usize,
     /// Cores asked for and given, of each instance.
     pub placements: Vec<Placement>,
-    /// What the model was measured to cost on the threads of one lane, and whether requests share runs.
+    /// The measured cost of the model on the threads of one lane, and whether requests share runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_profile: Option<Arc<ModelProfile>>,
-    /// What is kept without effect, and what is not quite as asked for.
+    /// Settings that are kept without effect, and what is not quite as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
@@ -176,7 +176,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
     }
 }
 
-/// How far a deployment has come toward its target.
+/// The way that a deployment has come toward its target.
 fn state_of(books: &Books, key: &Key, wanted: &DesiredDeployment) -> ProvisioningState {
     let serves = !books.shown_of(key).is_empty();
     let trouble = books
@@ -208,7 +208,7 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
     notes
 }
 
-/// Why threads do not spin although they were to, or whom they disturb.
+/// The reason why threads do not spin although they were to, or whom they disturb.
 fn note_of_spinning(books: &Books, (no, one): &Live<'_>) -> Option<String> {
     let placement = one.facts.placement.as_ref()?;
     let note = match (placement.spin_asked, placement.spinning) {
@@ -238,7 +238,7 @@ fn with_idle<'a>(
         .expect("zeros change no sum")
 }
 
-/// Why requests run alone although they were to run together.
+/// The reason why requests run alone although they were to run together.
 fn not_batched(one: &InstanceBook) -> Option<String> {
     one.build.batch.size_max.filter(|rows| *rows > 1)?;
     let why = match one.facts.profile.as_ref()?.batching {
@@ -253,7 +253,7 @@ fn not_batched(one: &InstanceBook) -> Option<String> {
     Some(format!("max_batch_size has no effect: {why}"))
 }
 
-/// What an instance has got less of than it asked for.
+/// The cores that an instance has got less of than it asked for.
 fn overcommitted(one: &InstanceBook) -> Option<String> {
     let placement = one.facts.placement.as_ref()?;
     let short = placement.shared || placement.cores_given.len() < placement.vcpus_asked;

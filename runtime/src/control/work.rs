@@ -30,7 +30,7 @@ use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
 use crate::spec::{EndpointName, EndpointSpec};
 
-/// Where the files of models are.
+/// The places of the files of models.
 pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
     /// The files of a model. Blocks. The error says what is missing.
     fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String>;
@@ -47,7 +47,7 @@ pub(super) struct ModelPlace {
     pub(super) by_content: bool,
 }
 
-/// How clients of an endpoint prove who they are.
+/// The proof that clients of an endpoint bring.
 pub(super) trait AuthSource: std::fmt::Debug + Send + Sync + 'static {
     fn auth(&self, endpoint: &EndpointSpec, generations: Generations) -> EndpointAuth;
 }
@@ -65,7 +65,7 @@ pub(super) enum Report {
     },
     Retired {
         instances: Vec<InstanceNo>,
-        /// How many were stopped under running work.
+        /// The number of those that were stopped under running work.
         forced: usize,
     },
 }

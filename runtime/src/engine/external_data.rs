@@ -159,7 +159,7 @@ impl Wire {
     }
 }
 
-/// What was read so far of a tensor.
+/// The parts of a tensor that were read so far.
 #[derive(Debug, Default)]
 struct Tensor {
     found: ExternalTensor,

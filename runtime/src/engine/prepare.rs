@@ -39,7 +39,7 @@ pub struct ModelFile<'a> {
 pub struct ReadyModel {
     /// The cache's entry of it, kept there for as long as this lives.
     pub cached: Option<Arc<CacheEntry>>,
-    /// Why it is served as it is, where it was to be prepared.
+    /// The reason why it is served as it is, where it was to be prepared.
     pub note: Option<String>,
 }
 

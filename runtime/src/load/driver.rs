@@ -678,7 +678,8 @@ mod tests {
         _ = run.finish();
         let mut samples = std::mem::take(&mut *samples.lock().unwrap());
         samples.sort_by_key(|sample| sample.index);
-        assert!(samples.len() >= 80 && samples.len() % 8 == 0);
+        assert!(samples.len() >= 80);
+        // All groups are whole but the last: of that one the stop may have left some unsent.
         let groups: Vec<_> = samples.chunks(8).collect();
         for group in &groups {
             assert!(group.iter().all(|one| one.scheduled == group[0].scheduled));

@@ -1,4 +1,4 @@
-//! Who gets the request, and whether.
+//! The data plane's decisions: who gets the request, and whether.
 
 mod admission;
 pub mod auth;

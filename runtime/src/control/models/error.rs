@@ -1,4 +1,4 @@
-//! Why a model was not registered, found or deleted.
+//! Errors of the registry of models and of its files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::control::refusal::ErrorKind;
 use crate::control::store::StoreError;
 use crate::spec::{ModelName, ModelVersion};
 
-/// Why a model was not registered, found or deleted.
+/// The reason why a model was not registered, found or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelStoreError {
     /// Nothing is at the path.
@@ -100,7 +100,7 @@ pub enum ModelStoreError {
 }
 
 impl ModelStoreError {
-    /// What kind of refusal it is; see [`ErrorKind`].
+    /// The kind of the refusal; see [`ErrorKind`].
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

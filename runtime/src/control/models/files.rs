@@ -37,7 +37,7 @@ pub(in crate::control) struct ModelFiles {
     root: PathBuf,
 }
 
-/// What a copied model is.
+/// A model that was copied in.
 #[derive(Debug, Clone)]
 pub(in crate::control) struct Ingested {
     pub(in crate::control) digest: ModelDigest,

@@ -116,7 +116,7 @@ impl Source {
     }
 }
 
-/// What is done about files whose name begins with a dot.
+/// The treatment of files whose name begins with a dot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hidden {
     LeftOut,

@@ -24,7 +24,7 @@ pub(in crate::control) struct Store {
     db: Connection,
 }
 
-/// What the store holds at start.
+/// The content of the store at a start.
 #[derive(Debug)]
 pub(in crate::control) struct Loaded {
     pub(in crate::control) revision: Revision,
@@ -248,7 +248,7 @@ impl Store {
     }
 }
 
-/// When a transaction is on disk.
+/// The time at which a transaction is on disk.
 #[derive(Debug, Clone, Copy)]
 enum Sync {
     /// When its commit returns.

@@ -1,4 +1,4 @@
-//! Why the store could not do it.
+//! Errors of the store.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use rusqlite::ErrorCode;
 
 use crate::control::store::schema::SCHEMA;
 
-/// Why the store could not do it. Then nothing of it was done.
+/// The reason why the store could not do it. Then nothing of it was done.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The data folder cannot be made, read or written.
@@ -35,7 +35,7 @@ pub enum StoreError {
     /// Anything else that SQLite says.
     #[error("{0}")]
     Sqlite(#[source] rusqlite::Error),
-    /// What is stored is not what this program wrote.
+    /// The stored text is not what this program wrote.
     #[error("stored {what} cannot be read: {source}")]
     Unreadable {
         what: &'static str,
