@@ -176,7 +176,7 @@ impl Work {
                 instances,
                 drain,
             } => self.retire(&key, instances, drain),
-            Command::Settle(_) | Command::Conclude { .. } => {}
+            Command::Settle { .. } | Command::Conclude { .. } => {}
         }
     }
 
