@@ -276,6 +276,28 @@ impl Books {
             .any(|operation| operation.endpoint == *endpoint)
     }
 
+    /// Operations that will not do all they were to do when this is desired: an endpoint is as a newer change makes it.
+    pub(super) fn overtaken(&self, next: &Desired, endpoint: &EndpointName) -> Vec<OperationId> {
+        let bringer = |desired: &Desired| {
+            let pending = desired.endpoints.get(endpoint)?.pending.as_ref();
+            pending.map(|pending| pending.revision)
+        };
+        // That of one which has failed may wait still, where its end could not be stored.
+        let (before, after) = (bringer(&self.desired), bringer(next));
+        let operations = self.operations.iter();
+        let overtaken = operations.filter(|(id, operation)| {
+            let is_mine = |revision: Revision| revision.0 == id.0;
+            let split_goes = before.is_some_and(is_mine) && !after.is_some_and(is_mine);
+            let mut parts = operation.parts.iter();
+            let part_goes = parts.any(|name| {
+                let one = next.deployment(endpoint, name);
+                !one.is_some_and(|one| is_mine(one.target.touched))
+            });
+            operation.endpoint == *endpoint && (split_goes || part_goes)
+        });
+        overtaken.map(|(id, _)| *id).collect()
+    }
+
     /// Whether everything that was good when the process started serves again, or has failed to.
     pub(super) fn has_recovered(&self) -> bool {
         self.deployments.iter().all(|(key, book)| {

@@ -22,12 +22,12 @@ use crate::control::apply::Applied;
 use crate::control::books::Books;
 use crate::control::change::Change;
 use crate::control::credentials::Secret;
-use crate::control::desired::Settlement;
+use crate::control::desired::{Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
 use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models};
-use crate::control::operation::{Operation, OperationId, ProvisioningState};
+use crate::control::operation::{Operation, OperationId, ProvisioningState, replaced_by};
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
 use crate::control::refusal::NotApplied;
@@ -258,7 +258,10 @@ impl Controller {
             for command in on(&mut self.books, event, Instant::now()) {
                 anything = true;
                 match command {
-                    Command::Settle(settlement) => events.push_back(self.settle(settlement).await),
+                    Command::Settle {
+                        settlement,
+                        failure,
+                    } => events.push_back(self.settle(settlement, failure).await),
                     Command::Conclude { id, outcome } => self.conclude(id, outcome),
                     other => self.work.carry_out(other),
                 }
@@ -326,6 +329,7 @@ impl Controller {
         let revision = self.revision.next();
         let applied = self.apply(request, revision)?;
         self.check_under_way(&applied, revision)?;
+        let overtaken = self.overtaken(&applied, OperationId(revision.0));
         let operation = Operation {
             id: OperationId(revision.0),
             endpoint: applied.endpoint.clone(),
@@ -345,14 +349,32 @@ impl Controller {
             why: None,
         };
         let (committed, record) = (applied.desired.clone(), operation.clone());
+        let records = overtaken.clone();
         let stored = self
             .store
-            .run(move |store| store.commit(&committed, &record, &entry))
+            .run(move |store| store.commit(&committed, (&record, &records), &entry))
             .await;
         stored.map_err(|error| ChangeError::Storage(error.to_string()))?;
+        for older in overtaken {
+            self.bulletin.put_operation(older);
+        }
         self.revision = revision;
         self.bulletin.desired.store(Arc::new(applied.desired));
         Ok(operation)
+    }
+
+    /// Operations that will not do all they were to do when a change is accepted. Each says so from then on, also after a restart.
+    fn overtaken(&self, applied: &Applied, newer: OperationId) -> Vec<Operation> {
+        let overtaken = self.books.overtaken(&applied.desired, &applied.endpoint);
+        let overtaken = overtaken
+            .into_iter()
+            .filter_map(|id| self.bulletin.operation(id));
+        let overtaken = overtaken.filter(|older| older.reason.is_none());
+        let replaced = |older| Operation {
+            reason: Some(replaced_by(newer)),
+            ..older
+        };
+        overtaken.map(replaced).collect()
     }
 
     fn apply(&self, request: &Request, revision: Revision) -> Result<Applied, NotApplied> {
@@ -387,12 +409,13 @@ impl Controller {
     }
 
     /// Makes the end of an operation's part durable.
-    async fn settle(&self, settlement: Settlement) -> Event {
+    async fn settle(&self, settlement: Settlement, failure: Option<String>) -> Event {
         let desired = self.bulletin.desired.load().settled(&settlement);
+        let ended = self.ended_by(&settlement, failure);
         let (revision, committed) = (self.revision, desired.clone());
         let stored = self
             .store
-            .run(move |store| store.settle(revision, &committed))
+            .run(move |store| store.settle(revision, &committed, ended.as_ref()))
             .await;
         let outcome = match stored {
             Ok(()) => {
@@ -406,6 +429,24 @@ impl Controller {
             settlement,
             outcome,
         }
+    }
+
+    /// The operation of a settlement that drops its split: it has failed then, or has ended already, which the disk may not know.
+    fn ended_by(&self, settlement: &Settlement, failure: Option<String>) -> Option<Operation> {
+        let operation = self
+            .bulletin
+            .operation(OperationId(settlement.revision.0))?;
+        let Some(reason) = failure else {
+            let is_dropped = settlement.split == SplitOutcome::Dropped;
+            let has_ended = operation.provisioning_state.has_ended();
+            return (is_dropped && has_ended).then_some(operation);
+        };
+        Some(Operation {
+            provisioning_state: ProvisioningState::Failed,
+            reason: Some(reason),
+            ended: Some(jiff::Timestamp::now()),
+            ..operation
+        })
     }
 
     /// Notes the end of an operation, in memory at once and in the store as soon as it comes to it.

@@ -95,7 +95,12 @@ pub(super) enum Command {
         drain: bool,
     },
     /// Makes the end of an operation's part durable; ends in [`Event::Settled`].
-    Settle(Settlement),
+    Settle {
+        settlement: Settlement,
+        /// Why the operation fails, where a split is dropped: stored with it, or a restart would take up an operation that could
+        /// no more do all it was to do.
+        failure: Option<String>,
+    },
     /// Tells whoever waits how an operation has ended. Once for each.
     Conclude { id: OperationId, outcome: Outcome },
 }

@@ -236,7 +236,7 @@ impl LocalControl {
         while let Some(event) = events.pop_front() {
             for command in on(&mut self.books, event, Instant::now()) {
                 match command {
-                    Command::Settle(settlement) => {
+                    Command::Settle { settlement, .. } => {
                         self.desired = Arc::new(self.desired.settled(&settlement));
                         events.push_back(Event::Settled {
                             outcome: Ok(Arc::clone(&self.desired)),

@@ -14,6 +14,11 @@ use crate::spec::{DeploymentName, EndpointName};
 #[serde(transparent)]
 pub struct OperationId(pub u64);
 
+/// The reason of an operation that a newer one has overtaken.
+pub(super) fn replaced_by(newer: OperationId) -> String {
+    format!("operation {newer} took its place")
+}
+
 impl fmt::Display for OperationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -78,7 +83,7 @@ pub struct Operation {
     /// A sentence on what the change does beyond its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Why it failed, or which change took its place.
+    /// Why it failed, or which change took its place. One that has not ended has it when a part of it was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When the change was accepted.

@@ -24,7 +24,7 @@ use crate::control::desired::{
 };
 use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome};
 use crate::control::models::ModelDigest;
-use crate::control::operation::{Operation, OperationId};
+use crate::control::operation::{Operation, OperationId, replaced_by};
 use crate::control::revision::Revision;
 use crate::control::split_rule;
 use crate::engine::CoreGrant;
@@ -120,6 +120,8 @@ impl Turn<'_> {
     /// The book of an operation that an earlier process left open.
     fn reopen(&mut self, open: &Operation, wanted: Option<&DesiredEndpoint>) -> OperationBook {
         let mut book = OperationBook::new(open.endpoint.clone());
+        // Stored with the change that overtook it.
+        book.canceled.clone_from(&open.reason);
         let Some(wanted) = wanted else {
             // Nothing runs yet, so what should be gone is gone.
             return book;
@@ -133,9 +135,10 @@ impl Turn<'_> {
             book.split = !book.parts.is_empty();
             if !book.split {
                 book.failure = Some("the server ended before its split came in force".to_owned());
-                self.drop_split(&open.endpoint, open.revision);
+                self.drop_split(&open.endpoint, open.revision, book.failure.clone());
             }
         }
+        // Earlier releases did not store it.
         let overtaken = open
             .deployments
             .iter()
@@ -143,7 +146,8 @@ impl Turn<'_> {
             .map(|one| one.target.touched)
             .find(|touched| *touched > open.revision);
         if let Some(newer) = overtaken {
-            book.canceled = Some(replaced_by(OperationId(newer.0)));
+            let by = || replaced_by(OperationId(newer.0));
+            book.canceled.get_or_insert_with(by);
         }
         book
     }
@@ -292,13 +296,16 @@ impl Turn<'_> {
         }
     }
 
-    fn drop_split(&mut self, endpoint: &EndpointName, revision: Revision) {
-        self.commands.push(Command::Settle(Settlement {
-            endpoint: endpoint.clone(),
-            revision,
-            good: None,
-            split: SplitOutcome::Dropped,
-        }));
+    fn drop_split(&mut self, endpoint: &EndpointName, revision: Revision, failure: Option<String>) {
+        self.commands.push(Command::Settle {
+            settlement: Settlement {
+                endpoint: endpoint.clone(),
+                revision,
+                good: None,
+                split: SplitOutcome::Dropped,
+            },
+            failure,
+        });
     }
 
     // What happens to models and instances.
@@ -492,7 +499,7 @@ impl Turn<'_> {
             })
             .collect();
         for (endpoint, revision) in stale {
-            self.drop_split(&endpoint, revision);
+            self.drop_split(&endpoint, revision, None);
         }
     }
 
@@ -541,7 +548,8 @@ impl Turn<'_> {
                     reason
                 });
             if had_split {
-                self.drop_split(&key.endpoint, attempt.touched);
+                let failure = operation.failure.clone();
+                self.drop_split(&key.endpoint, attempt.touched, failure);
             }
         }
     }
@@ -650,12 +658,17 @@ impl Turn<'_> {
             if let Some(attempt) = book.and_then(|book| book.attempt.as_mut()) {
                 attempt.settling = true;
             }
-            self.commands.push(Command::Settle(Settlement {
-                endpoint: key.endpoint,
-                revision,
-                good: Some(key.deployment),
-                split,
-            }));
+            let operation = id.and_then(|id| self.books.operations.get(&id));
+            let failure = operation.and_then(|operation| operation.failure.clone());
+            self.commands.push(Command::Settle {
+                settlement: Settlement {
+                    endpoint: key.endpoint,
+                    revision,
+                    good: Some(key.deployment),
+                    split,
+                },
+                failure: failure.filter(|_| split == SplitOutcome::Dropped),
+            });
         }
     }
 
@@ -1121,10 +1134,6 @@ enum Readiness {
 }
 
 const STUCK: &str = "an earlier try of the same model has not ended yet";
-
-fn replaced_by(id: OperationId) -> String {
-    format!("operation {id} took its place")
-}
 
 fn key_of(endpoint: &EndpointName, deployment: &DeploymentName) -> Key {
     Key {

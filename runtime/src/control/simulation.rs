@@ -22,6 +22,7 @@ use crate::control::desired::{Desired, DesiredEndpoint, Settlement, SplitOutcome
 use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome, Shown};
 use crate::control::models::Models;
 use crate::control::models::{ModelDigest, ModelRecord};
+use crate::control::operation::replaced_by;
 use crate::control::operation::{Operation, OperationId, ProvisioningState};
 use crate::control::reconcile::on;
 use crate::control::refusal::NotApplied;
@@ -265,6 +266,10 @@ struct World {
     disk_full: bool,
     /// Ends of operations that are not on disk: the disk was full.
     unwritten: BTreeSet<OperationId>,
+    /// Operations whose end a full disk has lost for good: a restart finds out what it can.
+    forgotten: BTreeSet<OperationId>,
+    /// Operations of which it is on disk that they failed, told or not.
+    failed: BTreeSet<OperationId>,
     /// Whether nothing has failed, hung or died so far, but for the process.
     fair: bool,
     // Of this process.
@@ -346,6 +351,8 @@ impl World {
             operations: BTreeMap::new(),
             disk_full: false,
             unwritten: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
+            failed: BTreeSet::new(),
             fair: true,
             fuse: None,
             unsynced: Vec::new(),
@@ -426,6 +433,10 @@ impl World {
             return;
         }
         let id = OperationId(revision.0);
+        for older in self.books.overtaken(&applied.desired, &applied.endpoint) {
+            let older = self.operations.get_mut(&older).expect("a known operation");
+            older.reason = Some(replaced_by(id));
+        }
         let operation = Operation {
             id,
             endpoint: applied.endpoint.clone(),
@@ -571,7 +582,17 @@ impl World {
                 instances,
                 drain,
             } => self.retire(&key, instances, drain),
-            Command::Settle(settlement) => return Some(self.settle(settlement)),
+            Command::Settle {
+                settlement,
+                failure,
+            } => {
+                if settlement.split == SplitOutcome::Dropped && !self.disk_full {
+                    let id = OperationId(settlement.revision.0);
+                    self.unwritten.remove(&id);
+                    self.failed.extend(failure.map(|_| id));
+                }
+                return Some(self.settle(settlement));
+            }
             Command::Conclude { id, outcome } => self.conclude(id, outcome),
         }
         None
@@ -786,6 +807,13 @@ impl World {
                 asked.parts.iter().all(is_known),
                 "operation {id} succeeded, and a restart would not know what it made"
             );
+            let in_force = &endpoint.spec.traffic;
+            let split = asked.split.as_ref();
+            assert!(
+                self.forgotten.contains(&id)
+                    || split.is_none_or(|split| weights(split).eq(weights(in_force))),
+                "operation {id} succeeded, and its split never was in force"
+            );
         }
         self.met.insert(situation);
         if self.reopened.contains(&id) && state == ProvisioningState::Succeeded {
@@ -864,10 +892,15 @@ impl World {
         self.desired = Arc::new(serde_json::from_str(&text).expect("a state"));
         self.books = books(&self.desired, self.cores);
         (self.fuse, self.stopping) = (None, false);
+        self.forgotten.extend(self.unwritten.iter());
         self.unwritten.extend(self.unsynced.drain(..));
         for id in std::mem::take(&mut self.unwritten) {
             let operation = self.operations.get_mut(&id).expect("a known operation");
             operation.provisioning_state = ProvisioningState::Updating;
+        }
+        for id in &self.failed {
+            let operation = self.operations.get_mut(id).expect("a known operation");
+            operation.provisioning_state = ProvisioningState::Failed;
         }
         self.under_way.clear();
         self.hanging.clear();
@@ -1326,4 +1359,34 @@ fn what_never_was_good_gets_no_traffic_before_all_of_it_is_ready() {
     world.settle_down();
     world.submit(&traffic("green:100"));
     assert_eq!(world.split(), "green:100");
+}
+
+#[test]
+fn an_operation_whose_split_a_newer_one_replaced_is_canceled_over_a_restart_too() {
+    let mut world = scene(None);
+    world.submit(&add(deployment("red", "1", SKUS[0], 1)));
+    world.settle_down();
+    world.submit(&update(
+        deployment("green", "2", SKUS[0], 1),
+        Some("green:100"),
+    ));
+    world.submit(&traffic("red:100"));
+    world.crash();
+    world.settle_down();
+    assert_eq!(world.split(), "red:100");
+    assert_eq!(world.state_of(3), ProvisioningState::Canceled);
+}
+
+#[test]
+fn an_operation_whose_deployment_was_deleted_is_canceled_over_a_restart_too() {
+    let mut world = scene(None);
+    world.submit(&add(deployment("red", "1", SKUS[0], 1)));
+    // The process is killed when the deletion is on disk and nothing more.
+    world.fuse = Some(0);
+    world.submit(&Change::DeleteDeployment {
+        endpoint: None,
+        name: "red".parse().expect("a name"),
+    });
+    assert_eq!(world.state_of(2), ProvisioningState::Canceled);
+    assert_eq!(world.state_of(3), ProvisioningState::Succeeded);
 }

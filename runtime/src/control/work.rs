@@ -176,7 +176,7 @@ impl Work {
                 instances,
                 drain,
             } => self.retire(&key, instances, drain),
-            Command::Settle(_) | Command::Conclude { .. } => {}
+            Command::Settle { .. } | Command::Conclude { .. } => {}
         }
     }
 
@@ -433,8 +433,126 @@ async fn drain_all(closing: Vec<(Key, Arc<AdmissionControl>)>, deadline: Instant
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::time::Duration;
 
     use super::*;
+    use crate::control::revision::Revision;
+    use crate::deadline::Deadline;
+    use crate::router::Rejected;
+
+    /// Neither engine nor files nor keys: only publications are tried here.
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Starter for Nothing {
+        fn make_ready(&self, _candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
+            Err("nothing".to_owned())
+        }
+
+        fn start(&self, _spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+            Err("nothing".to_owned())
+        }
+    }
+
+    impl ModelPlaces for Nothing {
+        fn place(&self, _model: &ModelDigest) -> Result<ModelPlace, String> {
+            Err("nothing".to_owned())
+        }
+    }
+
+    impl AuthSource for Nothing {
+        fn auth(&self, _endpoint: &EndpointSpec, _generations: Generations) -> EndpointAuth {
+            EndpointAuth::Open
+        }
+    }
+
+    fn work() -> Work {
+        let (reports, _nobody) = mpsc::unbounded_channel();
+        Work::new(
+            (Arc::new(Nothing), Arc::new(Nothing)),
+            Arc::new(Nothing),
+            (Router::new(), Metrics::new()),
+            reports,
+        )
+    }
+
+    fn blue() -> Key {
+        Key {
+            endpoint: "iris".parse().expect("a name"),
+            deployment: "blue".parse().expect("a name"),
+        }
+    }
+
+    fn publish(work: &mut Work, slots: Option<usize>) {
+        let Key {
+            endpoint,
+            deployment,
+        } = blue();
+        let shown = slots.map(|slots| Shown {
+            spec: EndpointSpec::new(endpoint.clone()),
+            generations: Generations::all(Revision(1)),
+            deployments: vec![ShownDeployment {
+                name: deployment,
+                instances: Vec::new(),
+                slots,
+                request_timeout: Duration::from_secs(1),
+            }],
+        });
+        work.carry_out(Command::Publish { endpoint, shown });
+    }
+
+    fn admission(work: &Work) -> Arc<AdmissionControl> {
+        let table = work.router.table();
+        let endpoint = table.endpoint("iris").expect("it is published");
+        let deployment = endpoint.deployment("blue").expect("it is published");
+        Arc::clone(&deployment.admission)
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Instant::now(), Duration::from_secs(1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deployment_keeps_its_slots_through_all_its_instances() {
+        let mut work = work();
+        publish(&mut work, Some(2));
+        let first = admission(&work);
+        let _running = first.admit(soon()).await.expect("a slot is free");
+        for slots in [1, 4, 0, 3] {
+            publish(&mut work, Some(slots));
+            assert!(Arc::ptr_eq(&first, &admission(&work)));
+            assert_eq!((first.slots(), first.held()), (slots, 1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deployment_made_anew_has_slots_and_series_of_its_own_while_the_old_one_drains() {
+        let mut work = work();
+        publish(&mut work, Some(1));
+        let old = admission(&work);
+        let running = old.admit(soon()).await.expect("a slot is free");
+        publish(&mut work, None);
+        work.carry_out(Command::Retire {
+            key: blue(),
+            instances: Vec::new(),
+            drain: true,
+        });
+        publish(&mut work, Some(1));
+        let new = admission(&work);
+        assert!(!Arc::ptr_eq(&old, &new));
+        new.admit(soon()).await.expect("its slot is free");
+        tokio::task::yield_now().await;
+        assert_eq!(
+            old.admit(soon()).await.expect_err("it drains"),
+            Rejected::Draining
+        );
+        assert_eq!((old.held(), new.held()), (1, 0));
+        drop(running);
+        assert!(work.metrics.render().contains("deployment=\"blue\""));
+        publish(&mut work, None);
+        work.finish();
+        assert!(!work.metrics.render().contains("deployment=\"blue\""));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn instances_are_stopped_when_the_system_has_a_thread_again() {

@@ -147,11 +147,12 @@ impl Store {
             .collect()
     }
 
-    /// Makes a revision durable, with its journal line and its operation. Returns when it is on disk.
+    /// Makes a revision durable, with its journal line, its operation and those that it has overtaken. Returns when it is on
+    /// disk.
     pub(in crate::control) fn commit(
         &mut self,
         desired: &Desired,
-        operation: &Operation,
+        (operation, overtaken): (&Operation, &[Operation]),
         entry: &NewEntry,
     ) -> Result<(), StoreError> {
         let text = write("state", desired)?;
@@ -164,20 +165,25 @@ impl Store {
             )?;
             let oldest = revision.saturating_sub(REVISIONS_KEPT);
             transaction.execute("DELETE FROM revisions WHERE revision <= ?1", [oldest])?;
+            for older in overtaken {
+                put_operation(transaction, older)?;
+            }
             put_operation(transaction, operation)?;
             append(transaction, entry)
         })
     }
 
-    /// Makes durable what became of a revision: which of its deployments are good, and whether its split is in force. Returns
-    /// when it is on disk.
+    /// Makes durable what became of a revision: which of its deployments are good, whether its split is in force, and that its
+    /// operation has `ended`. Returns when it is on disk.
     pub(in crate::control) fn settle(
         &mut self,
         revision: Revision,
         desired: &Desired,
+        ended: Option<&Operation>,
     ) -> Result<(), StoreError> {
         self.in_transaction(Sync::Full, |transaction| {
-            put_desired(transaction, revision, desired)
+            put_desired(transaction, revision, desired)?;
+            ended.map_or(Ok(()), |operation| put_operation(transaction, operation))
         })
     }
 
@@ -376,7 +382,11 @@ mod tests {
     }
 
     fn commit(store: &mut Store, revision: u64) -> Result<(), StoreError> {
-        store.commit(&state(revision), &operation(revision), &entry(revision))
+        store.commit(
+            &state(revision),
+            (&operation(revision), &[]),
+            &entry(revision),
+        )
     }
 
     #[track_caller]
@@ -397,6 +407,33 @@ mod tests {
             (revision, revision),
             "state, operation and journal are of one revision"
         );
+    }
+
+    #[test]
+    fn what_a_change_overtakes_and_what_fails_with_its_split_is_on_disk_with_it() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        let older = Operation {
+            reason: Some("operation 2 took its place".to_owned()),
+            ..operation(1)
+        };
+        let overtaken = [older.clone()];
+        store
+            .commit(&state(2), (&operation(2), &overtaken), &entry(2))
+            .expect("stored");
+        let failed = Operation {
+            provisioning_state: ProvisioningState::Failed,
+            ..operation(2)
+        };
+        store
+            .settle(Revision(2), &state(1), Some(&failed))
+            .expect("stored");
+        drop((store, folder));
+        let (_folder, store) = open(data.path()).expect("opens again");
+        let loaded = store.load("1").expect("loads");
+        assert_eq!(loaded.operations, [older, failed]);
+        assert_eq!(loaded.desired, state(1));
     }
 
     #[test]
@@ -473,7 +510,7 @@ mod tests {
         };
         full(&store, pages);
         let error = store
-            .commit(&state(200), &operation(2), &entry(2))
+            .commit(&state(200), (&operation(2), &[]), &entry(2))
             .expect_err("no room");
         assert_eq!(error.to_string(), "the disk is full");
         check_state(&store, 1);
@@ -569,7 +606,11 @@ mod tests {
             .expect("set");
         for revision in 1..=REVISIONS_KEPT + 3 {
             store
-                .commit(&Desired::default(), &operation(revision), &entry(revision))
+                .commit(
+                    &Desired::default(),
+                    (&operation(revision), &[]),
+                    &entry(revision),
+                )
                 .expect("stored");
         }
         let kept: u64 = store
@@ -586,10 +627,12 @@ mod tests {
         commit(&mut store, 1).expect("stored");
         let mut ended = operation(2);
         ended.ended = Some(jiff::Timestamp::UNIX_EPOCH);
-        store.commit(&state(2), &ended, &entry(2)).expect("stored");
+        store
+            .commit(&state(2), (&ended, &[]), &entry(2))
+            .expect("stored");
         let late = OPERATIONS_KEPT + 10;
         store
-            .commit(&state(3), &operation(late), &entry(late))
+            .commit(&state(3), (&operation(late), &[]), &entry(late))
             .expect("stored");
         let kept: Vec<_> = store
             .operations()
