@@ -128,6 +128,30 @@ fn a_deployment_that_takes_the_place_of_one_that_failed_says_so() {
 }
 
 #[test]
+fn a_split_is_shown_with_the_names_of_the_deployments_however_it_was_typed() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    let shown = place.ok("endpoint update --name iris --traffic BLUE:100 --output table");
+    assert!(shown.contains(" blue=100 "), "{shown}");
+}
+
+#[test]
+fn a_split_of_nothing_is_refused() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    assert_snapshot!(place.run("endpoint update --name iris --traffic ''"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected entries such as blue:90,green:10 or blue=90 green=10, found ""
+    "#);
+    let shown = place.ok("endpoint show --name iris --output table");
+    assert!(shown.contains(" blue=100 "), "{shown}");
+}
+
+#[test]
 fn a_missing_model_is_refused_before_anything_starts() {
     let place = Place::new();
     let _server = place.serve();
