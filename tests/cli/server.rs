@@ -128,6 +128,30 @@ fn a_deployment_that_takes_the_place_of_one_that_failed_says_so() {
 }
 
 #[test]
+fn a_split_is_shown_with_the_names_of_the_deployments_however_it_was_typed() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    let shown = place.ok("endpoint update --name iris --traffic BLUE:100 --output table");
+    assert!(shown.contains(" blue=100 "), "{shown}");
+}
+
+#[test]
+fn a_split_of_nothing_is_refused() {
+    let place = Place::new();
+    let _server = place.serve();
+    with_blue(&place);
+    assert_snapshot!(place.run("endpoint update --name iris --traffic ''"), @r#"
+    code: 3
+    --- stdout
+    --- stderr
+    error: --traffic: expected entries such as blue:90,green:10 or blue=90 green=10, found ""
+    "#);
+    let shown = place.ok("endpoint show --name iris --output table");
+    assert!(shown.contains(" blue=100 "), "{shown}");
+}
+
+#[test]
 fn a_missing_model_is_refused_before_anything_starts() {
     let place = Place::new();
     let _server = place.serve();
@@ -211,21 +235,21 @@ fn what_is_to_be_changed_must_exist() {
     code: 4
     --- stdout
     --- stderr
-    error: cannot update endpoint iri
+    error: cannot update endpoint iri, description
     caused by: no endpoint "iri"; there are iris
     "#);
     assert_snapshot!(place.run("deployment update --name green --endpoint iris --set instance_count=2"), @r#"
     code: 4
     --- stdout
     --- stderr
-    error: cannot update deployment iris/green
+    error: cannot update deployment iris/green, instance_count=2
     caused by: endpoint iris has no deployment "green"; it has blue
     "#);
     assert_snapshot!(place.run("endpoint update --name iris --deployment green --instance-count 2"), @r#"
     code: 4
     --- stdout
     --- stderr
-    error: cannot update endpoint iris, deployment green
+    error: cannot update endpoint iris, deployment green, instance_count=2
     caused by: endpoint iris has no deployment "green"; it has blue
     "#);
     assert_snapshot!(place.run("deployment delete blu --endpoint iris"), @r#"
@@ -264,42 +288,42 @@ fn a_change_out_of_bounds_is_refused_by_the_server_too() {
     code: 3
     --- stdout
     --- stderr
-    error: cannot update endpoint iris
+    error: cannot update endpoint iris, deployments.blue.instance_count=0
     caused by: deployments.blue.instance_count: expected 1 to 50, found 0
     ");
     assert_snapshot!(place.run("endpoint update --name iris --set traffic.blue=60 traffic.green=30"), @"
     code: 3
     --- stdout
     --- stderr
-    error: cannot update endpoint iris
+    error: cannot update endpoint iris, traffic.blue=60, traffic.green=30
     caused by: traffic: expected a sum of 0 or 100, found 90 (blue 60, green 30)
     ");
     assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set instance_cout=2"), @"
     code: 3
     --- stdout
     --- stderr
-    error: cannot update deployment iris/blue
+    error: cannot update deployment iris/blue, instance_cout=2
     caused by: deployment blue: instance_cout: unknown key; did you mean `instance_count`?
     ");
     assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set instance_type=Standard_F4_v2"), @r#"
     code: 3
     --- stdout
     --- stderr
-    error: cannot update deployment iris/blue
+    error: cannot update deployment iris/blue, instance_type
     caused by: deployment blue: instance_type: expected an instance type of `serin sku list`, found "Standard_F4_v2"; did you mean `Standard_F4s_v2`?
     "#);
     assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set model=azureml:digits:2"), @r#"
     code: 3
     --- stdout
     --- stderr
-    error: cannot update deployment iris/blue
+    error: cannot update deployment iris/blue, model
     caused by: deployment blue: model: model digits has no version "2"; it has 1
     "#);
     assert_snapshot!(place.run("deployment update --name blue --endpoint iris --set model=./nowhere.onnx"), @"
     code: 3
     --- stdout
     --- stderr
-    error: cannot update deployment iris/blue
+    error: cannot update deployment iris/blue, model
     caused by: model: no model at [folder]/cli/nowhere.onnx: expected an ONNX file, or a folder with one
     ");
 }

@@ -167,8 +167,8 @@ fn cell(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some(String::new()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
-        // A tab or a new line would end the cell.
-        Value::String(text) => Some(text.replace(['\t', '\n'], " ")),
+        // A tab or a new line would end the cell; others would speak to the terminal.
+        Value::String(text) => Some(text.replace(char::is_control, " ")),
         Value::Array(_) => None,
         Value::Object(fields) => fields
             .iter()
@@ -209,6 +209,12 @@ mod tests {
     fn tab_separated_values_have_no_headings() {
         let one = json!({"name": "iris", "count": 3});
         assert_eq!(tsv(rows(&one, &[])), "iris\t3\n");
+    }
+
+    #[test]
+    fn a_cell_has_no_control_characters() {
+        let told = json!([{"by": "ann\t\n\u{1b}[2Jbob"}]);
+        assert_eq!(tsv(rows(&told, &[])), "ann   [2Jbob\n");
     }
 
     #[test]

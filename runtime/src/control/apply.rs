@@ -83,7 +83,7 @@ impl Desired {
                 pending
             }
         };
-        self.take_in(pending, context)
+        self.take_in(pending.spelled(), context)
     }
 
     fn without_endpoint(&self, name: &EndpointName) -> Result<Applied, ChangeError> {

@@ -144,9 +144,11 @@ impl fmt::Display for Change {
                 deployment,
                 ..
             } => write!(f, "create deployment {endpoint}/{}", deployment.name),
-            Self::UpdateDeployment { endpoint, name, .. } => {
-                write!(f, "update deployment {endpoint}/{name}")
-            }
+            Self::UpdateDeployment {
+                endpoint,
+                name,
+                update,
+            } => write!(f, "update deployment {endpoint}/{name}{update}"),
             Self::DeleteDeployment {
                 endpoint: Some(endpoint),
                 name,
@@ -165,19 +167,60 @@ impl fmt::Display for Change {
 impl fmt::Display for EndpointUpdate {
     /// The parts that it touches beyond the endpoint itself.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some((name, _)) = &self.deployment {
-            write!(f, ", deployment {name}")?;
+        if let Some((name, update)) = &self.deployment {
+            write!(f, ", deployment {name}{update}")?;
         }
         if let Some(traffic) = &self.traffic {
             write!(f, ", traffic {traffic}")?;
         }
-        Ok(())
+        write_assignments(f, &self.set)
     }
+}
+
+impl fmt::Display for DeploymentUpdate {
+    /// What it sets beyond its file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_assignments(f, &self.set)
+    }
+}
+
+fn write_assignments(f: &mut fmt::Formatter<'_>, set: &[Assignment]) -> fmt::Result {
+    set.iter().try_for_each(|one| write!(f, ", {one}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_says_what_it_sets() {
+        let set = |text: &str| Assignment::parse(text).expect("an assignment");
+        let deployment = DeploymentUpdate {
+            set: vec![set("instance_count=2")],
+            ..DeploymentUpdate::default()
+        };
+        let (endpoint, name) = ("iris".parse().unwrap(), "blue".parse().unwrap());
+        let change = Change::UpdateDeployment {
+            endpoint,
+            name,
+            update: deployment.clone(),
+        };
+        assert_eq!(
+            change.to_string(),
+            "update deployment iris/blue, instance_count=2"
+        );
+        let update = EndpointUpdate {
+            deployment: Some(("blue".parse().unwrap(), deployment)),
+            set: vec![set("description=all that it is for"), set("tags.team=ml")],
+            ..EndpointUpdate::default()
+        };
+        let name = "iris".parse().unwrap();
+        let change = Change::UpdateEndpoint { name, update };
+        assert_eq!(
+            change.to_string(),
+            "update endpoint iris, deployment blue, instance_count=2, description, tags.team"
+        );
+    }
 
     #[test]
     fn an_update_of_an_earlier_release_keeps_its_number_of_instances() {

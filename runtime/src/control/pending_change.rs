@@ -201,6 +201,13 @@ impl PendingChange {
         }
     }
 
+    /// The change with the names of its split spelled as the deployments are.
+    pub(super) fn spelled(mut self) -> Self {
+        let names = self.deployments.iter().map(|one| &one.name);
+        self.endpoint.traffic = self.endpoint.traffic.spelled_as(names);
+        self
+    }
+
     fn take(&mut self, error: &SpecError, prefix: &str) {
         let problems = error.problems.iter();
         self.problems

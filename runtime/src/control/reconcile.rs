@@ -533,7 +533,7 @@ impl Turn<'_> {
             reason: reason.clone(),
         });
         let wanted = self.books.desired.endpoints.get(&key.endpoint);
-        let has_traffic = wanted.is_some_and(|wanted| wanted.spec.traffic.has_weight());
+        let has_traffic = wanted.is_some_and(|wanted| !wanted.spec.traffic.is_empty());
         let operation = attempt
             .operation
             .and_then(|id| self.books.operations.get_mut(&id));

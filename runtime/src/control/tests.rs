@@ -595,6 +595,21 @@ async fn a_model_that_hangs_while_it_loads_delays_nobody_else_s_return() {
 }
 
 #[tokio::test]
+async fn an_endpoint_has_not_succeeded_while_a_restart_tries_again_what_failed() {
+    let world = World::with_blue(1).await;
+    world.paper.bad.lock().expect("whole").insert("m2".into());
+    let failed = world.run(add(world.spec("green", "m2.onnx", 1))).await;
+    assert_eq!(failed.provisioning_state, ProvisioningState::Failed);
+    let world = world.restart_with(|paper| paper.hold_model("m2")).await;
+    let endpoint = || world.handle.view().endpoints[0].provisioning_state;
+    world.eventually(|world| world.ready("blue") == 1).await;
+    assert_eq!(endpoint(), ProvisioningState::Updating);
+    world.paper.hold_model("");
+    world.eventually(|world| world.ready("green") == 1).await;
+    assert_eq!(endpoint(), ProvisioningState::Succeeded);
+}
+
+#[tokio::test]
 async fn a_restart_serves_what_was_accepted() {
     let world = World::with_blue(2).await;
     world.succeed(add(world.spec("green", "m2.onnx", 1))).await;

@@ -121,7 +121,10 @@ fn view_endpoint(books: &Books, wanted: &DesiredEndpoint) -> EndpointView {
         .deployments
         .values()
         .all(|one| one.last_good.is_none());
-    let provisioning_state = match (books.is_busy(&wanted.spec.name), &reason) {
+    // What a restart tries again is under way without an operation.
+    let mut states = deployments.values().map(|one| one.provisioning_state);
+    let busy = books.is_busy(&wanted.spec.name) || !states.all(ProvisioningState::has_ended);
+    let provisioning_state = match (busy, &reason) {
         (true, _) if never_good => ProvisioningState::Creating,
         (true, _) => ProvisioningState::Updating,
         (false, Some(_)) => ProvisioningState::Failed,

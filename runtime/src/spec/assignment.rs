@@ -3,6 +3,7 @@
 //! Here an assignment is read and put into a tree of values. Not here: judging what comes of it (`set`, and the readers of
 //! files).
 
+use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -45,6 +46,17 @@ impl Assignment {
     pub fn new(path: &str, value: Value) -> Option<Self> {
         let path = path.trim().to_owned();
         (!path.split('.').any(str::is_empty)).then_some(Self { path, value })
+    }
+}
+
+impl fmt::Display for Assignment {
+    /// For one line: the path, and the value where it is a number or a choice; a text may be long.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        match &self.value {
+            Value::Number(_) | Value::Bool(_) => write!(f, "={}", self.value),
+            Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => Ok(()),
+        }
     }
 }
 

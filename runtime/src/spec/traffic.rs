@@ -198,6 +198,12 @@ impl TrafficSplit {
             };
             entries.push((name.parse()?, percent.parse()?));
         }
+        if entries.is_empty() {
+            // An unset variable of a script must not take all traffic away.
+            return Err(TrafficError::Entry {
+                found: text.to_owned(),
+            });
+        }
         Self::new(entries)
     }
 
@@ -208,14 +214,6 @@ impl TrafficSplit {
             .iter()
             .find(|(entry, _)| entry == name)
             .map_or(Percent::ZERO, |(_, percent)| *percent)
-    }
-
-    /// Whether any deployment gets traffic: the sum is 100, not 0.
-    #[must_use]
-    pub fn has_weight(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|(_, percent)| *percent > Percent::ZERO)
     }
 
     /// Deployments and their shares, in the order written.
@@ -235,6 +233,18 @@ impl TrafficSplit {
         self.entries
             .iter()
             .all(|(_, percent)| *percent == Percent::ZERO)
+    }
+
+    /// The same split with names spelled as these are, which may be written in another case.
+    #[must_use]
+    pub fn spelled_as<'a>(&self, names: impl Iterator<Item = &'a DeploymentName> + Clone) -> Self {
+        let spelled = |(entry, percent): &(DeploymentName, Percent)| {
+            let known = names.clone().find(|known| *known == entry);
+            (known.unwrap_or(entry).clone(), *percent)
+        };
+        Self {
+            entries: self.entries.iter().map(spelled).collect(),
+        }
     }
 
     /// The split without the entry of a deployment.
@@ -465,7 +475,21 @@ mod tests {
     }
 
     #[test]
+    fn a_split_takes_the_spelling_of_the_names_that_are_known() {
+        let known: Vec<DeploymentName> = ["blue", "green"]
+            .iter()
+            .map(|name| name.parse().unwrap())
+            .collect();
+        let spelled = split("BLUE:90,Red:10,Green:0").spelled_as(known.iter());
+        assert_eq!(spelled.to_string(), "blue:90,Red:10,green:0");
+    }
+
+    #[test]
     fn other_text_is_refused() {
+        for nothing in ["", " ", ","] {
+            let expected = "expected entries such as blue:90,green:10 or blue=90 green=10, found";
+            check_refused(nothing, &format!("{expected} {nothing:?}"));
+        }
         check_refused(
             "blue",
             "expected entries such as blue:90,green:10 or blue=90 green=10, found \"blue\"",
@@ -474,8 +498,7 @@ mod tests {
 
     #[test]
     fn a_split_without_weight_picks_nothing() {
-        for text in ["", "blue:0,green:0"] {
-            let split = split(text);
+        for split in [TrafficSplit::default(), split("blue:0,green:0")] {
             assert!(split.is_empty());
             assert_eq!(Picker::new(&split, 1).pick(7), None);
         }
