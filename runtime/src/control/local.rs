@@ -336,7 +336,7 @@ mod tests {
         }
 
         fn start(&self, _spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
-            Ok(Box::new(Paper))
+            Ok(Box::new(Self))
         }
     }
 

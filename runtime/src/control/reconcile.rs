@@ -687,7 +687,7 @@ impl Turn<'_> {
         };
         let pending = operation
             .filter(|operation| operation.split)
-            .and_then(|_| wanted.pending.as_ref());
+            .and(wanted.pending.as_ref());
         let mut arms = pending
             .into_iter()
             .flat_map(|pending| pending.split.entries());
