@@ -120,7 +120,6 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
                 upsert: deployment_file.is_some(),
                 file: deployment_file,
                 set: count.into_iter().collect(),
-                ..DeploymentUpdate::default()
             };
             (deployment, update)
         });
