@@ -240,8 +240,9 @@ fn rules() {
 
 /// Time from exec to the first answer, whether or not the server says that it is ready.
 fn exec_to_answer(data: &Path, key: &str) -> Duration {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = port.local_addr().expect("an address").port();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("an address").port();
+    drop(free);
     let begun = Instant::now();
     let mut child = serin(data)
         .args(["serve", "--port", &port.to_string(), "--admin-port", "0"])
