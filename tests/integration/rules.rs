@@ -103,6 +103,45 @@ fn a_rollback_and_a_new_key_are_in_force_while_another_deployment_starts() {
     assert_eq!(red["provisioning_state"], "Creating", "it still starts");
 }
 
+/// Child processes of a server.
+fn children(server: &Server) -> usize {
+    let all = std::fs::read_dir("/proc").expect("the processes");
+    let stats = all.filter_map(|entry| {
+        let stat = entry.ok()?.path().join("stat");
+        std::fs::read_to_string(stat).ok()
+    });
+    let parent = server.pid().to_string();
+    // `pid (name) state parent ..`; the name may hold anything.
+    let of_server = |stat: &String| {
+        let rest = stat.rsplit(')').next().unwrap_or_default();
+        rest.split_whitespace().nth(1) == Some(parent.as_str())
+    };
+    stats.filter(of_server).count()
+}
+
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE / 2, "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_trial_of_a_model_ends_when_nobody_waits_for_it_any_more() {
+    let data = folder();
+    let server = server(data.path());
+    begin_slow(&server, "red");
+    eventually("the model is being tried", || children(&server) == 1);
+    // The trial alone would take longer than that.
+    let delete = ["deployment", "delete", "--name", "red", "--yes"];
+    server.ok(&[&delete[..], &["--endpoint-name", "iris"]].concat());
+    eventually("the trial has ended", || children(&server) == 0);
+    // And it is tried anew where somebody wants it again.
+    begin_slow(&server, "red");
+    eventually("the model is being tried again", || children(&server) == 1);
+}
+
 #[test]
 fn a_rollback_is_in_force_while_the_deployment_itself_rolls() {
     let data = folder();

@@ -112,12 +112,23 @@ pub(super) enum Phase {
 /// One model, from the moment it is tried until no instance has it.
 #[derive(Debug)]
 pub(super) enum ModelBook {
-    /// A child process tries and prepares it; `overdue` when nobody waits for that any more.
+    /// A child process tries and prepares it.
     Trying {
         since: Instant,
-        overdue: bool,
+        trial: Trial,
     },
     Ready(ModelNotes),
+}
+
+/// The use of a trial that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// Somebody waits for it.
+    Wanted,
+    /// Nobody does, and it was told to end. Whoever wants the model again waits for that, and then has it tried anew.
+    Ended,
+    /// It took too long, and whoever waited has failed.
+    Overdue,
 }
 
 /// One operation that has not ended.

@@ -78,6 +78,8 @@ pub(super) enum Command {
         tried: bool,
         background: bool,
     },
+    /// Nobody waits for the trial of the model any more: it ends as soon as it can, and is reported like any other.
+    EndTrial(ModelDigest),
     /// No instance has the model any more.
     ForgetModel(ModelDigest),
     /// Starts an instance; ends in [`Event::Started`].

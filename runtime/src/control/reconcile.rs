@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::config::{MODEL_READY_MAX, REPAIR_PAUSE_MAX, REPAIR_PAUSE_MIN, START_MAX};
 use crate::control::books::{
     Attempt, Books, DeploymentBook, Failure, InstanceBook, ModelBook, OperationBook, Phase, Repair,
+    Trial,
 };
 use crate::control::build::{Aim, InstanceNo};
 use crate::control::desired::{
@@ -319,11 +320,12 @@ impl Turn<'_> {
                     .insert(model.clone(), ModelBook::Ready(notes));
             }
             Err(reason) => {
-                let overdue = matches!(
-                    self.books.models.remove(model),
-                    Some(ModelBook::Trying { overdue: true, .. })
-                );
-                if !overdue {
+                let trial = match self.books.models.remove(model) {
+                    Some(ModelBook::Trying { trial, .. }) => Some(trial),
+                    Some(ModelBook::Ready(_)) | None => None,
+                };
+                // One that was ended says nothing of the model: who wants it again has it tried again.
+                if trial == Some(Trial::Wanted) {
                     self.model_failed(model, &reason);
                 }
             }
@@ -421,7 +423,10 @@ impl Turn<'_> {
         // A new target whose instances die is not good, and an operation that waits for them would never end.
         let of_attempt = |attempt: &Attempt| attempt.aim.build == build;
         if self.active(&key).is_some_and(of_attempt) {
-            self.fail(&key, "an instance died as soon as it was ready".to_owned());
+            self.fail(
+                &key,
+                "an instance died before the change was done".to_owned(),
+            );
         }
     }
 
@@ -461,7 +466,7 @@ impl Turn<'_> {
             .models
             .iter()
             .filter(|(_, book)| {
-                matches!(book, ModelBook::Trying { since, overdue: false } if late(*since, MODEL_READY_MAX))
+                matches!(book, ModelBook::Trying { since, trial: Trial::Wanted } if late(*since, MODEL_READY_MAX))
             })
             .map(|(model, _)| model.clone())
             .collect();
@@ -473,8 +478,8 @@ impl Turn<'_> {
             }
         }
         for model in stuck {
-            if let Some(ModelBook::Trying { overdue, .. }) = self.books.models.get_mut(&model) {
-                *overdue = true;
+            if let Some(ModelBook::Trying { trial, .. }) = self.books.models.get_mut(&model) {
+                *trial = Trial::Overdue;
             }
             let reason = format!(
                 "the model was not tried and prepared within {} s",
@@ -1004,13 +1009,17 @@ impl Turn<'_> {
     fn make_ready(&mut self, model: &ModelDigest) -> Readiness {
         match self.books.models.get(model) {
             Some(ModelBook::Ready(_)) => return Readiness::Ready,
-            Some(ModelBook::Trying { overdue: true, .. }) => return Readiness::Stuck,
-            Some(ModelBook::Trying { overdue: false, .. }) => return Readiness::Waits,
+            Some(ModelBook::Trying { trial, .. }) => {
+                return match trial {
+                    Trial::Wanted | Trial::Ended => Readiness::Waits,
+                    Trial::Overdue => Readiness::Stuck,
+                };
+            }
             None => {}
         }
         let trying = ModelBook::Trying {
             since: self.now,
-            overdue: false,
+            trial: Trial::Wanted,
         };
         self.books.models.insert(model.clone(), trying);
         self.commands.push(Command::MakeReady {
@@ -1087,15 +1096,26 @@ impl Turn<'_> {
             let good = good.and_then(|one| one.last_good.as_ref());
             needed.extend(good.map(|good| &good.model.digest));
         }
-        let ready = self.books.models.iter();
-        let gone: Vec<_> = ready
-            .filter(|(model, book)| matches!(book, ModelBook::Ready(_)) && !needed.contains(model))
-            .map(|(model, _)| model.clone())
-            .collect();
-        for model in gone {
-            self.books.models.remove(&model);
-            self.commands.push(Command::ForgetModel(model));
-        }
+        let needed: BTreeSet<_> = needed.into_iter().cloned().collect();
+        let commands = &mut self.commands;
+        self.books.models.retain(|model, book| {
+            if needed.contains(model) {
+                return true;
+            }
+            match book {
+                ModelBook::Ready(_) => {
+                    commands.push(Command::ForgetModel(model.clone()));
+                    false
+                }
+                ModelBook::Trying { trial, .. } => {
+                    if *trial == Trial::Wanted {
+                        *trial = Trial::Ended;
+                        commands.push(Command::EndTrial(model.clone()));
+                    }
+                    true
+                }
+            }
+        });
     }
 
     fn conclude(&mut self) {

@@ -300,7 +300,8 @@ struct World {
 }
 
 /// Situations that some script must bring about, or the scripts prove less than they seem to.
-const SITUATIONS: [&str; 12] = [
+const SITUATIONS: [&str; 13] = [
+    "a trial was ended that nobody waited for",
     "an operation succeeded",
     "an operation failed",
     "an operation was canceled",
@@ -570,6 +571,11 @@ impl World {
                 let twice = self.tries().any(|other| *other == model);
                 assert!(!twice, "a model is tried twice at once");
                 self.under_way.push(UnderWay::Try(model));
+            }
+            Command::EndTrial(model) => {
+                let under_way = self.tries().any(|tried| *tried == model);
+                assert!(under_way, "a trial is ended that is not under way");
+                self.met.insert("a trial was ended that nobody waited for");
             }
             Command::ForgetModel(model) => {
                 let used = self.sheets.values().any(|sheet| sheet.build.model == model);

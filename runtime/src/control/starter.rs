@@ -5,11 +5,11 @@
 use std::time::Instant;
 
 use crate::engine::{
-    Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
+    Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
 };
 
 /// A model that is to be tried and prepared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Candidate<'a> {
     pub(super) file: ModelFile<'a>,
     /// Whether the file's digest stands for its content; otherwise nobody has looked at it yet.
@@ -18,6 +18,8 @@ pub(super) struct Candidate<'a> {
     pub(super) tried: bool,
     /// Whether others serve, and are not to feel it.
     pub(super) background: bool,
+    /// Ends the trial when nobody waits for it any more.
+    pub(super) cancel: Cancel,
 }
 
 /// Tries and starts. Every call blocks.
@@ -57,6 +59,10 @@ impl Starter for EngineStarter {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
             return Ok(ReadyModel::default());
+        };
+        let prober = Prober {
+            cancel: candidate.cancel.clone(),
+            ..prober.clone()
         };
         let (file, background) = (candidate.file, candidate.background);
         let ready = if candidate.by_content {

@@ -25,7 +25,7 @@ use crate::control::event::{
 };
 use crate::control::models::ModelDigest;
 use crate::control::starter::{Candidate, Started, Starter};
-use crate::engine::{InstanceSpec, ModelFile, ReadyModel, give_back_memory};
+use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, give_back_memory};
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
 use crate::spec::{EndpointName, EndpointSpec};
@@ -82,6 +82,8 @@ pub(super) struct Work {
     /// The owner's halves of instances that are ready.
     instances: BTreeMap<InstanceNo, Box<dyn Started>>,
     ready: BTreeMap<ModelDigest, ReadyModel>,
+    /// The way to end each trial that is under way.
+    trials: BTreeMap<ModelDigest, Cancel>,
     published: BTreeMap<EndpointName, Arc<Endpoint>>,
     /// One for the life of a deployment, through all its instances.
     admissions: BTreeMap<Key, Arc<AdmissionControl>>,
@@ -108,6 +110,7 @@ impl Work {
             reports,
             instances: BTreeMap::new(),
             ready: BTreeMap::new(),
+            trials: BTreeMap::new(),
             published: BTreeMap::new(),
             admissions: BTreeMap::new(),
             closing: Vec::new(),
@@ -117,14 +120,15 @@ impl Work {
     /// Takes what a report brings into keeping; what is left is an event.
     pub(super) fn take_in(&mut self, report: Report) -> Event {
         match report {
-            Report::ModelReady { model, outcome } => Event::ModelReady {
-                outcome: outcome.map(|ready| {
+            Report::ModelReady { model, outcome } => {
+                self.trials.remove(&model);
+                let outcome = outcome.map(|ready| {
                     let note = ready.note.clone();
                     self.ready.insert(model.clone(), ready);
                     ModelNotes { note }
-                }),
-                model,
-            },
+                });
+                Event::ModelReady { model, outcome }
+            }
             Report::Started { no, outcome } => Event::Started {
                 no,
                 outcome: outcome.map(|instance| {
@@ -166,6 +170,11 @@ impl Work {
                 tried,
                 background,
             } => self.make_ready(model, tried, background),
+            Command::EndTrial(model) => {
+                if let Some(cancel) = self.trials.remove(&model) {
+                    cancel.cancel();
+                }
+            }
             Command::ForgetModel(model) => {
                 self.ready.remove(&model);
             }
@@ -180,8 +189,10 @@ impl Work {
         }
     }
 
-    fn make_ready(&self, model: ModelDigest, tried: bool, background: bool) {
+    fn make_ready(&mut self, model: ModelDigest, tried: bool, background: bool) {
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
+        let cancel = Cancel::default();
+        self.trials.insert(model.clone(), cancel.clone());
         let tell = {
             let model = model.clone();
             |outcome| Report::ModelReady { model, outcome }
@@ -198,6 +209,7 @@ impl Work {
                 by_content: place.by_content,
                 tried,
                 background,
+                cancel,
             })
         });
     }

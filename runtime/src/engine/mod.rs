@@ -6,6 +6,7 @@
 
 mod background;
 mod batch;
+mod cancel;
 mod content;
 mod cores;
 mod external_data;
@@ -29,6 +30,7 @@ mod worker;
 
 pub use background::run_in_background_if;
 pub use batch::BatchSettings;
+pub use cancel::Cancel;
 pub use cores::{
     Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
 };

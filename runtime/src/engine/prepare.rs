@@ -101,6 +101,7 @@ impl Prober {
         };
         let prepared = match self.try_and_prepare(trial, order) {
             Ok((_, prepared)) => prepared,
+            Err(ProbeError::Canceled) => return Err(ProbeError::Canceled),
             // It was good before: what is wrong now is the machine.
             Err(error) if tried => Err(NotPrepared::Said(error.to_string())),
             Err(error) => return Err(error),

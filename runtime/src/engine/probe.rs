@@ -19,6 +19,7 @@ use crate::config::{
     BACKGROUND_LOOK_PERIOD, BACKGROUND_WAIT_MAX, PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT,
 };
 use crate::engine::background::CoreWait;
+use crate::engine::cancel::Cancel;
 use crate::engine::probe_words::{
     Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
 };
@@ -32,6 +33,8 @@ pub struct Prober {
     pub wall_max: Duration,
     /// Most address space of the child, in bytes; the library itself takes some 200 MB of it.
     pub memory_bytes_max: u64,
+    /// Ends the child when nobody wants to know any more.
+    pub cancel: Cancel,
 }
 
 /// The reason why there is no prepared form.
@@ -68,6 +71,9 @@ pub enum ProbeError {
         /// The limit.
         megabytes: u64,
     },
+    /// Nobody waited for it any more, so the child was ended.
+    #[error("nobody waits for the model any more")]
+    Canceled,
     /// The child could not be started or spoken to.
     #[error("cannot start the process that tries the model: {0}")]
     Start(#[source] io::Error),
@@ -94,6 +100,8 @@ enum Silence {
     TimedOut,
     /// The cores leave no time to a child in the background.
     Starved,
+    /// Nobody wants to hear it.
+    Canceled,
 }
 
 impl Prober {
@@ -104,6 +112,7 @@ impl Prober {
             exe,
             wall_max: PROBE_MAX,
             memory_bytes_max: PROBE_MEMORY_BYTES_DEFAULT,
+            cancel: Cancel::default(),
         }
     }
 
@@ -152,7 +161,10 @@ impl Prober {
             }
             answered => answered,
         };
-        let heard = heard.map_err(|_| ProbeError::TimedOut(self.wall_max))?;
+        let heard = heard.map_err(|silence| match silence {
+            Silence::Canceled => ProbeError::Canceled,
+            Silence::TimedOut | Silence::Starved => ProbeError::TimedOut(self.wall_max),
+        })?;
         let first = heard.lines.first().map_or(&[][..], Vec::as_slice);
         let report = match serde_json::from_slice(first) {
             // The model is good; what happened afterwards is no longer about it.
@@ -183,7 +195,7 @@ impl Prober {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(ProbeError::Start)?;
-        let heard = converse(&mut child, request, self.wall_max);
+        let heard = converse(&mut child, request, (self.wall_max, &self.cancel));
         // Ended already unless it took too long; either way it must not outlive this call.
         drop(child.kill());
         let status = child.wait().map_err(ProbeError::Start)?;
@@ -191,7 +203,11 @@ impl Prober {
     }
 }
 /// Asks, and hears all that the child says until it ends.
-fn converse(child: &mut Child, request: &ProbeRequest, wall: Duration) -> Result<Heard, Silence> {
+fn converse(
+    child: &mut Child,
+    request: &ProbeRequest,
+    (wall, cancel): (Duration, &Cancel),
+) -> Result<Heard, Silence> {
     let waited = request.background.then(|| CoreWait::of_process(child.id()));
     let mut until = Instant::now() + wall;
     if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
@@ -205,7 +221,7 @@ fn converse(child: &mut Child, request: &ProbeRequest, wall: Duration) -> Result
     let words = collect("probe-stderr", stderr, None);
     let mut lines = Vec::new();
     loop {
-        match next(&answers, until, waited.as_ref()) {
+        match next(&answers, until, waited.as_ref(), cancel) {
             Ok(Some(line)) => {
                 lines.push(line);
                 until = Instant::now() + PREPARE_MAX;
@@ -219,7 +235,7 @@ fn converse(child: &mut Child, request: &ProbeRequest, wall: Duration) -> Result
             Err(silence) => return Err(silence),
         }
     }
-    let words = next(&words, until, waited.as_ref())?.unwrap_or_default();
+    let words = next(&words, until, waited.as_ref(), cancel)?.unwrap_or_default();
     Ok(Heard { lines, words })
 }
 
@@ -228,12 +244,16 @@ fn next(
     pipe: &mpsc::Receiver<Vec<u8>>,
     until: Instant,
     waited: Option<&CoreWait>,
+    cancel: &Cancel,
 ) -> Result<Option<Vec<u8>>, Silence> {
     loop {
         let rest = until.saturating_duration_since(Instant::now());
         match pipe.recv_timeout(rest.min(BACKGROUND_LOOK_PERIOD)) {
             Ok(bytes) => return Ok(Some(bytes)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if cancel.is_canceled() => {
+                return Err(Silence::Canceled);
+            }
             Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Err(Silence::TimedOut),
             Err(RecvTimeoutError::Timeout) => {
                 if waited.is_some_and(|waited| waited.so_far() > BACKGROUND_WAIT_MAX) {
