@@ -882,7 +882,7 @@ fn a_run_ends_when_its_interval_is_as_narrow_as_was_asked_for() {
     let place = Place::new();
     let report = report(
         &place,
-        &format!("{} --target-ci 90% --budget 5 --made 16", twice()),
+        &format!("{} --target-ci 90% --budget 30 --made 16", twice()),
     );
     assert_eq!(report["complete"], true);
     assert_eq!(report["setup"]["target_half_width"], 0.9);

@@ -504,7 +504,10 @@ impl Turn<'_> {
             })
             .collect();
         for (endpoint, revision) in stale {
-            self.drop_split(&endpoint, revision, None);
+            // One that has failed and waits for what it started to end: a restart must not try it again without its split.
+            let operation = self.books.operations.get(&OperationId(revision.0));
+            let failure = operation.and_then(|operation| operation.failure.clone());
+            self.drop_split(&endpoint, revision, failure);
         }
     }
 

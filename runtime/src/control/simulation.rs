@@ -1396,3 +1396,11 @@ fn an_operation_whose_deployment_was_deleted_is_canceled_over_a_restart_too() {
     assert_eq!(world.state_of(2), ProvisioningState::Canceled);
     assert_eq!(world.state_of(3), ProvisioningState::Succeeded);
 }
+
+/// A full disk took the end of an operation and the drop of its split; the split was dropped later, and a restart tried the
+/// operation again, without it.
+#[test]
+fn an_operation_that_failed_on_a_full_disk_is_not_tried_again_without_its_split() {
+    let (cores, acts) = script(10_367_858);
+    assert_eq!(broken(cores, &acts), None);
+}
