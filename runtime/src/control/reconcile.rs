@@ -707,7 +707,7 @@ impl Turn<'_> {
             let key = key_of(endpoint, name);
             let book = self.books.deployments.get(&key);
             // On its way back, also where somebody has spoken of it meanwhile: neither there nor known to fail.
-            let returns = self.base(&key).is_some() && self.books.shown_of(&key).is_empty();
+            let returns = self.base(&key).is_some() && self.ranks(&key).serve.is_empty();
             *percent > wanted.spec.traffic.percent_of(name)
                 && book.is_some_and(|book| book.recovering || (returns && book.trouble.is_none()))
         })
