@@ -8,14 +8,11 @@ use serde_json::json;
 use crate::support::{Answer, PATIENCE, Server, agent, deployment, folder, model};
 use crate::traffic::Traffic;
 
-/// A folder with the slow model, and a sample request that takes longer than any test.
-fn slow_model(folder: &Path) -> String {
+/// A folder with the slow model, and a sample request of so many steps of about a millisecond.
+fn slow_model(folder: &Path, steps: u32) -> String {
     std::fs::copy(model("models/test/slow.onnx"), folder.join("model.onnx")).expect("copied");
-    std::fs::write(
-        folder.join("sample-request.json"),
-        r#"{"data": [100000000]}"#,
-    )
-    .expect("written");
+    let sample = format!("{{\"data\": [{steps}]}}");
+    std::fs::write(folder.join("sample-request.json"), sample).expect("written");
     folder.to_str().expect("UTF-8").to_owned()
 }
 
@@ -29,7 +26,7 @@ fn server(data: &Path) -> Server {
     server.register("one", "1", "models/digits/1").ok();
     server.register("two", "1", "models/digits/2").ok();
     let slow = folder();
-    let path = slow_model(slow.path());
+    let path = slow_model(slow.path(), 100_000_000);
     server.ok(&[
         "model",
         "create",
@@ -167,15 +164,9 @@ fn a_rollback_is_in_force_while_another_deployment_drains() {
     let data = folder();
     let server = server(data.path());
     let quick = folder();
-    std::fs::copy(
-        model("models/test/slow.onnx"),
-        quick.path().join("model.onnx"),
-    )
-    .expect("copied");
-    std::fs::write(quick.path().join("sample-request.json"), r#"{"data": [1]}"#).expect("written");
-    let path = quick.path().to_str().expect("UTF-8");
+    let path = slow_model(quick.path(), 1);
     let settings = "request_settings: {request_timeout_ms: 60000}\n";
-    server.create_deployment("red", path, settings).ok();
+    server.create_deployment("red", &path, settings).ok();
     let key = server.key("iris");
     std::thread::scope(|scope| {
         let (server, key) = (&server, &key);
@@ -283,15 +274,9 @@ fn a_deployment_that_does_not_come_back_is_named_and_takes_nobody_with_it() {
 fn a_model_that_hangs_at_a_restart_holds_nobody_up() {
     let data = folder();
     let server = server(data.path());
-    // Green becomes the slow model: quick at first, because it has another sample request, and then it hangs.
+    // Red has the slow model: quick at first, because it has another sample request, and then it hangs.
     let quick = folder();
-    std::fs::copy(
-        model("models/test/slow.onnx"),
-        quick.path().join("model.onnx"),
-    )
-    .expect("copied");
-    std::fs::write(quick.path().join("sample-request.json"), r#"{"data": [1]}"#).expect("written");
-    let text = deployment("red", quick.path().to_str().expect("UTF-8"), "");
+    let text = deployment("red", &slow_model(quick.path(), 1), "");
     server
         .run_with(&["online-deployment", "create"], &text)
         .ok();
