@@ -10,8 +10,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::ArrayD;
 use serin::deadline::Deadline;
 use serin::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
-    ReservedJob, SlotOwner, Topology,
+    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Isolation, Job,
+    Permit, Reply, ReservedJob, SlotOwner, Topology,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
@@ -86,6 +86,9 @@ fn lane() -> Instance {
         cores: cores.grant(1).expect("a core"),
         sample_request: None,
         background: false,
+        isolation: Isolation::Thread,
+        exe: None,
+        memory_bytes_max: None,
     })
     .expect("the model starts")
 }

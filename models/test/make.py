@@ -112,5 +112,23 @@ def positions():
     save("positions", nodes, [value("data", FP32, [None])], [value("found", INT64, [1, None])])
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions):
+def divide():
+    """Divides whole numbers: the least of all by -1 ends the process that computes it (SIGFPE)."""
+    inputs = [value("a", INT64, [None]), value("b", INT64, [None])]
+    save("divide", [node("Div", ["a", "b"], ["quotient"])], inputs, [value("quotient", INT64, [None])])
+
+
+def endless():
+    """Multiplies a square of `side` by itself in one node: a run is not ended before that is over."""
+    hundredth = numpy_helper.from_array(np.array([0.01], np.float32), "hundredth")
+    nodes = [
+        node("Concat", ["side", "side"], ["sides"], axis=0),
+        node("ConstantOfShape", ["sides"], ["square"], value=hundredth),
+        node("MatMul", ["square", "square"], ["product"]),
+        node("ReduceSum", ["product"], ["sum"], keepdims=0),
+    ]
+    save("endless", nodes, [value("side", INT64, [1])], [value("sum", FP32, [])])
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless):
     make()

@@ -28,6 +28,17 @@ pub const PROFILE_RUN_MAX: Duration = Duration::from_millis(20);
 pub const INLINE_MAX: Duration = Duration::from_micros(150);
 /// Longest that the edge may compute, whatever is in the bodies: other connections wait as long.
 pub const EDGE_COMPUTE_MAX: Duration = Duration::from_micros(500);
+/// Time after which a run on an I/O thread is interrupted and handed to a score thread: it was taken for small work and is not.
+pub const INLINE_RUN_MAX: Duration = Duration::from_millis(10);
+/// Longest that a run which was ended may go on: as long as the slowest nodes of usual models take, for it ends between two of them.
+/// Then its process is ended, or its thread is left behind.
+pub const RUN_END_MAX: Duration = Duration::from_secs(2);
+/// Time between two looks of the watchdog, while there may be something to see.
+pub const WATCH_PERIOD: Duration = Duration::from_millis(10);
+/// Time that the watchdog stays awake after the last thing that it was told of.
+pub const WATCH_AFTER_NOTICE: Duration = Duration::from_secs(1);
+/// Most threads of one instance that are left behind in runs which do not end, where no process can take their place.
+pub const LOST_THREADS_MAX: u32 = 8;
 /// Longest `max_batch_delay_us`: a lane that waits for company wastes its core. What is written must also be below the
 /// deployment's own `request_timeout_ms`.
 pub const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
@@ -136,6 +147,8 @@ const _: () = {
     assert!(CONCURRENCY_MAX <= BATCH_SIZE_MAX);
     assert!(BATCH_DELAY_MAX.as_millis() < REQUEST_TIMEOUT_MAX.as_millis());
     assert!(INLINE_MAX.as_nanos() <= EDGE_COMPUTE_MAX.as_nanos());
+    assert!(INLINE_RUN_MAX.as_nanos() >= EDGE_COMPUTE_MAX.as_nanos() * 20);
+    assert!(WATCH_PERIOD.as_nanos() <= INLINE_RUN_MAX.as_nanos());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
     assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());

@@ -1,7 +1,9 @@
 //! Mistakes: a body that cannot become tensors, or outputs that cannot become a body.
 
+use serde::{Deserialize, Serialize};
+
 /// The reason why a body could not become tensors, or outputs a body. Every message says what the model wants.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScoreError {
     /// The body is not JSON, or not only JSON.

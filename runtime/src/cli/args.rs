@@ -127,6 +127,9 @@ pub(super) enum Command {
     Status,
     /// Journal of changes: who made them, and how they ended
     Journal(Journal),
+    /// Computes for a lane; the server runs it as a child.
+    #[command(name = "__lane", hide = true)]
+    Lane,
     /// Tries a model; the server runs it as a child.
     #[command(name = "__probe", hide = true)]
     Probe {

@@ -30,7 +30,7 @@ use clap::Parser as _;
 
 use self::args::{Command, Typed};
 use self::exit::CliError;
-use crate::engine::probe_child;
+use crate::engine::{lane_child, probe_child};
 
 /// Reads the command line and does what it says. The codes are in `exit.rs` and in the README.
 #[must_use]
@@ -48,8 +48,10 @@ pub fn run() -> ExitCode {
             };
         }
     };
-    if matches!(typed.command, Command::Probe { .. }) {
-        return ExitCode::from(probe_child());
+    match typed.command {
+        Command::Probe { .. } => return ExitCode::from(probe_child()),
+        Command::Lane => return ExitCode::from(lane_child()),
+        _ => {}
     }
     match obey(typed) {
         Ok(()) => ExitCode::from(exit::OK),
@@ -79,6 +81,6 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Bench(typed) => bench::run(&typed, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
-        Command::Probe { .. } => Ok(()),
+        Command::Probe { .. } | Command::Lane => Ok(()),
     }
 }

@@ -210,6 +210,15 @@ pub(super) fn enter_background(core: CoreId) -> Heartbeat {
     Heartbeat::start()
 }
 
+/// Lowers a thread of this process that nobody needs any more. Not into the idle class: it may hold a lock that others want.
+pub(super) fn lower(tid: i32) {
+    let lowered =
+        rustix::process::setpriority_process(rustix::process::Pid::from_raw(tid), NICE_MAX);
+    if let Err(error) = lowered {
+        tracing::debug!(%error, "cannot lower the priority of a thread");
+    }
+}
+
 /// Interrupts the core of who started it, until it is dropped: a thread of the same class that sleeps again and again. The
 /// timer that would wake it gives the kernel the occasion to let a waiting thread have the core.
 #[derive(Debug)]

@@ -297,9 +297,9 @@ pub(super) fn thread_name(label: &str, suffix: &str) -> String {
     format!("{}{suffix}", &label[..end])
 }
 
-/// Cores on which the kernel lets a thread of this process run.
+/// Cores on which the kernel lets a thread run, of this process or another.
 fn allowed_cores(tid: i32) -> Option<Vec<CoreId>> {
-    let status = fs::read_to_string(format!("/proc/self/task/{tid}/status")).ok()?;
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     parse_cores(
         status
             .lines()

@@ -11,10 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Receiver;
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, select};
+use tokio::sync::oneshot;
 
-use crate::engine::Job;
+use crate::deadline::Deadline;
+use crate::engine::lane::Request;
 use crate::engine::lock::lock;
+use crate::engine::{Job, Permit, Reply, RunError, Scored};
+use crate::observe::Timings;
 
 /// Set in the load word of an instance that takes no more jobs.
 const CLOSED: u32 = 1 << 31;
@@ -49,6 +54,8 @@ pub(super) struct InstanceState {
     failed: AtomicBool,
     /// Lanes answer what they take with `InstanceGone`.
     stopping: AtomicBool,
+    /// How often something happened to a lane, and what it was the last time.
+    troubles: Mutex<(u64, String)>,
 }
 
 impl InstanceState {
@@ -64,6 +71,7 @@ impl InstanceState {
             idle: Default::default(),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            troubles: Mutex::default(),
         }
     }
 
@@ -155,6 +163,23 @@ impl InstanceState {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// Something happened to a lane that it survived.
+    pub(super) fn lane_in_trouble(&self, what: &str) {
+        let mut troubles = lock(&self.troubles);
+        troubles.0 += 1;
+        what.clone_into(&mut troubles.1);
+    }
+
+    /// What happened to lanes, in words.
+    pub(super) fn troubles(&self) -> Option<String> {
+        let troubles = lock(&self.troubles);
+        match troubles.0 {
+            0 => None,
+            1 => Some(troubles.1.clone()),
+            count => Some(format!("{count} times; the last time {}", troubles.1)),
+        }
+    }
+
     fn lane_idle(&self, idle: bool) {
         // Relaxed: by this count lanes share what waits. One that is off by a moment makes a batch larger or smaller, no more.
         if idle {
@@ -196,8 +221,15 @@ impl Reservation {
     #[must_use]
     pub fn give_to(self, job: Job) -> ReservedJob {
         ReservedJob {
-            job,
-            reservation: self,
+            id: job.id,
+            payload: job.payload,
+            deadline: job.deadline,
+            timings: job.timings,
+            reply: job.reply,
+            claim: Some(Claim {
+                reservation: self,
+                permit: job.permit,
+            }),
         }
     }
 }
@@ -208,21 +240,74 @@ impl Drop for Reservation {
     }
 }
 
+/// What a job occupies: its part of the load, and its slot of the deployment.
+#[derive(Debug)]
+pub(super) struct Claim {
+    // Dropped in this order: who is admitted by the slot finds room at the instance.
+    reservation: Reservation,
+    #[expect(dead_code, reason = "its drop gives the slot back")]
+    permit: Permit,
+}
+
 /// A job with its reservation at an instance.
 #[derive(Debug)]
 pub struct ReservedJob {
-    job: Job,
-    reservation: Reservation,
+    id: u64,
+    payload: Bytes,
+    deadline: Deadline,
+    timings: Timings,
+    reply: oneshot::Sender<Reply>,
+    /// Gone where the run was given up and others have the room already.
+    claim: Option<Claim>,
 }
 
 impl ReservedJob {
     /// Bytes of the body.
     pub(super) fn payload_bytes(&self) -> usize {
-        self.job.payload.len()
+        self.payload.len()
+    }
+}
+
+impl Request for ReservedJob {
+    type Claim = Claim;
+
+    fn id(&self) -> u64 {
+        self.id
     }
 
-    pub(super) fn into_parts(self) -> (Job, Reservation) {
-        (self.job, self.reservation)
+    fn body(&self) -> &[u8] {
+        &self.payload
+    }
+
+    fn refusal(&self, now: Instant) -> Option<RunError> {
+        let claim = self.claim.as_ref();
+        if claim.is_some_and(|claim| claim.reservation.0.is_stopping()) {
+            Some(RunError::InstanceGone)
+        } else if self.reply.is_closed() || self.deadline.has_passed(now) {
+            Some(RunError::DeadlinePassed)
+        } else {
+            None
+        }
+    }
+
+    fn timings(&mut self) -> &mut Timings {
+        &mut self.timings
+    }
+
+    fn take_claim(&mut self) -> Option<Claim> {
+        self.claim.take()
+    }
+
+    fn give_claim(&mut self, claim: Option<Claim>) {
+        self.claim = claim;
+    }
+
+    fn finish(self, outcome: Result<Scored, RunError>) {
+        // The instance has room, and the slot is free, before the answer is sent.
+        drop(self.claim);
+        let timings = self.timings;
+        // The client may have left.
+        drop(self.reply.send(Reply { outcome, timings }));
     }
 }
 
@@ -240,17 +325,26 @@ pub(super) enum Message {
 /// The jobs of an instance that wait for a lane, as one of its lanes sees them.
 pub(super) struct Inbox {
     pub(super) jobs: Receiver<Message>,
+    /// Says that the lane has something to do that did not come with a job.
+    pub(super) wakes: Receiver<()>,
     pub(super) state: Arc<InstanceState>,
     /// Longest wait for more of them.
     pub(super) delay: Duration,
 }
 
 impl Inbox {
-    /// Waits for a job and takes those that may run together with it; whether the lane was told to stop.
+    /// Waits for a job and takes those that may run together with it, or comes back without one when it is woken; whether the lane
+    /// was told to stop.
     pub(super) fn take(&self, jobs: &mut Vec<ReservedJob>) -> bool {
         self.state.lane_idle(true);
-        let first = self.jobs.recv();
+        let first = select! {
+            recv(self.jobs) -> first => Some(first),
+            recv(self.wakes) -> _ => None,
+        };
         self.state.lane_idle(false);
+        let Some(first) = first else {
+            return false;
+        };
         if self.keep(first.ok(), jobs) {
             return true;
         }

@@ -7,24 +7,37 @@
 //! Not here: the jobs on their way (`inbox`), what a lane does with them (`lane`), the life of its thread (`worker`).
 
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use serin_scorers::Signature;
 
-use crate::engine::cores::{self, CoreId, ThreadPlacement};
+use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::inbox::{InstanceState, Message};
-use crate::engine::lane::Lane;
+use crate::engine::lane::Inline;
+use crate::engine::lanes::{Lanes, Starting};
+use crate::engine::loading::Loading;
 use crate::engine::profile::ModelProfile;
 use crate::engine::profile_cache::{self, Threads};
-use crate::engine::worker::{self, LaneSpec, Ready};
+use crate::engine::watchdog;
+use crate::engine::worker::{LaneSpec, ProcessSettings};
 use crate::engine::{
     BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
     ReservedJob, StartError, give_back_memory,
 };
+
+/// Where the lanes of an instance compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// Each on its own thread of this process.
+    #[default]
+    Thread,
+    /// Each in a process of its own, which a model can end without ending anything else.
+    Process,
+}
 
 /// All that is needed to start one instance.
 #[derive(Debug, Clone)]
@@ -53,6 +66,13 @@ pub struct InstanceSpec {
     pub sample_request: Option<Bytes>,
     /// Others serve, and are not to feel that this one starts: it loads at background priority.
     pub background: bool,
+    /// Where its lanes compute.
+    pub isolation: Isolation,
+    /// The serin binary, for lanes in processes. Also a thread that had to be left behind in a run that does not end is replaced by a
+    /// process, where this is known.
+    pub exe: Option<PathBuf>,
+    /// Most memory that the process of a lane may take of its own, in bytes.
+    pub memory_bytes_max: Option<u64>,
 }
 
 impl InstanceSpec {
@@ -70,6 +90,44 @@ impl InstanceSpec {
         let kept = || profile_cache::find(self.digest.as_deref()?, threads).map(Arc::new);
         self.profile.clone().or_else(kept)
     }
+
+    fn process_settings(&self) -> Option<ProcessSettings> {
+        self.exe.clone().map(|exe| ProcessSettings {
+            exe,
+            memory_bytes_max: self.memory_bytes_max,
+        })
+    }
+
+    /// The lanes on cores that are split so; the first of them `measures` the model, if one is to.
+    fn lanes(
+        &self,
+        split: &[Vec<CoreId>],
+        (state, jobs): (&Arc<InstanceState>, &Receiver<Message>),
+        measures: bool,
+    ) -> Result<Vec<LaneSpec>, StartError> {
+        let process = match self.isolation {
+            Isolation::Thread => None,
+            Isolation::Process => Some(self.process_settings().ok_or(StartError::NoBinary)?),
+        };
+        let lane = |(index, cores): (usize, &Vec<CoreId>)| LaneSpec {
+            loading: Loading {
+                label: self.label.clone(),
+                number: format!("#{}.{index}", state.id().0),
+                cores: cores.clone(),
+                model: self.model.clone(),
+                cached: self.cached.clone(),
+                sample_request: self.sample_request.clone(),
+                spin: self.threads(split).spin,
+                measures: measures && index == 0,
+            },
+            process: process.clone(),
+            delay: self.batch.delay,
+            background: self.background,
+            jobs: jobs.clone(),
+            state: Arc::clone(state),
+        };
+        Ok(split.iter().enumerate().map(lane).collect())
+    }
 }
 
 /// The owner's half: threads to stop and join. Its calls block; not for the edge.
@@ -78,7 +136,6 @@ pub struct Instance {
     handle: InstanceHandle,
     cores: CoreGrant,
     placement: Placement,
-    threads: Vec<JoinHandle<()>>,
 }
 
 impl Instance {
@@ -92,8 +149,12 @@ impl Instance {
         let state = Arc::new(InstanceState::new(spec.concurrency));
         let threads_of_lane = spec.threads(&split);
         let known = spec.known_profile(threads_of_lane);
-        let starting = Starting::lanes(&spec, &split, &state, known.is_none())?;
-        let (mut ready, starting) = starting.wait()?;
+        // Room for every admitted job and for one stop a lane, so that no sender ever waits.
+        let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
+        let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
+        let lanes = spec.lanes(&split, (&state, &jobs), known.is_none())?;
+        drop(jobs);
+        let (mut ready, starting) = Starting::lanes(inbox.clone(), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
         let measured = ready.iter_mut().find_map(|lane| lane.measured.take());
         let profile = match known {
@@ -108,25 +169,23 @@ impl Instance {
         };
         let rows_max = profile.rows_max(spec.batch.size_max);
         state.set_rows_max(rows_max);
-        let (lanes, threads): (Vec<_>, Vec<_>) = ready
-            .into_iter()
-            .map(|lane| (lane.lane, lane.threads))
-            .unzip();
-        let placement = placement(&spec, &split, threads.concat());
-        let (inbox, threads) = starting.finish();
+        let threads = ready.iter().flat_map(|lane| lane.threads.clone());
+        let placement = placement(&spec, &split, threads.collect());
+        let process = spec.process_settings();
+        let lanes = Arc::new(starting.finish(&ready, Arc::clone(&state), process.as_ref()));
+        watchdog::watch(&lanes);
         let handle = InstanceHandle(Arc::new(SenderSide {
             state,
             inbox,
             lanes,
             signature,
             profile,
-            runs_inline: spec.batch.delay.is_zero(),
+            runs_inline: AtomicBool::new(spec.batch.delay.is_zero()),
         }));
         Ok(Self {
             handle,
             cores: spec.cores,
             placement,
-            threads,
         })
     }
 
@@ -171,104 +230,13 @@ impl Instance {
         self.handle.0.state.has_failed()
     }
 
-    /// Ends the threads, terminating what still runs, joins them and gives the memory back. The cores come back to the caller.
+    /// Ends the threads, terminating what still runs, joins them and gives the memory back; threads in a run that does not end are
+    /// left behind. The cores come back to the caller.
     pub fn stop(self) -> CoreGrant {
-        // In this order: no job comes any more; a run that begins from now on is not begun (`Lane::run`); one that has begun is
-        // ended; and what waits in the inbox by then stands before the stop messages, and is answered. A job that is queued later,
-        // for it had its reservation, is dropped with the channel.
         self.close();
-        self.handle.0.state.begin_to_stop();
-        for lane in &self.handle.0.lanes {
-            lane.cancel_any();
-        }
-        stop_threads(&self.handle.0.inbox, self.threads);
+        self.handle.0.lanes.stop();
         give_back_memory();
         self.cores
-    }
-}
-
-/// Threads on their way up; dropped before it is finished, it ends and joins them.
-struct Starting {
-    inbox: Sender<Message>,
-    threads: Vec<JoinHandle<()>>,
-    readies: mpsc::Receiver<Result<Ready, StartError>>,
-}
-
-impl Starting {
-    /// Starts a thread for each lane; the first of them `measures` the model, if one is to.
-    fn lanes(
-        spec: &InstanceSpec,
-        split: &[Vec<CoreId>],
-        state: &Arc<InstanceState>,
-        measures: bool,
-    ) -> Result<Self, StartError> {
-        // Room for every admitted job and for one stop a lane, so that no sender ever waits.
-        let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
-        let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
-        let (ready, readies) = mpsc::channel();
-        let mut starting = Self {
-            inbox,
-            threads: Vec::new(),
-            readies,
-        };
-        for (index, cores) in split.iter().enumerate() {
-            let number = format!("#{}.{index}", state.id().0);
-            let name = cores::thread_name(&spec.label, &number);
-            let lane = LaneSpec {
-                label: spec.label.clone(),
-                number,
-                cores: cores.clone(),
-                model: spec.model.clone(),
-                cached: spec.cached.clone(),
-                sample_request: spec.sample_request.clone(),
-                delay: spec.batch.delay,
-                spin: spec.threads(split).spin,
-                measures: measures && index == 0,
-                background: spec.background,
-                jobs: jobs.clone(),
-                state: Arc::clone(state),
-            };
-            let ready = ready.clone();
-            let thread = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || worker::run(lane, ready))
-                .map_err(StartError::Thread)?;
-            starting.threads.push(thread);
-        }
-        Ok(starting)
-    }
-
-    /// Waits until every lane can answer.
-    fn wait(self) -> Result<(Vec<Ready>, Self), StartError> {
-        let ready = self
-            .threads
-            .iter()
-            .map(|_| self.readies.recv().map_err(|_| StartError::Ended)?)
-            .collect::<Result<_, _>>()?;
-        Ok((ready, self))
-    }
-
-    fn finish(mut self) -> (Sender<Message>, Vec<JoinHandle<()>>) {
-        (self.inbox.clone(), std::mem::take(&mut self.threads))
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        stop_threads(&self.inbox, std::mem::take(&mut self.threads));
-    }
-}
-
-/// Tells each lane to stop and joins it.
-fn stop_threads(inbox: &Sender<Message>, threads: Vec<JoinHandle<()>>) {
-    for _ in &threads {
-        // Fails only when every lane has ended already.
-        drop(inbox.send(Message::Stop));
-    }
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a score thread panicked");
-        }
     }
 }
 
@@ -304,11 +272,12 @@ pub struct InstanceHandle(Arc<SenderSide>);
 struct SenderSide {
     state: Arc<InstanceState>,
     inbox: Sender<Message>,
-    lanes: Vec<Arc<Lane>>,
+    lanes: Arc<Lanes>,
     signature: Arc<Signature>,
     profile: Arc<ModelProfile>,
-    /// Small work may run on the sender's own thread. Not where requests are to wait for each other.
-    runs_inline: bool,
+    /// Small work may be answered on the sender's own thread. Not where requests are to wait for each other, nor where it was tried
+    /// and took long.
+    runs_inline: AtomicBool,
 }
 
 impl InstanceHandle {
@@ -372,17 +341,23 @@ impl InstanceHandle {
         }
     }
 
-    /// Answers the jobs inline, here and now with the session of an idle lane, when there is one, no other job waits and the work
-    /// is small by the measured profile; else queues them.
-    pub fn run_inline_or_queue(&self, jobs: Vec<ReservedJob>) {
+    /// Answers the jobs inline, here and now with an idle lane, when there is one, no other job waits and the work is small by the
+    /// measured profile; else queues them.
+    pub fn run_inline_or_queue(&self, mut jobs: Vec<ReservedJob>) {
+        let may = &self.0.runs_inline;
         // Both looks are of a moment. A job that is queued after the first came later; a lane that has just taken one and not yet
         // its own lock waits for us, as long as small work takes.
-        if self.0.runs_inline && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
-            for lane in &self.0.lanes {
-                if let Some(mut model) = lane.idle_model()
-                    && let Some(model) = model.as_mut()
-                {
-                    return lane.answer(model, jobs, &self.0.state);
+        // Relaxed: one that is too early or too late costs no more than a hand-over.
+        if may.load(Ordering::Relaxed) && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
+            for lane in self.0.lanes.iter() {
+                match lane.try_inline(jobs, self.0.state.rows_max()) {
+                    Inline::Done => return,
+                    Inline::Busy(left) => jobs = left,
+                    Inline::Interrupted(left) => {
+                        // The profile was wrong about it.
+                        may.store(false, Ordering::Relaxed);
+                        return self.queue(left);
+                    }
                 }
             }
         }
@@ -399,9 +374,15 @@ impl InstanceHandle {
     /// Ends the job: skipped if it waits, terminated if it runs and no other job shares the run (`RunOptions::terminate`),
     /// nothing if it has ended.
     pub fn cancel(&self, job: u64) {
-        for lane in &self.0.lanes {
+        for lane in self.0.lanes.iter() {
             lane.cancel(job);
         }
+    }
+
+    /// The troubles of its lanes, most recent last, in words; none where nothing happened to them.
+    #[must_use]
+    pub fn troubles(&self) -> Option<String> {
+        self.0.state.troubles()
     }
 }
 
@@ -409,7 +390,7 @@ impl InstanceHandle {
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
     use tokio::sync::oneshot;
@@ -451,6 +432,9 @@ mod tests {
             cores: cores.grant(2).unwrap(),
             sample_request: None,
             background: false,
+            isolation: Isolation::Thread,
+            exe: None,
+            memory_bytes_max: None,
         }
     }
 

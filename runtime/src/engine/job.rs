@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use serin_scorers::ScoreError;
@@ -53,7 +54,7 @@ pub struct Scored {
 }
 
 /// The reason why a lane has no answer.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
 pub enum RunError {
     /// The body does not fit the model (the client's fault).
     #[error(transparent)]
@@ -67,6 +68,14 @@ pub enum RunError {
     /// The scorer or the model panicked; the lane lives on.
     #[error("the scorer panicked: {0}")]
     Panicked(String),
+    /// The process that ran the model ended.
+    #[error("the process that ran the model ended ({how})")]
+    Died {
+        /// The signal or the exit code, and the last words.
+        how: String,
+        /// The operator that ran, if that is known.
+        operator: Option<String>,
+    },
     /// The deadline passed before or during the run.
     #[error("the deadline passed")]
     DeadlinePassed,

@@ -9,12 +9,17 @@ mod batch;
 mod cancel;
 mod content;
 mod cores;
+mod endings;
 mod external_data;
 mod inbox;
 mod instance;
+#[cfg(test)]
+mod isolation_tests;
 mod job;
 mod lane;
+mod lanes;
 mod library;
+mod loading;
 mod lock;
 mod memory;
 mod model_cache;
@@ -24,8 +29,8 @@ mod probe_child;
 mod probe_words;
 mod profile;
 mod profile_cache;
-
 mod session;
+mod watchdog;
 mod worker;
 
 pub use background::run_in_background_if;
@@ -38,9 +43,11 @@ pub use cores::{
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
-pub use instance::{Instance, InstanceHandle, InstanceSpec};
+pub use instance::{Instance, InstanceHandle, InstanceSpec, Isolation};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
+pub use lane::{LANE_COMMAND, lane_child};
 pub use library::{LibraryError, library_id, prepare_process};
+pub use loading::StartError;
 pub use memory::give_back_memory;
 pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
 pub use prepare::{ModelFile, ReadyModel};
@@ -49,4 +56,3 @@ pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime};
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};
-pub use worker::StartError;

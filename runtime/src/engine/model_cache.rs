@@ -183,6 +183,16 @@ pub struct CacheEntry {
 }
 
 impl CacheEntry {
+    /// The entry in this folder, which another process has in use and has checked; none where it has gone.
+    pub(super) fn in_folder(folder: &Path) -> Option<Self> {
+        let lock = lock_shared(folder)?;
+        folder.join(MODEL_FILE).exists().then(|| Self {
+            folder: folder.to_owned(),
+            made: Made::Model,
+            _lock: lock,
+        })
+    }
+
     /// The prepared model; none where it could not be made.
     #[must_use]
     pub fn model(&self) -> Option<PathBuf> {

@@ -9,7 +9,6 @@
 //! Not here: whether there is something to prepare (`prepare`), the child's own side (`probe_child`), its words (`probe_words`).
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -20,6 +19,7 @@ use crate::config::{
 };
 use crate::engine::background::CoreWait;
 use crate::engine::cancel::Cancel;
+use crate::engine::endings::how_it_ended;
 use crate::engine::probe_words::{
     Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
 };
@@ -324,29 +324,10 @@ fn judge(
     }
 }
 
-fn how_it_ended(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => signal_name(signal),
-        (None, code) => format!("exit code {}", code.unwrap_or_default()),
-    }
-}
-
-/// A signal as people know it.
-fn signal_name(signal: i32) -> String {
-    let name = match signal {
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        _ => return format!("signal {signal}"),
-    };
-    format!("signal {signal}, {name}")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use super::*;
 
     /// Room for ONNX Runtime, not for the 64 GiB that the model asks for.

@@ -18,10 +18,10 @@ use serin_scorers::{JsonScorer, Signature};
 
 use crate::engine::background::{self, Caller};
 use crate::engine::cores;
+use crate::engine::loading::{self, WarmUpProblem};
 use crate::engine::model_cache::{self, Made};
 use crate::engine::probe_words::{Order, ProbeRequest, is_about_memory};
 use crate::engine::session::{self, Session, SessionThreads};
-use crate::engine::worker::{self, WarmUpProblem};
 use crate::engine::{CacheError, ProbeReport};
 
 /// The answer of a model, or its words instead.
@@ -94,7 +94,7 @@ fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), Strin
     let loaded = Instant::now();
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
     let sample = request.sample_request.as_deref().map(str::as_bytes);
-    let answer = match worker::warm_up(&mut session, &scorer, sample) {
+    let answer = match loading::warm_up(&mut session, &scorer, sample) {
         Err(WarmUpProblem {
             problem,
             made_up: false,
@@ -157,7 +157,7 @@ fn carry_out(
 /// Whether the prepared model answers as the model itself did.
 fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &ModelAnswer) -> Made {
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
-    let own = worker::warm_up(session, &scorer, sample_request).map_err(|failed| failed.problem);
+    let own = loading::warm_up(session, &scorer, sample_request).map_err(|failed| failed.problem);
     if own == *answer {
         Made::Model
     } else {
@@ -224,7 +224,7 @@ mod tests {
     fn answer(model: &Path, cached: Option<&Arc<CacheEntry>>) -> ModelAnswer {
         let mut session = Session::load(model, cached, &one_thread()).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));
-        worker::warm_up(&mut session, &scorer, None).map_err(|failed| failed.problem)
+        loading::warm_up(&mut session, &scorer, None).map_err(|failed| failed.problem)
     }
 
     #[test]

@@ -318,9 +318,12 @@ fn outcome_of_run<T>(scored: &Result<T, RunError>) -> Outcome {
     match scored {
         Ok(_) => Outcome::Ok,
         Err(RunError::Input(_)) => Outcome::InputError,
-        Err(RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_)) => {
-            Outcome::ModelError
-        }
+        Err(
+            RunError::Output(_)
+            | RunError::Model(_)
+            | RunError::Died { .. }
+            | RunError::Panicked(_),
+        ) => Outcome::ModelError,
         Err(RunError::DeadlinePassed) => Outcome::Timeout,
         Err(RunError::InstanceGone) => Outcome::Internal,
     }
@@ -396,7 +399,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{
-        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, Topology,
+        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Isolation, ModelProfile, Topology,
     };
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
@@ -428,6 +431,9 @@ mod tests {
             digest: None,
             profile: profile.map(Arc::new),
             background: false,
+            isolation: Isolation::Thread,
+            exe: None,
+            memory_bytes_max: None,
         })
         .unwrap()
     }

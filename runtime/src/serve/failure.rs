@@ -129,6 +129,7 @@ impl Failure {
                     RunError::Input(_)
                     | RunError::Output(_)
                     | RunError::Model(_)
+                    | RunError::Died { .. }
                     | RunError::Panicked(_) => StatusCode::FAILED_DEPENDENCY,
                     RunError::DeadlinePassed => StatusCode::REQUEST_TIMEOUT,
                     RunError::InstanceGone => StatusCode::INTERNAL_SERVER_ERROR,
@@ -143,9 +144,10 @@ impl Failure {
         match self {
             Self::Unserved(Unserved::Failed { error, .. }) => match error {
                 RunError::Input(_) => Some(StatusCode::BAD_REQUEST),
-                RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_) => {
-                    Some(StatusCode::INTERNAL_SERVER_ERROR)
-                }
+                RunError::Output(_)
+                | RunError::Model(_)
+                | RunError::Died { .. }
+                | RunError::Panicked(_) => Some(StatusCode::INTERNAL_SERVER_ERROR),
                 RunError::DeadlinePassed | RunError::InstanceGone => None,
             },
             _ => None,
@@ -187,9 +189,10 @@ impl Failure {
                 Unserved::Rejected { .. } => Fault::Load,
                 Unserved::Failed { error, .. } => match error {
                     RunError::Input(_) => Fault::Client,
-                    RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_) => {
-                        Fault::Model
-                    }
+                    RunError::Output(_)
+                    | RunError::Model(_)
+                    | RunError::Died { .. }
+                    | RunError::Panicked(_) => Fault::Model,
                     RunError::DeadlinePassed => Fault::Load,
                     RunError::InstanceGone => Fault::Server,
                 },

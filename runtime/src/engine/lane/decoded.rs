@@ -1,0 +1,95 @@
+//! Requests whose inputs are read, and which of them fit into one run.
+//!
+//! Not here: the run (`thread`).
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use serin_scorers::{JsonScorer, Scorer as _, Tensor};
+
+use crate::engine::RunError;
+use crate::engine::lane::Request;
+
+/// A request whose inputs are read.
+pub(super) struct Decoded<R> {
+    pub(super) request: R,
+    pub(super) inputs: Vec<Tensor>,
+    /// Rows of each input; none when they differ, or there are none: then it runs alone.
+    pub(super) rows: Option<usize>,
+}
+
+impl<R: Request> Decoded<R> {
+    /// Answers a request that nobody needs any more.
+    pub(super) fn refuse(self, now: Instant) {
+        let refusal = self.request.refusal(now);
+        self.request
+            .finish(Err(refusal.unwrap_or(RunError::DeadlinePassed)));
+    }
+
+    /// Whether rows of both can stand in one input.
+    fn fits(&self, other: &Self) -> bool {
+        let mut pairs = self.inputs.iter().zip(&other.inputs);
+        pairs.all(|(one, other)| one.shape().get(1..) == other.shape().get(1..))
+    }
+}
+
+/// Reads the inputs of a request; one that is not wanted any more, or does not fit the model, is answered here.
+pub(super) fn decode<R: Request>(mut request: R, scorer: &JsonScorer) -> Option<Decoded<R>> {
+    let now = Instant::now();
+    request.timings().started = Some(now);
+    let inputs = match request.refusal(now) {
+        Some(refusal) => Err(refusal),
+        None => catch_unwind(AssertUnwindSafe(|| scorer.preprocess(request.body())))
+            .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))
+            .and_then(|inputs| inputs.map_err(RunError::Input)),
+    };
+    match inputs {
+        Ok(inputs) => {
+            request.timings().decoded = Some(Instant::now());
+            Some(Decoded {
+                rows: common_rows(&inputs),
+                inputs,
+                request,
+            })
+        }
+        Err(error) => {
+            request.finish(Err(error));
+            None
+        }
+    }
+}
+
+fn common_rows(inputs: &[Tensor]) -> Option<usize> {
+    let mut rows = inputs.iter().map(|input| input.shape().first().copied());
+    let first = rows.next()??;
+    (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
+}
+
+/// Takes the first request, and those right behind it that fit into the same run.
+pub(super) fn next_run<R: Request>(
+    decoded: &mut VecDeque<Decoded<R>>,
+    rows_max: usize,
+) -> Option<Vec<Decoded<R>>> {
+    let first = decoded.pop_front()?;
+    let mut rows = first.rows.unwrap_or(rows_max);
+    let mut run = vec![first];
+    while let Some(more) = decoded.front().and_then(|next| next.rows)
+        && rows + more <= rows_max
+        && decoded.front().is_some_and(|next| run[0].fits(next))
+    {
+        rows += more;
+        run.extend(decoded.pop_front());
+    }
+    Some(run)
+}
+
+/// The words of a panic.
+pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

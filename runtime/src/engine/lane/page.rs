@@ -1,0 +1,480 @@
+//! The memory that the server shares with the process of a lane: two signals, a table of requests, and room for their bytes.
+//!
+//! The server writes a batch of requests and raises `submitted`; the process answers each in its row of the table and raises
+//! `answered`. The batch is the server's before the first and after the last of them; in between its rows belong to the process, but
+//! for `canceled`, which the server sets at any time. The process may be at fault in any way: what it writes is checked before it is
+//! used, and read by copy.
+//!
+//! A sleeper sleeps in the kernel (a futex), and whoever raises the signal makes a system call only then.
+//! Not here: what the bytes mean (`process`, `child`).
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::thread::futex;
+use rustix::time::Timespec;
+
+use crate::config::CONCURRENCY_MAX;
+
+/// Most requests of one batch.
+pub(super) const ROWS_MAX: usize = CONCURRENCY_MAX as usize;
+/// Room for the bodies and the answers of one batch, in bytes. Memory is taken for what is written alone.
+pub(super) const ROOM_BYTES: usize = 4 << 30;
+/// Bytes of the room whose memory is kept from one batch to the next.
+const KEPT_BYTES: usize = 256 * 1024;
+/// The beginning of each body and answer is divisible by this, so that two never share a cache line.
+const ALIGN: usize = 64;
+
+/// A count that one side raises and the other sleeps on.
+#[repr(C, align(64))]
+pub(super) struct Signal {
+    count: AtomicU32,
+    sleeps: AtomicU32,
+}
+
+impl Signal {
+    /// The count; what was written before the signal was raised to it can be read.
+    pub(super) fn count(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Raises the count, and wakes who sleeps.
+    pub(super) fn raise(&self) {
+        // Sequentially consistent, here and in `wait`: either the sleeper sees the new count after it has said that it sleeps, or it is
+        // seen to sleep here. The addition also releases what was written before.
+        self.count.fetch_add(1, Ordering::SeqCst);
+        if self.sleeps.swap(0, Ordering::SeqCst) != 0 {
+            // Fails only for an address that is no memory.
+            let _woken = futex::wake(&self.count, futex::Flags::empty(), 1);
+        }
+    }
+
+    /// Sleeps until the count is another than `seen`, or until the instant; the count then. One sleeper at a time.
+    pub(super) fn wait(&self, seen: u32, until: Option<Instant>) -> u32 {
+        loop {
+            self.sleeps.store(1, Ordering::SeqCst);
+            let count = self.count.load(Ordering::SeqCst);
+            if count != seen {
+                self.sleeps.store(0, Ordering::Relaxed);
+                return count;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return count;
+            }
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            // Woken, interrupted, out of time, or the count had changed: the next look tells.
+            let _woken = futex::wait(&self.count, futex::Flags::empty(), seen, left.as_ref());
+        }
+    }
+}
+
+/// Bytes in the room.
+#[repr(C)]
+#[derive(Default)]
+struct SpanWords {
+    start: AtomicU64,
+    len: AtomicU64,
+}
+
+/// Bytes in the room, as one side has found them: perhaps nonsense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    pub(super) len: u64,
+}
+
+impl SpanWords {
+    // Relaxed: the signals and the states of rows order them.
+    fn set(&self, span: Span) {
+        self.start.store(span.start, Ordering::Relaxed);
+        self.len.store(span.len, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Span {
+        Span {
+            start: self.start.load(Ordering::Relaxed),
+            len: self.len.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One request of a batch.
+#[repr(C, align(64))]
+pub(super) struct Row {
+    id: AtomicU64,
+    state: AtomicU32,
+    canceled: AtomicU32,
+    body: SpanWords,
+    answer: SpanWords,
+    kind: AtomicU32,
+    joined: AtomicU32,
+    /// Nanoseconds of the monotonic clock, by [`Stage`]; 0 where it was not reached.
+    times: [AtomicU64; 5],
+}
+
+/// The life of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum RowState {
+    /// Not run yet.
+    Waiting = 1,
+    /// In the run under way.
+    Running = 2,
+    /// Answered.
+    Answered = 3,
+}
+
+/// The meaning of an answer's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum AnswerKind {
+    /// The body of the response.
+    Body = 0,
+    /// A reason why there is none, as JSON.
+    Error = 1,
+}
+
+impl Row {
+    pub(super) fn id(&self) -> u64 {
+        // Relaxed, here and for all that the server writes before it submits: the signal orders it.
+        self.id.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin(&self, id: u64, body: Span) {
+        self.id.store(id, Ordering::Relaxed);
+        self.canceled.store(0, Ordering::Relaxed);
+        self.body.set(body);
+        self.set_state(RowState::Waiting);
+        for time in &self.times {
+            time.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn body(&self) -> Span {
+        self.body.get()
+    }
+
+    pub(super) fn set_state(&self, state: RowState) {
+        // Release: who sees an answered row reads its answer.
+        self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// Whether it is in this state.
+    pub(super) fn is(&self, state: RowState) -> bool {
+        self.state.load(Ordering::Acquire) == state as u32
+    }
+
+    pub(super) fn cancel(&self) {
+        // Release, with the Acquire of `is_canceled`; the signal that follows orders it for who sleeps.
+        self.canceled.store(1, Ordering::Release);
+    }
+
+    pub(super) fn is_canceled(&self) -> bool {
+        self.canceled.load(Ordering::Acquire) != 0
+    }
+
+    pub(super) fn set_answer(&self, kind: AnswerKind, answer: Span) {
+        self.kind.store(kind as u32, Ordering::Relaxed);
+        self.answer.set(answer);
+    }
+
+    /// The answer; its kind is [`AnswerKind::Body`] or whatever else the process wrote.
+    pub(super) fn answer(&self) -> (bool, Span) {
+        let is_body = self.kind.load(Ordering::Relaxed) == AnswerKind::Body as u32;
+        (is_body, self.answer.get())
+    }
+
+    /// Requests that shared its run.
+    pub(super) fn joined(&self) -> &AtomicU32 {
+        &self.joined
+    }
+
+    pub(super) fn times(&self) -> &[AtomicU64; 5] {
+        &self.times
+    }
+}
+
+/// The beginning of the page.
+#[repr(C)]
+pub(super) struct Words {
+    /// Batches that the server has submitted.
+    pub(super) submitted: Signal,
+    /// Raised after answers, when the process is ready, and when it has ended.
+    pub(super) answered: Signal,
+    /// Requests that the server does not want any more.
+    pub(super) canceled: Signal,
+    /// Requests of the batch.
+    pub(super) rows: AtomicU32,
+    /// Most rows of one run, in the model's sense.
+    pub(super) rows_max: AtomicU32,
+    /// The process has ended; written by the server.
+    pub(super) ended: AtomicU32,
+    table: [Row; ROWS_MAX],
+}
+
+/// The shared memory, mapped for as long as this lives.
+pub(super) struct Page {
+    file: OwnedFd,
+    base: NonNull<u8>,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Page")
+    }
+}
+
+/// Where the room begins.
+const ROOM_START: usize = size_of::<Words>().next_multiple_of(4096);
+const PAGE_BYTES: usize = ROOM_START + ROOM_BYTES;
+
+#[expect(
+    unsafe_code,
+    reason = "the pointer is to memory of this value, which threads share by atomics and copies"
+)]
+// SAFETY: the words are atomics; the room is read and written by the rules of this module, for which no thread is special.
+unsafe impl Send for Page {}
+#[expect(unsafe_code, reason = "as above")]
+// SAFETY: as above.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// New memory, all zero.
+    pub(super) fn new() -> io::Result<Self> {
+        let file = memfd_create("serin-lane", MemfdFlags::CLOEXEC)?;
+        ftruncate(&file, PAGE_BYTES as u64)?;
+        Self::map(file)
+    }
+
+    /// The memory that the server made.
+    pub(super) fn of_file(file: OwnedFd) -> io::Result<Self> {
+        let bytes = rustix::fs::fstat(&file)?.st_size;
+        if u64::try_from(bytes).ok() != Some(PAGE_BYTES as u64) {
+            let problem = format!("expected shared memory of {PAGE_BYTES} bytes, found {bytes}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
+        Self::map(file)
+    }
+
+    #[expect(unsafe_code, reason = "the system has no safe way to map a file")]
+    fn map(file: OwnedFd) -> io::Result<Self> {
+        // SAFETY: a new mapping, at an address of the system's choice, changes no memory that anybody has. The file is as long as the
+        // mapping, and nobody shortens it.
+        let base = unsafe {
+            mmap(
+                ptr::null_mut(),
+                PAGE_BYTES,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )
+        }?;
+        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Self { file, base })
+    }
+
+    /// A second handle of the memory, for the process.
+    pub(super) fn file(&self) -> io::Result<File> {
+        Ok(self.file.as_fd().try_clone_to_owned()?.into())
+    }
+
+    #[expect(unsafe_code, reason = "a view of mapped memory")]
+    pub(super) fn words(&self) -> &Words {
+        // SAFETY: the mapping begins at a page, is longer than `Words`, and all of `Words` is atomics, for which any bits are values.
+        unsafe { self.base.cast::<Words>().as_ref() }
+    }
+
+    /// The row, if the table has it.
+    pub(super) fn row(&self, index: usize) -> Option<&Row> {
+        self.words().table.get(index)
+    }
+
+    /// The rows of the batch.
+    pub(super) fn batch(&self) -> &[Row] {
+        let rows = self.words().rows.load(Ordering::Relaxed);
+        let rows = usize::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
+        &self.words().table[..rows]
+    }
+
+    /// Writes bytes at a place in the room; where the next may begin. None where there is no room.
+    #[expect(unsafe_code, reason = "a copy into mapped memory")]
+    pub(super) fn write(&self, start: usize, bytes: &[u8]) -> Option<(Span, usize)> {
+        let end = start.checked_add(bytes.len())?;
+        if end > ROOM_BYTES {
+            return None;
+        }
+        // SAFETY: the destination lies within the mapping. The bytes belong to this side now: bodies before the batch is submitted,
+        // answers while the row is the process's; a process that does not keep to that damages its own batch.
+        unsafe {
+            let room = self.base.as_ptr().add(ROOM_START + start);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), room, bytes.len());
+        }
+        let span = Span {
+            start: start as u64,
+            len: bytes.len() as u64,
+        };
+        Some((span, end.next_multiple_of(ALIGN)))
+    }
+
+    /// The bytes of a span; none where it is not within the room.
+    fn range(span: Span) -> Option<(usize, usize)> {
+        let start = usize::try_from(span.start).ok()?;
+        let len = usize::try_from(span.len).ok()?;
+        (start.checked_add(len)? <= ROOM_BYTES).then_some((start, len))
+    }
+
+    /// A copy of bytes that the other side wrote; none where they do not lie within the room.
+    #[expect(unsafe_code, reason = "a copy out of mapped memory")]
+    pub(super) fn read(&self, span: Span) -> Option<Bytes> {
+        let (start, len) = Self::range(span)?;
+        let mut copy = Vec::with_capacity(len);
+        // SAFETY: the source lies within the mapping, and the copy has room for it. Should a faulty process write there meanwhile, then
+        // the bytes are any bytes, which is what they are taken for.
+        unsafe {
+            let room = self.base.as_ptr().add(ROOM_START + start);
+            ptr::copy_nonoverlapping(room, copy.as_mut_ptr(), len);
+            copy.set_len(len);
+        }
+        Some(copy.into())
+    }
+
+    /// The bytes themselves, for the process that trusts the server.
+    #[expect(unsafe_code, reason = "a view of mapped memory")]
+    pub(super) fn view(&self, span: Span) -> Option<&[u8]> {
+        let (start, len) = Self::range(span)?;
+        // SAFETY: within the mapping; the server writes bodies before it submits them and not again until all are answered.
+        Some(unsafe { slice::from_raw_parts(self.base.as_ptr().add(ROOM_START + start), len) })
+    }
+
+    /// Gives back the memory of a large batch, of which `used` bytes were written.
+    pub(super) fn give_back(&self, used: usize) {
+        if used <= KEPT_BYTES {
+            return;
+        }
+        let given = fallocate(
+            &self.file,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            (ROOM_START + KEPT_BYTES) as u64,
+            (ROOM_BYTES - KEPT_BYTES) as u64,
+        );
+        if let Err(error) = given {
+            tracing::debug!(%error, "the memory of a large request is kept");
+        }
+    }
+}
+
+impl Drop for Page {
+    #[expect(unsafe_code, reason = "the system has no safe way to unmap")]
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and every view of it borrows the value.
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), PAGE_BYTES) };
+        if let Err(error) = unmapped {
+            tracing::error!(%error, "cannot unmap the memory of a lane");
+        }
+    }
+}
+
+/// The monotonic clock in nanoseconds, the same in all processes; never 0.
+pub(super) fn clock_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let rest = u64::try_from(now.tv_nsec).unwrap_or(0);
+    (seconds * 1_000_000_000 + rest).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_one_side_writes_the_other_reads() {
+        let ours = Page::new().unwrap();
+        let theirs = Page::of_file(ours.file().unwrap().into()).unwrap();
+        let (span, next) = ours.write(0, b"body").unwrap();
+        assert_eq!(next, ALIGN);
+        ours.row(3).unwrap().begin(7, span);
+        let row = theirs.row(3).unwrap();
+        assert!(row.is(RowState::Waiting) && row.id() == 7);
+        assert_eq!(theirs.view(row.body()), Some(&b"body"[..]));
+        let (answer, _) = theirs.write(next, b"answer").unwrap();
+        row.set_answer(AnswerKind::Body, answer);
+        row.set_state(RowState::Answered);
+        let row = ours.row(3).unwrap();
+        assert!(row.is(RowState::Answered));
+        assert_eq!(ours.read(row.answer().1).unwrap(), "answer");
+    }
+
+    #[test]
+    fn spans_that_lie_outside_are_no_bytes() {
+        let page = Page::new().unwrap();
+        let room = ROOM_BYTES as u64;
+        for (start, len) in [(room, 1), (0, room + 1), (u64::MAX, 1), (1, u64::MAX)] {
+            assert_eq!(page.read(Span { start, len }), None, "{start} {len}");
+        }
+        assert!(page.write(ROOM_BYTES - 2, b"abc").is_none());
+        assert!(page.write(usize::MAX, b"abc").is_none());
+        page.write(ROOM_BYTES - 3, b"abc").unwrap();
+        assert!(page.row(ROWS_MAX).is_none());
+        page.words().rows.store(u32::MAX, Ordering::Relaxed);
+        assert_eq!(page.batch().len(), ROWS_MAX);
+    }
+
+    #[test]
+    fn a_file_of_another_size_is_no_page() {
+        let file = memfd_create("short", MemfdFlags::CLOEXEC).unwrap();
+        let message = Page::of_file(file).unwrap_err().to_string();
+        assert!(message.contains("found 0"), "{message}");
+    }
+
+    #[test]
+    fn no_signal_is_lost_however_the_two_sides_meet() {
+        let page = Arc::new(Page::new().unwrap());
+        let theirs = Page::of_file(page.file().unwrap().into()).unwrap();
+        let thread = std::thread::Builder::new().name("echo".to_owned());
+        let echo = thread.spawn(move || {
+            let mut seen = 0;
+            while seen != 20_000 {
+                seen = theirs.words().submitted.wait(seen, None);
+                theirs.words().answered.raise();
+            }
+        });
+        let echo = echo.unwrap();
+        for answers in 0..20_000 {
+            page.words().submitted.raise();
+            page.words().answered.wait(answers, None);
+        }
+        echo.join().unwrap();
+    }
+
+    #[test]
+    fn a_sleeper_wakes_at_its_instant() {
+        let page = Page::new().unwrap();
+        let until = Instant::now() + Duration::from_millis(1);
+        assert_eq!(page.words().answered.wait(0, Some(until)), 0);
+        assert!(Instant::now() >= until);
+    }
+
+    #[test]
+    fn the_memory_of_a_large_batch_goes_back() {
+        let page = Page::new().unwrap();
+        let blocks = || rustix::fs::fstat(&page.file).unwrap().st_blocks * 512;
+        let large = vec![7; 8 << 20];
+        let (_, used) = page.write(0, &large).unwrap();
+        assert!(blocks() >= 8 << 20);
+        page.give_back(used);
+        assert!(blocks() <= 1 << 20, "{}", blocks());
+    }
+}
