@@ -89,13 +89,15 @@ impl Lane {
         self.computing.load(Ordering::Relaxed)
     }
 
-    /// The job is not wanted any more. A run that nobody waits for is ended.
-    pub(super) fn cancel(&self, job: u64) {
+    /// The job is not wanted any more. A run that nobody waits for is ended. Whether the job was in the run under way.
+    pub(super) fn cancel(&self, job: u64) -> bool {
         let mut running = lock(&self.running);
-        if let Some(at) = running.wanted.iter().position(|wanted| *wanted == job) {
+        let found = running.wanted.iter().position(|wanted| *wanted == job);
+        if let Some(at) = found {
             running.wanted.swap_remove(at);
             self.end_if_unwanted(&mut running);
         }
+        found.is_some()
     }
 
     /// Ends whatever runs.
@@ -157,7 +159,7 @@ impl Lane {
     /// Runs jobs that fit together and answers them.
     fn run(&self, model: &mut LoadedModel, mut run: Vec<Decoded>, state: &InstanceState) {
         for job in self.begin(&mut run) {
-            job.finish(Err(RunError::DeadlinePassed));
+            job.finish(Err(RunError::Abandoned));
         }
         // Whoever stops the instance says so before it ends what runs ([`Lane::cancel_any`]): it met this run, or is seen here.
         if state.is_stopping() {
@@ -186,7 +188,7 @@ impl Lane {
             Err(error) => {
                 let error = match terminated {
                     true if state.is_stopping() => RunError::InstanceGone,
-                    true => RunError::DeadlinePassed,
+                    true => RunError::ExpiredRunning,
                     false => error,
                 };
                 for job in run {
@@ -259,8 +261,10 @@ fn decode(reserved: ReservedJob, scorer: &JsonScorer, state: &InstanceState) -> 
     timings.started = Some(now);
     let inputs = if state.is_stopping() {
         Err(RunError::InstanceGone)
-    } else if reply.is_closed() || deadline.has_passed(now) {
-        Err(RunError::DeadlinePassed)
+    } else if reply.is_closed() {
+        Err(RunError::Abandoned)
+    } else if deadline.has_passed(now) {
+        Err(RunError::ExpiredWaiting)
     } else {
         catch_unwind(AssertUnwindSafe(|| scorer.preprocess(&payload)))
             .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))
