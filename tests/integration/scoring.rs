@@ -510,7 +510,7 @@ fn a_client_that_leaves_is_counted_so_and_its_core_is_free_for_the_next() {
         assert_eq!(answer.status, 200, "{}", answer.body);
         let metrics = metrics(&server);
         for line in [
-            format!("outcome=\"client_gone\"}} {gone}"),
+            format!("outcome=\"abandoned\"}} {gone}"),
             "serin_requests_in_flight{endpoint=\"iris\",deployment=\"blue\"} 0".to_owned(),
         ] {
             assert!(metrics.contains(&line), "no {line} in\n{metrics}");
@@ -732,5 +732,5 @@ fn metrics_count_each_request_once() {
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum::<u64>()
     };
-    assert_eq!((count("ok"), count("input_error")), (5, 1), "{metrics}");
+    assert_eq!((count("ok"), count("malformed")), (5, 1), "{metrics}");
 }

@@ -283,8 +283,10 @@ impl Request for ReservedJob {
         let claim = self.claim.as_ref();
         if claim.is_some_and(|claim| claim.reservation.0.is_stopping()) {
             Some(RunError::InstanceGone)
-        } else if self.reply.is_closed() || self.deadline.has_passed(now) {
-            Some(RunError::DeadlinePassed)
+        } else if self.reply.is_closed() {
+            Some(RunError::Abandoned)
+        } else if self.deadline.has_passed(now) {
+            Some(RunError::ExpiredWaiting)
         } else {
             None
         }

@@ -372,11 +372,9 @@ impl InstanceHandle {
     }
 
     /// Ends the job: skipped if it waits, terminated if it runs and no other job shares the run (`RunOptions::terminate`),
-    /// nothing if it has ended.
-    pub fn cancel(&self, job: u64) {
-        for lane in self.0.lanes.iter() {
-            lane.cancel(job);
-        }
+    /// nothing if it has ended. Whether it was running.
+    pub fn cancel(&self, job: u64) -> bool {
+        self.0.lanes.iter().any(|lane| lane.cancel(job))
     }
 
     /// The troubles of its lanes, most recent last, in words; none where nothing happened to them.
@@ -613,7 +611,7 @@ mod tests {
         handle.cancel(slow);
         assert!(matches!(
             answer.blocking_recv().unwrap().outcome,
-            Err(RunError::DeadlinePassed)
+            Err(RunError::ExpiredRunning)
         ));
         let (quick, answer) = job("{\"data\": [1]}", &returned);
         send(&handle, quick);

@@ -53,10 +53,10 @@ pub struct Scored {
     pub body: Bytes,
 }
 
-/// The reason why a lane has no answer.
+/// The reason why a lane has no answer. Whose fault each is, and its status, stand in `serve/failure.rs`.
 #[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
 pub enum RunError {
-    /// The body does not fit the model (the client's fault).
+    /// The body does not fit the model. The client's fault or the model's: how often it happens tells.
     #[error(transparent)]
     Input(ScoreError),
     /// The model's answer could not be encoded (the model's fault).
@@ -68,20 +68,57 @@ pub enum RunError {
     /// The scorer or the model panicked; the lane lives on.
     #[error("the scorer panicked: {0}")]
     Panicked(String),
+    /// The deadline passed before its run began: others were in line before it.
+    #[error("the deadline passed before the model ran")]
+    ExpiredWaiting,
+    /// The deadline passed while the model ran: it is slow, or hangs.
+    #[error("the deadline passed while the model ran")]
+    ExpiredRunning,
+    /// The client left. Nobody reads this.
+    #[error("the client left before the answer")]
+    Abandoned,
     /// The process that ran the model ended.
-    #[error("the process that ran the model ended ({how})")]
+    #[error("the process that ran the model ended ({how}){}", in_operator(.operator.as_deref()))]
     Died {
-        /// The signal or the exit code, and the last words.
+        /// The signal or the exit code, in words: `signal 8, SIGFPE`.
         how: String,
         /// The operator that ran, if that is known.
         operator: Option<String>,
     },
-    /// The deadline passed before or during the run.
-    #[error("the deadline passed")]
-    DeadlinePassed,
+    /// The run could not be ended in time, and its lane was given up.
+    #[error("the run could not be ended in time; its lane was given up{}", in_operator(.operator.as_deref()))]
+    LaneLost {
+        /// The operator that ran, if that is known.
+        operator: Option<String>,
+    },
+    /// The run asked for more memory than it may have.
+    #[error(
+        "the run asked for {bytes_asked} bytes of memory at once, and may have {bytes_max} in all"
+    )]
+    Memory {
+        /// The allocation that was refused.
+        bytes_asked: u64,
+        /// The bound.
+        bytes_max: u64,
+    },
     /// The instance stopped before it answered.
     #[error("the instance stopped before it answered")]
     InstanceGone,
+}
+
+impl RunError {
+    /// Whether the body is wrong for every model, and so the client's fault alone: no JSON, or one input twice.
+    #[must_use]
+    pub fn is_malformed_body(&self) -> bool {
+        matches!(
+            self,
+            Self::Input(ScoreError::NotJson { .. } | ScoreError::RepeatedInput { .. })
+        )
+    }
+}
+
+fn in_operator(operator: Option<&str>) -> String {
+    operator.map_or_else(String::new, |operator| format!(" in operator {operator}"))
 }
 
 /// The right to occupy one slot of a deployment. Dropping it gives the slot back.

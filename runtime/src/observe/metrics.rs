@@ -19,37 +19,46 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Timings;
 use super::histogram::Durations;
 
-/// The end of a request; the label `outcome`.
+/// The end of a request; the label `outcome`. Each says what happened; whose fault it is, where that can be told, stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// 200
     Ok,
-    /// 424: the body did not fit the model.
-    InputError,
-    /// 424: the model or scorer failed.
+    /// 424: the body is wrong for every model: it is not JSON. The client's fault.
+    Malformed,
+    /// 424: the body does not fit the model. The client's fault, or the model's where it is so with every request.
+    RejectedByModel,
+    /// 424: the model or scorer failed, or asked for more memory than it may have. The model's fault.
     ModelError,
-    /// 408
-    Timeout,
-    /// 429
+    /// 424: the process that ran the model ended, or its lane was given up. The model's fault.
+    Died,
+    /// 408: the deadline passed in line for a run. Load.
+    ExpiredWaiting,
+    /// 408: the deadline passed while the model ran. The model's fault: it is slow, or hangs.
+    ExpiredRunning,
+    /// The client left before the answer (499).
+    Abandoned,
+    /// 429: too many requests. Load.
     Shed,
     /// 503: no instance is ready, or the deployment is going away.
     NotReady,
-    /// The client left before the answer (499).
-    ClientGone,
-    /// 500
+    /// 500: serin's fault.
     Internal,
 }
 
 impl Outcome {
     /// Every outcome, in the order of declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Ok,
-        Self::InputError,
+        Self::Malformed,
+        Self::RejectedByModel,
         Self::ModelError,
-        Self::Timeout,
+        Self::Died,
+        Self::ExpiredWaiting,
+        Self::ExpiredRunning,
+        Self::Abandoned,
         Self::Shed,
         Self::NotReady,
-        Self::ClientGone,
         Self::Internal,
     ];
 
@@ -58,12 +67,15 @@ impl Outcome {
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::InputError => "input_error",
+            Self::Malformed => "malformed",
+            Self::RejectedByModel => "rejected_by_model",
             Self::ModelError => "model_error",
-            Self::Timeout => "timeout",
+            Self::Died => "died",
+            Self::ExpiredWaiting => "expired_waiting",
+            Self::ExpiredRunning => "expired_running",
+            Self::Abandoned => "abandoned",
             Self::Shed => "shed",
             Self::NotReady => "not_ready",
-            Self::ClientGone => "client_gone",
             Self::Internal => "internal",
         }
     }
@@ -71,7 +83,7 @@ impl Outcome {
     /// Whether the time it took says something about the deployment. What was refused at the door took none, and when a
     /// client leaves is the client's affair.
     fn is_timed(self) -> bool {
-        !matches!(self, Self::Shed | Self::NotReady | Self::ClientGone)
+        !matches!(self, Self::Shed | Self::NotReady | Self::Abandoned)
     }
 }
 
@@ -415,22 +427,28 @@ impl DeploymentMetrics {
     fn counter(&self, outcome: Outcome) -> &Counter {
         let [
             ok,
-            input,
-            model,
-            timeout,
+            malformed,
+            rejected_by_model,
+            model_error,
+            died,
+            expired_waiting,
+            expired_running,
+            abandoned,
             shed,
             not_ready,
-            client_gone,
             internal,
         ] = &self.requests;
         match outcome {
             Outcome::Ok => ok,
-            Outcome::InputError => input,
-            Outcome::ModelError => model,
-            Outcome::Timeout => timeout,
+            Outcome::Malformed => malformed,
+            Outcome::RejectedByModel => rejected_by_model,
+            Outcome::ModelError => model_error,
+            Outcome::Died => died,
+            Outcome::ExpiredWaiting => expired_waiting,
+            Outcome::ExpiredRunning => expired_running,
+            Outcome::Abandoned => abandoned,
             Outcome::Shed => shed,
             Outcome::NotReady => not_ready,
-            Outcome::ClientGone => client_gone,
             Outcome::Internal => internal,
         }
     }
@@ -526,7 +544,7 @@ serin_slots endpoint,deployment
         timings.encoded = Some(received + Duration::from_micros(990));
         timings.joined = 1;
         blue.record(Outcome::Ok, &timings);
-        blue.record(Outcome::Timeout, &Timings::start(received));
+        blue.record(Outcome::ExpiredWaiting, &Timings::start(received));
         let text = metrics.render();
         let labels = r#"endpoint="iris",deployment="blue""#;
         let joined = format!("serin_requests_joined_total{{{labels}}}");
@@ -535,7 +553,7 @@ serin_slots endpoint,deployment
         blue.record(Outcome::Ok, &timings);
         let later = metrics.render();
         assert_eq!(line(&later, &joined).as_deref(), Some("1"), "{later}");
-        for (outcome, count) in [("ok", "1"), ("timeout", "1"), ("shed", "0")] {
+        for (outcome, count) in [("ok", "1"), ("expired_waiting", "1"), ("shed", "0")] {
             let series = format!("serin_requests_total{{{labels},outcome=\"{outcome}\"}}");
             assert_eq!(line(&text, &series).as_deref(), Some(count), "{text}");
         }
@@ -557,7 +575,7 @@ serin_slots endpoint,deployment
     #[test]
     fn what_was_refused_at_the_door_does_not_flatter_the_latency() {
         let blue = Metrics::new().deployment("iris", "blue");
-        for outcome in [Outcome::Shed, Outcome::NotReady, Outcome::ClientGone] {
+        for outcome in [Outcome::Shed, Outcome::NotReady, Outcome::Abandoned] {
             blue.record(outcome, &Timings::start(Instant::now()));
             assert_eq!(blue.count(outcome), 1);
         }

@@ -116,7 +116,7 @@ impl Router {
     /// # Cancel safety
     ///
     /// When the caller drops the future, its run is terminated, the slot comes back only when that has ended, and the outcome
-    /// is recorded as [`Outcome::ClientGone`].
+    /// is recorded as [`Outcome::Abandoned`].
     pub async fn score(
         &self,
         endpoint: &Endpoint,
@@ -203,6 +203,18 @@ struct Work {
     outstanding: bool,
 }
 
+impl Work {
+    /// Ends the run, for the deadline has passed. Where the request stood then: in a run, or in line for one.
+    fn expire(mut self) -> RunError {
+        self.outstanding = false;
+        if self.instance.cancel(self.job) {
+            RunError::ExpiredRunning
+        } else {
+            RunError::ExpiredWaiting
+        }
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         if self.outstanding {
@@ -249,7 +261,7 @@ async fn attempt(
             }));
         }
         Err(NotReserved::DeadlinePassed) => {
-            return ControlFlow::Break(recording.close(deployment, Err(RunError::DeadlinePassed)));
+            return ControlFlow::Break(recording.close(deployment, Err(RunError::ExpiredWaiting)));
         }
     };
     let (reply_to, reply) = oneshot::channel();
@@ -270,14 +282,16 @@ async fn attempt(
     };
     let replied =
         submission_queue::send_and_wait(instance, reservation.give_to(job), reply, deadline).await;
-    work.outstanding = replied.is_none();
+    let Some(replied) = replied else {
+        return ControlFlow::Break(recording.close(deployment, Err(work.expire())));
+    };
+    work.outstanding = false;
     let scored = match replied {
-        Some(Ok(Reply { outcome, timings })) => {
+        Ok(Reply { outcome, timings }) => {
             recording.timings = timings;
             outcome.map(|scored| scored.body)
         }
-        Some(Err(_dropped)) => Err(RunError::InstanceGone),
-        None => Err(RunError::DeadlinePassed),
+        Err(_dropped) => Err(RunError::InstanceGone),
     };
     ControlFlow::Break(recording.close(deployment, scored))
 }
@@ -309,7 +323,7 @@ fn retry_after_s(held: usize, slots: usize, service_s: f64) -> u64 {
 fn outcome_of_rejection(rejected: Rejected) -> Outcome {
     match rejected {
         Rejected::QueueFull { .. } => Outcome::Shed,
-        Rejected::DeadlinePassed => Outcome::Timeout,
+        Rejected::DeadlinePassed => Outcome::ExpiredWaiting,
         Rejected::Draining => Outcome::NotReady,
     }
 }
@@ -317,14 +331,18 @@ fn outcome_of_rejection(rejected: Rejected) -> Outcome {
 fn outcome_of_run<T>(scored: &Result<T, RunError>) -> Outcome {
     match scored {
         Ok(_) => Outcome::Ok,
-        Err(RunError::Input(_)) => Outcome::InputError,
+        Err(error) if error.is_malformed_body() => Outcome::Malformed,
+        Err(RunError::Input(_)) => Outcome::RejectedByModel,
         Err(
             RunError::Output(_)
             | RunError::Model(_)
-            | RunError::Died { .. }
-            | RunError::Panicked(_),
+            | RunError::Panicked(_)
+            | RunError::Memory { .. },
         ) => Outcome::ModelError,
-        Err(RunError::DeadlinePassed) => Outcome::Timeout,
+        Err(RunError::Died { .. } | RunError::LaneLost { .. }) => Outcome::Died,
+        Err(RunError::ExpiredWaiting) => Outcome::ExpiredWaiting,
+        Err(RunError::ExpiredRunning) => Outcome::ExpiredRunning,
+        Err(RunError::Abandoned) => Outcome::Abandoned,
         Err(RunError::InstanceGone) => Outcome::Internal,
     }
 }
@@ -342,7 +360,7 @@ impl<'a> Recording<'a> {
         Self {
             metrics,
             timings: Timings::start(received),
-            outcome: Some(Outcome::ClientGone),
+            outcome: Some(Outcome::Abandoned),
         }
     }
 
@@ -575,7 +593,7 @@ mod tests {
                 matches!(
                     late,
                     Err(Unserved::Failed {
-                        error: RunError::DeadlinePassed,
+                        error: RunError::ExpiredRunning,
                         ..
                     })
                 ),
@@ -598,8 +616,8 @@ mod tests {
             blue.admission.drain().await;
             green.admission.drain().await;
         });
-        assert_eq!(recorded(&blue), [(Outcome::Timeout, 1)]);
-        assert_eq!(recorded(&green), [(Outcome::ClientGone, 1)]);
+        assert_eq!(recorded(&blue), [(Outcome::ExpiredRunning, 1)]);
+        assert_eq!(recorded(&green), [(Outcome::Abandoned, 1)]);
         slow.stop();
     }
 
@@ -626,10 +644,7 @@ mod tests {
             blue.admission.drain().await;
         });
         assert_eq!(one.handle().load(), 0);
-        assert_eq!(
-            recorded(&blue),
-            [(Outcome::Ok, 1), (Outcome::ClientGone, 1)]
-        );
+        assert_eq!(recorded(&blue), [(Outcome::Ok, 1), (Outcome::Abandoned, 1)]);
         one.stop();
     }
 
@@ -717,7 +732,7 @@ mod tests {
         assert!(matches!(
             both.0,
             Err(Unserved::Failed {
-                error: RunError::DeadlinePassed,
+                error: RunError::ExpiredRunning,
                 ..
             })
         ));
@@ -728,11 +743,14 @@ mod tests {
                 rejected: Rejected::DeadlinePassed,
                 ..
             } | Unserved::Failed {
-                error: RunError::DeadlinePassed,
+                error: RunError::ExpiredWaiting,
                 ..
             })
         ));
-        assert_eq!(recorded(&blue), [(Outcome::Timeout, 2)]);
+        assert_eq!(
+            recorded(&blue),
+            [(Outcome::ExpiredWaiting, 1), (Outcome::ExpiredRunning, 1)]
+        );
         // Ends only because the run was terminated.
         blue.admission.drain().await;
         slow.stop();
@@ -770,7 +788,7 @@ mod tests {
         clients.shutdown().await;
         assert_eq!(
             recorded(&blue),
-            [(Outcome::Shed, 1), (Outcome::ClientGone, 2)]
+            [(Outcome::Abandoned, 2), (Outcome::Shed, 1)]
         );
         // Whoever waited has left; ends only because the other's run was terminated.
         blue.admission.drain().await;
@@ -833,7 +851,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_does_not_fit_is_recorded_as_the_client_s_error() {
+    async fn a_body_that_does_not_fit_is_recorded_as_rejected_by_the_model() {
         let one = instance(DIGITS[0], 1);
         let blue = deployment("blue", &[&one]);
         let router = Router::new();
@@ -849,7 +867,7 @@ mod tests {
             ),
             "{error}"
         );
-        assert_eq!(recorded(&blue), [(Outcome::InputError, 1)]);
+        assert_eq!(recorded(&blue), [(Outcome::RejectedByModel, 1)]);
         one.stop();
     }
 

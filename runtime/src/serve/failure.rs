@@ -86,14 +86,17 @@ pub enum Failure {
     Unserved(#[from] Unserved),
 }
 
-/// Whose fault a failure is. Decides the log level, and whether a canary counts it against the model.
+/// Whose fault a failure is. Decides the log level, and whether a judge of versions counts it against the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The request is wrong.
     Client,
+    /// The client's or the model's: the model refused what the request says. One request cannot tell; a model that refuses all
+    /// that another version takes is not used wrongly.
+    ClientOrModel,
     /// There are too many requests, or they wait too long.
     Load,
-    /// The model, or what encodes its answer.
+    /// The model, or what encodes its answer; also when it is slower than the deadline.
     Model,
     /// serin.
     Server,
@@ -129,9 +132,14 @@ impl Failure {
                     RunError::Input(_)
                     | RunError::Output(_)
                     | RunError::Model(_)
+                    | RunError::Panicked(_)
                     | RunError::Died { .. }
-                    | RunError::Panicked(_) => StatusCode::FAILED_DEPENDENCY,
-                    RunError::DeadlinePassed => StatusCode::REQUEST_TIMEOUT,
+                    | RunError::LaneLost { .. }
+                    | RunError::Memory { .. } => StatusCode::FAILED_DEPENDENCY,
+                    RunError::ExpiredWaiting | RunError::ExpiredRunning => {
+                        StatusCode::REQUEST_TIMEOUT
+                    }
+                    RunError::Abandoned => client_closed_request(),
                     RunError::InstanceGone => StatusCode::INTERNAL_SERVER_ERROR,
                 },
             },
@@ -146,9 +154,14 @@ impl Failure {
                 RunError::Input(_) => Some(StatusCode::BAD_REQUEST),
                 RunError::Output(_)
                 | RunError::Model(_)
+                | RunError::Panicked(_)
                 | RunError::Died { .. }
-                | RunError::Panicked(_) => Some(StatusCode::INTERNAL_SERVER_ERROR),
-                RunError::DeadlinePassed | RunError::InstanceGone => None,
+                | RunError::LaneLost { .. }
+                | RunError::Memory { .. } => Some(StatusCode::INTERNAL_SERVER_ERROR),
+                RunError::ExpiredWaiting
+                | RunError::ExpiredRunning
+                | RunError::Abandoned
+                | RunError::InstanceGone => None,
             },
             _ => None,
         }
@@ -188,12 +201,17 @@ impl Failure {
                 Unserved::NotReady { .. } => Fault::Server,
                 Unserved::Rejected { .. } => Fault::Load,
                 Unserved::Failed { error, .. } => match error {
-                    RunError::Input(_) => Fault::Client,
+                    _ if error.is_malformed_body() => Fault::Client,
+                    RunError::Input(_) => Fault::ClientOrModel,
                     RunError::Output(_)
                     | RunError::Model(_)
+                    | RunError::Panicked(_)
                     | RunError::Died { .. }
-                    | RunError::Panicked(_) => Fault::Model,
-                    RunError::DeadlinePassed => Fault::Load,
+                    | RunError::LaneLost { .. }
+                    | RunError::Memory { .. }
+                    | RunError::ExpiredRunning => Fault::Model,
+                    RunError::ExpiredWaiting => Fault::Load,
+                    RunError::Abandoned => Fault::Client,
                     RunError::InstanceGone => Fault::Server,
                 },
             },
@@ -204,7 +222,7 @@ impl Failure {
     #[must_use]
     pub fn level(&self) -> Level {
         match self.fault() {
-            Fault::Client | Fault::Load => Level::DEBUG,
+            Fault::Client | Fault::ClientOrModel | Fault::Load => Level::DEBUG,
             Fault::Model => Level::WARN,
             Fault::Server => Level::ERROR,
         }
@@ -243,6 +261,11 @@ impl Failure {
             _ => None,
         }
     }
+}
+
+/// The status that others log for a client that left; nobody is there to read it.
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).expect("a status has three digits")
 }
 
 /// Says which endpoints exist.
@@ -368,11 +391,26 @@ mod tests {
         assert_eq!(told(model), "424 Model 500 model_error");
         let panicked = failed(RunError::Panicked(text()));
         assert_eq!(told(panicked), "424 Model 500 model_error");
-        assert_eq!(told(failed(RunError::DeadlinePassed)), "408 Load - -");
+        let memory = RunError::Memory {
+            bytes_asked: 50_000_000_000,
+            bytes_max: 1_000_000_000,
+        };
+        assert_eq!(told(failed(memory)), "424 Model 500 model_error");
+        let lost = RunError::LaneLost { operator: None };
+        assert_eq!(told(failed(lost)), "424 Model 500 model_error");
+        assert_eq!(told(failed(RunError::ExpiredWaiting)), "408 Load - -");
+        assert_eq!(told(failed(RunError::ExpiredRunning)), "408 Model - -");
+        assert_eq!(told(failed(RunError::Abandoned)), "499 Client - -");
         assert_eq!(told(failed(RunError::InstanceGone)), "500 Server - -");
         // A body that does not fit: what a scoring script would refuse with 400.
-        let unfit = ScoreError::RepeatedInput {
+        let twice = ScoreError::RepeatedInput {
             input: "data".to_owned(),
+        };
+        let twice = failed(RunError::Input(twice));
+        assert_eq!(told(twice), "424 Client 400 model_error");
+        let unfit = ScoreError::UnknownInput {
+            input: "data".to_owned(),
+            known: "x".to_owned(),
         };
         let encoding = ScoreError::OutputCount {
             declared: 1,
@@ -383,7 +421,26 @@ mod tests {
             "424 Model 500 model_error"
         );
         let unfit = failed(RunError::Input(unfit));
-        assert_eq!(told(unfit), "424 Client 400 model_error");
+        assert_eq!(told(unfit), "424 ClientOrModel 400 model_error");
+    }
+
+    #[test]
+    fn a_process_that_ended_under_a_request_says_how_and_where() {
+        let died = |operator: Option<&str>| {
+            failed(RunError::Died {
+                how: "signal 8, SIGFPE".to_owned(),
+                operator: operator.map(str::to_owned),
+            })
+        };
+        assert_eq!(told(died(None)), "424 Model 500 model_error");
+        assert_eq!(
+            died(Some("Div")).to_string(),
+            "the process that ran the model ended (signal 8, SIGFPE) in operator Div"
+        );
+        assert_eq!(
+            died(None).to_string(),
+            "the process that ran the model ended (signal 8, SIGFPE)"
+        );
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Request for SharedRequest<'_> {
     fn refusal(&self, _now: Instant) -> Option<RunError> {
         // The server knows better why.
         let row = self.row();
-        row.is_canceled().then_some(RunError::DeadlinePassed)
+        row.is_canceled().then_some(RunError::Abandoned)
     }
 
     fn timings(&mut self) -> &mut Timings {

@@ -25,7 +25,7 @@ impl<R: Request> Decoded<R> {
     pub(super) fn refuse(self, now: Instant) {
         let refusal = self.request.refusal(now);
         self.request
-            .finish(Err(refusal.unwrap_or(RunError::DeadlinePassed)));
+            .finish(Err(refusal.unwrap_or(RunError::ExpiredRunning)));
     }
 
     /// Whether rows of both can stand in one input.

@@ -112,15 +112,16 @@ impl Lane {
         }
     }
 
-    /// The request is not wanted any more. A run that nobody waits for is ended.
-    pub(super) fn cancel(&self, id: u64) {
-        let ends = match &self.control {
+    /// The request is not wanted any more. A run that nobody waits for is ended. Whether the request was running.
+    pub(super) fn cancel(&self, id: u64) -> bool {
+        let was_running = match &self.control {
             Control::Thread(control) => control.cancel(id),
             Control::Process(control) => control.cancel(id),
         };
-        if ends {
+        if was_running {
             watchdog::notice();
         }
+        was_running
     }
 
     /// Ends whatever runs.

@@ -137,18 +137,20 @@ impl ProcessControl {
         })
     }
 
-    /// The request is not wanted any more; whether it was here.
+    /// The request is not wanted any more; whether it was running.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let current = lock(&self.current);
         let row = current.ids.iter().position(|known| *known == id);
         let Some((row, process)) = row.zip(current.process.as_ref()) else {
             return false;
         };
-        if let Some(row) = process.page.row(row) {
-            row.cancel();
-        }
+        let Some(row) = process.page.row(row) else {
+            return false;
+        };
+        let was_running = row.is(RowState::Running);
+        row.cancel();
         process.page.words().canceled.raise();
-        true
+        was_running
     }
 
     /// Ends whatever runs, and the process where it is not ready yet.
@@ -318,7 +320,7 @@ impl ProcessBackend {
         }
         drop(current);
         for request in refused {
-            refuse(request, || RunError::DeadlinePassed);
+            refuse(request, || RunError::ExpiredWaiting);
         }
         if self.submitted.is_empty() {
             return;
@@ -367,8 +369,8 @@ impl ProcessBackend {
             } else if let Some(mut request) = submitted.take() {
                 read_timings(row, self.clock, &mut request);
                 let outcome = outcome(&process.page, row);
-                if matches!(outcome, Err(RunError::DeadlinePassed)) {
-                    refuse(request, || RunError::DeadlinePassed);
+                if matches!(outcome, Err(RunError::Abandoned)) {
+                    refuse(request, || RunError::ExpiredRunning);
                 } else {
                     request.finish(outcome);
                 }
@@ -401,7 +403,7 @@ impl ProcessBackend {
         let rows = process.page.batch().iter();
         for (row, submitted) in rows.zip(self.submitted.drain(..)) {
             match submitted {
-                Some(request) if row.is_canceled() => refuse(request, || RunError::DeadlinePassed),
+                Some(request) if row.is_canceled() => refuse(request, || RunError::ExpiredRunning),
                 Some(request) if row.is(RowState::Running) => suspects.push(request),
                 Some(request) => others.push(request),
                 None => {}

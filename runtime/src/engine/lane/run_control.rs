@@ -83,18 +83,17 @@ impl<C> RunControl<C> {
         self.computing.load(Ordering::Relaxed)
     }
 
-    /// The request is not wanted any more. A run that nobody waits for is ended; whether that is so of this one.
+    /// The request is not wanted any more. A run that nobody waits for is ended. Whether the request was in the run.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let mut running = lock(&self.running);
         let Some(at) = running.wanted.iter().position(|wanted| *wanted == id) else {
             return false;
         };
         running.wanted.swap_remove(at);
-        let unwanted = running.wanted.is_empty();
-        if unwanted {
+        if running.wanted.is_empty() {
             self.terminate(&mut running);
         }
-        unwanted
+        true
     }
 
     /// Ends whatever runs.
