@@ -10,6 +10,7 @@ mod cancel;
 mod content;
 mod cores;
 mod external_data;
+mod graph;
 mod inbox;
 mod instance;
 mod job;
@@ -37,6 +38,7 @@ pub use cores::{
 #[cfg(test)]
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
+pub use graph::{Fact, GraphFacts, Obstacle};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
 pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
