@@ -27,6 +27,7 @@ mod profile;
 mod profile_cache;
 
 mod session;
+mod wire;
 mod worker;
 
 pub use background::run_in_background_if;
@@ -38,7 +39,7 @@ pub use cores::{
 #[cfg(test)]
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
-pub use graph::{Fact, GraphFacts, Obstacle};
+pub use graph::{Fact, GraphFacts, ModelSummary, Obstacle, TensorSummary};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
 pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};

@@ -1,9 +1,15 @@
 //! Facts about a model, each proven or with the obstacle that stands in the way.
 
-use std::fmt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+use crate::engine::graph::follow::{self, Follow};
+use crate::engine::graph::obstacle::Obstacle;
+use crate::engine::graph::proto::{Graph, Model};
+use crate::engine::graph::size::Size;
+use crate::engine::graph::skeleton;
+use crate::engine::graph::value::{self, Role, Value};
 
 /// Facts that were derived from a model's graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,52 +49,28 @@ impl Fact {
     }
 }
 
-/// The reason why something is not proven.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Obstacle {
-    /// The operator in the way, with its domain where that is not ONNX's own; nothing where no operator is to blame.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub operator: Option<String>,
-    /// The node: its number in the graph, and its name where it has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub node: Option<String>,
-    /// The reason, as a predicate of the operator, else as a sentence.
-    pub why: String,
-}
-
-impl Obstacle {
-    /// An obstacle that is no operator's.
-    #[must_use]
-    pub fn of_model(why: impl Into<String>) -> Self {
-        Self {
-            operator: None,
-            node: None,
-            why: why.into(),
-        }
-    }
-}
-
-impl fmt::Display for Obstacle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(operator) = &self.operator {
-            write!(f, "{operator} ")?;
-        }
-        f.write_str(&self.why)?;
-        match &self.node {
-            Some(node) => write!(f, " ({node})"),
-            None => Ok(()),
-        }
-    }
-}
-
 impl GraphFacts {
     /// The facts of the model in this file. A file that cannot be read or understood proves nothing.
     #[must_use]
     pub fn of_file(path: &Path) -> Self {
-        Self::nothing(Obstacle::of_model(format!(
-            "the graph of {} was not read",
-            path.display()
-        )))
+        match skeleton::read(path) {
+            Ok(model) => Self::of_model(&model),
+            Err(why) => Self::nothing(Obstacle::of_model(why)),
+        }
+    }
+
+    pub(super) fn of_model(model: &Model) -> Self {
+        let Some(graph) = &model.graph else {
+            return Self::nothing(Obstacle::of_model("the model has no graph"));
+        };
+        let mut follow = Follow::new(model);
+        let outputs = follow.run(graph);
+        let fact = |obstacle: Option<Obstacle>| obstacle.map_or(Fact::Proven, Fact::Unproven);
+        Self {
+            rows: fact(obstacle_of_rows(graph, &outputs, &follow)),
+            work: fact(follow.work),
+            trap: fact(follow.trap),
+        }
     }
 
     /// Nothing is proven, for this reason.
@@ -101,4 +83,32 @@ impl GraphFacts {
             trap: unproven,
         }
     }
+}
+
+fn obstacle_of_rows(
+    graph: &Graph,
+    outputs: &[(&str, Value)],
+    follow: &Follow<'_>,
+) -> Option<Obstacle> {
+    if outputs.is_empty() || follow::inputs_of(graph).next().is_none() {
+        return Some(Obstacle::of_model("the model has no inputs, or no outputs"));
+    }
+    // Inputs come first: each that brings no rows left an obstacle, whether an output needs it or not.
+    let without_rows = follow::inputs_of(graph).find(|info| {
+        let shape = value::declared_shape(info);
+        !matches!(shape.as_deref(), Some([None, ..]))
+    });
+    if without_rows.is_some() {
+        return follow.obstacles.first().cloned();
+    }
+    outputs.iter().find_map(|(name, value)| {
+        let words = |why: &str| Some(Obstacle::of_model(format!("output {name:?} {why}")));
+        match value.role {
+            Role::Rows(0) if value.first_size() == Some(&Size::rows()) => None,
+            Role::Rows(0) => words("has several entries for each row"),
+            Role::Rows(axis) => words(&format!("has its rows along axis {axis}")),
+            Role::Same | Role::Count => words("has no rows"),
+            Role::Mixed(obstacle) => follow.obstacles.get(obstacle).cloned(),
+        }
+    })
 }

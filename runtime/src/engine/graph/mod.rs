@@ -6,6 +6,18 @@
 //! Threads: everything blocks on reading the file, and is pure after that.
 //! Not here: ONNX Runtime, measuring, and what follows from a fact.
 
+mod call;
 mod facts;
+mod follow;
+mod obstacle;
+mod proto;
+mod rules;
+mod size;
+mod skeleton;
+mod summary;
+mod table;
+mod value;
 
-pub use facts::{Fact, GraphFacts, Obstacle};
+pub use facts::{Fact, GraphFacts};
+pub use obstacle::Obstacle;
+pub use summary::{ModelSummary, TensorSummary};
