@@ -10,12 +10,12 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ndarray::ArrayD;
 use serin::deadline::Deadline;
 use serin::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Isolation, Job,
-    Permit, Reply, ReservedJob, SlotOwner, Topology,
+    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
+    ReservedJob, SlotOwner, Topology,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
-use serin::spec::{Picker, TrafficSplit};
+use serin::spec::{Isolation, Picker, TrafficSplit};
 use serin_scorers::{
     ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Scorer as _, Signature, Tensor,
     TensorSpec,
@@ -87,6 +87,7 @@ fn lane() -> Instance {
         sample_request: None,
         background: false,
         isolation: Isolation::Thread,
+        suspicion: None,
         exe: None,
         memory_bytes_max: None,
     })

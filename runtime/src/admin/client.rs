@@ -14,7 +14,9 @@ use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body};
 
 use crate::admin::server_file::{ServerFile, ServerFileError};
-use crate::admin::wire::{ChangeRequest, ErrorBody, ModelRequest, Refusal, ServerStatus};
+use crate::admin::wire::{
+    ChangeRequest, ErrorBody, ModelGraph, ModelRequest, Refusal, ServerStatus,
+};
 use crate::config::{
     ANSWER_MAX, OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX, SILENCE_TOLD_AFTER, WORK_ANSWER_MAX,
 };
@@ -275,6 +277,20 @@ impl Client {
     /// [`ClientError`].
     pub fn model(&self, name: &ModelName) -> Result<Vec<ModelRecord>, ClientError> {
         self.get(&format!("/v1/models/{name}"), "the versions of a model")
+    }
+
+    /// What the graph of a registered version says.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn model_graph(
+        &self,
+        name: &ModelName,
+        version: &ModelVersion,
+    ) -> Result<ModelGraph, ClientError> {
+        let path = format!("/v1/models/{name}/{version}");
+        self.get(&path, "the graph of a model")
     }
 
     /// Forgets a version of a model. `by` stands in the journal.

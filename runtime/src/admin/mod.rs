@@ -9,4 +9,4 @@ mod wire;
 pub use client::{Answer, Client, ClientError};
 pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};
-pub use wire::{ChangeRequest, ErrorBody, ErrorCode, ModelRequest, ServerStatus};
+pub use wire::{ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, ServerStatus};

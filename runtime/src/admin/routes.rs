@@ -4,7 +4,8 @@
 //! - `GET /v1/operations/{id}?wait_ms=N`: what became of it; waits for its end at most so long
 //! - `GET /v1/endpoints`, `/v1/endpoints/{e}`, `/v1/endpoints/{e}/deployments`, `/v1/endpoints/{e}/deployments/{d}`
 //! - `GET /v1/endpoints/{e}/credentials`: keys or a token
-//! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`; `DELETE /v1/models/{n}/{v}`
+//! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`;
+//!   `GET /v1/models/{n}/{v}` (what its graph says), `DELETE /v1/models/{n}/{v}`
 //! - `GET /v1/journal?last=N`: who changed what, when and why
 //! - `GET /v1/status`: version, addresses, revision, readiness
 //! - `GET /metrics`: for Prometheus
@@ -24,7 +25,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +34,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::admin::error::AdminError;
 use crate::admin::server_file::ServerFile;
-use crate::admin::wire::{ChangeRequest, ModelRequest, ServerStatus};
+use crate::admin::wire::{ChangeRequest, ModelGraph, ModelRequest, ServerStatus};
 use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX, JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
     ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
@@ -74,7 +75,10 @@ pub fn routes(administration: Administration) -> Router {
         .route("/v1/endpoints/{endpoint}/credentials", get(credentials))
         .route("/v1/models", get(models).post(register_model))
         .route("/v1/models/{name}", get(model))
-        .route("/v1/models/{name}/{version}", delete(delete_model))
+        .route(
+            "/v1/models/{name}/{version}",
+            get(model_graph).delete(delete_model),
+        )
         .route("/v1/journal", get(journal))
         .route("/v1/status", get(status))
         .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
@@ -223,6 +227,21 @@ async fn model(
         });
     }
     Ok(Json(versions))
+}
+
+async fn model_graph(
+    State(at): State<Administration>,
+    Path((name, version)): Path<(String, String)>,
+) -> Result<Json<ModelGraph>, AdminError> {
+    let models = at.controller.models();
+    let mut records = models.iter();
+    let found = records
+        .find(|record| record.name.as_str() == name && record.version.as_str() == version)
+        .ok_or_else(|| AdminError::NotFound {
+            what: "model",
+            name: format!("{name}:{version}"),
+        })?;
+    Ok(Json(at.controller.model_summary(found).await?.into()))
 }
 
 async fn register_model(

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Change, Revision};
+use crate::engine::{ModelSummary, Obstacle};
 use crate::serve::ShortDeployment;
 use crate::spec::{ModelName, ModelVersion};
 
@@ -38,6 +39,30 @@ pub struct ModelRequest {
     /// The name of who asks, for the journal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+/// Answer of `GET /v1/models/{name}/{version}`: one of the two.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ModelGraph {
+    /// What the file says of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<ModelSummary>,
+    /// The reason why it was not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_unread: Option<String>,
+}
+
+impl From<Result<ModelSummary, Obstacle>> for ModelGraph {
+    fn from(read: Result<ModelSummary, Obstacle>) -> Self {
+        let (graph, unread) = match read {
+            Ok(graph) => (Some(graph), None),
+            Err(obstacle) => (None, Some(obstacle.to_string())),
+        };
+        Self {
+            graph,
+            graph_unread: unread,
+        }
+    }
 }
 
 /// Answer of `GET /v1/status`.

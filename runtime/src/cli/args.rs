@@ -209,6 +209,29 @@ where
     }
 }
 
+/// A registered model by name, or a file that is one.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(super) struct NamedOrFile {
+    /// Name, with or without the flag
+    #[arg(value_name = "NAME")]
+    bare: Option<ModelName>,
+    /// The same
+    #[arg(long, short)]
+    name: Option<ModelName>,
+    /// An .onnx file, or a folder with one, instead of a registered model; needs no server
+    #[arg(long, short, value_parser = text_path())]
+    path: Option<PathBuf>,
+}
+
+impl NamedOrFile {
+    /// The name of a registered model, or else the path of a file.
+    pub(super) fn which(self) -> Result<ModelName, PathBuf> {
+        let name = self.bare.or(self.name);
+        name.ok_or_else(|| self.path.expect("the grammar asks for one of the three"))
+    }
+}
+
 /// An endpoint by name.
 #[derive(Debug, Args)]
 pub(super) struct NamedEndpoint {
@@ -459,12 +482,12 @@ pub(super) enum Model {
         #[arg(long, short)]
         name: Option<ModelName>,
     },
-    /// Print one version of a model
+    /// Print one version of a model, what its graph says and what it proves
     Show {
         #[command(flatten)]
-        named: Named<ModelName>,
+        model: NamedOrFile,
         /// Version of the model [default: the latest]
-        #[arg(long, short)]
+        #[arg(long, short, conflicts_with = "path")]
         version: Option<ModelVersion>,
     },
     /// Delete one version of a model that nothing uses

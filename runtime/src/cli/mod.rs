@@ -13,6 +13,7 @@ mod endpoint;
 pub mod exit;
 mod files;
 mod find;
+mod graph_words;
 mod model;
 mod output;
 mod serve;

@@ -3,12 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::args::{Consent, Global, Model, ModelCreate};
 use super::exit::CliError;
 use super::output::Columns;
 use super::server::{Server, who};
-use super::{files, output};
-use crate::admin::ModelRequest;
+use super::{files, graph_words, output};
+use crate::admin::{ModelGraph, ModelRequest};
+use crate::control::FoundModel;
+use crate::engine::ModelSummary;
 use crate::spec::{ModelName, ModelSpec, ModelVersion, read_model};
 
 /// The columns of a table of versions of models.
@@ -32,7 +36,10 @@ pub(super) fn run(command: Model, global: &Global) -> Result<(), CliError> {
             };
             server.print_as(&models, COLUMNS)
         }
-        Model::Show { named, version } => show(&named.name(), version.as_ref(), global),
+        Model::Show { model, version } => match model.which() {
+            Ok(name) => show(&name, version.as_ref(), global),
+            Err(path) => show_file(&path, global),
+        },
         Model::Delete {
             named,
             version,
@@ -116,7 +123,29 @@ fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Re
             known.join(", ")
         ))
     })?;
-    server.print_as(found, COLUMNS)
+    let record = serde_json::to_value(found).expect("records have a JSON form");
+    let graph = match &found.without_onnx {
+        None => server.client.model_graph(name, &found.version)?,
+        Some(_) => ModelGraph {
+            graph: None,
+            graph_unread: Some("it has no ONNX file".to_owned()),
+        },
+    };
+    graph_words::print(record, COLUMNS, &graph, global.format())
+}
+
+fn show_file(path: &Path, global: &Global) -> Result<(), CliError> {
+    let found = FoundModel::at(path).map_err(|error| CliError::BadInput(error.to_string()))?;
+    let read = ModelSummary::of_file(&found.file);
+    let graph = read.map_err(|why| {
+        CliError::BadInput(format!(
+            "cannot read the model in {}: {why}",
+            path.display()
+        ))
+    })?;
+    let record = json!({ "path": found.file });
+    let format = global.format();
+    graph_words::print(record, &[("path", &["/path"])], &Ok(graph).into(), format)
 }
 
 fn delete(

@@ -2,6 +2,7 @@
 
 use crate::control::models::ModelDigest;
 use crate::engine::BatchSettings;
+use crate::spec::Isolation;
 
 /// Number of an instance in the books, unique within the process. Younger instances have higher numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +17,7 @@ pub(super) struct Build {
     pub(super) lanes: Option<u32>,
     pub(super) batch: BatchSettings,
     pub(super) spin: bool,
+    pub(super) isolation: Isolation,
 }
 
 /// So many instances of one build.

@@ -147,7 +147,7 @@ impl Controller {
             desired,
             (models.clone(), operations),
             (secret.clone(), config.token_life),
-            journal,
+            (journal, files.clone()),
         ));
         let places = Arc::new(files.clone());
         let controller = Self {

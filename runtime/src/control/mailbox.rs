@@ -14,12 +14,13 @@ use crate::config::OPERATIONS_KEPT;
 use crate::control::change::Change;
 use crate::control::credentials::{Credentials, Secret};
 use crate::control::desired::Desired;
-use crate::control::models::{Ingested, ModelRecord, ModelStoreError};
+use crate::control::models::{Ingested, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::refusal::ChangeError;
 use crate::control::revision::Revision;
 use crate::control::store::{JournalEntry, JournalReader, StoreError};
 use crate::control::view::View;
+use crate::engine::{ModelSummary, Obstacle};
 use crate::spec::{EndpointName, ModelName, ModelVersion};
 
 /// Everything that people ask of the controller, and the ends of copies that it waits for.
@@ -82,6 +83,7 @@ pub(super) struct Bulletin {
     pub(super) secret: Secret,
     pub(super) token_life: Duration,
     pub(super) journal: JournalReader,
+    pub(super) files: ModelFiles,
 }
 
 impl Bulletin {
@@ -89,7 +91,7 @@ impl Bulletin {
         desired: Desired,
         (models, operations): (Vec<ModelRecord>, Vec<Operation>),
         (secret, token_life): (Secret, Duration),
-        journal: JournalReader,
+        (journal, files): (JournalReader, ModelFiles),
     ) -> Self {
         Self {
             view: ArcSwap::default(),
@@ -101,6 +103,7 @@ impl Bulletin {
             secret,
             token_life,
             journal,
+            files,
         }
     }
 
@@ -277,6 +280,25 @@ impl ControllerHandle {
     #[must_use]
     pub fn models(&self) -> Arc<Vec<ModelRecord>> {
         self.bulletin.models.load_full()
+    }
+
+    /// What the file of a registered model says of it, or why it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelStoreError`] when it has no ONNX file.
+    pub async fn model_summary(
+        &self,
+        record: &ModelRecord,
+    ) -> Result<Result<ModelSummary, Obstacle>, ModelStoreError> {
+        let (bulletin, record) = (Arc::clone(&self.bulletin), record.clone());
+        let read = spawn_blocking(move || {
+            record.require_onnx()?;
+            let file = bulletin.files.onnx_file(&record.digest)?;
+            Ok(ModelSummary::of_file(&file))
+        });
+        let failed = |_| Ok(Err(Obstacle::of_model("reading the graph failed")));
+        read.await.unwrap_or_else(failed)
     }
 
     /// The last lines of the journal, oldest first.

@@ -73,7 +73,11 @@ impl Starter for EngineStarter {
         ready.map_err(|error| error.to_string())
     }
 
-    fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+    fn start(&self, mut spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+        if let Some(prober) = &self.prober {
+            spec.exe = Some(prober.exe.clone());
+            spec.memory_bytes_max = Some(prober.memory_bytes_max);
+        }
         match Instance::start(spec) {
             Ok(instance) => Ok(Box::new(instance)),
             Err(error) => Err(error.to_string()),

@@ -16,7 +16,7 @@ use crate::control::{
     ProvisioningState,
 };
 use crate::engine::{
-    Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Topology,
+    BackendKind, Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Topology,
 };
 use crate::observe::Metrics;
 use crate::router::Router;
@@ -87,6 +87,8 @@ impl Starter for Paper {
                 shared: spec.cores.shared,
                 spin_asked: spec.spin,
                 spinning: spec.spin && !spec.cores.shared,
+                isolation: BackendKind::Thread,
+                isolation_reason: String::new(),
                 verified: true,
                 threads: Vec::new(),
             },

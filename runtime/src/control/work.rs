@@ -25,7 +25,7 @@ use crate::control::event::{
 };
 use crate::control::models::ModelDigest;
 use crate::control::starter::{Candidate, Started, Starter};
-use crate::engine::{Cancel, InstanceSpec, Isolation, ModelFile, ReadyModel, give_back_memory};
+use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, give_back_memory};
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
 use crate::spec::{EndpointName, EndpointSpec};
@@ -242,7 +242,8 @@ impl Work {
                 digest: place.by_content.then(|| build.model.to_string()),
                 profile: None,
                 background,
-                isolation: Isolation::Thread,
+                isolation: build.isolation,
+                suspicion: None,
                 exe: None,
                 memory_bytes_max: None,
             })

@@ -225,6 +225,16 @@ impl CoreMap {
     }
 }
 
+/// Where a lane computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// On its own thread.
+    Thread,
+    /// In a process of its own.
+    Process,
+}
+
 /// Asked for and given, per thread, as the kernel sees it (`/proc/self/task/*/status`).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Placement {
@@ -242,6 +252,10 @@ pub struct Placement {
     pub spin_asked: bool,
     /// Whether they do: not where a lane has one thread, nor where the cores are shared.
     pub spinning: bool,
+    /// Where the lanes compute.
+    pub isolation: BackendKind,
+    /// The reason why they compute there, in words.
+    pub isolation_reason: String,
     /// Whether the kernel lets every thread run on the cores asked for, and on no other.
     pub verified: bool,
     /// Each thread of the instance.

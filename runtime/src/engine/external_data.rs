@@ -8,13 +8,13 @@
 //! the graph says.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io;
 use std::path::Path;
+
+use crate::engine::wire::{Problem, Value, Wire};
 
 /// Deepest nesting of messages that is followed, as in ONNX Runtime's own reader.
 const DEPTH_MAX: usize = 100;
-/// Longest text that is kept of a tensor, in bytes: as long as a path can be.
-const TEXT_BYTES_MAX: u64 = 4096;
 
 /// A tensor whose bytes lie in another file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,94 +71,6 @@ const EXTERNAL: u64 = 1;
 /// The field of a model without which it is none.
 const MODEL_IR_VERSION: u64 = 1;
 
-/// A field as it begins; what it holds follows in the file.
-#[derive(Debug, Clone, Copy)]
-enum Value {
-    Number(u64),
-    /// This many bytes follow.
-    Bytes(u64),
-}
-
-/// Why the walk ended early.
-#[derive(Debug)]
-enum Problem {
-    /// These bytes are no protobuf.
-    Malformed,
-    Io(io::Error),
-}
-
-impl From<io::Error> for Problem {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // Every length was found to be within the file: it has become shorter meanwhile.
-            io::ErrorKind::UnexpectedEof => Self::Malformed,
-            _ => Self::Io(error),
-        }
-    }
-}
-
-/// Bytes of a file in order, and where in it they are.
-#[derive(Debug)]
-struct Wire {
-    file: BufReader<File>,
-    at: u64,
-}
-
-impl Wire {
-    fn varint(&mut self) -> Result<u64, Problem> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.file.read_exact(&mut byte)?;
-            self.at += 1;
-            value |= u64::from(byte[0] & 0x7f) << shift;
-            if byte[0] < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Problem::Malformed)
-    }
-
-    /// The next field: its number and how it begins. None of it lies at `end` or beyond.
-    fn field(&mut self, end: u64) -> Result<(u64, Value), Problem> {
-        let key = self.varint()?;
-        let value = match key & 7 {
-            0 => Value::Number(self.varint()?),
-            1 => Value::Bytes(8),
-            2 => Value::Bytes(self.varint()?),
-            5 => Value::Bytes(4),
-            // Groups: no message of ONNX has any.
-            _ => return Err(Problem::Malformed),
-        };
-        let length = match value {
-            Value::Number(_) => 0,
-            Value::Bytes(length) => length,
-        };
-        let fits = end.checked_sub(self.at).is_some_and(|left| length <= left);
-        if key >> 3 == 0 || !fits {
-            return Err(Problem::Malformed);
-        }
-        Ok((key >> 3, value))
-    }
-
-    fn skip(&mut self, length: u64) -> Result<(), Problem> {
-        let by = i64::try_from(length).map_err(|_| Problem::Malformed)?;
-        self.file.seek_relative(by)?;
-        self.at += length;
-        Ok(())
-    }
-
-    /// The beginning of a text; the rest of a very long one is left out.
-    fn text(&mut self, length: u64) -> Result<Vec<u8>, Problem> {
-        let kept = length.min(TEXT_BYTES_MAX);
-        let mut text = vec![0; usize::try_from(kept).expect("a few thousand")];
-        self.file.read_exact(&mut text)?;
-        self.at += kept;
-        self.skip(length - kept)?;
-        Ok(text)
-    }
-}
-
 /// The parts of a tensor that were read so far.
 #[derive(Debug, Default)]
 struct Tensor {
@@ -174,7 +86,7 @@ impl Tensor {
             }
             (TENSOR_EXTERNAL_DATA, Value::Bytes(length)) => self.read_entry(length, wire)?,
             (TENSOR_DATA_LOCATION, Value::Number(kind)) => self.external = kind == EXTERNAL,
-            (_, Value::Bytes(length)) => wire.skip(length)?,
+            (_, Value::Bytes(length) | Value::Fixed(length)) => wire.skip(length)?,
             (_, Value::Number(_)) => {}
         }
         Ok(())
@@ -182,13 +94,13 @@ impl Tensor {
 
     /// A pair of texts. A number that is none counts as not written: whoever loads the model has the words for it.
     fn read_entry(&mut self, length: u64, wire: &mut Wire) -> Result<(), Problem> {
-        let end = wire.at + length;
+        let end = wire.at() + length;
         let (mut key, mut value) = (Vec::new(), Vec::new());
-        while wire.at < end {
+        while wire.at() < end {
             match wire.field(end)? {
                 (1, Value::Bytes(length)) => key = wire.text(length)?,
                 (2, Value::Bytes(length)) => value = wire.text(length)?,
-                (_, Value::Bytes(length)) => wire.skip(length)?,
+                (_, Value::Bytes(length) | Value::Fixed(length)) => wire.skip(length)?,
                 (_, Value::Number(_)) => {}
             }
         }
@@ -225,10 +137,7 @@ impl ExternalTensors {
         let file = File::open(path)?;
         let end = file.metadata()?.len();
         Ok(Self {
-            wire: Wire {
-                file: BufReader::new(file),
-                at: 0,
-            },
+            wire: Wire::new(file),
             open: vec![(Message::Model, end)],
             tensor: Tensor::default(),
             has_version: false,
@@ -256,7 +165,7 @@ impl ExternalTensors {
 
     fn walk(&mut self) -> Result<Option<ExternalTensor>, Problem> {
         while let Some((message, end)) = self.open.last().copied() {
-            if self.wire.at < end {
+            if self.wire.at() < end {
                 let (field, value) = self.wire.field(end)?;
                 match message {
                     Message::Tensor => self.tensor.read(field, value, &mut self.wire)?,
@@ -283,9 +192,9 @@ impl ExternalTensors {
             }
             (Some(within), Value::Bytes(length)) => {
                 self.has_graph |= on_top && within == Message::Graph;
-                self.open.push((within, self.wire.at + length));
+                self.open.push((within, self.wire.at() + length));
             }
-            (None, Value::Bytes(length)) => self.wire.skip(length)?,
+            (None, Value::Bytes(length)) | (_, Value::Fixed(length)) => self.wire.skip(length)?,
             (_, Value::Number(number)) => {
                 self.has_version |= on_top && field == MODEL_IR_VERSION && number > 0;
             }
@@ -359,6 +268,7 @@ mod tests {
 
     use super::written::{bytes, external, model, number};
     use super::*;
+    use crate::engine::wire::TEXT_BYTES_MAX;
 
     /// The external tensors of these bytes, and whether they are an ONNX model.
     fn read(content: &[u8]) -> (Vec<ExternalTensor>, bool) {

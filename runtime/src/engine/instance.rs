@@ -15,8 +15,10 @@ use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serin_scorers::Signature;
 
-use crate::engine::cores::{CoreId, ThreadPlacement};
+use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
+use crate::engine::graph::GraphFacts;
 use crate::engine::inbox::{InstanceState, Message};
+use crate::engine::isolation::{self, Grounds};
 use crate::engine::lane::Inline;
 use crate::engine::lanes::{Lanes, Starting};
 use crate::engine::loading::Loading;
@@ -28,16 +30,7 @@ use crate::engine::{
     BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
     ReservedJob, StartError, give_back_memory,
 };
-
-/// Where the lanes of an instance compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Isolation {
-    /// Each on its own thread of this process.
-    #[default]
-    Thread,
-    /// Each in a process of its own, which a model can end without ending anything else.
-    Process,
-}
+use crate::spec::Isolation;
 
 /// All that is needed to start one instance.
 #[derive(Debug, Clone)]
@@ -66,8 +59,10 @@ pub struct InstanceSpec {
     pub sample_request: Option<Bytes>,
     /// Others serve, and are not to feel that this one starts: it loads at background priority.
     pub background: bool,
-    /// Where its lanes compute.
+    /// Where its lanes are to compute.
     pub isolation: Isolation,
+    /// The reason why the model is suspected to have ended a process before, in words.
+    pub suspicion: Option<String>,
     /// The serin binary, for lanes in processes. Also a thread that had to be left behind in a run that does not end is replaced by a
     /// process, where this is known.
     pub exe: Option<PathBuf>,
@@ -103,11 +98,11 @@ impl InstanceSpec {
         &self,
         split: &[Vec<CoreId>],
         (state, jobs): (&Arc<InstanceState>, &Receiver<Message>),
-        measures: bool,
-    ) -> Result<Vec<LaneSpec>, StartError> {
-        let process = match self.isolation {
-            Isolation::Thread => None,
-            Isolation::Process => Some(self.process_settings().ok_or(StartError::NoBinary)?),
+        (kind, measures): (BackendKind, bool),
+    ) -> Vec<LaneSpec> {
+        let process = match kind {
+            BackendKind::Thread => None,
+            BackendKind::Process => self.process_settings(),
         };
         let lane = |(index, cores): (usize, &Vec<CoreId>)| LaneSpec {
             loading: Loading {
@@ -126,7 +121,18 @@ impl InstanceSpec {
             jobs: jobs.clone(),
             state: Arc::clone(state),
         };
-        Ok(split.iter().enumerate().map(lane).collect())
+        split.iter().enumerate().map(lane).collect()
+    }
+
+    /// Where its lanes compute, and why. Reads the model's graph.
+    fn backend(&self) -> Result<(BackendKind, String), StartError> {
+        let facts = GraphFacts::of_file(&self.model);
+        isolation::choose(&Grounds {
+            asked: self.isolation,
+            suspicion: self.suspicion.as_deref(),
+            trap: &facts.trap,
+            has_binary: self.exe.is_some(),
+        })
     }
 }
 
@@ -152,7 +158,8 @@ impl Instance {
         // Room for every admitted job and for one stop a lane, so that no sender ever waits.
         let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
-        let lanes = spec.lanes(&split, (&state, &jobs), known.is_none())?;
+        let (kind, reason) = spec.backend()?;
+        let lanes = spec.lanes(&split, (&state, &jobs), (kind, known.is_none()));
         drop(jobs);
         let (mut ready, starting) = Starting::lanes(inbox.clone(), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
@@ -170,7 +177,9 @@ impl Instance {
         let rows_max = profile.rows_max(spec.batch.size_max);
         state.set_rows_max(rows_max);
         let threads = ready.iter().flat_map(|lane| lane.threads.clone());
-        let placement = placement(&spec, &split, threads.collect());
+        let mut placement = placement(&spec, &split, threads.collect());
+        placement.isolation = kind;
+        placement.isolation_reason = reason;
         let process = spec.process_settings();
         let lanes = Arc::new(starting.finish(&ready, Arc::clone(&state), process.as_ref()));
         watchdog::watch(&lanes);
@@ -259,6 +268,8 @@ fn placement(
         shared: grant.shared,
         spin_asked: spec.spin,
         spinning: of_lane.spin,
+        isolation: BackendKind::Thread,
+        isolation_reason: String::new(),
         verified,
         threads,
     }
@@ -431,6 +442,7 @@ mod tests {
             sample_request: None,
             background: false,
             isolation: Isolation::Thread,
+            suspicion: None,
             exe: None,
             memory_bytes_max: None,
         }

@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
 use crate::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Isolation, Job, ModelProfile, Permit,
-    Reply, RunError, SlotOwner, StartError, Topology,
+    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, ModelProfile, Permit, Reply,
+    RunError, SlotOwner, StartError, Topology,
 };
 use crate::observe::Timings;
+use crate::spec::Isolation;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +51,7 @@ fn spec(model: &str, isolation: Isolation) -> InstanceSpec {
         sample_request: None,
         background: false,
         isolation,
+        suspicion: None,
         exe: Some(std::env::current_exe().unwrap()),
         memory_bytes_max: None,
     }

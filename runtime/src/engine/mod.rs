@@ -11,8 +11,10 @@ mod content;
 mod cores;
 mod endings;
 mod external_data;
+mod graph;
 mod inbox;
 mod instance;
+mod isolation;
 #[cfg(test)]
 mod isolation_tests;
 mod job;
@@ -31,19 +33,22 @@ mod profile;
 mod profile_cache;
 mod session;
 mod watchdog;
+mod wire;
 mod worker;
 
 pub use background::run_in_background_if;
 pub use batch::BatchSettings;
 pub use cancel::Cancel;
 pub use cores::{
-    Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement, Topology,
+    BackendKind, Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement,
+    Topology,
 };
 #[cfg(test)]
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
+pub use graph::{Fact, GraphFacts, ModelSummary, Obstacle, TensorSummary};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
-pub use instance::{Instance, InstanceHandle, InstanceSpec, Isolation};
+pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
 pub use lane::{LANE_COMMAND, lane_child};
 pub use library::{LibraryError, library_id, prepare_process};

@@ -417,11 +417,11 @@ mod tests {
 
     use super::*;
     use crate::engine::{
-        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Isolation, ModelProfile, Topology,
+        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, Topology,
     };
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
-    use crate::spec::TrafficSplit;
+    use crate::spec::{Isolation, TrafficSplit};
 
     const DIGITS: [&str; 2] = ["models/digits/1/model.onnx", "models/digits/2/model.onnx"];
     const SLOW: &str = "models/test/slow.onnx";
@@ -450,6 +450,7 @@ mod tests {
             profile: profile.map(Arc::new),
             background: false,
             isolation: Isolation::Thread,
+            suspicion: None,
             exe: None,
             memory_bytes_max: None,
         })

@@ -15,7 +15,9 @@ use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::paths::{is_asset, resolve, resolve_value};
 use super::spelling::{self, modernise, old_keys};
-use super::{DeploymentName, EndpointName, ModelRef, Problem, RequestSettings, SpecError, yaml};
+use super::{
+    DeploymentName, EndpointName, Isolation, ModelRef, Problem, RequestSettings, SpecError, yaml,
+};
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
 };
@@ -415,9 +417,19 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
         max_batch_size: fields.read("max_batch_size", whole(1..=BATCH_SIZE_MAX)),
         max_batch_delay_us: fields.read("max_batch_delay_us", whole(0..=delay_us_max)),
         spin: fields.read("spin", yes_or_no),
+        isolation: fields.read("isolation", read_isolation),
     };
     fields.finish(&[]);
     settings
+}
+
+fn read_isolation(node: Node) -> Result<Isolation, Problem> {
+    let word = one_of(node, &["auto", "thread", "process"])?;
+    Ok(match word.to_ascii_lowercase().as_str() {
+        "thread" => Isolation::Thread,
+        "process" => Isolation::Process,
+        _ => Isolation::Auto,
+    })
 }
 
 fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {

@@ -34,7 +34,7 @@ pub use model::{ModelSpec, read_model};
 pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
-pub use request::RequestSettings;
+pub use request::{Isolation, RequestSettings};
 pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};

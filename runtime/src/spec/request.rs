@@ -2,9 +2,22 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::REQUEST_TIMEOUT_DEFAULT;
+
+/// Where the lanes of an instance compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// In the server's process where the graph of the model proves that no value can end it, else in processes of their own.
+    #[default]
+    Auto,
+    /// In the server's process, on a thread each.
+    Thread,
+    /// In a process each, which a model can end without ending anything else.
+    Process,
+}
 
 /// `request_settings` of a deployment: what was written, and the value in force where nothing was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -23,6 +36,8 @@ pub struct RequestSettings {
     pub(super) max_batch_delay_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) spin: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) isolation: Option<Isolation>,
 }
 
 impl RequestSettings {
@@ -70,6 +85,12 @@ impl RequestSettings {
     #[must_use]
     pub fn spin(&self) -> bool {
         self.spin.unwrap_or(false)
+    }
+
+    /// Where the lanes compute.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        self.isolation.unwrap_or_default()
     }
 
     /// The settings that cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
@@ -125,6 +146,7 @@ impl RequestSettings {
         self.max_batch_size = newer.max_batch_size.or(self.max_batch_size);
         self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
         self.spin = newer.spin.or(self.spin);
+        self.isolation = newer.isolation.or(self.isolation);
     }
 }
 
