@@ -4,6 +4,7 @@ mod bad_input;
 mod canary_flow;
 mod durability;
 mod hygiene;
+mod isolation;
 mod memory;
 mod mlp;
 mod models;

@@ -55,6 +55,20 @@ pub fn lane_child() -> u8 {
     }
 }
 
+/// Signals by which a terminal or the system ends a whole service. The server ends its lanes when their requests are answered.
+const LEFT_TO_THE_SERVER: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+fn leave_ending_to_the_server() {
+    for signal in LEFT_TO_THE_SERVER {
+        #[expect(unsafe_code, reason = "no safe form ignores a signal")]
+        // SAFETY: to ignore a signal runs no code of ours.
+        let before = unsafe { libc::signal(signal, libc::SIG_IGN) };
+        if before == libc::SIG_ERR {
+            tracing::debug!(signal, "cannot ignore a signal");
+        }
+    }
+}
+
 /// The shared memory, which is this process's standard input.
 fn open_page() -> Result<Page, String> {
     let words = |error: io::Error| error.to_string();
@@ -62,6 +76,7 @@ fn open_page() -> Result<Page, String> {
     let page = Page::of_file(file).map_err(words)?;
     // From here on a server that is killed takes this process along.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| words(error.into()))?;
+    leave_ending_to_the_server();
     Ok(page)
 }
 
