@@ -77,6 +77,15 @@ fn a_model_that_ends_its_process_harms_no_other_deployment() {
     }
     let (_, failures) = traffic.stop();
     assert!(failures.is_empty(), "{failures:?}");
+    // The server looks after its instances now and then.
+    let notes = loop {
+        let shown = shown(&server);
+        assert_eq!(shown["provisioning_state"], "Succeeded");
+        if shown["notes"].to_string().contains("degraded") {
+            break shown["notes"].to_string();
+        }
+    };
+    assert!(notes.contains("SIGFPE"), "{notes}");
     assert_eq!(server.terminate(), Some(0));
 }
 
@@ -110,7 +119,10 @@ fn lane_of(server: &Server) -> i64 {
     for thread in threads {
         let path = thread.expect("a thread").path().join("children");
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        found.extend(text.split_whitespace().filter_map(|pid| pid.parse::<i64>().ok()));
+        found.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<i64>().ok()),
+        );
     }
     found
         .into_iter()

@@ -222,6 +222,9 @@ impl Controller {
             }
             self.feed(Event::Died(no)).await;
         }
+        for event in self.work.troubled(&self.books) {
+            self.feed(event).await;
+        }
         self.feed(Event::Tick).await;
     }
 

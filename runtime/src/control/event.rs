@@ -47,6 +47,8 @@ pub(super) enum Event {
     },
     /// An instance that was ready has died.
     Died(InstanceNo),
+    /// Something happened to lanes of an instance that goes on; what, in words.
+    Troubled { no: InstanceNo, what: String },
     /// The threads of instances have ended.
     Retired(Vec<InstanceNo>),
     /// Time has passed.
@@ -67,6 +69,8 @@ pub(super) struct ModelNotes {
 pub(super) struct Facts {
     pub(super) placement: Option<Placement>,
     pub(super) profile: Option<Arc<ModelProfile>>,
+    /// What happened to its lanes since, in words.
+    pub(super) troubles: Option<String>,
 }
 
 /// Something to do. Commands of one event are carried out in their order; none waits for the end of another.

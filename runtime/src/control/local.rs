@@ -225,6 +225,9 @@ impl LocalControl {
                     for no in self.work.dead() {
                         self.feed(Event::Died(no));
                     }
+                    for event in self.work.troubled(&self.books) {
+                        self.feed(event);
+                    }
                     self.feed(Event::Tick);
                 }
             }

@@ -90,6 +90,11 @@ impl Turn<'_> {
             Event::ModelReady { model, outcome } => self.model_ready(&model, outcome),
             Event::Started { no, outcome } => self.started(no, outcome),
             Event::Died(no) => self.died(no),
+            Event::Troubled { no, what } => {
+                if let Some(one) = self.books.instances.get_mut(&no) {
+                    one.facts.troubles = Some(what);
+                }
+            }
             Event::Retired(instances) => self.retired(&instances),
             Event::Tick => self.tick(),
             Event::Shutdown => self.shutdown(),

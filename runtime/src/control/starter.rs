@@ -44,6 +44,10 @@ pub(super) trait Started: std::fmt::Debug + Send + Sync {
     fn wait_idle(&self, deadline: Instant) -> bool;
     /// Whether it died.
     fn has_failed(&self) -> bool;
+    /// What happened to its lanes that it survived, in words.
+    fn troubles(&self) -> Option<String> {
+        self.handle().and_then(|handle| handle.troubles())
+    }
     /// Ends its threads, under running work if need be. Blocks.
     fn stop(self: Box<Self>);
 }

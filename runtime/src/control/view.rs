@@ -202,6 +202,7 @@ type Live<'a> = (InstanceNo, &'a InstanceBook);
 
 fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec<String> {
     let mut notes = wanted.target.spec.notes();
+    notes.extend(live.iter().filter_map(|(_, one)| troubled(one)));
     notes.extend(live.iter().find_map(|(_, one)| overcommitted(one)));
     notes.extend(live.iter().find_map(|(_, one)| not_batched(one)));
     notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
@@ -209,6 +210,12 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
         notes.extend(model.note.clone());
     }
     notes
+}
+
+/// What happened to lanes of an instance that goes on.
+fn troubled(one: &InstanceBook) -> Option<String> {
+    let troubles = one.facts.troubles.as_ref()?;
+    Some(format!("degraded: {troubles}"))
 }
 
 /// The reason why threads do not spin although they were to, or whom they disturb.

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::config::{DRAIN_MAX, THREAD_PAUSE};
+use crate::control::books::Books;
 use crate::control::build::InstanceNo;
 use crate::control::desired::Generations;
 use crate::control::event::{
@@ -136,6 +137,7 @@ impl Work {
                     let facts = Facts {
                         placement: instance.placement(),
                         profile: handle.map(|handle| Arc::clone(handle.profile())),
+                        troubles: None,
                     };
                     self.instances.insert(no, instance);
                     facts
@@ -159,6 +161,18 @@ impl Work {
         let dead = self.instances.iter();
         dead.filter(|(_, instance)| instance.has_failed())
             .map(|(no, _)| *no)
+            .collect()
+    }
+
+    /// What happened to lanes of instances that the books do not know of.
+    pub(super) fn troubled(&self, books: &Books) -> Vec<Event> {
+        let instances = self.instances.iter();
+        instances
+            .filter_map(|(no, instance)| {
+                let (no, what) = (*no, instance.troubles()?);
+                let known = &books.instances.get(&no)?.facts.troubles;
+                (known.as_ref() != Some(&what)).then_some(Event::Troubled { no, what })
+            })
             .collect()
     }
 
