@@ -14,7 +14,10 @@ const HARMLESS: &str = "{\"data\": {\"a\": [6], \"b\": [3]}}";
 
 /// `iris`, which serves digits, and `trap`, whose model can end its process.
 fn server(data: &Path, settings: &str) -> Server {
-    let server = Server::start(data);
+    deployed(Server::start(data), settings)
+}
+
+fn deployed(server: Server, settings: &str) -> Server {
     server.register("digits", "1", "models/digits/1").ok();
     server.create_endpoint("iris");
     server
@@ -151,6 +154,25 @@ fn the_process_of_a_lane_does_not_end_before_its_server_does() {
     while Path::new(&format!("/proc/{lane}")).exists() {
         std::thread::yield_now();
     }
+}
+
+/// An upgrade puts another file in the place of the binary; both sides of a lane must be of one version.
+#[test]
+fn lanes_are_of_the_binary_that_the_server_was_started_from() {
+    let (data, folder) = (folder(), folder());
+    let binary = folder.path().join("serin");
+    std::fs::copy(env!("CARGO_BIN_EXE_serin"), &binary).expect("copied");
+    let mut command = std::process::Command::new(&binary);
+    command
+        .env("SERIN_DATA", data.path())
+        .env_remove("ORT_DISABLE_TELEMETRY");
+    let server = deployed(Server::start_command(command, data.path()), "");
+    let key = server.key("trap");
+    std::fs::remove_file(&binary).expect("removed");
+    std::fs::copy("/bin/false", &binary).expect("copied");
+    assert_eq!(score(&server, &key, FATAL).status, 424);
+    let answer = score(&server, &key, HARMLESS);
+    assert_eq!(answer.json(), json!({"quotient": [2]}));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `serin serve` and `serin up`: servers in the foreground.
 
-use std::env;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
@@ -99,7 +99,8 @@ fn log_format(shape: LogShape) -> LogFormat {
 
 /// Tries models with this very binary.
 pub(super) fn prober(memory_mb: Option<u64>) -> Option<Prober> {
-    let mut prober = Prober::new(env::current_exe().ok()?);
+    // This file also when another version has taken its name: the two sides of a lane share the layout of their memory.
+    let mut prober = Prober::new(PathBuf::from("/proc/self/exe"));
     if let Some(megabytes) = memory_mb {
         prober.memory_bytes_max = megabytes.saturating_mul(1_000_000);
     }

@@ -9,6 +9,7 @@
 //! Not here: whether there is something to prepare (`prepare`), the child's own side (`probe_child`), its words (`probe_words`).
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -189,6 +190,7 @@ impl Prober {
         request: &ProbeRequest,
     ) -> Result<(ExitStatus, Result<Heard, Silence>), ProbeError> {
         let mut child = Command::new(&self.exe)
+            .arg0("serin")
             .arg(PROBE_COMMAND)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

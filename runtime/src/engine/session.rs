@@ -213,28 +213,36 @@ impl Session {
         inputs: &[Tensor],
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
-        if let Some(bound) = self.bound_io.take_for(inputs) {
+        let bound = self.bound_io.take_for(inputs);
+        if let Some(tensors) = &bound {
             let outputs = self
                 .session
-                .run_binding_with_options(&bound.binding, &self.terminator.0)
+                .run_binding_with_options(&tensors.binding, &self.terminator.0)
                 .ok();
             let result = outputs.map(|outputs| lend(&outputs, &self.signature, &mut read));
             if let Some(result) = result {
-                self.bound_io.bound = Some(bound);
+                self.bound_io.bound = bound;
                 return result;
             }
             // Outputs of another size do not fit into what is bound, or the model fails: a run without bound I/O tells.
-            self.bound_io.given_up = true;
         }
         let values: Vec<SessionInputValue<'_>> = inputs
             .iter()
             .map(input)
             .collect::<ort::Result<_>>()
             .map_err(|error| short(&error))?;
-        let outputs = self
+        let outputs = match self
             .session
             .run_with_options(values.as_slice(), &self.terminator.0)
-            .map_err(|error| short(&error))?;
+        {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                // The fault of this request, or its end: the next one may fit again.
+                self.bound_io.bound = bound;
+                return Err(short(&error));
+            }
+        };
+        self.bound_io.given_up |= bound.is_some();
         let (small, result) = lend(&outputs, &self.signature, |views| {
             let bytes: usize = views.iter().map(OutputView::bytes).sum();
             (bytes <= BOUND_BYTES_MAX, read(views))
@@ -748,4 +756,57 @@ fn maps(value: &DynValue) -> Result<OutputView<'_>, String> {
         })
     });
     rows.collect::<Result<_, String>>().map(OutputView::Maps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(model: &str) -> Session {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test");
+        let threads = SessionThreads {
+            label: "test".to_owned(),
+            number: String::new(),
+            cores: vec![0],
+            made: Arc::default(),
+            maker: Caller::itself(),
+            spin: false,
+        };
+        Session::load(&models.join(model), None, &threads).unwrap()
+    }
+
+    /// The number found at an index of the table of three.
+    fn look_up(session: &mut Session, index: i64) -> Result<String, String> {
+        let input = Tensor::Int64(ndarray::arr1(&[index]).into_dyn());
+        session.run(&[input], |outputs| format!("{:?}", outputs[0]))
+    }
+
+    #[test]
+    fn a_request_that_fails_does_not_take_bound_inputs_from_those_after_it() {
+        let mut session = load("picky.onnx");
+        let found = look_up(&mut session, 1).unwrap();
+        for _ in 0..=BIND_AFTER_RUNS {
+            look_up(&mut session, 0).unwrap();
+        }
+        assert!(session.bound_io.bound.is_some());
+        look_up(&mut session, 99).unwrap_err();
+        assert!(session.bound_io.bound.is_some());
+        assert_eq!(look_up(&mut session, 1).unwrap(), found);
+    }
+
+    #[test]
+    fn outputs_whose_size_depends_on_values_are_not_bound_for_long() {
+        let mut session = load("positions.onnx");
+        let mut run = |values: &[f32]| {
+            let input = Tensor::Fp32(ndarray::arr1(values).into_dyn());
+            session.run(&[input], |outputs| outputs[0].bytes()).unwrap();
+            (session.bound_io.bound.is_some(), session.bound_io.given_up)
+        };
+        for _ in 0..BIND_AFTER_RUNS {
+            run(&[0.0, 7.0]);
+        }
+        assert_eq!(run(&[0.0, 7.0]), (true, false));
+        assert_eq!(run(&[7.0, 7.0]), (false, true));
+        assert_eq!(run(&[7.0, 7.0]), (false, true));
+    }
 }

@@ -155,8 +155,8 @@ fn hear_cancels(page: Arc<Page>, control: Arc<RunControl<()>>) -> io::Result<()>
         let mut seen = 0;
         loop {
             seen = page.words().canceled.wait(seen, None);
-            for row in page.batch().iter().filter(|row| row.is_canceled()) {
-                control.cancel(row.id());
+            for id in page.batch().iter().filter_map(Row::canceled_id) {
+                control.cancel(id);
             }
         }
     };

@@ -150,8 +150,9 @@ impl Row {
     }
 
     pub(super) fn begin(&self, id: u64, body: Span) {
-        self.id.store(id, Ordering::Relaxed);
         self.canceled.store(0, Ordering::Relaxed);
+        // Release, with the Acquire of `canceled_id`: who sees the number sees that it is not canceled yet.
+        self.id.store(id, Ordering::Release);
         self.body.set(body);
         self.set_state(RowState::Waiting);
         for time in &self.times {
@@ -176,6 +177,14 @@ impl Row {
     pub(super) fn cancel(&self) {
         // Release, with the Acquire of `is_canceled`; the signal that follows orders it for who sleeps.
         self.canceled.store(1, Ordering::Release);
+    }
+
+    /// The number of the request, if it is canceled, for who looks at any time: the row may be another request's meanwhile.
+    pub(super) fn canceled_id(&self) -> Option<u64> {
+        // Read before the flag: then a flag that is set is this request's, or that of a later one, and the number that of a request
+        // which has ended.
+        let id = self.id.load(Ordering::Acquire);
+        self.is_canceled().then_some(id)
     }
 
     pub(super) fn is_canceled(&self) -> bool {

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -539,6 +540,7 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
         start = next;
     }
     let mut child = Command::new(&spec.exe)
+        .arg0("serin")
         .arg(LANE_COMMAND)
         .stdin(Stdio::from(page.file()?))
         .stdout(Stdio::null())
