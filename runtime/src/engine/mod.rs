@@ -9,6 +9,7 @@ mod batch;
 mod cancel;
 mod content;
 mod cores;
+mod example_rows;
 mod external_data;
 mod graph;
 mod inbox;
