@@ -94,6 +94,13 @@ impl Tensor {
         Some(map_tensor!(self, array, kind => kind(array.select(Axis(0), &order))))
     }
 
+    /// One of its rows, as a tensor with that row alone; `None` where there is no such row.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Option<Self> {
+        let own = self.shape().first().copied()?;
+        (row < own).then(|| map_tensor!(self, array, kind => kind(array.select(Axis(0), &[row]))))
+    }
+
     /// Rows of all tensors below each other, in the order given; `None` when there are none, or they differ in kind or in the
     /// shape of a row.
     #[must_use]

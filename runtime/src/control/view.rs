@@ -75,6 +75,9 @@ pub struct DeploymentView {
     /// The measured cost of the model on the threads of one lane, and whether requests share runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model_profile: Option<Arc<ModelProfile>>,
+    /// Whether requests share runs, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batching: Option<String>,
     /// Settings that are kept without effect, and what is not quite as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -166,6 +169,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
     spec.write_instance_count();
     DeploymentView {
         model_profile: live.iter().find_map(|(_, one)| one.facts.profile.clone()),
+        batching: live.iter().find_map(|(_, one)| words_of_batching(one)),
         notes: notes_of(books, wanted, &live),
         spec,
         provisioning_state,
@@ -204,7 +208,7 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
     let mut notes = wanted.target.spec.notes();
     notes.extend(live.iter().filter_map(|(_, one)| troubled(one)));
     notes.extend(live.iter().find_map(|(_, one)| overcommitted(one)));
-    notes.extend(live.iter().find_map(|(_, one)| not_batched(one)));
+    notes.extend(live.iter().find_map(|(_, one)| note_of_batching(one)));
     notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
     if let Some(ModelBook::Ready(model)) = books.models.get(&wanted.target.model.digest) {
         notes.extend(model.note.clone());
@@ -248,19 +252,55 @@ fn with_idle<'a>(
         .expect("zeros change no sum")
 }
 
-/// The reason why requests run alone although they were to run together.
-fn not_batched(one: &InstanceBook) -> Option<String> {
-    one.build.batch.size_max.filter(|rows| *rows > 1)?;
-    let why = match one.facts.profile.as_ref()?.batching {
-        Batching::Pays | Batching::DoesNotPay => return None,
-        Batching::FixedRows => "the model fixes the number of rows",
-        Batching::RowsDepend => "the model's answer for a row depends on the other rows",
-        Batching::SlowRun => "one run takes so long that a batch would make its requests wait",
-        Batching::Unknown => {
-            "the model did not run on inputs made from its shapes; give it a sample request"
+/// Whether the requests of an instance share runs, and why.
+fn words_of_batching(one: &InstanceBook) -> Option<String> {
+    let profile = one.facts.profile.as_ref()?;
+    let asked = one.build.batch.size_max;
+    if profile.rows_max(asked) > 1 {
+        return Some(match (doubt(profile), asked) {
+            (None, _) => "requests are joined: rows proven independent".to_owned(),
+            (Some(doubt), _) => format!("requests are joined as max_batch_size asks, but {doubt}"),
+        });
+    }
+    let why = match (profile.batching, doubt(profile)) {
+        (Batching::FixedRows, _) => "the model fixes the number of rows".to_owned(),
+        _ if asked == Some(1) => "max_batch_size is 1".to_owned(),
+        (_, Some(doubt)) => doubt,
+        (Batching::SlowRun, None) => {
+            "one run takes so long that a batch would make its requests wait".to_owned()
         }
+        (Batching::Unknown, None) => {
+            "the model did not run on inputs made from its shapes; give it a sample request"
+                .to_owned()
+        }
+        (_, None) => "a batch takes as long as its requests one by one".to_owned(),
     };
-    Some(format!("max_batch_size has no effect: {why}"))
+    Some(format!("not joined: {why}"))
+}
+
+/// The reason why the answer for a row may depend on the other rows.
+fn doubt(profile: &ModelProfile) -> Option<String> {
+    let seen = profile.batching == Batching::RowsDepend;
+    match (profile.facts.rows.obstacle(), seen) {
+        (Some(obstacle), _) => Some(obstacle.to_string()),
+        (None, true) => {
+            Some("the answer for a row was seen to change with the other rows".to_owned())
+        }
+        (None, false) => None,
+    }
+}
+
+/// What a batch that was asked for does to answers, or why there is none.
+fn note_of_batching(one: &InstanceBook) -> Option<String> {
+    one.build.batch.size_max.filter(|rows| *rows > 1)?;
+    let profile = one.facts.profile.as_ref()?;
+    if profile.batching == Batching::FixedRows {
+        return Some("max_batch_size has no effect: the model fixes the number of rows".to_owned());
+    }
+    let doubt = doubt(profile)?;
+    Some(format!(
+        "max_batch_size joins requests although the answer to one may depend on the others: {doubt}"
+    ))
 }
 
 /// The cores that an instance has got less of than it asked for.

@@ -10,6 +10,7 @@ mod cancel;
 mod content;
 mod cores;
 mod endings;
+mod example_rows;
 mod external_data;
 mod graph;
 mod inbox;

@@ -14,6 +14,8 @@ use serin_scorers::{ElementType, JsonScorer, OutputKind, Scorer as _, Signature,
 use crate::config::{
     BATCH_GAIN_MIN, BATCH_SIZE_DEFAULT_MAX, EDGE_COMPUTE_MAX, INLINE_MAX, PROFILE_RUN_MAX,
 };
+use crate::engine::GraphFacts;
+use crate::engine::example_rows::example_rows;
 use crate::engine::session::Session;
 
 /// Runs of one size: at least, and at most unless they are over in no time.
@@ -23,28 +25,14 @@ const RUNS_MAX: usize = 25;
 const SIZE_TIME_MAX: Duration = Duration::from_millis(2);
 /// Bytes that the shortest number and its comma take in a body.
 const ELEMENT_BYTES_MIN: usize = 2;
-/// Operators whose work may depend on the values that they get, not only on shapes: they repeat, branch, or make sizes of
-/// numbers. What such a model does with one request says nothing of the next.
-const BY_VALUE: [&str; 13] = [
-    "Loop",
-    "Scan",
-    "If",
-    "Range",
-    "ConstantOfShape",
-    "Expand",
-    "Tile",
-    "Pad",
-    "Resize",
-    "Upsample",
-    "OneHot",
-    "BeamSearch",
-    "GreedySearch",
-];
-/// Largest model file that is searched for them; the weights of a larger one take longer to read than small work may.
-const SEARCHED_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// How far two answers for the same row may lie apart, as a share of the larger number (or of 1): the order of additions
 /// differs with the size of a batch.
 const BATCH_TOLERANCE: f64 = 1e-4;
+/// The same where independence is proven: what is looked for is then a mistake in the proof, or in the runtime, not the last bits of
+/// numbers that the largest of the rows makes large.
+const BATCH_TOLERANCE_PROVEN: f64 = 1e-3;
+/// Time after which no more rows are tried together.
+const TRIAL_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// The cost of a model on as many threads as a lane has.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,8 +48,10 @@ pub struct ModelProfile {
     /// Time to write the answer of one row, in microseconds.
     pub encode_us_per_row: f64,
     /// Bytes of one row in a usual body; none where the work for a body cannot be told from its size: the model leaves the size
-    /// of a row free, or what it does depends on values.
+    /// of a row free, or it is not proven that the work grows with the rows and with nothing else.
     pub row_bytes: Option<RowBytes>,
+    /// What the graph of the model proves.
+    pub facts: GraphFacts,
 }
 
 /// Time of one run.
@@ -92,8 +82,10 @@ pub enum Batching {
     DoesNotPay,
     /// The model fixes the number of rows, or an output has no rows.
     FixedRows,
-    /// The answer for a row changes with the other rows.
+    /// The answer for a row was seen to change with the other rows.
     RowsDepend,
+    /// It is not proven that the answer for a row is the same whatever the other rows are.
+    Unproven,
     /// One run takes so long that a batch was not tried.
     SlowRun,
     /// The model did not run on inputs made from its shapes; a sample request in `model.yml` would tell.
@@ -102,7 +94,7 @@ pub enum Batching {
 
 impl ModelProfile {
     /// Nothing is known, so each request runs alone, on a lane's own thread.
-    fn unknown() -> Self {
+    fn unknown(facts: GraphFacts) -> Self {
         Self {
             batching: Batching::Unknown,
             batch_rows_best: 1,
@@ -110,6 +102,7 @@ impl ModelProfile {
             decode_ns_per_byte: 0.0,
             encode_us_per_row: 0.0,
             row_bytes: None,
+            facts,
         }
     }
 
@@ -120,23 +113,29 @@ impl ModelProfile {
         scorer: &JsonScorer,
         sample_request: Option<&[u8]>,
     ) -> Self {
-        let measured = Measurement::new(session, scorer, sample_request);
-        let mut profile = measured
+        let facts = GraphFacts::of_file(file);
+        let has_rows = has_free_rows(session.signature());
+        let measured = Measurement::new((session, &facts), scorer, sample_request);
+        measured
             .and_then(Measurement::profile)
-            .unwrap_or_else(Self::unknown);
-        if may_work_by_value(file) {
-            profile.row_bytes = None;
-        }
-        profile
+            .unwrap_or_else(|| match has_rows {
+                true => Self::unknown(facts),
+                false => Self {
+                    batching: Batching::FixedRows,
+                    ..Self::unknown(facts)
+                },
+            })
     }
 
-    /// Most rows of a joint run: as asked for where the model can join requests at all, else what pays; 1 is no joining.
+    /// Most rows of a joint run: as asked for where the shapes of the model let it join requests, else what pays where rows are proven
+    /// independent; 1 is no joining.
     #[must_use]
     pub fn rows_max(&self, asked: Option<u32>) -> usize {
         let rows = match (self.batching, asked) {
-            (Batching::Pays, asked) => asked.unwrap_or(self.batch_rows_best),
-            (Batching::DoesNotPay, asked) => asked.unwrap_or(1),
-            _ => 1,
+            (Batching::FixedRows, _) => 1,
+            (_, Some(asked)) => asked,
+            (Batching::Pays, None) if self.facts.rows.is_proven() => self.batch_rows_best,
+            (_, None) => 1,
         };
         usize::try_from(rows).unwrap_or(usize::MAX).max(1)
     }
@@ -196,6 +195,7 @@ impl ModelProfile {
 /// One measurement under way.
 struct Measurement<'a> {
     session: &'a mut Session,
+    facts: &'a GraphFacts,
     scorer: &'a JsonScorer,
     body: Bytes,
     inputs: Vec<Tensor>,
@@ -205,7 +205,7 @@ struct Measurement<'a> {
 
 impl<'a> Measurement<'a> {
     fn new(
-        session: &'a mut Session,
+        (session, facts): (&'a mut Session, &'a GraphFacts),
         scorer: &'a JsonScorer,
         sample_request: Option<&[u8]>,
     ) -> Option<Self> {
@@ -216,6 +216,7 @@ impl<'a> Measurement<'a> {
         let inputs = scorer.preprocess(&body).ok()?;
         Some(Self {
             session,
+            facts,
             scorer,
             body,
             inputs,
@@ -242,22 +243,30 @@ impl<'a> Measurement<'a> {
             decode_ns_per_byte: decode.us()? * 1e3 / to_f64(self.body.len().max(1)),
             encode_us_per_row: encode_us / to_f64(rows.max(1)),
             row_bytes: self.row_bytes(rows),
+            facts: self.facts.clone(),
         };
         if !has_free_rows(self.session.signature()) || self.rows().is_none() {
             return Some(profile);
         }
-        profile.batching = if Duration::from_secs_f64(run_us / 1e6) > PROFILE_RUN_MAX {
-            Batching::SlowRun
-        } else if !self.rows_stand_alone()? {
-            Batching::RowsDepend
-        } else {
-            profile.runs = self.by_rows()?;
-            profile.batch_rows_best = best_rows(&profile.runs);
-            match profile.batch_rows_best {
-                ..=1 => Batching::DoesNotPay,
-                _ => Batching::Pays,
-            }
+        if Duration::from_secs_f64(run_us / 1e6) > PROFILE_RUN_MAX {
+            profile.batching = Batching::SlowRun;
+            return Some(profile);
+        }
+        let stand_alone = self.rows_stand_alone()?;
+        profile.batching = match (stand_alone, self.facts.rows.is_proven()) {
+            (false, _) => Batching::RowsDepend,
+            (true, false) => Batching::Unproven,
+            (true, true) => Batching::DoesNotPay,
         };
+        // Whoever asks for batches of a model all the same wants to know what they cost.
+        if let Some(runs) = self.by_rows() {
+            profile.runs = runs;
+        }
+        let best = best_rows(&profile.runs);
+        if profile.batching == Batching::DoesNotPay && best > 1 {
+            profile.batching = Batching::Pays;
+            profile.batch_rows_best = best;
+        }
         Some(profile)
     }
 
@@ -273,6 +282,13 @@ impl<'a> Measurement<'a> {
 
     fn row_bytes(&self, rows: usize) -> Option<RowBytes> {
         let inputs = &self.session.signature().inputs;
+        // Rows that depend on each other may cost as much as there are pairs of them.
+        let fixed = inputs
+            .iter()
+            .all(|input| input.shape.first().is_none_or(|size| *size >= 0));
+        if !self.facts.work.is_proven() || !(fixed || self.facts.rows.is_proven()) {
+            return None;
+        }
         let (mut least, mut usual) = (0, 0);
         for input in inputs {
             let elements = input.shape.get(1..)?.iter().try_fold(1, |product, size| {
@@ -322,23 +338,42 @@ impl<'a> Measurement<'a> {
         Some(runs)
     }
 
-    /// Whether rows get the same answer in one run as alone: the first row of the inputs, and one of ones where the model takes
-    /// such.
+    /// Whether rows get the same answer in one run as alone: rows of very different sizes, in both orders, in pairs and all together.
+    /// Nothing where the model answers no row that is made for it.
     fn rows_stand_alone(&mut self) -> Option<bool> {
-        let first = cycled(&self.inputs, 1)?;
-        let alone = self.answer(&first)?;
-        let ones: Vec<_> = first.iter().map(Tensor::ones_like).collect();
-        let (other, second) = match self.answer(&ones) {
-            Some(answer) => (answer, &ones),
-            None => (alone.clone(), &first),
-        };
-        let expected = [alone, other];
-        let pairs = first.iter().zip(second);
-        let inputs: Vec<_> = pairs
-            .map(|(one, two)| Tensor::join(&[one, two]))
+        let began = Instant::now();
+        let mut known = Vec::new();
+        for row in example_rows(&self.inputs) {
+            known.extend(self.answer(&row).map(|answer| (row, answer)));
+        }
+        // One row twice where the model takes no other.
+        let last = known.len().checked_sub(1)?;
+        let all: Vec<usize> = (0..=last).chain((last == 0).then_some(0)).collect();
+        let mut batches = vec![all.iter().rev().copied().collect(), all];
+        batches.extend((1..=last).map(|at| vec![at - 1, at]));
+        batches.extend((1..=last).map(|at| vec![at, at - 1]));
+        for batch in batches {
+            let rows: Vec<_> = batch.iter().map(|at| &known[*at]).collect();
+            if !self.agree_together(&rows)? {
+                return Some(false);
+            }
+            if began.elapsed() > TRIAL_TIME_MAX {
+                break;
+            }
+        }
+        Some(true)
+    }
+
+    /// Whether these rows get the answers together that they got alone.
+    fn agree_together(&mut self, rows: &[&(Vec<Tensor>, serde_json::Value)]) -> Option<bool> {
+        let inputs: Vec<_> = (0..self.inputs.len())
+            .map(|input| {
+                let parts: Vec<_> = rows.iter().map(|(row, _)| &row[input]).collect();
+                Tensor::join(&parts)
+            })
             .collect::<Option<_>>()?;
         let together = self.session.run(&inputs, |outputs| {
-            (0..2)
+            (0..rows.len())
                 .map(|row| {
                     let parts = outputs.iter().map(|output| output.part(&(row..row + 1)));
                     let outputs: Vec<_> = parts.collect::<Option<_>>()?;
@@ -349,12 +384,12 @@ impl<'a> Measurement<'a> {
         let Ok(Some(together)) = together else {
             return Some(false);
         };
-        Some(
-            expected
-                .iter()
-                .zip(&together)
-                .all(|(one, other)| is_close(one, other)),
-        )
+        let tolerance = match self.facts.rows.is_proven() {
+            true => BATCH_TOLERANCE_PROVEN,
+            false => BATCH_TOLERANCE,
+        };
+        let mut pairs = rows.iter().zip(&together);
+        Some(pairs.all(|((_, alone), together)| is_close(alone, together, tolerance)))
     }
 
     fn answer(&mut self, inputs: &[Tensor]) -> Option<serde_json::Value> {
@@ -373,8 +408,8 @@ fn cycled(inputs: &[Tensor], rows: usize) -> Option<Vec<Tensor>> {
     inputs.iter().map(|input| input.cycled(rows)).collect()
 }
 
-/// Whether two answers agree up to [`BATCH_TOLERANCE`].
-fn is_close(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+/// Whether two answers agree up to a share of the larger number, or of 1.
+fn is_close(one: &serde_json::Value, other: &serde_json::Value, tolerance: f64) -> bool {
     use serde_json::Value;
     match (one, other) {
         (Value::Array(one), Value::Array(other)) => {
@@ -382,47 +417,26 @@ fn is_close(one: &serde_json::Value, other: &serde_json::Value) -> bool {
                 && one
                     .iter()
                     .zip(other)
-                    .all(|(one, other)| is_close(one, other))
+                    .all(|(one, other)| is_close(one, other, tolerance))
         }
         (Value::Object(one), Value::Object(other)) => {
             let mut pairs = one.iter().zip(other);
             one.len() == other.len()
                 && pairs.all(|((key, one), (other_key, other))| {
-                    key == other_key && is_close(one, other)
+                    key == other_key && is_close(one, other, tolerance)
                 })
         }
         (Value::Number(one), Value::Number(other)) if one.is_f64() || other.is_f64() => {
             match (one.as_f64(), other.as_f64()) {
                 (Some(one), Some(other)) => {
                     let scale = one.abs().max(other.abs()).max(1.0);
-                    (one - other).abs() <= BATCH_TOLERANCE * scale
+                    (one - other).abs() <= tolerance * scale
                 }
                 _ => false,
             }
         }
         (one, other) => one == other,
     }
-}
-
-/// Whether the file names an operator of [`BY_VALUE`], or cannot be searched for one.
-fn may_work_by_value(file: &Path) -> bool {
-    let size = std::fs::metadata(file).map_or(u64::MAX, |file| file.len());
-    if size > SEARCHED_BYTES_MAX {
-        return true;
-    }
-    let Ok(model) = std::fs::read(file) else {
-        return true;
-    };
-    BY_VALUE.iter().any(|operator| names(&model, operator))
-}
-
-/// Whether a node of the model has this operator: field 4 of its message (`NodeProto.op_type` in onnx.proto), a length and the
-/// name. Other fields may look like that, which costs nothing but a hand-over.
-fn names(model: &[u8], operator: &str) -> bool {
-    const OP_TYPE: u8 = 4 << 3 | 2;
-    let length = u8::try_from(operator.len()).unwrap_or(u8::MAX);
-    let field = [&[OP_TYPE, length], operator.as_bytes()].concat();
-    model.windows(field.len()).any(|window| window == field)
 }
 
 /// Whether the model takes and gives any number of rows.
@@ -502,7 +516,7 @@ impl ModelProfile {
                 run_us: 0.0,
             }],
             row_bytes: Some(RowBytes { usual: 1, least: 1 }),
-            ..Self::unknown()
+            ..Self::unknown(GraphFacts::proven())
         }
     }
 }
@@ -512,6 +526,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::Obstacle;
 
     fn profile(batching: Batching, runs: &[(u32, f64)]) -> ModelProfile {
         ModelProfile {
@@ -527,6 +542,7 @@ mod tests {
                 usual: 100,
                 least: 50,
             }),
+            facts: GraphFacts::proven(),
         }
     }
 
@@ -540,7 +556,7 @@ mod tests {
             (us(8) - 40.0).abs() < 1e-9,
             "beyond the last, in proportion"
         );
-        assert_eq!(ModelProfile::unknown().run_us(1), None);
+        assert_eq!(ModelProfile::unknown(GraphFacts::proven()).run_us(1), None);
     }
 
     #[test]
@@ -561,23 +577,7 @@ mod tests {
         assert!(!short.is_small_work(1, 1000, 16), "it may hold 1000 rows");
         short.row_bytes = None;
         assert!(!short.is_small_work(1, 1, 16), "rows of any size");
-        assert!(!ModelProfile::unknown().is_small_work(1, 1, 1));
-    }
-
-    #[test]
-    fn a_model_that_repeats_or_makes_sizes_of_values_is_told_by_its_operators() {
-        let test = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let by_value = |model: &str| may_work_by_value(&test.join("models").join(model));
-        assert!(by_value("test/slow.onnx"), "it has a loop");
-        assert!(
-            by_value("test/hungry.onnx"),
-            "it makes a tensor of any size"
-        );
-        assert!(by_value("test/missing.onnx"), "nobody knows");
-        assert!(!by_value("test/add.onnx"));
-        assert!(!by_value("digits/2/model.onnx"));
-        // The name alone is not an operator.
-        assert!(!names(b"a Loop", "Loop"));
+        assert!(!ModelProfile::unknown(GraphFacts::proven()).is_small_work(1, 1, 1));
     }
 
     #[test]
@@ -592,27 +592,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_counts_where_the_model_can_join_requests() {
+    fn requests_are_joined_by_default_only_where_rows_are_proven_independent_and_it_pays() {
         let pays = profile(Batching::Pays, &[]);
-        assert_eq!((pays.rows_max(None), pays.rows_max(Some(4))), (16, 4));
-        let does_not = profile(Batching::DoesNotPay, &[]);
-        assert_eq!(
-            (does_not.rows_max(None), does_not.rows_max(Some(4))),
-            (1, 4)
-        );
-        let cannot = profile(Batching::RowsDepend, &[]);
-        assert_eq!((cannot.rows_max(None), cannot.rows_max(Some(4))), (1, 1));
+        assert_eq!(pays.rows_max(None), 16);
+        let unproven = ModelProfile {
+            facts: GraphFacts::nothing(Obstacle::of_model("nobody knows")),
+            ..pays
+        };
+        assert_eq!(unproven.rows_max(None), 1);
+        for batching in [
+            Batching::DoesNotPay,
+            Batching::RowsDepend,
+            Batching::Unproven,
+            Batching::SlowRun,
+            Batching::Unknown,
+        ] {
+            assert_eq!(profile(batching, &[]).rows_max(None), 1, "{batching:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_asked_for_is_made_wherever_the_shapes_allow() {
+        let profile = |batching| ModelProfile {
+            facts: GraphFacts::nothing(Obstacle::of_model("nobody knows")),
+            ..profile(batching, &[])
+        };
+        for batching in [Batching::RowsDepend, Batching::Unproven, Batching::Unknown] {
+            assert_eq!(profile(batching).rows_max(Some(4)), 4, "{batching:?}");
+        }
+        assert_eq!(profile(Batching::FixedRows).rows_max(Some(4)), 1);
     }
 
     #[test]
     fn answers_are_close_when_numbers_are_and_whole_numbers_are_equal() {
         assert!(is_close(
             &json!({"a": [[1.0, 200.0]]}),
-            &json!({"a": [[1.00005, 200.01]]})
+            &json!({"a": [[1.00005, 200.01]]}),
+            1e-4
         ));
-        assert!(!is_close(&json!([1.0]), &json!([1.01])));
-        assert!(!is_close(&json!([3]), &json!([4])));
-        assert!(!is_close(&json!([1.0]), &json!([1.0, 1.0])));
-        assert!(!is_close(&json!({"a": 1.0}), &json!({"b": 1.0})));
+        assert!(!is_close(&json!([1.0]), &json!([1.01]), 1e-4));
+        assert!(!is_close(&json!([3]), &json!([4]), 1e-4));
+        assert!(!is_close(&json!([1.0]), &json!([1.0, 1.0]), 1e-4));
+        assert!(!is_close(&json!({"a": 1.0}), &json!({"b": 1.0}), 1e-4));
     }
 }

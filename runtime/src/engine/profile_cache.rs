@@ -21,8 +21,8 @@ pub(super) struct Threads {
     pub(super) spin: bool,
 }
 
-/// Version of the file and of how is measured: raise it when either changes.
-const FORMAT: u32 = 2;
+/// Version of the file, of how is measured and of what the analysis of the graph proves: raise it when any of them changes.
+const FORMAT: u32 = 3;
 
 /// The measurement that was kept before.
 pub(super) fn find(digest: &str, threads: Threads) -> Option<ModelProfile> {

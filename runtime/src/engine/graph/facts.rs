@@ -73,6 +73,16 @@ impl GraphFacts {
         }
     }
 
+    /// All facts are proven.
+    #[cfg(test)]
+    pub(crate) fn proven() -> Self {
+        Self {
+            rows: Fact::Proven,
+            work: Fact::Proven,
+            trap: Fact::Proven,
+        }
+    }
+
     /// Nothing is proven, for this reason.
     #[must_use]
     pub fn nothing(obstacle: Obstacle) -> Self {

@@ -16,6 +16,8 @@ mod size;
 mod skeleton;
 mod summary;
 mod table;
+#[cfg(test)]
+mod trials;
 mod value;
 
 pub use facts::{Fact, GraphFacts};

@@ -40,6 +40,8 @@ pub(super) struct Function {
     pub(super) input: Vec<String>,
     #[prost(string, repeated, tag = "5")]
     pub(super) output: Vec<String>,
+    #[prost(string, repeated, tag = "6")]
+    pub(super) attribute: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     pub(super) node: Vec<Node>,
     #[prost(message, repeated, tag = "9")]
@@ -57,6 +59,8 @@ pub(super) struct Function {
 pub(super) struct Graph {
     #[prost(message, repeated, tag = "1")]
     pub(super) node: Vec<Node>,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
     #[prost(message, repeated, tag = "5")]
     pub(super) initializer: Vec<Tensor>,
     #[prost(message, repeated, tag = "11")]
@@ -105,6 +109,8 @@ pub(super) struct Attribute {
     pub(super) ints: Vec<i64>,
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub(super) strings: Vec<Vec<u8>>,
+    #[prost(int32, tag = "20")]
+    pub(super) r#type: i32,
     /// The attribute of the function in whose body this stands, whose value this one has.
     #[prost(string, tag = "21")]
     pub(super) ref_attr_name: String,
@@ -123,12 +129,18 @@ pub(super) struct Tensor {
     pub(super) float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     pub(super) int32_data: Vec<i32>,
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub(super) string_data: Vec<Vec<u8>>,
     #[prost(int64, repeated, tag = "7")]
     pub(super) int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub(super) name: String,
     #[prost(bytes = "vec", tag = "9")]
     pub(super) raw_data: Vec<u8>,
+    #[prost(double, repeated, tag = "10")]
+    pub(super) double_data: Vec<f64>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub(super) uint64_data: Vec<u64>,
     /// 1 where the bytes lie in another file.
     #[prost(int32, tag = "14")]
     pub(super) data_location: i32,

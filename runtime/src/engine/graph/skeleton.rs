@@ -86,8 +86,8 @@ impl Message {
             }
             (Self::Attribute, 4 | 7..=9) | (Self::Tensor, 4..=7 | 9 | 10 | 11) => Kept::Values,
             (Self::Model, 1 | 2 | 3 | 8)
-            | (Self::Function, 1 | 4 | 5 | 9 | 10 | 13)
-            | (Self::Graph, 11 | 12)
+            | (Self::Function, 1 | 4..=6 | 9 | 10 | 13)
+            | (Self::Graph, 2 | 11 | 12)
             | (Self::Node, 1..=4 | 7 | 8)
             | (Self::Attribute, 1..=3 | 20 | 21)
             | (Self::Sparse, 3)

@@ -4,7 +4,8 @@ use crate::engine::graph::call::{Call, Outcome, at, made};
 use crate::engine::graph::size::Size;
 use crate::engine::graph::value::{Role, Value};
 
-const ENDS: i64 = i32::MAX as i64;
+/// An end that is behind all rows of any batch; some exporters write it for "to the end".
+const ENDS: i64 = 1_000_000_000;
 
 /// The place of the rows after a reshape from one shape to another, if they keep together: as much lies before them as before, and
 /// of each row there is a whole number of entries. Where there are as many entries as before, what follows them has as many
