@@ -3,12 +3,14 @@
 mod histogram;
 mod log;
 mod machine;
+mod memory_limit;
 mod metrics;
 mod process;
 mod timings;
 
 pub use log::{LogFormat, start_log};
 pub use machine::{CpuTimes, Others};
-pub use metrics::{DeploymentMetrics, Metrics, Outcome};
+pub use memory_limit::memory_limit;
+pub use metrics::{ByteMetrics, DeploymentMetrics, Metrics, Outcome, WaitsForRoom};
 pub use process::Process;
 pub use timings::Timings;

@@ -133,7 +133,7 @@ mod tests {
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{Readiness, accept, connection_queue};
+    use crate::serve::{BytesInFlight, Readiness, accept, connection_queue};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -172,7 +172,7 @@ mod tests {
                 router: Arc::clone(&server.endpoints),
                 metrics: Arc::clone(&server.metrics),
                 readiness: server.readiness.clone(),
-                body_bytes_max: BODY_BYTES_MAX,
+                bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &server.metrics),
             };
             let (queue, connections) = connection_queue();
             tokio::spawn(accept(listener, vec![queue], 16, std::future::pending()));
