@@ -54,6 +54,9 @@ pub const BODY_READ_MAX: Duration = Duration::from_secs(30);
 /// Longest that a connection may take to send the head of its next request, idle time included; then it is closed. As long
 /// as nginx waits, so that pools of clients rarely meet a connection that closes as they take it.
 pub const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+/// Requests of a deployment that failed in a row, by the model's fault, from which it is degraded: more than a few bad inputs make,
+/// and few enough that it shows within seconds where requests come.
+pub const DEGRADED_AFTER: u64 = 20;
 /// Longest that the rest of a refused body is read and thrown away, so that a client which sends first and reads later
 /// meets the refusal and not a reset connection.
 pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
@@ -151,6 +154,7 @@ const _: () = {
     assert!(INLINE_MAX.as_nanos() <= EDGE_COMPUTE_MAX.as_nanos());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
+    assert!(DEGRADED_AFTER > 1);
     assert!(SMALL_BYTES <= BODY_BYTES_DEFAULT);
     assert!(BYTES_IN_FLIGHT_PART > 0);
     // A body that waits for room is not given up for being slow meanwhile, and no connection for being idle.

@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Timings;
+use super::failure_streak::FailureStreak;
 use super::histogram::Durations;
 
 /// The end of a request; the label `outcome`. Each says what happened; whose fault it is, where that can be told, stands beside it.
@@ -179,6 +180,7 @@ struct Families {
     in_flight: Family<ByDeployment, Gauge>,
     slots: Family<ByDeployment, Gauge>,
     instances: Family<ByDeployment, Gauge>,
+    degraded: Family<ByDeployment, Gauge>,
     refused: Family<ByStatus, Counter>,
     forced_stops: Counter,
     bytes: ByteMetrics,
@@ -221,6 +223,11 @@ impl Families {
             self.instances.clone(),
         );
         registry.register(
+            "degraded",
+            "1 while the last requests of a deployment all failed, by the model's fault",
+            self.degraded.clone(),
+        );
+        registry.register(
             "requests_refused",
             "Requests that ended before a deployment was chosen, by status code",
             self.refused.clone(),
@@ -247,7 +254,12 @@ impl Families {
             self.durations.remove(&labels.and_stage(stage));
         }
         self.joined.remove(labels);
-        for gauges in [&self.in_flight, &self.slots, &self.instances] {
+        for gauges in [
+            &self.in_flight,
+            &self.slots,
+            &self.instances,
+            &self.degraded,
+        ] {
             gauges.remove(labels);
         }
     }
@@ -429,6 +441,7 @@ pub struct DeploymentMetrics {
     slots: Gauge,
     instances: Gauge,
     service: MeanTime,
+    streak: FailureStreak,
 }
 
 impl DeploymentMetrics {
@@ -449,6 +462,10 @@ impl DeploymentMetrics {
             slots: families.slots.get_or_create_owned(labels),
             instances: families.instances.get_or_create_owned(labels),
             service: MeanTime::default(),
+            streak: FailureStreak::new(
+                format!("{}/{}", labels.endpoint, labels.deployment),
+                families.degraded.get_or_create_owned(labels),
+            ),
         }
     }
 
@@ -477,6 +494,12 @@ impl DeploymentMetrics {
         if let Some(admitted) = timings.admitted {
             self.service.record(now.duration_since(admitted));
         }
+    }
+
+    /// Its failures in a row.
+    #[must_use]
+    pub fn streak(&self) -> &FailureStreak {
+        &self.streak
     }
 
     /// Requests that ended so.
@@ -580,6 +603,7 @@ serin_bytes_in_flight
 serin_bytes_in_flight_max
 serin_bytes_in_flight_refused_total what
 serin_bytes_in_flight_waiting
+serin_degraded endpoint,deployment
 serin_forced_stops_total
 serin_instances endpoint,deployment
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage

@@ -1,5 +1,6 @@
 //! Timings, metrics, log; what the machine and a process of it use.
 
+mod failure_streak;
 mod histogram;
 mod log;
 mod machine;
@@ -8,6 +9,7 @@ mod metrics;
 mod process;
 mod timings;
 
+pub use failure_streak::{Degraded, FailureStreak};
 pub use log::{LogFormat, start_log};
 pub use machine::{CpuTimes, Others};
 pub use memory_limit::memory_limit;

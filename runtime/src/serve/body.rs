@@ -34,7 +34,7 @@ where
     B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
 {
     let reading = Reading::new(body, bytes_max, usize::MAX);
-    Ok(reading.to_the_end(None, within).await?.bytes)
+    Ok(reading.collect(None, within).await?.bytes)
 }
 
 /// Reads a whole body like [`read_body`]; what is larger than [`SMALL_BYTES`] has room in `bytes` until the last part of it is
@@ -52,7 +52,7 @@ where
     B: HttpBody<Data = Bytes, Error: Into<axum::BoxError>> + Send + Unpin + 'static,
 {
     let reading = Reading::new(body, bytes.body_bytes_max(), SMALL_BYTES);
-    reading.to_the_end(Some(bytes), within).await
+    reading.collect(Some(bytes), within).await
 }
 
 /// A body on its way in.
@@ -94,7 +94,7 @@ where
         }
     }
 
-    async fn to_the_end(
+    async fn collect(
         mut self,
         bytes: Option<&BytesInFlight>,
         within: Duration,

@@ -128,6 +128,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::config::DEGRADED_AFTER;
     use crate::observe::Metrics;
     use crate::router::auth::hash_of_key;
     use crate::router::{
@@ -271,6 +272,32 @@ mod tests {
             answer.headers["ms-azureml-model-error-reason"],
             "model_not_ready"
         );
+    }
+
+    #[tokio::test]
+    async fn a_degraded_deployment_is_named_with_its_reason_and_the_server_stays_as_ready_as_it_was()
+     {
+        let server = Server::start().await;
+        publish_with_key(&server, "key");
+        server.readiness.set();
+        let before = server.get("/health/ready").await;
+        assert!(!before.body.contains("degraded"), "{}", before.body);
+        let blue = server.metrics.deployment("iris", "blue");
+        for _ in 0..DEGRADED_AFTER {
+            blue.streak().failed(|| "it hangs".to_owned());
+        }
+        let named = server.get("/health/ready").await;
+        assert_eq!(named.status, before.status);
+        let body: Value = serde_json::from_str(&named.body).unwrap();
+        assert_eq!(
+            body["degraded"],
+            json!([{"endpoint": "iris", "deployment": "blue", "traffic": 100, "failures_in_a_row": DEGRADED_AFTER, "reason": "it hangs"}])
+        );
+        let metrics = server.metrics.render();
+        let line = "serin_degraded{endpoint=\"iris\",deployment=\"blue\"} 1\n";
+        assert!(metrics.contains(line), "{metrics}");
+        blue.streak().succeeded();
+        assert_eq!(server.get("/health/ready").await.body, before.body);
     }
 
     #[tokio::test]

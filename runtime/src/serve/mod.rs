@@ -14,7 +14,7 @@ mod timed_writes;
 pub use body::read_body;
 pub use bytes_in_flight::{BytesInFlight, NoRoom};
 pub use failure::{Failure, Fault};
-pub use health::{Health, ShortDeployment};
+pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{
     ConnectionLimits, ConnectionQueue, Connections, accept, connection_queue, listen,
 };
