@@ -45,6 +45,19 @@ pub const BATCH_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// Largest body of a scoring request, in bytes, unless the server is told otherwise; a larger one gets 413.
 pub const BODY_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+/// Largest body, and largest answer, that needs no room among the bytes in flight, and most that a connection reads ahead, in bytes.
+/// As much of each is every connection's own, so that small requests never wait for room: 192 KiB a connection at most, 768 MiB for
+/// all that are allowed by default, if each of them has as much of everything.
+pub const SMALL_BYTES: usize = 64 * 1024;
+/// The part of the memory that larger bodies and answers may take together, unless the server is told otherwise: one in so many.
+pub const BYTES_IN_FLIGHT_PART: u64 = 4;
+/// Longest that a body may wait for room among the bytes in flight; then 503. Longer than most large requests take to give theirs
+/// back, and shorter than a client's patience.
+pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Longest that a client may take to take what is written to it; then its connection is cut, and the memory of its answer comes back.
+pub const ANSWER_WRITE_MAX: Duration = Duration::from_secs(30);
+/// The pace at which a client earns another second to take its answer: answers may be larger than any bound of time allows for.
+pub const ANSWER_BYTES_PER_S_MIN: u64 = 1024 * 1024;
 /// Largest body of an administrative request, in bytes: the text of a few files and a path, never a model.
 pub const ADMIN_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest that a client may take to send a body, from its head; then 408.
@@ -52,6 +65,9 @@ pub const BODY_READ_MAX: Duration = Duration::from_secs(30);
 /// Longest that a connection may take to send the head of its next request, idle time included; then it is closed. As long
 /// as nginx waits, so that pools of clients rarely meet a connection that closes as they take it.
 pub const HEAD_READ_MAX: Duration = Duration::from_secs(75);
+/// Requests of a deployment that failed in a row, by the model's fault, from which it is degraded: more than a few bad inputs make,
+/// and few enough that it shows within seconds where requests come.
+pub const DEGRADED_AFTER: u64 = 20;
 /// Longest that the rest of a refused body is read and thrown away, so that a client which sends first and reads later
 /// meets the refusal and not a reset connection.
 pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
@@ -151,6 +167,11 @@ const _: () = {
     assert!(WATCH_PERIOD.as_nanos() <= INLINE_RUN_MAX.as_nanos());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
+    assert!(DEGRADED_AFTER > 1);
+    assert!(SMALL_BYTES <= BODY_BYTES_DEFAULT);
+    assert!(BYTES_IN_FLIGHT_PART > 0);
+    // A body that waits for room is not given up for being slow meanwhile, and no connection for being idle.
+    assert!(ROOM_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());
     assert!(BODY_READ_MAX.as_millis() < HEAD_READ_MAX.as_millis());
     // A held answer must come before the client's own patience ends (`admin::Client` adds a margin to what it asks for).
     assert!(OPERATION_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());

@@ -1,6 +1,7 @@
 //! The real binary, real models, real signals: what serin promises as a whole.
 
 mod bad_input;
+mod bytes_in_flight;
 mod canary_flow;
 mod durability;
 mod hygiene;

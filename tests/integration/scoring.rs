@@ -478,7 +478,7 @@ fn an_instance_alone_on_several_cores_spins_when_it_is_asked_to_and_show_says_so
     assert!(notes.iter().any(|one| one == note), "{shown:#}");
 }
 
-fn metrics(server: &Server) -> String {
+pub(crate) fn metrics(server: &Server) -> String {
     Answer::read(
         agent()
             .get(format!("{}/metrics", server.admin))

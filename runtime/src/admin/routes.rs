@@ -160,7 +160,7 @@ async fn endpoints(State(at): State<Administration>) -> Json<Vec<EndpointView>> 
     Json(
         view.endpoints
             .iter()
-            .map(|endpoint| at.with_uri(endpoint))
+            .map(|endpoint| at.with_what_serves(endpoint))
             .collect(),
     )
 }
@@ -305,6 +305,7 @@ async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
         started: at.server.started,
         ready: health.ready,
         short: health.short,
+        degraded: health.degraded,
         revision: at.controller.view().revision,
         scoring_address: at.server.scoring_address,
         admin_address: at.server.admin_address,
@@ -321,20 +322,27 @@ impl Administration {
         let view = self.controller.view();
         let found = view
             .endpoint(&parsed)
-            .map(|endpoint| self.with_uri(endpoint));
+            .map(|endpoint| self.with_what_serves(endpoint));
         found.ok_or_else(|| AdminError::NotFound {
             what: "endpoint",
             name: name.to_owned(),
         })
     }
 
-    fn with_uri(&self, endpoint: &EndpointView) -> EndpointView {
+    fn with_what_serves(&self, endpoint: &EndpointView) -> EndpointView {
         let mut endpoint = endpoint.clone();
         let address = reachable(self.server.scoring_address);
         endpoint.scoring_uri = Some(format!(
             "http://{address}/endpoints/{}/score",
             endpoint.spec.name
         ));
+        let table = self.scoring.router.table();
+        if let Some(serving) = table.endpoint(endpoint.spec.name.key()) {
+            for (name, one) in &mut endpoint.deployments {
+                let serving = serving.deployment(name.key());
+                one.degraded = serving.and_then(|serving| serving.metrics.streak().degraded());
+            }
+        }
         endpoint
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::{Change, Revision};
 use crate::engine::{ModelSummary, Obstacle};
-use crate::serve::ShortDeployment;
+use crate::serve::{DegradedDeployment, ShortDeployment};
 use crate::spec::{ModelName, ModelVersion};
 
 /// Body of `POST /v1/changes`.
@@ -79,6 +79,9 @@ pub struct ServerStatus {
     /// Deployments that have traffic and no instance to answer it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub short: Vec<ShortDeployment>,
+    /// Deployments whose last requests all failed by the model's fault.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<DegradedDeployment>,
     /// The revision of what it should run.
     pub revision: Revision,
     /// The address at which requests are scored.

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::{
-    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT, TOKEN_LIFE_DEFAULT,
+    BODY_BYTES_DEFAULT, BYTES_IN_FLIGHT_PART, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT,
+    TOKEN_LIFE_DEFAULT,
 };
 use crate::engine::{Capacity, Prober};
+use crate::observe::memory_limit;
 use crate::spec::SkuTable;
 
 /// Settings of a server.
@@ -28,6 +30,9 @@ pub struct Config {
     pub token_life: Duration,
     /// Largest body of a scoring request, in bytes.
     pub body_bytes_max: usize,
+    /// Most bytes of bodies and answers that are held at once, those of small ones aside; without a number a part of the memory. It
+    /// is never less than one largest body.
+    pub bytes_in_flight_max: Option<u64>,
     /// Most scoring connections at once.
     pub connections_max: usize,
     /// Threads that move bytes.
@@ -50,12 +55,19 @@ impl Config {
             skus: SkuTable::builtin(),
             token_life: TOKEN_LIFE_DEFAULT,
             body_bytes_max: BODY_BYTES_DEFAULT,
+            bytes_in_flight_max: None,
             connections_max: CONNECTIONS_DEFAULT,
             edge_threads: edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
             prober: None,
         }
     }
+}
+
+/// The bytes in flight that the memory allows for, where no other number is asked for.
+pub(crate) fn bytes_in_flight_max(asked: Option<u64>) -> u64 {
+    // Where the kernel does not tell, as much as one largest body, which is the least there is.
+    asked.unwrap_or_else(|| memory_limit().unwrap_or(0) / BYTES_IN_FLIGHT_PART)
 }
 
 /// One edge thread for each four cores: moving bytes alone, it serves some 60,000 requests a second on one core. Small work that

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
-use crate::app::config::Config;
+use crate::app::config::{Config, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
 use crate::app::sockets::bind;
@@ -27,7 +27,7 @@ use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{ConnectionLimits, Readiness, Scoring, listen};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -110,11 +110,16 @@ impl App {
             connections_max: self.config.connections_max,
             grace: self.config.grace,
         };
+        let metrics = Metrics::new();
         let scoring = Scoring {
             router: Router::new(),
-            metrics: Metrics::new(),
             readiness: Readiness::default(),
-            body_bytes_max: self.config.body_bytes_max,
+            bytes: BytesInFlight::new(
+                bytes_in_flight_max(self.config.bytes_in_flight_max),
+                self.config.body_bytes_max,
+                &metrics,
+            ),
+            metrics,
         };
         let (listener, address) = (self.scoring.listener, self.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Builder;
 use tracing::{info, warn};
 
+use crate::app::config::bytes_in_flight_max;
 use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
@@ -16,7 +17,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
-use crate::serve::{ConnectionLimits, Readiness, Scoring};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring};
 
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
@@ -102,9 +103,9 @@ pub fn up(
     readiness.set();
     let scoring = Scoring {
         router,
-        metrics,
         readiness,
-        body_bytes_max: config.body_bytes_max,
+        bytes: BytesInFlight::new(bytes_in_flight_max(None), config.body_bytes_max, &metrics),
+        metrics,
     };
     let limits = ConnectionLimits {
         connections_max: CONNECTIONS_DEFAULT,

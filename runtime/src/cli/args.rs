@@ -572,6 +572,10 @@ pub(super) struct Serve {
     /// Largest body of a scoring request, in bytes; a larger one gets 413
     #[arg(long, value_name = "BYTES", default_value_t = crate::config::BODY_BYTES_DEFAULT)]
     pub(super) body_bytes_max: usize,
+    /// Most bytes of bodies and answers in memory at once, those of up to 64 KiB aside; a body waits for room, or gets 503 [default: a
+    /// quarter of the memory]
+    #[arg(long, value_name = "BYTES")]
+    pub(super) bytes_in_flight_max: Option<u64>,
     /// Most connections of clients at once; further ones wait
     #[arg(long, value_name = "N", default_value_t = crate::config::CONNECTIONS_DEFAULT)]
     pub(super) connections_max: usize,

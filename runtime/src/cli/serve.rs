@@ -27,6 +27,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
         CapacityRule::Strict => Capacity::Strict,
     };
     config.body_bytes_max = typed.body_bytes_max;
+    config.bytes_in_flight_max = bytes_in_flight_max(typed)?;
     config.connections_max = typed.connections_max;
     if let Some(threads) = typed.edge_threads {
         config.edge_threads = usize::from(threads);
@@ -88,6 +89,18 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
         shutdown,
     )?;
     Ok(())
+}
+
+/// The bound, where one is asked for; it must leave room for any one body.
+fn bytes_in_flight_max(typed: &Serve) -> Result<Option<u64>, CliError> {
+    let body_max = u64::try_from(typed.body_bytes_max).unwrap_or(u64::MAX);
+    match typed.bytes_in_flight_max {
+        Some(bytes) if bytes < body_max => Err(CliError::BadInput(format!(
+            "--bytes-in-flight-max must be at least the largest body, which is {body_max} bytes; it is {bytes}: give more, \
+             or allow smaller bodies with --body-bytes-max"
+        ))),
+        asked => Ok(asked),
+    }
 }
 
 fn log_format(shape: LogShape) -> LogFormat {

@@ -407,8 +407,10 @@ impl Books {
                 let build = self.instances.get(no).map(|one| one.build.concurrency);
                 usize::try_from(build.unwrap_or(0)).unwrap_or(usize::MAX)
             };
+            let build = |no: &InstanceNo| self.instances.get(no).map(|one| one.build.clone());
             deployments.push(ShownDeployment {
                 name: name.clone(),
+                build: instances.last().and_then(build),
                 slots: instances.iter().map(concurrency).sum(),
                 instances,
                 request_timeout: rules.spec.request_settings().request_timeout(),

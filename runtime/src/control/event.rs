@@ -146,6 +146,8 @@ pub(super) struct ShownDeployment {
     pub(super) name: DeploymentName,
     /// Ready instances, oldest first.
     pub(super) instances: Vec<InstanceNo>,
+    /// The build of the youngest of them.
+    pub(super) build: Option<Build>,
     /// Requests that they may run at once, in all.
     pub(super) slots: usize,
     pub(super) request_timeout: Duration,

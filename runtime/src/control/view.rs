@@ -13,6 +13,7 @@ use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
 use crate::control::revision::Revision;
 use crate::engine::{Batching, ModelProfile, Placement};
+use crate::observe::Degraded;
 use crate::spec::{
     DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, TrafficSplit,
 };
@@ -66,6 +67,9 @@ pub struct DeploymentView {
     /// The reason of its failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The failures in a row that make it degraded. Filled in by who knows what becomes of requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub degraded: Option<Degraded>,
     /// The content that the model stands for.
     pub model_digest: ModelDigest,
     /// Instances that answer requests.
@@ -174,6 +178,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
         spec,
         provisioning_state,
         reason,
+        degraded: None,
         model_digest: wanted.target.model.digest.clone(),
         instances_ready: live.len(),
         placements: live

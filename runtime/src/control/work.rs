@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{DRAIN_MAX, THREAD_PAUSE};
 use crate::control::books::Books;
-use crate::control::build::InstanceNo;
+use crate::control::build::{Build, InstanceNo};
 use crate::control::desired::Generations;
 use crate::control::event::{
     Command, Event, Facts, Key, ModelNotes, NewInstance, Shown, ShownDeployment,
@@ -88,6 +88,8 @@ pub(super) struct Work {
     published: BTreeMap<EndpointName, Arc<Endpoint>>,
     /// One for the life of a deployment, through all its instances.
     admissions: BTreeMap<Key, Arc<AdmissionControl>>,
+    /// What serves each deployment.
+    builds: BTreeMap<Key, Build>,
     /// Of deployments that no table shows any more, until what they admitted has ended.
     closing: Vec<(Key, Arc<AdmissionControl>)>,
 }
@@ -114,6 +116,7 @@ impl Work {
             trials: BTreeMap::new(),
             published: BTreeMap::new(),
             admissions: BTreeMap::new(),
+            builds: BTreeMap::new(),
             closing: Vec::new(),
         }
     }
@@ -326,6 +329,11 @@ impl Work {
             endpoint: endpoint.clone(),
             deployment: shown.name.clone(),
         };
+        let before = shown
+            .build
+            .as_ref()
+            .and_then(|build| self.builds.insert(key.clone(), build.clone()));
+        let is_another = before.is_some() && before != shown.build;
         let admission = self.admissions.entry(key);
         let admission = admission.or_insert_with(|| AdmissionControl::new(shown.slots));
         if shown.slots < admission.slots() {
@@ -338,6 +346,9 @@ impl Work {
             .deployment(endpoint.as_str(), shown.name.as_str());
         metrics.set_slots(shown.slots);
         metrics.set_instances(shown.instances.len());
+        if is_another {
+            metrics.streak().begin_anew();
+        }
         let instances = shown.instances.iter();
         let instances = instances.filter_map(|no| self.instances.get(no)?.handle());
         Arc::new(Deployment {
@@ -361,6 +372,7 @@ impl Work {
             .cloned()
             .collect();
         for key in unseen {
+            self.builds.remove(&key);
             if let Some(admission) = self.admissions.remove(&key) {
                 self.metrics
                     .forget(key.endpoint.as_str(), key.deployment.as_str());
@@ -466,8 +478,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::DEGRADED_AFTER;
     use crate::control::revision::Revision;
     use crate::deadline::Deadline;
+    use crate::engine::BatchSettings;
     use crate::router::Rejected;
 
     /// Neither engine nor files nor keys: only publications are tried here.
@@ -514,6 +528,10 @@ mod tests {
     }
 
     fn publish(work: &mut Work, slots: Option<usize>) {
+        publish_build(work, slots, None);
+    }
+
+    fn publish_build(work: &mut Work, slots: Option<usize>, build: Option<Build>) {
         let Key {
             endpoint,
             deployment,
@@ -524,6 +542,7 @@ mod tests {
             deployments: vec![ShownDeployment {
                 name: deployment,
                 instances: Vec::new(),
+                build,
                 slots,
                 request_timeout: Duration::from_secs(1),
             }],
@@ -582,6 +601,32 @@ mod tests {
         publish(&mut work, None);
         work.finish();
         assert!(!work.metrics.render().contains("deployment=\"blue\""));
+    }
+
+    /// A deployment that was mended would be called degraded until somebody dares to ask it.
+    #[test]
+    fn what_one_version_did_makes_no_other_degraded() {
+        let mut work = work();
+        let lanes = |lanes| Build {
+            model: ModelDigest::for_test("x"),
+            vcpus: 1,
+            concurrency: 1,
+            lanes: Some(lanes),
+            batch: BatchSettings::default(),
+            spin: false,
+        };
+        publish_build(&mut work, Some(1), Some(lanes(1)));
+        let metrics = work.metrics.deployment("iris", "blue");
+        for _ in 0..DEGRADED_AFTER {
+            metrics.streak().failed(|| "it hangs".to_owned());
+        }
+        // The same again, as when an instance that died is replaced; and none, as when all have died.
+        for build in [Some(lanes(1)), None, Some(lanes(1))] {
+            publish_build(&mut work, Some(1), build);
+            assert!(metrics.streak().degraded().is_some());
+        }
+        publish_build(&mut work, Some(1), Some(lanes(2)));
+        assert_eq!(metrics.streak().degraded(), None);
     }
 
     #[tokio::test(start_paused = true)]

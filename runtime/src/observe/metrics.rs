@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Timings;
+use super::failure_streak::FailureStreak;
 use super::histogram::Durations;
 
 /// The end of a request; the label `outcome`. Each says what happened; whose fault it is, where that can be told, stands beside it.
@@ -179,8 +180,10 @@ struct Families {
     in_flight: Family<ByDeployment, Gauge>,
     slots: Family<ByDeployment, Gauge>,
     instances: Family<ByDeployment, Gauge>,
+    degraded: Family<ByDeployment, Gauge>,
     refused: Family<ByStatus, Counter>,
     forced_stops: Counter,
+    bytes: ByteMetrics,
 }
 
 impl Families {
@@ -220,6 +223,11 @@ impl Families {
             self.instances.clone(),
         );
         registry.register(
+            "degraded",
+            "1 while the last requests of a deployment all failed, by the model's fault",
+            self.degraded.clone(),
+        );
+        registry.register(
             "requests_refused",
             "Requests that ended before a deployment was chosen, by status code",
             self.refused.clone(),
@@ -229,6 +237,7 @@ impl Families {
             "Instances that were stopped under running requests, because their drain took too long",
             self.forced_stops.clone(),
         );
+        self.bytes.register(&mut registry);
         registry.register(
             "build",
             "The version of serin",
@@ -245,7 +254,12 @@ impl Families {
             self.durations.remove(&labels.and_stage(stage));
         }
         self.joined.remove(labels);
-        for gauges in [&self.in_flight, &self.slots, &self.instances] {
+        for gauges in [
+            &self.in_flight,
+            &self.slots,
+            &self.instances,
+            &self.degraded,
+        ] {
             gauges.remove(labels);
         }
     }
@@ -311,6 +325,12 @@ impl Metrics {
         self.families.forced_stops.inc_by(instances);
     }
 
+    /// Series of the bytes in flight.
+    #[must_use]
+    pub fn bytes_in_flight(&self) -> ByteMetrics {
+        self.families.bytes.clone()
+    }
+
     /// Every series in the text format that Prometheus reads (OpenMetrics 1.0).
     #[must_use]
     pub fn render(&self) -> String {
@@ -326,6 +346,89 @@ impl Metrics {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByWhat {
+    what: &'static str,
+}
+
+/// Series of the bytes of bodies and answers that the server holds, those of small ones aside.
+#[derive(Debug, Clone, Default)]
+pub struct ByteMetrics {
+    held: Gauge,
+    max: Gauge,
+    waiting: Gauge,
+    refused: Family<ByWhat, Counter>,
+}
+
+impl ByteMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "bytes_in_flight",
+            "Bytes of request bodies and answers that are held, of those larger than 64 KiB",
+            self.held.clone(),
+        );
+        registry.register(
+            "bytes_in_flight_max",
+            "Most bytes in flight at once",
+            self.max.clone(),
+        );
+        registry.register(
+            "bytes_in_flight_waiting",
+            "Requests whose body waits for room among the bytes in flight",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "bytes_in_flight_refused",
+            "Requests that got 503 because there was no room for their body, or for their answer",
+            self.refused.clone(),
+        );
+    }
+
+    /// Tells the bound in force.
+    pub fn set_max(&self, bytes: u64) {
+        self.max.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// One that held `before` bytes holds `now`.
+    pub fn held(&self, before: u64, now: u64) {
+        let bytes = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.held.inc_by(bytes(now) - bytes(before));
+    }
+
+    /// Bytes held at this moment.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.held.get()).unwrap_or(0)
+    }
+
+    /// Counts a request as waiting until the guard is dropped.
+    #[must_use]
+    pub fn wait(&self) -> WaitsForRoom {
+        self.waiting.inc();
+        WaitsForRoom(self.waiting.clone())
+    }
+
+    /// A body found no room.
+    pub fn refused_body(&self) {
+        self.refused.get_or_create(&ByWhat { what: "body" }).inc();
+    }
+
+    /// An answer found no room.
+    pub fn refused_answer(&self) {
+        self.refused.get_or_create(&ByWhat { what: "answer" }).inc();
+    }
+}
+
+/// A request that waits for room.
+#[derive(Debug)]
+pub struct WaitsForRoom(Gauge);
+
+impl Drop for WaitsForRoom {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// Series of one deployment.
 #[derive(Debug)]
 pub struct DeploymentMetrics {
@@ -338,6 +441,7 @@ pub struct DeploymentMetrics {
     slots: Gauge,
     instances: Gauge,
     service: MeanTime,
+    streak: FailureStreak,
 }
 
 impl DeploymentMetrics {
@@ -358,6 +462,10 @@ impl DeploymentMetrics {
             slots: families.slots.get_or_create_owned(labels),
             instances: families.instances.get_or_create_owned(labels),
             service: MeanTime::default(),
+            streak: FailureStreak::new(
+                format!("{}/{}", labels.endpoint, labels.deployment),
+                families.degraded.get_or_create_owned(labels),
+            ),
         }
     }
 
@@ -386,6 +494,12 @@ impl DeploymentMetrics {
         if let Some(admitted) = timings.admitted {
             self.service.record(now.duration_since(admitted));
         }
+    }
+
+    /// Its failures in a row.
+    #[must_use]
+    pub fn streak(&self) -> &FailureStreak {
+        &self.streak
     }
 
     /// Requests that ended so.
@@ -485,6 +599,11 @@ mod tests {
     /// The public list of series: whoever changes it changes dashboards.
     const SERIES: &str = "\
 serin_build_info version
+serin_bytes_in_flight
+serin_bytes_in_flight_max
+serin_bytes_in_flight_refused_total what
+serin_bytes_in_flight_waiting
+serin_degraded endpoint,deployment
 serin_forced_stops_total
 serin_instances endpoint,deployment
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage
@@ -508,6 +627,7 @@ serin_slots endpoint,deployment
         let metrics = Metrics::new();
         drop(metrics.deployment("iris", "blue"));
         metrics.refused(404);
+        metrics.bytes_in_flight().refused_body();
         let text = metrics.render();
         let mut series: Vec<String> = text
             .lines()

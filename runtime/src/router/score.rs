@@ -6,14 +6,14 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Job, Permit, Reply, RunError};
-use crate::observe::{DeploymentMetrics, Outcome, Timings};
+use crate::observe::{DeploymentMetrics, FailureStreak, Outcome, Timings};
 use crate::router::deployment::NotReserved;
 use crate::router::submission_queue;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
@@ -204,10 +204,11 @@ struct Work {
 }
 
 impl Work {
-    /// Ends the run, for the deadline has passed. Where the request stood then: in a run, or in line for one.
-    fn expire(mut self) -> RunError {
+    /// Ends the run, for the deadline has passed. What took the request's time: the run, or the line for it. A run that got only the
+    /// rest of the time is not at fault.
+    fn expire(mut self, waited: Duration, timeout: Duration) -> RunError {
         self.outstanding = false;
-        if self.instance.cancel(self.job) {
+        if self.instance.cancel(self.job) && waited < timeout / 2 {
             RunError::ExpiredRunning
         } else {
             RunError::ExpiredWaiting
@@ -244,12 +245,20 @@ async fn attempt(
                 return ControlFlow::Continue(None);
             }
             Err(rejected) => {
+                if rejected == Rejected::DeadlinePassed {
+                    deployment
+                        .metrics
+                        .streak()
+                        .got_stuck(|| rejected.to_string());
+                }
                 recording.end(outcome_of_rejection(rejected));
                 return ControlFlow::Break(Err(refusal(deployment, rejected)));
             }
         },
     };
-    recording.timings.admitted = Some(Instant::now());
+    let now = Instant::now();
+    recording.timings.admitted = Some(now);
+    let waited = now.duration_since(request.received);
     let id = Job::next_id();
     let (instance, reservation) = match deployment.reserve(id, deadline).await {
         Ok(reserved) => reserved,
@@ -283,7 +292,8 @@ async fn attempt(
     let replied =
         submission_queue::send_and_wait(instance, reservation.give_to(job), reply, deadline).await;
     let Some(replied) = replied else {
-        return ControlFlow::Break(recording.close(deployment, Err(work.expire())));
+        let expired = work.expire(waited, deployment.request_timeout);
+        return ControlFlow::Break(recording.close(deployment, Err(expired)));
     };
     work.outstanding = false;
     let scored = match replied {
@@ -347,6 +357,26 @@ fn outcome_of_run<T>(scored: &Result<T, RunError>) -> Outcome {
     }
 }
 
+/// Keeps count of failures in a row that are the model's fault. What a client did wrong, or may have, neither adds to them nor ends them:
+/// it says nothing of whether the model can answer.
+fn judge<T>(streak: &FailureStreak, outcome: Outcome, scored: &Result<T, RunError>) {
+    let why = || match scored {
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
+    match outcome {
+        Outcome::Ok => streak.succeeded(),
+        Outcome::ModelError | Outcome::Died | Outcome::ExpiredRunning => streak.failed(why),
+        Outcome::ExpiredWaiting => streak.got_stuck(why),
+        Outcome::Malformed
+        | Outcome::RejectedByModel
+        | Outcome::Abandoned
+        | Outcome::Shed
+        | Outcome::NotReady
+        | Outcome::Internal => {}
+    }
+}
+
 /// Counts a request as in flight, and records its outcome once: as that of a client that left unless told otherwise.
 struct Recording<'a> {
     metrics: &'a DeploymentMetrics,
@@ -380,6 +410,7 @@ impl<'a> Recording<'a> {
         scored: Result<Bytes, RunError>,
     ) -> Result<Answer, Unserved> {
         let (timings, outcome) = (self.timings, outcome_of_run(&scored));
+        judge(self.metrics.streak(), outcome, &scored);
         self.end(outcome);
         let deployment = deployment.name.clone();
         match scored {
@@ -411,11 +442,11 @@ impl Drop for Recording<'_> {
 mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
 
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
+    use crate::config::DEGRADED_AFTER;
     use crate::engine::{
         BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, Topology,
     };
@@ -870,6 +901,93 @@ mod tests {
         );
         assert_eq!(recorded(&blue), [(Outcome::RejectedByModel, 1)]);
         one.stop();
+    }
+
+    /// Whose fault each end is, as the count of failures in a row sees it: +1 adds to it, 0 ends it.
+    #[test]
+    fn only_ends_by_the_model_s_fault_make_a_deployment_degraded_and_only_a_success_ends_that() {
+        use serin_scorers::ScoreError;
+        let text = || "x".to_owned();
+        let unknown = ScoreError::UnknownInput {
+            input: text(),
+            known: text(),
+        };
+        let twice = ScoreError::RepeatedInput { input: text() };
+        let encoding = ScoreError::OutputCount {
+            declared: 1,
+            found: 2,
+        };
+        let died = RunError::Died {
+            how: text(),
+            operator: None,
+        };
+        let memory = RunError::Memory {
+            bytes_asked: 2,
+            bytes_max: 1,
+        };
+        let table = [
+            (RunError::Input(unknown), "rejected_by_model", false),
+            (RunError::Input(twice), "malformed", false),
+            (RunError::Output(encoding), "model_error", true),
+            (RunError::Model(text()), "model_error", true),
+            (RunError::Panicked(text()), "model_error", true),
+            (memory, "model_error", true),
+            (died, "died", true),
+            (RunError::LaneLost { operator: None }, "died", true),
+            (RunError::ExpiredRunning, "expired_running", true),
+            (RunError::ExpiredWaiting, "expired_waiting", false),
+            (RunError::Abandoned, "abandoned", false),
+            (RunError::InstanceGone, "internal", false),
+        ];
+        for (error, label, is_fault) in table {
+            let blue = deployment("blue", &[]);
+            let fail = || {
+                let recording = Recording::start(&blue.metrics, Instant::now());
+                recording.close(&blue, Err(error.clone())).map(drop)
+            };
+            for _ in 0..DEGRADED_AFTER {
+                let failed = fail().unwrap_err();
+                assert!(matches!(failed, Unserved::Failed { .. }), "{failed}");
+            }
+            let [(outcome, DEGRADED_AFTER)] = recorded(&blue)[..] else {
+                panic!("{error}: {:?}", recorded(&blue));
+            };
+            assert_eq!(outcome.label(), label);
+            let degraded = blue.metrics.streak().degraded();
+            assert_eq!(degraded.is_some(), is_fault, "{error}");
+            assert!(degraded.is_none_or(|degraded| degraded.why == error.to_string()));
+            let recording = Recording::start(&blue.metrics, Instant::now());
+            recording.close(&blue, Ok(Bytes::new())).unwrap();
+            assert_eq!(blue.metrics.streak().degraded(), None, "{error}");
+        }
+    }
+
+    /// It got what was left of its time after the line, and no model could have answered in that.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_run_that_got_only_the_rest_of_the_time_is_not_the_model_s_fault() {
+        let slow = instance(SLOW, 1);
+        let mut blue = deployment("blue", &[&slow]);
+        blue.request_timeout = Duration::from_millis(400);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        let late = ScoreRequest {
+            // As if it had stood in line for most of its time.
+            received: Instant::now() - blue.request_timeout * 3 / 4,
+            ..request(SLOW_BODY)
+        };
+        let late = router.score(&endpoint, late).await.unwrap_err();
+        assert!(
+            matches!(
+                late,
+                Unserved::Failed {
+                    error: RunError::ExpiredWaiting,
+                    ..
+                }
+            ),
+            "{late}"
+        );
+        blue.admission.drain().await;
+        slow.stop();
     }
 
     #[test]

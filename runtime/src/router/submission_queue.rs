@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -33,11 +34,35 @@ struct SubmissionQueue {
     deliver: Option<Waker>,
 }
 
-/// Jobs for one instance, in order of arrival, and who waits for them.
+/// Jobs for one instance, in order of arrival, and who waits for them. Dropped, it queues the jobs that nobody has taken, and wakes
+/// who waits, whose wakers stand nowhere else: also when what took the jobs has panicked.
 struct Batch {
     instance: InstanceHandle,
     jobs: Vec<ReservedJob>,
     waiting: Vec<Waker>,
+}
+
+impl Batch {
+    /// Answers the jobs inline, or queues them. A panic of what computes loses the jobs that it had, whose clients are told so, and
+    /// nobody else's.
+    fn run_inline_or_queue(mut self) {
+        let jobs = std::mem::take(&mut self.jobs);
+        let instance = &self.instance;
+        let ran = catch_unwind(AssertUnwindSafe(|| instance.run_inline_or_queue(jobs)));
+        if ran.is_err() {
+            tracing::error!(
+                requests = self.waiting.len(),
+                "an I/O thread panicked as it answered requests; those that were not answered yet get 500"
+            );
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.instance.queue(std::mem::take(&mut self.jobs));
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
 }
 
 impl SubmissionQueue {
@@ -125,13 +150,10 @@ pub async fn deliver() -> Infallible {
         // The queue is given back before anything is computed: what runs may send again, or be cancelled and drop what it sent.
         let began = Instant::now();
         for batch in batches {
-            // The small work of many deployments is not small.
+            // The small work of many deployments is not small; what is too much is queued as it is dropped.
             if began.elapsed() < EDGE_COMPUTE_MAX {
-                batch.instance.run_inline_or_queue(batch.jobs);
-            } else {
-                batch.instance.queue(batch.jobs);
+                batch.run_inline_or_queue();
             }
-            batch.waiting.into_iter().for_each(Waker::wake);
         }
         Poll::Pending
     })
@@ -148,9 +170,103 @@ impl Drop for Installed {
             queue.deliver = None;
             std::mem::take(&mut queue.batches)
         });
-        for batch in left {
-            batch.instance.queue(batch.jobs);
-            batch.waiting.into_iter().for_each(Waker::wake);
+        drop(left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::{
+        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, ModelProfile, Permit,
+        SlotOwner, Topology,
+    };
+    use crate::observe::Timings;
+
+    fn instance() -> Instance {
+        let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        Instance::start(InstanceSpec {
+            label: "test/blue".to_owned(),
+            model: root.join("models/digits/1/model.onnx"),
+            cached: None,
+            concurrency: 4,
+            lanes: None,
+            batch: BatchSettings::default(),
+            spin: false,
+            cores: cores.grant(1).unwrap(),
+            sample_request: None,
+            digest: None,
+            profile: Some(Arc::new(ModelProfile::instant(1))),
+            background: false,
+        })
+        .unwrap()
+    }
+
+    /// Gives slots back, or panics over it.
+    struct Slots {
+        panics: bool,
+    }
+
+    impl SlotOwner for Slots {
+        fn give_back(&self) {
+            assert!(
+                !self.panics,
+                "the test wants a panic where jobs are answered"
+            );
         }
+    }
+
+    async fn score(instance: &InstanceHandle, panics: bool) -> Option<Result<Reply, RecvError>> {
+        let (reply, answer) = oneshot::channel();
+        let now = Instant::now();
+        let deadline = Deadline::after(now, Duration::from_secs(60));
+        let job = Job {
+            id: Job::next_id(),
+            payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            deadline,
+            timings: Timings::start(now),
+            permit: Permit::new(Arc::new(Slots { panics })),
+            reply,
+        };
+        let job = instance.reserve().unwrap().give_to(job);
+        send_and_wait(instance, job, answer, deadline).await
+    }
+
+    /// Their wakers were lost with the panic, and they waited for ever.
+    #[test]
+    fn a_panic_where_jobs_are_answered_wakes_who_waits_and_the_thread_goes_on() {
+        let (one, other) = (instance(), instance());
+        let (first, second) = (one.handle(), other.handle());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.spawn(deliver());
+        runtime.block_on(async {
+            // The thread has begun to hand over once this is answered.
+            score(&first, false).await.unwrap().unwrap();
+            let (answered, with_it, behind_it, elsewhere) = tokio::join!(
+                score(&first, false),
+                score(&first, true),
+                score(&first, false),
+                score(&second, false),
+            );
+            answered.unwrap().unwrap().outcome.unwrap();
+            assert!(with_it.unwrap().is_err(), "its answer is lost");
+            assert!(behind_it.unwrap().is_err(), "so is one behind it");
+            elsewhere.unwrap().unwrap().outcome.unwrap();
+            assert_eq!(first.load(), 0, "the instance has room for others again");
+            score(&first, false)
+                .await
+                .unwrap()
+                .unwrap()
+                .outcome
+                .unwrap();
+        });
+        one.stop();
+        other.stop();
     }
 }

@@ -10,7 +10,11 @@ use tracing::Level;
 
 use crate::engine::RunError;
 use crate::router::{Rejected, Unauthorized, Unserved};
+use crate::serve::bytes_in_flight::NoRoom;
 use crate::spec::DeploymentName;
+
+/// Seconds after which a body that found no room is worth sending again: what holds the room is large, and takes seconds.
+const NO_ROOM_RETRY_S: u64 = 5;
 
 /// The reason why a request got no score.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +79,18 @@ pub enum Failure {
     /// The body ended early or broke the protocol.
     #[error("the body could not be read: {0}")]
     BodyBroken(#[source] axum::Error),
+    /// The server holds as many bytes as it may.
+    #[error("{0}; send the body again later")]
+    NoRoomForBody(#[source] NoRoom),
+    /// The model answered, and the server holds as many bytes as it may.
+    #[error("the answer is lost: {no_room}; ask again later, or for less at once")]
+    NoRoomForAnswer {
+        /// The deployment that answered. It recorded a success: the model did what was asked of it.
+        deployment: DeploymentName,
+        /// The numbers.
+        #[source]
+        no_room: NoRoom,
+    },
     /// The body is compressed.
     #[error("the body is encoded as {encoding:?}; send it as it is, without content-encoding")]
     BodyEncoded {
@@ -111,7 +127,9 @@ impl Failure {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Starting => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Starting | Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::RequestIdTooLong { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DeploymentHeader | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(
@@ -196,6 +214,7 @@ impl Failure {
             | Self::BodyBroken(_)
             | Self::BodyEncoded { .. } => Fault::Client,
             Self::Starting => Fault::Server,
+            Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => Fault::Load,
             Self::Unserved(unserved) => match unserved {
                 Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => Fault::Client,
                 Unserved::NotReady { .. } => Fault::Server,
@@ -236,7 +255,8 @@ impl Failure {
                 Unserved::NotReady { deployment }
                 | Unserved::Rejected { deployment, .. }
                 | Unserved::Failed { deployment, .. },
-            ) => Some(deployment),
+            )
+            | Self::NoRoomForAnswer { deployment, .. } => Some(deployment),
             _ => None,
         }
     }
@@ -250,6 +270,7 @@ impl Failure {
                 retry_after_s,
                 ..
             }) => Some(*retry_after_s),
+            Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => Some(NO_ROOM_RETRY_S),
             Self::Starting
             | Self::Unserved(
                 Unserved::NotReady { .. }
@@ -367,6 +388,17 @@ mod tests {
         assert_eq!(told(large), "413 Client - -");
         let within = Duration::from_secs(1);
         assert_eq!(told(Failure::BodyTooSlow { within }), "408 Client - -");
+        let no_room = NoRoom {
+            bytes: 3,
+            held: 2,
+            bytes_max: 4,
+        };
+        assert_eq!(told(Failure::NoRoomForBody(no_room)), "503 Load - -");
+        let answer = Failure::NoRoomForAnswer {
+            deployment: blue(),
+            no_room,
+        };
+        assert_eq!(told(answer), "503 Load - -");
         let broken = Failure::BodyBroken(axum::Error::new("cut"));
         assert_eq!(told(broken), "400 Client - -");
     }

@@ -1,9 +1,12 @@
-//! Whether the server can answer, and which deployments are short of instances.
+//! Whether the server can answer, and which deployments are short of instances, or degraded.
 //!
-//! The two are told apart: a server of which one deployment at 1 % has no instance is ready, and names that deployment; a load
-//! balancer that took it out would lose the other 99 %.
+//! They are told apart: a server of which one deployment at 1 % has no instance is ready, and names that deployment; a load
+//! balancer that took it out would lose the other 99 %. A degraded deployment is named and never decides: only a request that
+//! succeeds ends that, none comes to a server that was taken out, and a client with bad inputs could take one out.
 //!
 //! Threads: edge and control; reads the routing table. Not here: who notices that an instance is missing (`control`).
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +21,24 @@ pub struct Health {
     /// Deployments that have traffic and no instance to answer it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub short: Vec<ShortDeployment>,
+    /// Deployments whose last requests all failed by the model's fault, with traffic or without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<DegradedDeployment>,
+}
+
+/// A deployment whose last requests all failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DegradedDeployment {
+    /// Its endpoint.
+    pub endpoint: String,
+    /// Its name.
+    pub deployment: String,
+    /// Its share of the endpoint's traffic, in percent.
+    pub traffic: Percent,
+    /// Requests since the last one that succeeded.
+    pub failures_in_a_row: u64,
+    /// The words of one failure.
+    pub reason: String,
 }
 
 /// A deployment that has traffic and no instance.
@@ -52,14 +73,32 @@ impl Health {
                 }
             }
         }
+        let mut degraded: Vec<_> = table.endpoints().flat_map(degraded_of).collect();
+        degraded.sort_by(|one, other| {
+            (&one.endpoint, &one.deployment).cmp(&(&other.endpoint, &other.deployment))
+        });
         short.sort_by(|one, other| {
             (&one.endpoint, &one.deployment).cmp(&(&other.endpoint, &other.deployment))
         });
         Self {
             ready: recovered && (any_answer || !any_traffic),
             short,
+            degraded,
         }
     }
+}
+
+fn degraded_of(endpoint: &Arc<Endpoint>) -> impl Iterator<Item = DegradedDeployment> {
+    endpoint.deployments().iter().filter_map(|one| {
+        let degraded = one.metrics.streak().degraded()?;
+        Some(DegradedDeployment {
+            endpoint: endpoint.name().to_string(),
+            deployment: one.name.to_string(),
+            traffic: endpoint.split().percent_of(&one.name),
+            failures_in_a_row: degraded.failures_in_a_row,
+            reason: degraded.why,
+        })
+    })
 }
 
 fn has_instance(endpoint: &Endpoint, name: &DeploymentName) -> bool {

@@ -128,12 +128,13 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::config::DEGRADED_AFTER;
     use crate::observe::Metrics;
     use crate::router::auth::hash_of_key;
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{Readiness, accept, connection_queue};
+    use crate::serve::{BytesInFlight, Readiness, accept, connection_queue};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -172,7 +173,7 @@ mod tests {
                 router: Arc::clone(&server.endpoints),
                 metrics: Arc::clone(&server.metrics),
                 readiness: server.readiness.clone(),
-                body_bytes_max: BODY_BYTES_MAX,
+                bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &server.metrics),
             };
             let (queue, connections) = connection_queue();
             tokio::spawn(accept(listener, vec![queue], 16, std::future::pending()));
@@ -271,6 +272,32 @@ mod tests {
             answer.headers["ms-azureml-model-error-reason"],
             "model_not_ready"
         );
+    }
+
+    #[tokio::test]
+    async fn a_degraded_deployment_is_named_with_its_reason_and_the_server_stays_as_ready_as_it_was()
+     {
+        let server = Server::start().await;
+        publish_with_key(&server, "key");
+        server.readiness.set();
+        let before = server.get("/health/ready").await;
+        assert!(!before.body.contains("degraded"), "{}", before.body);
+        let blue = server.metrics.deployment("iris", "blue");
+        for _ in 0..DEGRADED_AFTER {
+            blue.streak().failed(|| "it hangs".to_owned());
+        }
+        let named = server.get("/health/ready").await;
+        assert_eq!(named.status, before.status);
+        let body: Value = serde_json::from_str(&named.body).unwrap();
+        assert_eq!(
+            body["degraded"],
+            json!([{"endpoint": "iris", "deployment": "blue", "traffic": 100, "failures_in_a_row": DEGRADED_AFTER, "reason": "it hangs"}])
+        );
+        let metrics = server.metrics.render();
+        let line = "serin_degraded{endpoint=\"iris\",deployment=\"blue\"} 1\n";
+        assert!(metrics.contains(line), "{metrics}");
+        blue.streak().succeeded();
+        assert_eq!(server.get("/health/ready").await.body, before.body);
     }
 
     #[tokio::test]

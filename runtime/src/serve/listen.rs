@@ -21,7 +21,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX};
+use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX, SMALL_BYTES};
+use crate::serve::timed_writes::TimedWrites;
 use crate::serve::{Scoring, http};
 
 /// Bounds of one listener.
@@ -158,7 +159,9 @@ impl Connections {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_READ_MAX)
-                .serve_connection(TokioIo::new(stream), service());
+                // What the connection reads ahead is as little as a small body: it has no room.
+                .max_buf_size(SMALL_BYTES)
+                .serve_connection(TokioIo::new(TimedWrites::new(stream)), service());
             let connection = graceful.watch(connection);
             let live = Arc::clone(&self.live);
             connections.spawn(async move {
@@ -200,6 +203,8 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::observe::Metrics;
+    use crate::serve::BytesInFlight;
 
     struct Server {
         address: SocketAddr,
@@ -281,6 +286,44 @@ mod tests {
         server.stop.send(()).unwrap();
         assert_eq!(server.cut.await.unwrap(), 1);
         assert_eq!(until_end(busy).await, "");
+    }
+
+    /// The answer is far larger than what the kernel takes of it.
+    #[tokio::test]
+    async fn an_answer_has_its_room_until_it_is_read_or_its_client_has_gone() {
+        const ANSWER_BYTES: usize = 64 << 20;
+        let bytes = BytesInFlight::new(0, ANSWER_BYTES, &Metrics::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let answering = bytes.clone();
+        let routes = axum::Router::new().route(
+            "/",
+            get(move || async move {
+                let answer = answering.hold_answer(vec![b'x'; ANSWER_BYTES].into(), None);
+                answer.map_err(|no_room| no_room.to_string())
+            }),
+        );
+        let limits = ConnectionLimits {
+            connections_max: 8,
+            grace: Duration::from_secs(30),
+        };
+        tokio::spawn(listen(listener, routes, limits, std::future::pending()));
+        for is_read in [true, false] {
+            let mut client = request(address, "/").await;
+            let mut head = [0; 15];
+            client.read_exact(&mut head).await.unwrap();
+            assert_eq!(&head, b"HTTP/1.1 200 OK");
+            assert_eq!(bytes.held(), ANSWER_BYTES);
+            if is_read {
+                let mut left = vec![0; ANSWER_BYTES];
+                client.read_exact(&mut left).await.unwrap();
+            } else {
+                drop(client);
+            }
+            while bytes.held() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
     }
 
     #[tokio::test]

@@ -2,16 +2,19 @@
 
 mod auth;
 mod body;
+mod bytes_in_flight;
 mod failure;
 mod health;
 mod http;
 mod listen;
 mod request_id;
 mod score;
+mod timed_writes;
 
 pub use body::read_body;
+pub use bytes_in_flight::{BytesInFlight, NoRoom};
 pub use failure::{Failure, Fault};
-pub use health::{Health, ShortDeployment};
+pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{
     ConnectionLimits, ConnectionQueue, Connections, accept, connection_queue, listen,
 };

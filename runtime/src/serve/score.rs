@@ -21,7 +21,8 @@ use crate::config::BODY_READ_MAX;
 use crate::observe::{Metrics, Timings};
 use crate::router::{Answer, Endpoint, Rejected, Router, RoutingTable, ScoreRequest, Unserved};
 use crate::serve::auth::authorize;
-use crate::serve::body::read_body;
+use crate::serve::body::{HeldBody, read_body_with_room};
+use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::failure::Failure;
 use crate::serve::health::Health;
 use crate::serve::request_id::RequestIds;
@@ -64,8 +65,8 @@ pub struct Scoring {
     pub metrics: Arc<Metrics>,
     /// Whether the start is over.
     pub readiness: Readiness,
-    /// Largest body, in bytes.
-    pub body_bytes_max: usize,
+    /// Bounds the bodies and answers that are held.
+    pub bytes: BytesInFlight,
 }
 
 /// A request body, as it comes from a connection or through the routes.
@@ -138,7 +139,10 @@ impl Scoring {
         let (mut endpoint, table) = self.endpoint(target)?;
         authorize(endpoint.auth(), &parts.headers)?;
         refuse_encoding(&parts.headers)?;
-        let payload = read_body(body, self.body_bytes_max, BODY_READ_MAX).await?;
+        let HeldBody {
+            bytes: payload,
+            room,
+        } = read_body_with_room(body, &self.bytes, BODY_READ_MAX).await?;
         let received = Instant::now();
         // A body can take seconds: the request is served under the table of the moment it is whole, and must be allowed by it. A
         // key that was revoked meanwhile opens nothing.
@@ -151,7 +155,17 @@ impl Scoring {
             payload,
             received,
         };
-        Ok(self.router.score(&endpoint, request).await?)
+        let mut answer = self.router.score(&endpoint, request).await?;
+        answer.body = match self.bytes.hold_answer(answer.body, room) {
+            Ok(held) => held,
+            Err(no_room) => {
+                return Err(Failure::NoRoomForAnswer {
+                    deployment: answer.deployment,
+                    no_room,
+                });
+            }
+        };
+        Ok(answer)
     }
 
     /// The endpoint, and the number of the table that has it.
