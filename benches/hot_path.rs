@@ -84,6 +84,7 @@ fn lane() -> Instance {
         digest: None,
         profile: None,
         cores: cores.grant(1).expect("a core"),
+        memory_bytes_max: None,
         sample_request: None,
         background: false,
     })

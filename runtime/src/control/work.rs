@@ -238,6 +238,7 @@ impl Work {
                 batch: build.batch,
                 spin: build.spin,
                 cores,
+                memory_bytes_max: build.memory_bytes,
                 sample_request: place.sample_request,
                 digest: place.by_content.then(|| build.model.to_string()),
                 profile: None,

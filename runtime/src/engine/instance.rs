@@ -20,6 +20,7 @@ use crate::engine::inbox::{InstanceState, Message};
 use crate::engine::lane::Lane;
 use crate::engine::profile::ModelProfile;
 use crate::engine::profile_cache::{self, Threads};
+use crate::engine::run_memory::MemoryShare;
 use crate::engine::worker::{self, LaneSpec, Ready};
 use crate::engine::{
     BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
@@ -49,6 +50,8 @@ pub struct InstanceSpec {
     pub profile: Option<Arc<ModelProfile>>,
     /// Cores given; thread counts follow from them.
     pub cores: CoreGrant,
+    /// Most bytes that its runs may take together; without a number only the machine is the bound.
+    pub memory_bytes_max: Option<u64>,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
     /// Others serve, and are not to feel that this one starts: it loads at background priority.
@@ -206,6 +209,7 @@ impl Starting {
         let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
         let (ready, readies) = mpsc::channel();
+        let memory = MemoryShare::new(spec.memory_bytes_max);
         let mut starting = Self {
             inbox,
             threads: Vec::new(),
@@ -223,6 +227,7 @@ impl Starting {
                 sample_request: spec.sample_request.clone(),
                 delay: spec.batch.delay,
                 spin: spec.threads(split).spin,
+                memory: Arc::clone(&memory),
                 measures: measures && index == 0,
                 background: spec.background,
                 jobs: jobs.clone(),
@@ -449,6 +454,7 @@ mod tests {
             digest: None,
             profile: None,
             cores: cores.grant(2).unwrap(),
+            memory_bytes_max: None,
             sample_request: None,
             background: false,
         }

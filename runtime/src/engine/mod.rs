@@ -16,6 +16,7 @@ mod job;
 mod lane;
 mod library;
 mod lock;
+mod machine_memory;
 mod memory;
 mod model_cache;
 mod prepare;
@@ -24,7 +25,7 @@ mod probe_child;
 mod probe_words;
 mod profile;
 mod profile_cache;
-
+mod run_memory;
 mod session;
 mod worker;
 

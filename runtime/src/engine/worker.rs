@@ -18,6 +18,7 @@ use crate::engine::inbox::{Inbox, InstanceState, Message};
 use crate::engine::lane::{Lane, LoadedModel};
 use crate::engine::lock::lock;
 use crate::engine::profile::ModelProfile;
+use crate::engine::run_memory::MemoryShare;
 use crate::engine::session::{LoadError, Session, SessionThreads};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
@@ -55,6 +56,8 @@ pub(super) struct LaneSpec {
     pub(super) delay: Duration,
     /// Its threads spin while they wait.
     pub(super) spin: bool,
+    /// The memory that the runs of all lanes of the instance may take together.
+    pub(super) memory: Arc<MemoryShare>,
     /// It is to measure what the model costs.
     pub(super) measures: bool,
     /// Others serve: they are not to feel that this one starts.
@@ -141,6 +144,7 @@ struct Loading {
     cached: Option<Arc<CacheEntry>>,
     sample_request: Option<Bytes>,
     spin: bool,
+    memory: Arc<MemoryShare>,
     measures: bool,
 }
 
@@ -162,6 +166,7 @@ fn start(spec: &LaneSpec) -> Result<LoadedLane, StartError> {
         cached: spec.cached.clone(),
         sample_request: spec.sample_request.clone(),
         spin: spec.spin,
+        memory: Arc::clone(&spec.memory),
         measures: spec.measures,
     };
     if !spec.background {
@@ -180,6 +185,7 @@ impl Loading {
             made: Arc::new(Mutex::default()),
             maker: caller.clone(),
             spin: self.spin,
+            memory: Some(Arc::clone(&self.memory)),
         };
         let mut session = Session::load(&self.model, self.cached.as_ref(), &threads)?;
         let scorer = JsonScorer::new(Signature::clone(session.signature()));

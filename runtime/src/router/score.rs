@@ -424,6 +424,7 @@ mod tests {
             batch: BatchSettings::default(),
             spin: false,
             cores: cores.grant(1).unwrap(),
+            memory_bytes_max: None,
             sample_request: None,
             digest: None,
             profile: profile.map(Arc::new),
