@@ -3,20 +3,22 @@
 //! ONNX Runtime asks one allocator for the tensors and the scratch memory of all sessions; which of them asks is noted for the
 //! thread ([`RunMemory::within`]). A run that asks for more than its instance may take, or than the machine has, gets a C++
 //! exception, as from ONNX Runtime's own allocators: that run fails, and nothing else. Freed blocks are kept for the next run;
-//! after a run that was far larger than usual they go back to the system.
+//! after a run that was far larger than usual they go back to the system, and all but a little when no run comes for a while.
 //!
 //! Memory that kernels take from the C++ library on their own (lists of positions, texts) is not seen here.
 //!
-//! Threads: any. Not here: the names of ONNX Runtime's interface (`session`), what the machine has (`machine_memory`).
+//! Threads: any, and `serin-memory`, which looks for memory that is kept and idle as long as some session keeps much. Not here: the names of ONNX Runtime's interface (`session`), what the machine has (`machine_memory`).
 
 use std::alloc::Layout;
 use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 
+use crate::config::IDLE_MEMORY_KEPT;
 use crate::engine::lock::lock;
 use crate::engine::machine_memory;
 
@@ -30,6 +32,8 @@ const MAPPED_BYTES_MIN: usize = 1 << 20;
 const ASKED_BYTES_MIN: usize = 4 << 20;
 /// Kept for the next run in any case.
 const KEPT_BYTES_MIN: usize = 1 << 20;
+/// Memory from which on it is given back when no run comes for a while.
+const IDLE_BYTES_MIN: usize = 8 << 20;
 /// Of the difference to a smaller run, what is usual gives up one part in so many.
 const USUAL_FALLS_BY: usize = 16;
 /// Bytes of JSON that a byte of an output may become: a float of 4 bytes takes some 12.
@@ -116,6 +120,8 @@ struct Header {
     bytes: usize,
     /// Taken of the share.
     counted: u64,
+    /// The last run that had it.
+    run: u64,
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
@@ -154,7 +160,11 @@ struct Pool {
     /// Bytes that a run takes as a rule.
     usual: usize,
     running: bool,
+    /// Runs so far.
+    runs: u64,
     refused: Option<Refused>,
+    /// The look for memory that is kept and idle has it in its list.
+    watched: bool,
 }
 
 thread_local! {
@@ -202,9 +212,10 @@ impl RunMemory {
         outcome.map_err(|words| refused.map_or(words, |refused| refused.to_string()))
     }
 
-    fn begin(&self) -> Running<'_> {
+    fn begin(self: &Arc<Self>) -> Running<'_> {
         let mut pool = lock(&self.pool);
         pool.running = true;
+        pool.runs += 1;
         pool.refused = None;
         pool.peak = pool.in_use;
         Running {
@@ -294,7 +305,7 @@ impl RunMemory {
 
 /// A run under way.
 struct Running<'a> {
-    memory: &'a RunMemory,
+    memory: &'a Arc<RunMemory>,
     /// Bytes in use when it began: weights, and tensors that are bound.
     before: usize,
 }
@@ -307,7 +318,61 @@ impl Drop for Running<'_> {
         pool.usual = usual_after(pool.usual, took);
         let kept_max = pool.usual + pool.usual / 4 + KEPT_BYTES_MIN;
         pool.keep_at_most(kept_max);
+        if pool.kept >= IDLE_BYTES_MIN && !pool.watched {
+            pool.watched = true;
+            drop(pool);
+            watch(self.memory);
+        }
     }
+}
+
+/// Memories that keep much, and whether a thread looks at them.
+#[derive(Default)]
+struct Watched {
+    /// With the runs that each had had at the last look.
+    memories: Vec<(Weak<RunMemory>, u64)>,
+    looks: bool,
+}
+
+static WATCHED: LazyLock<Mutex<Watched>> = LazyLock::new(Mutex::default);
+
+/// From now on what this memory keeps is given back when no run comes.
+fn watch(memory: &Arc<RunMemory>) {
+    let mut watched = lock(&WATCHED);
+    watched.memories.push((Arc::downgrade(memory), u64::MAX));
+    if watched.looks {
+        return;
+    }
+    let look = || {
+        while {
+            std::thread::sleep(IDLE_MEMORY_KEPT);
+            look_for_idle(&mut lock(&WATCHED))
+        } {}
+    };
+    let thread = std::thread::Builder::new().name("serin-memory".to_owned());
+    match thread.spawn(look) {
+        Ok(_) => watched.looks = true,
+        Err(error) => tracing::debug!(%error, "memory is kept until more runs come"),
+    }
+}
+
+/// Gives back what memories keep that had no run since the last look; whether another look is worth it.
+fn look_for_idle(watched: &mut Watched) -> bool {
+    watched.memories.retain_mut(|(memory, seen)| {
+        let Some(memory) = memory.upgrade() else {
+            return false;
+        };
+        let mut pool = lock(&memory.pool);
+        if pool.running || pool.runs != *seen {
+            *seen = pool.runs;
+            return true;
+        }
+        pool.keep_at_most(KEPT_BYTES_MIN);
+        pool.watched = false;
+        false
+    });
+    watched.looks = !watched.memories.is_empty();
+    watched.looks
 }
 
 /// The bytes that are usual after a run that took so many: a single larger run doubles them at most, and they fall slowly.
@@ -350,24 +415,36 @@ impl Pool {
         })
     }
 
-    fn keep(&mut self, block: Block) {
+    fn keep(&mut self, mut block: Block) {
+        block.used_in(self.runs);
         self.kept += block.bytes();
         self.free.entry(block.bytes()).or_default().push(block);
     }
 
-    /// Gives the largest blocks back until no more than this is kept.
+    /// Gives blocks back until no more than this is kept: those that were not used for longest first, the largest of them first.
     fn keep_at_most(&mut self, bytes_max: usize) {
         while self.kept > bytes_max
-            && let Some(mut largest) = self.free.last_entry()
+            && let Some(block) = self.oldest()
         {
-            match largest.get_mut().pop() {
-                Some(block) => {
-                    self.kept -= block.bytes();
-                    block.release();
-                }
-                None => drop(largest.remove()),
-            }
+            self.kept -= block.bytes();
+            block.release();
         }
+    }
+
+    /// Takes the block out that was not used for longest.
+    fn oldest(&mut self) -> Option<Block> {
+        // The last of a size that was put there is the first to be used.
+        let ages = self
+            .free
+            .iter()
+            .filter_map(|(bytes, blocks)| Some((blocks.first()?.last_run(), Reverse(*bytes))));
+        let (_, Reverse(bytes)) = ages.min()?;
+        let blocks = self.free.get_mut(&bytes)?;
+        let oldest = blocks.remove(0);
+        if blocks.is_empty() {
+            self.free.remove(&bytes);
+        }
+        Some(oldest)
     }
 }
 
@@ -433,6 +510,7 @@ impl Block {
             owner: ptr::null(),
             bytes,
             counted: 0,
+            run: 0,
         };
         // SAFETY: the block is new, of at least a header's size, and aligned: to a page, or by its layout.
         unsafe { start.write(header) };
@@ -443,6 +521,18 @@ impl Block {
     fn bytes(&self) -> usize {
         // SAFETY: a block that is not lent has its header, which `begin` wrote.
         unsafe { self.0.as_ref() }.bytes
+    }
+
+    #[expect(unsafe_code, reason = "the header lies in the block")]
+    fn last_run(&self) -> u64 {
+        // SAFETY: as in `bytes`.
+        unsafe { self.0.as_ref() }.run
+    }
+
+    #[expect(unsafe_code, reason = "the header lies in the block")]
+    fn used_in(&mut self, run: u64) {
+        // SAFETY: as in `bytes`, and nobody else has the block.
+        unsafe { self.0.as_mut() }.run = run;
     }
 
     /// Has the kernel put memory behind all pages, so that they count from now on. It is quicker than page by page.
@@ -682,6 +772,44 @@ mod tests {
         assert_eq!(blocks(&memory), before);
         memory.forget_usual();
         assert_eq!(kept(&memory), 0);
+    }
+
+    #[test]
+    fn sizes_that_are_not_asked_for_any_more_go_before_those_of_the_last_run() {
+        let memory = memory(u64::MAX);
+        for _ in 0..10 {
+            run(&memory, &[5 * MB]).unwrap();
+        }
+        for _ in 0..10 {
+            run(&memory, &[6 * MB, 7 * MB]).unwrap();
+        }
+        let pool = lock(&memory.pool);
+        let sizes: Vec<_> = pool.free.keys().map(|bytes| bytes / MB).collect();
+        assert_eq!(sizes, [6, 7], "{}", pool.kept);
+    }
+
+    #[test]
+    fn memory_of_a_session_without_runs_is_given_back_and_that_of_a_busy_one_stays() {
+        let (idle, busy, gone) = (memory(u64::MAX), memory(u64::MAX), memory(u64::MAX));
+        for memory in [&idle, &busy, &gone] {
+            for _ in 0..10 {
+                run(memory, &[4 * MB, 2 * MB]).unwrap();
+            }
+        }
+        let mut watched = Watched {
+            memories: [&idle, &busy, &gone]
+                .map(|memory| (Arc::downgrade(memory), u64::MAX))
+                .into(),
+            looks: true,
+        };
+        drop(gone);
+        assert!(look_for_idle(&mut watched), "the first look only counts");
+        assert!(kept(&idle) > 6 * MB);
+        run(&busy, &[4 * MB, 2 * MB]).unwrap();
+        assert!(look_for_idle(&mut watched));
+        assert!(kept(&idle) <= KEPT_BYTES_MIN && kept(&busy) > 6 * MB);
+        assert!(!look_for_idle(&mut watched), "nothing is left to look at");
+        assert!(kept(&busy) <= KEPT_BYTES_MIN && !watched.looks);
     }
 
     #[test]
