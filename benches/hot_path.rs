@@ -84,12 +84,12 @@ fn lane() -> Instance {
         digest: None,
         profile: None,
         cores: cores.grant(1).expect("a core"),
+        memory_bytes_max: None,
         sample_request: None,
         background: false,
         isolation: Isolation::Thread,
         suspicion: None,
         exe: None,
-        memory_bytes_max: None,
     })
     .expect("the model starts")
 }

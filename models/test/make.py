@@ -130,5 +130,16 @@ def endless():
     save("endless", nodes, [value("side", INT64, [1])], [value("sum", FP32, [])])
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless):
+def swells():
+    """Fills `inside` floats on the way, and answers with `outside` floats."""
+    nodes = [
+        node("ConstantOfShape", ["inside"], ["filled"]),
+        node("ReduceSum", ["filled"], ["sum"], keepdims=1),
+        node("Expand", ["sum", "outside"], ["zeros"]),
+    ]
+    inputs = [value("inside", INT64, [1]), value("outside", INT64, [1])]
+    save("swells", nodes, inputs, [value("zeros", FP32, [None])])
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells):
     make()

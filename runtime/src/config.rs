@@ -127,6 +127,8 @@ pub const PROBE_MEMORY_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 pub const PREPARE_MAX: Duration = Duration::from_secs(120);
 /// Longest from the first try of a model until instances may load it; then whoever waits for it fails.
 pub const MODEL_READY_MAX: Duration = Duration::from_secs(200);
+/// Time after which memory that a session keeps for its next run goes back, when none came.
+pub const IDLE_MEMORY_KEPT: Duration = Duration::from_secs(5);
 /// Smallest model that is prepared, in bytes: below it neither the memory nor the time to load is worth a file.
 pub const PREPARE_BYTES_MIN: u64 = 1_000_000;
 /// Most bytes of prepared models in the cache folder; the least recently used that no process has in use go first.

@@ -37,7 +37,7 @@ fn thread_names(server: &Server) -> Vec<String> {
 /// Threads without those that come and go by themselves. For a moment a new one still has the name of who made it, so the
 /// number can be too high, never too low.
 fn lasting_threads(server: &Server) -> usize {
-    let short_lived = ["serin-task", "serin-library"];
+    let short_lived = ["serin-task", "serin-library", "serin-memory"];
     let names = thread_names(server);
     names
         .iter()

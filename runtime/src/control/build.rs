@@ -13,6 +13,8 @@ pub(super) struct InstanceNo(pub(super) u64);
 pub(super) struct Build {
     pub(super) model: ModelDigest,
     pub(super) vcpus: usize,
+    /// Memory of its instance type; nothing where that has none.
+    pub(super) memory_bytes: Option<u64>,
     pub(super) concurrency: u32,
     pub(super) lanes: Option<u32>,
     pub(super) batch: BatchSettings,

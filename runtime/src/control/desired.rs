@@ -102,6 +102,9 @@ pub(super) struct Target {
     pub(super) spec: DeploymentSpec,
     pub(super) model: ResolvedModel,
     pub(super) vcpus: usize,
+    /// Memory of the instance type; 0 where it has none, and in states of releases that did not look.
+    #[serde(default)]
+    pub(super) memory_mib: u64,
     /// The last change that spoke of it. A failed start is tried again when this moves on.
     pub(super) touched: Revision,
 }
@@ -122,6 +125,8 @@ impl Target {
             build: Build {
                 model: self.model.digest.clone(),
                 vcpus: self.vcpus,
+                memory_bytes: (self.memory_mib > 0)
+                    .then(|| self.memory_mib.saturating_mul(1 << 20)),
                 concurrency: settings.max_concurrent_requests_per_instance(),
                 lanes: settings.lanes(),
                 batch: BatchSettings {

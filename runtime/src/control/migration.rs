@@ -108,6 +108,7 @@ mod tests {
                     registered: None,
                 },
                 vcpus: 2,
+                memory_mib: 0,
                 touched: Revision(*touched),
             };
             let one = DesiredDeployment {

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use crate::config::PROBE_MEMORY_BYTES_DEFAULT;
 use crate::engine::{
     Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
 };
@@ -59,6 +60,16 @@ pub(super) struct EngineStarter {
     pub(super) prober: Option<Prober>,
 }
 
+impl EngineStarter {
+    /// The bound of what the runs of an instance may take: the memory of its instance type, and what a model may take to be tried
+    /// where somebody has chosen that.
+    fn memory_of_runs(&self, of_type: Option<u64>) -> Option<u64> {
+        let of_trial = self.prober.as_ref().map(|prober| prober.memory_bytes_max);
+        let chosen = of_trial.filter(|bytes| *bytes != PROBE_MEMORY_BYTES_DEFAULT);
+        chosen.into_iter().chain(of_type).min().or(of_trial)
+    }
+}
+
 impl Starter for EngineStarter {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
@@ -77,12 +88,13 @@ impl Starter for EngineStarter {
         ready.map_err(|error| error.to_string())
     }
 
-    fn start(&self, mut spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
-        if let Some(prober) = &self.prober {
-            spec.exe = Some(prober.exe.clone());
-            spec.memory_bytes_max = Some(prober.memory_bytes_max);
-        }
-        match Instance::start(spec) {
+    fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
+        let memory_bytes_max = self.memory_of_runs(spec.memory_bytes_max);
+        match Instance::start(InstanceSpec {
+            memory_bytes_max,
+            exe: self.prober.as_ref().map(|prober| prober.exe.clone()),
+            ..spec
+        }) {
             Ok(instance) => Ok(Box::new(instance)),
             Err(error) => Err(error.to_string()),
         }

@@ -110,10 +110,12 @@ impl<'a> Validator<'a> {
             Some(known) => Some(known.model.clone()),
             None => self.model(&spec),
         };
-        let vcpus = self.vcpus(&spec);
+        let size = self.size(&spec);
+        let (vcpus, memory_mib) = size?;
         let target = Target {
             model: model?,
-            vcpus: vcpus?,
+            vcpus,
+            memory_mib,
             spec,
             touched: self.context.revision,
         };
@@ -126,13 +128,15 @@ impl<'a> Validator<'a> {
         })
     }
 
-    fn vcpus(&mut self, spec: &DeploymentSpec) -> Option<usize> {
+    /// Virtual CPUs and MiB of memory of the instance type.
+    fn size(&mut self, spec: &DeploymentSpec) -> Option<(usize, u64)> {
         match self.context.skus.find(&spec.instance_type) {
             Ok(sku) => {
                 let problems = spec.request_settings().problems(sku.vcpus).into_iter();
                 self.problems
                     .extend(problems.map(|problem| format!("deployment {}: {problem}", spec.name)));
-                Some(usize::try_from(sku.vcpus).unwrap_or(usize::MAX))
+                let vcpus = usize::try_from(sku.vcpus).unwrap_or(usize::MAX);
+                Some((vcpus, sku.memory_mib))
             }
             Err(unknown) => {
                 self.problems.push(format!(

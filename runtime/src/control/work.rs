@@ -255,6 +255,7 @@ impl Work {
                 batch: build.batch,
                 spin: build.spin,
                 cores,
+                memory_bytes_max: build.memory_bytes,
                 sample_request: place.sample_request,
                 digest: place.by_content.then(|| build.model.to_string()),
                 profile: None,
@@ -262,7 +263,6 @@ impl Work {
                 isolation: build.isolation,
                 suspicion: None,
                 exe: None,
-                memory_bytes_max: None,
             })
         });
     }
@@ -483,6 +483,7 @@ mod tests {
     use crate::deadline::Deadline;
     use crate::engine::BatchSettings;
     use crate::router::Rejected;
+    use crate::spec::Isolation;
 
     /// Neither engine nor files nor keys: only publications are tried here.
     #[derive(Debug)]
@@ -614,6 +615,8 @@ mod tests {
             lanes: Some(lanes),
             batch: BatchSettings::default(),
             spin: false,
+            isolation: Isolation::Auto,
+            memory_bytes: None,
         };
         publish_build(&mut work, Some(1), Some(lanes(1)));
         let metrics = work.metrics.deployment("iris", "blue");

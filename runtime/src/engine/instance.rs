@@ -24,6 +24,7 @@ use crate::engine::lanes::{Lanes, Starting};
 use crate::engine::loading::Loading;
 use crate::engine::profile::ModelProfile;
 use crate::engine::profile_cache::{self, Threads};
+use crate::engine::run_memory::MemoryShare;
 use crate::engine::watchdog;
 use crate::engine::worker::{LaneSpec, ProcessSettings};
 use crate::engine::{
@@ -55,6 +56,8 @@ pub struct InstanceSpec {
     pub profile: Option<Arc<ModelProfile>>,
     /// Cores given; thread counts follow from them.
     pub cores: CoreGrant,
+    /// Most bytes that its runs may take together; without a number only the machine is the bound.
+    pub memory_bytes_max: Option<u64>,
     /// Body for the warm-up runs; without it inputs are made from the model's own shapes.
     pub sample_request: Option<Bytes>,
     /// Others serve, and are not to feel that this one starts: it loads at background priority.
@@ -66,8 +69,6 @@ pub struct InstanceSpec {
     /// The serin binary, for lanes in processes. Also a thread that had to be left behind in a run that does not end is replaced by a
     /// process, where this is known.
     pub exe: Option<PathBuf>,
-    /// Most memory that the process of a lane may take of its own, in bytes.
-    pub memory_bytes_max: Option<u64>,
 }
 
 impl InstanceSpec {
@@ -87,10 +88,7 @@ impl InstanceSpec {
     }
 
     fn process_settings(&self) -> Option<ProcessSettings> {
-        self.exe.clone().map(|exe| ProcessSettings {
-            exe,
-            memory_bytes_max: self.memory_bytes_max,
-        })
+        self.exe.clone().map(|exe| ProcessSettings { exe })
     }
 
     /// The lanes on cores that are split so; the first of them `measures` the model, if one is to.
@@ -104,6 +102,7 @@ impl InstanceSpec {
             BackendKind::Thread => None,
             BackendKind::Process => self.process_settings(),
         };
+        let memory = MemoryShare::new(self.memory_bytes_max);
         let lane = |(index, cores): (usize, &Vec<CoreId>)| LaneSpec {
             loading: Loading {
                 label: self.label.clone(),
@@ -113,6 +112,7 @@ impl InstanceSpec {
                 cached: self.cached.clone(),
                 sample_request: self.sample_request.clone(),
                 spin: self.threads(split).spin,
+                memory: Arc::clone(&memory),
                 measures: measures && index == 0,
             },
             process: process.clone(),
@@ -439,12 +439,12 @@ mod tests {
             digest: None,
             profile: None,
             cores: cores.grant(2).unwrap(),
+            memory_bytes_max: None,
             sample_request: None,
             background: false,
             isolation: Isolation::Thread,
             suspicion: None,
             exe: None,
-            memory_bytes_max: None,
         }
     }
 

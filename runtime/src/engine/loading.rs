@@ -14,6 +14,7 @@ use crate::engine::background::{self, Caller};
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::lock::lock;
 use crate::engine::profile::ModelProfile;
+use crate::engine::run_memory::MemoryShare;
 use crate::engine::session::{LoadError, Session, SessionThreads};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
@@ -52,6 +53,8 @@ pub(super) struct Loading {
     pub(super) cached: Option<Arc<CacheEntry>>,
     pub(super) sample_request: Option<Bytes>,
     pub(super) spin: bool,
+    /// The memory that the runs of all lanes of the instance may take together.
+    pub(super) memory: Arc<MemoryShare>,
     pub(super) measures: bool,
 }
 
@@ -86,6 +89,7 @@ impl Loading {
             made: Arc::new(Mutex::default()),
             maker: caller.clone(),
             spin: self.spin,
+            memory: Some(Arc::clone(&self.memory)),
         };
         let mut session = Session::load(&self.model, self.cached.as_ref(), &threads)?;
         let scorer = JsonScorer::new(Signature::clone(session.signature()));

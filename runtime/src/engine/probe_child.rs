@@ -127,6 +127,8 @@ fn one_thread() -> SessionThreads {
         made: Arc::new(Mutex::default()),
         maker: Caller::itself(),
         spin: false,
+        // The process has a limit of its own.
+        memory: None,
     }
 }
 

@@ -4,19 +4,26 @@
 //! executes small work inline. Its intra-op threads are made by [`PinnedThreads`], named and pinned within the cores of
 //! the instance, and joined when the session is dropped.
 //!
+//! All sessions allocate through one allocator of ours, which counts and bounds what each of them takes (`run_memory`).
+//!
 //! [`prepare`] writes an optimised model whose weights lie in a file of their own, packed as the kernels read them. ONNX Runtime
 //! maps that file, so all sessions of the model, in all processes, have one copy of its weights.
 
+use std::ffi::c_void;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use ndarray::ArrayD;
+use ort::AsPointer as _;
 use ort::environment::{Environment, ThreadManager};
 use ort::logging::LogLevel;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, RunOptions, SessionInputValue, SessionOutputs};
+use ort::sys::{OrtAllocator, OrtMemoryInfo};
 use ort::value::{DynMapValueType, DynTensor, DynValue, TensorElementType, TensorRef, ValueType};
 use serin_scorers::{
     ElementType, OutputKind, OutputSpec, OutputView, Signature, Tensor, TensorSpec,
@@ -25,6 +32,7 @@ use serin_scorers::{
 use crate::engine::background::Caller;
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::lock::lock;
+use crate::engine::run_memory::{self, MemoryShare, RunMemory, Throw};
 use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
@@ -40,8 +48,8 @@ const PREPARE_SETTINGS: [(&str, &str); 3] = [
     ("session.save_external_prepacked_constant_initializers", "1"),
 ];
 
-/// Setting of a run after which ONNX Runtime's arena keeps what is in use, and no more.
-const SHRINK_SETTING: (&str, &str) = ("memory.enable_memory_arena_shrinkage", "cpu:0");
+/// Setting of a session that takes its memory from the allocator of the environment.
+const ALLOCATOR_SETTING: (&str, &str) = ("session.use_env_allocators", "1");
 
 /// The reason why a model did not load; the message names the file.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,6 +77,8 @@ pub(super) struct SessionThreads {
     pub(super) maker: Caller,
     /// They spin while they wait for work, within a run and for a while after it.
     pub(super) spin: bool,
+    /// The memory that the runs of the instance may take; nothing where the process has a limit of its own.
+    pub(super) memory: Option<Arc<MemoryShare>>,
 }
 
 impl SessionThreads {
@@ -86,6 +96,7 @@ pub(super) struct Session {
     bound_io: BoundIo,
     /// The entry from which the weights are mapped; it stays in the cache for as long as this lives.
     _cached: Option<Arc<CacheEntry>>,
+    memory: Option<Arc<RunMemory>>,
 }
 
 /// Ends the run of its session from another thread.
@@ -142,22 +153,29 @@ impl Session {
         }
         check_size(model)?;
         threads.forget_made();
-        Self::commit(model, builder(environment()?, threads))
+        Self::commit(model, Preparation::of(threads)?, |builder| Ok(builder))
     }
 
     /// Loads what [`prepare`] wrote: everything is optimised already.
     pub(super) fn load_prepared(model: &Path, threads: &SessionThreads) -> Result<Self, LoadError> {
-        let builder = builder(environment()?, threads).and_then(|builder| {
+        Self::commit(model, Preparation::of(threads)?, |builder| {
             Ok(builder.with_optimization_level(GraphOptimizationLevel::Disable)?)
-        });
-        Self::commit(model, builder)
+        })
     }
 
-    fn commit(model: &Path, builder: ort::Result<SessionBuilder>) -> Result<Self, LoadError> {
+    fn commit(
+        model: &Path,
+        preparation: Preparation,
+        settings: impl FnOnce(SessionBuilder) -> ort::Result<SessionBuilder>,
+    ) -> Result<Self, LoadError> {
         let name = name_of(model);
-        let session = builder
-            .and_then(|mut builder| builder.commit_from_file(model))
-            .map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
+        let Preparation { builder, memory } = preparation;
+        let load = || builder.and_then(settings)?.commit_from_file(model);
+        let session = match &memory {
+            Some(memory) => memory.within(load),
+            None => load(),
+        };
+        let session = session.map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
         memory::forget_code();
         let signature = Arc::new(
             signature(&session)
@@ -170,6 +188,7 @@ impl Session {
             terminator: Terminator(Arc::new(options)),
             bound_io: BoundIo::default(),
             _cached: None,
+            memory,
         })
     }
 
@@ -189,30 +208,40 @@ impl Session {
     ///
     /// ONNX Runtime's own message.
     pub(super) fn run_and_shrink(&mut self, inputs: &[Tensor]) -> Result<(), String> {
-        let words = |error: ort::Error| short(&error);
-        let inputs: Vec<SessionInputValue<'_>> = inputs
-            .iter()
-            .map(input)
-            .collect::<ort::Result<_>>()
-            .map_err(words)?;
-        let mut options = RunOptions::new().map_err(words)?;
-        options
-            .set(SHRINK_SETTING.0, SHRINK_SETTING.1)
-            .map_err(words)?;
-        let outputs = self.session.run_with_options(inputs.as_slice(), &options);
-        outputs.map(drop).map_err(words)
+        if let Some(memory) = &self.memory {
+            memory.forget_usual();
+        }
+        self.run(inputs, |_| ())
     }
 
     /// Runs the model once and lends its outputs, in the order of the signature, to `read`.
     ///
     /// # Errors
     ///
-    /// ONNX Runtime's own message.
+    /// ONNX Runtime's own message, or the numbers where the run asked for more memory than it may have.
     pub(super) fn run<T>(
+        &mut self,
+        inputs: &[Tensor],
+        read: impl FnMut(&[OutputView<'_>]) -> T,
+    ) -> Result<T, String> {
+        match self.memory.clone() {
+            Some(memory) => memory.run(|| self.run_within(inputs, read)),
+            None => self.run_within(inputs, read),
+        }
+    }
+
+    fn run_within<T>(
         &mut self,
         inputs: &[Tensor],
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
+        let memory = self.memory.clone();
+        let mut read = |views: &[OutputView<'_>]| {
+            let bytes = views.iter().map(OutputView::bytes).sum();
+            let room = memory.as_ref().map(|memory| memory.room_for_text(bytes));
+            let _room = room.transpose()?;
+            Ok(read(views))
+        };
         let bound = self.bound_io.take_for(inputs);
         if let Some(tensors) = &bound {
             let outputs = self
@@ -222,7 +251,7 @@ impl Session {
             let result = outputs.map(|outputs| lend(&outputs, &self.signature, &mut read));
             if let Some(result) = result {
                 self.bound_io.bound = bound;
-                return result;
+                return result?;
             }
             // Outputs of another size do not fit into what is bound, or the model fails: a run without bound I/O tells.
         }
@@ -251,7 +280,7 @@ impl Session {
         if self.bound_io.ran(inputs, small) {
             self.bound_io.bind(&self.session, &self.signature, inputs);
         }
-        Ok(result)
+        result
     }
 }
 
@@ -400,14 +429,14 @@ pub(super) fn prepare(
     threads: &SessionThreads,
 ) -> Result<PathBuf, LoadError> {
     let path = folder.join(model_cache::MODEL_FILE);
-    let builder = builder(environment()?, threads).and_then(|builder| {
+    let session = Session::commit(model, Preparation::of(threads)?, |builder| {
         let mut builder = builder.with_optimized_model_path(&path)?;
         for (name, value) in PREPARE_SETTINGS {
             builder = builder.with_config_entry(name, value)?;
         }
         Ok(builder)
     });
-    drop(Session::commit(model, builder)?);
+    drop(session?);
     Ok(path)
 }
 
@@ -459,9 +488,15 @@ impl Drop for LibraryLoading {
     }
 }
 
+/// ONNX Runtime, and whether sessions can take their memory from our allocator.
+struct Runtime {
+    environment: Environment,
+    has_allocator: bool,
+}
+
 /// The process's ONNX Runtime, loaded on first use.
-fn environment() -> Result<&'static Environment, LibraryError> {
-    static ENVIRONMENT: OnceLock<Result<Environment, LibraryError>> = OnceLock::new();
+fn environment() -> Result<&'static Runtime, LibraryError> {
+    static ENVIRONMENT: OnceLock<Result<Runtime, LibraryError>> = OnceLock::new();
     ENVIRONMENT
         .get_or_init(|| {
             library::warn_of_telemetry();
@@ -475,7 +510,13 @@ fn environment() -> Result<&'static Environment, LibraryError> {
                 .map_err(|error| LibraryError::Load(error.to_string()))?;
             memory::library_is_loaded(&path);
             memory::forget_code();
-            Ok(environment)
+            let registered = register_allocator(&environment).inspect_err(|problem| {
+                tracing::warn!(problem, "the memory of runs is not bounded");
+            });
+            Ok(Runtime {
+                environment,
+                has_allocator: registered.is_ok(),
+            })
         })
         .as_ref()
         .map_err(Clone::clone)
@@ -491,17 +532,113 @@ fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) 
     }
 }
 
-/// Settings of a session: threads of our own making, which spin only where that is asked for (it burns the cores of others).
-fn builder(environment: &Environment, threads: &SessionThreads) -> ort::Result<SessionBuilder> {
+/// Our allocator as ONNX Runtime calls it.
+#[repr(C)]
+struct EnvironmentAllocator {
+    interface: OrtAllocator,
+    info: *const OrtMemoryInfo,
+    /// Throws: by ONNX Runtime's own rules an allocator gives memory or throws, and many kernels do not look at what they got.
+    throw: Throw,
+}
+
+type Allocate = unsafe extern "system" fn(*mut OrtAllocator, usize) -> *mut c_void;
+
+/// Has ONNX Runtime ask us for the memory of sessions. The allocator is never gone, for the process's ONNX Runtime never is.
+fn register_allocator(environment: &Environment) -> Result<(), String> {
+    let words = |error: ort::Error| short(&error);
+    let throw = run_memory::throw().ok_or("the C++ library does not say how to throw")?;
+    let info = MemoryInfo::new(
+        AllocationDevice::CPU,
+        0,
+        AllocatorType::Device,
+        MemoryType::Default,
+    );
+    let info = Box::leak(Box::new(info.map_err(words)?)).ptr();
+    type Throwing = unsafe extern "C-unwind" fn(*mut OrtAllocator, usize) -> *mut c_void;
+    #[expect(unsafe_code, reason = "the interface of ONNX Runtime is one of C")]
+    // SAFETY: the two types differ in that the first may unwind, which the C++ that calls it is made for. The allocator is complete
+    // where ONNX Runtime sees it, and neither it nor the environment ever goes.
+    unsafe {
+        let mut interface = OrtAllocator::default();
+        interface.Alloc = Some(std::mem::transmute::<Throwing, Allocate>(allocate));
+        interface.Free = Some(free);
+        interface.Info = Some(info_of);
+        let allocator = Box::leak(Box::new(EnvironmentAllocator {
+            interface,
+            info,
+            throw,
+        }));
+        let register = ort::api().RegisterAllocator;
+        let status = register(
+            environment.ptr().cast_mut(),
+            ptr::from_mut(allocator).cast(),
+        );
+        ort::Error::result_from_status(status).map_err(words)
+    }
+}
+
+#[expect(unsafe_code, reason = "called by ONNX Runtime")]
+unsafe extern "C-unwind" fn allocate(this: *mut OrtAllocator, bytes: usize) -> *mut c_void {
+    if bytes == 0 {
+        return ptr::null_mut();
+    }
+    match run_memory::allocate(bytes) {
+        Some(memory) => memory.as_ptr().cast(),
+        // SAFETY: `this` is what was registered, and lives for ever. Nothing of this frame is left to be dropped.
+        None => unsafe { ((*this.cast::<EnvironmentAllocator>()).throw)() },
+    }
+}
+
+#[expect(unsafe_code, reason = "called by ONNX Runtime")]
+unsafe extern "system" fn free(_this: *mut OrtAllocator, memory: *mut c_void) {
+    if let Some(memory) = NonNull::new(memory) {
+        // SAFETY: ONNX Runtime gives back, once, what it got of this allocator.
+        unsafe { run_memory::free(memory.cast()) }
+    }
+}
+
+#[expect(unsafe_code, reason = "called by ONNX Runtime")]
+unsafe extern "system" fn info_of(this: *const OrtAllocator) -> *const OrtMemoryInfo {
+    // SAFETY: `this` is what was registered, and lives for ever.
+    unsafe { (*this.cast::<EnvironmentAllocator>()).info }
+}
+
+/// A session that is about to be made.
+struct Preparation {
+    builder: ort::Result<SessionBuilder>,
+    memory: Option<Arc<RunMemory>>,
+}
+
+impl Preparation {
+    fn of(threads: &SessionThreads) -> Result<Self, LibraryError> {
+        let runtime = environment()?;
+        let share = threads.memory.as_ref().filter(|_| runtime.has_allocator);
+        let memory = share.map(RunMemory::new);
+        let builder = builder(&runtime.environment, threads, memory.as_ref());
+        Ok(Self { builder, memory })
+    }
+}
+
+/// Settings of a session: threads of our own making, which spin only where that is asked for (it burns the cores of others), and
+/// memory that is counted where that is bounded.
+fn builder(
+    environment: &Environment,
+    threads: &SessionThreads,
+    memory: Option<&Arc<RunMemory>>,
+) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?
         .with_intra_threads(threads.cores.len())?
         .with_inter_threads(1)?
         .with_intra_op_spinning(threads.spin)?
         // Weights stay out of the arena, so that an unload gives them back.
         .with_device_allocated_initializers()?;
+    if memory.is_some() {
+        builder = builder.with_config_entry(ALLOCATOR_SETTING.0, ALLOCATOR_SETTING.1)?;
+    }
     if threads.cores.len() > 1 {
         builder = builder.with_thread_manager(PinnedThreads {
             threads: threads.clone(),
+            memory: memory.cloned(),
         })?;
     }
     Ok(builder)
@@ -510,6 +647,8 @@ fn builder(environment: &Environment, threads: &SessionThreads) -> ort::Result<S
 /// Makes the intra-op threads of a session: named, and each pinned to one core of the instance.
 struct PinnedThreads {
     threads: SessionThreads,
+    /// Of the session that they work for.
+    memory: Option<Arc<RunMemory>>,
 }
 
 impl ThreadManager for PinnedThreads {
@@ -526,11 +665,15 @@ impl ThreadManager for PinnedThreads {
         );
         let (pinned, is_pinned) = mpsc::sync_channel(1);
         let builder = std::thread::Builder::new().name(name.clone());
+        let memory = self.memory.clone();
         let body = move || {
             cores::pin_to(core);
             // The receiver waits below; it cannot be gone.
             let _sent = pinned.send(cores::thread_id());
-            work();
+            match memory {
+                Some(memory) => memory.within(work),
+                None => work(),
+            }
         };
         let thread = self
             .threads
@@ -762,19 +905,6 @@ fn maps(value: &DynValue) -> Result<OutputView<'_>, String> {
 mod tests {
     use super::*;
 
-    fn load(model: &str) -> Session {
-        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test");
-        let threads = SessionThreads {
-            label: "test".to_owned(),
-            number: String::new(),
-            cores: vec![0],
-            made: Arc::default(),
-            maker: Caller::itself(),
-            spin: false,
-        };
-        Session::load(&models.join(model), None, &threads).unwrap()
-    }
-
     /// The number found at an index of the table of three.
     fn look_up(session: &mut Session, index: i64) -> Result<String, String> {
         let input = Tensor::Int64(ndarray::arr1(&[index]).into_dyn());
@@ -783,7 +913,7 @@ mod tests {
 
     #[test]
     fn a_request_that_fails_does_not_take_bound_inputs_from_those_after_it() {
-        let mut session = load("picky.onnx");
+        let mut session = session("picky.onnx", vec![0]);
         let found = look_up(&mut session, 1).unwrap();
         for _ in 0..=BIND_AFTER_RUNS {
             look_up(&mut session, 0).unwrap();
@@ -796,7 +926,7 @@ mod tests {
 
     #[test]
     fn outputs_whose_size_depends_on_values_are_not_bound_for_long() {
-        let mut session = load("positions.onnx");
+        let mut session = session("positions.onnx", vec![0]);
         let mut run = |values: &[f32]| {
             let input = Tensor::Fp32(ndarray::arr1(values).into_dyn());
             session.run(&[input], |outputs| outputs[0].bytes()).unwrap();
@@ -808,5 +938,57 @@ mod tests {
         assert_eq!(run(&[0.0, 7.0]), (true, false));
         assert_eq!(run(&[7.0, 7.0]), (false, true));
         assert_eq!(run(&[7.0, 7.0]), (false, true));
+    }
+
+    const SHARE: u64 = 100_000_000;
+
+    fn session(model: &str, cores: Vec<CoreId>) -> Session {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test");
+        let threads = SessionThreads {
+            label: "test".to_owned(),
+            number: String::new(),
+            cores,
+            made: Arc::default(),
+            maker: Caller::itself(),
+            spin: false,
+            memory: Some(MemoryShare::new(Some(SHARE))),
+        };
+        Session::load(&root.join(model), None, &threads).unwrap()
+    }
+
+    /// Fills so many floats on the way, and counts those of the answer.
+    fn swell(session: &mut Session, inside: i64, outside: i64) -> Result<usize, String> {
+        let one = |number| ndarray::arr1(&[number]).into_dyn();
+        let inputs = [inside, outside].map(|number| Tensor::Int64(one(number)));
+        session.run(&inputs, |outputs| outputs[0].bytes() / 4)
+    }
+
+    #[test]
+    fn a_run_that_asks_for_too_much_fails_with_the_numbers_and_the_next_one_answers() {
+        // With threads of its own and without.
+        for cores in [vec![0], vec![0, 0]] {
+            let mut swells = session("swells.onnx", cores);
+            for _ in 0..2 {
+                for (inside, outside) in [(12_500_000_000, 1), (1, 12_500_000_000), (i64::MAX, 1)] {
+                    let words = swell(&mut swells, inside, outside).unwrap_err();
+                    assert!(!words.contains("bad_alloc"), "{words}");
+                }
+                let words = swell(&mut swells, 12_500_000_000, 1).unwrap_err();
+                assert!(words.starts_with("the run asked for 50.0 GB; "), "{words}");
+                assert!(words.contains(" of the 100.0 MB that"), "{words}");
+                // More than it takes for inputs and outputs to be bound.
+                for _ in 0..20 {
+                    assert_eq!(swell(&mut swells, 1000, 7), Ok(7));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_too_large_as_text_is_refused() {
+        let mut swells = session("swells.onnx", vec![0]);
+        assert_eq!(swell(&mut swells, 1, 5_000_000), Ok(5_000_000));
+        let words = swell(&mut swells, 1, 20_000_000).unwrap_err();
+        assert!(words.starts_with("its answer is too large"), "{words}");
     }
 }

@@ -36,8 +36,6 @@ pub(super) struct LaneSpec {
 pub(super) struct ProcessSettings {
     /// The serin binary.
     pub(super) exe: PathBuf,
-    /// Most memory of its own, in bytes.
-    pub(super) memory_bytes_max: Option<u64>,
 }
 
 /// A lane that can answer.
@@ -128,7 +126,6 @@ fn start(spec: &LaneSpec) -> Result<Started, StartError> {
     if let Some(process) = &spec.process {
         let (backend, report) = ProcessBackend::start(ProcessSpec {
             exe: process.exe.clone(),
-            memory_bytes_max: process.memory_bytes_max,
             loading: spec.loading.clone(),
             background: spec.background,
             state: Arc::clone(&spec.state),

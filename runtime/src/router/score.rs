@@ -476,6 +476,7 @@ mod tests {
             batch: BatchSettings::default(),
             spin: false,
             cores: cores.grant(1).unwrap(),
+            memory_bytes_max: None,
             sample_request: None,
             digest: None,
             profile: profile.map(Arc::new),
@@ -483,7 +484,6 @@ mod tests {
             isolation: Isolation::Thread,
             suspicion: None,
             exe: None,
-            memory_bytes_max: None,
         })
         .unwrap()
     }

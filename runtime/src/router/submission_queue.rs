@@ -186,6 +186,7 @@ mod tests {
         SlotOwner, Topology,
     };
     use crate::observe::Timings;
+    use crate::spec::Isolation;
 
     fn instance() -> Instance {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
@@ -203,6 +204,10 @@ mod tests {
             digest: None,
             profile: Some(Arc::new(ModelProfile::instant(1))),
             background: false,
+            isolation: Isolation::Thread,
+            suspicion: None,
+            exe: None,
+            memory_bytes_max: None,
         })
         .unwrap()
     }

@@ -40,6 +40,7 @@ fn threads() -> SessionThreads {
         made: Arc::new(Mutex::default()),
         maker: Caller::itself(),
         spin: false,
+        memory: None,
     }
 }
 

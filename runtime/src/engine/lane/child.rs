@@ -55,6 +55,9 @@ pub fn lane_child() -> u8 {
     }
 }
 
+/// Memory that the process may take beside what its runs may: the library, weights that are not mapped, texts.
+const BESIDE_RUNS_BYTES: u64 = 4 << 30;
+
 /// Signals by which a terminal or the system ends a whole service. The server ends its lanes when their requests are answered.
 const LEFT_TO_THE_SERVER: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
@@ -132,9 +135,13 @@ fn limit(order: &LaneOrder) -> Result<(), String> {
     setrlimit(Resource::Core, limit(0))
         .map_err(|error| format!("cannot switch core files off: {error}"))?;
     match order.memory_bytes_max {
-        // Memory of its own: neither weights that are mapped from a file nor the page that it shares count.
-        Some(bytes) => setrlimit(Resource::Data, limit(bytes))
-            .map_err(|error| format!("cannot limit the memory: {error}")),
+        // The second guard, for what kernels take without asking the allocator of runs. Memory of its own: neither weights that are
+        // mapped from a file nor the page that it shares count.
+        Some(bytes) => setrlimit(
+            Resource::Data,
+            limit(bytes.saturating_add(BESIDE_RUNS_BYTES)),
+        )
+        .map_err(|error| format!("cannot limit the memory: {error}")),
         None => Ok(()),
     }
 }

@@ -38,8 +38,6 @@ use crate::engine::{RunError, Scored};
 pub(in crate::engine) struct ProcessSpec {
     /// The serin binary.
     pub(in crate::engine) exe: PathBuf,
-    /// Most memory of its own, in bytes.
-    pub(in crate::engine) memory_bytes_max: Option<u64>,
     pub(in crate::engine) loading: Loading,
     pub(in crate::engine) background: bool,
     /// Hears what happens to the lane.
@@ -529,7 +527,7 @@ fn begin(
 
 fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LaneProcess>> {
     let page = Page::new()?;
-    let order = LaneOrder::new(&spec.loading, spec.background, spec.memory_bytes_max);
+    let order = LaneOrder::new(&spec.loading, spec.background);
     let order = serde_json::to_vec(&order)?;
     let sample = spec.loading.sample_request.as_deref().unwrap_or_default();
     let mut start = 0;

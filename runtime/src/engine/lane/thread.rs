@@ -249,6 +249,7 @@ mod tests {
             made: Arc::default(),
             maker: Caller::itself(),
             spin: false,
+            memory: None,
         };
         let session = Session::load(&model, None, &threads).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));

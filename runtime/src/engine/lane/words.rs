@@ -15,6 +15,7 @@ use crate::engine::CacheEntry;
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::loading::Loading;
 use crate::engine::profile::ModelProfile;
+use crate::engine::run_memory::MemoryShare;
 
 /// The hidden subcommand by which the process of a lane is started.
 pub const LANE_COMMAND: &str = "__lane";
@@ -33,7 +34,7 @@ pub(super) struct LaneOrder {
     spin: bool,
     measures: bool,
     pub(super) background: bool,
-    /// Most memory of its own that the process may take, in bytes.
+    /// Most bytes that its runs may take.
     pub(super) memory_bytes_max: Option<u64>,
 }
 
@@ -46,7 +47,7 @@ pub(in crate::engine) struct LaneReport {
 }
 
 impl LaneOrder {
-    pub(super) fn new(loading: &Loading, background: bool, memory_bytes_max: Option<u64>) -> Self {
+    pub(super) fn new(loading: &Loading, background: bool) -> Self {
         let cached = loading.cached.as_ref();
         Self {
             parent: std::process::id(),
@@ -58,7 +59,7 @@ impl LaneOrder {
             spin: loading.spin,
             measures: loading.measures,
             background,
-            memory_bytes_max,
+            memory_bytes_max: loading.memory.bytes_max(),
         }
     }
 
@@ -73,6 +74,7 @@ impl LaneOrder {
             cached: cached.map(Arc::new),
             sample_request,
             spin: self.spin,
+            memory: MemoryShare::new(self.memory_bytes_max),
             measures: self.measures,
         }
     }
