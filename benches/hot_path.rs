@@ -153,6 +153,7 @@ fn json(criterion: &mut Criterion) {
         name: name.to_owned(),
         datatype: ElementType::Fp32,
         shape: vec![-1, width],
+        any_rank: false,
     };
     let output = tensor("probabilities", 10);
     let scorer = JsonScorer::new(Signature {
