@@ -13,13 +13,17 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use ndarray::ArrayD;
+use ort::AsPointer as _;
 use ort::environment::{Environment, ThreadManager};
 use ort::logging::LogLevel;
+use ort::memory::Allocator;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{IoBinding, RunOptions, SessionInputValue, SessionOutputs};
-use ort::value::{DynMapValueType, DynTensor, DynValue, TensorElementType, TensorRef, ValueType};
+use ort::value::{
+    DynTensor, DynValue, DynValueTypeMarker, TensorElementType, TensorRef, ValueType,
+};
 use serin_scorers::{
-    ElementType, OutputKind, OutputSpec, OutputView, Signature, Tensor, TensorSpec,
+    ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Signature, Tensor, TensorSpec,
 };
 
 use crate::engine::background::Caller;
@@ -236,7 +240,10 @@ impl Session {
             .run_with_options(values.as_slice(), &self.terminator.0)
             .map_err(|error| short(&error))?;
         let (small, result) = lend(&outputs, &self.signature, |views| {
-            let bytes: usize = views.iter().map(OutputView::bytes).sum();
+            let bytes = views
+                .iter()
+                .map(OutputView::bytes)
+                .fold(0, usize::saturating_add);
             (bytes <= BOUND_BYTES_MAX, read(views))
         })?;
         drop(outputs);
@@ -581,36 +588,105 @@ fn short(error: &ort::Error) -> String {
     .to_owned()
 }
 
+/// What the model takes and gives.
+///
+/// # Errors
+///
+/// Where a request or an answer could not hold it: nobody could ever score the model.
 fn signature(session: &ort::session::Session) -> Result<Signature, String> {
-    let inputs = session
-        .inputs()
-        .iter()
-        .map(|input| match input.dtype() {
-            ValueType::Tensor { ty, shape, .. } => Ok(TensorSpec {
+    let inputs = session.inputs().iter().enumerate().map(|(index, input)| {
+        let refused = |found: String| {
+            let name = input.name();
+            format!("input {name:?} is {found}, which has no JSON form; export the model with tensor inputs")
+        };
+        let shape_of = declared(session, Side::Input, index);
+        match input.dtype() {
+            ValueType::Tensor { ty, shape, .. } if shape_of != Declared::Sparse => Ok(TensorSpec {
                 name: input.name().to_owned(),
-                datatype: element_type(*ty).ok_or_else(|| {
-                    format!(
-                        "input {:?} has elements of type {ty}, which have no JSON form",
-                        input.name()
-                    )
-                })?,
+                datatype: element_type(*ty)
+                    .ok_or_else(|| refused(format!("a tensor of elements of type {ty}")))?,
                 shape: shape.to_vec(),
+                any_rank: shape_of == Declared::NoShape,
             }),
-            other => Err(format!(
-                "input {:?} is {other}; expected a tensor",
-                input.name()
-            )),
-        })
-        .collect::<Result<_, String>>()?;
+            ValueType::Tensor { .. } => Err(refused("a sparse tensor".to_owned())),
+            other => Err(refused(other.to_string())),
+        }
+    });
     let outputs = session
         .outputs()
         .iter()
-        .map(|output| OutputSpec {
+        .enumerate()
+        .map(|(index, output)| OutputSpec {
             name: output.name().to_owned(),
-            kind: output_kind(output.dtype()),
-        })
-        .collect();
-    Ok(Signature { inputs, outputs })
+            kind: match declared(session, Side::Output, index) {
+                Declared::Sparse => OutputKind::Other {
+                    description: "a sparse tensor".to_owned(),
+                },
+                Declared::Shape | Declared::NoShape => output_kind(output.dtype()),
+            },
+        });
+    let signature = Signature {
+        inputs: inputs.collect::<Result<_, _>>()?,
+        outputs: outputs.collect(),
+    };
+    JsonScorer::check(&signature).map_err(|error| error.to_string())?;
+    Ok(signature)
+}
+
+/// One side of a model.
+#[derive(Clone, Copy)]
+enum Side {
+    Input,
+    Output,
+}
+
+/// The part of a declaration that [`ValueType`] does not tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Declared {
+    /// A shape, maybe that of a single value; or no tensor.
+    Shape,
+    /// A tensor of any rank. Its list of sizes is empty, as that of a single value.
+    NoShape,
+    Sparse,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "ort does not pass on whether a shape is declared, nor that a tensor is sparse"
+)]
+fn declared(session: &ort::session::Session, side: Side, index: usize) -> Declared {
+    let api = ort::api();
+    let get = match side {
+        Side::Input => api.SessionGetInputTypeInfo,
+        Side::Output => api.SessionGetOutputTypeInfo,
+    };
+    let mut info = std::ptr::null_mut();
+    // SAFETY: the session lives, and a status tells of an index that it does not have. The type is released below, and what is
+    // taken from it is not used after that. A status that is given belongs to the caller, which releases it.
+    unsafe {
+        let failed = |status: ort::sys::OrtStatusPtr| {
+            let failed = !status.0.is_null();
+            if failed {
+                (api.ReleaseStatus)(status.0);
+            }
+            failed
+        };
+        if failed(get(session.ptr(), index, &raw mut info)) {
+            return Declared::Shape;
+        }
+        let mut kind = ort::sys::ONNXType::ONNX_TYPE_UNKNOWN;
+        let mut tensor = std::ptr::null();
+        let unknown = failed((api.GetOnnxTypeFromTypeInfo)(info, &raw mut kind))
+            || failed((api.CastTypeInfoToTensorInfo)(info, &raw mut tensor));
+        let declared = match kind {
+            ort::sys::ONNXType::ONNX_TYPE_SPARSETENSOR => Declared::Sparse,
+            _ if unknown || tensor.is_null() => Declared::Shape,
+            _ if (api.TensorTypeAndShape_HasShape)(tensor) => Declared::Shape,
+            _ => Declared::NoShape,
+        };
+        (api.ReleaseTypeInfo)(info);
+        declared
+    }
 }
 
 fn output_kind(dtype: &ValueType) -> OutputKind {
@@ -620,17 +696,28 @@ fn output_kind(dtype: &ValueType) -> OutputKind {
                 datatype,
                 shape: shape.to_vec(),
             },
-            None => OutputKind::Other {
-                description: dtype.to_string(),
-            },
+            None => other(format!("a tensor of elements of type {ty}")),
         },
-        ValueType::Sequence(element) if element.is_map() => OutputKind::SequenceOfMaps,
-        ValueType::Sequence(_) | ValueType::Map { .. } | ValueType::Optional(_) => {
-            OutputKind::Other {
-                description: dtype.to_string(),
-            }
-        }
+        ValueType::Map { key, value } if is_readable_map(*key, *value) => OutputKind::Map,
+        ValueType::Map { key, value } => other(format!("a map from {key} to {value}")),
+        ValueType::Sequence(element) => match output_kind(element) {
+            OutputKind::Tensor { datatype, .. } => OutputKind::Sequence { datatype },
+            OutputKind::Map => OutputKind::SequenceOfMaps,
+            _ => other(format!("a sequence of {element}")),
+        },
+        // ort has no way to say that it has no value: the run would end in a panic.
+        ValueType::Optional(_) => other("an optional value".to_owned()),
     }
+}
+
+fn other(description: String) -> OutputKind {
+    OutputKind::Other { description }
+}
+
+/// Whether a map has keys and values of the types that ONNX's operators put in maps.
+fn is_readable_map(key: TensorElementType, value: TensorElementType) -> bool {
+    matches!(key, TensorElementType::Int64 | TensorElementType::String)
+        && value == TensorElementType::Float32
 }
 
 fn element_type(ty: TensorElementType) -> Option<ElementType> {
@@ -693,16 +780,50 @@ fn input(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
         Tensor::Bf16(array) => borrowed(array),
         Tensor::Fp32(array) => borrowed(array),
         Tensor::Fp64(array) => borrowed(array),
-        Tensor::Bytes(array) => ort::value::Tensor::from_string_array(array).map(Into::into),
+        Tensor::Bytes(array) => strings(array).map(Into::into),
     }
+}
+
+/// Strings as ONNX Runtime holds them: copied with their lengths, for U+0000 is a character like any other.
+#[expect(
+    unsafe_code,
+    reason = "ort fills in texts that end at their first zero"
+)]
+fn strings(array: &ArrayD<String>) -> ort::Result<DynTensor> {
+    let shape = array.shape();
+    let mut tensor = DynTensor::new(&Allocator::default(), TensorElementType::String, shape)?;
+    for (index, text) in array.iter().enumerate() {
+        let mut room = std::ptr::null_mut();
+        // SAFETY: the tensor was made with as many strings as the array has. The room for one of them is as long as was asked for,
+        // lies in no other memory, and stays until the string is resized or the tensor dropped. A status belongs to the caller.
+        unsafe {
+            let api = ort::api();
+            let resized = api.GetResizedStringTensorElementBuffer;
+            let status = resized(tensor.ptr_mut(), index, text.len(), &raw mut room);
+            if !status.0.is_null() {
+                (api.ReleaseStatus)(status.0);
+                return Err(ort::Error::new("there is no room for a string"));
+            }
+            std::ptr::copy_nonoverlapping(text.as_ptr(), room.cast(), text.len());
+        }
+    }
+    Ok(tensor)
 }
 
 /// An output, lent as it lies in ONNX Runtime's memory.
 fn view(value: &DynValue) -> Result<OutputView<'_>, String> {
-    let words = |error: ort::Error| short(&error);
-    let ValueType::Tensor { ty, .. } = value.dtype() else {
-        return maps(value);
-    };
+    match value.dtype() {
+        ValueType::Tensor { ty, .. } => tensor_view(value, *ty),
+        ValueType::Map { .. } => pairs(value).map(OutputView::Map),
+        ValueType::Sequence(element) if element.is_map() => {
+            elements(value, pairs).map(OutputView::Maps)
+        }
+        ValueType::Sequence(_) => elements(value, owned).map(OutputView::Sequence),
+        other @ ValueType::Optional(_) => Err(format!("{other} has no JSON form")),
+    }
+}
+
+fn tensor_view(value: &DynValue, ty: TensorElementType) -> Result<OutputView<'_>, String> {
     match ty {
         TensorElementType::Bool => value.try_extract_array().map(OutputView::Bool),
         TensorElementType::Uint8 => value.try_extract_array().map(OutputView::Uint8),
@@ -720,32 +841,43 @@ fn view(value: &DynValue) -> Result<OutputView<'_>, String> {
         TensorElementType::String => value.try_extract_string_array().map(OutputView::Bytes),
         other => return Err(format!("elements of type {other} have no JSON form")),
     }
-    .map_err(words)
+    .map_err(|error| short(&error))
 }
 
-/// A sequence of maps, as scikit-learn's ZipMap gives: keys as text, values as numbers.
-fn maps(value: &DynValue) -> Result<OutputView<'_>, String> {
-    let sequence = value
-        .try_extract_sequence::<DynMapValueType>()
-        .map_err(|error| short(&error))?;
-    let rows = sequence.iter().map(|map| {
-        let ValueType::Map { key, value } = map.dtype() else {
-            return Err("expected a map in the sequence".to_owned());
-        };
-        let words = |error: ort::Error| short(&error);
-        Ok(match (key, value) {
-            (TensorElementType::Int64, TensorElementType::Float32) => {
-                let pairs = map.try_extract_key_values::<i64, f32>().map_err(words)?;
-                pairs
-                    .into_iter()
-                    .map(|(key, value)| (key.to_string(), value))
-                    .collect()
-            }
-            (TensorElementType::String, TensorElementType::Float32) => {
-                map.try_extract_key_values().map_err(words)?
-            }
-            (key, value) => return Err(format!("a map from {key} to {value} has no JSON form")),
-        })
-    });
-    rows.collect::<Result<_, String>>().map(OutputView::Maps)
+/// The elements of a sequence, each as `read` reads it.
+fn elements<T>(
+    value: &DynValue,
+    read: impl Fn(&DynValue) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let sequence = value.try_extract_sequence::<DynValueTypeMarker>();
+    let sequence = sequence.map_err(|error| short(&error))?;
+    sequence.iter().map(read).collect()
 }
+
+/// A tensor of a sequence, copied: ONNX Runtime lends the sequence, not what is in it.
+fn owned(value: &DynValue) -> Result<Tensor, String> {
+    view(value)?
+        .to_tensor()
+        .ok_or_else(|| format!("expected tensors in the sequence, found {}", value.dtype()))
+}
+
+/// A map, as scikit-learn's ZipMap gives one for each row: keys as text, values as numbers.
+fn pairs(value: &DynValue) -> Result<Vec<(String, f32)>, String> {
+    let words = |error: ort::Error| short(&error);
+    match value.dtype() {
+        ValueType::Map {
+            key: TensorElementType::Int64,
+            ..
+        } => {
+            let pairs = value.try_extract_key_values::<i64, f32>().map_err(words)?;
+            Ok(pairs
+                .into_iter()
+                .map(|(key, value)| (key.to_string(), value))
+                .collect())
+        }
+        _ => value.try_extract_key_values().map_err(words),
+    }
+}
+
+#[cfg(test)]
+mod tests;

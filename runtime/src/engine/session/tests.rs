@@ -1,0 +1,210 @@
+//! Bodies through real models and back: what becomes a tensor, and what of the outputs an answer.
+
+use ort::value::Map;
+use serin_scorers::{NonFinite, Scorer as _};
+
+use super::*;
+
+fn one_thread() -> SessionThreads {
+    SessionThreads {
+        label: "test".to_owned(),
+        number: String::new(),
+        cores: vec![0],
+        made: Arc::new(Mutex::default()),
+        maker: Caller::itself(),
+        spin: false,
+    }
+}
+
+fn file_of(model: &str) -> PathBuf {
+    let file = format!("../models/test/{model}.onnx");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+/// The model of this name, and a scorer for it.
+fn loaded(model: &str) -> Result<(Session, JsonScorer), String> {
+    let session = Session::load(&file_of(model), None, &one_thread());
+    let session = session.map_err(|error| error.to_string())?;
+    let scorer = JsonScorer::new(Signature::clone(session.signature()));
+    Ok((session, scorer))
+}
+
+fn answer(session: &mut Session, scorer: &JsonScorer, data: &str) -> Result<String, String> {
+    let words = |error: serin_scorers::ScoreError| error.to_string();
+    let inputs = scorer.preprocess(format!("{{\"data\": {data}}}").as_bytes());
+    let body = session.run(&inputs.map_err(words)?, |outputs| {
+        scorer.postprocess(outputs).map_err(words)
+    })??;
+    Ok(String::from_utf8(body.to_vec()).unwrap())
+}
+
+/// The answers of a model to requests, each asked so often that bound I/O has its turn.
+fn assert_answers(model: &str, answers: &[(&str, &str)]) {
+    let (mut session, scorer) = loaded(model).unwrap();
+    for (data, expected) in answers {
+        for _ in 0..BIND_AFTER_RUNS + 2 {
+            let found = answer(&mut session, &scorer, data);
+            assert_eq!(found.as_deref(), Ok(*expected), "{model} on {data}");
+        }
+    }
+}
+
+#[test]
+fn missing_values_reach_the_model_as_nan_and_infinities_stay() {
+    let (mut session, scorer) = loaded("missing").unwrap();
+    let data = "[[null, NaN], [1, Infinity], [-Infinity, -0.0]]";
+    assert_eq!(
+        answer(&mut session, &scorer, data).unwrap(),
+        r#"{"filled":[[7.0,8.0],[1.0,null],[null,-0.0]],"same":[[null,null],[1.0,null],[null,-0.0]]}"#
+    );
+    let scorer = scorer.with_non_finite(NonFinite::Tokens);
+    assert_eq!(
+        answer(&mut session, &scorer, data).unwrap(),
+        r#"{"filled":[[7.0,8.0],[1.0,Infinity],[-Infinity,-0.0]],"same":[[NaN,NaN],[1.0,Infinity],[-Infinity,-0.0]]}"#
+    );
+}
+
+#[test]
+fn floats_of_two_bytes_may_be_missing_and_whole_numbers_may_not() {
+    assert_answers(
+        "narrow",
+        &[(
+            r#"{"fp16": [null, -Infinity, 1.5], "bf16": [NaN, 2], "int32": [7]}"#,
+            r#"{"same_fp16":[null,null,1.5],"same_bf16":[null,2.0],"same_int32":[7]}"#,
+        )],
+    );
+    let (mut session, scorer) = loaded("narrow").unwrap();
+    let data = r#"{"fp16": [], "bf16": [], "int32": [1, null]}"#;
+    let words = answer(&mut session, &scorer, data).unwrap_err();
+    assert_eq!(
+        words,
+        "input \"int32\": expected INT32 whole numbers of shape [-1], value 2 is null"
+    );
+}
+
+#[test]
+fn a_sequence_of_tensors_is_a_list_of_them_each_in_its_own_shape() {
+    assert_answers(
+        "sequences",
+        &[
+            (
+                "[[1, 2]]",
+                r#"{"probabilities":[[[1.0,2.0]],[[1.0],[2.0]]],"labels":[[["1","2"]]],"shapes":[[1,2],[1,2]],"none":[]}"#,
+            ),
+            (
+                "[]",
+                r#"{"probabilities":[[],[[],[]]],"labels":[[]],"shapes":[[0,2],[0,2]],"none":[]}"#,
+            ),
+        ],
+    );
+}
+
+#[test]
+fn an_input_without_a_declared_shape_takes_an_array_of_any_rank() {
+    let answers = [
+        ("3", "\"a\"", "3.0", "[]"),
+        ("[-1, 2]", "[]", "[0.0,2.0]", "[2]"),
+        ("[[1, -2]]", "[[\"a\",\"b\"]]", "[[1.0,0.0]]", "[1,2]"),
+        ("[[[4]], [[5]]]", "[\"a\"]", "[[[4.0]],[[5.0]]]", "[2,1,1]"),
+    ];
+    for (data, text, positive, sizes) in answers {
+        let data = format!("{{\"data\": {data}, \"text\": {text}}}");
+        let wanted = format!(r#"{{"positive":{positive},"sizes":{sizes},"same":{text}}}"#);
+        assert_answers("free", &[(&data, &wanted)]);
+    }
+    let (session, _) = loaded("slow").unwrap();
+    assert!(
+        !session.signature().inputs[0].any_rank,
+        "its shape is declared"
+    );
+}
+
+#[test]
+fn a_prepared_model_takes_what_the_model_itself_takes() {
+    for model in ["free", "slow", "sequences", "zipmap"] {
+        let folder = tempfile::tempdir().unwrap();
+        let prepared = prepare(&file_of(model), folder.path(), &one_thread()).unwrap();
+        let prepared = Session::load_prepared(&prepared, &one_thread()).unwrap();
+        let (session, _) = loaded(model).unwrap();
+        assert_eq!(prepared.signature(), session.signature());
+    }
+}
+
+#[test]
+fn an_empty_list_for_two_free_sizes_is_refused() {
+    let (mut session, scorer) = loaded("sizes").unwrap();
+    let words = answer(&mut session, &scorer, "[]").unwrap_err();
+    assert!(
+        words.contains("does not say the size of dimension 2"),
+        "{words}"
+    );
+    assert_answers("sizes", &[("[[], []]", r#"{"sizes":[2,0]}"#)]);
+}
+
+#[test]
+fn text_reaches_the_model_with_every_character_that_it_has() {
+    let answers = [
+        (r#"["a\u0000b"]"#, r#"{"same":["a\u0000b"]}"#),
+        (
+            r#"["\u0000", "", "é😀", "\u0000\u0000"]"#,
+            r#"{"same":["\u0000","","é😀","\u0000\u0000"]}"#,
+        ),
+        ("[]", r#"{"same":[]}"#),
+    ];
+    assert_answers("strings", &answers);
+}
+
+#[test]
+fn text_of_any_length_is_copied_whole_into_its_own_place() {
+    let (mut session, scorer) = loaded("strings").unwrap();
+    // Below and above what a string of C++ holds without memory of its own.
+    for length in [0, 1, 15, 16, 17, 4096, 1 << 20] {
+        let texts = [format!("{}\\u0000", "x".repeat(length)), "y".repeat(length)];
+        let data = format!("[\"{}\",\"{}\"]", texts[0], texts[1]);
+        let found = answer(&mut session, &scorer, &data).unwrap();
+        assert!(
+            found == format!("{{\"same\":{data}}}"),
+            "{length} characters changed"
+        );
+    }
+}
+
+#[test]
+fn a_map_is_an_object() {
+    let _environment = environment().unwrap();
+    let text = Map::<String, f32>::new([("a".to_owned(), 0.5)]).unwrap();
+    let numbers = Map::<i64, f32>::new([(-7, 0.25)]).unwrap();
+    for (map, key, value) in [
+        (text.into_dyn(), "a", 0.5),
+        (numbers.into_dyn(), "-7", 0.25),
+    ] {
+        let Ok(OutputView::Map(pairs)) = view(&map) else {
+            panic!("no map");
+        };
+        assert_eq!(pairs, [(key.to_owned(), value)]);
+        let kind = output_kind(map.dtype());
+        assert_eq!(kind, OutputKind::Map);
+    }
+}
+
+#[test]
+fn what_has_no_json_form_is_refused_when_the_model_is_loaded() {
+    for (model, words) in [
+        (
+            "odd-output",
+            "odd-output.onnx: output \"cast\" is a tensor of elements of type f8_e4m3fn, which has no JSON form; export the model \
+             with tensor outputs",
+        ),
+        (
+            "odd-input",
+            "odd-input.onnx: input \"data\" is a tensor of elements of type f8_e5m2, which has no JSON form; export the model with \
+             tensor inputs",
+        ),
+        (
+            "maybe",
+            "maybe.onnx: output \"maybe\" is an optional value, which has no JSON form; export the model with tensor outputs",
+        ),
+    ] {
+        assert_eq!(loaded(model).err().as_deref(), Some(words));
+    }
+}
