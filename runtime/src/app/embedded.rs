@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
+use serin_scorers::NonFinite;
 use tokio::runtime::Builder;
 
 use crate::config::REQUEST_TIMEOUT_DEFAULT;
@@ -147,6 +148,8 @@ pub struct DeploymentSettings {
     pub batch: BatchSettings,
     /// The threads of a lane spin while they wait, where there are several and no other instance has the cores when this one starts.
     pub spin: bool,
+    /// The form of NaN and infinities in an answer.
+    pub non_finite: NonFinite,
     /// Longest from [`EmbeddedEndpoint::score`] to its answer, waiting included.
     pub request_timeout: Duration,
     /// A body that warms the model up; without it one is made from the model's shapes.
@@ -164,6 +167,7 @@ impl Default for DeploymentSettings {
             lanes: None,
             batch: BatchSettings::default(),
             spin: false,
+            non_finite: NonFinite::default(),
             request_timeout: REQUEST_TIMEOUT_DEFAULT,
             sample_request: None,
         }
@@ -377,6 +381,7 @@ impl DeploymentSettings {
                 millis(self.request_timeout),
             ),
             ("request_settings.spin", Value::from(self.spin)),
+            ("request_settings.non_finite", json!(self.non_finite)),
             (
                 "request_settings.max_batch_delay_us",
                 Value::from(u64::try_from(self.batch.delay.as_micros()).unwrap_or(u64::MAX)),

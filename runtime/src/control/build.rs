@@ -1,5 +1,7 @@
 //! An instance as it is to be made, and how many of them.
 
+use serin_scorers::NonFinite;
+
 use crate::control::models::ModelDigest;
 use crate::engine::BatchSettings;
 
@@ -16,6 +18,7 @@ pub(super) struct Build {
     pub(super) lanes: Option<u32>,
     pub(super) batch: BatchSettings,
     pub(super) spin: bool,
+    pub(super) non_finite: NonFinite,
 }
 
 /// So many instances of one build.

@@ -129,6 +129,7 @@ impl Target {
                     delay: settings.max_batch_delay(),
                 },
                 spin: settings.spin(),
+                non_finite: settings.non_finite(),
             },
             count: usize::try_from(self.spec.instance_count()).unwrap_or(usize::MAX),
         }

@@ -237,6 +237,7 @@ impl Work {
                 lanes: build.lanes,
                 batch: build.batch,
                 spin: build.spin,
+                non_finite: build.non_finite,
                 cores,
                 sample_request: place.sample_request,
                 digest: place.by_content.then(|| build.model.to_string()),

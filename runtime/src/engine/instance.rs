@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam::channel::{Sender, bounded};
-use serin_scorers::Signature;
+use serin_scorers::{NonFinite, Signature};
 
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::inbox::{InstanceState, Message};
@@ -43,6 +43,8 @@ pub struct InstanceSpec {
     pub batch: BatchSettings,
     /// The threads of a lane spin while they wait, where there are several and no other instance shares the cores.
     pub spin: bool,
+    /// The form of NaN and infinities in its answers.
+    pub non_finite: NonFinite,
     /// Stands for the content of the model: what is measured of it is kept under this name.
     pub digest: Option<String>,
     /// The cost of the model on as many threads as a lane has, where that is known already.
@@ -223,6 +225,7 @@ impl Starting {
                 sample_request: spec.sample_request.clone(),
                 delay: spec.batch.delay,
                 spin: spec.threads(split).spin,
+                non_finite: spec.non_finite,
                 measures: measures && index == 0,
                 background: spec.background,
                 jobs: jobs.clone(),
@@ -446,6 +449,7 @@ mod tests {
             lanes: None,
             batch: BatchSettings::default(),
             spin: false,
+            non_finite: NonFinite::default(),
             digest: None,
             profile: None,
             cores: cores.grant(2).unwrap(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::Receiver;
-use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature, Tensor};
+use serin_scorers::{JsonScorer, NonFinite, ScoreError, Scorer as _, Signature, Tensor};
 
 use crate::engine::CacheEntry;
 use crate::engine::background::{self, Caller};
@@ -55,6 +55,8 @@ pub(super) struct LaneSpec {
     pub(super) delay: Duration,
     /// Its threads spin while they wait.
     pub(super) spin: bool,
+    /// The form of NaN and infinities in its answers.
+    pub(super) non_finite: NonFinite,
     /// It is to measure what the model costs.
     pub(super) measures: bool,
     /// Others serve: they are not to feel that this one starts.
@@ -141,6 +143,7 @@ struct Loading {
     cached: Option<Arc<CacheEntry>>,
     sample_request: Option<Bytes>,
     spin: bool,
+    non_finite: NonFinite,
     measures: bool,
 }
 
@@ -162,6 +165,7 @@ fn start(spec: &LaneSpec) -> Result<LoadedLane, StartError> {
         cached: spec.cached.clone(),
         sample_request: spec.sample_request.clone(),
         spin: spec.spin,
+        non_finite: spec.non_finite,
         measures: spec.measures,
     };
     if !spec.background {
@@ -202,6 +206,8 @@ impl Loading {
             measured
         });
         let made = std::mem::take(&mut *lock(&threads.made));
+        // Only now: what is compared above must be JSON.
+        let scorer = scorer.with_non_finite(self.non_finite);
         Ok(LoadedLane {
             model: LoadedModel { session, scorer },
             measured,

@@ -392,6 +392,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
+    use serin_scorers::NonFinite;
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
@@ -423,6 +424,7 @@ mod tests {
             lanes: None,
             batch: BatchSettings::default(),
             spin: false,
+            non_finite: NonFinite::default(),
             cores: cores.grant(1).unwrap(),
             sample_request: None,
             digest: None,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use serin_scorers::NonFinite;
 
 use crate::config::REQUEST_TIMEOUT_DEFAULT;
 
@@ -23,6 +24,8 @@ pub struct RequestSettings {
     pub(super) max_batch_delay_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) spin: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) non_finite: Option<NonFinite>,
 }
 
 impl RequestSettings {
@@ -70,6 +73,12 @@ impl RequestSettings {
     #[must_use]
     pub fn spin(&self) -> bool {
         self.spin.unwrap_or(false)
+    }
+
+    /// The form of NaN and infinities in an answer.
+    #[must_use]
+    pub fn non_finite(&self) -> NonFinite {
+        self.non_finite.unwrap_or_default()
     }
 
     /// The settings that cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
@@ -125,6 +134,7 @@ impl RequestSettings {
         self.max_batch_size = newer.max_batch_size.or(self.max_batch_size);
         self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
         self.spin = newer.spin.or(self.spin);
+        self.non_finite = newer.non_finite.or(self.non_finite);
     }
 }
 
