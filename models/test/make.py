@@ -161,6 +161,12 @@ def sizes():
     save("sizes", [node("Shape", ["data"], ["sizes"])], [value("data", FP32, [None, None])], [value("sizes", INT64, [2])])
 
 
+def lowercase():
+    """Turns text into lower case, by the locale en_US.UTF-8 of the machine: does not load where that is not installed."""
+    nodes = [node("StringNormalizer", ["text"], ["lower"], case_change_action="LOWER")]
+    save("lowercase", nodes, [value("text", STRING, [None])], [value("lower", STRING, [None])])
+
+
 def maybe():
     """Gives an optional value, which might also not be there."""
     tensor = helper.make_tensor_type_proto(FP32, [None])
@@ -178,7 +184,7 @@ def odd(name, into, out_of):
 
 
 for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, missing, narrow, sequences, free, sizes,
-             maybe):
+             maybe, lowercase):
     make()
 odd("odd-output", FP32, TensorProto.FLOAT8E4M3FN)
 odd("odd-input", TensorProto.FLOAT8E5M2, FP32)

@@ -661,6 +661,89 @@ mod tests {
         );
     }
 
+    fn tiny(model: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/test/{model}.onnx"))
+    }
+
+    #[test]
+    fn missing_values_are_scored_and_answered_in_the_form_of_the_deployment() {
+        let serin = serin();
+        let tokens = DeploymentSettings {
+            non_finite: NonFinite::Tokens,
+            ..DeploymentSettings::default()
+        };
+        let endpoint = serin
+            .endpoint("missing")
+            .deployment("nulls", tiny("missing"))
+            .deployment_with("tokens", tiny("missing"), tokens)
+            .start()
+            .unwrap();
+        for (deployment, same) in [("nulls", "[[null,null]]"), ("tokens", "[[NaN,-Infinity]]")] {
+            let body = Bytes::from_static(b"{\"data\": [[null, -Infinity]]}");
+            let answer = endpoint.score_with_blocking(deployment, body);
+            let inf = if deployment == "nulls" {
+                "null"
+            } else {
+                "-Infinity"
+            };
+            let expected = format!("{{\"filled\":[[7.0,{inf}]],\"same\":{same}}}");
+            assert_eq!(answer.unwrap().body, expected);
+        }
+    }
+
+    #[test]
+    fn a_model_that_nobody_could_score_is_refused_when_it_is_deployed() {
+        let serin = serin();
+        for (model, part) in [
+            (
+                "odd-output",
+                "output \"cast\" is a tensor of elements of type",
+            ),
+            (
+                "odd-input",
+                "input \"data\" is a tensor of elements of type",
+            ),
+            ("maybe", "output \"maybe\" is an optional value"),
+        ] {
+            let endpoint = serin.endpoint("odd").deployment("blue", tiny(model));
+            let words = endpoint.start().unwrap_err().to_string();
+            assert!(
+                words.contains(part) && words.contains("no JSON form"),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sequence_of_tensors_is_scored_and_never_joined() {
+        let serin = serin();
+        let settings = DeploymentSettings {
+            max_concurrent_requests_per_instance: 8,
+            lanes: Some(1),
+            batch: BatchSettings {
+                size_max: Some(8),
+                delay: Duration::from_millis(50),
+            },
+            ..DeploymentSettings::default()
+        };
+        let endpoint = serin
+            .endpoint("sequences")
+            .deployment_with("blue", tiny("sequences"), settings)
+            .start()
+            .unwrap();
+        std::thread::scope(|threads| {
+            for row in 1..8 {
+                let endpoint = &endpoint;
+                threads.spawn(move || {
+                    let answer = endpoint.score_blocking(format!("{{\"data\": [[{row}, 0]]}}"));
+                    let start = format!("{{\"probabilities\":[[[{row}.0,0.0]],[[{row}.0],[0.0]]],");
+                    let body = answer.unwrap().body;
+                    assert!(body.starts_with(start.as_bytes()), "{body:?}");
+                });
+            }
+        });
+    }
+
     #[test]
     fn without_room_for_its_cores_an_endpoint_is_refused_where_sharing_is_not_wanted() {
         let serin = Embedded::builder()

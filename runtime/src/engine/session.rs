@@ -555,6 +555,12 @@ impl ThreadManager for PinnedThreads {
     }
 }
 
+/// Start of ONNX Runtime's words for a locale that is not there, which the normaliser of strings needs.
+const NO_LOCALE: &str = "Failed to construct locale with name";
+/// The way out of that.
+const INSTALL_LOCALE: &str = "Install it, for scikit-learn's text models en_US.UTF-8 (on Debian: the package `locales`, then \
+     `localedef -i en_US -f UTF-8 en_US.UTF-8`), and try again";
+
 /// The fault of a file, in words that help.
 fn load_problem(name: &str, error: &ort::Error) -> String {
     let words = short(error);
@@ -568,6 +574,10 @@ fn load_problem(name: &str, error: &ort::Error) -> String {
     ];
     if not_a_model.iter().any(|mark| words.contains(mark)) {
         format!("{name} is not an ONNX model, or only a part of one (ONNX Runtime: {words})")
+    } else if words.contains(NO_LOCALE) {
+        format!(
+            "cannot load {name}: it changes the case of text by a locale that this machine lacks. {INSTALL_LOCALE} (ONNX Runtime: {words})"
+        )
     } else {
         format!("cannot load {name}: {words}")
     }

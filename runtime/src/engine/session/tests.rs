@@ -208,3 +208,27 @@ fn what_has_no_json_form_is_refused_when_the_model_is_loaded() {
         assert_eq!(loaded(model).err().as_deref(), Some(words));
     }
 }
+
+#[test]
+fn a_locale_that_is_missing_is_named_with_the_way_to_install_it() {
+    // The words of ONNX Runtime on a machine without it: whether this one has it is not known.
+    let runtime = "Exception during initialization: string_normalizer.cc:235 Failed to construct locale with name:en_US.UTF-8:\
+         locale::facet::_S_create_c_locale name not valid:Please, install necessary language-pack-XX and configure locales\n";
+    let words = load_problem("text.onnx", &ort::Error::new(runtime));
+    assert!(
+        words.starts_with("cannot load text.onnx: it changes the case of text"),
+        "{words}"
+    );
+    assert!(
+        words.contains("localedef -i en_US -f UTF-8 en_US.UTF-8"),
+        "{words}"
+    );
+    assert!(words.contains(runtime.trim_end()), "{words}");
+    match loaded("lowercase") {
+        Ok((mut session, scorer)) => {
+            let lower = answer(&mut session, &scorer, r#"["ABC"]"#);
+            assert_eq!(lower.as_deref(), Ok(r#"{"lower":["abc"]}"#));
+        }
+        Err(words) => assert!(words.contains("localedef"), "{words}"),
+    }
+}
