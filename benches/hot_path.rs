@@ -17,8 +17,8 @@ use serin::observe::Timings;
 use serin::router::AdmissionControl;
 use serin::spec::{Isolation, Picker, TrafficSplit};
 use serin_scorers::{
-    ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Scorer as _, Signature, Tensor,
-    TensorSpec,
+    ElementType, JsonScorer, NonFinite, OutputKind, OutputSpec, OutputView, Scorer as _, Signature,
+    Tensor, TensorSpec,
 };
 use tokio::sync::oneshot;
 
@@ -81,6 +81,7 @@ fn lane() -> Instance {
         lanes: Some(1),
         batch: BatchSettings::default(),
         spin: false,
+        non_finite: NonFinite::default(),
         digest: None,
         profile: None,
         cores: cores.grant(1).expect("a core"),
@@ -157,6 +158,7 @@ fn json(criterion: &mut Criterion) {
         name: name.to_owned(),
         datatype: ElementType::Fp32,
         shape: vec![-1, width],
+        any_rank: false,
     };
     let output = tensor("probabilities", 10);
     let scorer = JsonScorer::new(Signature {

@@ -21,11 +21,12 @@ def constant(name, content, dtype=np.int64):
     return numpy_helper.from_array(np.array(content, dtype), name)
 
 
-def save(name, nodes, inputs, outputs, constants=()):
+def save(name, nodes, inputs, outputs, constants=(), checked=True):
     graph = helper.make_graph(nodes, name, inputs, outputs, list(constants))
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    onnx.checker.check_model(model, full_check=True)
+    if checked:
+        onnx.checker.check_model(model, full_check=True)
     onnx.save(model, HERE / f"{name}.onnx")
 
 
@@ -141,5 +142,78 @@ def swells():
     save("swells", nodes, inputs, [value("zeros", FP32, [None])])
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells):
+def missing():
+    """Puts 7 and 8 in the place of NaN, column by column, and gives everything back; infinities stay."""
+    nodes = [node("IsNaN", ["data"], ["missing"]), node("Where", ["missing", "fill", "data"], ["filled"])]
+    nodes.append(node("Identity", ["data"], ["same"]))
+    outputs = [value("filled", FP32, [None, 2]), value("same", FP32, [None, 2])]
+    save("missing", nodes, [value("data", FP32, [None, 2])], outputs, [constant("fill", [7, 8], np.float32)])
+
+
+def narrow():
+    """Gives back floats of 2 bytes and whole numbers."""
+    kinds = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16, "int32": TensorProto.INT32}
+    nodes = [node("Identity", [name], [f"same_{name}"]) for name in kinds]
+    inputs = [value(name, kind, [None]) for name, kind in kinds.items()]
+    save("narrow", nodes, inputs, [value(f"same_{name}", kind, [None]) for name, kind in kinds.items()])
+
+
+def sequences():
+    """Gives lists of tensors: the data twice in two shapes, its text, its sizes, and none."""
+    nodes = [
+        node("Transpose", ["data"], ["turned"]),
+        node("SequenceConstruct", ["data", "turned"], ["probabilities"]),
+        node("Cast", ["data"], ["text"], to=STRING),
+        node("SequenceConstruct", ["text"], ["labels"]),
+        node("Shape", ["data"], ["sizes"]),
+        node("SequenceConstruct", ["sizes", "sizes"], ["shapes"]),
+        node("SequenceEmpty", [], ["none"], dtype=FP32),
+    ]
+    kinds = {"probabilities": FP32, "labels": STRING, "shapes": INT64, "none": FP32}
+    outputs = [helper.make_tensor_sequence_value_info(name, kind, None) for name, kind in kinds.items()]
+    save("sequences", nodes, [value("data", FP32, [None, 2])], outputs)
+
+
+def free():
+    """Takes an array of any rank, and says how large it is; and text of any rank, which it gives back.
+
+    ONNX's checker wants shapes of inputs; files of exporters that leave them out are met all the same.
+    """
+    nodes = [node("Relu", ["data"], ["positive"]), node("Shape", ["data"], ["sizes"]), node("Identity", ["text"], ["same"])]
+    inputs = [value("data", FP32, None), value("text", STRING, None)]
+    outputs = [value("positive", FP32, None), value("sizes", INT64, [None]), value("same", STRING, None)]
+    save("free", nodes, inputs, outputs, checked=False)
+
+
+def sizes():
+    """Says how large an array is that is free in both of its sizes."""
+    save("sizes", [node("Shape", ["data"], ["sizes"])], [value("data", FP32, [None, None])], [value("sizes", INT64, [2])])
+
+
+def lowercase():
+    """Turns text into lower case, by the locale en_US.UTF-8 of the machine: does not load where that is not installed."""
+    nodes = [node("StringNormalizer", ["text"], ["lower"], case_change_action="LOWER")]
+    save("lowercase", nodes, [value("text", STRING, [None])], [value("lower", STRING, [None])])
+
+
+def maybe():
+    """Gives an optional value, which might also not be there."""
+    tensor = helper.make_tensor_type_proto(FP32, [None])
+    output = helper.make_value_info("maybe", helper.make_optional_type_proto(tensor))
+    save("maybe", [node("Optional", ["data"], ["maybe"])], [value("data", FP32, [None])], [output])
+
+
+def odd(name, into, out_of):
+    """Takes or gives elements of a type that JSON has no numbers for."""
+    nodes = [node("Cast", ["data"], ["cast"], to=out_of)]
+    graph = helper.make_graph(nodes, name, [value("data", into, [None])], [value("cast", out_of, [None])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, HERE / f"{name}.onnx")
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, missing, narrow,
+             sequences, free, sizes, maybe, lowercase):
     make()
+odd("odd-output", FP32, TensorProto.FLOAT8E4M3FN)
+odd("odd-input", TensorProto.FLOAT8E5M2, FP32)

@@ -15,9 +15,9 @@ pub enum ScoreError {
         wanted: String,
         /// The line, counted from 1.
         line: usize,
-        /// The column, counted from 1, in bytes; 0 before the first byte.
+        /// The column, counted from 1, in bytes.
         column: usize,
-        /// The words of the parser.
+        /// The fault, in words.
         problem: String,
     },
     /// The body is JSON, but not an object that holds `data` alone.
@@ -62,7 +62,7 @@ pub enum ScoreError {
         /// Outputs of this run.
         found: usize,
     },
-    /// An output is neither a tensor nor a list of maps.
+    /// An output is of a kind that JSON has no form for.
     #[error(
         "output {output:?} is {description}, which has no JSON form; export the model with tensor outputs"
     )]

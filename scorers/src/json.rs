@@ -3,38 +3,78 @@
 //! A request holds nested lists, row-major: `{"data": [[5.1, 3.5]]}` for a model with one input,
 //! `{"data": {"a": [..], "b": [..]}}` by name for any model. Free sizes are taken from the body,
 //! every other size must match. Numbers must fit the element type; a float type takes any JSON
-//! number, a whole type also `5.0`.
+//! number, a whole type also `5.0`. A float type also takes `null`, which is NaN, and the bare tokens
+//! `NaN`, `Infinity` and `-Infinity`.
 //!
 //! A response holds the outputs in the model's order: `{"label":[3],"probabilities":[[0.1,..]]}`.
-//! Floats are written in the fewest digits that read back the same. NaN and infinities have no JSON
-//! form and become `null`, as in JavaScript: one such value does not cost the other rows their answer.
+//! Floats are written in the fewest digits that read back the same; [`NonFinite`] says how those are
+//! written that have none. A sequence is a list, a map an object.
 
 mod element;
 mod plain;
 mod read;
+mod text;
 mod write;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::error::ScoreError;
 use crate::scorer::Scorer;
-use crate::signature::{ElementType, OutputKind, Signature, TensorSpec};
+use crate::signature::{ElementType, Signature, TensorSpec};
 use crate::tensor::{OutputView, Tensor};
 
 /// Most elements that an example is made of: 128 MiB of zeros and commas.
 const EXAMPLE_ELEMENTS_MAX: usize = 1 << 26;
 
+/// The form of NaN and infinities in an answer. JSON has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFinite {
+    /// All three are `null`, as in JavaScript: every parser reads that.
+    #[default]
+    Nulls,
+    /// `NaN`, `Infinity` and `-Infinity`, as Python's `json` writes and reads them: told apart, but no JSON.
+    Tokens,
+}
+
 /// A scorer of any model by its signature: `{"data": ..}` in, `{"output": ..}` out.
 #[derive(Debug, Clone)]
 pub struct JsonScorer {
     signature: Signature,
+    non_finite: NonFinite,
 }
 
 impl JsonScorer {
     /// A scorer for a model with this signature.
     #[must_use]
     pub fn new(signature: Signature) -> Self {
-        Self { signature }
+        Self {
+            signature,
+            non_finite: NonFinite::default(),
+        }
+    }
+
+    /// The same, with NaN and infinities in this form.
+    #[must_use]
+    pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
+        Self { non_finite, ..self }
+    }
+
+    /// Whether a model with this signature can be scored: every output has a JSON form.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreError::NoJsonForm`] with the first output that has none.
+    pub fn check(signature: &Signature) -> Result<(), ScoreError> {
+        let mut outputs = signature.outputs.iter();
+        match outputs.find_map(|spec| Some((spec, spec.kind.without_json_form()?))) {
+            Some((spec, description)) => Err(ScoreError::NoJsonForm {
+                output: spec.name.clone(),
+                description: description.to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// A body that fits the model, made from its own shapes (zeros, empty strings, free sizes 1): for warm-up and examples.
@@ -76,22 +116,17 @@ impl Scorer for JsonScorer {
                 found: outputs.len(),
             });
         }
-        for spec in declared {
-            if let OutputKind::Other { description } = &spec.kind {
-                let (output, description) = (spec.name.clone(), description.clone());
-                return Err(ScoreError::NoJsonForm {
-                    output,
-                    description,
-                });
-            }
-        }
+        Self::check(&self.signature)?;
         let entries: Vec<_> = declared
             .iter()
             .map(|spec| &spec.name)
             .zip(outputs)
             .collect();
         let mut out = Vec::with_capacity(256);
-        write::object(&mut out, &entries, |output, out| write::output(output, out));
+        let non_finite = self.non_finite;
+        write::object(&mut out, &entries, |output, out| {
+            write::output(output, non_finite, out);
+        });
         Ok(out.into())
     }
 }
@@ -107,6 +142,7 @@ fn write_example(spec: &TensorSpec, out: &mut Vec<u8>) -> Result<(), ScoreError>
                 usize::try_from(size).unwrap_or(usize::MAX)
             }
         })
+        .chain(spec.any_rank.then_some(1))
         .collect();
     // Zero sizes count as 1: the lists around an empty one are written too.
     let elements = sizes

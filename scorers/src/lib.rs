@@ -19,7 +19,7 @@ mod signature;
 mod tensor;
 
 pub use error::ScoreError;
-pub use json::JsonScorer;
+pub use json::{JsonScorer, NonFinite};
 pub use scorer::Scorer;
 pub use signature::{ElementType, OutputKind, OutputSpec, Signature, TensorSpec};
 pub use tensor::{OutputView, Tensor};

@@ -141,20 +141,27 @@ macro_rules! map_output {
             OutputView::Bf16($view) => OutputView::Bf16($same),
             OutputView::Fp32($view) => OutputView::Fp32($same),
             OutputView::Fp64($view) => OutputView::Fp64($same),
-            OutputView::Bytes(_) | OutputView::Maps(_) => return None,
+            OutputView::Bytes(_)
+            | OutputView::Sequence(_)
+            | OutputView::Map(_)
+            | OutputView::Maps(_) => return None,
         }
     };
 }
 
 impl<'a> OutputView<'a> {
-    /// Rows of a tensor; `None` for strings and maps, which cannot be lent in part, and for a single value, which has no rows.
+    /// Rows of a tensor; `None` for strings, sequences and maps, which cannot be lent in part, and for a single value, which has no rows.
     #[must_use]
     pub fn rows(&self) -> Option<usize> {
         macro_rules! first_size {
             ($($kind:ident),*) => {
                 match self {
                     $(Self::$kind(view) => view.shape().first().copied(),)*
-                    Self::Bytes(_) | Self::Maps(_) => None,
+                    Self::Bytes(_)
+                    | Self::Sequence(_)
+                    | Self::Map(_)
+                    | Self::Maps(_)
+                    => None,
                 }
             };
         }
@@ -163,19 +170,40 @@ impl<'a> OutputView<'a> {
         )
     }
 
-    /// Bytes of its elements; unknown, hence as many as can be, for strings and maps.
+    /// Bytes of its elements; unknown, hence as many as can be, for all else.
     #[must_use]
     pub fn bytes(&self) -> usize {
         macro_rules! size {
             ($($kind:ident),*) => {
                 match self {
                     $(Self::$kind(view) => size_of_val(view.as_slice().unwrap_or_default()),)*
-                    Self::Bytes(_) | Self::Maps(_) => usize::MAX,
+                    Self::Bytes(_)
+                    | Self::Sequence(_)
+                    | Self::Map(_)
+                    | Self::Maps(_)
+                    => usize::MAX,
                 }
             };
         }
         size!(
             Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64
+        )
+    }
+
+    /// A copy of a tensor; nothing for sequences and maps.
+    #[must_use]
+    pub fn to_tensor(&self) -> Option<Tensor> {
+        macro_rules! copied {
+            ($($kind:ident),*) => {
+                Some(match self {
+                    $(Self::$kind(view) => Tensor::$kind(view.to_owned()),)*
+                    Self::Sequence(_) | Self::Map(_) | Self::Maps(_) => return None,
+                })
+            };
+        }
+        copied!(
+            Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64,
+            Bytes
         )
     }
 

@@ -68,6 +68,9 @@ pub struct TensorSpec {
     pub datatype: ElementType,
     /// Size of each dimension, outermost first; -1 where the model leaves the size free.
     pub shape: Vec<i64>,
+    /// The model declares no shape, so that arrays of any rank fit; `shape` is empty then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_rank: bool,
 }
 
 /// The inputs and outputs of a model, each in the model's order.
@@ -99,6 +102,13 @@ pub enum OutputKind {
         /// Size of each dimension, outermost first; -1 where the model leaves the size free.
         shape: Vec<i64>,
     },
+    /// A list of tensors of one type, each of its own shape (for example scikit-learn's MultiOutputClassifier).
+    Sequence {
+        /// Type of every element.
+        datatype: ElementType,
+    },
+    /// Keys, and a number for each: written as a JSON object.
+    Map,
     /// A list of maps, one per row (for example scikit-learn's ZipMap): written as a list of JSON objects.
     SequenceOfMaps,
     /// Anything else; it has no JSON form, and a model that gives it cannot be scored.
@@ -106,4 +116,14 @@ pub enum OutputKind {
         /// The type in ONNX Runtime's words.
         description: String,
     },
+}
+
+impl OutputKind {
+    /// The words for what has no JSON form in it.
+    pub(crate) fn without_json_form(&self) -> Option<&str> {
+        match self {
+            Self::Other { description } => Some(description),
+            Self::Tensor { .. } | Self::Sequence { .. } | Self::Map | Self::SequenceOfMaps => None,
+        }
+    }
 }

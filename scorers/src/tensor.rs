@@ -42,6 +42,9 @@ pub enum OutputView<'a> {
     Fp64(ArrayViewD<'a, f64>),
     /// Strings cannot be borrowed from ONNX Runtime.
     Bytes(ArrayD<String>),
+    /// Copied, so that nothing must outlive it.
+    Sequence(Vec<Tensor>),
     /// Key and value per entry, keys already text; values are floats, the only kind that ONNX operators put in maps.
+    Map(Vec<(String, f32)>),
     Maps(Vec<Vec<(String, f32)>>),
 }

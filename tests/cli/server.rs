@@ -418,7 +418,7 @@ fn a_request_that_is_no_json_is_refused() {
     --- stdout
     --- stderr
     error: cannot invoke endpoint iris
-    caused by: the endpoint answered with status 424: expected {"data": ..} with FP32 [-1, 64], found text that is not JSON (line 1, column 1: expected value)
+    caused by: the endpoint answered with status 424: expected {"data": ..} with FP32 [-1, 64], found text that is not JSON (line 1, column 1: expected a value)
     "#);
     assert_snapshot!(place.run("endpoint invoke iris --request-file inputs.json"), @r#"
     code: 7

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
+use serin_scorers::NonFinite;
 use tokio::runtime::Builder;
 
 use crate::config::REQUEST_TIMEOUT_DEFAULT;
@@ -147,6 +148,8 @@ pub struct DeploymentSettings {
     pub batch: BatchSettings,
     /// The threads of a lane spin while they wait, where there are several and no other instance has the cores when this one starts.
     pub spin: bool,
+    /// The form of NaN and infinities in an answer.
+    pub non_finite: NonFinite,
     /// Longest from [`EmbeddedEndpoint::score`] to its answer, waiting included.
     pub request_timeout: Duration,
     /// A body that warms the model up; without it one is made from the model's shapes.
@@ -164,6 +167,7 @@ impl Default for DeploymentSettings {
             lanes: None,
             batch: BatchSettings::default(),
             spin: false,
+            non_finite: NonFinite::default(),
             request_timeout: REQUEST_TIMEOUT_DEFAULT,
             sample_request: None,
         }
@@ -377,6 +381,7 @@ impl DeploymentSettings {
                 millis(self.request_timeout),
             ),
             ("request_settings.spin", Value::from(self.spin)),
+            ("request_settings.non_finite", json!(self.non_finite)),
             (
                 "request_settings.max_batch_delay_us",
                 Value::from(u64::try_from(self.batch.delay.as_micros()).unwrap_or(u64::MAX)),
@@ -654,6 +659,89 @@ mod tests {
             missing.starts_with("deployment blue: ") && missing.contains("missing.onnx"),
             "{missing}"
         );
+    }
+
+    fn tiny(model: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/test/{model}.onnx"))
+    }
+
+    #[test]
+    fn missing_values_are_scored_and_answered_in_the_form_of_the_deployment() {
+        let serin = serin();
+        let tokens = DeploymentSettings {
+            non_finite: NonFinite::Tokens,
+            ..DeploymentSettings::default()
+        };
+        let endpoint = serin
+            .endpoint("missing")
+            .deployment("nulls", tiny("missing"))
+            .deployment_with("tokens", tiny("missing"), tokens)
+            .start()
+            .unwrap();
+        for (deployment, same) in [("nulls", "[[null,null]]"), ("tokens", "[[NaN,-Infinity]]")] {
+            let body = Bytes::from_static(b"{\"data\": [[null, -Infinity]]}");
+            let answer = endpoint.score_with_blocking(deployment, body);
+            let inf = if deployment == "nulls" {
+                "null"
+            } else {
+                "-Infinity"
+            };
+            let expected = format!("{{\"filled\":[[7.0,{inf}]],\"same\":{same}}}");
+            assert_eq!(answer.unwrap().body, expected);
+        }
+    }
+
+    #[test]
+    fn a_model_that_nobody_could_score_is_refused_when_it_is_deployed() {
+        let serin = serin();
+        for (model, part) in [
+            (
+                "odd-output",
+                "output \"cast\" is a tensor of elements of type",
+            ),
+            (
+                "odd-input",
+                "input \"data\" is a tensor of elements of type",
+            ),
+            ("maybe", "output \"maybe\" is an optional value"),
+        ] {
+            let endpoint = serin.endpoint("odd").deployment("blue", tiny(model));
+            let words = endpoint.start().unwrap_err().to_string();
+            assert!(
+                words.contains(part) && words.contains("no JSON form"),
+                "{words}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sequence_of_tensors_is_scored_and_never_joined() {
+        let serin = serin();
+        let settings = DeploymentSettings {
+            max_concurrent_requests_per_instance: 8,
+            lanes: Some(1),
+            batch: BatchSettings {
+                size_max: Some(8),
+                delay: Duration::from_millis(50),
+            },
+            ..DeploymentSettings::default()
+        };
+        let endpoint = serin
+            .endpoint("sequences")
+            .deployment_with("blue", tiny("sequences"), settings)
+            .start()
+            .unwrap();
+        std::thread::scope(|threads| {
+            for row in 1..8 {
+                let endpoint = &endpoint;
+                threads.spawn(move || {
+                    let answer = endpoint.score_blocking(format!("{{\"data\": [[{row}, 0]]}}"));
+                    let start = format!("{{\"probabilities\":[[[{row}.0,0.0]],[[{row}.0],[0.0]]],");
+                    let body = answer.unwrap().body;
+                    assert!(body.starts_with(start.as_bytes()), "{body:?}");
+                });
+            }
+        });
     }
 
     #[test]

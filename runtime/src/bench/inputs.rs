@@ -318,7 +318,8 @@ impl Reading {
 /// Whether an input takes so many rows.
 fn takes_rows(spec: &TensorSpec, rows: usize) -> bool {
     let first = spec.shape.first();
-    first.is_some_and(|size| usize::try_from(*size).map_or(true, |size| size == rows))
+    spec.any_rank
+        || first.is_some_and(|size| usize::try_from(*size).map_or(true, |size| size == rows))
 }
 
 /// Sizes of an input in a request, outermost first.
@@ -331,6 +332,7 @@ fn sizes(spec: &TensorSpec, rows: usize) -> Vec<usize> {
             Err(_) if depth == 0 => rows,
             Err(_) => 1,
         })
+        .chain(spec.any_rank.then_some(rows))
         .collect()
 }
 
@@ -436,6 +438,7 @@ mod tests {
             name: (*name).to_owned(),
             datatype: *datatype,
             shape: shape.to_vec(),
+            any_rank: false,
         };
         Signature {
             inputs: inputs.iter().map(input).collect(),
@@ -627,6 +630,7 @@ mod tests {
         ) {
             let named = inputs.into_iter().enumerate().map(|(at, (datatype, shape))| TensorSpec {
                 name: format!("input \"{at}\""),
+                any_rank: shape.is_empty() && at == 0,
                 datatype,
                 shape,
             });

@@ -1,5 +1,7 @@
 //! An instance as it is to be made, and how many of them.
 
+use serin_scorers::NonFinite;
+
 use crate::control::models::ModelDigest;
 use crate::engine::BatchSettings;
 use crate::spec::Isolation;
@@ -20,6 +22,7 @@ pub(super) struct Build {
     pub(super) batch: BatchSettings,
     pub(super) spin: bool,
     pub(super) isolation: Isolation,
+    pub(super) non_finite: NonFinite,
 }
 
 /// So many instances of one build.

@@ -135,6 +135,7 @@ impl Target {
                 },
                 spin: settings.spin(),
                 isolation: settings.isolation(),
+                non_finite: settings.non_finite(),
             },
             count: usize::try_from(self.spec.instance_count()).unwrap_or(usize::MAX),
         }

@@ -254,6 +254,7 @@ impl Work {
                 lanes: build.lanes,
                 batch: build.batch,
                 spin: build.spin,
+                non_finite: build.non_finite,
                 cores,
                 memory_bytes_max: build.memory_bytes,
                 sample_request: place.sample_request,
@@ -616,6 +617,7 @@ mod tests {
             batch: BatchSettings::default(),
             spin: false,
             isolation: Isolation::Auto,
+            non_finite: serin_scorers::NonFinite::default(),
             memory_bytes: None,
         };
         publish_build(&mut work, Some(1), Some(lanes(1)));

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use serin_scorers::Signature;
+use serin_scorers::{NonFinite, Signature};
 
 use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
 use crate::engine::graph::GraphFacts;
@@ -50,6 +50,8 @@ pub struct InstanceSpec {
     pub batch: BatchSettings,
     /// The threads of a lane spin while they wait, where there are several and no other instance shares the cores.
     pub spin: bool,
+    /// The form of NaN and infinities in its answers.
+    pub non_finite: NonFinite,
     /// Stands for the content of the model: what is measured of it is kept under this name.
     pub digest: Option<String>,
     /// The cost of the model on as many threads as a lane has, where that is known already.
@@ -112,6 +114,7 @@ impl InstanceSpec {
                 cached: self.cached.clone(),
                 sample_request: self.sample_request.clone(),
                 spin: self.threads(split).spin,
+                non_finite: self.non_finite,
                 memory: Arc::clone(&memory),
                 measures: measures && index == 0,
             },
@@ -436,6 +439,7 @@ mod tests {
             lanes: None,
             batch: BatchSettings::default(),
             spin: false,
+            non_finite: NonFinite::default(),
             digest: None,
             profile: None,
             cores: cores.grant(2).unwrap(),

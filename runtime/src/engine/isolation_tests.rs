@@ -51,6 +51,7 @@ fn spec(model: &str, isolation: Isolation) -> InstanceSpec {
         sample_request: None,
         background: false,
         isolation,
+        non_finite: serin_scorers::NonFinite::default(),
         suspicion: None,
         exe: Some(std::env::current_exe().unwrap()),
         memory_bytes_max: None,

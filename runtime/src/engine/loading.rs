@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature, Tensor};
+use serin_scorers::{JsonScorer, NonFinite, ScoreError, Scorer as _, Signature, Tensor};
 
 use crate::engine::CacheEntry;
 use crate::engine::background::{self, Caller};
@@ -53,6 +53,8 @@ pub(super) struct Loading {
     pub(super) cached: Option<Arc<CacheEntry>>,
     pub(super) sample_request: Option<Bytes>,
     pub(super) spin: bool,
+    /// The form of NaN and infinities in its answers.
+    pub(super) non_finite: NonFinite,
     /// The memory that the runs of all lanes of the instance may take together.
     pub(super) memory: Arc<MemoryShare>,
     pub(super) measures: bool,
@@ -112,6 +114,8 @@ impl Loading {
             measured
         });
         let made = std::mem::take(&mut *lock(&threads.made));
+        // Only now: what is compared above must be JSON.
+        let scorer = scorer.with_non_finite(self.non_finite);
         Ok(LoadedModel {
             session,
             scorer,

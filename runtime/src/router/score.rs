@@ -443,6 +443,7 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
 
+    use serin_scorers::NonFinite;
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
@@ -475,6 +476,7 @@ mod tests {
             lanes: None,
             batch: BatchSettings::default(),
             spin: false,
+            non_finite: NonFinite::default(),
             cores: cores.grant(1).unwrap(),
             memory_bytes_max: None,
             sample_request: None,

@@ -205,6 +205,7 @@ mod tests {
             profile: Some(Arc::new(ModelProfile::instant(1))),
             background: false,
             isolation: Isolation::Thread,
+            non_finite: serin_scorers::NonFinite::default(),
             suspicion: None,
             exe: None,
             memory_bytes_max: None,

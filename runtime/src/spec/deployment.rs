@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
+use serin_scorers::NonFinite;
 
 use super::assignment::{Assignment, assign_to_deployment};
 use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::paths::{is_asset, resolve, resolve_value};
+use super::sku::note_of_gpus;
 use super::spelling::{self, modernise, old_keys};
 use super::{
     DeploymentName, EndpointName, Isolation, ModelRef, Problem, RequestSettings, SpecError, yaml,
@@ -244,6 +246,7 @@ impl DeploymentSpec {
                     .to_owned(),
             );
         }
+        notes.extend(note_of_gpus(&self.instance_type));
         notes.extend(kept_notes(&self.kept));
         notes
     }
@@ -418,6 +421,7 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
         max_batch_delay_us: fields.read("max_batch_delay_us", whole(0..=delay_us_max)),
         spin: fields.read("spin", yes_or_no),
         isolation: fields.read("isolation", read_isolation),
+        non_finite: fields.read("non_finite", non_finite),
     };
     fields.finish(&[]);
     settings
@@ -430,6 +434,14 @@ fn read_isolation(node: Node) -> Result<Isolation, Problem> {
         "process" => Isolation::Process,
         _ => Isolation::Auto,
     })
+}
+
+fn non_finite(node: Node) -> Result<NonFinite, Problem> {
+    match &node.content {
+        Content::Text(word) if word == "nulls" => Ok(NonFinite::Nulls),
+        Content::Text(word) if word == "tokens" => Ok(NonFinite::Tokens),
+        _ => Err(node.expected("nulls or tokens")),
+    }
 }
 
 fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {

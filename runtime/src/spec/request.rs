@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serin_scorers::NonFinite;
 
 use crate::config::REQUEST_TIMEOUT_DEFAULT;
 
@@ -38,6 +39,7 @@ pub struct RequestSettings {
     pub(super) spin: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) isolation: Option<Isolation>,
+    pub(super) non_finite: Option<NonFinite>,
 }
 
 impl RequestSettings {
@@ -91,6 +93,12 @@ impl RequestSettings {
     #[must_use]
     pub fn isolation(&self) -> Isolation {
         self.isolation.unwrap_or_default()
+    }
+
+    /// The form of NaN and infinities in answers.
+    #[must_use]
+    pub fn non_finite(&self) -> NonFinite {
+        self.non_finite.unwrap_or_default()
     }
 
     /// The settings that cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
@@ -147,6 +155,7 @@ impl RequestSettings {
         self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
         self.spin = newer.spin.or(self.spin);
         self.isolation = newer.isolation.or(self.isolation);
+        self.non_finite = newer.non_finite.or(self.non_finite);
     }
 }
 

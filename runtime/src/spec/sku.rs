@@ -3,6 +3,7 @@
 //! GPU sizes are in the table so that files name them; serin runs on the CPU.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::Serialize;
 
@@ -141,6 +142,22 @@ impl Sku {
             gpus: columns.next()?.to_owned(),
         })
     }
+}
+
+/// What is to be said of an instance type that has GPUs in Azure; nothing of all others.
+pub(super) fn note_of_gpus(instance_type: &str) -> Option<String> {
+    static BUILTIN: LazyLock<SkuTable> = LazyLock::new(SkuTable::builtin);
+    let sku = BUILTIN.find(instance_type).ok()?;
+    let gpus = match sku.gpus.as_str() {
+        "0" => return None,
+        "1" => "a GPU".to_owned(),
+        part if part.contains('/') => format!("{part} of a GPU"),
+        several => format!("{several} GPUs"),
+    };
+    Some(format!(
+        "{} has {gpus} in Azure: here the model is scored on the CPU",
+        sku.name
+    ))
 }
 
 fn read_profile(name: String, node: Node, problems: &mut Vec<Problem>) -> Option<Sku> {

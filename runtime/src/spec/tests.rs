@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
+use serin_scorers::NonFinite;
 
 use super::*;
 
@@ -386,6 +387,59 @@ fn every_problem_of_how_an_instance_computes_is_told_at_once() {
          d.yml:8:3: request_settings.spin: expected true or false, found 1\n\
          d.yml:9:3: request_settings.max_batch: unknown key; did you mean `max_batch_size`?",
     );
+}
+
+#[test]
+fn the_form_of_what_is_not_finite_is_read_kept_set_merged_and_taken_back() {
+    let head = "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n";
+    let form = |text: &str| deployment(&format!("{head}{text}"));
+    assert_eq!(form("").request_settings().non_finite(), NonFinite::Nulls);
+    for (word, value) in [("nulls", NonFinite::Nulls), ("tokens", NonFinite::Tokens)] {
+        let spec = form(&format!("request_settings: {{non_finite: {word}}}\n"));
+        assert_eq!(spec.request_settings().non_finite(), value);
+        let canonical = serde_json::to_value(&spec).expect("JSON");
+        assert_eq!(canonical["request_settings"], json!({"non_finite": word}));
+        let again: DeploymentSpec = serde_json::from_value(canonical).expect("its own form");
+        assert_eq!(again, spec);
+    }
+    let mut spec = form("request_settings: {non_finite: tokens}\n");
+    spec.merge(form("request_settings: {lanes: 1}\n"));
+    assert_eq!(spec.request_settings().non_finite(), NonFinite::Tokens);
+    let set = |spec: &mut DeploymentSpec, text: &str| spec.set(&assignments(&[text])).expect("set");
+    set(&mut spec, "request_settings.non_finite=nulls");
+    assert_eq!(spec.request_settings().non_finite(), NonFinite::Nulls);
+    check_deployment_refused(
+        "request_settings:\n  non_finite: NaN\n",
+        "d.yml:5:3: request_settings.non_finite: expected nulls or tokens, found \"NaN\"",
+    );
+}
+
+#[test]
+fn an_instance_type_with_gpus_says_that_the_cpu_scores() {
+    let notes = |name: &str| {
+        let text = format!("name: blue\nmodel: m.onnx\ninstance_type: {name}\n");
+        deployment(&text).notes()
+    };
+    for (name, note) in [
+        ("Standard_NC6s_v3", "Standard_NC6s_v3 has a GPU in Azure"),
+        (
+            "standard_nd40rs_v2",
+            "Standard_ND40rs_v2 has 8 GPUs in Azure",
+        ),
+        (
+            "Standard_NV6ads_A10_v5",
+            "Standard_NV6ads_A10_v5 has 1/6 of a GPU in Azure",
+        ),
+    ] {
+        let words = format!("{note}: here the model is scored on the CPU");
+        assert_eq!(notes(name), [words]);
+    }
+    for family in include_str!("skus.csv").lines().skip(1) {
+        let name = family.split(',').next().expect("a name");
+        let has_gpu = ["_NC", "_ND", "_NV"].iter().any(|gpu| name.contains(gpu));
+        assert_eq!(notes(name).len(), usize::from(has_gpu), "{name}");
+    }
+    assert!(notes("my-own-size").is_empty());
 }
 
 #[test]

@@ -2,18 +2,13 @@
 
 use half::{bf16, f16};
 
-/// Largest magnitude up to which every whole number has its own `f64`.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+use super::NonFinite;
+use super::text::{Scalar, Text, token};
 
 /// An element of a tensor. Each `from_` gives nothing where the JSON value is not of this type or does not fit.
 pub(super) trait Element: Sized + Clone {
-    fn from_unsigned(_: u64) -> Option<Self> {
-        None
-    }
-    fn from_signed(_: i64) -> Option<Self> {
-        None
-    }
-    fn from_float(_: f64) -> Option<Self> {
+    /// Reads the number that begins at the next byte. What it leaves unread where it gives nothing says nothing.
+    fn read_number(_: &mut Text<'_>) -> Option<Self> {
         None
     }
     fn from_bool(_: bool) -> Option<Self> {
@@ -22,8 +17,22 @@ pub(super) trait Element: Sized + Clone {
     fn from_text(_: &str) -> Option<Self> {
         None
     }
+    /// From NaN, an infinity, or `null`, which is NaN.
+    fn from_non_finite(_: f64) -> Option<Self> {
+        None
+    }
+    /// From any value.
+    fn from_scalar(scalar: &Scalar<'_>) -> Option<Self> {
+        match scalar {
+            Scalar::Null => Self::from_non_finite(f64::NAN),
+            Scalar::Bool(value) => Self::from_bool(*value),
+            Scalar::Number(number) => Self::read_number(&mut number.text()),
+            Scalar::NonFinite(value) => Self::from_non_finite(*value),
+            Scalar::Text(text) => Self::from_text(text),
+        }
+    }
     /// Appends the JSON form.
-    fn write(&self, out: &mut Vec<u8>);
+    fn write(&self, non_finite: NonFinite, out: &mut Vec<u8>);
 }
 
 /// Appends what `serde_json` makes of a value: floats in the fewest digits that read back the
@@ -36,7 +45,7 @@ impl Element for bool {
     fn from_bool(value: bool) -> Option<Self> {
         Some(value)
     }
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, _: NonFinite, out: &mut Vec<u8>) {
         write_json(self, out);
     }
 }
@@ -45,7 +54,7 @@ impl Element for String {
     fn from_text(value: &str) -> Option<Self> {
         Some(value.to_owned())
     }
-    fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, _: NonFinite, out: &mut Vec<u8>) {
         write_json(self, out);
     }
 }
@@ -53,21 +62,11 @@ impl Element for String {
 macro_rules! whole_elements {
     ($($whole:ty),*) => {$(
         impl Element for $whole {
-            fn from_unsigned(value: u64) -> Option<Self> {
-                value.try_into().ok()
+            #[inline]
+            fn read_number(text: &mut Text<'_>) -> Option<Self> {
+                text.whole()?.try_into().ok()
             }
-            fn from_signed(value: i64) -> Option<Self> {
-                value.try_into().ok()
-            }
-            /// `5.0` is 5 in JSON, and NumPy clients write it so.
-            fn from_float(value: f64) -> Option<Self> {
-                if value.fract() != 0.0 || value.abs() > EXACT_MAX {
-                    return None;
-                }
-                #[expect(clippy::cast_possible_truncation, reason = "whole and within 2^53")]
-                Self::from_signed(value as i64)
-            }
-            fn write(&self, out: &mut Vec<u8>) {
+            fn write(&self, _: NonFinite, out: &mut Vec<u8>) {
                 write_json(self, out);
             }
         }
@@ -79,19 +78,21 @@ whole_elements!(u8, u16, u32, u64, i8, i16, i32, i64);
 macro_rules! float_elements {
     ($($float:ty, $narrow:expr, $wide:expr;)*) => {$(
         impl Element for $float {
-            fn from_unsigned(value: u64) -> Option<Self> {
-                Self::from_float(value as f64)
-            }
-            fn from_signed(value: i64) -> Option<Self> {
-                Self::from_float(value as f64)
-            }
             /// Rounds to the nearest; what would round to infinity does not fit.
-            fn from_float(value: f64) -> Option<Self> {
-                let narrowed: Self = $narrow(value);
+            #[inline]
+            fn read_number(text: &mut Text<'_>) -> Option<Self> {
+                let narrowed: Self = $narrow(text.float()?);
                 narrowed.is_finite().then_some(narrowed)
             }
-            fn write(&self, out: &mut Vec<u8>) {
-                write_json(&$wide(*self), out);
+            fn from_non_finite(value: f64) -> Option<Self> {
+                Some($narrow(value))
+            }
+            fn write(&self, non_finite: NonFinite, out: &mut Vec<u8>) {
+                if non_finite == NonFinite::Tokens && !self.is_finite() {
+                    out.extend_from_slice(token(f64::from(*self)).as_bytes());
+                } else {
+                    write_json(&$wide(*self), out);
+                }
             }
         }
     )*};

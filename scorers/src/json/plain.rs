@@ -1,24 +1,16 @@
 //! The plain body, which nearly every request has: `{"data": [..]}` for a model with one input of floats.
 //!
-//! It is read number by number into one vector, with no visitor between. Whatever is not exactly that (other keys, other
+//! It is read number by number into one vector, with no bookkeeping between. Whatever is not exactly that (other keys, other
 //! inputs, ragged or empty lists, anything that is no number) is left to the general reader, which also says what is wrong
 //! with it; so this one knows no errors. Both read the same numbers to the same bits.
 
 use ndarray::{ArrayD, IxDyn};
 
 use super::element::Element;
+use super::text::Text;
 use crate::signature::{ElementType, Signature};
 use crate::tensor::Tensor;
 
-/// Powers of ten that a float holds exactly.
-const TENS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-];
-/// Largest whole number up to which a float holds every one.
-const EXACT_MAX: u64 = 1 << 53;
-/// Decimal digits that a `u64` holds whatever they are.
-const DIGITS_MAX: usize = 19;
 /// Bytes that a number and its comma usually take.
 const NUMBER_BYTES: usize = 8;
 /// Most dimensions of an input that is read here.
@@ -40,16 +32,14 @@ fn read<T: Element>(shape: &[i64], payload: &[u8]) -> Option<ArrayD<T>> {
     if shape.is_empty() || shape.len() > RANK_MAX {
         return None;
     }
-    let mut text = Text(payload);
-    text.expect(b'{')?;
-    text.expect(b'"')?;
-    text.0 = text.0.strip_prefix(b"data\"")?;
-    text.expect(b':')?;
+    let mut text = Text::of(payload).ok()?;
+    if !text.takes(b'{') || text.key().ok()? != "data" {
+        return None;
+    }
     let mut sizes = vec![None; shape.len()];
     let mut values = Vec::with_capacity(payload.len() / NUMBER_BYTES);
     list(&mut text, &mut sizes, &mut values)?;
-    text.expect(b'}')?;
-    if text.next_byte().is_some() {
+    if !text.takes(b'}') || text.next_byte().is_some() {
         return None;
     }
     let sizes: Vec<usize> = sizes.into_iter().collect::<Option<_>>()?;
@@ -69,11 +59,13 @@ fn list<T: Element>(
     values: &mut Vec<T>,
 ) -> Option<()> {
     let (size, inner) = sizes.split_first_mut()?;
-    text.expect(b'[')?;
+    if !text.takes(b'[') {
+        return None;
+    }
     let mut count = 0;
     loop {
         if inner.is_empty() {
-            values.push(T::from_float(text.number()?)?);
+            values.push(T::read_number(text)?);
         } else {
             list(text, inner, values)?;
         }
@@ -93,95 +85,6 @@ fn list<T: Element>(
     }
 }
 
-/// The rest of the body.
-struct Text<'t>(&'t [u8]);
-
-impl Text<'_> {
-    /// The next byte that is no white space, left where it is.
-    fn next_byte(&mut self) -> Option<u8> {
-        while let [b' ' | b'\t' | b'\n' | b'\r', rest @ ..] = self.0 {
-            self.0 = rest;
-        }
-        self.0.first().copied()
-    }
-
-    /// The next byte that is no white space.
-    fn take(&mut self) -> Option<u8> {
-        let byte = self.next_byte()?;
-        self.0 = &self.0[1..];
-        Some(byte)
-    }
-
-    fn expect(&mut self, wanted: u8) -> Option<()> {
-        (self.take()? == wanted).then_some(())
-    }
-
-    /// A number by the grammar of JSON, rounded to the nearest float.
-    fn number(&mut self) -> Option<f64> {
-        self.next_byte()?;
-        let start = self.0;
-        let negative = self.eat(b'-');
-        let mut digits = Digits::default();
-        if !self.eat(b'0') {
-            self.digits(&mut digits)?;
-        }
-        let mut decimals = 0;
-        if self.eat(b'.') {
-            let whole = digits.count;
-            self.digits(&mut digits)?;
-            decimals = digits.count - whole;
-        }
-        let scientific = self.eat(b'e') || self.eat(b'E');
-        if scientific {
-            let _sign = self.eat(b'+') || self.eat(b'-');
-            self.digits(&mut Digits::default())?;
-        }
-        // Both are exact, so their quotient is rounded once (Clinger, How to read floating point numbers accurately, 1990).
-        if !scientific
-            && digits.count <= DIGITS_MAX
-            && digits.value <= EXACT_MAX
-            && let Some(ten) = TENS.get(decimals)
-        {
-            let value = digits.value as f64 / ten;
-            return Some(if negative { -value } else { value });
-        }
-        let text = &start[..start.len() - self.0.len()];
-        std::str::from_utf8(text).ok()?.parse().ok()
-    }
-
-    fn eat(&mut self, wanted: u8) -> bool {
-        match self.0 {
-            [byte, rest @ ..] if *byte == wanted => {
-                self.0 = rest;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// One digit or more, behind those read before.
-    fn digits(&mut self, digits: &mut Digits) -> Option<()> {
-        let before = digits.count;
-        while let [byte @ b'0'..=b'9', rest @ ..] = self.0 {
-            // Wraps only beyond `DIGITS_MAX`, where it is not looked at.
-            digits.value = digits
-                .value
-                .wrapping_mul(10)
-                .wrapping_add(u64::from(byte - b'0'));
-            digits.count += 1;
-            self.0 = rest;
-        }
-        (digits.count > before).then_some(())
-    }
-}
-
-/// Decimal digits as a number, and how many there are.
-#[derive(Default)]
-struct Digits {
-    value: u64,
-    count: usize,
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -196,6 +99,7 @@ mod tests {
                 name: "x".to_owned(),
                 datatype,
                 shape: shape.to_vec(),
+                any_rank: false,
             }],
             outputs: vec![],
         }

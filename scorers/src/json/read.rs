@@ -1,24 +1,73 @@
 //! Reading: from the bytes of a body straight into typed tensors, with no tree of values in between.
 //!
 //! Depth is bound by the rank of the input: a list below the innermost dimension is refused where
-//! it opens. The first thing that does not fit is kept as `problem` and ends the parse.
-
-use std::fmt;
+//! it opens. The first thing that does not fit ends the parse. Its place is gathered on the way
+//! out, so that keeping track of it costs a body that fits nothing.
 
 use ndarray::{ArrayD, IxDyn};
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{
-    DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor,
-};
 
 use super::element::Element;
 use super::plain;
+use super::text::{Fault, Text, shortened};
 use crate::error::ScoreError;
 use crate::signature::{ElementType, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
-/// Longest name or key that a message repeats, in characters.
-const QUOTED_MAX: usize = 60;
+/// Bytes that a number and its comma usually take.
+const NUMBER_BYTES: usize = 8;
+/// Most dimensions of an input whose rank the model leaves open.
+const RANK_MAX: usize = 32;
+
+/// The reason why the parse ended early.
+enum Stop {
+    Fault(Fault),
+    Refused(ScoreError),
+    /// What does not fit into an input.
+    Misfit(Misfit),
+}
+
+/// What does not fit into an input, and where in it.
+struct Misfit {
+    /// `is` or `has`.
+    verb: &'static str,
+    found: String,
+    /// Indexes counted from 0, innermost first.
+    path: Vec<usize>,
+}
+
+/// Boxed, for it is far larger than what is read.
+type Stopped = Box<Stop>;
+
+impl From<Box<Fault>> for Stopped {
+    #[cold]
+    fn from(fault: Box<Fault>) -> Self {
+        Self::new(Stop::Fault(*fault))
+    }
+}
+
+impl From<ScoreError> for Stopped {
+    fn from(error: ScoreError) -> Self {
+        Self::new(Stop::Refused(error))
+    }
+}
+
+#[cold]
+fn misfit(verb: &'static str, found: impl Into<String>) -> Stopped {
+    Box::new(Stop::Misfit(Misfit {
+        verb,
+        found: found.into(),
+        path: Vec::new(),
+    }))
+}
+
+/// The same, seen from the list in which it stands at this index.
+#[cold]
+fn within(mut stopped: Stopped, index: usize) -> Stopped {
+    if let Stop::Misfit(misfit) = stopped.as_mut() {
+        misfit.path.push(index);
+    }
+    stopped
+}
 
 /// Reads a whole body into one tensor per input, in the order of the signature.
 pub(super) fn body(signature: &Signature, payload: &[u8]) -> Result<Vec<Tensor>, ScoreError> {
@@ -30,305 +79,50 @@ pub(super) fn body(signature: &Signature, payload: &[u8]) -> Result<Vec<Tensor>,
 
 /// Reads any body that fits, and says what is wrong with any other.
 pub(super) fn general(signature: &Signature, payload: &[u8]) -> Result<Vec<Tensor>, ScoreError> {
-    let mut problem = None;
-    let mut json = serde_json::Deserializer::from_slice(payload);
-    let body = Body {
-        signature,
-        problem: &mut problem,
-    };
-    (&mut json)
-        .deserialize_any(body)
-        .and_then(|tensors| json.end().map(|()| tensors))
-        .map_err(|error| problem.unwrap_or_else(|| not_json(signature, &error)))
+    let read = Text::of(payload)
+        .map_err(Stopped::from)
+        .and_then(|text| Body { signature, text }.read());
+    read.map_err(|stopped| match *stopped {
+        Stop::Refused(error) => error,
+        Stop::Fault(fault) => not_json(signature, payload, fault),
+        Stop::Misfit(misfit) => unreachable!("each input names itself: {}", misfit.found),
+    })
 }
 
-fn not_json(signature: &Signature, error: &serde_json::Error) -> ScoreError {
-    let (line, column) = (error.line(), error.column());
-    let mut problem = error.to_string();
-    let place = format!(" at line {line} column {column}");
-    problem.truncate(problem.strip_suffix(&place).map_or(problem.len(), str::len));
+fn not_json(signature: &Signature, payload: &[u8], fault: Fault) -> ScoreError {
+    let before = &payload[..fault.at];
+    let is_end = |byte: &&u8| **byte == b'\n';
+    let line_start = before
+        .iter()
+        .rposition(|byte| is_end(&byte))
+        .map_or(0, |end| end + 1);
     ScoreError::NotJson {
         wanted: wanted_body(signature),
-        line,
-        column,
-        problem,
+        line: before.iter().filter(is_end).count() + 1,
+        column: fault.at - line_start + 1,
+        problem: fault.problem,
     }
 }
 
 /// The body that a model wants, for messages.
 fn wanted_body(signature: &Signature) -> String {
     match signature.inputs.as_slice() {
-        [only] => format!("{{\"data\": ..}} with {} {:?}", only.datatype, only.shape),
+        [only] => format!("{{\"data\": ..}} with {} {}", only.datatype, shape(only)),
         several => {
             let inputs: Vec<_> = several
                 .iter()
-                .map(|input| format!("{:?}: {} {:?}", input.name, input.datatype, input.shape))
+                .map(|input| format!("{:?}: {} {}", input.name, input.datatype, shape(input)))
                 .collect();
             format!("{{\"data\": {{{}}}}}", inputs.join(", "))
         }
     }
 }
 
-fn shortened(name: &str) -> String {
-    match name.char_indices().nth(QUOTED_MAX) {
-        Some((end, _)) => format!("{}..", &name[..end]),
-        None => name.to_owned(),
-    }
-}
-
-/// Keeps the first problem; the error that it returns only ends the parse.
-fn refuse<E: Error>(problem: &mut Option<ScoreError>, found: ScoreError) -> E {
-    problem.get_or_insert(found);
-    E::custom("the body does not fit the model")
-}
-
-/// Visits of everything that is neither a list nor an object, each handed to `$found`.
-macro_rules! visit_scalars {
-    ($found:ident) => {
-        fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
-            self.$found(Scalar::Bool(value))
-        }
-        fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
-            self.$found(Scalar::Unsigned(value))
-        }
-        fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
-            self.$found(Scalar::Signed(value))
-        }
-        fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-            self.$found(Scalar::Float(value))
-        }
-        fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
-            self.$found(Scalar::Text(value))
-        }
-        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-            self.$found(Scalar::Null)
-        }
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("JSON")
-        }
-    };
-}
-
-/// A JSON value without parts.
-#[derive(Clone, Copy)]
-enum Scalar<'t> {
-    Null,
-    Bool(bool),
-    Unsigned(u64),
-    Signed(i64),
-    Float(f64),
-    Text(&'t str),
-}
-
-impl Scalar<'_> {
-    fn element<T: Element>(self) -> Option<T> {
-        match self {
-            Self::Null => None,
-            Self::Bool(value) => T::from_bool(value),
-            Self::Unsigned(value) => T::from_unsigned(value),
-            Self::Signed(value) => T::from_signed(value),
-            Self::Float(value) => T::from_float(value),
-            Self::Text(value) => T::from_text(value),
-        }
-    }
-}
-
-/// Numbers as they are; text only by kind, since it may be long or private.
-impl fmt::Display for Scalar<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Null => f.write_str("null"),
-            Self::Bool(value) => write!(f, "{value}"),
-            Self::Unsigned(value) => write!(f, "{value}"),
-            Self::Signed(value) => write!(f, "{value}"),
-            Self::Float(value) => write!(f, "{value:?}"),
-            Self::Text(_) => f.write_str("text"),
-        }
-    }
-}
-
-/// The outer object: `data` and nothing else.
-struct Body<'s> {
-    signature: &'s Signature,
-    problem: &'s mut Option<ScoreError>,
-}
-
-impl Body<'_> {
-    fn refuse<T, E: Error>(self, found: impl Into<String>) -> Result<T, E> {
-        let wanted = wanted_body(self.signature);
-        Err(refuse(
-            self.problem,
-            ScoreError::Envelope {
-                wanted,
-                found: found.into(),
-            },
-        ))
-    }
-
-    fn scalar<T, E: Error>(self, found: Scalar<'_>) -> Result<T, E> {
-        self.refuse(found.to_string())
-    }
-}
-
-impl<'de> Visitor<'de> for Body<'_> {
-    type Value = Vec<Tensor>;
-    visit_scalars!(scalar);
-
-    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
-        self.refuse("a list")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut tensors = None;
-        while let Some(key) = map.next_key::<String>()? {
-            if key != "data" {
-                return self.refuse(format!("the key {:?}", shortened(&key)));
-            }
-            if tensors.is_some() {
-                return self.refuse("\"data\" twice");
-            }
-            let data = Data {
-                signature: self.signature,
-                problem: &mut *self.problem,
-            };
-            tensors = Some(map.next_value_seed(data)?);
-        }
-        match tensors {
-            Some(tensors) => Ok(tensors),
-            None => self.refuse("no \"data\""),
-        }
-    }
-}
-
-/// The value under `data`: an object of inputs by name, or the only input itself.
-struct Data<'s> {
-    signature: &'s Signature,
-    problem: &'s mut Option<ScoreError>,
-}
-
-impl Data<'_> {
-    fn only_input<'de, D: Deserializer<'de>>(
-        self,
-        json: D,
-        found: &str,
-    ) -> Result<Vec<Tensor>, D::Error> {
-        match self.signature.inputs.as_slice() {
-            [spec] => Input {
-                spec,
-                problem: self.problem,
-            }
-            .deserialize(json)
-            .map(|tensor| vec![tensor]),
-            _ => {
-                let wanted = wanted_body(self.signature);
-                let found = format!("{found} in place of the inputs by name");
-                Err(refuse(self.problem, ScoreError::Envelope { wanted, found }))
-            }
-        }
-    }
-
-    fn scalar<E: Error>(self, found: Scalar<'_>) -> Result<Vec<Tensor>, E> {
-        let words = found.to_string();
-        match found {
-            Scalar::Null => self.only_input(().into_deserializer(), &words),
-            Scalar::Bool(value) => self.only_input(value.into_deserializer(), &words),
-            Scalar::Unsigned(value) => self.only_input(value.into_deserializer(), &words),
-            Scalar::Signed(value) => self.only_input(value.into_deserializer(), &words),
-            Scalar::Float(value) => self.only_input(value.into_deserializer(), &words),
-            Scalar::Text(value) => self.only_input(value.into_deserializer(), &words),
-        }
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Data<'_> {
-    type Value = Vec<Tensor>;
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Data<'_> {
-    type Value = Vec<Tensor>;
-    visit_scalars!(scalar);
-
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
-        self.only_input(SeqAccessDeserializer::new(list), "a list")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        MapAccessDeserializer::new(map).deserialize_any(Named {
-            signature: self.signature,
-            problem: self.problem,
-        })
-    }
-}
-
-/// Inputs by name, in any order.
-struct Named<'s> {
-    signature: &'s Signature,
-    problem: &'s mut Option<ScoreError>,
-}
-
-impl<'de> Visitor<'de> for Named<'_> {
-    type Value = Vec<Tensor>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("inputs by name")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let inputs = &self.signature.inputs;
-        let mut slots: Vec<Option<Tensor>> = inputs.iter().map(|_| None).collect();
-        while let Some(key) = map.next_key::<String>()? {
-            let Some(at) = inputs.iter().position(|spec| spec.name == key) else {
-                let known: Vec<_> = inputs
-                    .iter()
-                    .map(|spec| format!("{:?}", spec.name))
-                    .collect();
-                let (input, known) = (shortened(&key), known.join(", "));
-                return Err(refuse(
-                    self.problem,
-                    ScoreError::UnknownInput { input, known },
-                ));
-            };
-            if slots[at].is_some() {
-                return Err(refuse(
-                    self.problem,
-                    ScoreError::RepeatedInput { input: key },
-                ));
-            }
-            let input = Input {
-                spec: &inputs[at],
-                problem: &mut *self.problem,
-            };
-            slots[at] = Some(map.next_value_seed(input)?);
-        }
-        let mut tensors = Vec::with_capacity(slots.len());
-        for (slot, spec) in slots.into_iter().zip(inputs) {
-            let Some(tensor) = slot else {
-                return Err(refuse(
-                    self.problem,
-                    misfit(spec, "found nothing".to_owned()),
-                ));
-            };
-            tensors.push(tensor);
-        }
-        Ok(tensors)
-    }
-}
-
-fn misfit(spec: &TensorSpec, found: String) -> ScoreError {
-    let wanted = format!(
-        "{} {} of shape {:?}",
-        spec.datatype,
-        noun(spec.datatype),
-        spec.shape
-    );
-    ScoreError::Misfit {
-        input: spec.name.clone(),
-        wanted,
-        found,
+fn shape(spec: &TensorSpec) -> String {
+    if spec.any_rank {
+        "of any shape".to_owned()
+    } else {
+        format!("{:?}", spec.shape)
     }
 }
 
@@ -348,68 +142,168 @@ fn noun(datatype: ElementType) -> &'static str {
     }
 }
 
-/// One input.
-struct Input<'s> {
-    spec: &'s TensorSpec,
-    problem: &'s mut Option<ScoreError>,
+/// The words for an input that the body does not give as the model wants it.
+fn misfit_of(spec: &TensorSpec, found: String) -> ScoreError {
+    let of = if spec.any_rank { "" } else { "of shape " };
+    let wanted = format!(
+        "{} {} {of}{}",
+        spec.datatype,
+        noun(spec.datatype),
+        shape(spec)
+    );
+    ScoreError::Misfit {
+        input: spec.name.clone(),
+        wanted,
+        found,
+    }
 }
 
-impl<'de> DeserializeSeed<'de> for Input<'_> {
-    type Value = Tensor;
+/// The outer object: `data` and nothing else.
+struct Body<'s, 't> {
+    signature: &'s Signature,
+    text: Text<'t>,
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Tensor, D::Error> {
-        match self.spec.datatype {
-            ElementType::Bool => grid(self, json).map(Tensor::Bool),
-            ElementType::Uint8 => grid(self, json).map(Tensor::Uint8),
-            ElementType::Uint16 => grid(self, json).map(Tensor::Uint16),
-            ElementType::Uint32 => grid(self, json).map(Tensor::Uint32),
-            ElementType::Uint64 => grid(self, json).map(Tensor::Uint64),
-            ElementType::Int8 => grid(self, json).map(Tensor::Int8),
-            ElementType::Int16 => grid(self, json).map(Tensor::Int16),
-            ElementType::Int32 => grid(self, json).map(Tensor::Int32),
-            ElementType::Int64 => grid(self, json).map(Tensor::Int64),
-            ElementType::Fp16 => grid(self, json).map(Tensor::Fp16),
-            ElementType::Bf16 => grid(self, json).map(Tensor::Bf16),
-            ElementType::Fp32 => grid(self, json).map(Tensor::Fp32),
-            ElementType::Fp64 => grid(self, json).map(Tensor::Fp64),
-            ElementType::Bytes => grid(self, json).map(Tensor::Bytes),
+impl Body<'_, '_> {
+    fn read(mut self) -> Result<Vec<Tensor>, Stopped> {
+        if !self.text.takes(b'{') {
+            let found = self.found()?;
+            return Err(self.refusal(found));
         }
+        let mut tensors = None;
+        let mut more = !self.text.takes(b'}');
+        while more {
+            let key = self.text.key()?;
+            if key != "data" {
+                return Err(self.refusal(format!("the key {:?}", shortened(&key))));
+            }
+            if tensors.is_some() {
+                return Err(self.refusal("\"data\" twice"));
+            }
+            tensors = Some(self.data()?);
+            more = self.text.goes_on(b'}')?;
+        }
+        self.text.end()?;
+        tensors.ok_or_else(|| self.refusal("no \"data\""))
+    }
+
+    /// The value at hand in words.
+    fn found(&mut self) -> Result<String, Stopped> {
+        Ok(match self.text.next_byte() {
+            Some(b'[') => "a list".to_owned(),
+            _ => self.text.scalar()?.to_string(),
+        })
+    }
+
+    fn refusal(&self, found: impl Into<String>) -> Stopped {
+        let error = ScoreError::Envelope {
+            wanted: wanted_body(self.signature),
+            found: found.into(),
+        };
+        error.into()
+    }
+
+    /// The value under `data`: an object of inputs by name, or the only input itself.
+    fn data(&mut self) -> Result<Vec<Tensor>, Stopped> {
+        if self.text.takes(b'{') {
+            return self.named();
+        }
+        match self.signature.inputs.as_slice() {
+            [spec] => {
+                let room = self.text.left() / NUMBER_BYTES;
+                Ok(vec![input(spec, &mut self.text, room)?])
+            }
+            _ => {
+                let found = self.found()?;
+                Err(self.refusal(format!("{found} in place of the inputs by name")))
+            }
+        }
+    }
+
+    /// Inputs by name, in any order.
+    fn named(&mut self) -> Result<Vec<Tensor>, Stopped> {
+        let inputs = &self.signature.inputs;
+        let mut slots: Vec<Option<Tensor>> = inputs.iter().map(|_| None).collect();
+        let mut more = !self.text.takes(b'}');
+        while more {
+            let key = self.text.key()?;
+            let at = self.input_named(&key)?;
+            if slots[at].is_some() {
+                let input = key.into_owned();
+                return Err(ScoreError::RepeatedInput { input }.into());
+            }
+            slots[at] = Some(input(&inputs[at], &mut self.text, 0)?);
+            more = self.text.goes_on(b'}')?;
+        }
+        let tensors = slots.into_iter().zip(inputs).map(|(slot, spec)| {
+            slot.ok_or_else(|| misfit_of(spec, "found nothing".to_owned()).into())
+        });
+        tensors.collect()
+    }
+
+    fn input_named(&self, key: &str) -> Result<usize, ScoreError> {
+        let inputs = &self.signature.inputs;
+        let at = inputs.iter().position(|spec| spec.name == key);
+        at.ok_or_else(|| {
+            let known: Vec<_> = inputs
+                .iter()
+                .map(|spec| format!("{:?}", spec.name))
+                .collect();
+            ScoreError::UnknownInput {
+                input: shortened(key),
+                known: known.join(", "),
+            }
+        })
+    }
+}
+
+/// Reads one input, which has about `room` elements.
+fn input(spec: &TensorSpec, text: &mut Text<'_>, room: usize) -> Result<Tensor, Stopped> {
+    match spec.datatype {
+        ElementType::Bool => grid(spec, text, room).map(Tensor::Bool),
+        ElementType::Uint8 => grid(spec, text, room).map(Tensor::Uint8),
+        ElementType::Uint16 => grid(spec, text, room).map(Tensor::Uint16),
+        ElementType::Uint32 => grid(spec, text, room).map(Tensor::Uint32),
+        ElementType::Uint64 => grid(spec, text, room).map(Tensor::Uint64),
+        ElementType::Int8 => grid(spec, text, room).map(Tensor::Int8),
+        ElementType::Int16 => grid(spec, text, room).map(Tensor::Int16),
+        ElementType::Int32 => grid(spec, text, room).map(Tensor::Int32),
+        ElementType::Int64 => grid(spec, text, room).map(Tensor::Int64),
+        ElementType::Fp16 => grid(spec, text, room).map(Tensor::Fp16),
+        ElementType::Bf16 => grid(spec, text, room).map(Tensor::Bf16),
+        ElementType::Fp32 => grid(spec, text, room).map(Tensor::Fp32),
+        ElementType::Fp64 => grid(spec, text, room).map(Tensor::Fp64),
+        // Far larger than a number, and of any length.
+        ElementType::Bytes => grid(spec, text, 0).map(Tensor::Bytes),
     }
 }
 
 /// Reads nested lists, row-major.
-fn grid<'de, T: Element, D: Deserializer<'de>>(
-    input: Input<'_>,
-    json: D,
-) -> Result<ArrayD<T>, D::Error> {
+fn grid<T: Element>(
+    spec: &TensorSpec,
+    text: &mut Text<'_>,
+    room: usize,
+) -> Result<ArrayD<T>, Stopped> {
     let mut grid = Grid {
-        spec: input.spec,
+        spec,
         // A negative size is free until the first list of that depth sets it.
-        sizes: input
-            .spec
+        sizes: spec
             .shape
             .iter()
             .map(|&size| usize::try_from(size).ok())
             .collect(),
-        values: Vec::new(),
-        path: Vec::with_capacity(input.spec.shape.len()),
-        problem: input.problem,
+        any_rank: spec.any_rank,
+        values: Vec::with_capacity(room),
     };
-    Level(&mut grid).deserialize(json)?;
-    // A dimension below an empty list was never seen: nothing says that it is not empty too.
-    let sizes: Vec<usize> = grid.sizes.iter().map(|size| size.unwrap_or(0)).collect();
-    let Grid {
-        spec,
-        values,
-        problem,
-        ..
-    } = grid;
-    ArrayD::from_shape_vec(IxDyn(&sizes), values).map_err(|error| {
-        refuse(
-            problem,
-            misfit(spec, format!("found a shape of {sizes:?} ({error})")),
-        )
-    })
+    if let Err(stopped) = grid.level(text, 0) {
+        return Err(match *stopped {
+            Stop::Misfit(misfit) => misfit_of(spec, grid.place(&misfit)).into(),
+            other => Box::new(other),
+        });
+    }
+    let sizes = grid.shape().map_err(|found| misfit_of(spec, found))?;
+    ArrayD::from_shape_vec(IxDyn(&sizes), grid.values)
+        .map_err(|error| misfit_of(spec, format!("found a shape of {sizes:?} ({error})")).into())
 }
 
 /// A tensor in the making.
@@ -417,39 +311,107 @@ struct Grid<'s, T> {
     spec: &'s TensorSpec,
     /// Sizes by depth; nothing where the size is free and not yet seen.
     sizes: Vec<Option<usize>>,
+    /// How many dimensions there are is not known yet: the first value tells.
+    any_rank: bool,
     values: Vec<T>,
-    /// The place of the parse: the index at each depth that is open, counted from 0.
-    path: Vec<usize>,
-    problem: &'s mut Option<ScoreError>,
 }
 
 impl<T: Element> Grid<'_, T> {
-    fn refuse<E: Error>(&mut self, found: &str, verb: &str) -> E {
-        let found = match self.place() {
-            Some(place) => format!("{place} {verb} {found}"),
-            None => format!("found {found}"),
-        };
-        refuse(self.problem, misfit(self.spec, found))
-    }
-
-    /// `row 2`, `row 2.1, value 3`: counted from 1, as people do.
-    fn place(&self) -> Option<String> {
-        let (rows, value) = match self.path.split_last() {
-            Some((last, rows)) if self.path.len() == self.sizes.len() => (rows, Some(last + 1)),
-            _ => (self.path.as_slice(), None),
-        };
-        let rows: Vec<_> = rows.iter().map(|index| (index + 1).to_string()).collect();
-        let row = (!rows.is_empty()).then(|| format!("row {}", rows.join(".")));
-        let value = value.map(|value| format!("value {value}"));
-        match (row, value) {
-            (Some(row), Some(value)) => Some(format!("{row}, {value}")),
-            (row, value) => row.or(value),
+    /// The lists, or in the end the elements, at this depth.
+    fn level(&mut self, text: &mut Text<'_>, depth: usize) -> Result<(), Stopped> {
+        match text.next_byte() {
+            Some(b'{') => Err(misfit("is", "an object")),
+            Some(b'[') => {
+                self.enter(depth)?;
+                text.takes(b'[');
+                self.list(text, depth)
+            }
+            _ if depth < self.sizes.len() => {
+                let found = text.scalar()?;
+                Err(misfit("is", format!("{found}, not a list")))
+            }
+            _ => {
+                self.any_rank = false;
+                self.element(text)
+            }
         }
     }
 
+    /// A list opens.
+    fn enter(&mut self, depth: usize) -> Result<(), Stopped> {
+        if depth < self.sizes.len() {
+            return Ok(());
+        }
+        if !self.any_rank {
+            return Err(misfit("is", "a list"));
+        }
+        if depth == RANK_MAX {
+            return Err(misfit(
+                "is",
+                format!("a list, deeper than {RANK_MAX} dimensions"),
+            ));
+        }
+        self.sizes.push(None);
+        Ok(())
+    }
+
+    /// The rest of a list that has opened.
+    fn list(&mut self, text: &mut Text<'_>, depth: usize) -> Result<(), Stopped> {
+        let mut count = 0;
+        let mut more = !text.takes(b']');
+        while more {
+            // Known only from the first value on, where the model leaves it open.
+            let innermost = depth + 1 == self.sizes.len() && !self.any_rank;
+            if innermost && self.numbers(text, &mut count) {
+                break;
+            }
+            self.level(text, depth + 1)
+                .map_err(|stopped| within(stopped, count))?;
+            count += 1;
+            more = text.goes_on(b']')?;
+        }
+        self.any_rank = false;
+        self.close(depth, count)
+    }
+
+    /// Numbers, which nearly all elements are, up to what is none or does not fit; whether the list has closed.
+    fn numbers(&mut self, text: &mut Text<'_>, count: &mut usize) -> bool {
+        let values = &mut self.values;
+        let before = values.len();
+        let mut read = *text;
+        let closed = loop {
+            let Some(element) = T::read_number(text) else {
+                break false;
+            };
+            match text.next_byte() {
+                Some(b',') => text.skip(),
+                Some(b']') => {
+                    text.skip();
+                    values.push(element);
+                    read = *text;
+                    break true;
+                }
+                _ => break false,
+            }
+            values.push(element);
+            read = *text;
+        };
+        // What was not taken is read again in the general way, which has the words for it.
+        *text = read;
+        *count += values.len() - before;
+        closed
+    }
+
+    fn element(&mut self, text: &mut Text<'_>) -> Result<(), Stopped> {
+        let scalar = text.scalar()?;
+        let value = T::from_scalar(&scalar);
+        self.values
+            .push(value.ok_or_else(|| misfit("is", scalar.to_string()))?);
+        Ok(())
+    }
+
     /// Checks the list that just closed against the declared or first seen size of its dimension.
-    fn close<E: Error>(&mut self, count: usize) -> Result<(), E> {
-        let depth = self.path.len();
+    fn close(&mut self, depth: usize, count: usize) -> Result<(), Stopped> {
         let expected = *self.sizes[depth].get_or_insert(count);
         if expected == count {
             return Ok(());
@@ -460,61 +422,48 @@ impl<T: Element> Grid<'_, T> {
             (true, ElementType::Bool) => "values",
             (true, datatype) => noun(datatype),
         };
-        let free = self.spec.shape[depth] < 0;
-        let found = match free {
-            true => format!("{count} {part}, the rows before have {expected}"),
-            false => format!("{count} {part}"),
+        let declared = self.spec.shape.get(depth).is_some_and(|size| *size >= 0);
+        let found = match declared {
+            false => format!("{count} {part}, the rows before have {expected}"),
+            true => format!("{count} {part}"),
         };
-        Err(self.refuse(&found, "has"))
-    }
-}
-
-/// The lists, or in the end the elements, at the depth where the parse is.
-struct Level<'g, 's, T>(&'g mut Grid<'s, T>);
-
-impl<T: Element> Level<'_, '_, T> {
-    fn scalar<E: Error>(self, found: Scalar<'_>) -> Result<(), E> {
-        let grid = self.0;
-        if grid.path.len() < grid.sizes.len() {
-            return Err(grid.refuse(&format!("{found}, not a list"), "is"));
-        }
-        match found.element() {
-            Some(value) => {
-                grid.values.push(value);
-                Ok(())
-            }
-            None => Err(grid.refuse(&found.to_string(), "is")),
-        }
-    }
-}
-
-impl<'de, T: Element> DeserializeSeed<'de> for Level<'_, '_, T> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_any(self)
-    }
-}
-
-impl<'de, T: Element> Visitor<'de> for Level<'_, '_, T> {
-    type Value = ();
-    visit_scalars!(scalar);
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let grid = self.0;
-        let depth = grid.path.len();
-        if depth == grid.sizes.len() {
-            return Err(grid.refuse("a list", "is"));
-        }
-        grid.path.push(0);
-        while list.next_element_seed(Level(grid))?.is_some() {
-            grid.path[depth] += 1;
-        }
-        let count = grid.path.pop().expect("pushed above");
-        grid.close(count)
+        Err(misfit("has", found))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(self.0.refuse("an object", "is"))
+    /// The sizes, when all is read; else why they cannot be told.
+    ///
+    /// A dimension below an empty list was never seen. It is empty too where the model wants that list empty; else nothing says
+    /// what it is.
+    fn shape(&self) -> Result<Vec<usize>, String> {
+        let mut free = self.spec.shape.iter().zip(&self.sizes);
+        let is_empty = free.any(|(declared, found)| *declared < 0 && *found == Some(0));
+        match self.sizes.iter().position(Option::is_none) {
+            Some(unseen) if is_empty => Err(format!(
+                "found an empty list, which does not say the size of dimension {}; send one row or more",
+                unseen + 1
+            )),
+            _ => Ok(self.sizes.iter().map(|size| size.unwrap_or(0)).collect()),
+        }
+    }
+
+    /// `row 2 has ..`, `row 2.1, value 3 is ..`: counted from 1, as people do.
+    fn place(&self, misfit: &Misfit) -> String {
+        let Misfit { verb, found, path } = misfit;
+        let mut path: Vec<_> = path
+            .iter()
+            .rev()
+            .map(|index| (index + 1).to_string())
+            .collect();
+        let value = if path.len() == self.sizes.len() {
+            path.pop().map(|value| format!("value {value}"))
+        } else {
+            None
+        };
+        let row = (!path.is_empty()).then(|| format!("row {}", path.join(".")));
+        match (row, value) {
+            (Some(row), Some(value)) => format!("{row}, {value} {verb} {found}"),
+            (Some(place), None) | (None, Some(place)) => format!("{place} {verb} {found}"),
+            (None, None) => format!("found {found}"),
+        }
     }
 }

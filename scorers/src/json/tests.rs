@@ -2,13 +2,14 @@ use ndarray::{ArrayD, IxDyn, arr0, arr1, arr2};
 use proptest::prelude::*;
 
 use super::*;
-use crate::signature::OutputSpec;
+use crate::signature::{OutputKind, OutputSpec};
 
 fn input(name: &str, datatype: ElementType, shape: &[i64]) -> TensorSpec {
     TensorSpec {
         name: name.to_owned(),
         datatype,
         shape: shape.to_vec(),
+        any_rank: false,
     }
 }
 
@@ -21,6 +22,25 @@ fn taking(inputs: Vec<TensorSpec>) -> JsonScorer {
 
 fn one(datatype: ElementType, shape: &[i64]) -> JsonScorer {
     taking(vec![input("data", datatype, shape)])
+}
+
+/// Bits of floats, so that NaN is equal to itself and -0 is not 0.
+fn bits(tensor: &Tensor) -> Vec<u64> {
+    match tensor {
+        Tensor::Fp16(array) => array.iter().map(|value| value.to_bits().into()).collect(),
+        Tensor::Bf16(array) => array.iter().map(|value| value.to_bits().into()).collect(),
+        Tensor::Fp32(array) => array.iter().map(|value| value.to_bits().into()).collect(),
+        Tensor::Fp64(array) => array.iter().map(|value| value.to_bits()).collect(),
+        other => panic!("{other:?} is not of floats"),
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounding to the nearest is meant"
+)]
+fn narrowed(value: f64) -> f32 {
+    value as f32
 }
 
 fn giving(names: &[&str]) -> JsonScorer {
@@ -83,7 +103,8 @@ fn every_misfit_says_what_the_model_wants() {
         ("[[1,2,3,\"x\"]]", "row 1, value 4 is text"),
         ("[[1,2,3,1e300]]", "row 1, value 4 is 1e300"),
         ("[[1,2,[3],4]]", "row 1, value 3 is a list"),
-        ("[[1,2,null,4]]", "row 1, value 3 is null"),
+        ("[[1,2,true,4]]", "row 1, value 3 is true"),
+        ("[[1,2,-1e999,4]]", "row 1, value 3 is -1e999"),
         ("[1,2,3,4]", "row 1 is 1, not a list"),
         ("7", "found 7, not a list"),
         ("null", "found null, not a list"),
@@ -143,19 +164,19 @@ fn what_is_not_the_envelope_is_refused_with_the_envelope() {
         (r#"{"data": [], "data": []}"#, "\"data\" twice"),
         (
             "",
-            "text that is not JSON (line 1, column 0: EOF while parsing a value)",
+            "text that is not JSON (line 1, column 1: it ends where a value was expected)",
         ),
         (
             "hello",
-            "text that is not JSON (line 1, column 1: expected value)",
+            "text that is not JSON (line 1, column 1: expected a value)",
         ),
         (
             r#"{"data": []} x"#,
-            "text that is not JSON (line 1, column 14: trailing characters)",
+            "text that is not JSON (line 1, column 14: more text follows the value)",
         ),
         (
-            r#"{"data": [[NaN]]}"#,
-            "text that is not JSON (line 1, column 12: expected value)",
+            "{\"data\":\n [[1,\n  +NaN]]}",
+            "text that is not JSON (line 3, column 3: expected a value)",
         ),
     ] {
         assert_eq!(refusal(&model, body), format!("{wants}{found}"));
@@ -219,6 +240,284 @@ fn outputs_are_written_by_name_in_the_models_order() {
 }
 
 #[test]
+fn null_and_bare_tokens_are_floats_of_every_width_wherever_a_number_may_stand() {
+    use ElementType::{Bf16, Fp16, Fp32, Fp64};
+    let values = [
+        f64::NAN,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        -0.0,
+        1.5,
+    ];
+    for datatype in [Fp16, Bf16, Fp32, Fp64] {
+        let data = "[[null, NaN], [ Infinity,-Infinity ], [-0, 1.5]]";
+        let alone = one(datatype, &[-1, 2]).preprocess(format!("{{\"data\": {data}}}").as_bytes());
+        let other = input("words", ElementType::Bytes, &[-1]);
+        let beside = taking(vec![other, input("data", datatype, &[-1, 2])]).preprocess(
+            format!("{{\"data\": {{\"data\": {data}, \"words\": [\"NaN\"]}}}}").as_bytes(),
+        );
+        let wanted = match datatype {
+            Fp16 => Tensor::Fp16(arr1(&values.map(half::f16::from_f64)).into_dyn()),
+            Bf16 => Tensor::Bf16(arr1(&values.map(half::bf16::from_f64)).into_dyn()),
+            Fp32 => Tensor::Fp32(arr1(&values.map(narrowed)).into_dyn()),
+            _ => Tensor::Fp64(arr1(&values).into_dyn()),
+        };
+        assert_eq!(bits(&alone.unwrap()[0]), bits(&wanted), "{datatype}");
+        assert_eq!(bits(&beside.unwrap()[1]), bits(&wanted), "{datatype}");
+        for scalar in ["null", "NaN", "-Infinity"] {
+            let body = format!("{{\"data\": {scalar}}}");
+            let read = one(datatype, &[]).preprocess(body.as_bytes()).unwrap();
+            let same = data
+                .find(scalar)
+                .map(|at| data[..at].matches(',').count())
+                .unwrap();
+            assert_eq!(bits(&read[0]), [bits(&wanted)[same]], "{datatype} {scalar}");
+        }
+    }
+}
+
+#[test]
+fn missing_values_are_for_floats_alone_and_are_refused_with_their_place() {
+    for datatype in datatypes_without_floats() {
+        for missing in ["null", "NaN", "Infinity", "-Infinity"] {
+            let words = refusal(&one(datatype, &[-1]), &format!("{{\"data\": [{missing}]}}"));
+            assert!(
+                words.ends_with(&format!(", value 1 is {missing}")),
+                "{words}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_tokens_of_python_are_read_and_never_as_keys_or_in_text() {
+    let model = one(ElementType::Fp32, &[-1]);
+    for no_number in [
+        "nan",
+        "NAN",
+        "inf",
+        "+Infinity",
+        "-NaN",
+        "Nan",
+        "Infinit",
+        "NaNs",
+        "- Infinity",
+        "NaN1",
+    ] {
+        let words = refusal(&model, &format!("{{\"data\": [{no_number}]}}"));
+        assert!(words.contains("not JSON"), "{no_number}: {words}");
+    }
+    assert!(refusal(&model, "{\"data\": [\"NaN\"]}").ends_with("value 1 is text"));
+    assert!(refusal(&model, "{\"data\": {NaN: [1]}}").contains("expected a key in quotes"));
+    assert!(refusal(&model, "NaN").ends_with("found NaN"));
+}
+
+#[test]
+fn text_is_read_whatever_is_in_it() {
+    let model = one(ElementType::Bytes, &[-1]);
+    let read = model
+        .preprocess(r#"{"data": ["a\u0000b", "\"\\\n", "\ud83d\ude00é", "", "NaN"]}"#.as_bytes());
+    let texts = ["a\0b", "\"\\\n", "😀é", "", "NaN"].map(str::to_owned);
+    assert_eq!(read, Ok(vec![Tensor::Bytes(arr1(&texts).into_dyn())]));
+    for (text, problem) in [
+        (&b"\"\\ud800\""[..], "in this string: "),
+        (b"\"\\x\"", "in this string: invalid escape"),
+        (b"\"\xff\"", "this string is not UTF-8"),
+        (b"\"\\n\xff\"", "in this string: "),
+        (b"\"\n\"", "this string has a control character"),
+        (b"\"\0\"", "this string has a control character"),
+        (b"\"\\\"]}", "this string does not end"),
+        (b"\"\\", "this string does not end"),
+    ] {
+        let body = [b"{\"data\": [", text, b"]}"].concat();
+        let words = model.preprocess(&body).unwrap_err().to_string();
+        assert!(
+            words.contains(problem) && words.contains("column 11"),
+            "{words}"
+        );
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped_and_utf_16_is_named() {
+    let model = one(ElementType::Int8, &[-1]);
+    let read = model.preprocess(b"\xEF\xBB\xBF{\"data\": [1]}");
+    assert_eq!(read, Ok(vec![Tensor::Int8(arr1(&[1]).into_dyn())]));
+    let text = "{\"data\": [1]}";
+    let little: Vec<_> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let big: Vec<_> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    for body in [
+        &little,
+        &big,
+        &[&[0xFF, 0xFE][..], &little].concat(),
+        &[&[0xFE, 0xFF][..], &big].concat(),
+    ] {
+        let words = model.preprocess(body).unwrap_err().to_string();
+        assert!(words.contains("this is UTF-16; send UTF-8"), "{words}");
+    }
+    assert!(refusal(&model, "\u{feff}\u{feff}{}").contains("expected a value"));
+}
+
+#[test]
+fn an_input_without_a_declared_shape_takes_an_array_of_any_rank() {
+    let model = taking(vec![TensorSpec {
+        any_rank: true,
+        ..input("x", ElementType::Fp32, &[])
+    }]);
+    let shape = |data: &str| {
+        let read = model.preprocess(format!("{{\"data\": {data}}}").as_bytes());
+        read.unwrap()[0].shape().to_vec()
+    };
+    assert_eq!(shape("3"), [0; 0]);
+    assert_eq!(shape("[]"), [0]);
+    assert_eq!(shape("[3]"), [1]);
+    assert_eq!(shape("[[1, null], [2, 3], [4, 5]]"), [3, 2]);
+    assert_eq!(shape("[[], []]"), [2, 0]);
+    assert_eq!(shape("[[[[[1]]]]]"), [1, 1, 1, 1, 1]);
+    let wants = "input \"x\": expected FP32 numbers of any shape, ";
+    let deep = format!("{}1{}", "[".repeat(33), "]".repeat(33));
+    for (data, found) in [
+        (
+            "[[1, 2], [3]]",
+            "row 2 has 1 numbers, the rows before have 2",
+        ),
+        ("[1, [2]]", "value 2 is a list"),
+        ("[[1], 2]", "row 2 is 2, not a list"),
+        ("[[], [1]]", "row 2 has 1 numbers, the rows before have 0"),
+        ("[[], 1]", "row 2 is 1, not a list"),
+        ("[[[]], []]", "row 2 has 0 rows, the rows before have 1"),
+        ("[\"a\"]", "value 1 is text"),
+        ("[{}]", "value 1 is an object"),
+        (
+            deep.as_str(),
+            &format!(
+                "row 1{}, value 1 is a list, deeper than 32 dimensions",
+                ".1".repeat(30)
+            ),
+        ),
+    ] {
+        assert_eq!(
+            refusal(&model, &format!("{{\"data\": {data}}}")),
+            format!("{wants}{found}")
+        );
+    }
+    let text = taking(vec![TensorSpec {
+        any_rank: true,
+        ..input("x", ElementType::Bytes, &[])
+    }]);
+    let words = ArrayD::from_elem(IxDyn(&[1, 1]), "[".to_owned());
+    assert_eq!(
+        text.preprocess(br#"{"data": [["["]]}"#),
+        Ok(vec![Tensor::Bytes(words)])
+    );
+    assert!(refusal(&model, "[]").starts_with("expected {\"data\": ..} with FP32 of any shape"));
+    let example = JsonScorer::example_body(&model.signature).unwrap();
+    assert_eq!(example, b"{\"data\":[0]}".as_slice());
+}
+
+#[test]
+fn an_empty_list_is_refused_where_more_than_one_size_is_free() {
+    let found = "found an empty list, which does not say the size of dimension";
+    let words = refusal(&one(ElementType::Fp32, &[-1, -1]), r#"{"data": []}"#);
+    assert_eq!(
+        words,
+        format!(
+            "input \"data\": expected FP32 numbers of shape [-1, -1], {found} 2; send one row or more"
+        )
+    );
+    let words = refusal(&one(ElementType::Fp32, &[-1, 3, -1]), r#"{"data": []}"#);
+    assert!(words.contains(&format!("{found} 3")), "{words}");
+    for (shape, data, sizes) in [
+        (&[-1, 3][..], "[]", &[0, 3][..]),
+        (&[-1], "[]", &[0]),
+        (&[-1, -1], "[[], []]", &[2, 0]),
+        (&[2, -1], "[[], []]", &[2, 0]),
+    ] {
+        let body = format!("{{\"data\": {data}}}");
+        let read = one(ElementType::Fp32, shape).preprocess(body.as_bytes());
+        assert_eq!(read.unwrap()[0].shape(), sizes);
+    }
+}
+
+#[test]
+fn the_form_of_nan_and_infinities_is_a_choice() {
+    let floats = arr1(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.5]);
+    let narrow = floats.mapv(narrowed);
+    let pairs = vec![("n".to_owned(), f32::NAN), ("i".to_owned(), f32::INFINITY)];
+    let halves = floats.mapv(half::f16::from_f64).into_dyn();
+    let outputs = [
+        OutputView::Fp64(floats.view().into_dyn()),
+        OutputView::Fp32(narrow.view().into_dyn()),
+        OutputView::Fp16(halves.view()),
+        OutputView::Sequence(vec![Tensor::Bf16(
+            floats.mapv(half::bf16::from_f64).into_dyn(),
+        )]),
+        OutputView::Map(pairs.clone()),
+        OutputView::Maps(vec![pairs]),
+    ];
+    let scorer = giving(&["a", "b", "c", "d", "e", "f"]);
+    let list = "[null,null,null,1.5]";
+    let map = "{\"n\":null,\"i\":null}";
+    assert_eq!(
+        scorer.postprocess(&outputs).unwrap(),
+        format!(
+            "{{\"a\":{list},\"b\":{list},\"c\":{list},\"d\":[{list}],\"e\":{map},\"f\":[{map}]}}"
+        )
+    );
+    let list = "[NaN,Infinity,-Infinity,1.5]";
+    let map = "{\"n\":NaN,\"i\":Infinity}";
+    assert_eq!(
+        scorer
+            .with_non_finite(NonFinite::Tokens)
+            .postprocess(&outputs)
+            .unwrap(),
+        format!(
+            "{{\"a\":{list},\"b\":{list},\"c\":{list},\"d\":[{list}],\"e\":{map},\"f\":[{map}]}}"
+        )
+    );
+}
+
+#[test]
+fn a_sequence_is_a_list_of_tensors_and_a_map_an_object() {
+    let outputs = [
+        OutputView::Sequence(vec![
+            Tensor::Fp32(arr2(&[[0.25, 0.75]]).into_dyn()),
+            Tensor::Int64(arr1(&[1, 2, 3]).into_dyn()),
+            Tensor::Bytes(arr0("a".to_owned()).into_dyn()),
+        ]),
+        OutputView::Sequence(vec![]),
+        OutputView::Map(vec![("a".to_owned(), 1.0)]),
+    ];
+    assert_eq!(
+        giving(&["s", "none", "m"]).postprocess(&outputs).unwrap(),
+        br#"{"s":[[[0.25,0.75]],[1,2,3],"a"],"none":[],"m":{"a":1.0}}"#.as_slice()
+    );
+}
+
+#[test]
+fn a_model_with_an_output_without_json_form_is_refused_by_its_signature() {
+    let output = |name: &str, kind| OutputSpec {
+        name: name.to_owned(),
+        kind,
+    };
+    let signature = |kind| Signature {
+        inputs: vec![],
+        outputs: vec![
+            output("maps", OutputKind::SequenceOfMaps),
+            output("odd", kind),
+        ],
+    };
+    let odd = OutputKind::Other {
+        description: "a tensor of complex numbers".to_owned(),
+    };
+    let words = "output \"odd\" is a tensor of complex numbers, which has no JSON form; export the model with tensor outputs";
+    let refused = JsonScorer::check(&signature(odd)).unwrap_err();
+    assert_eq!(refused.to_string(), words);
+    assert_eq!(JsonScorer::check(&signature(OutputKind::Map)), Ok(()));
+}
+
+#[test]
 fn a_transposed_view_is_written_in_its_own_order() {
     let rows = arr2(&[[1_u8, 2], [3, 4]]).into_dyn();
     let body = giving(&["t"])
@@ -248,6 +547,13 @@ fn outputs_that_are_not_declared_are_refused() {
     );
 }
 
+fn datatypes_without_floats() -> [ElementType; 10] {
+    use ElementType::{Bool, Bytes, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64};
+    [
+        Bool, Bytes, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
+    ]
+}
+
 fn datatypes() -> impl Strategy<Value = ElementType> {
     use ElementType::{
         Bf16, Bool, Bytes, Fp16, Fp32, Fp64, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32,
@@ -272,6 +578,53 @@ fn signatures() -> impl Strategy<Value = Signature> {
 }
 
 proptest! {
+    #[test]
+    fn numbers_are_read_as_serde_json_reads_them_to_the_same_bits(
+        numbers in prop::collection::vec("-?(0|[1-9][0-9]{0,24})(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,2})?", 1..20),
+    ) {
+        let list = format!("[{}]", numbers.join(", "));
+        let body = format!("{{\"data\": {list}}}");
+        let floats: Vec<f64> = serde_json::from_str(&list).unwrap();
+        let read = one(ElementType::Fp64, &[-1]).preprocess(body.as_bytes()).unwrap();
+        prop_assert_eq!(bits(&read[0]), bits(&Tensor::Fp64(arr1(&floats).into_dyn())));
+        let narrow: Vec<_> = floats.iter().copied().map(narrowed).collect();
+        let read = one(ElementType::Fp32, &[-1]).preprocess(body.as_bytes());
+        if narrow.iter().all(|value| value.is_finite()) {
+            prop_assert_eq!(bits(&read.unwrap()[0]), bits(&Tensor::Fp32(arr1(&narrow).into_dyn())));
+        } else {
+            prop_assert!(read.is_err());
+        }
+        for number in &numbers {
+            let body = format!("{{\"data\": {number}}}");
+            let whole: Result<i64, _> = serde_json::from_str(number);
+            if let Ok(whole) = whole {
+                let read = one(ElementType::Int64, &[]).preprocess(body.as_bytes());
+                prop_assert_eq!(read, Ok(vec![Tensor::Int64(arr0(whole).into_dyn())]));
+            }
+        }
+    }
+
+    #[test]
+    fn strings_are_read_as_serde_json_reads_them(inside in "(\\PC|\\\\[\"\\\\/bfnrtu]|\\\\u[0-9a-fA-F]{4}|\\\\ud83d\\\\ude00|\"|\\\\){0,8}") {
+        let list = format!("[\"{inside}\"]");
+        let body = format!("{{\"data\": {list}}}");
+        let read = one(ElementType::Bytes, &[-1]).preprocess(body.as_bytes());
+        match serde_json::from_str::<Vec<String>>(&list) {
+            Ok(texts) => prop_assert_eq!(read, Ok(vec![Tensor::Bytes(arr1(&texts).into_dyn())])),
+            Err(_) => prop_assert!(read.is_err(), "{} was read", body),
+        }
+    }
+
+    #[test]
+    fn no_text_is_read_that_serde_json_refuses_and_that_has_no_token(text in "[\\[\\]{}\", :.0-9eE+-]{0,40}|[\\[\\]0-9, .-]{0,12}") {
+        let body = format!("{{\"data\":{text}}}");
+        let any = TensorSpec { any_rank: true, ..input("x", ElementType::Fp64, &[]) };
+        let read = taking(vec![any]).preprocess(body.as_bytes());
+        if read.is_ok() {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{}", body);
+        }
+    }
+
     #[test]
     fn any_bytes_never_panic(signature in signatures(), bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let _answer = JsonScorer::new(signature).preprocess(&bytes);

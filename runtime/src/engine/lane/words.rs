@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serin_scorers::Signature;
+use serin_scorers::{NonFinite, Signature};
 
 use crate::engine::CacheEntry;
 use crate::engine::cores::{CoreId, ThreadPlacement};
@@ -32,6 +32,7 @@ pub(super) struct LaneOrder {
     /// The folder of the cache's entry of the model.
     cached: Option<PathBuf>,
     spin: bool,
+    non_finite: NonFinite,
     measures: bool,
     pub(super) background: bool,
     /// Most bytes that its runs may take.
@@ -57,6 +58,7 @@ impl LaneOrder {
             model: loading.model.clone(),
             cached: cached.map(|entry| entry.folder().to_owned()),
             spin: loading.spin,
+            non_finite: loading.non_finite,
             measures: loading.measures,
             background,
             memory_bytes_max: loading.memory.bytes_max(),
@@ -74,6 +76,7 @@ impl LaneOrder {
             cached: cached.map(Arc::new),
             sample_request,
             spin: self.spin,
+            non_finite: self.non_finite,
             memory: MemoryShare::new(self.memory_bytes_max),
             measures: self.measures,
         }
