@@ -483,7 +483,9 @@ const MATRICES: &[Group] = &[
     (
         MS,
         &["MatMulNBits", "QGemm"],
-        Operator::new(matrix::by_weights).gives(Gives::Unknown),
+        Operator::new(matrix::by_weights)
+            .gives(Gives::Unknown)
+            .trap(Trap::Suspected(UNTRIED)),
     ),
     (
         MS,
@@ -578,9 +580,10 @@ const WINDOWS: &[Group] = &[
 const OVER_TIME: &[Group] = &[
     (
         "",
-        &["LSTM", "GRU", "RNN"],
+        &["LSTM", "GRU"],
         Operator::new(recurrent::recurrent).trap(Trap::EmptyBatch),
     ),
+    ("", &["RNN"], Operator::new(recurrent::recurrent)),
     // A window of length 0 raised SIGFPE, and so does a frame length of 0.
     (
         "",
