@@ -493,7 +493,11 @@ const MATRICES: &[Group] = &[
         Operator::new(contrib::SCALE_OF_ALL).trap(Trap::Suspected(UNTRIED)),
     ),
     (MS, &["CDist"], Operator::new(contrib::c_dist)),
-    ("", &["Attention"], Operator::new(contrib::attention)),
+    (
+        "",
+        &["Attention"],
+        Operator::new(contrib::attention_of_onnx),
+    ),
     (
         MS,
         &["Attention", "MultiHeadAttention"],
