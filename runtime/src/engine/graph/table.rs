@@ -16,7 +16,7 @@ use crate::engine::graph::rules::{
 use crate::engine::graph::value::element;
 
 /// Newest version of ONNX's own operator set whose operators these are.
-pub(super) const VERSION_MAX: i64 = 26;
+pub(super) const VERSION_MAX: i64 = 28;
 /// The same of `ai.onnx.ml`.
 pub(super) const VERSION_MAX_ML: i64 = 5;
 
