@@ -212,8 +212,44 @@ def odd(name, into, out_of):
     onnx.save(model, HERE / f"{name}.onnx")
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, missing, narrow,
-             sequences, free, sizes, maybe, lowercase):
+def quantised():
+    """Takes the scale of its whole input, as dynamic quantisation does: a small row beside a large one becomes zeros."""
+    nodes = [
+        node("DynamicQuantizeLinear", ["data"], ["whole", "scale", "zero"]),
+        node("MatMulInteger", ["whole", "weights", "zero"], ["product"]),
+        node("Cast", ["product"], ["numbers"], to=FP32),
+        node("Mul", ["numbers", "scale"], ["scaled"], name="rescale"),
+    ]
+    weights = constant("weights", [[1, -2], [3, 4]], np.int8)
+    save("quantised", nodes, [value("data", FP32, [None, 2])], [value("scaled", FP32, [None, 2])], [weights])
+
+
+def running_sum():
+    """Adds up along its first axis, which is time: nothing comes before zeros, so only what follows others tells."""
+    nodes = [node("CumSum", ["data", "axis"], ["sums"])]
+    save("running_sum", nodes, [value("data", FP32, [None, 2])], [value("sums", FP32, [None, 2])], [constant("axis", 0)])
+
+
+def time_first():
+    """An LSTM without bias over the first axis, for a batch of one."""
+    weights = [[[0.5, -1.0], [1.5, 0.25], [-0.75, 1.0], [2.0, 0.5]]]
+    recurrence = [[[0.5], [-0.25], [1.0], [0.75]]]
+    nodes = [
+        node("LSTM", ["data", "weights", "recurrence"], ["all"], hidden_size=1),
+        node("Squeeze", ["all", "directions"], ["state"]),
+    ]
+    constants = [
+        constant("weights", weights, np.float32),
+        constant("recurrence", recurrence, np.float32),
+        constant("directions", [1]),
+    ]
+    save("time_first", nodes, [value("data", FP32, [None, 1, 2])], [value("state", FP32, [None, 1, 1])], constants)
+
+
+for make in (
+    add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, missing, narrow, sequences,
+    free, sizes, maybe, lowercase, quantised, running_sum, time_first,
+):
     make()
 odd("odd-output", FP32, TensorProto.FLOAT8E4M3FN)
 odd("odd-input", TensorProto.FLOAT8E5M2, FP32)

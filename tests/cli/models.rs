@@ -8,7 +8,7 @@ use std::os::unix::fs::symlink;
 use insta::assert_snapshot;
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::{Place, repository};
 
 /// A field of ONNX's protobuf that holds less than 128 bytes.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
@@ -108,6 +108,50 @@ fn a_model_whose_data_are_not_there_is_refused() {
     caused by: model: [folder]/cli/m/x.onnx keeps its tensor "w" in "../w.bin", which leads out of [folder]/cli/m: put the data itself there, and name it in the model by its path from there
     "#);
     assert_eq!(place.ok("model list -o tsv"), "");
+}
+
+#[test]
+fn what_is_in_a_model_is_shown_without_a_server_and_with_one() {
+    let place = Place::new();
+    let model = repository("models/test/quantised.onnx");
+    place.write("model.onnx", fs::read(model).expect("a test model"));
+    place.write("no.onnx", "no model");
+    assert_snapshot!(place.run("model show --path model.onnx -o table"), @"
+    code: 0
+    --- stdout
+    path
+    ----------
+    model.onnx
+
+            name    type     shape
+    ------  ------  -------  ------
+    input   data    float32  [?, 2]
+    output  scaled  float32  [?, 2]
+
+    ir_version  8
+    opsets      ai.onnx 17, ai.onnx.ml 3
+    parameters  4
+    file_bytes  283
+    operators   Cast 1, DynamicQuantizeLinear 1, MatMulInteger 1, Mul 1
+
+    rows: not proven independent: DynamicQuantizeLinear takes its scale from all rows together (node 0)
+    work: follows from the shapes of a request
+    values: none is known or suspected to end the process
+    --- stderr
+    ");
+    assert_snapshot!(place.run("model show --path no.onnx"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot read the model in no.onnx: the file is not an ONNX model, or only a part of one
+    ");
+    let alone = json(&place.ok("model show --path model.onnx"));
+    let _server = place.serve();
+    place.ok("model create --name q --path model.onnx");
+    let shown = json(&place.ok("model show --name q"));
+    assert_eq!(shown["graph"], alone["graph"]);
+    assert_eq!(shown["graph"]["inputs"][0]["shape"][1], "2");
+    assert_eq!(shown["version"], "1");
 }
 
 #[test]

@@ -111,6 +111,38 @@ fn requests_that_wait_together_share_a_run_and_each_gets_its_own_answer() {
     assert!(profile["runs"][0]["run_us"].is_number(), "{shown}");
     let batching = profile["batching"].as_str();
     assert!(matches!(batching, Some("pays" | "does_not_pay")), "{shown}");
+    assert_eq!(
+        shown["batching"],
+        "requests are joined: rows proven independent"
+    );
+}
+
+#[test]
+fn a_model_whose_rows_depend_is_joined_only_where_the_file_says_so_and_show_names_the_operator() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let show = || server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let obstacle = "DynamicQuantizeLinear takes its scale from all rows together (node 0)";
+    let many = "request_settings: {max_concurrent_requests_per_instance: 4}\n";
+    deploy(&server, "models/test/quantised.onnx", many);
+    assert_eq!(show()["batching"], format!("not joined: {obstacle}"));
+    server.ok(&[
+        "online-deployment",
+        "update",
+        "-n",
+        "blue",
+        "-e",
+        "iris",
+        "--set",
+        "request_settings.max_batch_size=4",
+    ]);
+    let shown = show();
+    assert_eq!(
+        shown["batching"],
+        format!("requests are joined as max_batch_size asks, but {obstacle}")
+    );
+    let notes = shown["notes"].to_string();
+    assert!(notes.contains("DynamicQuantizeLinear"), "{notes}");
 }
 
 #[test]

@@ -23,8 +23,9 @@ pub(super) fn print(
             match (&graph.graph, &graph.graph_unread) {
                 (Some(graph), _) => text.push_str(&words(graph)),
                 (None, why) => {
-                    let why = why.as_deref().unwrap_or_default();
-                    text.push_str(&format!("the graph was not read: {why}\n"));
+                    text.push_str("the graph was not read: ");
+                    text.push_str(why.as_deref().unwrap_or_default());
+                    text.push('\n');
                 }
             }
             output::print_bytes(text.as_bytes())
@@ -68,11 +69,9 @@ fn words(graph: &ModelSummary) -> String {
     ]
     .map(|row| row.map(plain).to_vec())
     .to_vec();
+    rows.retain(|row| !row[1].is_empty());
     if !external.is_empty() {
-        rows.push(vec![
-            "external_data".to_owned(),
-            plain(&external.join(", ")),
-        ]);
+        rows.push(vec!["external_data".to_owned(), plain(external.join(", "))]);
     }
     let facts = facts(&graph.facts).map(|fact| format!("{}\n", plain(&fact)));
     let rows = table::table(&[], &rows, false);

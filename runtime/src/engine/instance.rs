@@ -765,17 +765,31 @@ mod tests {
 
     #[test]
     fn rows_that_change_each_other_s_answers_never_share_a_run() {
-        let centred = joining("models/test/centred.onnx", 2);
-        let profile = centred.handle().profile().clone();
-        assert_eq!(profile.batching, Batching::RowsDepend);
-        let replies = outcomes(&centred, &["{\"data\": [[1, 2]]}", "{\"data\": [[3, 4]]}"]);
-        for reply in &replies {
-            assert_eq!(json(reply)["rest"], serde_json::json!([[0.0, 0.0]]));
+        for model in ["centred", "quantised", "running_sum", "time_first"] {
+            let instance = Instance::start(InstanceSpec {
+                lanes: Some(1),
+                ..spec(&format!("models/test/{model}.onnx"), 2)
+            });
+            let instance = instance.unwrap();
+            let profile = instance.handle().profile().clone();
+            // Seen in answers too: rows of very different sizes, in both orders.
+            assert_eq!(profile.batching, Batching::RowsDepend, "{model}");
+            assert!(!profile.facts.rows.is_proven(), "{model}");
+            assert_eq!(profile.rows_max(None), 1, "{model}");
+            instance.stop();
         }
-        centred.stop();
         let fixed = joining(SLOW, 2);
         assert_eq!(fixed.handle().profile().batching, Batching::FixedRows);
         fixed.stop();
+    }
+
+    #[test]
+    fn rows_that_depend_share_a_run_where_the_file_asks_for_it() {
+        let centred = joining("models/test/centred.onnx", 2);
+        let replies = outcomes(&centred, &["{\"data\": [[1, 2]]}", "{\"data\": [[3, 4]]}"]);
+        assert_eq!(json(&replies[0])["rest"], serde_json::json!([[-1.0, -1.0]]));
+        assert_eq!(json(&replies[1])["rest"], serde_json::json!([[1.0, 1.0]]));
+        centred.stop();
     }
 
     /// An instance with one lane whose work counts as small.

@@ -653,13 +653,20 @@ pub(super) fn inputs_of(graph: &Graph) -> impl Iterator<Item = &ValueInfo> {
 
 /// The version of a domain's operators, where it is one that the table is about.
 fn version_of(domain: &str, versions: &[Opset]) -> Option<i64> {
-    let found = versions.iter().find(|one| domain_of(&one.domain) == domain);
-    let version = found.map_or(1, |one| one.version);
+    let mut same = versions
+        .iter()
+        .filter(|one| domain_of(&one.domain) == domain);
+    let found = same.next();
+    if same.any(|other| Some(other.version) != found.map(|one| one.version)) {
+        return None;
+    }
     let newest = match domain {
         "" => table::VERSION_MAX,
         "ai.onnx.ml" => table::VERSION_MAX_ML,
-        _ => 1,
+        // Not every program that writes these says so.
+        _ => return Some(1).filter(|_| found.is_none_or(|one| one.version == 1)),
     };
+    let version = found?.version;
     (1..=newest).contains(&version).then_some(version)
 }
 

@@ -6,6 +6,8 @@
 //! Threads: everything blocks on reading the file, and is pure after that.
 //! Not here: ONNX Runtime, measuring, and what follows from a fact.
 
+#[cfg(test)]
+mod adversaries;
 mod call;
 mod facts;
 mod follow;

@@ -81,9 +81,7 @@ impl Message {
             (Self::Graph, 1) | (Self::Function, 7) => Kept::Within(Self::Node),
             (Self::Node, 5) | (Self::Function, 11) => Kept::Within(Self::Attribute),
             (Self::Graph, 15) => Kept::Within(Self::Sparse),
-            (Self::Graph, 5) | (Self::Attribute, 5) | (Self::Sparse, 1) => {
-                Kept::Within(Self::Tensor)
-            }
+            (Self::Graph | Self::Attribute, 5) | (Self::Sparse, 1) => Kept::Within(Self::Tensor),
             (Self::Attribute, 4 | 7..=9) | (Self::Tensor, 4..=7 | 9 | 10 | 11) => Kept::Values,
             (Self::Model, 1 | 2 | 3 | 8)
             | (Self::Function, 1 | 4..=6 | 9 | 10 | 13)

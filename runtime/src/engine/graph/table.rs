@@ -16,7 +16,7 @@ use crate::engine::graph::rules::{
 use crate::engine::graph::value::element;
 
 /// Newest version of ONNX's own operator set whose operators these are.
-pub(super) const VERSION_MAX: i64 = 26;
+pub(super) const VERSION_MAX: i64 = 28;
 /// The same of `ai.onnx.ml`.
 pub(super) const VERSION_MAX_ML: i64 = 5;
 
@@ -483,7 +483,9 @@ const MATRICES: &[Group] = &[
     (
         MS,
         &["MatMulNBits", "QGemm"],
-        Operator::new(matrix::by_weights).gives(Gives::Unknown),
+        Operator::new(matrix::by_weights)
+            .gives(Gives::Unknown)
+            .trap(Trap::Suspected(UNTRIED)),
     ),
     (
         MS,
@@ -491,7 +493,11 @@ const MATRICES: &[Group] = &[
         Operator::new(contrib::SCALE_OF_ALL).trap(Trap::Suspected(UNTRIED)),
     ),
     (MS, &["CDist"], Operator::new(contrib::c_dist)),
-    ("", &["Attention"], Operator::new(contrib::attention)),
+    (
+        "",
+        &["Attention"],
+        Operator::new(contrib::attention_of_onnx),
+    ),
     (
         MS,
         &["Attention", "MultiHeadAttention"],
@@ -578,9 +584,10 @@ const WINDOWS: &[Group] = &[
 const OVER_TIME: &[Group] = &[
     (
         "",
-        &["LSTM", "GRU", "RNN"],
+        &["LSTM", "GRU"],
         Operator::new(recurrent::recurrent).trap(Trap::EmptyBatch),
     ),
+    ("", &["RNN"], Operator::new(recurrent::recurrent)),
     // A window of length 0 raised SIGFPE, and so does a frame length of 0.
     (
         "",

@@ -63,6 +63,19 @@ pub(in crate::engine::graph) fn attention(call: &Call<'_>) -> Outcome {
     Ok(vec![made(rows, shape)])
 }
 
+/// Attention of ONNX's own domain, where a mask of two axes is for all rows alike, and its axes are not the rows.
+pub(in crate::engine::graph) fn attention_of_onnx(call: &Call<'_>) -> Outcome {
+    for index in 3..call.count() {
+        let masks_rows = call
+            .optional(index)
+            .is_some_and(|mask| mask.role != Role::Same && mask.rank() != Some(4));
+        if masks_rows {
+            return Err("has a mask that is not the rows' own".to_owned());
+        }
+    }
+    attention(call)
+}
+
 /// `EmbedLayerNormalization`: numbers of words and of segments, then tables.
 pub(in crate::engine::graph) fn embed(call: &Call<'_>) -> Outcome {
     let (rows, words) = call.rows_first(0)?;

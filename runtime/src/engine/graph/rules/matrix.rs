@@ -3,6 +3,7 @@
 use crate::engine::graph::call::{Call, Outcome, made};
 use crate::engine::graph::rules::broadcast;
 use crate::engine::graph::size::Size;
+use crate::engine::graph::value::{Role, Value};
 
 const EACH: &str = "multiplies each row with the others";
 
@@ -51,11 +52,7 @@ fn turned((rows, shape): Factor<'_>, turn: bool) -> (Option<usize>, Vec<Size>) {
     (rows, shape)
 }
 
-fn product(
-    call: &Call<'_>,
-    one: Factor<'_>,
-    other: Factor<'_>,
-) -> Result<crate::engine::graph::value::Value, String> {
+fn product(call: &Call<'_>, one: Factor<'_>, other: Factor<'_>) -> Result<Value, String> {
     let ((a, left), (b, right)) = (one, other);
     let (left_rank, right_rank) = (left.len(), right.len());
     if left_rank == 0 || right_rank == 0 {
@@ -156,7 +153,7 @@ pub(in crate::engine::graph) fn gemm(call: &Call<'_>) -> Outcome {
         return Ok(vec![result]);
     }
     let (added, sizes) = call.rows(2)?;
-    let crate::engine::graph::value::Role::Rows(rows) = result.role else {
+    let Role::Rows(rows) = result.role else {
         return match added {
             None => Ok(vec![result]),
             Some(_) => Err("adds the rows to what is the same for all".to_owned()),
@@ -267,8 +264,12 @@ pub(in crate::engine::graph) fn einsum(call: &Call<'_>) -> Outcome {
 pub(in crate::engine::graph) fn skip_norm(call: &Call<'_>) -> Outcome {
     let sum = broadcast::stretch(call, &[0, 1])?;
     let (rows, shape) = call.rows(0)?;
-    if rows.is_some_and(|rows| rows + 1 >= shape.len()) || sum.rank() != Some(shape.len()) {
+    if rows.is_some_and(|rows| rows + 1 >= shape.len()) {
         return Err("normalises all rows together".to_owned());
+    }
+    let own = rows.map_or(Role::Same, Role::Rows);
+    if sum.rank() != Some(shape.len()) || sum.role != own {
+        return Err("stretches what is the same for all rows to the rows".to_owned());
     }
     for index in 2..call.count() {
         let parameter = call.same(index)?;

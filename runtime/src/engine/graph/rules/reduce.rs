@@ -35,7 +35,7 @@ fn product_of_sizes(call: &Call<'_>) -> Outcome {
         .content
         .as_ref()
         .filter(|_| call.operator == "ReduceProd");
-    let product = product.and_then(|content| Size::product(content));
+    let product = product.and_then(Size::product);
     let product = product.ok_or("computes with the number of rows")?;
     let rank = usize::from(call.int("keepdims", 1) != 0).min(value.rank().unwrap_or(0));
     Ok(vec![Value::of_content(
