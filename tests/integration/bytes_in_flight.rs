@@ -42,13 +42,13 @@ fn send_part(server: &Server, key: &str, bytes: usize) -> TcpStream {
 }
 
 /// Waits until the series has a value that pleases.
-fn wait_for(server: &Server, series: &str, pleases: impl Fn(f64) -> bool) {
+fn wait_for(server: &Server, series: &str, pleases: impl Fn(usize) -> bool) {
     let begun = std::time::Instant::now();
     loop {
         let metrics = metrics(server);
         let mut lines = metrics.lines();
         let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        let value: f64 = value.expect("the series").parse().expect("a number");
+        let value: usize = value.expect("the series").parse().expect("a number");
         if pleases(value) {
             return;
         }
@@ -66,7 +66,7 @@ fn clients_that_only_say_that_much_will_come_keep_neither_room_nor_slots_from_ot
         .map(|_| send_part(&server, &key, 65 * 1024))
         .collect();
     wait_for(&server, "serin_bytes_in_flight", |bytes| {
-        bytes >= 30.0 * 65.0 * 1024.0
+        bytes >= 30 * 65 * 1024
     });
     assert!(held(&server) < 1.0, "a slow upload holds no slot");
     for bytes in [1000, 8 * MIB] {
@@ -74,7 +74,7 @@ fn clients_that_only_say_that_much_will_come_keep_neither_room_nor_slots_from_ot
         assert_eq!(answer.status, 200, "{}", answer.body);
     }
     drop(silent);
-    wait_for(&server, "serin_bytes_in_flight", |bytes| bytes == 0.0);
+    wait_for(&server, "serin_bytes_in_flight", |bytes| bytes == 0);
 }
 
 #[test]
@@ -84,14 +84,10 @@ fn a_large_body_waits_for_room_and_small_ones_do_not() {
     let mut holders: Vec<_> = (0..3)
         .map(|_| send_part(&server, &key, 8 * MIB - 1))
         .collect();
-    wait_for(&server, "serin_bytes_in_flight", |bytes| {
-        bytes == 24.0 * MIB as f64
-    });
+    wait_for(&server, "serin_bytes_in_flight", |bytes| bytes == 24 * MIB);
     std::thread::scope(|scope| {
         let large = scope.spawn(|| server.score("iris", &key, None, &padded(8 * MIB)));
-        wait_for(&server, "serin_bytes_in_flight_waiting", |count| {
-            count == 1.0
-        });
+        wait_for(&server, "serin_bytes_in_flight_waiting", |count| count == 1);
         let small = server.score("iris", &key, None, &sample());
         assert_eq!(small.status, 200, "{}", small.body);
         assert!(!large.is_finished());

@@ -65,9 +65,17 @@ impl Config {
 }
 
 /// The bytes in flight that the memory allows for, where no other number is asked for.
-pub(crate) fn bytes_in_flight_max(asked: Option<u64>) -> u64 {
+pub(crate) fn bytes_in_flight_max(asked: Option<u64>, body_bytes_max: usize) -> u64 {
     // Where the kernel does not tell, as much as one largest body, which is the least there is.
-    asked.unwrap_or_else(|| memory_limit().unwrap_or(0) / BYTES_IN_FLIGHT_PART)
+    asked.unwrap_or_else(|| part_of_memory(memory_limit().unwrap_or(0), body_bytes_max))
+}
+
+/// A part of the memory; where large bodies are allowed up to half of it, so that there is room for others beside one of them.
+fn part_of_memory(memory: u64, body_bytes_max: usize) -> u64 {
+    let two_bodies = u64::try_from(body_bytes_max)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(2);
+    (memory / BYTES_IN_FLIGHT_PART).max(two_bodies.min(memory / 2))
 }
 
 /// One edge thread for each four cores: moving bytes alone, it serves some 60,000 requests a second on one core. Small work that
@@ -79,6 +87,16 @@ pub(crate) fn edge_threads(cores: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_in_flight_are_a_quarter_of_the_memory_or_half_of_it_where_bodies_are_large() {
+        const GB: u64 = 1_000_000_000;
+        let part = |memory, body: u64| part_of_memory(memory, usize::try_from(body).unwrap());
+        assert_eq!(part(24 * GB, GB / 10), 6 * GB);
+        assert_eq!(part(24 * GB, 4 * GB), 8 * GB);
+        assert_eq!(part(24 * GB, 20 * GB), 12 * GB);
+        assert_eq!(part(0, GB), 0);
+    }
 
     #[test]
     fn small_machines_have_one_edge_thread_and_large_ones_a_few() {

@@ -115,7 +115,7 @@ impl App {
             router: Router::new(),
             readiness: Readiness::default(),
             bytes: BytesInFlight::new(
-                bytes_in_flight_max(self.config.bytes_in_flight_max),
+                bytes_in_flight_max(self.config.bytes_in_flight_max, self.config.body_bytes_max),
                 self.config.body_bytes_max,
                 &metrics,
             ),

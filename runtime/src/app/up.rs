@@ -104,7 +104,11 @@ pub fn up(
     let scoring = Scoring {
         router,
         readiness,
-        bytes: BytesInFlight::new(bytes_in_flight_max(None), config.body_bytes_max, &metrics),
+        bytes: BytesInFlight::new(
+            bytes_in_flight_max(None, config.body_bytes_max),
+            config.body_bytes_max,
+            &metrics,
+        ),
         metrics,
     };
     let limits = ConnectionLimits {

@@ -155,7 +155,7 @@ impl Session {
         }
         check_size(model)?;
         threads.forget_made();
-        Self::commit(model, Preparation::of(threads)?, |builder| Ok(builder))
+        Self::commit(model, Preparation::of(threads)?, Ok)
     }
 
     /// Loads what [`prepare`] wrote: everything is optimised already.
@@ -239,7 +239,8 @@ impl Session {
     ) -> Result<T, String> {
         let memory = self.memory.clone();
         let mut read = |views: &[OutputView<'_>]| {
-            let bytes = views.iter().map(OutputView::bytes).sum();
+            let bytes = views.iter().map(OutputView::bytes);
+            let bytes = bytes.fold(0, usize::saturating_add);
             let room = memory.as_ref().map(|memory| memory.room_for_text(bytes));
             let _room = room.transpose()?;
             Ok(read(views))

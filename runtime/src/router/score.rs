@@ -4,6 +4,7 @@
 //! Threads: edge. The work itself is done on a score thread, or inline where it is small.
 //! Not here: credentials and bytes on the wire (`serve`).
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -224,6 +225,18 @@ impl Drop for Work {
     }
 }
 
+/// The permit that the request has already, where it is of this admission; else a new one.
+async fn permit_of(
+    deployment: &Deployment,
+    deadline: Deadline,
+    admitted: Option<Admitted>,
+) -> Result<Permit, Rejected> {
+    match admitted.filter(|given| Arc::ptr_eq(&given.by, &deployment.admission)) {
+        Some(given) => Ok(given.permit),
+        None => deployment.admission.admit(deadline).await,
+    }
+}
+
 /// Tries one deployment. What ends here is recorded here.
 async fn attempt(
     deployment: &Deployment,
@@ -236,25 +249,18 @@ async fn attempt(
         return ControlFlow::Continue(admitted);
     }
     let deadline = Deadline::after(request.received, deployment.request_timeout);
-    let permit = match admitted.filter(|given| Arc::ptr_eq(&given.by, &deployment.admission)) {
-        Some(given) => given.permit,
-        None => match deployment.admission.admit(deadline).await {
-            Ok(permit) => permit,
-            Err(Rejected::Draining) => {
-                recording.abandon();
-                return ControlFlow::Continue(None);
-            }
-            Err(rejected) => {
-                if rejected == Rejected::DeadlinePassed {
-                    deployment
-                        .metrics
-                        .streak()
-                        .got_stuck(|| rejected.to_string());
-                }
-                recording.end(outcome_of_rejection(rejected));
-                return ControlFlow::Break(Err(refusal(deployment, rejected)));
-            }
-        },
+    let permit = match permit_of(deployment, deadline, admitted).await {
+        Ok(permit) => permit,
+        Err(Rejected::Draining) => {
+            recording.abandon();
+            return ControlFlow::Continue(None);
+        }
+        Err(rejected) => {
+            let outcome = outcome_of_rejection(rejected);
+            judge(recording.metrics.streak(), outcome, &rejected);
+            recording.end(outcome);
+            return ControlFlow::Break(Err(refusal(deployment, rejected)));
+        }
     };
     let now = Instant::now();
     recording.timings.admitted = Some(now);
@@ -357,18 +363,15 @@ fn outcome_of_run<T>(scored: &Result<T, RunError>) -> Outcome {
     }
 }
 
-/// Keeps count of failures in a row that are the model's fault. What a client did wrong, or may have, neither adds to them nor ends them:
+/// Keeps count of failures in a row that are the model's fault, `why` in words. What a client did wrong, or may have, neither adds to them nor ends them:
 /// it says nothing of whether the model can answer.
-fn judge<T>(streak: &FailureStreak, outcome: Outcome, scored: &Result<T, RunError>) {
-    let why = || match scored {
-        Ok(_) => String::new(),
-        Err(error) => error.to_string(),
-    };
+fn judge(streak: &FailureStreak, outcome: Outcome, why: &dyn fmt::Display) {
+    let why = || why.to_string();
     match outcome {
-        Outcome::Ok => streak.succeeded(),
         Outcome::ModelError | Outcome::Died | Outcome::ExpiredRunning => streak.failed(why),
         Outcome::ExpiredWaiting => streak.got_stuck(why),
-        Outcome::Malformed
+        Outcome::Ok
+        | Outcome::Malformed
         | Outcome::RejectedByModel
         | Outcome::Abandoned
         | Outcome::Shed
@@ -410,7 +413,10 @@ impl<'a> Recording<'a> {
         scored: Result<Bytes, RunError>,
     ) -> Result<Answer, Unserved> {
         let (timings, outcome) = (self.timings, outcome_of_run(&scored));
-        judge(self.metrics.streak(), outcome, &scored);
+        match &scored {
+            Ok(_) => self.metrics.streak().succeeded(),
+            Err(error) => judge(self.metrics.streak(), outcome, error),
+        }
         self.end(outcome);
         let deployment = deployment.name.clone();
         match scored {

@@ -15,10 +15,11 @@
 //! (`timed_writes`), memory of the model, and callers of the library, which are not bound by this.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{ROOM_WAIT_MAX, SMALL_BYTES};
 use crate::observe::{ByteMetrics, Metrics};
@@ -95,6 +96,7 @@ impl BytesInFlight {
         Room {
             budget: Arc::clone(&self.0),
             bytes: 0,
+            waited: Duration::ZERO,
             taken: None,
             reserve: None,
         }
@@ -140,12 +142,13 @@ pub(super) struct Room {
     budget: Arc<Budget>,
     /// The bytes that it is for.
     bytes: u64,
+    waited: Duration,
     taken: Option<OwnedSemaphorePermit>,
     reserve: Option<OwnedSemaphorePermit>,
 }
 
 impl Room {
-    /// Waits for room for `bytes` bytes in all, in order of arrival, at most `ROOM_WAIT_MAX`.
+    /// Waits for room for `bytes` bytes in all, in order of arrival; all its waits together take at most `ROOM_WAIT_MAX`.
     ///
     /// # Errors
     ///
@@ -171,7 +174,10 @@ impl Room {
                 None => Either::Reserve(reserve.await),
             }
         };
-        match timeout(ROOM_WAIT_MAX, either).await {
+        let began = Instant::now();
+        let came = timeout(ROOM_WAIT_MAX.saturating_sub(self.waited), either).await;
+        self.waited += began.elapsed();
+        match came {
             Ok(Either::Reserve(Ok(reserve))) => self.take_reserve(reserve),
             Ok(Either::More(Ok(more))) => self.merge(more),
             // The semaphores are never closed.
@@ -368,6 +374,36 @@ mod tests {
         }
         drop(held);
         assert!(metrics.render().contains("serin_bytes_in_flight 0\n"));
+    }
+
+    /// Each wait by itself would be in bounds, and a body has many.
+    #[tokio::test(start_paused = true)]
+    async fn all_waits_of_a_body_together_have_one_end() {
+        let (budget, _) = budget();
+        let reserve = {
+            let _full = [filled(&budget, 100).await, filled(&budget, 100).await];
+            filled(&budget, 100).await
+        };
+        let mut holder = filled(&budget, 200).await;
+        let mut room = budget.room();
+        let began = Instant::now();
+        for kib in 1.. {
+            let growing = room.grow(kib * KIB);
+            let freeing = async {
+                tokio::time::sleep(ROOM_WAIT_MAX / 4).await;
+                holder.refit((200 - kib) * KIB).unwrap();
+            };
+            let (grown, ()) = tokio::join!(growing, freeing);
+            if grown.is_err() {
+                break;
+            }
+        }
+        assert!(
+            began.elapsed() <= ROOM_WAIT_MAX * 5 / 4,
+            "{:?}",
+            began.elapsed()
+        );
+        drop(reserve);
     }
 
     #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ pub struct RequestSettings {
     pub(super) spin: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) isolation: Option<Isolation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) non_finite: Option<NonFinite>,
 }
 
