@@ -170,18 +170,30 @@ impl<'a> OutputView<'a> {
         )
     }
 
-    /// Bytes of its elements; unknown, hence as many as can be, for all else.
+    /// Whether it is a tensor of numbers or booleans: as many bytes each time as its shape says.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        !matches!(
+            self,
+            Self::Bytes(_) | Self::Sequence(_) | Self::Map(_) | Self::Maps(_)
+        )
+    }
+
+    /// Bytes of its elements, and of texts those of their characters.
     #[must_use]
     pub fn bytes(&self) -> usize {
+        let of_map = |map: &Vec<(String, f32)>| {
+            let keys = map.iter().map(|(key, _)| key.len() + size_of::<f32>());
+            keys.sum::<usize>()
+        };
         macro_rules! size {
             ($($kind:ident),*) => {
                 match self {
                     $(Self::$kind(view) => size_of_val(view.as_slice().unwrap_or_default()),)*
-                    Self::Bytes(_)
-                    | Self::Sequence(_)
-                    | Self::Map(_)
-                    | Self::Maps(_)
-                    => usize::MAX,
+                    Self::Bytes(texts) => texts.iter().map(String::len).sum(),
+                    Self::Sequence(tensors) => tensors.iter().map(Tensor::bytes).sum(),
+                    Self::Map(map) => of_map(map),
+                    Self::Maps(maps) => maps.iter().map(of_map).sum(),
                 }
             };
         }

@@ -239,8 +239,7 @@ impl Session {
     ) -> Result<T, String> {
         let memory = self.memory.clone();
         let mut read = |views: &[OutputView<'_>]| {
-            let bytes = views.iter().map(OutputView::bytes);
-            let bytes = bytes.fold(0, usize::saturating_add);
+            let bytes = views.iter().map(OutputView::bytes).sum();
             let room = memory.as_ref().map(|memory| memory.room_for_text(bytes));
             let _room = room.transpose()?;
             Ok(read(views))
@@ -275,15 +274,13 @@ impl Session {
             }
         };
         self.bound_io.given_up |= bound.is_some();
-        let (small, result) = lend(&outputs, &self.signature, |views| {
-            let bytes = views
-                .iter()
-                .map(OutputView::bytes)
-                .fold(0, usize::saturating_add);
-            (bytes <= BOUND_BYTES_MAX, read(views))
+        let (bindable, result) = lend(&outputs, &self.signature, |views| {
+            let bytes: usize = views.iter().map(OutputView::bytes).sum();
+            let bindable = bytes <= BOUND_BYTES_MAX && views.iter().all(OutputView::is_plain);
+            (bindable, read(views))
         })?;
         drop(outputs);
-        if self.bound_io.ran(inputs, small) {
+        if self.bound_io.ran(inputs, bindable) {
             self.bound_io.bind(&self.session, &self.signature, inputs);
         }
         result
