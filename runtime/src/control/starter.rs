@@ -69,7 +69,10 @@ impl EngineStarter {
 impl Starter for EngineStarter {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
-            return Ok(ReadyModel::default());
+            return match candidate.by_content {
+                true => Ok(ReadyModel::default()),
+                false => ReadyModel::of_untried_file(candidate.file.path),
+            };
         };
         let prober = Prober {
             cancel: candidate.cancel.clone(),

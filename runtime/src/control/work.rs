@@ -223,16 +223,17 @@ impl Work {
             background,
         } = new;
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
-        let cached = self.ready.get(&build.model);
-        let cached = cached.and_then(|ready| ready.cached.clone());
+        let ready = self.ready.get(&build.model).cloned();
+        let ready = ready.unwrap_or_default();
         let label = format!("{}/{}", key.endpoint, key.deployment);
         let tell = move |outcome| Report::Started { no, outcome };
         self.on_thread(tell, move || {
             let place = places.place(&build.model)?;
+            let copied = ready.copy.as_ref().map(|copy| copy.model().to_owned());
             starter.start(InstanceSpec {
                 label,
-                model: place.file,
-                cached,
+                model: copied.unwrap_or(place.file),
+                cached: ready.cached.clone(),
                 concurrency: build.concurrency,
                 lanes: build.lanes,
                 batch: build.batch,

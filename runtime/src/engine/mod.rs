@@ -20,6 +20,7 @@ mod machine_memory;
 mod memory;
 mod model_cache;
 mod prepare;
+mod private_copy;
 mod probe;
 mod probe_child;
 mod probe_words;
@@ -37,7 +38,7 @@ pub use cores::{
 };
 #[cfg(test)]
 pub(crate) use external_data::written;
-pub use external_data::{ExternalTensor, ExternalTensors, is_onnx};
+pub use external_data::{ExternalTensor, ExternalTensors, ORT_FORMAT, is_onnx, is_ort_format};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
 pub use instance::{Instance, InstanceHandle, InstanceSpec};
 pub use job::{Job, Permit, Reply, RunError, Scored, SlotOwner};
@@ -45,6 +46,7 @@ pub use library::{LibraryError, library_id, prepare_process};
 pub use memory::give_back_memory;
 pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
 pub use prepare::{ModelFile, ReadyModel};
+pub use private_copy::PrivateCopy;
 pub use probe::{ProbeError, Prober};
 pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};

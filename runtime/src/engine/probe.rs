@@ -42,8 +42,10 @@ pub struct Prober {
 pub(super) enum NotPrepared {
     /// The child's words.
     Said(String),
-    /// The child ended, or had to be ended; how.
+    /// The model ended the child; how.
     Died(String),
+    /// The child was ended from outside, by its time limit or by a machine without memory; how.
+    Killed(String),
 }
 
 /// The reason why a model is not served.
@@ -74,6 +76,9 @@ pub enum ProbeError {
     /// Nobody waited for it any more, so the child was ended.
     #[error("nobody waits for the model any more")]
     Canceled,
+    /// Its files changed while they were looked at.
+    #[error("{} or a file that it keeps its data in changed while it was read: start again when it is written", .0.display())]
+    Changed(PathBuf),
     /// The child could not be started or spoken to.
     #[error("cannot start the process that tries the model: {0}")]
     Start(#[source] io::Error),
@@ -175,10 +180,7 @@ impl Prober {
         let prepared = match prepared {
             Some(Ok(outcome)) => Result::<(), String>::map_err(outcome, NotPrepared::Said),
             None if request.prepare.is_none() => Ok(()),
-            None | Some(Err(_)) => Err(NotPrepared::Died(format!(
-                "the process that prepared it ended ({})",
-                how_it_ended(status)
-            ))),
+            None | Some(Err(_)) => Err(not_prepared(status, &heard.words)),
         };
         Ok((report, prepared))
     }
@@ -324,6 +326,24 @@ fn judge(
     }
 }
 
+/// The reason why a child said nothing of what it was to prepare.
+fn not_prepared(status: ExitStatus, words: &[u8]) -> NotPrepared {
+    let how = format!(
+        "the process that prepared it ended ({})",
+        how_it_ended(status)
+    );
+    // Sent by somebody else: the kernel that runs out of memory, this process when it has waited long enough, a person.
+    let from_outside = matches!(
+        status.signal(),
+        Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGXCPU)
+    );
+    if from_outside || is_about_memory(&String::from_utf8_lossy(words)) {
+        NotPrepared::Killed(how)
+    } else {
+        NotPrepared::Died(how)
+    }
+}
+
 fn how_it_ended(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => signal_name(signal),
@@ -351,6 +371,24 @@ mod tests {
 
     /// Room for ONNX Runtime, not for the 64 GiB that the model asks for.
     const MEMORY_BYTES_MAX: u64 = 8 << 30;
+
+    #[test]
+    fn a_child_that_was_killed_is_told_from_one_that_the_model_ended() {
+        let outcome =
+            |status, words: &str| not_prepared(ExitStatus::from_raw(status), words.as_bytes());
+        for (status, words) in [(9, ""), (15, ""), (6, "terminate called: std::bad_alloc")] {
+            assert!(
+                matches!(outcome(status, words), NotPrepared::Killed(_)),
+                "{status}"
+            );
+        }
+        for (status, words) in [(11, ""), (6, "assertion failed"), (1 << 8, "")] {
+            assert!(
+                matches!(outcome(status, words), NotPrepared::Died(_)),
+                "{status}"
+            );
+        }
+    }
 
     #[test]
     fn the_end_of_the_child_is_told_in_plain_words() {
