@@ -123,5 +123,18 @@ def swells():
     save("swells", nodes, inputs, [value("zeros", FP32, [None])])
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, swells):
+def outside():
+    """Looks `index` up in a table of three that lies in a file of its own: rewritten, it would give other answers."""
+    nodes = [node("Gather", ["table", "index"], ["found"])]
+    table = constant("table", [10, 20, 30], np.float32)
+    inputs = [value("index", INT64, [None])]
+    graph = helper.make_graph(nodes, "outside", inputs, [value("found", FP32, [None])], [table])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (HERE / "outside.bin").unlink(missing_ok=True)
+    onnx.save_model(
+        model, HERE / "outside.onnx", save_as_external_data=True, location="outside.bin", size_threshold=0
+    )
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, swells, outside):
     make()

@@ -15,6 +15,7 @@ mod files;
 mod find;
 mod model;
 mod output;
+mod progress;
 mod serve;
 mod server;
 mod signals;

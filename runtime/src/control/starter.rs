@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::config::PROBE_MEMORY_BYTES_DEFAULT;
 use crate::engine::{
-    Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
+    Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel, Tell,
 };
 
 /// A model that is to be tried and prepared.
@@ -21,6 +21,8 @@ pub(super) struct Candidate<'a> {
     pub(super) background: bool,
     /// Ends the trial when nobody waits for it any more.
     pub(super) cancel: Cancel,
+    /// Hears of the steps.
+    pub(super) tell: Tell,
 }
 
 /// Tries and starts. Every call blocks.
@@ -76,6 +78,7 @@ impl Starter for EngineStarter {
         };
         let prober = Prober {
             cancel: candidate.cancel.clone(),
+            tell: prober.tell.and(&candidate.tell),
             ..prober.clone()
         };
         let (file, background) = (candidate.file, candidate.background);

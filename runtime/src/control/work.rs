@@ -25,7 +25,7 @@ use crate::control::event::{
 };
 use crate::control::models::ModelDigest;
 use crate::control::starter::{Candidate, Started, Starter};
-use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, give_back_memory};
+use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, Stage, Tell, give_back_memory};
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
 use crate::spec::{EndpointName, EndpointSpec};
@@ -55,6 +55,8 @@ pub(super) trait AuthSource: std::fmt::Debug + Send + Sync + 'static {
 /// The end of something that took time, with what came of it.
 #[derive(Debug)]
 pub(super) enum Report {
+    /// A trial has come to its next step.
+    ModelStage { model: ModelDigest, stage: Stage },
     ModelReady {
         model: ModelDigest,
         outcome: Result<ReadyModel, String>,
@@ -120,6 +122,7 @@ impl Work {
     /// Takes what a report brings into keeping; what is left is an event.
     pub(super) fn take_in(&mut self, report: Report) -> Event {
         match report {
+            Report::ModelStage { model, stage } => Event::ModelStage { model, stage },
             Report::ModelReady { model, outcome } => {
                 self.trials.remove(&model);
                 let outcome = outcome.map(|ready| {
@@ -197,6 +200,13 @@ impl Work {
             let model = model.clone();
             |outcome| Report::ModelReady { model, outcome }
         };
+        let stages = {
+            let (model, reports) = (model.clone(), self.reports.clone());
+            Tell::new(move |_, stage| {
+                let model = model.clone();
+                drop(reports.send(Report::ModelStage { model, stage }));
+            })
+        };
         self.on_thread(tell, move || {
             let place = places.place(&model)?;
             starter.make_ready(&Candidate {
@@ -210,6 +220,7 @@ impl Work {
                 tried,
                 background,
                 cancel,
+                tell: stages,
             })
         });
     }

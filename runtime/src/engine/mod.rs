@@ -28,6 +28,7 @@ mod profile;
 mod profile_cache;
 mod run_memory;
 mod session;
+mod stage;
 mod worker;
 
 pub use background::run_in_background_if;
@@ -52,4 +53,5 @@ pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime};
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};
+pub use stage::{Stage, Tell};
 pub use worker::StartError;

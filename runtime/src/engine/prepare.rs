@@ -16,7 +16,7 @@ use crate::engine::private_copy::Stamp;
 use crate::engine::probe::{NotPrepared, Trial};
 use crate::engine::probe_words::Order;
 use crate::engine::{
-    CacheEntry, CacheKey, ModelCache, PrivateCopy, ProbeError, Prober, content,
+    CacheEntry, CacheKey, ModelCache, PrivateCopy, ProbeError, Prober, Stage, content,
     run_in_background_if,
 };
 
@@ -82,6 +82,7 @@ impl Prober {
         sample_request: Option<&[u8]>,
         background: bool,
     ) -> Result<ReadyModel, ProbeError> {
+        self.tell.say(path, Stage::Reading);
         let before = Stamp::of(path);
         // The child says what is wrong with a file that cannot be read.
         let content = content::of(path).unwrap_or_default();
@@ -99,6 +100,7 @@ impl Prober {
         let copy = if is_prepared {
             None
         } else {
+            self.tell.say(path, Stage::Copying);
             Some(PrivateCopy::of(path).map_err(ProbeError::Model)?)
         };
         // What was tried, and is in the cache under its digest, is what was there all the time.
@@ -127,6 +129,7 @@ impl Prober {
             return Ok(ReadyModel::default());
         }
         let destination = Destination::of(&model);
+        self.tell.say(model.path, Stage::Reading);
         let cached = destination.look(background);
         let order = match &cached {
             Some(_) => Ok(None),

@@ -23,6 +23,7 @@ use crate::engine::cancel::Cancel;
 use crate::engine::probe_words::{
     Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
 };
+use crate::engine::stage::{Stage, Tell};
 
 /// Tries models in a child process.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Prober {
     pub memory_bytes_max: u64,
     /// Ends the child when nobody wants to know any more.
     pub cancel: Cancel,
+    /// Hears of the steps.
+    pub tell: Tell,
 }
 
 /// The reason why there is no prepared form.
@@ -118,6 +121,7 @@ impl Prober {
             wall_max: PROBE_MAX,
             memory_bytes_max: PROBE_MEMORY_BYTES_DEFAULT,
             cancel: Cancel::default(),
+            tell: Tell::default(),
         }
     }
 
@@ -197,48 +201,50 @@ impl Prober {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(ProbeError::Start)?;
-        let heard = converse(&mut child, request, (self.wall_max, &self.cancel));
+        let heard = self.converse(&mut child, request);
         // Ended already unless it took too long; either way it must not outlive this call.
         drop(child.kill());
         let status = child.wait().map_err(ProbeError::Start)?;
         Ok((status, heard))
     }
-}
-/// Asks, and hears all that the child says until it ends.
-fn converse(
-    child: &mut Child,
-    request: &ProbeRequest,
-    (wall, cancel): (Duration, &Cancel),
-) -> Result<Heard, Silence> {
-    let waited = request.background.then(|| CoreWait::of_process(child.id()));
-    let mut until = Instant::now() + wall;
-    if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
-        // A child that ended early is judged by its exit.
-        drop(stdin.write_all(&text));
-    }
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(Silence::TimedOut);
-    };
-    let answers = collect("probe-stdout", stdout, Some(b'\n'));
-    let words = collect("probe-stderr", stderr, None);
-    let mut lines = Vec::new();
-    loop {
-        match next(&answers, until, waited.as_ref(), cancel) {
-            Ok(Some(line)) => {
-                lines.push(line);
-                until = Instant::now() + PREPARE_MAX;
-            }
-            Ok(None) => break,
-            // What it saw of the model is said already.
-            Err(Silence::TimedOut) if !lines.is_empty() => {
-                let words = Vec::new();
-                return Ok(Heard { lines, words });
-            }
-            Err(silence) => return Err(silence),
+
+    /// Asks, and hears all that the child says until it ends.
+    fn converse(&self, child: &mut Child, request: &ProbeRequest) -> Result<Heard, Silence> {
+        let (wall, cancel) = (self.wall_max, &self.cancel);
+        self.tell.say(&request.model, Stage::Trying);
+        let waited = request.background.then(|| CoreWait::of_process(child.id()));
+        let mut until = Instant::now() + wall;
+        if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
+            // A child that ended early is judged by its exit.
+            drop(stdin.write_all(&text));
         }
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Silence::TimedOut);
+        };
+        let answers = collect("probe-stdout", stdout, Some(b'\n'));
+        let words = collect("probe-stderr", stderr, None);
+        let mut lines = Vec::new();
+        loop {
+            match next(&answers, until, waited.as_ref(), cancel) {
+                Ok(Some(line)) => {
+                    lines.push(line);
+                    if request.prepare.is_some() && lines.len() == 1 {
+                        self.tell.say(&request.model, Stage::Preparing);
+                    }
+                    until = Instant::now() + PREPARE_MAX;
+                }
+                Ok(None) => break,
+                // What it saw of the model is said already.
+                Err(Silence::TimedOut) if !lines.is_empty() => {
+                    let words = Vec::new();
+                    return Ok(Heard { lines, words });
+                }
+                Err(silence) => return Err(silence),
+            }
+        }
+        let words = next(&words, until, waited.as_ref(), cancel)?.unwrap_or_default();
+        Ok(Heard { lines, words })
     }
-    let words = next(&words, until, waited.as_ref(), cancel)?.unwrap_or_default();
-    Ok(Heard { lines, words })
 }
 
 /// The next thing that a pipe gave, or `None` at its end.
