@@ -116,11 +116,10 @@ impl Server {
         // Who wants to hear nothing of it asks for nothing.
         let endpoint = (!self.quiet).then(|| self.client.endpoint(&operation.endpoint))?;
         let endpoint = endpoint.ok()?;
-        let named = operation.deployments.iter().find_map(|name| {
+        operation.deployments.iter().find_map(|name| {
             let step = endpoint["deployments"][name.as_str()]["progress"].as_str()?;
             Some(step.to_owned())
-        });
-        named
+        })
     }
 
     /// Progress, unless nobody wants it.

@@ -154,7 +154,7 @@ impl Session {
         }
         check_file(model)?;
         threads.forget_made();
-        Self::commit(model, Preparation::of(threads)?, |builder| Ok(builder))
+        Self::commit(model, Preparation::of(threads)?, Ok)
     }
 
     /// Loads what [`prepare`] wrote: everything is optimised already.

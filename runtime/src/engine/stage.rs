@@ -54,7 +54,8 @@ impl Tell {
         Self(self.0.iter().chain(&other.0).cloned().collect())
     }
 
-    pub(super) fn say(&self, model: &Path, stage: Stage) {
+    /// Tells a step of the model in this file.
+    pub fn say(&self, model: &Path, stage: Stage) {
         self.0.iter().for_each(|listener| listener(model, stage));
     }
 }
