@@ -246,9 +246,22 @@ def time_first():
     save("time_first", nodes, [value("data", FP32, [None, 1, 2])], [value("state", FP32, [None, 1, 1])], constants)
 
 
+def outside():
+    """Looks `index` up in a table of three that lies in a file of its own: rewritten, it would give other answers."""
+    nodes = [node("Gather", ["table", "index"], ["found"])]
+    table = constant("table", [10, 20, 30], np.float32)
+    inputs = [value("index", INT64, [None])]
+    graph = helper.make_graph(nodes, "outside", inputs, [value("found", FP32, [None])], [table])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (HERE / "outside.bin").unlink(missing_ok=True)
+    onnx.save_model(
+        model, HERE / "outside.onnx", save_as_external_data=True, location="outside.bin", size_threshold=0
+    )
+
+
 for make in (
     add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, missing, narrow, sequences,
-    free, sizes, maybe, lowercase, quantised, running_sum, time_first,
+    free, sizes, maybe, lowercase, quantised, running_sum, time_first, outside,
 ):
     make()
 odd("odd-output", FP32, TensorProto.FLOAT8E4M3FN)

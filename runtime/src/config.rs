@@ -131,6 +131,8 @@ pub const MODEL_READY_MAX: Duration = Duration::from_secs(200);
 pub const IDLE_MEMORY_KEPT: Duration = Duration::from_secs(5);
 /// Smallest model that is prepared, in bytes: below it neither the memory nor the time to load is worth a file.
 pub const PREPARE_BYTES_MIN: u64 = 1_000_000;
+/// Time after which a model is prepared again whose preparation was ended from outside, or for want of memory or time.
+pub const PREPARE_AGAIN_AFTER: Duration = Duration::from_secs(60 * 60);
 /// Most bytes of prepared models in the cache folder; the least recently used that no process has in use go first.
 pub const PREPARED_BYTES_MAX: u64 = 16_000_000_000;
 /// Age from which an unfinished entry of the cache is what a killed process has left; longer than any preparation takes.

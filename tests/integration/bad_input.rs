@@ -167,6 +167,7 @@ fn tried(model: &str, sample_request: Option<&str>, wall_max: Duration) -> Strin
         wall_max,
         memory_bytes_max: 2_000_000_000,
         cancel: serin::engine::Cancel::default(),
+        tell: serin::engine::Tell::default(),
     };
     let sample_request = sample_request.map(str::as_bytes);
     let outcome = prober.probe(&repository(model), sample_request);

@@ -611,6 +611,39 @@ mod tests {
         assert!(serin.metrics().contains("deployment=\"blue\""));
     }
 
+    /// Mapped from the user's file, other answers came without a word, and a file cut off ended the process (SIGBUS).
+    #[test]
+    fn a_model_whose_files_are_rewritten_goes_on_as_it_was() {
+        let user = tempfile::tempdir().unwrap();
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test");
+        for file in ["outside.onnx", "outside.bin"] {
+            std::fs::copy(models.join(file), user.path().join(file)).unwrap();
+        }
+        let serin = serin();
+        let endpoint = serin
+            .endpoint("outside")
+            .deployment("blue", user.path().join("outside.onnx"))
+            .start()
+            .unwrap();
+        let found = || endpoint.score_blocking(r#"{"data": [0, 1, 2]}"#);
+        let before = found().unwrap().body;
+        assert_eq!(before, r#"{"found":[10.0,20.0,30.0]}"#);
+        let weights = user.path().join("outside.bin");
+        let bytes = std::fs::metadata(&weights).unwrap().len();
+        // In place, as exporters do: the file stays the same, and is cut off first.
+        let file = std::fs::OpenOptions::new().write(true).open(&weights);
+        std::io::Write::write_all(
+            &mut file.unwrap(),
+            &vec![0x40; usize::try_from(bytes).unwrap()],
+        )
+        .unwrap();
+        assert_eq!(found().unwrap().body, before);
+        std::fs::File::create(&weights).unwrap();
+        assert_eq!(found().unwrap().body, before);
+        std::fs::remove_dir_all(user.path()).unwrap();
+        assert_eq!(found().unwrap().body, before);
+    }
+
     #[test]
     fn a_name_is_free_again_when_its_endpoint_is_dropped() {
         let serin = serin();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
 use super::exit::CliError;
+use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
 use crate::app::{App, Config, UpConfig, up as serve_files};
@@ -74,10 +75,13 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
         .map(TrafficSplit::parse)
         .transpose()?;
     config.settings.instance_count = typed.instance_count;
-    config.prober = prober(typed.model_memory_mb);
+    let (watching, tell) = Watching::start();
+    config.prober = prober(typed.model_memory_mb).map(|prober| Prober { tell, ..prober });
+    let mut watching = Some(watching);
     serve_files(
         config,
         |address, deployments| {
+            drop(watching.take());
             let mut text = format!("ready: POST http://{address}/score\n");
             for one in deployments {
                 writeln!(text, "  {}: {}", one.name, one.model.display())

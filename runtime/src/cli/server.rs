@@ -3,7 +3,7 @@
 use std::env;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,11 +11,9 @@ use serde_json::Value;
 use super::args::{Global, OutputFormat, Waiting};
 use super::exit::CliError;
 use super::output::{self, Columns};
+use super::progress::{Progress, TICK};
 use crate::admin::{ChangeRequest, Client};
 use crate::control::{Change, Operation, ProvisioningState};
-
-/// The time between two moves of the line of progress.
-const TICK: Duration = Duration::from_millis(500);
 
 /// The most of what is done that the line of progress says: one that wraps cannot be written anew.
 const PROGRESS_CHARS_MAX: usize = 56;
@@ -91,32 +89,37 @@ impl Server {
         Ok(true)
     }
 
-    /// Waits for the end, with one line that moves on a terminal.
+    /// Waits for the end, and shows what is done meanwhile.
     fn wait(
         &self,
         mut operation: Operation,
         doing: &str,
         started: Instant,
     ) -> Result<Operation, CliError> {
-        let moving = output::is_live(&io::stderr()) && !self.quiet;
         let shortly: String = doing.chars().take(PROGRESS_CHARS_MAX).collect();
-        let mut shown = false;
+        let mut progress = Progress::new(!self.quiet, started);
         while !operation.provisioning_state.has_ended() {
             let known = self.client.operation(operation.id, TICK);
             operation = known.map_err(|e| CliError::from(e).while_doing(doing))?;
-            if moving && !operation.provisioning_state.has_ended() {
-                shown = true;
-                output::complain(&format!(
-                    "\r{shortly}: {}, {:.0} s ",
-                    operation.provisioning_state,
-                    started.elapsed().as_secs_f64()
-                ));
+            if !operation.provisioning_state.has_ended() {
+                let state = || operation.provisioning_state.to_string();
+                let step = self.step_of(&operation).unwrap_or_else(state);
+                progress.show(&shortly, &step, Instant::now());
             }
         }
-        if shown {
-            output::complain("\r\x1b[K");
-        }
+        progress.end();
         Ok(operation)
+    }
+
+    /// The step that an operation waits for: that of its first deployment that has one.
+    fn step_of(&self, operation: &Operation) -> Option<String> {
+        // Who wants to hear nothing of it asks for nothing.
+        let endpoint = (!self.quiet).then(|| self.client.endpoint(&operation.endpoint))?;
+        let endpoint = endpoint.ok()?;
+        operation.deployments.iter().find_map(|name| {
+            let step = endpoint["deployments"][name.as_str()]["progress"].as_str()?;
+            Some(step.to_owned())
+        })
     }
 
     /// Progress, unless nobody wants it.

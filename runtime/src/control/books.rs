@@ -14,7 +14,7 @@ use crate::control::models::ModelDigest;
 use crate::control::operation::OperationId;
 use crate::control::revision::Revision;
 use crate::control::validator::{Unready, UnreadyDeployments};
-use crate::engine::{Capacity, CoreGrant, CoreMap};
+use crate::engine::{Capacity, CoreGrant, CoreMap, Stage};
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// Everything that the reconciler knows.
@@ -116,6 +116,8 @@ pub(super) enum ModelBook {
     Trying {
         since: Instant,
         trial: Trial,
+        /// The step that it has come to, where that was told.
+        stage: Option<Stage>,
     },
     Ready(ModelNotes),
 }

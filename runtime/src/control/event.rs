@@ -9,7 +9,7 @@ use crate::control::build::{Build, InstanceNo};
 use crate::control::desired::{Desired, Generations, Settlement};
 use crate::control::models::ModelDigest;
 use crate::control::operation::{Operation, OperationId};
-use crate::engine::{CoreGrant, ModelProfile, Placement};
+use crate::engine::{CoreGrant, ModelProfile, Placement, Stage};
 use crate::spec::{DeploymentName, EndpointName, EndpointSpec};
 
 /// A deployment of an endpoint.
@@ -35,6 +35,8 @@ pub(super) enum Event {
         settlement: Settlement,
         outcome: Result<Arc<Desired>, String>,
     },
+    /// The trial of a model has come to its next step.
+    ModelStage { model: ModelDigest, stage: Stage },
     /// A model may be loaded by instances, or is no good.
     ModelReady {
         model: ModelDigest,

@@ -28,7 +28,7 @@ use crate::control::models::ModelDigest;
 use crate::control::operation::{Operation, OperationId, replaced_by};
 use crate::control::revision::Revision;
 use crate::control::split_rule;
-use crate::engine::CoreGrant;
+use crate::engine::{CoreGrant, Stage};
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Takes an event into the books, and says what is to be done now.
@@ -87,6 +87,7 @@ impl Turn<'_> {
                 }
                 Err(reason) => self.not_settled(&settlement, &reason),
             },
+            Event::ModelStage { model, stage } => self.model_stage(&model, stage),
             Event::ModelReady { model, outcome } => self.model_ready(&model, outcome),
             Event::Started { no, outcome } => self.started(no, outcome),
             Event::Died(no) => self.died(no),
@@ -316,6 +317,12 @@ impl Turn<'_> {
 
     // What happens to models and instances.
 
+    fn model_stage(&mut self, model: &ModelDigest, now: Stage) {
+        if let Some(ModelBook::Trying { stage, .. }) = self.books.models.get_mut(model) {
+            *stage = Some(now);
+        }
+    }
+
     fn model_ready(&mut self, model: &ModelDigest, outcome: Result<ModelNotes, String>) {
         match outcome {
             Ok(notes) => {
@@ -471,7 +478,7 @@ impl Turn<'_> {
             .models
             .iter()
             .filter(|(_, book)| {
-                matches!(book, ModelBook::Trying { since, trial: Trial::Wanted } if late(*since, MODEL_READY_MAX))
+                matches!(book, ModelBook::Trying { since, trial: Trial::Wanted, .. } if late(*since, MODEL_READY_MAX))
             })
             .map(|(model, _)| model.clone())
             .collect();
@@ -1031,6 +1038,7 @@ impl Turn<'_> {
         let trying = ModelBook::Trying {
             since: self.now,
             trial: Trial::Wanted,
+            stage: None,
         };
         self.books.models.insert(model.clone(), trying);
         self.commands.push(Command::MakeReady {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::config::PROBE_MEMORY_BYTES_DEFAULT;
 use crate::engine::{
-    Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel,
+    Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel, Tell,
 };
 
 /// A model that is to be tried and prepared.
@@ -21,6 +21,8 @@ pub(super) struct Candidate<'a> {
     pub(super) background: bool,
     /// Ends the trial when nobody waits for it any more.
     pub(super) cancel: Cancel,
+    /// Hears of the steps.
+    pub(super) tell: Tell,
 }
 
 /// Tries and starts. Every call blocks.
@@ -73,10 +75,14 @@ impl EngineStarter {
 impl Starter for EngineStarter {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
-            return Ok(ReadyModel::default());
+            return match candidate.by_content {
+                true => Ok(ReadyModel::default()),
+                false => ReadyModel::of_untried_file(candidate.file.path),
+            };
         };
         let prober = Prober {
             cancel: candidate.cancel.clone(),
+            tell: prober.tell.and(&candidate.tell),
             ..prober.clone()
         };
         let (file, background) = (candidate.file, candidate.background);

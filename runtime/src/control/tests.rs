@@ -16,7 +16,8 @@ use crate::control::{
     ProvisioningState,
 };
 use crate::engine::{
-    BackendKind, Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Topology,
+    BackendKind, Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Stage,
+    Topology,
 };
 use crate::observe::Metrics;
 use crate::router::Router;
@@ -58,6 +59,14 @@ impl Starter for Paper {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let content = std::fs::read_to_string(candidate.file.path).expect("a model");
         match content.as_str() {
+            "large" => {
+                let mut held = self.held.lock().expect("whole");
+                candidate.tell.say(candidate.file.path, Stage::Preparing);
+                while *self.held_model.lock().expect("whole") == content {
+                    held = self.released.wait(held).expect("whole");
+                }
+                Ok(ReadyModel::default())
+            }
             "crash" => Err("the model crashed".to_owned()),
             _ => Ok(ReadyModel::default()),
         }
@@ -151,6 +160,7 @@ impl World {
             ("m1.onnx", "m1"),
             ("m2.onnx", "m2"),
             ("crash.onnx", "crash"),
+            ("large.onnx", "large"),
         ] {
             std::fs::write(data.path().join(file), content).expect("written");
         }
@@ -316,6 +326,29 @@ fn traffic(split: &str) -> Change {
             ..EndpointUpdate::default()
         },
     }
+}
+
+#[tokio::test]
+async fn a_deployment_says_which_step_it_is_at_until_it_is_ready() {
+    let world = World::start();
+    world.succeed(create()).await;
+    world.paper.hold_model("large");
+    let spec = world.spec("blue", "large.onnx", 2);
+    let accepted = world.submit(add(spec)).await.expect("accepted");
+    let says = |step: &str| {
+        let step = step.to_owned();
+        move |world: &World| world.deployment("blue").progress.as_ref() == Some(&step)
+    };
+    world.eventually(says("preparing the model")).await;
+    world.paper.hold(true);
+    world.paper.hold_model("");
+    // Under the lock of who waits, so that it hears of it.
+    world.paper.hold(true);
+    world.eventually(says("starting instance 1 of 2")).await;
+    world.paper.hold(false);
+    let ended = world.handle.finished(accepted.id).await.expect("known");
+    assert_eq!(ended.provisioning_state, ProvisioningState::Succeeded);
+    assert_eq!(world.deployment("blue").progress, None);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::control::books::{Books, InstanceBook, ModelBook};
+use crate::control::books::{Books, InstanceBook, ModelBook, Phase};
 use crate::control::build::InstanceNo;
 use crate::control::desired::{DesiredDeployment, DesiredEndpoint};
 use crate::control::event::Key;
@@ -70,6 +70,9 @@ pub struct DeploymentView {
     /// The failures in a row that make it degraded. Filled in by who knows what becomes of requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub degraded: Option<Degraded>,
+    /// The step that is under way, for as long as one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
     /// The content that the model stands for.
     pub model_digest: ModelDigest,
     /// Instances that answer requests.
@@ -179,6 +182,9 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
         provisioning_state,
         reason,
         degraded: None,
+        progress: (!provisioning_state.has_ended())
+            .then(|| progress_of(books, key, wanted))
+            .flatten(),
         model_digest: wanted.target.model.digest.clone(),
         instances_ready: live.len(),
         placements: live
@@ -186,6 +192,23 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
             .filter_map(|(_, one)| one.facts.placement.clone())
             .collect(),
     }
+}
+
+/// The step that a deployment waits for: of its model, or the instance that starts.
+fn progress_of(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Option<String> {
+    let aim = wanted.target.aim();
+    if let Some(ModelBook::Trying { stage, .. }) = books.models.get(&aim.build.model) {
+        return stage.map(|stage| stage.to_string());
+    }
+    let own = books.instances.values();
+    let own = own.filter(|one| one.key == *key && one.build == aim.build);
+    let (starting, others): (Vec<_>, Vec<_>) = own.partition(|one| one.is_starting());
+    let next = others
+        .iter()
+        .filter(|one| one.phase == Phase::Ready)
+        .count()
+        + 1;
+    (!starting.is_empty()).then(|| format!("starting instance {next} of {}", aim.count))
 }
 
 /// The way that a deployment has come toward its target.

@@ -26,7 +26,7 @@ use crate::control::event::{
 };
 use crate::control::models::ModelDigest;
 use crate::control::starter::{Candidate, Started, Starter};
-use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, give_back_memory};
+use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, Stage, Tell, give_back_memory};
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
 use crate::spec::{EndpointName, EndpointSpec};
@@ -56,6 +56,8 @@ pub(super) trait AuthSource: std::fmt::Debug + Send + Sync + 'static {
 /// The end of something that took time, with what came of it.
 #[derive(Debug)]
 pub(super) enum Report {
+    /// A trial has come to its next step.
+    ModelStage { model: ModelDigest, stage: Stage },
     ModelReady {
         model: ModelDigest,
         outcome: Result<ReadyModel, String>,
@@ -124,6 +126,7 @@ impl Work {
     /// Takes what a report brings into keeping; what is left is an event.
     pub(super) fn take_in(&mut self, report: Report) -> Event {
         match report {
+            Report::ModelStage { model, stage } => Event::ModelStage { model, stage },
             Report::ModelReady { model, outcome } => {
                 self.trials.remove(&model);
                 let outcome = outcome.map(|ready| {
@@ -214,6 +217,13 @@ impl Work {
             let model = model.clone();
             |outcome| Report::ModelReady { model, outcome }
         };
+        let stages = {
+            let (model, reports) = (model.clone(), self.reports.clone());
+            Tell::new(move |_, stage| {
+                let model = model.clone();
+                drop(reports.send(Report::ModelStage { model, stage }));
+            })
+        };
         self.on_thread(tell, move || {
             let place = places.place(&model)?;
             starter.make_ready(&Candidate {
@@ -227,6 +237,7 @@ impl Work {
                 tried,
                 background,
                 cancel,
+                tell: stages,
             })
         });
     }
@@ -240,16 +251,17 @@ impl Work {
             background,
         } = new;
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
-        let cached = self.ready.get(&build.model);
-        let cached = cached.and_then(|ready| ready.cached.clone());
+        let ready = self.ready.get(&build.model).cloned();
+        let ready = ready.unwrap_or_default();
         let label = format!("{}/{}", key.endpoint, key.deployment);
         let tell = move |outcome| Report::Started { no, outcome };
         self.on_thread(tell, move || {
             let place = places.place(&build.model)?;
+            let copied = ready.copy.as_ref().map(|copy| copy.model().to_owned());
             starter.start(InstanceSpec {
                 label,
-                model: place.file,
-                cached,
+                model: copied.unwrap_or(place.file),
+                cached: ready.cached.clone(),
                 concurrency: build.concurrency,
                 lanes: build.lanes,
                 batch: build.batch,

@@ -8,7 +8,7 @@
 //! the graph says.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::engine::wire::{Problem, Value, Wire};
@@ -212,6 +212,21 @@ pub fn is_onnx(path: &Path) -> io::Result<bool> {
     let mut tensors = ExternalTensors::of(path)?;
     while tensors.next_tensor()?.is_some() {}
     Ok(tensors.whole && tensors.has_version && tensors.has_graph)
+}
+
+/// The words on such a file, behind its name.
+pub const ORT_FORMAT: &str = "is in ONNX Runtime's own format (ORT), whatever its name: expected an ONNX model; give the one that it was \
+     converted from";
+
+/// Whether a file is in ONNX Runtime's own format, whatever its name: a flat buffer with this mark behind its first number.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn is_ort_format(path: &Path) -> io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(8).read_to_end(&mut start)?;
+    Ok(start.get(4..) == Some(b"ORTM"))
 }
 
 /// ONNX's protobuf, as tests write it: just enough to be read here.

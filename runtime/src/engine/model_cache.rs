@@ -24,7 +24,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{LEFTOVER_AGE, PREPARED_BYTES_MAX};
+use crate::config::{LEFTOVER_AGE, PREPARE_AGAIN_AFTER, PREPARED_BYTES_MAX};
 use crate::engine::library;
 
 /// Version of the layout and of the settings by which models are prepared: raise it when either changes.
@@ -143,6 +143,8 @@ pub(super) enum Made {
     Model,
     /// There is none, and another try would not change that; the reason.
     Nothing(String),
+    /// There is none for now: a try at another time may end otherwise; the reason.
+    NotNow(String),
 }
 
 /// A file of an entry, as it was written.
@@ -204,7 +206,7 @@ impl CacheEntry {
     pub fn reason(&self) -> Option<&str> {
         match &self.made {
             Made::Model => None,
-            Made::Nothing(reason) => Some(reason),
+            Made::Nothing(reason) | Made::NotNow(reason) => Some(reason),
         }
     }
 
@@ -243,6 +245,11 @@ impl ModelCache {
         Ok(Self { root })
     }
 
+    /// The folder of models that are not prepared, copied for those who map them.
+    pub(super) fn copies(&self) -> PathBuf {
+        self.root.with_file_name("copies")
+    }
+
     /// The folder of measured profiles, beside the entries.
     pub(super) fn profiles(&self) -> PathBuf {
         self.root.with_file_name("profiles")
@@ -250,9 +257,21 @@ impl ModelCache {
 
     /// The entry, if it is there and whole; a damaged one is deleted.
     pub fn entry(&self, key: &CacheKey) -> Option<CacheEntry> {
+        self.entry_at(key, SystemTime::now())
+    }
+
+    fn entry_at(&self, key: &CacheKey, now: SystemTime) -> Option<CacheEntry> {
         let folder = self.root.join(&key.0);
         let lock = lock_shared(&folder)?;
         match read_whole(&folder) {
+            // A file of the future has an age that nobody knows.
+            Ok(Made::NotNow(_))
+                if age(&folder.join(MANIFEST_FILE), now)
+                    .is_none_or(|age| age > PREPARE_AGAIN_AFTER) =>
+            {
+                self.remove(&folder);
+                None
+            }
             Ok(made) => {
                 // The time of the last use; without it the entry goes a little earlier.
                 drop(lock.set_modified(SystemTime::now()));
@@ -505,6 +524,29 @@ mod tests {
         cache.make(&key(KEY), nothing).unwrap();
         let entry = cache.entry(&key(KEY)).unwrap();
         assert_eq!((entry.model(), entry.reason()), (None, Some("why")));
+    }
+
+    #[test]
+    fn that_nothing_could_be_made_for_now_is_forgotten_after_a_while() {
+        let (_folder, cache) = cache();
+        let nothing = |_: &Path| Ok(Made::NotNow("no memory".to_owned()));
+        cache.make(&key(KEY), nothing).unwrap();
+        let now = SystemTime::now();
+        let soon = cache.entry_at(&key(KEY), now + PREPARE_AGAIN_AFTER / 2);
+        assert_eq!(soon.unwrap().reason(), Some("no memory"));
+        assert!(
+            cache
+                .entry_at(&key(KEY), now + 2 * PREPARE_AGAIN_AFTER)
+                .is_none()
+        );
+        assert_eq!(names(&cache), [""; 0]);
+        // The clock was set back.
+        cache.make(&key(KEY), nothing).unwrap();
+        assert!(
+            cache
+                .entry_at(&key(KEY), now - PREPARE_AGAIN_AFTER)
+                .is_none()
+        );
     }
 
     #[test]

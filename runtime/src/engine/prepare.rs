@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use crate::config::PREPARE_BYTES_MIN;
 use crate::engine::model_cache::Made;
+use crate::engine::private_copy::Stamp;
 use crate::engine::probe::{NotPrepared, Trial};
 use crate::engine::probe_words::Order;
 use crate::engine::{
-    CacheEntry, CacheKey, ModelCache, ProbeError, Prober, content, run_in_background_if,
+    CacheEntry, CacheKey, ModelCache, PrivateCopy, ProbeError, Prober, Stage, content,
+    run_in_background_if,
 };
 
 /// Both the weights as they are and the packed ones are written, and packing may make them larger.
@@ -41,10 +43,35 @@ pub struct ReadyModel {
     pub cached: Option<Arc<CacheEntry>>,
     /// The reason why it is served as it is, where it was to be prepared.
     pub note: Option<String>,
+    /// Its files, where those that it was made of may change.
+    pub copy: Option<Arc<PrivateCopy>>,
+}
+
+impl ReadyModel {
+    /// A model that nobody tries: a copy of its files, which may change. A file that is not there is told of by whoever loads it.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way of copying, in words.
+    pub fn of_untried_file(path: &Path) -> Result<Self, String> {
+        if !path.is_file() {
+            return Ok(Self::default());
+        }
+        let before = Stamp::of(path);
+        let copy = PrivateCopy::of(path)?;
+        if Stamp::of(path) != before {
+            return Err(ProbeError::Changed(path.to_owned()).to_string());
+        }
+        Ok(Self {
+            copy: Some(Arc::new(copy)),
+            ..Self::default()
+        })
+    }
 }
 
 impl Prober {
-    /// [`Prober::make_ready`] for a file whose content nobody has looked at: it is read first. It is tried each time. Blocks.
+    /// [`Prober::make_ready`] for a file whose content nobody has looked at, and which may be rewritten at any time: it is read
+    /// first, and what instances load is its prepared form or a copy. It is tried each time. Blocks.
     ///
     /// # Errors
     ///
@@ -55,6 +82,8 @@ impl Prober {
         sample_request: Option<&[u8]>,
         background: bool,
     ) -> Result<ReadyModel, ProbeError> {
+        self.tell.say(path, Stage::Reading);
+        let before = Stamp::of(path);
         // The child says what is wrong with a file that cannot be read.
         let content = content::of(path).unwrap_or_default();
         let model = ModelFile {
@@ -63,7 +92,25 @@ impl Prober {
             bytes: content.bytes,
             sample_request,
         };
-        self.make_ready(model, false, background)
+        let ready = self.make_ready(model, false, background)?;
+        let is_prepared = ready
+            .cached
+            .as_ref()
+            .is_some_and(|one| one.model().is_some());
+        let copy = if is_prepared {
+            None
+        } else {
+            self.tell.say(path, Stage::Copying);
+            Some(PrivateCopy::of(path).map_err(ProbeError::Model)?)
+        };
+        // What was tried, and is in the cache under its digest, is what was there all the time.
+        if Stamp::of(path) != before {
+            return Err(ProbeError::Changed(path.to_owned()));
+        }
+        Ok(ReadyModel {
+            copy: copy.map(Arc::new),
+            ..ready
+        })
     }
 
     /// Has a child try the model unless it was `tried` before, and prepare it unless the cache has it or it is too small; the
@@ -82,6 +129,7 @@ impl Prober {
             return Ok(ReadyModel::default());
         }
         let destination = Destination::of(&model);
+        self.tell.say(model.path, Stage::Reading);
         let cached = destination.look(background);
         let order = match &cached {
             Some(_) => Ok(None),
@@ -156,14 +204,16 @@ impl Destination {
         }))
     }
 
-    /// The reason in words. A model that ends the process which prepares it would do so after every start: it is noted.
+    /// The reason in words. A model that ends the process which prepares it would do so after every start: it is noted, and for a
+    /// while that of one that was ended from outside is.
     fn note(&self, why: NotPrepared) -> String {
-        let reason = match why {
+        let (reason, made): (_, fn(String) -> Made) = match why {
             NotPrepared::Said(reason) => return reason,
-            NotPrepared::Died(reason) => reason,
+            NotPrepared::Died(reason) => (reason, Made::Nothing),
+            NotPrepared::Killed(reason) => (reason, Made::NotNow),
         };
         if let Self::Entry(cache, key) = self
-            && let Err(error) = cache.make(key, |_| Ok(Made::Nothing(reason.clone())))
+            && let Err(error) = cache.make(key, |_| Ok(made(reason.clone())))
         {
             tracing::debug!(%error, "the model will be prepared again after a restart");
         }
@@ -188,7 +238,11 @@ impl Destination {
         if let Some(note) = &note {
             tracing::warn!("{note}");
         }
-        ReadyModel { cached, note }
+        ReadyModel {
+            cached,
+            note,
+            copy: None,
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! Not here: whether there is something to prepare (`prepare`), the child's own side (`probe_child`), its words (`probe_words`).
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -24,6 +24,7 @@ use crate::engine::endings::how_it_ended;
 use crate::engine::probe_words::{
     Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
 };
+use crate::engine::stage::{Stage, Tell};
 
 /// Tries models in a child process.
 #[derive(Debug, Clone)]
@@ -36,6 +37,8 @@ pub struct Prober {
     pub memory_bytes_max: u64,
     /// Ends the child when nobody wants to know any more.
     pub cancel: Cancel,
+    /// Hears of the steps.
+    pub tell: Tell,
 }
 
 /// The reason why there is no prepared form.
@@ -43,8 +46,10 @@ pub struct Prober {
 pub(super) enum NotPrepared {
     /// The child's words.
     Said(String),
-    /// The child ended, or had to be ended; how.
+    /// The model ended the child; how.
     Died(String),
+    /// The child was ended from outside, by its time limit or by a machine without memory; how.
+    Killed(String),
 }
 
 /// The reason why a model is not served.
@@ -75,6 +80,9 @@ pub enum ProbeError {
     /// Nobody waited for it any more, so the child was ended.
     #[error("nobody waits for the model any more")]
     Canceled,
+    /// Its files changed while they were looked at.
+    #[error("{} or a file that it keeps its data in changed while it was read: start again when it is written", .0.display())]
+    Changed(PathBuf),
     /// The child could not be started or spoken to.
     #[error("cannot start the process that tries the model: {0}")]
     Start(#[source] io::Error),
@@ -114,6 +122,7 @@ impl Prober {
             wall_max: PROBE_MAX,
             memory_bytes_max: PROBE_MEMORY_BYTES_DEFAULT,
             cancel: Cancel::default(),
+            tell: Tell::default(),
         }
     }
 
@@ -176,10 +185,7 @@ impl Prober {
         let prepared = match prepared {
             Some(Ok(outcome)) => Result::<(), String>::map_err(outcome, NotPrepared::Said),
             None if request.prepare.is_none() => Ok(()),
-            None | Some(Err(_)) => Err(NotPrepared::Died(format!(
-                "the process that prepared it ended ({})",
-                how_it_ended(status)
-            ))),
+            None | Some(Err(_)) => Err(not_prepared(status, &heard.words)),
         };
         Ok((report, prepared))
     }
@@ -197,48 +203,50 @@ impl Prober {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(ProbeError::Start)?;
-        let heard = converse(&mut child, request, (self.wall_max, &self.cancel));
+        let heard = self.converse(&mut child, request);
         // Ended already unless it took too long; either way it must not outlive this call.
         drop(child.kill());
         let status = child.wait().map_err(ProbeError::Start)?;
         Ok((status, heard))
     }
-}
-/// Asks, and hears all that the child says until it ends.
-fn converse(
-    child: &mut Child,
-    request: &ProbeRequest,
-    (wall, cancel): (Duration, &Cancel),
-) -> Result<Heard, Silence> {
-    let waited = request.background.then(|| CoreWait::of_process(child.id()));
-    let mut until = Instant::now() + wall;
-    if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
-        // A child that ended early is judged by its exit.
-        drop(stdin.write_all(&text));
-    }
-    let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(Silence::TimedOut);
-    };
-    let answers = collect("probe-stdout", stdout, Some(b'\n'));
-    let words = collect("probe-stderr", stderr, None);
-    let mut lines = Vec::new();
-    loop {
-        match next(&answers, until, waited.as_ref(), cancel) {
-            Ok(Some(line)) => {
-                lines.push(line);
-                until = Instant::now() + PREPARE_MAX;
-            }
-            Ok(None) => break,
-            // What it saw of the model is said already.
-            Err(Silence::TimedOut) if !lines.is_empty() => {
-                let words = Vec::new();
-                return Ok(Heard { lines, words });
-            }
-            Err(silence) => return Err(silence),
+
+    /// Asks, and hears all that the child says until it ends.
+    fn converse(&self, child: &mut Child, request: &ProbeRequest) -> Result<Heard, Silence> {
+        let (wall, cancel) = (self.wall_max, &self.cancel);
+        self.tell.say(&request.model, Stage::Trying);
+        let waited = request.background.then(|| CoreWait::of_process(child.id()));
+        let mut until = Instant::now() + wall;
+        if let (Some(mut stdin), Ok(text)) = (child.stdin.take(), serde_json::to_vec(request)) {
+            // A child that ended early is judged by its exit.
+            drop(stdin.write_all(&text));
         }
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(Silence::TimedOut);
+        };
+        let answers = collect("probe-stdout", stdout, Some(b'\n'));
+        let words = collect("probe-stderr", stderr, None);
+        let mut lines = Vec::new();
+        loop {
+            match next(&answers, until, waited.as_ref(), cancel) {
+                Ok(Some(line)) => {
+                    lines.push(line);
+                    if request.prepare.is_some() && lines.len() == 1 {
+                        self.tell.say(&request.model, Stage::Preparing);
+                    }
+                    until = Instant::now() + PREPARE_MAX;
+                }
+                Ok(None) => break,
+                // What it saw of the model is said already.
+                Err(Silence::TimedOut) if !lines.is_empty() => {
+                    let words = Vec::new();
+                    return Ok(Heard { lines, words });
+                }
+                Err(silence) => return Err(silence),
+            }
+        }
+        let words = next(&words, until, waited.as_ref(), cancel)?.unwrap_or_default();
+        Ok(Heard { lines, words })
     }
-    let words = next(&words, until, waited.as_ref(), cancel)?.unwrap_or_default();
-    Ok(Heard { lines, words })
 }
 
 /// The next thing that a pipe gave, or `None` at its end.
@@ -326,14 +334,48 @@ fn judge(
     }
 }
 
+/// The reason why a child said nothing of what it was to prepare.
+fn not_prepared(status: ExitStatus, words: &[u8]) -> NotPrepared {
+    let how = format!(
+        "the process that prepared it ended ({})",
+        how_it_ended(status)
+    );
+    // Sent by somebody else: the kernel that runs out of memory, this process when it has waited long enough, a person.
+    let from_outside = matches!(
+        status.signal(),
+        Some(libc::SIGKILL | libc::SIGTERM | libc::SIGINT | libc::SIGHUP | libc::SIGXCPU)
+    );
+    if from_outside || is_about_memory(&String::from_utf8_lossy(words)) {
+        NotPrepared::Killed(how)
+    } else {
+        NotPrepared::Died(how)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt as _;
-
     use super::*;
 
     /// Room for ONNX Runtime, not for the 64 GiB that the model asks for.
     const MEMORY_BYTES_MAX: u64 = 8 << 30;
+
+    #[test]
+    fn a_child_that_was_killed_is_told_from_one_that_the_model_ended() {
+        let outcome =
+            |status, words: &str| not_prepared(ExitStatus::from_raw(status), words.as_bytes());
+        for (status, words) in [(9, ""), (15, ""), (6, "terminate called: std::bad_alloc")] {
+            assert!(
+                matches!(outcome(status, words), NotPrepared::Killed(_)),
+                "{status}"
+            );
+        }
+        for (status, words) in [(11, ""), (6, "assertion failed"), (1 << 8, "")] {
+            assert!(
+                matches!(outcome(status, words), NotPrepared::Died(_)),
+                "{status}"
+            );
+        }
+    }
 
     #[test]
     fn the_end_of_the_child_is_told_in_plain_words() {

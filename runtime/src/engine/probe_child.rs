@@ -144,7 +144,10 @@ fn carry_out(
             .and_then(|prepared| Session::load_prepared(&prepared, &one_thread()));
         let made = match prepared {
             Ok(mut session) => compare(&mut session, sample_request, answer),
-            Err(error) => Made::Nothing(error.to_string()),
+            Err(error) => match error.to_string() {
+                reason if is_about_memory(&reason) => Made::NotNow(reason),
+                reason => Made::Nothing(reason),
+            },
         };
         if made != Made::Model {
             for name in [model_cache::MODEL_FILE, model_cache::WEIGHTS_FILE] {

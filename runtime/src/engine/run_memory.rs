@@ -844,7 +844,10 @@ mod tests {
         for asked in (1..100_000).chain([MB - 1, MB, 5 * MB + 1, 1 << 40]) {
             let bytes = block_bytes(asked).unwrap();
             let least = asked + HEADER_BYTES + OVERRUN_BYTES;
-            assert!(bytes >= least && bytes % HEADER_BYTES == 0, "{asked}");
+            assert!(
+                bytes >= least && bytes.is_multiple_of(HEADER_BYTES),
+                "{asked}"
+            );
             assert!(
                 bytes <= least + (least / 8).max(HEADER_BYTES),
                 "{asked}: {bytes}"

@@ -33,9 +33,10 @@ use serin_scorers::{
 
 use crate::engine::background::Caller;
 use crate::engine::cores::{CoreId, ThreadPlacement};
+use crate::engine::external_data::ORT_FORMAT;
 use crate::engine::lock::lock;
 use crate::engine::run_memory::{self, MemoryShare, RunMemory, Throw};
-use crate::engine::{CacheEntry, LibraryError, cores, library, memory, model_cache};
+use crate::engine::{CacheEntry, LibraryError, cores, is_ort_format, library, memory, model_cache};
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
 const PREPARE_SETTINGS: [(&str, &str); 3] = [
@@ -153,7 +154,7 @@ impl Session {
                 }
             }
         }
-        check_size(model)?;
+        check_file(model)?;
         threads.forget_made();
         Self::commit(model, Preparation::of(threads)?, Ok)
     }
@@ -443,8 +444,11 @@ pub(super) fn prepare(
     Ok(path)
 }
 
-fn check_size(model: &Path) -> Result<(), LoadError> {
+fn check_file(model: &Path) -> Result<(), LoadError> {
     let name = name_of(model);
+    if is_ort_format(model).unwrap_or(false) {
+        return Err(LoadError::Model(format!("{name} {ORT_FORMAT}")));
+    }
     match std::fs::metadata(model) {
         Ok(metadata) if metadata.len() > 0 => Ok(()),
         Ok(_) => Err(LoadError::Model(format!(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::control::models::ModelDigest;
 use crate::control::refusal::ErrorKind;
 use crate::control::store::StoreError;
+use crate::engine::ORT_FORMAT;
 use crate::spec::{ModelName, ModelVersion};
 
 /// The reason why a model was not registered, found or deleted.
@@ -17,6 +18,9 @@ pub enum ModelStoreError {
     /// The file has no bytes.
     #[error("{} is empty: expected an ONNX model", .0.display())]
     Empty(PathBuf),
+    /// The file has another format.
+    #[error("{} {ORT_FORMAT}", .0.display())]
+    OrtFormat(PathBuf),
     /// The folder has no files, or no model file on top where one is needed.
     #[error("{} holds no model: expected `model.onnx` or exactly one `.onnx` file at its top", .0.display())]
     NoModel(PathBuf),
@@ -106,6 +110,7 @@ impl ModelStoreError {
         match self {
             Self::NoSuchPath(_)
             | Self::Empty(_)
+            | Self::OrtFormat(_)
             | Self::NoModel(_)
             | Self::SeveralModels { .. }
             | Self::NotText(_)

@@ -15,7 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::control::models::ModelStoreError;
 use crate::control::models::error::{at, folder_of};
-use crate::engine::{ExternalTensor, ExternalTensors, is_onnx};
+use crate::engine::{ExternalTensor, ExternalTensors, is_onnx, is_ort_format};
 
 /// The file that a single ONNX file becomes, and the one that is taken where a folder holds several.
 const MODEL_FILE: &str = "model.onnx";
@@ -53,6 +53,9 @@ impl Source {
             Self::of_file(path)?
         };
         if let Some(onnx) = source.onnx_path() {
+            if is_ort_format(&onnx).map_err(at("read", &onnx))? {
+                return Err(ModelStoreError::OrtFormat(onnx));
+            }
             source.add_data(&onnx)?;
         }
         Ok(source)
@@ -452,6 +455,18 @@ mod tests {
             place.refusal("x.onnx"),
             "[folder] holds several models ([folder]/x.onnx, [folder]/model.onnx): keep one, or name one `model.onnx`"
         );
+    }
+
+    #[test]
+    fn a_file_in_ort_format_is_named_as_such_alone_and_in_a_folder() {
+        let place = Place::with(&[("converted.onnx", b"\x18\0\0\0ORTM\0\0\0\0")]);
+        for path in ["converted.onnx", "."] {
+            let words = place.refusal(path);
+            assert!(
+                words.contains("converted.onnx is in ONNX Runtime's own format (ORT)"),
+                "{words}"
+            );
+        }
     }
 
     #[test]
