@@ -113,12 +113,12 @@ def positions():
     save("positions", nodes, [value("data", FP32, [None])], [value("found", INT64, [1, None])])
 
 
-def missing():
+def gaps():
     """Puts 7 and 8 in the place of NaN, column by column, and gives everything back; infinities stay."""
     nodes = [node("IsNaN", ["data"], ["missing"]), node("Where", ["missing", "fill", "data"], ["filled"])]
     nodes.append(node("Identity", ["data"], ["same"]))
     outputs = [value("filled", FP32, [None, 2]), value("same", FP32, [None, 2])]
-    save("missing", nodes, [value("data", FP32, [None, 2])], outputs, [constant("fill", [7, 8], np.float32)])
+    save("gaps", nodes, [value("data", FP32, [None, 2])], outputs, [constant("fill", [7, 8], np.float32)])
 
 
 def narrow():
@@ -183,7 +183,7 @@ def odd(name, into, out_of):
     onnx.save(model, HERE / f"{name}.onnx")
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, missing, narrow, sequences, free, sizes,
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, gaps, narrow, sequences, free, sizes,
              maybe, lowercase):
     make()
 odd("odd-output", FP32, TensorProto.FLOAT8E4M3FN)
