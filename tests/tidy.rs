@@ -29,7 +29,7 @@ const RANKS: &[(&str, u8)] = &[
 
 /// Crates that only some places may name.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
-    ("ort", &["engine/session.rs"]),
+    ("ort", &["engine/session.rs", "engine/session/tests.rs"]),
     ("axum", &["serve/", "admin/"]),
     ("rusqlite", &["control/store/"]),
     ("serde_saphyr", &["spec/yaml.rs"]),

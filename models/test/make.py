@@ -142,12 +142,12 @@ def swells():
     save("swells", nodes, inputs, [value("zeros", FP32, [None])])
 
 
-def missing():
+def gaps():
     """Puts 7 and 8 in the place of NaN, column by column, and gives everything back; infinities stay."""
     nodes = [node("IsNaN", ["data"], ["missing"]), node("Where", ["missing", "fill", "data"], ["filled"])]
     nodes.append(node("Identity", ["data"], ["same"]))
     outputs = [value("filled", FP32, [None, 2]), value("same", FP32, [None, 2])]
-    save("missing", nodes, [value("data", FP32, [None, 2])], outputs, [constant("fill", [7, 8], np.float32)])
+    save("gaps", nodes, [value("data", FP32, [None, 2])], outputs, [constant("fill", [7, 8], np.float32)])
 
 
 def narrow():
@@ -260,7 +260,7 @@ def outside():
 
 
 for make in (
-    add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, missing, narrow, sequences,
+    add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, gaps, narrow, sequences,
     free, sizes, maybe, lowercase, quantised, running_sum, time_first, outside,
 ):
     make()

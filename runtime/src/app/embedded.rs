@@ -706,9 +706,9 @@ mod tests {
             ..DeploymentSettings::default()
         };
         let endpoint = serin
-            .endpoint("missing")
-            .deployment("nulls", tiny("missing"))
-            .deployment_with("tokens", tiny("missing"), tokens)
+            .endpoint("gaps")
+            .deployment("nulls", tiny("gaps"))
+            .deployment_with("tokens", tiny("gaps"), tokens)
             .start()
             .unwrap();
         for (deployment, same) in [("nulls", "[[null,null]]"), ("tokens", "[[NaN,-Infinity]]")] {

@@ -765,12 +765,12 @@ fn signature(session: &ort::session::Session) -> Result<Signature, String> {
             ValueType::Tensor { ty, shape, .. } if shape_of != Declared::Sparse => Ok(TensorSpec {
                 name: input.name().to_owned(),
                 datatype: element_type(*ty)
-                    .ok_or_else(|| refused(format!("a tensor of elements of type {ty}")))?,
+                    .ok_or_else(|| refused(words_of(input.dtype())))?,
                 shape: shape.to_vec(),
                 any_rank: shape_of == Declared::NoShape,
             }),
             ValueType::Tensor { .. } => Err(refused("a sparse tensor".to_owned())),
-            other => Err(refused(other.to_string())),
+            other => Err(refused(words_of(other))),
         }
     });
     let outputs = session
@@ -851,28 +851,36 @@ fn declared(session: &ort::session::Session, side: Side, index: usize) -> Declar
 }
 
 fn output_kind(dtype: &ValueType) -> OutputKind {
-    match dtype {
-        ValueType::Tensor { ty, shape, .. } => match element_type(*ty) {
-            Some(datatype) => OutputKind::Tensor {
+    let kind = match dtype {
+        ValueType::Tensor { ty, shape, .. } => {
+            element_type(*ty).map(|datatype| OutputKind::Tensor {
                 datatype,
                 shape: shape.to_vec(),
-            },
-            None => other(format!("a tensor of elements of type {ty}")),
-        },
-        ValueType::Map { key, value } if is_readable_map(*key, *value) => OutputKind::Map,
-        ValueType::Map { key, value } => other(format!("a map from {key} to {value}")),
+            })
+        }
+        ValueType::Map { key, value } => is_readable_map(*key, *value).then_some(OutputKind::Map),
         ValueType::Sequence(element) => match output_kind(element) {
-            OutputKind::Tensor { datatype, .. } => OutputKind::Sequence { datatype },
-            OutputKind::Map => OutputKind::SequenceOfMaps,
-            _ => other(format!("a sequence of {element}")),
+            OutputKind::Tensor { datatype, .. } => Some(OutputKind::Sequence { datatype }),
+            OutputKind::Map => Some(OutputKind::SequenceOfMaps),
+            _ => None,
         },
         // ort has no way to say that it has no value: the run would end in a panic.
-        ValueType::Optional(_) => other("an optional value".to_owned()),
-    }
+        ValueType::Optional(_) => None,
+    };
+    kind.unwrap_or_else(|| other(words_of(dtype)))
 }
 
 fn other(description: String) -> OutputKind {
     OutputKind::Other { description }
+}
+
+fn words_of(dtype: &ValueType) -> String {
+    match dtype {
+        ValueType::Tensor { ty, .. } => format!("a tensor of elements of type {ty}"),
+        ValueType::Map { key, value } => format!("a map from {key} to {value}"),
+        ValueType::Sequence(element) => format!("a sequence, each element {}", words_of(element)),
+        ValueType::Optional(_) => "an optional value".to_owned(),
+    }
 }
 
 /// Whether a map has keys and values of the types that ONNX's operators put in maps.

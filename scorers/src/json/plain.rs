@@ -33,7 +33,7 @@ fn read<T: Element>(shape: &[i64], payload: &[u8]) -> Option<ArrayD<T>> {
         return None;
     }
     let mut text = Text::of(payload).ok()?;
-    if !text.takes(b'{') || text.key().ok()? != "data" {
+    if !(text.takes(b'{') && text.takes_word(b"\"data\"") && text.takes(b':')) {
         return None;
     }
     let mut sizes = vec![None; shape.len()];

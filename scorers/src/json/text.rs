@@ -183,6 +183,11 @@ impl<'t> Text<'t> {
         found
     }
 
+    /// Takes these bytes behind white space, if they are there.
+    pub(super) fn takes_word(&mut self, wanted: &[u8]) -> bool {
+        self.next_byte().is_some() && self.eats_word(wanted)
+    }
+
     /// Behind a value in a list or an object: whether another one follows.
     #[inline]
     pub(super) fn goes_on(&mut self, close: u8) -> Result<bool, Box<Fault>> {

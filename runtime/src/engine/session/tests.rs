@@ -52,7 +52,7 @@ fn assert_answers(model: &str, answers: &[(&str, &str)]) {
 
 #[test]
 fn missing_values_reach_the_model_as_nan_and_infinities_stay() {
-    let (mut session, scorer) = loaded("missing").unwrap();
+    let (mut session, scorer) = loaded("gaps").unwrap();
     let data = "[[null, NaN], [1, Infinity], [-Infinity, -0.0]]";
     assert_eq!(
         answer(&mut session, &scorer, data).unwrap(),
