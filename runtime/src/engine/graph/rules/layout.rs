@@ -347,6 +347,8 @@ fn length_of_cut(size: i64, (start, end, step): (i64, i64, i64)) -> Option<i64> 
         end
     };
     let length = match step {
+        // ONNX Runtime takes some ends behind the last element for 0 when it goes back.
+        ..0 if end >= size => return None,
         0 => return None,
         1.. => i128::from(end.clamp(0, size.max(0))) - begin + i128::from(step) - 1,
         _ => begin - i128::from(end.clamp(-1, size.max(1) - 1)) - i128::from(step) - 1,
@@ -365,7 +367,8 @@ fn part_of_list(call: &Call<'_>) -> Outcome {
         _ => None,
     };
     let (start, end, step) = cut.ok_or("cuts at places that are not known")?;
-    let length = length_of_cut(size, (start, end, step)).ok_or("has steps of 0")?;
+    let length =
+        length_of_cut(size, (start, end, step)).ok_or("cuts at places that are not known")?;
     let begin = begin_of_cut(size.max(1), start, step);
     let places = (0..length).map(|at| {
         let at = begin.checked_add(at.checked_mul(step)?)?;
