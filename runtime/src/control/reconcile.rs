@@ -879,6 +879,7 @@ impl Turn<'_> {
                     ..one.cores.clone()
                 },
                 background,
+                isolated: self.books.isolated.get(&one.build.model).cloned(),
             }));
         }
         anew

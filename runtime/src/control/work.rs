@@ -221,11 +221,16 @@ impl Work {
             build,
             cores,
             background,
+            isolated,
         } = new;
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
         let cached = self.ready.get(&build.model);
         let cached = cached.and_then(|ready| ready.cached.clone());
         let label = format!("{}/{}", key.endpoint, key.deployment);
+        // What `isolation: auto` means for this instance is to be decided by this.
+        if let Some(death) = isolated {
+            tracing::warn!(instance = label, death, "isolated");
+        }
         let tell = move |outcome| Report::Started { no, outcome };
         self.on_thread(tell, move || {
             let place = places.place(&build.model)?;

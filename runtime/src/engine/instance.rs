@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crossbeam::channel::{Sender, bounded};
 use serin_scorers::Signature;
 
+use crate::black_box;
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::inbox::{InstanceState, Message};
 use crate::engine::lane::Lane;
@@ -214,6 +215,8 @@ impl Starting {
         for (index, cores) in split.iter().enumerate() {
             let number = format!("#{}.{index}", state.id().0);
             let name = cores::thread_name(&spec.label, &number);
+            let digest = spec.digest.as_deref().unwrap_or_default();
+            let slot = black_box::slot(&spec.label, &number, digest);
             let lane = LaneSpec {
                 label: spec.label.clone(),
                 number,
@@ -227,6 +230,7 @@ impl Starting {
                 background: spec.background,
                 jobs: jobs.clone(),
                 state: Arc::clone(state),
+                slot: Arc::new(slot),
             };
             let ready = ready.clone();
             let thread = std::thread::Builder::new()

@@ -12,13 +12,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
 use bytes::Bytes;
 use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor};
 use tokio::sync::oneshot;
 
+use crate::black_box::{Doing, Slot};
 use crate::engine::inbox::InstanceState;
 use crate::engine::lock::lock;
 use crate::engine::session::{Session, Terminator};
@@ -29,6 +30,7 @@ use crate::observe::Timings;
 pub(super) struct LoadedModel {
     pub(super) session: Session,
     pub(super) scorer: JsonScorer,
+    pub(super) slot: Arc<Slot>,
 }
 
 /// One lane of an instance.
@@ -169,8 +171,10 @@ impl Lane {
             return;
         }
         self.computing.store(true, Ordering::Relaxed);
+        let running = model.slot.busy(Doing::Running);
         let outcome = catch_unwind(AssertUnwindSafe(|| model.score(&mut run)))
             .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))));
+        drop(running);
         let terminated = self.end();
         match outcome {
             Ok(bodies) => {
@@ -391,7 +395,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -420,7 +423,11 @@ mod tests {
         };
         let session = Session::load(&model, None, &threads).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));
-        Lane::new(LoadedModel { session, scorer })
+        Lane::new(LoadedModel {
+            session,
+            scorer,
+            slot: Arc::new(Slot::none()),
+        })
     }
 
     /// A request that was read already, and its client.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crossbeam::channel::Receiver;
 use serin_scorers::{JsonScorer, ScoreError, Scorer as _, Signature, Tensor};
 
+use crate::black_box::{Doing, Slot};
 use crate::engine::CacheEntry;
 use crate::engine::background::{self, Caller};
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
@@ -61,6 +62,8 @@ pub(super) struct LaneSpec {
     pub(super) background: bool,
     pub(super) jobs: Receiver<Message>,
     pub(super) state: Arc<InstanceState>,
+    /// In the black box.
+    pub(super) slot: Arc<Slot>,
 }
 
 /// A lane that can answer.
@@ -142,6 +145,7 @@ struct Loading {
     sample_request: Option<Bytes>,
     spin: bool,
     measures: bool,
+    slot: Arc<Slot>,
 }
 
 /// The outcome of loading.
@@ -163,6 +167,7 @@ fn start(spec: &LaneSpec) -> Result<LoadedLane, StartError> {
         sample_request: spec.sample_request.clone(),
         spin: spec.spin,
         measures: spec.measures,
+        slot: Arc::clone(&spec.slot),
     };
     if !spec.background {
         return loading.load(&Caller::itself());
@@ -173,6 +178,7 @@ fn start(spec: &LaneSpec) -> Result<LoadedLane, StartError> {
 
 impl Loading {
     fn load(&self, caller: &Caller) -> Result<LoadedLane, StartError> {
+        let _loading = self.slot.busy(Doing::Loading);
         let threads = SessionThreads {
             label: self.label.clone(),
             number: self.number.clone(),
@@ -203,7 +209,11 @@ impl Loading {
         });
         let made = std::mem::take(&mut *lock(&threads.made));
         Ok(LoadedLane {
-            model: LoadedModel { session, scorer },
+            model: LoadedModel {
+                session,
+                scorer,
+                slot: Arc::clone(&self.slot),
+            },
             measured,
             made,
         })
