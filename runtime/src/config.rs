@@ -155,6 +155,8 @@ pub const HEALTH_PERIOD: Duration = Duration::from_millis(500);
 pub const REPAIR_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// Longest pause before an instance that died is replaced.
 pub const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Lanes that have a place in the black box at once; what further ones run is not told after a death.
+pub const BLACK_BOX_SLOTS: usize = 1024;
 /// Life of a token, unless the server is told otherwise.
 pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 

@@ -36,6 +36,7 @@ pub mod spec;
 pub mod config;
 pub mod deadline;
 
+pub mod black_box;
 pub mod budget;
 pub mod evidence;
 pub mod load;

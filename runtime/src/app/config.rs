@@ -41,6 +41,9 @@ pub struct Config {
     pub grace: Duration,
     /// The prober, which tries a model in a child process before it is served; without one models are not tried first.
     pub prober: Option<Prober>,
+    /// Whether the process is the server's own, so that it may handle fatal signals: then the next start on the data folder knows
+    /// what killed it.
+    pub black_box: bool,
 }
 
 impl Config {
@@ -60,6 +63,7 @@ impl Config {
             edge_threads: edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
             prober: None,
+            black_box: false,
         }
     }
 }

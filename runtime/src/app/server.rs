@@ -283,6 +283,7 @@ impl Control {
             skus: self.config.skus.clone(),
             prober: self.config.prober.clone(),
             token_life: self.config.token_life,
+            black_box: self.config.black_box,
         };
         Ok(Controller::start(
             config,

@@ -11,6 +11,7 @@ use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
 use crate::app::{App, Config, UpConfig, up as serve_files};
+use crate::black_box;
 use crate::engine::{Capacity, Prober};
 use crate::observe::{LogFormat, start_log};
 use crate::spec::TrafficSplit;
@@ -23,6 +24,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     config.scoring_address = SocketAddr::from((typed.host, typed.port));
     config.admin_address.set_port(typed.admin_port);
     config.prober = prober(typed.model_memory_mb);
+    config.black_box = true;
     config.capacity = match typed.capacity {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,
@@ -45,7 +47,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let app = App::bind(config)?;
     let (scoring, admin) = (app.scoring_address(), app.admin_address());
     let quiet = global.format() == OutputFormat::None;
-    app.on_ready(move || {
+    let ran = app.on_ready(move || {
         if !quiet {
             // A reader that has gone is no reason to stop serving.
             drop(output::print_bytes(
@@ -57,8 +59,9 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
             ));
         }
     })
-    .run(shutdown)?;
-    Ok(())
+    .run(shutdown);
+    black_box::close();
+    Ok(ran?)
 }
 
 /// Serves bare model files until it is asked to end.

@@ -11,6 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use super::exit::{CliError, INTERRUPTED};
+use crate::black_box;
 
 /// Becomes true with the first SIGTERM or SIGINT.
 pub(super) fn stop() -> Result<watch::Receiver<bool>, CliError> {
@@ -96,5 +97,6 @@ async fn stdin_closed(wanted: bool) {
     reason = "a second signal means at once, whatever still runs"
 )]
 fn at_once() {
+    black_box::close();
     std::process::exit(i32::from(INTERRUPTED));
 }

@@ -31,6 +31,8 @@ pub(super) struct Books {
     pub(super) models: BTreeMap<ModelDigest, ModelBook>,
     /// Models that were tried, now or by an earlier process, and are good.
     pub(super) probed: BTreeSet<ModelDigest>,
+    /// Models that have killed a server, and how: they are to run in processes of their own.
+    pub(super) isolated: BTreeMap<ModelDigest, String>,
     /// Operations that have not ended.
     pub(super) operations: BTreeMap<OperationId, OperationBook>,
     /// Endpoints as requests see them.
@@ -196,6 +198,7 @@ impl Books {
             numbers: BTreeMap::new(),
             models: BTreeMap::new(),
             probed: probed.into_iter().collect(),
+            isolated: BTreeMap::new(),
             operations: BTreeMap::new(),
             shown: BTreeMap::new(),
             leaving: BTreeMap::new(),

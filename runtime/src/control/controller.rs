@@ -24,6 +24,7 @@ use crate::control::change::Change;
 use crate::control::credentials::Secret;
 use crate::control::desired::{Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Outcome};
+use crate::control::last_words;
 use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
 use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models};
@@ -58,6 +59,8 @@ pub struct ControllerConfig {
     pub prober: Option<Prober>,
     /// The life of a token.
     pub token_life: Duration,
+    /// Whether this process is a server's own, so that fatal signals are noted in the black box of the data folder.
+    pub black_box: bool,
 }
 
 /// The reason why the controller did not start.
@@ -132,14 +135,19 @@ impl Controller {
         let files = ModelFiles::open(folder.path())?;
         let secret = Secret::load(folder.path()).map_err(StartupError::Secret)?;
         let journal = JournalReader::new(&folder);
-        let store = Store::open(&folder)?;
+        let mut store = Store::open(&folder)?;
+        let mut loaded = store.load(&onnx_runtime)?;
+        if config.black_box {
+            last_words::take_over(&folder, &mut store, &mut loaded)?;
+        }
         let Loaded {
             revision,
             desired,
             operations,
             models,
             probed,
-        } = store.load(&onnx_runtime)?;
+            isolated,
+        } = loaded;
         let (mailbox, requests) = mpsc::channel(CONTROLLER_MAILBOX_MAX);
         let (mail, copies) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
@@ -150,8 +158,10 @@ impl Controller {
             (journal, files.clone()),
         ));
         let places = Arc::new(files.clone());
+        let mut books = Books::new(bulletin.desired.load_full(), cores, probed);
+        books.isolated = isolated;
         let controller = Self {
-            books: Books::new(bulletin.desired.load_full(), cores, probed),
+            books,
             store: StoreThread::start(store, folder).map_err(StartupError::Threads)?,
             work: Work::new((starter, places), Arc::new(secret), shown, reports),
             registry: Registry::new(files, Models::new(models)),

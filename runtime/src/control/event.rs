@@ -122,6 +122,8 @@ pub(super) struct NewInstance {
     pub(super) cores: CoreGrant,
     /// Whether others serve, and are not to feel it.
     pub(super) background: bool,
+    /// The death of a server by this model, if there was one: then it is to run in a process of its own.
+    pub(super) isolated: Option<String>,
 }
 
 /// The end of an operation.

@@ -12,6 +12,7 @@ mod controller;
 mod credentials;
 mod desired;
 mod event;
+mod last_words;
 mod local;
 mod mailbox;
 mod migration;

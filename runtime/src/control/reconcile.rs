@@ -891,6 +891,7 @@ impl Turn<'_> {
                     ..one.cores.clone()
                 },
                 background,
+                isolated: self.books.isolated.get(&one.build.model).cloned(),
             }));
         }
         anew

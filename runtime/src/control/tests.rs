@@ -146,6 +146,7 @@ fn config(data: &Path, capacity: Capacity) -> ControllerConfig {
         skus: SkuTable::builtin(),
         prober: None,
         token_life: Duration::from_secs(60),
+        black_box: false,
     }
 }
 

@@ -238,6 +238,7 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
     notes.extend(live.iter().find_map(|(_, one)| overcommitted(one)));
     notes.extend(live.iter().find_map(|(_, one)| note_of_batching(one)));
     notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
+    notes.extend(note_of_isolation(books, wanted));
     if let Some(ModelBook::Ready(model)) = books.models.get(&wanted.target.model.digest) {
         notes.extend(model.note.clone());
     }
@@ -248,6 +249,14 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
 fn troubled(one: &InstanceBook) -> Option<String> {
     let troubles = one.facts.troubles.as_ref()?;
     Some(format!("degraded: {troubles}"))
+}
+
+/// The death of a server by the model of the target, or by the one that serves until that is ready.
+fn note_of_isolation(books: &Books, wanted: &DesiredDeployment) -> Option<String> {
+    let targets = std::iter::once(&wanted.target).chain(wanted.last_good.as_deref());
+    let mut deaths = targets.filter_map(|target| books.isolated.get(&target.model.digest));
+    let death = deaths.next()?;
+    Some(format!("isolated, in processes of its own: {death}"))
 }
 
 /// The reason why threads do not spin although they were to, or whom they disturb.

@@ -249,6 +249,7 @@ impl Work {
             build,
             cores,
             background,
+            isolated,
         } = new;
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
         let ready = self.ready.get(&build.model).cloned();
@@ -274,7 +275,7 @@ impl Work {
                 profile: None,
                 background,
                 isolation: build.isolation,
-                suspicion: None,
+                suspicion: isolated,
                 exe: None,
             })
         });

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serin_scorers::{NonFinite, Signature};
 
+use crate::black_box::{self, Slot};
 use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
 use crate::engine::graph::GraphFacts;
 use crate::engine::inbox::{InstanceState, Message};
@@ -105,24 +106,36 @@ impl InstanceSpec {
             BackendKind::Process => self.process_settings(),
         };
         let memory = MemoryShare::new(self.memory_bytes_max);
-        let lane = |(index, cores): (usize, &Vec<CoreId>)| LaneSpec {
-            loading: Loading {
-                label: self.label.clone(),
-                number: format!("#{}.{index}", state.id().0),
-                cores: cores.clone(),
-                model: self.model.clone(),
-                cached: self.cached.clone(),
-                sample_request: self.sample_request.clone(),
-                spin: self.threads(split).spin,
-                non_finite: self.non_finite,
-                memory: Arc::clone(&memory),
-                measures: measures && index == 0,
-            },
-            process: process.clone(),
-            delay: self.batch.delay,
-            background: self.background,
-            jobs: jobs.clone(),
-            state: Arc::clone(state),
+        let slot = |number: &str| match kind {
+            BackendKind::Thread => {
+                let digest = self.digest.as_deref().unwrap_or_default();
+                black_box::slot(&self.label, number, digest)
+            }
+            // What it runs cannot end this process.
+            BackendKind::Process => Slot::none(),
+        };
+        let lane = |(index, cores): (usize, &Vec<CoreId>)| {
+            let number = format!("#{}.{index}", state.id().0);
+            LaneSpec {
+                loading: Loading {
+                    label: self.label.clone(),
+                    slot: Arc::new(slot(&number)),
+                    number,
+                    cores: cores.clone(),
+                    model: self.model.clone(),
+                    cached: self.cached.clone(),
+                    sample_request: self.sample_request.clone(),
+                    spin: self.threads(split).spin,
+                    non_finite: self.non_finite,
+                    memory: Arc::clone(&memory),
+                    measures: measures && index == 0,
+                },
+                process: process.clone(),
+                delay: self.batch.delay,
+                background: self.background,
+                jobs: jobs.clone(),
+                state: Arc::clone(state),
+            }
         };
         split.iter().enumerate().map(lane).collect()
     }

@@ -27,21 +27,22 @@ pub(super) struct Grounds<'a> {
 /// [`StartError::NoBinary`] when processes are asked for and there is nothing to start.
 pub(super) fn choose(grounds: &Grounds<'_>) -> Result<(BackendKind, String), StartError> {
     use BackendKind::{Process, Thread};
-    let chosen = match (grounds.asked, grounds.has_binary) {
-        (Isolation::Process, false) => return Err(StartError::NoBinary),
-        (Isolation::Process, true) => (Process, "asked for".to_owned()),
+    let chosen = match (grounds.asked, grounds.suspicion) {
+        (Isolation::Process, _) if grounds.has_binary => (Process, "asked for".to_owned()),
+        (Isolation::Process, _) => return Err(StartError::NoBinary),
+        // Also where a thread is asked for: who asked did not know, and all others would end with it once more.
+        (_, Some(why)) if grounds.has_binary => (Process, why.to_owned()),
         (Isolation::Thread, _) => (Thread, "asked for".to_owned()),
-        (Isolation::Auto, has_binary) => match (grounds.suspicion, grounds.trap) {
-            (None, Fact::Proven) => (
-                Thread,
-                "the graph proves that no value ends the process".to_owned(),
-            ),
-            (Some(why), _) if has_binary => (Process, why.to_owned()),
-            (None, Fact::Unproven(obstacle)) if has_binary => (Process, obstacle.to_string()),
-            (_, _) => (
-                Thread,
-                "there is no serin binary to start for a process".to_owned(),
-            ),
+        (Isolation::Auto, _) => match grounds.trap {
+            Fact::Unproven(obstacle) if grounds.has_binary => (Process, obstacle.to_string()),
+            Fact::Proven => {
+                let why = "the graph proves that no value ends the process";
+                (Thread, why.to_owned())
+            }
+            Fact::Unproven(_) => {
+                let why = "there is no serin binary to start for a process";
+                (Thread, why.to_owned())
+            }
         },
     };
     Ok(chosen)
@@ -69,17 +70,20 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_done_where_it_can_be() {
-        for grounds in [(None, true, true), (Some("it fell"), false, true)] {
-            assert_eq!(
-                chosen(Isolation::Thread, grounds),
-                Some(BackendKind::Thread)
-            );
-            assert_eq!(
-                chosen(Isolation::Process, grounds),
-                Some(BackendKind::Process)
-            );
+        for grounds in [(None, true, true), (None, false, true)] {
+            let kind = |asked| chosen(asked, grounds).unwrap();
+            assert_eq!(kind(Isolation::Thread), BackendKind::Thread);
+            assert_eq!(kind(Isolation::Process), BackendKind::Process);
         }
         assert_eq!(chosen(Isolation::Process, (None, true, false)), None);
+    }
+
+    #[test]
+    fn what_has_ended_a_server_once_is_isolated_whatever_is_asked_for() {
+        for asked in [Isolation::Auto, Isolation::Thread, Isolation::Process] {
+            let kind = chosen(asked, (Some("it fell"), true, true));
+            assert_eq!(kind, Some(BackendKind::Process), "{asked:?}");
+        }
     }
 
     #[test]
@@ -87,7 +91,6 @@ mod tests {
         let auto = |grounds| chosen(Isolation::Auto, grounds).unwrap();
         assert_eq!(auto((None, true, true)), BackendKind::Thread);
         assert_eq!(auto((None, false, true)), BackendKind::Process);
-        assert_eq!(auto((Some("it fell"), true, true)), BackendKind::Process);
         // Somebody else's program has no binary to start.
         assert_eq!(auto((Some("it fell"), false, false)), BackendKind::Thread);
     }

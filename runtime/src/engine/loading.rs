@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use serin_scorers::{JsonScorer, NonFinite, ScoreError, Scorer as _, Signature, Tensor};
 
+use crate::black_box::{Doing, Slot};
 use crate::engine::CacheEntry;
 use crate::engine::background::{self, Caller};
 use crate::engine::cores::{CoreId, ThreadPlacement};
@@ -58,12 +59,15 @@ pub(super) struct Loading {
     /// The memory that the runs of all lanes of the instance may take together.
     pub(super) memory: Arc<MemoryShare>,
     pub(super) measures: bool,
+    /// In the black box.
+    pub(super) slot: Arc<Slot>,
 }
 
 /// The outcome of loading.
 pub(super) struct LoadedModel {
     pub(super) session: Session,
     pub(super) scorer: JsonScorer,
+    pub(super) slot: Arc<Slot>,
     pub(super) measured: Option<ModelProfile>,
     /// Intra-op threads.
     pub(super) made: Vec<ThreadPlacement>,
@@ -84,6 +88,7 @@ impl Loading {
     }
 
     fn load(&self, caller: &Caller) -> Result<LoadedModel, StartError> {
+        let _loading = self.slot.busy(Doing::Loading);
         let threads = SessionThreads {
             label: self.label.clone(),
             number: self.number.clone(),
@@ -119,6 +124,7 @@ impl Loading {
         Ok(LoadedModel {
             session,
             scorer,
+            slot: Arc::clone(&self.slot),
             measured,
             made,
         })

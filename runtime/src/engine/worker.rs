@@ -140,12 +140,13 @@ fn start(spec: &LaneSpec) -> Result<Started, StartError> {
     let LoadedModel {
         session,
         scorer,
+        slot,
         measured,
         made,
     } = spec.loading.clone().begin(spec.background)?;
     Ok(Started {
         signature: Arc::clone(session.signature()),
-        backend: Backend::Thread(Box::new(ThreadBackend::new(session, scorer))),
+        backend: Backend::Thread(Box::new(ThreadBackend::new(session, scorer, slot))),
         measured,
         threads: made,
     })

@@ -26,7 +26,7 @@ impl ModelDigest {
     }
 
     /// The digest that a folder is named by; nothing where it has another name.
-    pub(super) fn of_name(name: &str) -> Option<Self> {
+    pub(in crate::control) fn of_name(name: &str) -> Option<Self> {
         let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         (name.len() == 64 && name.bytes().all(digits)).then(|| Self(name.to_owned()))
     }

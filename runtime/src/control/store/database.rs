@@ -3,6 +3,8 @@
 //! A commit writes the whole desired state, the line of the journal and the operation in one transaction, so after a crash the
 //! last accepted state is there, or the one before it, and nothing in between.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::de::DeserializeOwned;
 
@@ -16,7 +18,7 @@ use crate::control::store::error::StoreError;
 use crate::control::store::folder::DataFolder;
 use crate::control::store::journal::NewEntry;
 use crate::control::store::json::{read, write};
-use crate::control::store::schema::{FILE, SCHEMA, TABLES, journal_guard};
+use crate::control::store::schema::{FILE, SCHEMA, TABLES, TABLES_OF_3, journal_guard};
 
 /// The store. One per data folder.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(in crate::control) struct Loaded {
     pub(in crate::control) models: Vec<ModelRecord>,
     /// Models that were tried with this ONNX Runtime.
     pub(in crate::control) probed: Vec<ModelDigest>,
+    /// Models that have killed a server, and how.
+    pub(in crate::control) isolated: BTreeMap<ModelDigest, String>,
 }
 
 impl Store {
@@ -61,6 +65,7 @@ impl Store {
                 if found == 0 {
                     transaction.execute_batch(TABLES)?;
                 }
+                transaction.execute_batch(TABLES_OF_3)?;
                 transaction.execute_batch(&journal_guard())?;
                 if let Some((revision, desired)) = migrated.flatten() {
                     put_desired(transaction, revision, &desired)?;
@@ -103,7 +108,20 @@ impl Store {
             probed: probed
                 .map(|digest| read("probe", &digest))
                 .collect::<Result<_, _>>()?,
+            isolated: self.isolated()?,
         })
+    }
+
+    fn isolated(&self) -> Result<BTreeMap<ModelDigest, String>, StoreError> {
+        let mut query = self.db.prepare("SELECT digest, reason FROM isolated")?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?)))?;
+        let mut isolated = BTreeMap::new();
+        for row in rows {
+            let (digest, reason) = row?;
+            // Nobody but this store writes there; what is no digest stands for no model.
+            isolated.extend(ModelDigest::of_name(&digest).map(|digest| (digest, reason)));
+        }
+        Ok(isolated)
     }
 
     /// The states that are kept, newest first.
@@ -240,6 +258,21 @@ impl Store {
         Ok(())
     }
 
+    /// Notes how the server before has died, and the models that are not to run within this one. Returns when it is on disk.
+    pub(in crate::control) fn insert_death(
+        &mut self,
+        isolated: &BTreeMap<ModelDigest, String>,
+        entry: &NewEntry,
+    ) -> Result<(), StoreError> {
+        self.in_transaction(Sync::Full, |transaction| {
+            for (digest, reason) in isolated {
+                let row = params![digest.as_str(), reason];
+                transaction.execute("INSERT OR REPLACE INTO isolated VALUES (?1, ?2)", row)?;
+            }
+            append(transaction, entry)
+        })
+    }
+
     /// All or nothing: the transaction is rolled back when `work` or the commit fails.
     fn in_transaction(
         &mut self,
@@ -345,7 +378,7 @@ mod tests {
             let endpoint = crate::control::desired::DesiredEndpoint {
                 spec: spec.clone(),
                 generations,
-                deployments: std::collections::BTreeMap::new(),
+                deployments: BTreeMap::new(),
                 pending: None,
             };
             desired.endpoints.insert(spec.name, endpoint);
@@ -576,7 +609,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "data folder {path:?} was written by a later release (schema 3, this one knows 2): use that release"
+                "data folder {path:?} was written by a later release (schema 4, this one knows 3): use that release"
             )
         );
     }
@@ -674,7 +707,7 @@ mod tests {
             .db
             .execute_batch(
                 "UPDATE revisions SET desired = json_remove(desired, '$.format'); PRAGMA user_version = 1;
-                 DROP TRIGGER journal_keeps_lines;",
+                 DROP TRIGGER journal_keeps_lines; DROP TABLE isolated;",
             )
             .expect("as the first release wrote it");
         drop((store, folder));
@@ -689,6 +722,28 @@ mod tests {
             .db
             .execute("DELETE FROM journal", [])
             .expect_err("the last lines are guarded again");
+    }
+
+    #[test]
+    fn a_store_of_the_second_schema_gets_room_for_isolated_models_and_keeps_its_state() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        store
+            .db
+            .execute_batch("DROP TABLE isolated; PRAGMA user_version = 2;")
+            .expect("as the release before wrote it");
+        drop((store, folder));
+        let (folder, mut store) = open(data.path()).expect("opens and migrates");
+        check_state(&store, 1);
+        let digest = ModelDigest::of_name(&"a".repeat(64)).expect("a digest");
+        let isolated = BTreeMap::from([(digest, "it killed".to_owned())]);
+        store
+            .insert_death(&isolated, &entry(1))
+            .expect("there is a table");
+        drop((store, folder));
+        let (_folder, store) = open(data.path()).expect("opens again");
+        assert_eq!(store.load("1").expect("loads").isolated, isolated);
     }
 
     #[test]

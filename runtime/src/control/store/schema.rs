@@ -2,8 +2,9 @@
 
 use crate::config::JOURNAL_KEPT;
 
-/// Version of the tables below, kept in `user_version`. 1 had desired states of the first format, and a journal without a bound.
-pub(super) const SCHEMA: i64 = 2;
+/// Version of the tables below, kept in `user_version`. 1 had desired states of the first format, and a journal without a bound; 2
+/// had no isolated models.
+pub(super) const SCHEMA: i64 = 3;
 
 /// The tables, and views of them for people.
 pub(super) const TABLES: &str = "
@@ -25,6 +26,10 @@ CREATE VIEW deployments AS
     FROM revisions, json_each(desired, '$.endpoints') e, json_each(e.value, '$.deployments') d
     WHERE revision = (SELECT max(revision) FROM revisions);
 ";
+
+/// What came with the third schema.
+pub(super) const TABLES_OF_3: &str =
+    "CREATE TABLE isolated (digest TEXT PRIMARY KEY, reason TEXT NOT NULL);";
 
 /// The name of the database in the data folder.
 pub(super) const FILE: &str = "serin.db";

@@ -122,7 +122,10 @@ fn start(page: &Page) -> Result<(ThreadBackend<()>, LaneReport), String> {
         measured: loaded.measured,
         threads,
     };
-    Ok((ThreadBackend::new(loaded.session, loaded.scorer), report))
+    Ok((
+        ThreadBackend::new(loaded.session, loaded.scorer, loaded.slot),
+        report,
+    ))
 }
 
 /// Bounds what the process may take.

@@ -16,6 +16,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor};
 
+use crate::black_box::{Doing, Slot};
 use crate::engine::lane::Request;
 use crate::engine::lane::decoded::{Decoded, decode, next_run, panic_message};
 use crate::engine::lane::run_control::{Ended, RunControl};
@@ -27,6 +28,7 @@ pub(in crate::engine) struct ThreadBackend<C> {
     session: Session,
     scorer: JsonScorer,
     control: Arc<RunControl<C>>,
+    slot: Arc<Slot>,
 }
 
 /// Where and how requests are computed.
@@ -45,11 +47,12 @@ impl<C> std::fmt::Debug for ThreadBackend<C> {
 }
 
 impl<C> ThreadBackend<C> {
-    pub(in crate::engine) fn new(session: Session, scorer: JsonScorer) -> Self {
+    pub(in crate::engine) fn new(session: Session, scorer: JsonScorer, slot: Arc<Slot>) -> Self {
         Self {
             control: Arc::new(RunControl::new(session.terminator())),
             session,
             scorer,
+            slot,
         }
     }
 
@@ -94,8 +97,10 @@ impl<C> ThreadBackend<C> {
         if run.is_empty() {
             return run;
         }
+        let running = self.slot.busy(Doing::Running);
         let outcome = catch_unwind(AssertUnwindSafe(|| self.score(&mut run, now)))
             .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))));
+        drop(running);
         let ended = self.control.end(&mut run);
         match outcome {
             Ok(bodies) => {
@@ -253,7 +258,7 @@ mod tests {
         };
         let session = Session::load(&model, None, &threads).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));
-        ThreadBackend::new(session, scorer)
+        ThreadBackend::new(session, scorer, Arc::new(Slot::none()))
     }
 
     /// A request that was read already, and its client.

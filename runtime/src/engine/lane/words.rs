@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serin_scorers::{NonFinite, Signature};
 
+use crate::black_box::Slot;
 use crate::engine::CacheEntry;
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::loading::Loading;
@@ -79,6 +80,7 @@ impl LaneOrder {
             non_finite: self.non_finite,
             memory: MemoryShare::new(self.memory_bytes_max),
             measures: self.measures,
+            slot: Arc::new(Slot::none()),
         }
     }
 }
