@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::engine::inbox::InstanceState;
 use crate::engine::lock::lock;
+use crate::engine::run_memory::room_for_tensors;
 use crate::engine::session::{Session, Terminator};
 use crate::engine::{Job, Permit, Reply, Reservation, ReservedJob, RunError, Scored};
 use crate::observe::Timings;
@@ -262,9 +263,13 @@ fn decode(reserved: ReservedJob, scorer: &JsonScorer, state: &InstanceState) -> 
     } else if reply.is_closed() || deadline.has_passed(now) {
         Err(RunError::DeadlinePassed)
     } else {
-        catch_unwind(AssertUnwindSafe(|| scorer.preprocess(&payload)))
-            .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))
-            .and_then(|inputs| inputs.map_err(RunError::Input))
+        room_for_tensors(payload.len(), scorer.signature())
+            .map_err(RunError::Model)
+            .and_then(|_room| {
+                catch_unwind(AssertUnwindSafe(|| scorer.preprocess(&payload)))
+                    .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))
+                    .and_then(|inputs| inputs.map_err(RunError::Input))
+            })
     };
     match inputs {
         Ok(inputs) => {

@@ -171,12 +171,17 @@ impl Session {
     ) -> Result<Self, LoadError> {
         let name = name_of(model);
         let Preparation { builder, memory } = preparation;
-        let load = || builder.and_then(settings)?.commit_from_file(model);
+        let load = || {
+            let session = builder
+                .and_then(settings)
+                .and_then(|mut builder| builder.commit_from_file(model));
+            session.map_err(|error| short(&error))
+        };
         let session = match &memory {
-            Some(memory) => memory.within(load),
+            Some(memory) => memory.load(load),
             None => load(),
         };
-        let session = session.map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
+        let session = session.map_err(|words| LoadError::Model(load_problem(&name, &words)))?;
         memory::forget_code();
         let signature = Arc::new(
             signature(&session)
@@ -696,8 +701,7 @@ impl ThreadManager for PinnedThreads {
 }
 
 /// The fault of a file, in words that help.
-fn load_problem(name: &str, error: &ort::Error) -> String {
-    let words = short(error);
+fn load_problem(name: &str, words: &str) -> String {
     // ONNX Runtime's words for bytes that are not a model, or only half of one.
     let not_a_model = [
         "Protobuf parsing failed",
