@@ -44,6 +44,8 @@ const TEXT_BYTES_PER_BYTE: u64 = 3;
 /// Bytes of tensors that a byte of a body may become: `1,` is 8 bytes of INT64, and `"",` a text of 24.
 const BYTES_PER_TEXT_BYTE: u64 = 4;
 const BYTES_PER_TEXT_BYTE_OF_TEXT: u64 = 8;
+/// Bytes of a text as C++ has it, on the way in, and as Rust has it, on the way out; what is longer is in the body already.
+const BYTES_PER_TEXT: u64 = 32 + 24;
 
 /// The memory that the runs of an instance may take together.
 #[derive(Debug)]
@@ -632,18 +634,30 @@ pub(super) fn room_for_tensors(
         true => BYTES_PER_TEXT_BYTE_OF_TEXT,
         false => BYTES_PER_TEXT_BYTE,
     };
-    let asked = (body_bytes as u64).saturating_mul(times);
+    room((body_bytes as u64).saturating_mul(times))
+        .map_err(|refused| format!("its body is too large: {refused}"))
+}
+
+/// Leave to hand so many texts to a model, and to read as many of its outputs: ONNX Runtime copies them past its allocator.
+///
+/// # Errors
+///
+/// [`Refused`] in words.
+pub(super) fn room_for_texts(texts: usize) -> Result<Option<machine_memory::Grant>, String> {
+    room((texts as u64).saturating_mul(BYTES_PER_TEXT)).map_err(|refused| refused.to_string())
+}
+
+/// Leave of the machine for so many bytes; at once where they are few.
+fn room(asked: u64) -> Result<Option<machine_memory::Grant>, Refused> {
     if asked < ASKED_BYTES_MIN as u64 {
         return Ok(None);
     }
-    let granted = machine_memory::grant(asked).map_err(|left| Refused {
+    let granted = machine_memory::grant(asked);
+    granted.map(Some).map_err(|left| Refused {
         asked,
         left,
         share: None,
-    });
-    granted
-        .map(Some)
-        .map_err(|refused| format!("its body is too large: {refused}"))
+    })
 }
 
 /// Memory for who works for no session, as ONNX Runtime itself and the child that tries models: bounded by the machine alone.
@@ -925,6 +939,9 @@ mod tests {
         let (numbers, texts) = (of(ElementType::Fp32), of(ElementType::Bytes));
         assert!(room_for_tensors(1000, &texts).unwrap().is_none());
         assert!(room_for_tensors(2_000_000, &numbers).unwrap().is_some());
+        assert!(room_for_texts(1000).unwrap().is_none());
+        assert!(room_for_texts(200_000).unwrap().is_some());
+        assert!(room_for_texts(1 << 50).is_err());
         let words = room_for_tensors(1 << 50, &texts).unwrap_err();
         assert!(
             words.starts_with("its body is too large: the run asked for 9007199.2 GB; "),

@@ -241,9 +241,14 @@ impl Session {
         inputs: &[Tensor],
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
+        let texts = inputs.iter().map(|input| match input {
+            Tensor::Bytes(texts) => texts.len(),
+            _ => 0,
+        });
+        let _room_for_texts = run_memory::room_for_texts(texts.sum())?;
         let memory = self.memory.clone();
         let mut read = |views: &[OutputView<'_>]| {
-            let bytes = views.iter().map(OutputView::bytes).sum();
+            let bytes = views.iter().map(bytes_of).sum();
             let room = memory.as_ref().map(|memory| memory.room_for_text(bytes));
             let _room = room.transpose()?;
             Ok(read(views))
@@ -279,6 +284,18 @@ impl Session {
             self.bound_io.bind(&self.session, &self.signature, inputs);
         }
         result
+    }
+}
+
+/// Bytes of an output, by which its answer is judged.
+fn bytes_of(output: &OutputView<'_>) -> usize {
+    match output {
+        OutputView::Bytes(texts) => texts.iter().map(String::len).sum(),
+        OutputView::Maps(rows) => {
+            let pairs = rows.iter().flatten();
+            pairs.map(|(key, _)| key.len() + size_of::<f32>()).sum()
+        }
+        numbers => numbers.bytes(),
     }
 }
 
@@ -947,6 +964,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn texts_and_maps_are_answers_of_their_own_size() {
+        let text = |text: &str| Tensor::Bytes(ndarray::arr1(&[text.to_owned()]).into_dyn());
+        let mut strings = session("strings.onnx", vec![0]);
+        let same = strings.run(&[text("abc")], |outputs| bytes_of(&outputs[0]));
+        assert_eq!(same, Ok(3));
+        let words = strings
+            .run(&[text(&"x".repeat(40_000_000))], |_| ())
+            .unwrap_err();
+        assert!(words.starts_with("its answer is too large"), "{words}");
+        let mut zipmap = session("zipmap.onnx", vec![0]);
+        let row = Tensor::Fp32(ndarray::arr2(&[[0.25, 0.75]]).into_dyn());
+        let maps = zipmap.run(&[row], |outputs| bytes_of(&outputs[0]));
+        assert_eq!(maps, Ok("no".len() + "yes".len() + 8));
     }
 
     #[test]
