@@ -44,8 +44,11 @@ const TEXT_BYTES_PER_BYTE: u64 = 3;
 /// Bytes of tensors that a byte of a body may become: `1,` is 8 bytes of INT64, and `"",` a text of 24.
 const BYTES_PER_TEXT_BYTE: u64 = 4;
 const BYTES_PER_TEXT_BYTE_OF_TEXT: u64 = 8;
-/// Bytes of a text as C++ has it, on the way in, and as Rust has it, on the way out; what is longer is in the body already.
-const BYTES_PER_TEXT: u64 = 32 + 24;
+/// Bytes that even an empty text takes on its way to the model and back: a copy with a 0 at its end (16, and 32 of the heap), the
+/// address of it (8), a string of C++ (32) and one of Rust (24).
+const BYTES_PER_TEXT: u64 = 16 + 32 + 8 + 32 + 24;
+/// Copies of a text on that way.
+const COPIES_OF_TEXT: u64 = 3;
 
 /// The memory that the runs of an instance may take together.
 #[derive(Debug)]
@@ -638,13 +641,16 @@ pub(super) fn room_for_tensors(
         .map_err(|refused| format!("its body is too large: {refused}"))
 }
 
-/// Leave to hand so many texts to a model, and to read as many of its outputs: ONNX Runtime copies them past its allocator.
+/// Leave to hand texts of these lengths to a model, and to read as many of its outputs: they are copied past the allocator.
 ///
 /// # Errors
 ///
 /// [`Refused`] in words.
-pub(super) fn room_for_texts(texts: usize) -> Result<Option<machine_memory::Grant>, String> {
-    room((texts as u64).saturating_mul(BYTES_PER_TEXT)).map_err(|refused| refused.to_string())
+pub(super) fn room_for_texts(
+    lengths: impl Iterator<Item = usize>,
+) -> Result<Option<machine_memory::Grant>, String> {
+    let each = lengths.map(|length| BYTES_PER_TEXT + COPIES_OF_TEXT * length as u64);
+    room(each.sum()).map_err(|refused| refused.to_string())
 }
 
 /// Leave of the machine for so many bytes; at once where they are few.
@@ -939,9 +945,17 @@ mod tests {
         let (numbers, texts) = (of(ElementType::Fp32), of(ElementType::Bytes));
         assert!(room_for_tensors(1000, &texts).unwrap().is_none());
         assert!(room_for_tensors(2_000_000, &numbers).unwrap().is_some());
-        assert!(room_for_texts(1000).unwrap().is_none());
-        assert!(room_for_texts(200_000).unwrap().is_some());
-        assert!(room_for_texts(1 << 50).is_err());
+        assert!(
+            room_for_texts(std::iter::repeat_n(10, 1000))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            room_for_texts(std::iter::repeat_n(0, 50_000))
+                .unwrap()
+                .is_some()
+        );
+        assert!(room_for_texts(std::iter::once(1 << 50)).is_err());
         let words = room_for_tensors(1 << 50, &texts).unwrap_err();
         assert!(
             words.starts_with("its body is too large: the run asked for 9007199.2 GB; "),

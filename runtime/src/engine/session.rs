@@ -241,11 +241,11 @@ impl Session {
         inputs: &[Tensor],
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
-        let texts = inputs.iter().map(|input| match input {
-            Tensor::Bytes(texts) => texts.len(),
-            _ => 0,
+        let texts = inputs.iter().filter_map(|input| match input {
+            Tensor::Bytes(texts) => Some(texts.iter().map(String::len)),
+            _ => None,
         });
-        let _room_for_texts = run_memory::room_for_texts(texts.sum())?;
+        let _room_for_texts = run_memory::room_for_texts(texts.flatten())?;
         let memory = self.memory.clone();
         let mut read = |views: &[OutputView<'_>]| {
             let bytes = views.iter().map(bytes_of).sum();
