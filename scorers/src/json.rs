@@ -77,6 +77,12 @@ impl JsonScorer {
         }
     }
 
+    /// The inputs and outputs of the model.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
     /// A body that fits the model, made from its own shapes (zeros, empty strings, free sizes 1): for warm-up and examples.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 
+use serin_scorers::{ElementType, Signature, TensorSpec};
+
 use crate::config::IDLE_MEMORY_KEPT;
 use crate::engine::lock::lock;
 use crate::engine::machine_memory;
@@ -38,6 +40,15 @@ const IDLE_BYTES_MIN: usize = 8 << 20;
 const USUAL_FALLS_BY: usize = 16;
 /// Bytes of JSON that a byte of an output may become: a float of 4 bytes takes some 12.
 const TEXT_BYTES_PER_BYTE: u64 = 3;
+
+/// Bytes of tensors that a byte of a body may become: `1,` is 8 bytes of INT64, and `"",` a text of 24.
+const BYTES_PER_TEXT_BYTE: u64 = 4;
+const BYTES_PER_TEXT_BYTE_OF_TEXT: u64 = 8;
+/// Bytes that even an empty text takes on its way to the model and back: a copy with a 0 at its end (16, and 32 of the heap), the
+/// address of it (8), a string of C++ (32) and one of Rust (24).
+const BYTES_PER_TEXT: u64 = 16 + 32 + 8 + 32 + 24;
+/// Copies of a text on that way.
+const COPIES_OF_TEXT: u64 = 3;
 
 /// The memory that the runs of an instance may take together.
 #[derive(Debug)]
@@ -256,6 +267,23 @@ impl RunMemory {
             .map_err(|refused| format!("its answer is too large: {refused}"))
     }
 
+    /// Loads a model, in the words of a refusal where that failed for want of memory.
+    ///
+    /// # Errors
+    ///
+    /// Those of loading, in words, or the numbers in their place.
+    pub(super) fn load<T>(
+        self: &Arc<Self>,
+        load: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, String> {
+        self.within(load).map_err(|words| {
+            let refused = lock(&self.pool).refused.take();
+            refused.map_or(words, |refused| {
+                format!("there is no memory for its weights: {refused}")
+            })
+        })
+    }
+
     /// Gives back all that is not in use; from now on nothing is usual.
     pub(super) fn forget_usual(&self) {
         let mut pool = lock(&self.pool);
@@ -278,7 +306,11 @@ impl RunMemory {
             left,
             share,
         };
-        let bytes = block_bytes(asked).ok_or_else(|| refused(0, None))?;
+        let bytes = match pool.running {
+            true => block_bytes(asked),
+            false => exact_bytes(asked),
+        };
+        let bytes = bytes.ok_or_else(|| refused(0, None))?;
         let counted = if pool.running { bytes as u64 } else { 0 };
         let share = self.share.bytes_max;
         self.share
@@ -395,6 +427,13 @@ fn block_bytes(asked: usize) -> Option<usize> {
     let bytes = asked.checked_add(HEADER_BYTES + OVERRUN_BYTES)?;
     let step = (bytes.checked_next_power_of_two()? / 16).max(HEADER_BYTES);
     let rounded = bytes.checked_next_multiple_of(step)?;
+    isize::try_from(rounded).is_ok().then_some(rounded)
+}
+
+/// The same without room for other sizes: weights stay as long as their session, and are never used for anything else.
+fn exact_bytes(asked: usize) -> Option<usize> {
+    let bytes = asked.checked_add(HEADER_BYTES + OVERRUN_BYTES)?;
+    let rounded = bytes.checked_next_multiple_of(HEADER_BYTES)?;
     isize::try_from(rounded).is_ok().then_some(rounded)
 }
 
@@ -587,6 +626,49 @@ impl Block {
 fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, HEADER_BYTES)
         .expect("rounded to the alignment, below isize::MAX")
+}
+
+/// Leave to decode a body of so many bytes, to be kept until that is done; at once where it is small.
+///
+/// # Errors
+///
+/// [`Refused`] in words, where the machine has less than the tensors may take.
+pub(super) fn room_for_tensors(
+    body_bytes: usize,
+    signature: &Signature,
+) -> Result<Option<machine_memory::Grant>, String> {
+    let has_text = |input: &TensorSpec| input.datatype == ElementType::Bytes;
+    let times = match signature.inputs.iter().any(has_text) {
+        true => BYTES_PER_TEXT_BYTE_OF_TEXT,
+        false => BYTES_PER_TEXT_BYTE,
+    };
+    room((body_bytes as u64).saturating_mul(times))
+        .map_err(|refused| format!("its body is too large: {refused}"))
+}
+
+/// Leave to hand texts of these lengths to a model, and to read as many of its outputs: they are copied past the allocator.
+///
+/// # Errors
+///
+/// [`Refused`] in words.
+pub(super) fn room_for_texts(
+    lengths: impl Iterator<Item = usize>,
+) -> Result<Option<machine_memory::Grant>, String> {
+    let each = lengths.map(|length| BYTES_PER_TEXT + COPIES_OF_TEXT * length as u64);
+    room(each.sum()).map_err(|refused| refused.to_string())
+}
+
+/// Leave of the machine for so many bytes; at once where they are few.
+fn room(asked: u64) -> Result<Option<machine_memory::Grant>, Refused> {
+    if asked < ASKED_BYTES_MIN as u64 {
+        return Ok(None);
+    }
+    let granted = machine_memory::grant(asked);
+    granted.map(Some).map_err(|left| Refused {
+        asked,
+        left,
+        share: None,
+    })
 }
 
 /// Memory for who works for no session, as ONNX Runtime itself and the child that tries models: bounded by the machine alone.
@@ -853,6 +935,67 @@ mod tests {
                 "{asked}: {bytes}"
             );
         }
+    }
+
+    #[test]
+    fn room_for_a_body_is_asked_for_by_what_it_may_become() {
+        let of = |datatype| Signature {
+            inputs: vec![TensorSpec {
+                name: "data".to_owned(),
+                datatype,
+                shape: vec![-1],
+                any_rank: false,
+            }],
+            outputs: Vec::new(),
+        };
+        let (numbers, texts) = (of(ElementType::Fp32), of(ElementType::Bytes));
+        assert!(room_for_tensors(1000, &texts).unwrap().is_none());
+        assert!(room_for_tensors(2_000_000, &numbers).unwrap().is_some());
+        assert!(
+            room_for_texts(std::iter::repeat_n(10, 1000))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            room_for_texts(std::iter::repeat_n(0, 50_000))
+                .unwrap()
+                .is_some()
+        );
+        assert!(room_for_texts(std::iter::once(1 << 50)).is_err());
+        let words = room_for_tensors(1 << 50, &texts).unwrap_err();
+        assert!(
+            words.starts_with("its body is too large: the run asked for 9007199.2 GB; "),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn weights_take_no_more_than_they_are() {
+        let memory = memory(u64::MAX);
+        let weights = memory.within(|| allocate(33 * MB).unwrap());
+        assert!(lock(&memory.pool).in_use < 33 * MB + 4096);
+        give_back(weights);
+        assert_eq!(kept(&memory), 0);
+        assert_eq!(lock(&memory.pool).in_use, 0);
+    }
+
+    #[test]
+    fn a_model_without_room_for_its_weights_says_so() {
+        let memory = memory(u64::MAX);
+        let load = || {
+            allocate(1 << 50)
+                .map(drop)
+                .ok_or_else(|| "bad_alloc".to_owned())
+        };
+        let words = memory.load(load).unwrap_err();
+        assert!(
+            words.starts_with("there is no memory for its weights: "),
+            "{words}"
+        );
+        assert_eq!(
+            memory.load(|| Err::<(), _>("no".to_owned())),
+            Err("no".to_owned())
+        );
     }
 
     #[test]

@@ -173,12 +173,17 @@ impl Session {
     ) -> Result<Self, LoadError> {
         let name = name_of(model);
         let Preparation { builder, memory } = preparation;
-        let load = || builder.and_then(settings)?.commit_from_file(model);
+        let load = || {
+            let session = builder
+                .and_then(settings)
+                .and_then(|mut builder| builder.commit_from_file(model));
+            session.map_err(|error| short(&error))
+        };
         let session = match &memory {
-            Some(memory) => memory.within(load),
+            Some(memory) => memory.load(load),
             None => load(),
         };
-        let session = session.map_err(|error| LoadError::Model(load_problem(&name, &error)))?;
+        let session = session.map_err(|words| LoadError::Model(load_problem(&name, &words)))?;
         memory::forget_code();
         let signature = Arc::new(
             signature(&session)
@@ -238,6 +243,11 @@ impl Session {
         inputs: &[Tensor],
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
+        let texts = inputs.iter().filter_map(|input| match input {
+            Tensor::Bytes(texts) => Some(texts.iter().map(String::len)),
+            _ => None,
+        });
+        let _room_for_texts = run_memory::room_for_texts(texts.flatten())?;
         let memory = self.memory.clone();
         let mut read = |views: &[OutputView<'_>]| {
             let bytes = views.iter().map(OutputView::bytes).sum();
@@ -713,8 +723,7 @@ const INSTALL_LOCALE: &str = "Install it, for scikit-learn's text models en_US.U
      `localedef -i en_US -f UTF-8 en_US.UTF-8`), and try again";
 
 /// The fault of a file, in words that help.
-fn load_problem(name: &str, error: &ort::Error) -> String {
-    let words = short(error);
+fn load_problem(name: &str, words: &str) -> String {
     // ONNX Runtime's words for bytes that are not a model, or only half of one.
     let not_a_model = [
         "Protobuf parsing failed",

@@ -11,6 +11,7 @@ use serin_scorers::{JsonScorer, Scorer as _, Tensor};
 
 use crate::engine::RunError;
 use crate::engine::lane::Request;
+use crate::engine::run_memory::room_for_tensors;
 
 /// A request whose inputs are read.
 pub(super) struct Decoded<R> {
@@ -41,9 +42,7 @@ pub(super) fn decode<R: Request>(mut request: R, scorer: &JsonScorer) -> Option<
     request.timings().started = Some(now);
     let inputs = match request.refusal(now) {
         Some(refusal) => Err(refusal),
-        None => catch_unwind(AssertUnwindSafe(|| scorer.preprocess(request.body())))
-            .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))
-            .and_then(|inputs| inputs.map_err(RunError::Input)),
+        None => read(request.body(), scorer),
     };
     match inputs {
         Ok(inputs) => {
@@ -59,6 +58,14 @@ pub(super) fn decode<R: Request>(mut request: R, scorer: &JsonScorer) -> Option<
             None
         }
     }
+}
+
+fn read(body: &[u8], scorer: &JsonScorer) -> Result<Vec<Tensor>, RunError> {
+    // Kept while the tensors are made.
+    let _room = room_for_tensors(body.len(), scorer.signature()).map_err(RunError::Model)?;
+    catch_unwind(AssertUnwindSafe(|| scorer.preprocess(body)))
+        .map_err(|panic| RunError::Panicked(panic_message(panic.as_ref())))?
+        .map_err(RunError::Input)
 }
 
 fn common_rows(inputs: &[Tensor]) -> Option<usize> {

@@ -215,7 +215,7 @@ fn a_locale_that_is_missing_is_named_with_the_way_to_install_it() {
     // The words of ONNX Runtime on a machine without it: whether this one has it is not known.
     let runtime = "Exception during initialization: string_normalizer.cc:235 Failed to construct locale with name:en_US.UTF-8:\
          locale::facet::_S_create_c_locale name not valid:Please, install necessary language-pack-XX and configure locales\n";
-    let words = load_problem("text.onnx", &ort::Error::new(runtime));
+    let words = load_problem("text.onnx", &short(&ort::Error::new(runtime)));
     assert!(
         words.starts_with("cannot load text.onnx: it changes the case of text"),
         "{words}"
@@ -319,4 +319,20 @@ fn an_answer_that_is_too_large_as_text_is_refused() {
     assert_eq!(swell(&mut swells, 1, 5_000_000), Ok(5_000_000));
     let words = swell(&mut swells, 1, 20_000_000).unwrap_err();
     assert!(words.starts_with("its answer is too large"), "{words}");
+}
+
+#[test]
+fn texts_and_maps_are_answers_of_their_own_size() {
+    let text = |text: &str| Tensor::Bytes(ndarray::arr1(&[text.to_owned()]).into_dyn());
+    let mut strings = session("strings.onnx", vec![0]);
+    let same = strings.run(&[text("abc")], |outputs| outputs[0].bytes());
+    assert_eq!(same, Ok(3));
+    let words = strings
+        .run(&[text(&"x".repeat(40_000_000))], |_| ())
+        .unwrap_err();
+    assert!(words.starts_with("its answer is too large"), "{words}");
+    let mut zipmap = session("zipmap.onnx", vec![0]);
+    let row = Tensor::Fp32(ndarray::arr2(&[[0.25, 0.75]]).into_dyn());
+    let maps = zipmap.run(&[row], |outputs| outputs[0].bytes());
+    assert_eq!(maps, Ok("no".len() + "yes".len() + 8));
 }
