@@ -112,5 +112,11 @@ def positions():
     save("positions", nodes, [value("data", FP32, [None])], [value("found", INT64, [1, None])])
 
 
-for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions):
+def quotient():
+    """Divides integers: the smallest by -1 is a fault of the processor, which ends the process."""
+    inputs = [value("x", INT64, [None]), value("y", INT64, [None])]
+    save("quotient", [node("Div", ["x", "y"], ["z"])], inputs, [value("z", INT64, [None])])
+
+
+for make in (add, strings, types, zipmap, slow, hungry, picky, centred, positions, quotient):
     make()

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod canary_flow;
+mod deaths;
 mod durability;
 mod hygiene;
 mod memory;
