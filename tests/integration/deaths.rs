@@ -10,10 +10,10 @@ use crate::scoring::{deploy, held, send_only, slow_body};
 use crate::support::{Server, deployment, folder, model};
 
 /// Division of the smallest integer by -1.
-const FATAL: &str = r#"{"data": {"x": [-9223372036854775808], "y": [-1]}}"#;
+pub(crate) const FATAL: &str = r#"{"data": {"x": [-9223372036854775808], "y": [-1]}}"#;
 
 /// Lines of the journal about deaths, oldest first.
-fn deaths(server: &Server) -> Vec<Value> {
+pub(crate) fn deaths(server: &Server) -> Vec<Value> {
     let journal = server.ok(&["journal"]);
     let lines = journal.as_array().expect("a list").iter();
     let deaths = lines.filter(|line| line["change"]["kind"] == "server_died");

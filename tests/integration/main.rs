@@ -11,5 +11,6 @@ mod models;
 mod readme;
 mod rules;
 mod scoring;
+mod supervisor;
 mod support;
 mod traffic;
