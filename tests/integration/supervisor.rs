@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 
 use crate::deaths::{FATAL, deaths};
-use crate::hygiene::wait_until;
+use crate::hygiene::{try_a_model_that_hangs, wait_until};
 use crate::scoring::{deploy, sample, send_only};
 use crate::support::{Server, agent, folder, run, serin};
 
@@ -182,6 +182,40 @@ fn a_supervisor_ends_with_the_code_of_a_server_that_cannot_start() {
         &["serve", "--supervise", "--skus", "/missing.yml"],
     );
     assert_eq!(mistaken.code, 3, "{}", mistaken.stderr);
+}
+
+#[test]
+fn processes_that_a_supervised_server_starts_do_not_hold_its_sockets() {
+    let data = folder();
+    let server = supervised(data.path());
+    let pid = try_a_model_that_hangs(&server);
+    assert_eq!(
+        Some(pid),
+        serving(data.path()),
+        "the supervisor has one child"
+    );
+    let children = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+        let lists = tasks
+            .flatten()
+            .map(|task| fs::read_to_string(task.path().join("children")));
+        lists.map(Result::unwrap_or_default).collect::<String>()
+    };
+    wait_until("a trial", || !children().trim().is_empty());
+    let trial = children().split_whitespace().next().map(str::to_owned);
+    let trial = trial.expect("a process id");
+    let mut sockets = 0;
+    for process in [&pid.to_string(), &trial] {
+        let open = fs::read_dir(format!("/proc/{process}/fd")).expect("a process");
+        let targets = open
+            .flatten()
+            .filter_map(|one| fs::read_link(one.path()).ok());
+        let is_socket = |target: &PathBuf| target.to_string_lossy().starts_with("socket:");
+        let found = targets.filter(is_socket).count();
+        assert!(process != &trial || found == 0, "{found} sockets");
+        sockets += found;
+    }
+    assert!(sockets >= 2, "the server itself has them");
 }
 
 #[test]
