@@ -157,6 +157,15 @@ pub const REPAIR_PAUSE_MIN: Duration = Duration::from_secs(1);
 pub const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Lanes that have a place in the black box at once; what further ones run is not told after a death.
 pub const BLACK_BOX_SLOTS: usize = 1024;
+/// Pause of the supervisor before it starts the server again, from the second death in a row on; doubled after each further one.
+pub const RESTART_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause of the supervisor; clients that connect wait as long.
+pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Longest that a server whose sockets were open before it began waits for its deployments to serve before it accepts requests; those
+/// that come wait in the kernel.
+pub const RESTART_HOLD_MAX: Duration = Duration::from_secs(3);
+/// The time for which a server must have been ready for its death not to count as one of a row.
+pub const RESTART_STEADY: Duration = Duration::from_secs(60);
 /// Life of a token, unless the server is told otherwise.
 pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 
@@ -191,6 +200,9 @@ const _: () = {
     assert!(LEFTOVER_AGE.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(MODEL_READY_MAX.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());
+    assert!(RESTART_PAUSE_MIN.as_millis() <= RESTART_PAUSE_MAX.as_millis());
+    // A row of deaths with the longest pauses between them stays one.
+    assert!(RESTART_PAUSE_MAX.as_millis() < RESTART_STEADY.as_millis());
     // An operation that is known has its revision still in the store, unless many newer ones came.
     assert!(REVISIONS_KEPT <= OPERATIONS_KEPT);
 };

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bytes_in_flight;
 mod canary_flow;
+mod deaths;
 mod durability;
 mod faults;
 mod hygiene;
@@ -13,5 +14,6 @@ mod models;
 mod readme;
 mod rules;
 mod scoring;
+mod supervisor;
 mod support;
 mod traffic;

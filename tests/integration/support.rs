@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -170,6 +170,22 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("the server runs");
         self.child.wait().expect("the server ended");
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        self.child.wait().expect("the server ended")
+    }
+
+    /// Does something again and again until the process has ended.
+    pub(crate) fn wait_while(mut self, does: impl Fn()) -> ExitStatus {
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            does();
+            std::thread::yield_now();
+        }
     }
 
     /// Asks the process to end (SIGTERM) and waits; its exit code.

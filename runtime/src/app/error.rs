@@ -20,6 +20,17 @@ pub enum AppError {
         /// The system's reason.
         source: io::Error,
     },
+    /// What was handed over is no socket of a server.
+    #[error("cannot listen on socket {number}, which this process was started with: {problem}")]
+    HandedOver {
+        /// The number of the file descriptor.
+        number: i32,
+        /// What it is instead.
+        problem: String,
+    },
+    /// There is no supervisor, or it cannot start the server.
+    #[error("cannot run the server under a supervisor: {0}")]
+    Supervisor(#[source] io::Error),
     /// A runtime or its threads could not be made.
     #[error("cannot start threads: {0}")]
     Threads(#[source] io::Error),

@@ -8,6 +8,7 @@ mod embedded;
 mod error;
 mod server;
 mod sockets;
+mod supervisor;
 mod up;
 
 pub use child::{ChildError, ChildServer};
@@ -18,5 +19,7 @@ pub use embedded::{
 };
 pub use error::AppError;
 pub use server::App;
+pub use sockets::{HandedOver, Sockets};
+pub use supervisor::{Supervised, serve_supervised, supervise};
 pub(crate) use up::described;
 pub use up::{UpConfig, UpDeployment, up};

@@ -5,9 +5,10 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -21,8 +22,8 @@ use crate::admin::{Administration, ServerFile};
 use crate::app::config::{Config, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
-use crate::app::sockets::bind;
-use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, STOP_MAX};
+use crate::app::sockets::Sockets;
+use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
@@ -34,28 +35,8 @@ pub struct App {
     config: Config,
     started: Instant,
     library: LibraryLoading,
-    scoring: Bound,
-    admin: Bound,
+    sockets: Sockets,
     on_ready: Box<dyn FnOnce() + Send>,
-}
-
-#[derive(Debug)]
-struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-impl Bound {
-    fn new(address: SocketAddr, flag: &'static str) -> Result<Self, AppError> {
-        let listener = bind(address, flag)?;
-        // Port 0 has become a real one.
-        let address = listener.local_addr().map_err(|source| AppError::Bind {
-            address,
-            flag,
-            source,
-        })?;
-        Ok(Self { listener, address })
-    }
 }
 
 impl App {
@@ -65,29 +46,32 @@ impl App {
     ///
     /// [`AppError::Bind`] names the address and the flag that changes it.
     pub fn bind(config: Config) -> Result<Self, AppError> {
-        let library = begin_to_load_library();
-        let scoring = Bound::new(config.scoring_address, "--port")?;
-        let admin = Bound::new(config.admin_address, "--admin-port")?;
-        Ok(Self {
+        let sockets = Sockets::open(&config)?;
+        Ok(Self::with_sockets(config, sockets))
+    }
+
+    /// A server that will serve on these sockets, whatever addresses its settings have.
+    #[must_use]
+    pub fn with_sockets(config: Config, sockets: Sockets) -> Self {
+        Self {
             config,
             started: Instant::now(),
-            library,
-            scoring,
-            admin,
+            library: begin_to_load_library(),
+            sockets,
             on_ready: Box::new(|| {}),
-        })
+        }
     }
 
     /// The address at which requests will be scored.
     #[must_use]
     pub fn scoring_address(&self) -> SocketAddr {
-        self.scoring.address
+        self.sockets.scoring.address
     }
 
     /// The address at which the server will be administered.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        self.admin.address
+        self.sockets.admin.address
     }
 
     /// Called once, from the control thread, when all that was deployed before serves again or has failed.
@@ -121,35 +105,51 @@ impl App {
             ),
             metrics,
         };
-        let (listener, address) = (self.scoring.listener, self.scoring.address);
+        let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
+        let outlive = self.sockets.outlive;
+        let token = outlive.then(|| known_token(&self.config.data)).flatten();
+        let token = token.unwrap_or_else(new_token);
+        let (ready, is_ready) = oneshot::channel::<()>();
         let control = Control {
-            server: Arc::new(server_file(address, self.admin.address)),
-            listener: self.admin.listener,
+            server: Arc::new(server_file(address, self.sockets.admin.address, token)),
+            listener: self.sockets.admin.listener,
             config: self.config,
             scoring,
             bound: self.started,
-            on_ready: self.on_ready,
+            on_ready: Box::new(move || {
+                drop(ready);
+                (self.on_ready)();
+            }),
         };
         let mut control = control.spawn()?;
 
-        let edge = Edge::start(listener, &edge_scoring, limits, edge_threads)?;
+        // Who has connected while nobody served is not answered that nobody does.
+        let hold = if outlive {
+            RESTART_HOLD_MAX
+        } else {
+            Duration::ZERO
+        };
         // This thread only waits.
         let waiting = Builder::new_current_thread().enable_all().build();
         waiting.map_err(AppError::Threads)?.block_on(async move {
+            let mut shutdown = std::pin::pin!(shutdown);
+            tokio::select! {
+                () = &mut shutdown => {
+                    control.stop();
+                    control.ended().await;
+                    return control.join();
+                }
+                () = control.ended() => return control.join(),
+                // The sender is only ever dropped.
+                _ = timeout(hold, is_ready) => {}
+            }
+            let edge = Edge::start(listener, &edge_scoring, limits, edge_threads)?;
             tokio::select! {
                 () = shutdown => {}
                 () = control.ended() => return control.join(),
             }
-            info!("stopping: no new requests, those in flight are finished");
-            let cut = edge.stop().await;
-            if cut > 0 {
-                warn!(
-                    cut,
-                    grace_s = limits.grace.as_secs(),
-                    "requests were cut off: they took longer than the grace period"
-                );
-            }
+            stop_edge(edge, limits.grace).await;
             control.stop();
             control.ended().await;
             control.join()
@@ -165,16 +165,41 @@ impl fmt::Debug for App {
     }
 }
 
-fn server_file(scoring_address: SocketAddr, admin_address: SocketAddr) -> ServerFile {
-    let mut token = [0; 32];
-    getrandom::fill(&mut token).expect("the system has random numbers");
+async fn stop_edge(edge: Edge, grace: Duration) {
+    info!("stopping: no new requests, those in flight are finished");
+    let cut = edge.stop().await;
+    if cut > 0 {
+        warn!(
+            cut,
+            grace_s = grace.as_secs(),
+            "requests were cut off: they took longer than the grace period"
+        );
+    }
+}
+
+fn server_file(
+    scoring_address: SocketAddr,
+    admin_address: SocketAddr,
+    token: String,
+) -> ServerFile {
     ServerFile {
         pid: std::process::id(),
         scoring_address,
         admin_address,
-        token: BASE64_URL_SAFE_NO_PAD.encode(token),
+        token,
         started: Timestamp::now(),
     }
+}
+
+fn new_token() -> String {
+    let mut token = [0; 32];
+    getrandom::fill(&mut token).expect("the system has random numbers");
+    BASE64_URL_SAFE_NO_PAD.encode(token)
+}
+
+/// The token of the server before, if it has died: commands that wait for its successor already know no other.
+fn known_token(data: &Path) -> Option<String> {
+    Some(ServerFile::read(data).ok()??.token)
 }
 
 /// All that the control thread takes along.

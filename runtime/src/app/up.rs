@@ -12,7 +12,7 @@ use crate::app::config::bytes_in_flight_max;
 use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
-use crate::app::sockets::bind;
+use crate::app::sockets::Bound;
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
@@ -83,14 +83,8 @@ pub fn up(
     ready: impl FnOnce(SocketAddr, &[UpDeployment]),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
-    let address = config.address;
     let _loading = begin_to_load_library();
-    let listener = bind(address, "--port")?;
-    let address = listener.local_addr().map_err(|source| AppError::Bind {
-        address,
-        flag: "--port",
-        source,
-    })?;
+    let Bound { listener, address } = Bound::new(config.address, "--port")?;
     let mut builder = Embedded::builder().capacity(config.capacity);
     if let Some(prober) = &config.prober {
         builder = builder.prober(prober.clone());

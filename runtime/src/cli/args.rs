@@ -13,6 +13,7 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::files;
+use crate::app::HandedOver;
 use crate::bench::Condition;
 use crate::evidence::Slo;
 use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
@@ -594,6 +595,12 @@ pub(super) struct Serve {
     /// Shape of the log on standard error; its level is in SERIN_LOG
     #[arg(long, value_enum, default_value_t)]
     pub(super) log: LogShape,
+    /// Start the server again when it dies; clients that connect meanwhile wait instead of being refused
+    #[arg(long)]
+    pub(super) supervise: bool,
+    /// The sockets of the supervisor that has started this process.
+    #[arg(long, hide = true, value_name = "PID:FD:FD")]
+    pub(super) handed_over: Option<HandedOver>,
     /// Ends the server when its standard input is closed: it never outlives the process that started it.
     #[arg(long, hide = true)]
     pub(super) until_stdin_closes: bool,

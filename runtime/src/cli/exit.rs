@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
@@ -83,6 +84,9 @@ pub(super) enum CliError {
     App(#[from] AppError),
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// A server under a supervisor ended for good.
+    #[error("the server ended ({0}); its own words are above")]
+    ServerEnded(ExitStatus),
     #[error("cannot start the process's own parts")]
     Start(#[source] io::Error),
     #[error("cannot write the result")]
@@ -142,6 +146,11 @@ impl CliError {
             Self::NotFound(_) => NOT_FOUND,
             Self::Client(error) => client_code(error),
             Self::Scoring { .. } => SCORING_FAILED,
+            // It has the same codes.
+            Self::ServerEnded(status) => {
+                let code = status.code().and_then(|code| u8::try_from(code).ok());
+                code.unwrap_or(SERVER_FAILED)
+            }
             Self::App(_) | Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,

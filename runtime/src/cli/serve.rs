@@ -2,15 +2,21 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
-use super::exit::CliError;
+use super::exit::{self, CliError};
 use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
-use crate::app::{App, Config, UpConfig, up as serve_files};
+use crate::app::{
+    App, Config, Sockets, Supervised, UpConfig, serve_supervised, supervise, up as serve_files,
+};
 use crate::black_box;
 use crate::engine::{Capacity, Prober};
 use crate::observe::{LogFormat, start_log};
@@ -18,9 +24,74 @@ use crate::spec::TrafficSplit;
 
 /// Runs the server until it is asked to end.
 pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
+    // First of all: what was handed over are numbers, which must not become those of something else.
+    let handed_over = typed.handed_over;
+    let sockets = handed_over.map(Sockets::take).transpose()?;
+    handed_over.map(serve_supervised).transpose()?;
     let data = data_folder(global)?;
     files::check_text(&data).map_err(CliError::BadInput)?;
-    let mut config = Config::new(data.clone());
+    let config = configured(typed, data.clone())?;
+    let sockets = match sockets {
+        Some(sockets) => sockets,
+        None => Sockets::open(&config)?,
+    };
+    start_log(log_format(typed.log));
+    let quiet = global.format() == OutputFormat::None;
+    if typed.supervise && handed_over.is_none() {
+        return under_supervision(&sockets, quiet);
+    }
+    let shutdown = signals::shutdown(typed.until_stdin_closes)?;
+    let app = App::with_sockets(config, sockets);
+    let (scoring, admin) = (app.scoring_address(), app.admin_address());
+    // A supervisor hears from this line that the server is ready.
+    let is_told = !quiet || handed_over.is_some();
+    let ran = app
+        .on_ready(move || {
+            if is_told {
+                tell(&format!(
+                    "ready: scoring on http://{scoring}, administration on http://{admin}, data in {}\n",
+                    data.display()
+                ));
+            }
+        })
+        .run(shutdown);
+    black_box::close();
+    Ok(ran?)
+}
+
+/// Has this very command run in another process, again and again, on sockets that this one holds open.
+fn under_supervision(sockets: &Sockets, quiet: bool) -> Result<(), CliError> {
+    let supervised = Supervised {
+        exe: env::current_exe().map_err(CliError::Start)?,
+        arguments: env::args_os().skip(1).collect(),
+        handed_over: "--handed-over",
+        final_codes: &[exit::OK, exit::USAGE, exit::BAD_INPUT, exit::INTERRUPTED],
+    };
+    let ended = supervise(&supervised, sockets, |line| {
+        if !quiet {
+            tell(line);
+        }
+    })?;
+    if ended.success() || was_ended_before_it_listened(ended) {
+        Ok(())
+    } else {
+        Err(CliError::ServerEnded(ended))
+    }
+}
+
+/// A server that is asked to end before it hears signals is ended by them, and has nothing to lose yet.
+fn was_ended_before_it_listened(ended: ExitStatus) -> bool {
+    let by = [Signal::TERM, Signal::INT].map(Signal::as_raw);
+    ended.signal().is_some_and(|signal| by.contains(&signal))
+}
+
+/// Prints a line. A reader that has gone is no reason to stop serving.
+fn tell(line: &str) {
+    drop(output::print_bytes(line.as_bytes()));
+}
+
+fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
+    let mut config = Config::new(data);
     config.scoring_address = SocketAddr::from((typed.host, typed.port));
     config.admin_address.set_port(typed.admin_port);
     config.prober = prober(typed.model_memory_mb);
@@ -42,26 +113,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
         config.grace = Duration::from_secs(seconds.into());
     }
     config.skus = sku::table(&typed.own)?;
-    start_log(log_format(typed.log));
-    let shutdown = signals::shutdown(typed.until_stdin_closes)?;
-    let app = App::bind(config)?;
-    let (scoring, admin) = (app.scoring_address(), app.admin_address());
-    let quiet = global.format() == OutputFormat::None;
-    let ran = app.on_ready(move || {
-        if !quiet {
-            // A reader that has gone is no reason to stop serving.
-            drop(output::print_bytes(
-                format!(
-                    "ready: scoring on http://{scoring}, administration on http://{admin}, data in {}\n",
-                    data.display()
-                )
-                .as_bytes(),
-            ));
-        }
-    })
-    .run(shutdown);
-    black_box::close();
-    Ok(ran?)
+    Ok(config)
 }
 
 /// Serves bare model files until it is asked to end.
@@ -90,8 +142,7 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
                 writeln!(text, "  {}: {}", one.name, one.model.display())
                     .expect("text takes any text");
             }
-            // A reader that has gone is no reason to stop serving.
-            drop(output::print_bytes(text.as_bytes()));
+            tell(&text);
         },
         shutdown,
     )?;

@@ -31,7 +31,11 @@ pub(super) fn take_over(
     if let Some(death) = death {
         let sentence = sentence(&death, &loaded.desired);
         let isolated = isolated(&death, &sentence);
-        tracing::error!(pid = death.pid, "{sentence}");
+        tracing::error!(
+            pid = death.pid,
+            death = sentence,
+            "the server before did not end in good order"
+        );
         // Before the black box is begun anew: a death is told twice rather than never.
         store.insert_death(&isolated, &entry(&death, sentence))?;
         loaded.isolated.extend(isolated);

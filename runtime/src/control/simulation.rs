@@ -243,6 +243,8 @@ struct Sheet {
     shown: bool,
     retiring: bool,
     dead: bool,
+    /// It was started as one that is not to run within the server.
+    isolated: bool,
 }
 
 /// An accepted change as the oracle sees it.
@@ -618,6 +620,7 @@ impl World {
             key,
             build,
             cores,
+            isolated,
             ..
         } = new;
         if self.cores.is_some() {
@@ -635,6 +638,7 @@ impl World {
             shown: false,
             retiring: false,
             dead: false,
+            isolated: isolated.is_some(),
         };
         assert!(
             self.sheets.insert(no, sheet).is_none(),
@@ -1336,6 +1340,31 @@ fn a_split_waits_for_a_deployment_that_has_not_come_back_since_the_start() {
     world.settle_down();
     assert_eq!(world.split(), "red:50,green:50");
     assert_eq!(world.state_of(3), ProvisioningState::Succeeded);
+}
+
+#[test]
+fn a_model_that_killed_a_server_is_started_isolated_also_after_a_crash_and_its_neighbour_is_not() {
+    let mut world = scene(None);
+    let culprit = ModelDigest::for_test("2");
+    let isolated = BTreeMap::from([(culprit.clone(), "killed by SIGFPE".to_owned())]);
+    world.books.isolated.clone_from(&isolated);
+    world.submit(&add(deployment("red", "1", SKUS[0], 1)));
+    world.submit(&add(deployment("green", "2", SKUS[0], 1)));
+    world.settle_down();
+    world.crash();
+    // As the store has it.
+    world.books.isolated = isolated;
+    world.settle_down();
+    assert_eq!(world.sheets.len(), 2);
+    for sheet in world.sheets.values() {
+        assert_eq!(sheet.isolated, sheet.build.model == culprit);
+    }
+    let shown = view(&world.books, world.revision);
+    for (name, one) in &shown.endpoints[0].deployments {
+        let notes = one.notes.join("; ");
+        let is_told = notes.contains("isolated, in processes of its own: killed by SIGFPE");
+        assert_eq!(is_told, name.as_str() == "green", "{name}: {notes}");
+    }
 }
 
 fn traffic(split: &str) -> Change {
