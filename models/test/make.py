@@ -246,6 +246,13 @@ def time_first():
     save("time_first", nodes, [value("data", FP32, [None, 1, 2])], [value("state", FP32, [None, 1, 1])], constants)
 
 
+def training():
+    """Normalises as in training: by the mean and variance of the rows that came together."""
+    nodes = [node("BatchNormalization", ["data", "scale", "shift", "mean", "variance"], ["same", "", ""], training_mode=1)]
+    constants = [constant(name, [1, 1], np.float32) for name in ["scale", "shift", "mean", "variance"]]
+    save("training", nodes, [value("data", FP32, [None, 2])], [value("same", FP32, [None, 2])], constants)
+
+
 def outside():
     """Looks `index` up in a table of three that lies in a file of its own: rewritten, it would give other answers."""
     nodes = [node("Gather", ["table", "index"], ["found"])]
@@ -261,7 +268,8 @@ def outside():
 
 for make in (
     add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, gaps, narrow, sequences,
-    free, sizes, maybe, lowercase, quantised, running_sum, time_first, outside,
+    free, sizes, maybe, lowercase, quantised, running_sum, time_first, training,
+    outside,
 ):
     make()
 odd("odd-output", FP32, TensorProto.FLOAT8E4M3FN)

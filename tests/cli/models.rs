@@ -152,6 +152,16 @@ fn what_is_in_a_model_is_shown_without_a_server_and_with_one() {
     assert_eq!(shown["graph"], alone["graph"]);
     assert_eq!(shown["graph"]["inputs"][0]["shape"][1], "2");
     assert_eq!(shown["version"], "1");
+    let training = repository("models/test/training.onnx");
+    let shown = place.ok(&format!(
+        "model show --path {} -o table",
+        training.display()
+    ));
+    let said = shown.lines().last();
+    assert_eq!(
+        said,
+        Some("training: BatchNormalization is in training mode (node 0)")
+    );
 }
 
 #[test]

@@ -146,6 +146,21 @@ fn a_model_whose_rows_depend_is_joined_only_where_the_file_says_so_and_show_name
 }
 
 #[test]
+fn a_model_in_training_mode_is_noted_and_its_requests_are_not_joined() {
+    let data = folder();
+    let server = Server::start(data.path());
+    deploy(&server, "models/test/training.onnx", "");
+    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let note = "BatchNormalization is in training mode (node 0): export the model for inference";
+    assert_eq!(shown["notes"][0], note, "{shown}");
+    let batching = shown["batching"].as_str();
+    assert!(
+        batching.is_some_and(|words| words.starts_with("not joined")),
+        "{shown}"
+    );
+}
+
+#[test]
 fn the_short_path_works_while_there_is_one_endpoint() {
     let data = folder();
     let (server, key) = with_digits(data.path());

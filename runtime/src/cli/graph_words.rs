@@ -73,9 +73,10 @@ fn words(graph: &ModelSummary) -> String {
     if !external.is_empty() {
         rows.push(vec!["external_data".to_owned(), plain(external.join(", "))]);
     }
-    let facts = facts(&graph.facts).map(|fact| format!("{}\n", plain(&fact)));
+    let facts = facts(&graph.facts).into_iter();
+    let facts: String = facts.map(|fact| format!("{}\n", plain(&fact))).collect();
     let rows = table::table(&[], &rows, false);
-    format!("{}\n{rows}\n{}", tensors(graph), facts.concat())
+    format!("{}\n{rows}\n{facts}", tensors(graph))
 }
 
 fn tensors(graph: &ModelSummary) -> String {
@@ -98,12 +99,12 @@ fn tensors(graph: &ModelSummary) -> String {
 }
 
 /// A sentence for each fact.
-fn facts(facts: &GraphFacts) -> [String; 3] {
+fn facts(facts: &GraphFacts) -> Vec<String> {
     let say = |fact: &Fact, proven: &str, unproven: &str| match fact.obstacle() {
         None => proven.to_owned(),
         Some(obstacle) => format!("{unproven}: {obstacle}"),
     };
-    [
+    let mut sentences = vec![
         say(
             &facts.rows,
             "rows: proven independent",
@@ -119,7 +120,10 @@ fn facts(facts: &GraphFacts) -> [String; 3] {
             "values: none is known or suspected to end the process",
             "values: some may end the process",
         ),
-    ]
+    ];
+    let training = facts.training.iter();
+    sentences.extend(training.map(|operator| format!("training: {operator}")));
+    sentences
 }
 
 /// Names of a file may hold anything: nothing of them speaks to the terminal.

@@ -237,6 +237,7 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
     notes.extend(live.iter().filter_map(|(_, one)| troubled(one)));
     notes.extend(live.iter().find_map(|(_, one)| overcommitted(one)));
     notes.extend(live.iter().find_map(|(_, one)| note_of_batching(one)));
+    notes.extend(live.iter().find_map(|(_, one)| note_of_training(one)));
     notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
     notes.extend(note_of_isolation(books, wanted));
     if let Some(ModelBook::Ready(model)) = books.models.get(&wanted.target.model.digest) {
@@ -338,6 +339,13 @@ fn note_of_batching(one: &InstanceBook) -> Option<String> {
     Some(format!(
         "max_batch_size joins requests although the answer to one may depend on the others: {doubt}"
     ))
+}
+
+/// The operator that computes as in training, and what to do.
+fn note_of_training(one: &InstanceBook) -> Option<String> {
+    let profile = one.facts.profile.as_ref()?;
+    let operator = profile.facts.training.as_ref()?;
+    Some(format!("{operator}: export the model for inference"))
 }
 
 /// The cores that an instance has got less of than it asked for.

@@ -1,21 +1,16 @@
 //! The content of a model file that no store knows: a digest of it and of the files beside it that hold its weights.
 //!
-//! The model names those files in entries `location` of its external data; they are found by the bytes that ONNX's protobuf has
-//! for such an entry, so nothing else of the format need be understood.
-//!
-//! Not here: models that were registered, whose digest the control plane has.
+//! Not here: models that were registered, whose digest the control plane has; which files hold weights (`external_data`).
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-/// An entry of external data as it begins: its first field, 8 bytes long, is `location`; its second field follows.
-const LOCATION: &[u8] = b"\x0a\x08location\x12";
-/// Longest name of a file that is understood, in bytes; its length takes at most two bytes then.
-const NAME_BYTES_MAX: usize = 4096;
+use crate::engine::private_copy::data_files;
+
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
 
@@ -35,12 +30,13 @@ pub(super) struct Content {
 /// When one of them cannot be read.
 pub(super) fn of(model: &Path) -> io::Result<Content> {
     let folder = model.parent().unwrap_or(Path::new(""));
-    let (mut hash, mut names) = (Sha256::new(), BTreeSet::new());
-    let mut bytes = read(model, &mut hash, |window| find_names(window, &mut names))?;
-    for name in &names {
+    let mut hash = Sha256::new();
+    let mut bytes = read(model, &mut hash)?;
+    for file in data_files(model)? {
+        let name = file.as_os_str().as_bytes();
         hash.update(format!("\0{}\0", name.len()));
-        hash.update(name.as_bytes());
-        bytes += read(&folder.join(name), &mut hash, |_| {})?;
+        hash.update(name);
+        bytes += read(&folder.join(&file), &mut hash)?;
     }
     let digest = hash.finalize();
     Ok(Content {
@@ -49,58 +45,26 @@ pub(super) fn of(model: &Path) -> io::Result<Content> {
     })
 }
 
-/// Hashes a file and shows it in windows that overlap by as much as an entry takes; its size.
-fn read(path: &Path, hash: &mut Sha256, mut show: impl FnMut(&[u8])) -> io::Result<u64> {
-    let overlap = LOCATION.len() + 2 + NAME_BYTES_MAX;
+/// Hashes a file; its size.
+fn read(path: &Path, hash: &mut Sha256) -> io::Result<u64> {
     let mut file = File::open(path)?;
-    let (mut window, mut kept, mut bytes) = (vec![0; overlap + CHUNK_BYTES], 0, 0);
+    let (mut chunk, mut bytes) = (vec![0; CHUNK_BYTES], 0);
     loop {
-        let read = file.read(&mut window[kept..])?;
+        let read = file.read(&mut chunk)?;
         if read == 0 {
             return Ok(bytes);
         }
-        hash.update(&window[kept..kept + read]);
+        hash.update(&chunk[..read]);
         bytes += read as u64;
-        show(&window[..kept + read]);
-        let all = kept + read;
-        kept = all.min(overlap);
-        window.copy_within(all - kept..all, 0);
     }
-}
-
-/// Adds the names that whole entries in these bytes have.
-fn find_names(bytes: &[u8], names: &mut BTreeSet<String>) {
-    let first = LOCATION[0];
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|byte| *byte == first) {
-        from += at + 1;
-        if let Some(entry) = bytes[from - 1..].strip_prefix(LOCATION) {
-            names.extend(name_of(entry));
-        }
-    }
-}
-
-/// The text that begins with its length; none where it is cut off or no text.
-fn name_of(entry: &[u8]) -> Option<String> {
-    let (length, rest) = match *entry {
-        [low @ 0..0x80, ref rest @ ..] => (usize::from(low), rest),
-        [low, high @ 0..0x80, ref rest @ ..] => {
-            (usize::from(low & 0x7f) | usize::from(high) << 7, rest)
-        }
-        _ => return None,
-    };
-    let name = rest.get(..length)?;
-    String::from_utf8(name.to_vec()).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeSet;
 
-    fn entry(name: &str) -> Vec<u8> {
-        let length = u8::try_from(name.len()).unwrap();
-        [LOCATION, &[length], name.as_bytes()].concat()
-    }
+    use super::*;
+    use crate::engine::written;
 
     #[test]
     fn the_digest_changes_with_the_model_and_with_its_weights() {
@@ -108,11 +72,12 @@ mod tests {
         let model = folder.path().join("model.onnx");
         let weights = folder.path().join("weights");
         let mut digests = BTreeSet::new();
-        for (content, beside) in [("a", "1"), ("b", "1"), ("a", "2"), ("a", "12")] {
-            std::fs::write(&model, [content.as_bytes(), &entry("weights")].concat()).unwrap();
+        for (length, beside) in [(1, "1"), (2, "1"), (1, "2"), (1, "12")] {
+            let whole = written::model_with_data("weights", length);
+            std::fs::write(&model, &whole).unwrap();
             std::fs::write(&weights, beside).unwrap();
             let content = of(&model).unwrap();
-            assert_eq!(content.bytes, 20 + beside.len() as u64);
+            assert_eq!(content.bytes, (whole.len() + beside.len()) as u64);
             assert!(digests.insert(content.digest), "{beside}");
         }
         std::fs::remove_file(&weights).unwrap();
@@ -120,24 +85,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_wherever_a_window_ends() {
+    fn what_is_no_model_has_a_digest_of_its_own_bytes() {
         let folder = tempfile::tempdir().unwrap();
-        let model = folder.path().join("model.onnx");
-        std::fs::write(folder.path().join("far"), [0; 1000]).unwrap();
-        for before in CHUNK_BYTES - 20..CHUNK_BYTES + 5 {
-            std::fs::write(&model, [vec![LOCATION[0]; before], entry("far")].concat()).unwrap();
-            let content = of(&model).unwrap();
-            assert_eq!(content.bytes, (before + 15 + 1000) as u64, "{before}");
-        }
-    }
-
-    #[test]
-    fn long_names_are_read_and_any_bytes_are_not_taken_for_names() {
-        let long = "n".repeat(300);
-        let entry = [&[0xac, 0x02], long.as_bytes()].concat();
-        assert_eq!(name_of(&entry), Some(long));
-        for entry in [&[][..], &[0x80], &[5, b'a'], &[0xff, 0xff, 1], &[1, 0xff]] {
-            assert_eq!(name_of(entry), None, "{entry:?}");
-        }
+        let file = folder.path().join("model.onnx");
+        let digest = |content: &[u8]| {
+            std::fs::write(&file, content).unwrap();
+            of(&file).unwrap().digest
+        };
+        assert_ne!(digest(b"import pickle"), digest(b"import pickles"));
     }
 }

@@ -62,7 +62,7 @@ pub enum RunError {
     /// The model's answer could not be encoded (the model's fault).
     #[error("cannot encode the model's answer: {0}")]
     Output(#[source] ScoreError),
-    /// ONNX Runtime refused or failed; its own message.
+    /// ONNX Runtime refused or failed; its own message, or the numbers where the run asked for more memory than it may have.
     #[error("{0}")]
     Model(String),
     /// The scorer or the model panicked; the lane lives on.
@@ -84,22 +84,6 @@ pub enum RunError {
         how: String,
         /// The operator that ran, if that is known.
         operator: Option<String>,
-    },
-    /// The run could not be ended in time, and its lane was given up.
-    #[error("the run could not be ended in time; its lane was given up{}", in_operator(.operator.as_deref()))]
-    LaneLost {
-        /// The operator that ran, if that is known.
-        operator: Option<String>,
-    },
-    /// The run asked for more memory than it may have.
-    #[error(
-        "the run asked for {bytes_asked} bytes of memory at once, and may have {bytes_max} in all"
-    )]
-    Memory {
-        /// The allocation that was refused.
-        bytes_asked: u64,
-        /// The bound.
-        bytes_max: u64,
     },
     /// The instance stopped before it answered.
     #[error("the instance stopped before it answered")]

@@ -6,7 +6,6 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -16,13 +15,16 @@ use rustix::process::{
 use serde::Serialize;
 use serin_scorers::{JsonScorer, Signature};
 
-use crate::engine::background::{self, Caller};
+use crate::engine::background;
 use crate::engine::cores;
 use crate::engine::loading::{self, WarmUpProblem};
 use crate::engine::model_cache::{self, Made};
 use crate::engine::probe_words::{Order, ProbeRequest, is_about_memory};
 use crate::engine::session::{self, Session, SessionThreads};
 use crate::engine::{CacheError, ProbeReport};
+
+/// Begins the names of the child's threads.
+const LABEL: &str = "probe";
 
 /// The answer of a model, or its words instead.
 type ModelAnswer = Result<Bytes, String>;
@@ -89,8 +91,8 @@ fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), Strin
     setrlimit(Resource::Core, limit(0))
         .map_err(|error| format!("cannot switch core files off: {error}"))?;
     let begun = Instant::now();
-    let mut session =
-        Session::load(&request.model, None, &one_thread()).map_err(|error| error.to_string())?;
+    let mut session = Session::load(&request.model, None, &SessionThreads::one(LABEL))
+        .map_err(|error| error.to_string())?;
     let loaded = Instant::now();
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
     let sample = request.sample_request.as_deref().map(str::as_bytes);
@@ -118,20 +120,6 @@ fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), Strin
     Ok((report, answer))
 }
 
-/// The child's only thread.
-fn one_thread() -> SessionThreads {
-    SessionThreads {
-        label: "probe".to_owned(),
-        number: String::new(),
-        cores: vec![0],
-        made: Arc::new(Mutex::default()),
-        maker: Caller::itself(),
-        spin: false,
-        // The process has a limit of its own.
-        memory: None,
-    }
-}
-
 /// Prepares a model that gave this `answer`.
 fn carry_out(
     order: &Order,
@@ -140,8 +128,8 @@ fn carry_out(
     answer: &ModelAnswer,
 ) -> Result<(), CacheError> {
     order.cache.make(&order.key, |folder| {
-        let prepared = session::prepare(model, folder, &one_thread())
-            .and_then(|prepared| Session::load_prepared(&prepared, &one_thread()));
+        let prepared = session::prepare(model, folder, &SessionThreads::one(LABEL))
+            .and_then(|prepared| Session::load_prepared(&prepared, &SessionThreads::one(LABEL)));
         let made = match prepared {
             Ok(mut session) => compare(&mut session, sample_request, answer),
             Err(error) => match error.to_string() {
@@ -174,6 +162,7 @@ fn compare(session: &mut Session, sample_request: Option<&[u8]>, answer: &ModelA
 mod tests {
     use std::path::PathBuf;
     use std::process::Command;
+    use std::sync::Arc;
 
     use super::*;
     use crate::engine::{CacheEntry, CacheKey, ModelCache};
@@ -227,7 +216,7 @@ mod tests {
     }
 
     fn answer(model: &Path, cached: Option<&Arc<CacheEntry>>) -> ModelAnswer {
-        let mut session = Session::load(model, cached, &one_thread()).unwrap();
+        let mut session = Session::load(model, cached, &SessionThreads::one(LABEL)).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));
         loading::warm_up(&mut session, &scorer, None).map_err(|failed| failed.problem)
     }

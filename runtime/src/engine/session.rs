@@ -85,6 +85,19 @@ pub(super) struct SessionThreads {
 }
 
 impl SessionThreads {
+    /// The calling thread alone, in a process that has a limit of its own.
+    pub(super) fn one(label: &str) -> Self {
+        Self {
+            label: label.to_owned(),
+            number: String::new(),
+            cores: vec![0],
+            made: Arc::default(),
+            maker: Caller::itself(),
+            spin: false,
+            memory: None,
+        }
+    }
+
     /// Where an earlier attempt to load came to nothing, so did the threads that it made.
     fn forget_made(&self) {
         lock(&self.made).clear();

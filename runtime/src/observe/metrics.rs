@@ -31,7 +31,7 @@ pub enum Outcome {
     RejectedByModel,
     /// 424: the model or scorer failed, or asked for more memory than it may have. The model's fault.
     ModelError,
-    /// 424: the process that ran the model ended, or its lane was given up. The model's fault.
+    /// 424: the process that ran the model ended. The model's fault.
     Died,
     /// 408: the deadline passed in line for a run. Load.
     ExpiredWaiting,

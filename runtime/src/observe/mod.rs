@@ -4,15 +4,15 @@ mod failure_streak;
 mod histogram;
 mod log;
 mod machine;
-mod memory_limit;
 mod metrics;
 mod process;
+mod system_memory;
 mod timings;
 
 pub use failure_streak::{Degraded, FailureStreak};
 pub use log::{LogFormat, start_log};
 pub use machine::{CpuTimes, Others};
-pub use memory_limit::memory_limit;
 pub use metrics::{ByteMetrics, DeploymentMetrics, Metrics, Outcome, WaitsForRoom};
 pub use process::Process;
+pub use system_memory::{ControlGroup, memory_available, memory_limit};
 pub use timings::Timings;

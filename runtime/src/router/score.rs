@@ -349,13 +349,10 @@ fn outcome_of_run<T>(scored: &Result<T, RunError>) -> Outcome {
         Ok(_) => Outcome::Ok,
         Err(error) if error.is_malformed_body() => Outcome::Malformed,
         Err(RunError::Input(_)) => Outcome::RejectedByModel,
-        Err(
-            RunError::Output(_)
-            | RunError::Model(_)
-            | RunError::Panicked(_)
-            | RunError::Memory { .. },
-        ) => Outcome::ModelError,
-        Err(RunError::Died { .. } | RunError::LaneLost { .. }) => Outcome::Died,
+        Err(RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_)) => {
+            Outcome::ModelError
+        }
+        Err(RunError::Died { .. }) => Outcome::Died,
         Err(RunError::ExpiredWaiting) => Outcome::ExpiredWaiting,
         Err(RunError::ExpiredRunning) => Outcome::ExpiredRunning,
         Err(RunError::Abandoned) => Outcome::Abandoned,
@@ -929,19 +926,13 @@ mod tests {
             how: text(),
             operator: None,
         };
-        let memory = RunError::Memory {
-            bytes_asked: 2,
-            bytes_max: 1,
-        };
         let table = [
             (RunError::Input(unknown), "rejected_by_model", false),
             (RunError::Input(twice), "malformed", false),
             (RunError::Output(encoding), "model_error", true),
             (RunError::Model(text()), "model_error", true),
             (RunError::Panicked(text()), "model_error", true),
-            (memory, "model_error", true),
             (died, "died", true),
-            (RunError::LaneLost { operator: None }, "died", true),
             (RunError::ExpiredRunning, "expired_running", true),
             (RunError::ExpiredWaiting, "expired_waiting", false),
             (RunError::Abandoned, "abandoned", false),

@@ -151,9 +151,7 @@ impl Failure {
                     | RunError::Output(_)
                     | RunError::Model(_)
                     | RunError::Panicked(_)
-                    | RunError::Died { .. }
-                    | RunError::LaneLost { .. }
-                    | RunError::Memory { .. } => StatusCode::FAILED_DEPENDENCY,
+                    | RunError::Died { .. } => StatusCode::FAILED_DEPENDENCY,
                     RunError::ExpiredWaiting | RunError::ExpiredRunning => {
                         StatusCode::REQUEST_TIMEOUT
                     }
@@ -173,9 +171,7 @@ impl Failure {
                 RunError::Output(_)
                 | RunError::Model(_)
                 | RunError::Panicked(_)
-                | RunError::Died { .. }
-                | RunError::LaneLost { .. }
-                | RunError::Memory { .. } => Some(StatusCode::INTERNAL_SERVER_ERROR),
+                | RunError::Died { .. } => Some(StatusCode::INTERNAL_SERVER_ERROR),
                 RunError::ExpiredWaiting
                 | RunError::ExpiredRunning
                 | RunError::Abandoned
@@ -226,8 +222,6 @@ impl Failure {
                     | RunError::Model(_)
                     | RunError::Panicked(_)
                     | RunError::Died { .. }
-                    | RunError::LaneLost { .. }
-                    | RunError::Memory { .. }
                     | RunError::ExpiredRunning => Fault::Model,
                     RunError::ExpiredWaiting => Fault::Load,
                     RunError::Abandoned => Fault::Client,
@@ -423,13 +417,11 @@ mod tests {
         assert_eq!(told(model), "424 Model 500 model_error");
         let panicked = failed(RunError::Panicked(text()));
         assert_eq!(told(panicked), "424 Model 500 model_error");
-        let memory = RunError::Memory {
-            bytes_asked: 50_000_000_000,
-            bytes_max: 1_000_000_000,
+        let died = RunError::Died {
+            how: text(),
+            operator: None,
         };
-        assert_eq!(told(failed(memory)), "424 Model 500 model_error");
-        let lost = RunError::LaneLost { operator: None };
-        assert_eq!(told(failed(lost)), "424 Model 500 model_error");
+        assert_eq!(told(failed(died)), "424 Model 500 model_error");
         assert_eq!(told(failed(RunError::ExpiredWaiting)), "408 Load - -");
         assert_eq!(told(failed(RunError::ExpiredRunning)), "408 Model - -");
         assert_eq!(told(failed(RunError::Abandoned)), "499 Client - -");

@@ -706,6 +706,48 @@ fn what_may_end_the_process_is_named() {
     }
 }
 
+#[test]
+fn what_computes_as_in_training_is_named_and_nothing_else() {
+    for (text, expected) in [
+        (
+            "in x float -1 2; const s float 2; y, m, v = BatchNormalization(x, s, s, s, s) training_mode=1",
+            "BatchNormalization is in training mode (node 0)",
+        ),
+        (
+            "in x float -1 2; const s float 2; y = BatchNormalization(x, s, s, s, s)",
+            "",
+        ),
+        (
+            "opset 9; in x float -1 2; const s float 2; y, m, v = BatchNormalization(x, s, s, s, s)",
+            "BatchNormalization is in training mode (node 0)",
+        ),
+        (
+            "in x float -1 2; const on bool =1; z = Relu(x); y = Dropout(z, , on)",
+            "Dropout is in training mode (node 1)",
+        ),
+        (
+            "in x float -1 2; const off bool =0; y = Dropout(x, , off)",
+            "",
+        ),
+        ("in x float -1 2; y = Dropout(x)", ""),
+        // Which it is a request says.
+        ("in x float -1 2; in on bool; y = Dropout(x, , on)", ""),
+        (
+            "opset 6; in x float -1 2; y = Dropout(x)",
+            "Dropout is in training mode (node 0)",
+        ),
+        // Of several the first, also where nothing is proven of the rows any more.
+        (
+            "in x float 4 2; const s float 2; const on bool =1; y, m, v = BatchNormalization(x, s, s, s, s) training_mode=1; z = Dropout(y, , on)",
+            "BatchNormalization is in training mode (node 0)",
+        ),
+    ] {
+        let found = GraphFacts::of_model(&model(text)).training;
+        let found = found.map(|operator| operator.to_string());
+        assert_eq!(found.unwrap_or_default(), expected, "{text}");
+    }
+}
+
 fn of_file(content: &[u8]) -> GraphFacts {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), content).expect("written");

@@ -20,6 +20,9 @@ pub struct GraphFacts {
     pub work: Fact,
     /// No operator is known or suspected to end the process for some values.
     pub trap: Fact,
+    /// The first operator that computes as in training; nothing where none is known to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Obstacle>,
 }
 
 /// Whether something is proven.
@@ -70,6 +73,7 @@ impl GraphFacts {
             rows: fact(obstacle_of_rows(graph, &outputs, &follow)),
             work: fact(follow.work),
             trap: fact(follow.trap),
+            training: follow.training,
         }
     }
 
@@ -80,6 +84,7 @@ impl GraphFacts {
             rows: Fact::Proven,
             work: Fact::Proven,
             trap: Fact::Proven,
+            training: None,
         }
     }
 
@@ -91,6 +96,7 @@ impl GraphFacts {
             rows: unproven.clone(),
             work: unproven.clone(),
             trap: unproven,
+            training: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::engine::graph::call::{self, Call};
 use crate::engine::graph::obstacle::Obstacle;
 use crate::engine::graph::proto::{Attribute, Function, Graph, Model, Node, Opset, ValueInfo};
+use crate::engine::graph::rules::reduce;
 use crate::engine::graph::size::Size;
 use crate::engine::graph::table::{self, Gives, Operator, Trap, Work};
 use crate::engine::graph::value::{Role, Value, declared_element, declared_shape, element};
@@ -28,6 +29,8 @@ pub(super) struct Follow<'m> {
     /// The first obstacles to bounded work, and to there being no trap.
     pub(super) work: Option<Obstacle>,
     pub(super) trap: Option<Obstacle>,
+    /// The first operator that computes as in training.
+    pub(super) training: Option<Obstacle>,
     visits: usize,
 }
 
@@ -71,6 +74,7 @@ impl<'m> Follow<'m> {
             obstacles: Vec::new(),
             work: None,
             trap: None,
+            training: None,
             visits: 0,
         }
     }
@@ -259,6 +263,7 @@ impl<'m> Follow<'m> {
         );
         let work = work_obstacle(operator.work, &call);
         let trap = trap_obstacle(operator.trap, &call);
+        let trains = reduce::trains(&call) == Some(true);
         let mixed = call.inputs().find_map(|input| match input.role {
             Role::Mixed(obstacle) => Some(obstacle),
             _ => None,
@@ -275,6 +280,11 @@ impl<'m> Follow<'m> {
         }
         if let Some(why) = trap {
             self.trap.get_or_insert_with(|| here.obstacle(place, why));
+        }
+        if trains {
+            let why = "is in training mode";
+            self.training
+                .get_or_insert_with(|| here.obstacle(place, why));
         }
         let outputs = outputs.unwrap_or_else(|why| {
             let value = self.mixed(here.obstacle(place, &why));

@@ -1,12 +1,9 @@
 //! The proof of independence against ONNX Runtime: what the analysis calls independent is run joined and separate.
 
-use std::sync::{Arc, Mutex};
-
 use prost::Message as _;
 use serde_json::Value as Json;
 use serin_scorers::{ElementType, JsonScorer, Scorer as _, Signature, Tensor, TensorSpec};
 
-use crate::engine::background::Caller;
 use crate::engine::graph::facts::GraphFacts;
 use crate::engine::graph::proto::{
     Attribute, Dimension, Graph, Model, Node, Opset, Shape, Tensor as Constant, TensorType, Type,
@@ -30,18 +27,6 @@ enum Trial {
     Equal,
     /// It got other answers together, or none.
     Different(String),
-}
-
-fn threads() -> SessionThreads {
-    SessionThreads {
-        label: "trial".to_owned(),
-        number: String::new(),
-        cores: vec![0],
-        made: Arc::new(Mutex::default()),
-        maker: Caller::itself(),
-        spin: false,
-        memory: None,
-    }
 }
 
 fn element<T>(random: &mut SplitMix64, of: impl Fn(u8) -> T) -> T {
@@ -129,7 +114,7 @@ fn try_model(model: &Model, random: &mut SplitMix64) -> Trial {
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), model.encode_to_vec()).expect("written");
-    let Ok(mut session) = Session::load(file.path(), None, &threads()) else {
+    let Ok(mut session) = Session::load(file.path(), None, &SessionThreads::one("trial")) else {
         return Trial::NotRun;
     };
     let scorer = JsonScorer::new(Signature::clone(session.signature()));

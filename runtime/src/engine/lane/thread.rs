@@ -230,7 +230,6 @@ mod tests {
 
     use super::*;
     use crate::deadline::Deadline;
-    use crate::engine::background::Caller;
     use crate::engine::inbox::{Claim, InstanceState, ReservedJob};
     use crate::engine::lane::run_control::Look;
     use crate::engine::session::SessionThreads;
@@ -247,16 +246,7 @@ mod tests {
 
     fn backend() -> Backend {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits/1/model.onnx");
-        let threads = SessionThreads {
-            label: "test".to_owned(),
-            number: String::new(),
-            cores: vec![0],
-            made: Arc::default(),
-            maker: Caller::itself(),
-            spin: false,
-            memory: None,
-        };
-        let session = Session::load(&model, None, &threads).unwrap();
+        let session = Session::load(&model, None, &SessionThreads::one("test")).unwrap();
         let scorer = JsonScorer::new(Signature::clone(session.signature()));
         ThreadBackend::new(session, scorer, Arc::new(Slot::none()))
     }

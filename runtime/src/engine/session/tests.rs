@@ -5,18 +5,6 @@ use serin_scorers::{NonFinite, Scorer as _};
 
 use super::*;
 
-fn one_thread() -> SessionThreads {
-    SessionThreads {
-        label: "test".to_owned(),
-        number: String::new(),
-        cores: vec![0],
-        made: Arc::new(Mutex::default()),
-        maker: Caller::itself(),
-        spin: false,
-        memory: None,
-    }
-}
-
 fn file_of(model: &str) -> PathBuf {
     let file = format!("../models/test/{model}.onnx");
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
@@ -24,7 +12,7 @@ fn file_of(model: &str) -> PathBuf {
 
 /// The model of this name, and a scorer for it.
 fn loaded(model: &str) -> Result<(Session, JsonScorer), String> {
-    let session = Session::load(&file_of(model), None, &one_thread());
+    let session = Session::load(&file_of(model), None, &SessionThreads::one("test"));
     let session = session.map_err(|error| error.to_string())?;
     let scorer = JsonScorer::new(Signature::clone(session.signature()));
     Ok((session, scorer))
@@ -124,8 +112,9 @@ fn an_input_without_a_declared_shape_takes_an_array_of_any_rank() {
 fn a_prepared_model_takes_what_the_model_itself_takes() {
     for model in ["free", "slow", "sequences", "zipmap"] {
         let folder = tempfile::tempdir().unwrap();
-        let prepared = prepare(&file_of(model), folder.path(), &one_thread()).unwrap();
-        let prepared = Session::load_prepared(&prepared, &one_thread()).unwrap();
+        let prepared =
+            prepare(&file_of(model), folder.path(), &SessionThreads::one("test")).unwrap();
+        let prepared = Session::load_prepared(&prepared, &SessionThreads::one("test")).unwrap();
         let (session, _) = loaded(model).unwrap();
         assert_eq!(prepared.signature(), session.signature());
     }
@@ -274,13 +263,9 @@ const SHARE: u64 = 100_000_000;
 fn session(model: &str, cores: Vec<CoreId>) -> Session {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test");
     let threads = SessionThreads {
-        label: "test".to_owned(),
-        number: String::new(),
         cores,
-        made: Arc::default(),
-        maker: Caller::itself(),
-        spin: false,
         memory: Some(MemoryShare::new(Some(SHARE))),
+        ..SessionThreads::one("test")
     };
     Session::load(&root.join(model), None, &threads).unwrap()
 }

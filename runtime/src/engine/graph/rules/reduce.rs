@@ -160,14 +160,25 @@ pub(in crate::engine::graph) fn layer_norm(call: &Call<'_>) -> Outcome {
     ])
 }
 
+/// Whether an operator computes as in training. Nothing where a request says it.
+pub(in crate::engine::graph) fn trains(call: &Call<'_>) -> Option<bool> {
+    let before_7 = || call.int("is_test", 0) == 0;
+    match (call.operator, call.version) {
+        ("BatchNormalization", 14..) => Some(call.int("training_mode", 0) != 0),
+        ("BatchNormalization", 7..) => Some(call.outputs > 1),
+        ("BatchNormalization", _) => Some(call.outputs > 1 || before_7()),
+        ("Dropout", 12..) => match call.optional(2) {
+            None => Some(false),
+            Some(mode) => Some(mode.numbers()?.first()? != &0),
+        },
+        ("Dropout", ..7) => Some(before_7()),
+        _ => Some(false),
+    }
+}
+
 /// `BatchNormalization` with the statistics of the training.
 pub(in crate::engine::graph) fn batch_norm(call: &Call<'_>) -> Outcome {
-    let trains = match call.version {
-        14.. => call.int("training_mode", 0) != 0,
-        7..=13 => call.outputs > 1,
-        _ => call.outputs > 1 || call.int("is_test", 0) == 0,
-    };
-    if trains {
+    if trains(call) != Some(false) {
         return across("is in training mode: it takes mean and variance from");
     }
     let (rows, shape) = call.rows_first(0)?;
@@ -212,16 +223,10 @@ pub(in crate::engine::graph) const DYNAMIC_QUANTIZE: Rule = |call| {
 
 /// `Dropout`, which does nothing but in training.
 pub(in crate::engine::graph) fn dropout(call: &Call<'_>) -> Outcome {
-    let trains = match call.version {
-        12.. => match call.optional(2) {
-            None => false,
-            Some(mode) => mode.numbers() != Some(vec![0]),
-        },
-        7..=11 => false,
-        _ => call.int("is_test", 0) == 0,
-    };
-    if trains {
-        return Err("is in training mode: its answer is random".to_owned());
+    match trains(call) {
+        Some(false) => {}
+        Some(true) => return Err("is in training mode: its answer is random".to_owned()),
+        None => return Err("may be in training mode: its answer is random then".to_owned()),
     }
     call.same_from(1)?;
     let (rows, shape) = call.rows(0)?;
