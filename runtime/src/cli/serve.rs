@@ -1,5 +1,6 @@
 //! `serin serve` and `serin up`: servers in the foreground.
 
+use std::env;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
@@ -48,7 +49,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let ran = app
         .on_ready(move || {
             if is_told {
-                tell(&format!(
+                say(&format!(
                     "ready: scoring on http://{scoring}, administration on http://{admin}, data in {}\n",
                     data.display()
                 ));
@@ -69,7 +70,7 @@ fn under_supervision(sockets: &Sockets, quiet: bool) -> Result<(), CliError> {
     };
     let ended = supervise(&supervised, sockets, |line| {
         if !quiet {
-            tell(line);
+            say(line);
         }
     })?;
     if ended.success() || was_ended_before_it_listened(ended) {
@@ -86,7 +87,7 @@ fn was_ended_before_it_listened(ended: ExitStatus) -> bool {
 }
 
 /// Prints a line. A reader that has gone is no reason to stop serving.
-fn tell(line: &str) {
+fn say(line: &str) {
     drop(output::print_bytes(line.as_bytes()));
 }
 
@@ -142,7 +143,7 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
                 writeln!(text, "  {}: {}", one.name, one.model.display())
                     .expect("text takes any text");
             }
-            tell(&text);
+            say(&text);
         },
         shutdown,
     )?;
