@@ -162,7 +162,10 @@ fn a_supervisor_that_is_killed_leaves_no_server_behind() {
     let pid = serving(data.path()).expect("a server");
     server.kill();
     wait_until("the end of the server", || has_ended(pid));
-    // Its folder is free again.
+    // Its last threads may end later than its first, and its lock with them.
+    let lock = File::open(data.path().join("lock")).expect("a lock");
+    wait_until("a folder that is free", || lock.try_lock().is_ok());
+    drop(lock);
     Server::start(data.path());
 }
 

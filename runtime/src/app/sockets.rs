@@ -120,7 +120,7 @@ impl Bound {
 /// Takes a socket by its number.
 fn take(number: RawFd) -> Result<Bound, AppError> {
     let wrong = |problem: String| AppError::HandedOver { number, problem };
-    if number < LISTEN_FDS_START || fcntl_getfd(number).is_err() {
+    if number < LISTEN_FDS_START || !is_open(number) {
         return Err(wrong("it is not open".to_owned()));
     }
     #[expect(unsafe_code, reason = "a number says nothing of who owns it")]
@@ -136,8 +136,8 @@ fn take(number: RawFd) -> Result<Bound, AppError> {
     Bound::listening(TcpListener::from(socket)).map_err(|error| wrong(error.to_string()))
 }
 
-fn fcntl_getfd(number: RawFd) -> io::Result<()> {
-    std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).map(drop)
+fn is_open(number: RawFd) -> bool {
+    std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()
 }
 
 /// The numbers of the scoring and the admin socket, where systemd has handed any to this very process.

@@ -82,12 +82,19 @@ fn watch(signal: c_int, before: &OnceLock<libc::sigaction>) -> std::io::Result<(
 /// The handler.
 extern "C" fn note(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     #[expect(unsafe_code, reason = "a signal handler is given raw pointers")]
-    // SAFETY: the kernel gives a handler with `SA_SIGINFO` a valid one; the sender stands in it where the signal was sent, and is
-    // not looked at otherwise. The page is null, or is mapped for the life of the process.
-    let (sender, page) = unsafe {
+    // SAFETY: the kernel gives a handler with `SA_SIGINFO` a valid one; the sender stands in it where the signal was sent, the
+    // address where it is a fault, and neither is looked at otherwise. The page is null, or is mapped for the life of the process.
+    let (sender, address, page) = unsafe {
         let sender = ((*info).si_code <= 0).then(|| (*info).si_pid());
-        (sender, PAGE.load(Ordering::Acquire).as_ref())
+        let address = sender.is_none().then(|| (*info).si_addr().addr());
+        (sender, address, PAGE.load(Ordering::Acquire).as_ref())
     };
+    if signal == libc::SIGBUS
+        && let (Some(page), Some(address)) = (page, address)
+        && do_without_file(page, address)
+    {
+        return;
+    }
     let own = std::process::id();
     let sender_pid = sender.map_or(0, i32::unsigned_abs);
     // A child that was forked and has not begun its own program has the same handlers, and the same page.
@@ -95,6 +102,25 @@ extern "C" fn note(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
         write(page, signal, if sender_pid == own { 0 } else { sender_pid });
     }
     die(signal, sender.is_some());
+}
+
+/// Puts memory without a file in the place of the page, where the fault is that the file does not hold it any more: somebody has cut
+/// it short, or the disk is full. A black box must not be what ends the server.
+fn do_without_file(page: &Page, address: usize) -> bool {
+    let begin = ptr::from_ref(page).addr();
+    if !(begin..begin + Page::BYTES).contains(&address) {
+        return false;
+    }
+    let (rights, kind) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED,
+    );
+    let at = ptr::from_ref(page).cast_mut().cast();
+    #[expect(unsafe_code, reason = "mapping memory has no safe form")]
+    // SAFETY: it replaces the mapping of the page by another one of the same size, and of zeros, which are a valid page: who has a
+    // reference finds words of memory there, as before.
+    let mapped = unsafe { libc::mmap(at, Page::BYTES, rights, kind, -1, 0) };
+    mapped == at
 }
 
 /// Writes the last words, unless another thread has.
@@ -165,9 +191,12 @@ mod tests {
     /// Set in the process that dies: the folder of its black box.
     const FOLDER: &str = "SERIN_TEST_FOLDER";
 
-    /// The process that dies, if this is it: on a thread of this name, with one lane at work on it and another one elsewhere.
-    fn die_if_asked() {
-        let Ok(how) = std::env::var(HOW) else { return };
+    /// The process that dies, if this is it: on a thread of this name, with one lane at work on it and another one elsewhere. Whether
+    /// it was to die, and lives.
+    fn die_if_asked() -> bool {
+        let Ok(how) = std::env::var(HOW) else {
+            return false;
+        };
         let folder = std::env::var(FOLDER).unwrap();
         let (black_box, _) = BlackBox::open(folder.as_ref()).unwrap();
         black_box.start();
@@ -181,6 +210,9 @@ mod tests {
             die_by(&how);
         });
         dying.unwrap().join().unwrap();
+        drop(elsewhere.busy(Doing::Running));
+        println!("went on");
+        true
     }
 
     fn die_by(how: &str) {
@@ -203,6 +235,15 @@ mod tests {
             }
             "overflow" => _ = deeper(0),
             "kill" => _ = raise(libc::SIGKILL),
+            "cut" => {
+                let file = std::path::Path::new(&std::env::var(FOLDER).unwrap()).join("black-box");
+                std::fs::OpenOptions::new()
+                    .write(true)
+                    .open(file)
+                    .unwrap()
+                    .set_len(0)
+                    .unwrap();
+            }
             "sent" => {
                 println!("ready");
                 loop {
@@ -263,7 +304,9 @@ mod tests {
 
     #[test]
     fn a_fault_blames_the_lane_of_its_thread_and_ends_the_process_as_without_a_black_box() {
-        die_if_asked();
+        if die_if_asked() {
+            return;
+        }
         let test =
             "a_fault_blames_the_lane_of_its_thread_and_ends_the_process_as_without_a_black_box";
         check_fault(test, "raise", "SIGFPE", libc::SIGFPE);
@@ -275,8 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_cut_short_under_the_server_does_not_end_it() {
+        if die_if_asked() {
+            return;
+        }
+        let test = "a_file_that_is_cut_short_under_the_server_does_not_end_it";
+        let folder = tempfile::tempdir().unwrap();
+        // The guards of both lanes write to what is gone.
+        let output = dying(test, "cut", folder.path()).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && words.contains("went on"),
+            "{output:?}"
+        );
+    }
+
+    #[test]
     fn a_kill_that_nobody_can_note_leaves_what_ran_and_blames_nobody() {
-        die_if_asked();
+        if die_if_asked() {
+            return;
+        }
         let test = "a_kill_that_nobody_can_note_leaves_what_ran_and_blames_nobody";
         let (output, death) = death(test, "kill");
         assert_eq!(output.status.signal(), Some(libc::SIGKILL));
@@ -286,7 +347,9 @@ mod tests {
 
     #[test]
     fn a_fatal_signal_from_outside_ends_the_process_and_blames_nobody() {
-        die_if_asked();
+        if die_if_asked() {
+            return;
+        }
         let test = "a_fatal_signal_from_outside_ends_the_process_and_blames_nobody";
         for (signal, number, name) in [
             (rustix::process::Signal::FPE, libc::SIGFPE, "SIGFPE"),
