@@ -102,11 +102,14 @@ fn model(text: &str) -> Model {
             ["const", name, kind, ..] => {
                 let rest = words[3..].join(" ");
                 let (sizes, values) = rest.split_once('=').unwrap_or((&rest, ""));
+                let values = numbers(values);
+                let truths = values.iter().filter(|_| kind == "bool");
                 graph.initializer.push(Tensor {
                     name: name.to_owned(),
                     dims: numbers(sizes),
                     data_type: element(kind),
-                    int64_data: numbers(values),
+                    int32_data: truths.map(|truth| i32::from(*truth != 0)).collect(),
+                    int64_data: values,
                     ..Tensor::default()
                 });
             }
@@ -698,6 +701,14 @@ fn what_may_end_the_process_is_named() {
         (
             "in x float -1 9; const f int64 =4; y = STFT(x, f)",
             "ends the process",
+        ),
+        (
+            "in x float -1 2; const s float 2; y, _, _ = BatchNormalization(x, s, s, s, s) training_mode=1",
+            "leaves an output out",
+        ),
+        (
+            "in x float -1 2; const s float 2; y = BatchNormalization(x, s, s, s, s)",
+            "proven",
         ),
         ("in x float -1 9; y = their.own:Op(x)", "is not known"),
     ] {

@@ -783,6 +783,8 @@ fn trap_obstacle(trap: Trap, call: &Call<'_>) -> Option<&'static str> {
             let known = kernel.is_some_and(|kernel| kernel.iter().all(whole));
             (!known).then_some("may run for ever with a kernel of size 0")
         }
+        Trap::Training => (reduce::trains(call) != Some(false))
+            .then_some("in training mode ends the process where it leaves an output out"),
         Trap::Suspected(why) => Some(why),
     }
 }

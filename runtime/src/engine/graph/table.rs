@@ -50,6 +50,8 @@ pub(super) enum Trap {
     EmptyBatch,
     /// A kernel of size 0, in the weights of this number, is gone over for ever.
     Kernel(usize),
+    /// In training mode, where an output is left out, ONNX Runtime writes to it all the same.
+    Training,
     /// A predicate of the operator says what.
     Suspected(&'static str),
 }
@@ -325,7 +327,7 @@ const ALONG_AXES: &[Group] = &[
     (
         "",
         &["BatchNormalization"],
-        Operator::new(reduce::batch_norm),
+        Operator::new(reduce::batch_norm).trap(Trap::Training),
     ),
     (
         "",
