@@ -33,6 +33,17 @@ pub const INLINE_RUN_MAX: Duration = Duration::from_millis(10);
 /// Longest that a run which was ended may go on: as long as the slowest nodes of usual models take, for it ends between two of them.
 /// Then its process is ended, or its thread is left behind.
 pub const RUN_END_MAX: Duration = Duration::from_secs(2);
+/// Pauses between the tries to start the process of a lane again, while requests wait for it.
+pub const LANE_RESTART_PAUSES: [Duration; 4] = [
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
+/// Pause between later tries, while the other lanes of the instance serve.
+pub const LANE_OUT_PAUSE: Duration = Duration::from_secs(1);
+/// Longest sleep of a lane before it looks again at its process, which may have damaged the signals by which it would be woken.
+pub const LANE_LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// Time between two looks of the watchdog, while there may be something to see.
 pub const WATCH_PERIOD: Duration = Duration::from_millis(10);
 /// Time that the watchdog stays awake after the last thing that it was told of.

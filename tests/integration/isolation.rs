@@ -114,6 +114,47 @@ fn whatever_ends_the_process_of_a_lane_another_one_serves() {
     assert!(failures.is_empty(), "{failures:?}");
 }
 
+/// Descriptors, threads and children of the server, those that have ended among them.
+fn held_by(server: &Server) -> [usize; 3] {
+    let folder = |name: &str| format!("/proc/{}/{name}", server.pid());
+    let entries = |name| std::fs::read_dir(folder(name)).expect("the server runs");
+    let children = entries("task").flatten().map(|task| {
+        let text = std::fs::read_to_string(task.path().join("children"));
+        text.unwrap_or_default().split_whitespace().count()
+    });
+    [
+        entries("fd").count(),
+        entries("task").count(),
+        children.sum(),
+    ]
+}
+
+#[test]
+fn processes_that_ended_leave_nothing_behind() {
+    let data = folder();
+    let server = server(data.path(), ", lanes: 1");
+    let key = server.key("trap");
+    let die = |times| {
+        for _ in 0..times {
+            assert_eq!(score(&server, &key, FATAL).status, 424);
+            let answer = score(&server, &key, HARMLESS);
+            assert_eq!(answer.json(), json!({"quotient": [2]}));
+        }
+    };
+    die(2);
+    let before = held_by(&server);
+    die(25);
+    // What waits for the end of a process ends a moment after it.
+    while held_by(&server)
+        .iter()
+        .zip(before)
+        .any(|(now, before)| *now > before)
+    {
+        std::thread::yield_now();
+    }
+    assert_eq!(server.terminate(), Some(0));
+}
+
 /// The child of the server that computes for a lane now.
 fn lane_of(server: &Server) -> i64 {
     let children = format!("/proc/{0}/task", server.pid());

@@ -52,6 +52,8 @@ pub(super) struct InstanceState {
     idle: (Mutex<()>, Condvar),
     /// A lane ended without being told to.
     failed: AtomicBool,
+    /// Lanes that cannot compute for now.
+    lanes_out: AtomicUsize,
     /// Lanes answer what they take with `InstanceGone`.
     stopping: AtomicBool,
     /// How often something happened to a lane, and what it was the last time.
@@ -70,6 +72,7 @@ impl InstanceState {
             rows_max: AtomicUsize::new(1),
             idle: Default::default(),
             failed: AtomicBool::new(false),
+            lanes_out: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             troubles: Mutex::default(),
         }
@@ -161,6 +164,17 @@ impl InstanceState {
 
     pub(super) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// A lane cannot compute for now; so many lanes cannot.
+    pub(super) fn lane_out(&self) -> usize {
+        // Relaxed, here and below: of lanes that go out at once the last one sees the number of them all.
+        self.lanes_out.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A lane that could not compute can again.
+    pub(super) fn lane_back(&self) {
+        self.lanes_out.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Something happened to a lane that it survived.

@@ -133,6 +133,7 @@ impl InstanceSpec {
                 process: process.clone(),
                 delay: self.batch.delay,
                 background: self.background,
+                lanes: split.len(),
                 jobs: jobs.clone(),
                 state: Arc::clone(state),
             }

@@ -268,9 +268,85 @@ fn a_process_that_is_killed_between_requests_is_not_missed() {
     while Path::new(&format!("/proc/{}", process.as_raw_nonzero())).exists() {
         std::thread::yield_now();
     }
-    // The one request under which the end is found has not run, and says how it ended or is answered by the next process.
-    drop(ask(&instance, FATAL_BODY));
+    // Nobody is to be blamed.
     divides(&instance);
+    let troubles = instance.handle().troubles().unwrap();
+    assert!(troubles.contains("SIGKILL"), "{troubles}");
+    instance.stop();
+}
+
+/// It never began the request, so nothing ran that could have been ended.
+#[test]
+fn a_process_that_was_stopped_from_outside_is_given_up() {
+    let instance = start("test/divide.onnx", Isolation::Process);
+    let process = instance.placement().threads[1].tid;
+    let process = rustix::process::Pid::from_raw(process).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
+    let (id, answer) = send(&instance, FATAL_BODY);
+    drop(answer);
+    // Perhaps it is not submitted yet, and then it is not when its turn comes.
+    while !instance.handle().cancel(id) && instance.handle().load() != 0 {
+        std::thread::yield_now();
+    }
+    divides(&instance);
+    instance.stop();
+}
+
+/// Two lanes on two cores, whatever the machine has: on paper, for both are the one that every machine has.
+fn two_lanes(exe: &Path) -> Instance {
+    let one = spec("test/divide.onnx", Isolation::Process);
+    let core = one.cores.cores[0];
+    let topology = Topology::new(&[core, core], |core| vec![core], None);
+    let mut cores = CoreMap::new(topology, Capacity::Overcommit);
+    Instance::start(InstanceSpec {
+        cores: cores.grant(2).unwrap(),
+        lanes: Some(2),
+        exe: Some(exe.to_owned()),
+        ..one
+    })
+    .unwrap()
+}
+
+#[test]
+fn an_instance_goes_on_without_the_lane_that_cannot_start_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let exe = folder.path().join("serin");
+    let put_it_there = || std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &exe);
+    put_it_there().unwrap();
+    let instance = two_lanes(&exe);
+    let dies = || {
+        let error = ask(&instance, FATAL_BODY).outcome.unwrap_err();
+        assert!(matches!(error, RunError::Died { .. }), "{error}");
+    };
+    std::fs::remove_file(&exe).unwrap();
+    dies();
+    while !instance
+        .handle()
+        .troubles()
+        .is_some_and(|troubles| troubles.contains("cannot go on"))
+    {
+        divides(&instance);
+    }
+    assert!(!instance.has_failed(), "the other lane serves");
+    put_it_there().unwrap();
+    dies();
+    divides(&instance);
+    std::fs::remove_file(&exe).unwrap();
+    // Both of them, sooner or later.
+    while !instance.has_failed() {
+        drop(send(&instance, FATAL_BODY).1.blocking_recv());
+    }
+    instance.stop();
+}
+
+#[test]
+fn an_instance_stops_while_one_of_its_lanes_cannot_start_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let exe = folder.path().join("serin");
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &exe).unwrap();
+    let instance = two_lanes(&exe);
+    std::fs::remove_file(&exe).unwrap();
+    ask(&instance, FATAL_BODY).outcome.unwrap_err();
     instance.stop();
 }
 
@@ -310,8 +386,19 @@ fn a_stop_ends_what_a_process_runs() {
 /// Where the run is in a process that is ended; where it is on a thread that one is left behind, and a process takes its place.
 #[test]
 fn a_lane_goes_on_after_a_run_that_cannot_be_ended() {
-    for isolation in [Isolation::Process, Isolation::Thread] {
-        let instance = start("test/endless.onnx", isolation);
+    let binary = spec("test/endless.onnx", Isolation::Auto).exe;
+    let places = [
+        (Isolation::Process, binary.clone()),
+        (Isolation::Thread, binary),
+        // As in somebody's own program: another thread takes its place.
+        (Isolation::Thread, None),
+    ];
+    for (isolation, exe) in places {
+        let instance = Instance::start(InstanceSpec {
+            exe,
+            ..spec("test/endless.onnx", isolation)
+        })
+        .unwrap();
         let mut pause = Duration::from_millis(50);
         while instance.handle().troubles().is_none() {
             let (id, answer) = send(&instance, ENDLESS_BODY);

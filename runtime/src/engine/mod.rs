@@ -7,6 +7,7 @@
 mod background;
 mod batch;
 mod cancel;
+mod child_limits;
 mod content;
 mod cores;
 mod endings;

@@ -9,13 +9,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
-use rustix::process::{
-    Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Resource, Signal, getppid, set_parent_process_death_signal};
 use serde::Serialize;
 use serin_scorers::{JsonScorer, Signature};
 
 use crate::engine::background;
+use crate::engine::child_limits::limit;
 use crate::engine::cores;
 use crate::engine::loading::{self, WarmUpProblem};
 use crate::engine::model_cache::{self, Made};
@@ -81,15 +80,10 @@ fn receive() -> Result<ProbeRequest, String> {
 
 /// Loads the model and runs it once: the report, and the answer of the model.
 fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), String> {
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
-    setrlimit(Resource::As, limit(request.memory_bytes))
+    limit(Resource::As, request.memory_bytes)
         .map_err(|error| format!("cannot limit the memory: {error}"))?;
     // A crash is an answer; nobody wants its core file.
-    setrlimit(Resource::Core, limit(0))
-        .map_err(|error| format!("cannot switch core files off: {error}"))?;
+    limit(Resource::Core, 0).map_err(|error| format!("cannot switch core files off: {error}"))?;
     let begun = Instant::now();
     let mut session = Session::load(&request.model, None, &SessionThreads::one(LABEL))
         .map_err(|error| error.to_string())?;

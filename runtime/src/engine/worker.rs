@@ -5,11 +5,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serin_scorers::Signature;
 
+use crate::config::LANE_OUT_PAUSE;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::inbox::{Inbox, InstanceState, Message};
 use crate::engine::lane::{Backend, End, Lane, ProcessBackend, ProcessSpec, ThreadBackend};
@@ -27,6 +28,8 @@ pub(super) struct LaneSpec {
     pub(super) delay: Duration,
     /// Others serve: they are not to feel that this one starts.
     pub(super) background: bool,
+    /// Lanes of the instance.
+    pub(super) lanes: usize,
     pub(super) jobs: Receiver<Message>,
     pub(super) state: Arc<InstanceState>,
 }
@@ -70,9 +73,9 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
         lane: None,
         told_to_stop: false,
     };
-    match start(&spec) {
+    let (left, wakes) = bounded(1);
+    match start(&spec, &left) {
         Ok(started) => {
-            let (left, wakes) = bounded(1);
             let lane = guard.lane.insert(new_lane(started.backend, left));
             let lane = Arc::clone(lane);
             // Who started it may have given up; then a stop waits in the inbox.
@@ -88,7 +91,7 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
                 state: Arc::clone(&spec.state),
                 delay: spec.delay,
             };
-            guard.told_to_stop = answer_until_told_to_stop(&lane, &inbox);
+            guard.told_to_stop = answer_until_told_to_stop(&lane, &inbox, spec.lanes);
             lane.close();
         }
         Err(error) => {
@@ -121,14 +124,15 @@ impl Drop for LaneGuard {
     }
 }
 
-/// Loads and warms up, here or in a process.
-fn start(spec: &LaneSpec) -> Result<Started, StartError> {
+/// Loads and warms up, here or in a process, whose end wakes the lane.
+fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
     if let Some(process) = &spec.process {
         let (backend, report) = ProcessBackend::start(ProcessSpec {
             exe: process.exe.clone(),
             loading: spec.loading.clone(),
             background: spec.background,
             state: Arc::clone(&spec.state),
+            ended: wake.clone(),
         })?;
         return Ok(Started {
             backend: Backend::Process(Box::new(backend)),
@@ -152,14 +156,42 @@ fn start(spec: &LaneSpec) -> Result<Started, StartError> {
     })
 }
 
+/// Tries until the lane can go on, or is told to stop, for which it leaves the message where it is; whether it can go on.
+fn comes_back(lane: &Lane, state: &InstanceState) -> bool {
+    loop {
+        let until = Instant::now() + LANE_OUT_PAUSE;
+        while Instant::now() < until {
+            if state.is_stopping() {
+                return false;
+            }
+            std::thread::sleep(LANE_OUT_PAUSE / 20);
+        }
+        match lane.answer(Vec::new(), 1) {
+            Ok(()) => {
+                state.lane_back();
+                return true;
+            }
+            Err(error) => tracing::debug!(%error, "a lane still cannot go on"),
+        }
+    }
+}
+
 /// Whether it was told to stop; else it cannot go on.
-fn answer_until_told_to_stop(lane: &Lane, inbox: &Inbox) -> bool {
+fn answer_until_told_to_stop(lane: &Lane, inbox: &Inbox, lanes: usize) -> bool {
     loop {
         let mut jobs = Vec::new();
         let told_to_stop = inbox.take(&mut jobs);
         if let Err(error) = lane.answer(jobs, inbox.state.rows_max()) {
+            let state = &inbox.state;
             tracing::error!(%error, "a lane cannot go on");
-            return told_to_stop;
+            state.lane_in_trouble(&format!("a lane cannot go on: {error}"));
+            if told_to_stop || (state.lane_out() == lanes) || state.is_stopping() {
+                return told_to_stop;
+            }
+            // The others serve meanwhile.
+            if !comes_back(lane, state) {
+                return true;
+            }
         }
         // Another lane has the place of one that was given up.
         if told_to_stop || lane.is_lost() {

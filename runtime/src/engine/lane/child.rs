@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use rustix::process::{
-    Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit,
-};
+use rustix::process::{Resource, Signal, getppid, set_parent_process_death_signal};
 use serin_scorers::Signature;
 
+use crate::engine::child_limits::limit;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::lane::Request;
 use crate::engine::lane::page::{AnswerKind, Page, Row, RowState, Span, clock_ns};
@@ -93,7 +92,7 @@ fn start(page: &Page) -> Result<(ThreadBackend<()>, LaneReport), String> {
     if parent != Some(order.parent) {
         return Err("the server has ended".to_owned());
     }
-    limit(&order)?;
+    limit_memory(&order)?;
     let sample = text(1).filter(|sample| !sample.is_empty());
     let (background, sample) = (
         order.background,
@@ -129,22 +128,14 @@ fn start(page: &Page) -> Result<(ThreadBackend<()>, LaneReport), String> {
 }
 
 /// Bounds what the process may take.
-fn limit(order: &LaneOrder) -> Result<(), String> {
-    let limit = |bytes| Rlimit {
-        current: Some(bytes),
-        maximum: Some(bytes),
-    };
+fn limit_memory(order: &LaneOrder) -> Result<(), String> {
     // A crash is an answer; nobody wants its core file.
-    setrlimit(Resource::Core, limit(0))
-        .map_err(|error| format!("cannot switch core files off: {error}"))?;
+    limit(Resource::Core, 0).map_err(|error| format!("cannot switch core files off: {error}"))?;
     match order.memory_bytes_max {
         // The second guard, for what kernels take without asking the allocator of runs. Memory of its own: neither weights that are
         // mapped from a file nor the page that it shares count.
-        Some(bytes) => setrlimit(
-            Resource::Data,
-            limit(bytes.saturating_add(BESIDE_RUNS_BYTES)),
-        )
-        .map_err(|error| format!("cannot limit the memory: {error}")),
+        Some(bytes) => limit(Resource::Data, bytes.saturating_add(BESIDE_RUNS_BYTES))
+            .map_err(|error| format!("cannot limit the memory: {error}")),
         None => Ok(()),
     }
 }
@@ -179,6 +170,8 @@ fn answer_for_ever(page: &Page, backend: &mut ThreadBackend<()>, mut seen: u32) 
     loop {
         seen = page.words().submitted.wait(seen, None);
         let words = page.words();
+        // Before anything of it can end this process: else the server takes it that its requests were not seen.
+        words.begun.store(seen, Ordering::Release);
         let rows_max = words.rows_max.load(Ordering::Relaxed);
         let manner = Manner {
             rows_max: usize::try_from(rows_max).unwrap_or(usize::MAX),

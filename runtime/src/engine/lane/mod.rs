@@ -7,6 +7,7 @@
 
 mod child;
 mod decoded;
+mod last_words;
 mod page;
 mod process;
 mod request;
@@ -115,13 +116,14 @@ impl Lane {
     /// The request is not wanted any more. A run that nobody waits for is ended. Whether the request was running.
     pub(super) fn cancel(&self, id: u64) -> bool {
         let was_running = match &self.control {
-            Control::Thread(control) => control.cancel(id),
+            Control::Thread(control) => control.cancel(id).then_some(true),
             Control::Process(control) => control.cancel(id),
         };
-        if was_running {
+        if was_running.is_some() {
+            // Also where it was not running yet: a process that was stopped from outside never begins.
             watchdog::notice();
         }
-        was_running
+        was_running.unwrap_or(false)
     }
 
     /// Ends whatever runs.

@@ -19,6 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::futex;
 use rustix::time::Timespec;
 
@@ -26,8 +27,10 @@ use crate::config::CONCURRENCY_MAX;
 
 /// Most requests of one batch.
 pub(super) const ROWS_MAX: usize = CONCURRENCY_MAX as usize;
-/// Room for the bodies and the answers of one batch, in bytes. Memory is taken for what is written alone.
-pub(super) const ROOM_BYTES: usize = 4 << 30;
+/// Most room for the bodies and the answers of one batch, in bytes. Memory is taken for what is written alone.
+const ROOM_BYTES_MAX: usize = 4 << 30;
+/// Part of the address space that the room of one lane may have, where that is bounded: others need it too.
+const ADDRESSES_PART: u64 = 16;
 /// Bytes of the room whose memory is kept from one batch to the next.
 const KEPT_BYTES: usize = 256 * 1024;
 /// The beginning of each body and answer is divisible by this, so that two never share a cache line.
@@ -52,9 +55,26 @@ impl Signal {
         // seen to sleep here. The addition also releases what was written before.
         self.count.fetch_add(1, Ordering::SeqCst);
         if self.sleeps.swap(0, Ordering::SeqCst) != 0 {
-            // Fails only for an address that is no memory.
-            let _woken = futex::wake(&self.count, futex::Flags::empty(), 1);
+            self.wake();
         }
+    }
+
+    /// Raises the count, and wakes who sleeps, also where the other side has damaged the note that somebody does.
+    pub(super) fn raise_for_sure(&self) {
+        self.raise();
+        self.wake();
+    }
+
+    /// As a process at fault would: nobody seems to sleep, and one more raise makes the count what it is now.
+    #[cfg(test)]
+    pub(super) fn damage(&self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+        self.sleeps.store(0, Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        // Fails only for an address that is no memory.
+        let _woken = futex::wake(&self.count, futex::Flags::empty(), 1);
     }
 
     /// Sleeps until the count is another than `seen`, or until the instant; the count then. One sleeper at a time.
@@ -169,6 +189,12 @@ impl Row {
         self.state.store(state as u32, Ordering::Release);
     }
 
+    /// Sets a state that is none.
+    #[cfg(test)]
+    pub(super) fn damage(&self, state: u32) {
+        self.state.store(state, Ordering::Release);
+    }
+
     /// Whether it is in this state.
     pub(super) fn is(&self, state: RowState) -> bool {
         self.state.load(Ordering::Acquire) == state as u32
@@ -225,8 +251,8 @@ pub(super) struct Words {
     pub(super) rows: AtomicU32,
     /// Most rows of one run, in the model's sense.
     pub(super) rows_max: AtomicU32,
-    /// The process has ended; written by the server.
-    pub(super) ended: AtomicU32,
+    /// The count of `submitted` of the last batch that the process has begun.
+    pub(super) begun: AtomicU32,
     table: [Row; ROWS_MAX],
 }
 
@@ -234,6 +260,7 @@ pub(super) struct Words {
 pub(super) struct Page {
     file: OwnedFd,
     base: NonNull<u8>,
+    room_bytes: usize,
 }
 
 impl std::fmt::Debug for Page {
@@ -244,7 +271,6 @@ impl std::fmt::Debug for Page {
 
 /// Where the room begins.
 const ROOM_START: usize = size_of::<Words>().next_multiple_of(4096);
-const PAGE_BYTES: usize = ROOM_START + ROOM_BYTES;
 
 #[expect(
     unsafe_code,
@@ -259,29 +285,38 @@ unsafe impl Sync for Page {}
 impl Page {
     /// New memory, all zero.
     pub(super) fn new() -> io::Result<Self> {
+        Self::with_room(room_bytes())
+    }
+
+    fn with_room(room_bytes: usize) -> io::Result<Self> {
         let file = memfd_create("serin-lane", MemfdFlags::CLOEXEC)?;
-        ftruncate(&file, PAGE_BYTES as u64)?;
-        Self::map(file)
+        ftruncate(&file, (ROOM_START + room_bytes) as u64)?;
+        Self::map(file, room_bytes)
     }
 
     /// The memory that the server made.
     pub(super) fn of_file(file: OwnedFd) -> io::Result<Self> {
         let bytes = rustix::fs::fstat(&file)?.st_size;
-        if u64::try_from(bytes).ok() != Some(PAGE_BYTES as u64) {
-            let problem = format!("expected shared memory of {PAGE_BYTES} bytes, found {bytes}");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        let room = usize::try_from(bytes).ok();
+        match room.and_then(|bytes| bytes.checked_sub(ROOM_START)) {
+            Some(room_bytes) if room_bytes > 0 => Self::map(file, room_bytes),
+            Some(_) | None => {
+                let problem = format!(
+                    "expected shared memory of more than {ROOM_START} bytes, found {bytes}"
+                );
+                Err(io::Error::new(io::ErrorKind::InvalidData, problem))
+            }
         }
-        Self::map(file)
     }
 
     #[expect(unsafe_code, reason = "the system has no safe way to map a file")]
-    fn map(file: OwnedFd) -> io::Result<Self> {
+    fn map(file: OwnedFd, room_bytes: usize) -> io::Result<Self> {
         // SAFETY: a new mapping, at an address of the system's choice, changes no memory that anybody has. The file is as long as the
         // mapping, and nobody shortens it.
         let base = unsafe {
             mmap(
                 ptr::null_mut(),
-                PAGE_BYTES,
+                ROOM_START + room_bytes,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED,
                 &file,
@@ -289,7 +324,11 @@ impl Page {
             )
         }?;
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { file, base })
+        Ok(Self {
+            file,
+            base,
+            room_bytes,
+        })
     }
 
     /// A second handle of the memory, for the process.
@@ -308,18 +347,22 @@ impl Page {
         self.words().table.get(index)
     }
 
-    /// The rows of the batch.
+    /// The first rows of the table.
+    pub(super) fn rows(&self, count: usize) -> &[Row] {
+        &self.words().table[..count.min(ROWS_MAX)]
+    }
+
+    /// The rows of the batch, for the process: the server knows how many it has submitted, whatever stands here.
     pub(super) fn batch(&self) -> &[Row] {
         let rows = self.words().rows.load(Ordering::Relaxed);
-        let rows = usize::try_from(rows).unwrap_or(ROWS_MAX).min(ROWS_MAX);
-        &self.words().table[..rows]
+        self.rows(usize::try_from(rows).unwrap_or(ROWS_MAX))
     }
 
     /// Writes bytes at a place in the room; where the next may begin. None where there is no room.
     #[expect(unsafe_code, reason = "a copy into mapped memory")]
     pub(super) fn write(&self, start: usize, bytes: &[u8]) -> Option<(Span, usize)> {
         let end = start.checked_add(bytes.len())?;
-        if end > ROOM_BYTES {
+        if end > self.room_bytes {
             return None;
         }
         // SAFETY: the destination lies within the mapping. The bytes belong to this side now: bodies before the batch is submitted,
@@ -336,16 +379,25 @@ impl Page {
     }
 
     /// The bytes of a span; none where it is not within the room.
-    fn range(span: Span) -> Option<(usize, usize)> {
+    fn range(&self, span: Span) -> Option<(usize, usize)> {
         let start = usize::try_from(span.start).ok()?;
         let len = usize::try_from(span.len).ok()?;
-        (start.checked_add(len)? <= ROOM_BYTES).then_some((start, len))
+        (start.checked_add(len)? <= self.room_bytes).then_some((start, len))
     }
 
-    /// A copy of bytes that the other side wrote; none where they do not lie within the room.
+    /// Whether as much memory as this was written in all. A length that is nonsense must not make its reader take gigabytes.
+    fn has_written(&self, len: usize) -> bool {
+        if len <= KEPT_BYTES {
+            return true;
+        }
+        let blocks = rustix::fs::fstat(&self.file).map_or(0, |stat| stat.st_blocks);
+        u64::try_from(blocks).unwrap_or(0).saturating_mul(512) >= len as u64
+    }
+
+    /// A copy of bytes that the other side wrote; none where they do not lie within the room, or nobody wrote as many.
     #[expect(unsafe_code, reason = "a copy out of mapped memory")]
     pub(super) fn read(&self, span: Span) -> Option<Bytes> {
-        let (start, len) = Self::range(span)?;
+        let (start, len) = self.range(span).filter(|(_, len)| self.has_written(*len))?;
         let mut copy = Vec::with_capacity(len);
         // SAFETY: the source lies within the mapping, and the copy has room for it. Should a faulty process write there meanwhile, then
         // the bytes are any bytes, which is what they are taken for.
@@ -360,7 +412,7 @@ impl Page {
     /// The bytes themselves, for the process that trusts the server.
     #[expect(unsafe_code, reason = "a view of mapped memory")]
     pub(super) fn view(&self, span: Span) -> Option<&[u8]> {
-        let (start, len) = Self::range(span)?;
+        let (start, len) = self.range(span)?;
         // SAFETY: within the mapping; the server writes bodies before it submits them and not again until all are answered.
         Some(unsafe { slice::from_raw_parts(self.base.as_ptr().add(ROOM_START + start), len) })
     }
@@ -374,7 +426,7 @@ impl Page {
             &self.file,
             FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
             (ROOM_START + KEPT_BYTES) as u64,
-            (ROOM_BYTES - KEPT_BYTES) as u64,
+            (self.room_bytes - KEPT_BYTES) as u64,
         );
         if let Err(error) = given {
             tracing::debug!(%error, "the memory of a large request is kept");
@@ -386,11 +438,21 @@ impl Drop for Page {
     #[expect(unsafe_code, reason = "the system has no safe way to unmap")]
     fn drop(&mut self) {
         // SAFETY: the mapping is this value's own, and every view of it borrows the value.
-        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), PAGE_BYTES) };
+        let unmapped = unsafe { munmap(self.base.as_ptr().cast(), ROOM_START + self.room_bytes) };
         if let Err(error) = unmapped {
             tracing::error!(%error, "cannot unmap the memory of a lane");
         }
     }
+}
+
+/// The room that a lane may have under the limits of this process.
+fn room_bytes() -> usize {
+    let limit = |resource| getrlimit(resource).current.unwrap_or(u64::MAX);
+    let addresses = limit(Resource::As) / ADDRESSES_PART;
+    // A longer file would be refused, or end the process by a signal.
+    let file = limit(Resource::Fsize).saturating_sub(ROOM_START as u64);
+    let room = usize::try_from(addresses.min(file)).unwrap_or(usize::MAX);
+    (room.min(ROOM_BYTES_MAX) & !4095).max(KEPT_BYTES)
 }
 
 /// The monotonic clock in nanoseconds, the same in all processes; never 0.
@@ -429,16 +491,50 @@ mod tests {
     #[test]
     fn spans_that_lie_outside_are_no_bytes() {
         let page = Page::new().unwrap();
-        let room = ROOM_BYTES as u64;
+        let room = page.room_bytes as u64;
         for (start, len) in [(room, 1), (0, room + 1), (u64::MAX, 1), (1, u64::MAX)] {
             assert_eq!(page.read(Span { start, len }), None, "{start} {len}");
         }
-        assert!(page.write(ROOM_BYTES - 2, b"abc").is_none());
+        assert!(page.write(page.room_bytes - 2, b"abc").is_none());
         assert!(page.write(usize::MAX, b"abc").is_none());
-        page.write(ROOM_BYTES - 3, b"abc").unwrap();
+        page.write(page.room_bytes - 3, b"abc").unwrap();
         assert!(page.row(ROWS_MAX).is_none());
         page.words().rows.store(u32::MAX, Ordering::Relaxed);
         assert_eq!(page.batch().len(), ROWS_MAX);
+    }
+
+    #[test]
+    fn a_span_that_nobody_wrote_takes_no_memory() {
+        let page = Page::new().unwrap();
+        let len = page.room_bytes as u64;
+        assert_eq!(page.read(Span { start: 0, len }), None);
+        let large = vec![7; 1 << 20];
+        let (span, _) = page.write(0, &large).unwrap();
+        assert_eq!(page.read(span).unwrap(), large);
+    }
+
+    #[test]
+    fn a_small_room_is_a_room_on_both_sides() {
+        let ours = Page::with_room(2 * KEPT_BYTES).unwrap();
+        let theirs = Page::of_file(ours.file().unwrap().into()).unwrap();
+        assert_eq!(theirs.room_bytes, 2 * KEPT_BYTES);
+        assert!(theirs.write(2 * KEPT_BYTES - 3, b"abc").is_some());
+        assert!(theirs.write(2 * KEPT_BYTES - 2, b"abc").is_none());
+    }
+
+    /// The other side says that nobody sleeps while somebody does.
+    #[test]
+    fn a_sleeper_is_woken_for_sure_though_its_note_is_damaged() {
+        let page = Arc::new(Page::new().unwrap());
+        let sleeper = Arc::clone(&page);
+        let thread = std::thread::Builder::new().name("sleeper".to_owned());
+        let woken = thread.spawn(move || sleeper.words().answered.wait(0, None));
+        let woken = woken.unwrap();
+        while page.words().answered.sleeps.swap(0, Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        page.words().answered.raise_for_sure();
+        assert_eq!(woken.join().unwrap(), 1);
     }
 
     #[test]

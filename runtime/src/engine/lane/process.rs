@@ -11,8 +11,8 @@
 //! Not here: the process's own side (`child`), the memory (`page`).
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, BufReader};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -20,12 +20,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use crossbeam::channel::Sender;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
-use crate::config::{RUN_END_MAX, START_MAX, STOP_MAX};
+use crate::config::{LANE_LOOK_PERIOD, LANE_RESTART_PAUSES, RUN_END_MAX, START_MAX, STOP_MAX};
 use crate::engine::endings::how_it_ended;
 use crate::engine::inbox::{InstanceState, ReservedJob};
 use crate::engine::lane::Request as _;
+use crate::engine::lane::last_words::LastWords;
 use crate::engine::lane::page::{Page, ROWS_MAX, Row, RowState, clock_ns};
 use crate::engine::lane::run_control::Look;
 use crate::engine::lane::words::{LANE_COMMAND, LaneOrder, LaneReport};
@@ -42,6 +46,8 @@ pub(in crate::engine) struct ProcessSpec {
     pub(in crate::engine) background: bool,
     /// Hears what happens to the lane.
     pub(in crate::engine) state: Arc<InstanceState>,
+    /// Wakes the lane's own thread when the process has ended.
+    pub(in crate::engine) ended: Sender<()>,
 }
 
 /// The server's side of a lane in a process.
@@ -56,8 +62,14 @@ pub(in crate::engine) struct ProcessBackend {
     waiting: VecDeque<ReservedJob>,
     /// So many of those that wait go one by one: a process ended under them together.
     alone: usize,
+    /// The process has answered.
+    is_proven: bool,
+    /// The last process ended before anybody asked it anything: the next one is started when somebody does.
+    rests: bool,
     /// Bytes of the bodies of the batch.
     bodies_bytes: usize,
+    /// The count of the signal by which the batch was submitted.
+    submissions: u32,
     rows_max: usize,
     /// The moment of the submission by the clock of this process and by that of both.
     clock: (Instant, u64),
@@ -83,11 +95,18 @@ pub(in crate::engine) struct ProcessControl {
 #[derive(Debug, Default)]
 struct Current {
     process: Option<Arc<LaneProcess>>,
-    /// The numbers of its requests, by row.
-    ids: Vec<u64>,
+    /// Its requests, by row. What stands in the rows themselves the process may have damaged.
+    requests: Vec<SubmittedRequest>,
     /// Since when nobody waits for what runs.
     unwanted_since: Option<Instant>,
     stopping: bool,
+}
+
+/// A request of the batch as the server knows it.
+#[derive(Debug, Clone, Copy)]
+struct SubmittedRequest {
+    id: u64,
+    is_canceled: bool,
 }
 
 /// A process of a lane, and the memory that it shares.
@@ -113,7 +132,12 @@ impl LaneProcess {
     }
 
     fn has_ended(&self) -> bool {
-        self.page.words().ended.load(Ordering::Acquire) != 0
+        // Known to this process alone: what stands in the shared memory anybody may have written.
+        self.end.get().is_some()
+    }
+
+    fn how_it_ended(&self) -> &str {
+        self.end.get().map_or("it ended", String::as_str)
     }
 
     /// Waits until it has ended, and its memory is free, at most until the instant.
@@ -125,44 +149,68 @@ impl LaneProcess {
     }
 }
 
+impl Current {
+    /// The requests of the batch with their rows.
+    fn rows(&self) -> impl Iterator<Item = (SubmittedRequest, &Row)> {
+        let rows = self.process.iter().flat_map(|process| {
+            let rows = process.page.rows(self.requests.len());
+            rows.iter()
+        });
+        self.requests.iter().copied().zip(rows)
+    }
+
+    /// Whether something is not answered yet, and nobody waits for what the process does now.
+    fn is_unwanted(&self) -> bool {
+        let open = || {
+            let rows = self.rows();
+            rows.filter(|(_, row)| !row.is(RowState::Answered))
+        };
+        let mut running = open().filter(|(_, row)| row.is(RowState::Running));
+        match running.next() {
+            Some((first, _)) => {
+                first.is_canceled && running.all(|(request, _)| request.is_canceled)
+            }
+            // One that reads a body for ever, or was stopped, runs nothing.
+            None => open().next().is_some() && open().all(|(request, _)| request.is_canceled),
+        }
+    }
+}
+
 impl ProcessControl {
     /// Whether a request is being worked on.
     pub(super) fn is_computing(&self) -> bool {
         let current = lock(&self.current);
-        let process = current.process.as_ref().filter(|_| !current.ids.is_empty());
-        process.is_some_and(|process| {
-            let mut rows = process.page.batch().iter();
-            rows.any(|row| row.is(RowState::Running))
-        })
+        let mut rows = current.rows();
+        rows.any(|(_, row)| row.is(RowState::Running))
     }
 
-    /// The request is not wanted any more; whether it was running.
-    pub(super) fn cancel(&self, id: u64) -> bool {
-        let current = lock(&self.current);
-        let row = current.ids.iter().position(|known| *known == id);
-        let Some((row, process)) = row.zip(current.process.as_ref()) else {
-            return false;
-        };
-        let Some(row) = process.page.row(row) else {
-            return false;
-        };
+    /// The request is not wanted any more. Whether it was running; nothing where the process does not have it.
+    pub(super) fn cancel(&self, id: u64) -> Option<bool> {
+        let mut current = lock(&self.current);
+        let index = current.requests.iter().position(|known| known.id == id)?;
+        current.requests[index].is_canceled = true;
+        let process = current.process.as_ref()?;
+        let row = process.page.row(index)?;
         let was_running = row.is(RowState::Running);
         row.cancel();
         process.page.words().canceled.raise();
-        was_running
+        Some(was_running)
     }
 
     /// Ends whatever runs, and the process where it is not ready yet.
     pub(super) fn cancel_any(&self) {
         let mut current = lock(&self.current);
         current.stopping = true;
+        for request in &mut current.requests {
+            request.is_canceled = true;
+        }
         let Some(process) = &current.process else {
             return;
         };
-        if current.ids.is_empty() {
+        if current.requests.is_empty() {
             return process.kill();
         }
-        for row in process.page.batch() {
+        for (_, row) in current.rows() {
             row.cancel();
         }
         process.page.words().canceled.raise();
@@ -171,19 +219,7 @@ impl ProcessControl {
     /// Looks whether what runs was to end and does not.
     pub(super) fn look(&self, now: Instant) -> Look {
         let mut current = lock(&self.current);
-        let Some(process) = current.process.clone().filter(|_| !current.ids.is_empty()) else {
-            current.unwanted_since = None;
-            return Look::Idle;
-        };
-        let open = |row: &&Row| !row.is(RowState::Answered);
-        let rows = process.page.batch();
-        let mut running = rows.iter().filter(|row| row.is(RowState::Running));
-        let unwanted = match running.next() {
-            Some(first) => first.is_canceled() && running.all(Row::is_canceled),
-            // One that reads a body for ever runs nothing.
-            None => rows.iter().filter(open).all(Row::is_canceled),
-        };
-        if !unwanted || !rows.iter().any(|row| open(&row)) {
+        if !current.is_unwanted() {
             current.unwanted_since = None;
             return Look::Idle;
         }
@@ -224,7 +260,10 @@ impl ProcessBackend {
             submitted: Vec::new(),
             waiting: VecDeque::new(),
             alone: 0,
+            is_proven: false,
+            rests: false,
             bodies_bytes: 0,
+            submissions: 0,
             rows_max: 1,
             clock: (Instant::now(), clock_ns()),
         };
@@ -238,7 +277,10 @@ impl ProcessBackend {
 
     /// Whether nothing is left of what it was given.
     pub(super) fn is_free(&self) -> bool {
-        self.process.is_some() && self.submitted.is_empty() && self.waiting.is_empty()
+        let process = self.process.as_ref();
+        process.is_some_and(|process| !process.has_ended())
+            && self.submitted.is_empty()
+            && self.waiting.is_empty()
     }
 
     /// Answers the requests, and what was left before. With an instant it comes back by then.
@@ -255,21 +297,28 @@ impl ProcessBackend {
         self.waiting.extend(requests);
         self.rows_max = rows_max;
         let progress = self.go_on(until);
-        if let Err(error) = &progress {
-            let how = error.to_string();
-            for request in self.waiting.drain(..) {
-                refuse(request, || died(&how));
-            }
+        let Err(error) = progress else {
+            return progress;
+        };
+        let how = error.to_string();
+        for request in self.waiting.drain(..) {
+            refuse(request, || died(&how));
         }
-        progress
+        // A stop ends a process that is not ready yet: the lane itself is whole, and is told to stop.
+        match self.spec.state.is_stopping() {
+            true => Ok(Progress::Done),
+            false => Err(error),
+        }
     }
 
     fn go_on(&mut self, until: Option<Instant>) -> Result<Progress, StartError> {
         loop {
-            let process = match (&self.process, until) {
-                (Some(process), _) => Arc::clone(process),
-                (None, None) => self.replace()?,
+            self.take_leave_of_one_that_ended_idle();
+            let process = match (self.process.clone(), until) {
+                (Some(process), _) => process,
                 (None, Some(_)) => return Ok(Progress::Left),
+                (None, None) if self.needs_no_other() => return Ok(Progress::Done),
+                (None, None) => self.replace()?,
             };
             if self.submitted.is_empty() {
                 self.submit(&process);
@@ -283,43 +332,68 @@ impl ProcessBackend {
         }
     }
 
+    /// Nobody is to be blamed for the end of a process that had nothing to do.
+    fn take_leave_of_one_that_ended_idle(&mut self) {
+        if !self.submitted.is_empty() {
+            return;
+        }
+        let Some(process) = self.process.take_if(|process| process.has_ended()) else {
+            return;
+        };
+        lock(&self.control.current).process = None;
+        // One that always ends by itself must not be started again and again.
+        self.rests = !self.is_proven;
+        self.report_end(&process, 0);
+    }
+
+    /// Whether no process is to be started in place of the one that ended. What waits for one in vain is answered.
+    fn needs_no_other(&mut self) -> bool {
+        if self.spec.state.is_stopping() {
+            for request in self.waiting.drain(..) {
+                refuse(request, || RunError::InstanceGone);
+            }
+            return true;
+        }
+        self.rests && self.waiting.is_empty()
+    }
+
     /// Another process in place of the one that ended. Blocks.
     fn replace(&mut self) -> Result<Arc<LaneProcess>, StartError> {
-        let (process, _) = begin(&self.spec, &self.control)?;
+        // Also a try that fails is followed by another.
+        self.rests = false;
+        let mut pauses = LANE_RESTART_PAUSES.into_iter();
+        let process = loop {
+            // What ended one as it started need not end the next: the system was short of memory, perhaps.
+            match (begin(&self.spec, &self.control), pauses.next()) {
+                (Ok((process, _)), _) => break process,
+                (Err(error), Some(pause)) if !self.spec.state.is_stopping() => {
+                    tracing::warn!(%error, "cannot start the process of a lane again; there will be another try");
+                    std::thread::sleep(pause);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        };
         self.process = Some(Arc::clone(&process));
+        self.is_proven = false;
         Ok(process)
     }
 
     /// Makes a batch of what waits.
     fn submit(&mut self, process: &LaneProcess) {
         let now = Instant::now();
-        let mut refused = Vec::new();
-        let mut current = lock(&self.control.current);
+        let rows_max = if self.alone > 0 { 1 } else { ROWS_MAX };
         let mut start = 0;
-        while self.submitted.len() < if self.alone > 0 { 1 } else { ROWS_MAX }
+        while self.submitted.len() < rows_max
             && let Some(request) = self.waiting.pop_front()
         {
-            // Who cancels has first made the request refuse itself, and cancels under this lock: it is seen here, or finds the number.
-            if request.refusal(now).is_some() {
-                self.alone = self.alone.saturating_sub(1);
-                refused.push(request);
-                continue;
+            match self.place(process, request, (start, now)) {
+                Placed::At(next) => start = next,
+                Placed::Refused => self.alone = self.alone.saturating_sub(1),
+                Placed::Full(request) => {
+                    self.waiting.push_front(request);
+                    break;
+                }
             }
-            let row = process.page.row(self.submitted.len());
-            let Some((row, (body, next))) = row.zip(process.page.write(start, request.body()))
-            else {
-                // A body has room in an empty batch: it is smaller than the room by far.
-                self.waiting.push_front(request);
-                break;
-            };
-            row.begin(request.id(), body);
-            current.ids.push(request.id());
-            self.submitted.push(Some(request));
-            start = next;
-        }
-        drop(current);
-        for request in refused {
-            refuse(request, || RunError::ExpiredWaiting);
         }
         if self.submitted.is_empty() {
             return;
@@ -333,6 +407,45 @@ impl ProcessBackend {
         let rows_max = u32::try_from(self.rows_max).unwrap_or(u32::MAX);
         words.rows_max.store(rows_max, Ordering::Relaxed);
         words.submitted.raise();
+        self.submissions = words.submitted.count();
+    }
+
+    /// Gives a request its row of the batch, and its body room from `start` on.
+    fn place(
+        &mut self,
+        process: &LaneProcess,
+        request: ReservedJob,
+        (start, now): (usize, Instant),
+    ) -> Placed {
+        if request.refusal(now).is_some() {
+            refuse(request, || RunError::ExpiredWaiting);
+            return Placed::Refused;
+        }
+        // Without the lock: a large body takes long to copy, and others want to cancel.
+        let written = process.page.write(start, request.body());
+        let row = process.page.row(self.submitted.len());
+        let Some((row, (body, next))) = row.zip(written) else {
+            if start > 0 {
+                return Placed::Full(request);
+            }
+            request.finish(Err(too_large()));
+            return Placed::Refused;
+        };
+        let mut current = lock(&self.control.current);
+        // Who cancels has first made the request refuse itself, and cancels under this lock: it is seen here, or finds the number.
+        if request.refusal(now).is_some() {
+            drop(current);
+            refuse(request, || RunError::ExpiredWaiting);
+            return Placed::Refused;
+        }
+        row.begin(request.id(), body);
+        current.requests.push(SubmittedRequest {
+            id: request.id(),
+            is_canceled: false,
+        });
+        drop(current);
+        self.submitted.push(Some(request));
+        Placed::At(next)
     }
 
     /// Waits for the answers of the batch.
@@ -349,7 +462,9 @@ impl ProcessBackend {
                 self.sort_out(process);
                 return Progress::Done;
             }
-            let count = process.page.words().answered.wait(seen, until);
+            // Not for ever: the process may have damaged the very signal that is waited for.
+            let look_again = until.unwrap_or_else(|| Instant::now() + LANE_LOOK_PERIOD);
+            let count = process.page.words().answered.wait(seen, Some(look_again));
             if count == seen && until.is_some_and(|until| Instant::now() >= until) {
                 return Progress::Left;
             }
@@ -359,6 +474,7 @@ impl ProcessBackend {
     /// Answers whom the process has answered; whether those are all.
     fn take_answers(&mut self, process: &LaneProcess) -> bool {
         let mut all = true;
+        let together = u32::try_from(self.submitted.len()).unwrap_or(u32::MAX);
         for (index, submitted) in self.submitted.iter_mut().enumerate() {
             let Some(row) = process.page.row(index) else {
                 continue;
@@ -366,7 +482,10 @@ impl ProcessBackend {
             if submitted.is_some() && !row.is(RowState::Answered) {
                 all = false;
             } else if let Some(mut request) = submitted.take() {
+                self.is_proven = true;
                 read_timings(row, self.clock, &mut request);
+                let joined = row.joined().load(Ordering::Relaxed);
+                request.timings().joined = joined.min(together);
                 let outcome = outcome(&process.page, row);
                 if matches!(outcome, Err(RunError::Abandoned)) {
                     refuse(request, || RunError::ExpiredRunning);
@@ -379,11 +498,12 @@ impl ProcessBackend {
     }
 
     fn end_batch(&mut self, process: &LaneProcess) {
-        lock(&self.control.current).ids.clear();
+        lock(&self.control.current).requests.clear();
         self.alone = self.alone.saturating_sub(self.submitted.len());
+        let rows = process.page.rows(self.submitted.len()).iter();
         self.submitted.clear();
-        let rows = process.page.batch().iter().map(|row| row.answer().1);
-        let answers_end = rows.map(|span| span.start.saturating_add(span.len)).max();
+        let spans = rows.map(|row| row.answer().1);
+        let answers_end = spans.map(|span| span.start.saturating_add(span.len)).max();
         let used = usize::try_from(answers_end.unwrap_or(0)).unwrap_or(usize::MAX);
         process.page.give_back(used.max(self.bodies_bytes));
     }
@@ -392,37 +512,32 @@ impl ProcessBackend {
     fn sort_out(&mut self, process: &LaneProcess) {
         self.take_answers(process);
         self.process = None;
-        {
+        let requests = {
             let mut current = lock(&self.control.current);
             current.process = None;
-            current.ids.clear();
-        }
-        let how = process.end.get().map_or("it ended", String::as_str);
+            std::mem::take(&mut current.requests)
+        };
+        let rows = process.page.rows(requests.len()).iter();
         let (mut suspects, mut others) = (Vec::new(), Vec::new());
-        let rows = process.page.batch().iter();
-        for (row, submitted) in rows.zip(self.submitted.drain(..)) {
+        for ((row, known), submitted) in rows.zip(requests).zip(self.submitted.drain(..)) {
             match submitted {
-                Some(request) if row.is_canceled() => refuse(request, || RunError::ExpiredRunning),
+                Some(request) if known.is_canceled => refuse(request, || RunError::ExpiredRunning),
                 Some(request) if row.is(RowState::Running) => suspects.push(request),
                 Some(request) => others.push(request),
                 None => {}
             }
         }
-        if suspects.is_empty() {
+        self.alone = self.alone.saturating_sub(1);
+        let was_begun = process.page.words().begun.load(Ordering::Acquire) == self.submissions;
+        if suspects.is_empty() && was_begun {
             // It ended as it read their bodies.
             suspects = std::mem::take(&mut others);
         }
-        self.alone = self.alone.saturating_sub(1);
         // Relaxed: see `LaneProcess::kill`.
         if !process.killed.load(Ordering::Relaxed) {
-            let what = format!("the process of a lane ended ({how})");
-            self.spec.state.lane_in_trouble(&what);
-            tracing::warn!(
-                lane = self.spec.loading.label,
-                together = suspects.len(),
-                "the process of a lane ended ({how}); another one is started"
-            );
+            self.report_end(process, suspects.len());
             if suspects.len() == 1 {
+                let how = process.how_it_ended();
                 suspects
                     .drain(..)
                     .for_each(|request| refuse(request, || died(how)));
@@ -433,6 +548,28 @@ impl ProcessBackend {
             self.waiting.push_front(request);
         }
     }
+
+    /// Says that a process ended by itself, and how many requests it may have been that ended it.
+    fn report_end(&self, process: &LaneProcess, together: usize) {
+        let how = process.how_it_ended();
+        let what = format!("the process of a lane ended ({how})");
+        self.spec.state.lane_in_trouble(&what);
+        tracing::warn!(
+            lane = self.spec.loading.label,
+            together,
+            "the process of a lane ended ({how}); another one is started"
+        );
+    }
+}
+
+/// The end of the try to put a request into a batch.
+enum Placed {
+    /// The next body may begin here.
+    At(usize),
+    /// It is answered already.
+    Refused,
+    /// There is no room left in this batch.
+    Full(ReservedJob),
 }
 
 impl Drop for ProcessBackend {
@@ -448,6 +585,12 @@ impl Drop for ProcessBackend {
 fn refuse(request: ReservedJob, otherwise: impl FnOnce() -> RunError) {
     let refusal = request.refusal(Instant::now());
     request.finish(Err(refusal.unwrap_or_else(otherwise)));
+}
+
+fn too_large() -> RunError {
+    let problem = "the body does not fit into the memory that the process of the lane shares, which the limits of the server \
+                   on address space and file size (ulimit -v, -f) bound";
+    RunError::Model(problem.to_owned())
 }
 
 fn died(how: &str) -> RunError {
@@ -469,14 +612,40 @@ fn outcome(page: &Page, row: &Row) -> Result<Scored, RunError> {
     if is_body {
         return Ok(Scored { body: bytes });
     }
-    Err(serde_json::from_slice(&bytes).unwrap_or_else(|_| nonsense()))
+    Err(match serde_json::from_slice(&bytes) {
+        Ok(error) if is_of_a_model(&error) => error,
+        Ok(_) | Err(_) => nonsense(),
+    })
+}
+
+/// Whether the process may say so. Of the rest the server alone knows.
+fn is_of_a_model(error: &RunError) -> bool {
+    match error {
+        RunError::Input(_)
+        | RunError::Output(_)
+        | RunError::Model(_)
+        | RunError::Panicked(_)
+        | RunError::Abandoned => true,
+        RunError::ExpiredWaiting
+        | RunError::ExpiredRunning
+        | RunError::Died { .. }
+        | RunError::InstanceGone => false,
+    }
 }
 
 fn read_timings(row: &Row, clock: (Instant, u64), request: &mut ReservedJob) {
     let (at, ns) = clock;
+    let now = Instant::now();
     let instant = |time: &AtomicU64| match time.load(Ordering::Relaxed) {
         0 => None,
-        time => at.checked_add(Duration::from_nanos(time.saturating_sub(ns))),
+        // Not in the future, whatever is written there.
+        time => {
+            let after = Duration::from_nanos(time.saturating_sub(ns));
+            Some(
+                at.checked_add(after)
+                    .map_or(now, |instant| instant.min(now)),
+            )
+        }
     };
     let timings = request.timings();
     let [started, decoded, run_began, ran, encoded] = row.times();
@@ -485,7 +654,6 @@ fn read_timings(row: &Row, clock: (Instant, u64), request: &mut ReservedJob) {
     timings.run_began = instant(run_began);
     timings.ran = instant(ran);
     timings.encoded = instant(encoded);
-    timings.joined = row.joined().load(Ordering::Relaxed);
 }
 
 /// Starts a process and waits until it can answer.
@@ -526,7 +694,10 @@ fn begin(
 }
 
 fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LaneProcess>> {
-    let page = Page::new()?;
+    let page = Page::new().map_err(|error| {
+        let what = "it shares memory, for which limits on address space and file size (ulimit -v, -f) must leave room";
+        io::Error::new(error.kind(), format!("{error}; {what}"))
+    })?;
     let order = LaneOrder::new(&spec.loading, spec.background);
     let order = serde_json::to_vec(&order)?;
     let sample = spec.loading.sample_request.as_deref().unwrap_or_default();
@@ -561,12 +732,21 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
     });
     let stderr = child.stderr.take();
     let waiter = {
-        let process = Arc::clone(&process);
-        move || wait_for_end(child, stderr, &process)
+        let (process, ended) = (Arc::clone(&process), spec.ended.clone());
+        move || {
+            wait_for_end(child, stderr, &process);
+            // Full: it is woken already. Nobody there: the lane has ended before.
+            let _woken = ended.try_send(());
+        }
     };
     let name = format!("wait {}", spec.loading.number);
     if let Err(error) = std::thread::Builder::new().name(name).spawn(waiter) {
         process.kill();
+        // Nobody else waits for it, and it would remain as a zombie.
+        let pidfd = WaitId::PidFd(process.pidfd.as_fd());
+        if let Err(error) = waitid(pidfd, WaitIdOptions::EXITED) {
+            tracing::debug!(%error, "cannot wait for the end of the process of a lane");
+        }
         return Err(error);
     }
     let mut current = lock(&control.current);
@@ -579,30 +759,19 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
 
 /// Hears the last words of a process, waits for its end, and wakes who waits for its answers.
 fn wait_for_end(mut child: Child, stderr: Option<ChildStderr>, process: &LaneProcess) {
-    let mut last = String::new();
-    for line in stderr
-        .into_iter()
-        .flat_map(|pipe| BufReader::new(pipe).split(b'\n'))
-    {
-        let Ok(line) = line else { break };
-        let line = String::from_utf8_lossy(&line);
-        if !line.trim().is_empty() {
-            tracing::debug!("the process of a lane: {line}");
-            last = line.trim().to_owned();
-        }
-    }
+    let last = stderr.map(|stderr| LastWords::hear(stderr, &process.pidfd));
     let how = match child.wait() {
         Ok(status) => how_it_ended(status),
         Err(error) => error.to_string(),
     };
-    let words = if last.is_empty() {
-        last
-    } else {
-        format!(": {last}")
+    let how = match last {
+        Some(Ok(words)) if !words.is_empty() => format!("{how}: {words}"),
+        Some(Ok(_) | Err(_)) | None => how,
     };
     // Set once, here.
-    drop(process.end.set(format!("{how}{words}")));
-    // Release: who sees it reads how.
-    process.page.words().ended.store(1, Ordering::Release);
-    process.page.words().answered.raise();
+    drop(process.end.set(how));
+    process.page.words().answered.raise_for_sure();
 }
+
+#[cfg(test)]
+mod adversaries;

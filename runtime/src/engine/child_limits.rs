@@ -1,0 +1,14 @@
+//! Limits that a child process of the server sets itself.
+//!
+//! Not here: how high they are (`probe_child`, `lane`).
+
+use rustix::io;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Limits what this process may have of a resource, for good. What it inherited may be less, and then it stays: more is not given.
+pub(super) fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let inherited = getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let most = Some(most.min(inherited));
+    let (current, maximum) = (most, most);
+    setrlimit(resource, Rlimit { current, maximum })
+}
