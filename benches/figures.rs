@@ -2,11 +2,13 @@
 //!
 //! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
 //! deletes under a steady 1,000 requests a second, also while something else starts, drains or cannot start; what those requests feel of large models that come and go; memory with
-//! such models and without; the cost of a few requests; and what the server adds to the run of a tiny model, by its own clock.
+//! such models and without; the cost of a few requests; what the server adds to the run of a tiny model, by its own clock; and
+//! what lanes in processes cost, and what they save others from.
 //! Nothing here passes or fails by time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
+mod isolation;
 #[path = "../tests/integration/mlp.rs"]
 mod mlp;
 #[path = "../tests/integration/support.rs"]
@@ -65,7 +67,7 @@ fn main() {
     let asked: Vec<_> = std::env::args().skip(1).collect();
     let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    let parts: [(&str, fn()); 7] = [
+    let parts: [(&str, fn()); 9] = [
         ("ready", ready),
         ("changes", under_load),
         ("rules", rules),
@@ -73,6 +75,8 @@ fn main() {
         ("memory", memory),
         ("light", light),
         ("overhead", overhead),
+        ("processes", isolation::processes),
+        ("misbehaving", isolation::misbehaving),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|word| *word == name) {
@@ -396,6 +400,11 @@ impl<const PHASES: usize> Steady<PHASES> {
         }
     }
 
+    /// Requests of a phase so far.
+    fn count(&self, phase: usize) -> u64 {
+        self.seen.lock().expect("no sender panicked")[phase].count()
+    }
+
     fn enter(&self, phase: usize) {
         self.phase.store(phase, Ordering::Relaxed);
     }
@@ -519,8 +528,11 @@ fn await_library(server: &Server) {
 
 /// What the kernel counts as the server's memory, in megabytes.
 fn pss(server: &Server) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", server.pid()))
-        .expect("the server runs");
+    pss_of(server.pid())
+}
+
+fn pss_of(pid: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
     let kilobytes = line.expect("a sum").trim().trim_end_matches(" kB");
     kilobytes.parse::<f64>().expect("a number") * 1024.0 / 1e6

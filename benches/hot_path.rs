@@ -1,7 +1,7 @@
 //! What each request costs outside the model: pick, admit, hand over, decode, join, encode. `cargo bench --bench hot_path`.
 
 use std::hint::black_box;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,8 +67,8 @@ impl SlotOwner for Unbounded {
     fn give_back(&self) {}
 }
 
-/// One lane of a model that adds two rows of two numbers: what is left is the way to it.
-fn lane() -> Instance {
+/// One lane of a model that adds two rows of two numbers, on a thread or in a process: what is left is the way to it.
+fn lane(isolation: Isolation) -> Instance {
     let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Instance::start(InstanceSpec {
@@ -88,9 +88,9 @@ fn lane() -> Instance {
         memory_bytes_max: None,
         sample_request: None,
         background: false,
-        isolation: Isolation::Thread,
+        isolation,
         suspicion: None,
-        exe: None,
+        exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_serin"))),
     })
     .expect("the model starts")
 }
@@ -113,23 +113,34 @@ fn job(
     (reservation.give_to(job), answer)
 }
 
-/// A job to a lane and its answer back: through the lane's own thread, and inline on the calling thread.
+/// A job to a lane and its answer back: through the lane's own thread, and inline on the calling thread; where the lane computes
+/// on a thread, and where it does in a process.
 fn hand_over(criterion: &mut Criterion) {
-    let instance = lane();
-    let handle = instance.handle();
+    for (isolation, place) in [
+        (Isolation::Thread, ""),
+        (Isolation::Process, " in a process"),
+    ] {
+        let instance = lane(isolation);
+        to_and_fro(criterion, &instance.handle(), place);
+        instance.stop();
+    }
+}
+
+fn to_and_fro(criterion: &mut Criterion, handle: &InstanceHandle, place: &str) {
     let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);
-    criterion.bench_function("hand over to a lane and back", |bencher| {
+    let name = format!("hand over to a lane{place} and back");
+    criterion.bench_function(&name, |bencher| {
         bencher.iter(|| {
-            let (job, answer) = job(&handle, &owner);
+            let (job, answer) = job(handle, &owner);
             handle.queue([job]);
             answer.blocking_recv().expect("an answer")
         });
     });
     for together in [1, 8] {
-        let name = format!("answer {together} inline");
+        let name = format!("answer {together} inline{place}");
         criterion.bench_function(&name, |bencher| {
             bencher.iter(|| {
-                let jobs = (0..together).map(|_| job(&handle, &owner));
+                let jobs = (0..together).map(|_| job(handle, &owner));
                 let (jobs, answers): (Vec<_>, Vec<_>) = jobs.unzip();
                 handle.run_inline_or_queue(jobs);
                 for answer in answers {
@@ -138,7 +149,6 @@ fn hand_over(criterion: &mut Criterion) {
             });
         });
     }
-    instance.stop();
 }
 
 /// Rows of 16 requests joined into one input.
