@@ -282,12 +282,20 @@ fn a_process_that_was_stopped_from_outside_is_given_up() {
     let process = instance.placement().threads[1].tid;
     let process = rustix::process::Pid::from_raw(process).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::STOP).unwrap();
-    let (id, answer) = send(&instance, FATAL_BODY);
-    drop(answer);
-    // Perhaps it is not submitted yet, and then it is not when its turn comes.
-    while !instance.handle().cancel(id) && instance.handle().load() != 0 {
-        std::thread::yield_now();
+    let mut pause = Duration::from_millis(10);
+    while instance.handle().troubles().is_none() {
+        let (id, answer) = send(&instance, FATAL_BODY);
+        // Not yet with the process, it is dropped there: then once more, with more patience.
+        std::thread::sleep(pause);
+        pause *= 2;
+        drop(answer);
+        while instance.handle().load() != 0 {
+            instance.handle().cancel(id);
+            std::thread::yield_now();
+        }
     }
+    let troubles = instance.handle().troubles().unwrap();
+    assert!(troubles.contains("a run did not end"), "{troubles}");
     divides(&instance);
     instance.stop();
 }
@@ -332,9 +340,12 @@ fn an_instance_goes_on_without_the_lane_that_cannot_start_again() {
     dies();
     divides(&instance);
     std::fs::remove_file(&exe).unwrap();
-    // Both of them, sooner or later.
+    // Both of them, sooner or later; then nobody answers any more.
+    let (_, mut answer) = send(&instance, FATAL_BODY);
     while !instance.has_failed() {
-        drop(send(&instance, FATAL_BODY).1.blocking_recv());
+        if !matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+            answer = send(&instance, FATAL_BODY).1;
+        }
     }
     instance.stop();
 }

@@ -202,7 +202,12 @@ impl Prober {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(ProbeError::Start)?;
+            .map_err(|error| {
+                // Of a binary that is named by its process: there must be a /proc.
+                let exe = self.exe.display();
+                let problem = format!("{exe} cannot be run: {error}");
+                ProbeError::Start(io::Error::new(error.kind(), problem))
+            })?;
         let heard = self.converse(&mut child, request);
         // Ended already unless it took too long; either way it must not outlive this call.
         drop(child.kill());

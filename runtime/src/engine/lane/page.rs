@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::futex;
@@ -289,8 +291,13 @@ impl Page {
     }
 
     fn with_room(room_bytes: usize) -> io::Result<Self> {
-        let file = memfd_create("serin-lane", MemfdFlags::CLOEXEC)?;
+        let file = memfd_create(
+            "serin-lane",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
         ftruncate(&file, (ROOM_START + room_bytes) as u64)?;
+        // Who reads beyond the end of a file is ended by a signal: the process could end the server so.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Self::map(file, room_bytes)
     }
 
@@ -520,6 +527,15 @@ mod tests {
         assert_eq!(theirs.room_bytes, 2 * KEPT_BYTES);
         assert!(theirs.write(2 * KEPT_BYTES - 3, b"abc").is_some());
         assert!(theirs.write(2 * KEPT_BYTES - 2, b"abc").is_none());
+    }
+
+    #[test]
+    fn neither_side_can_cut_the_memory_off_under_the_other() {
+        let page = Page::new().unwrap();
+        let theirs = page.file().unwrap();
+        theirs.set_len(0).unwrap_err();
+        theirs.set_len(u64::MAX >> 1).unwrap_err();
+        assert_eq!(page.read(Span { start: 0, len: 1 }).unwrap(), [0_u8][..]);
     }
 
     /// The other side says that nobody sleeps while somebody does.

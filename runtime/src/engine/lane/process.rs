@@ -714,7 +714,12 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
         .stdin(Stdio::from(page.file()?))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .spawn()?;
+        .spawn()
+        .map_err(|error| {
+            // Of a binary that is named by its process: there must be a /proc.
+            let exe = spec.exe.display();
+            io::Error::new(error.kind(), format!("{exe} cannot be run: {error}"))
+        })?;
     let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(error) => {

@@ -132,7 +132,7 @@ impl Played {
     fn divides(&mut self) {
         let (request, client) = self.request((6, 3));
         self.backend.answer([request], 16, None).unwrap();
-        client.must_be_right();
+        client.gets_its_quotient();
         assert_eq!(self.state.load(), 0);
     }
 }
@@ -142,7 +142,7 @@ impl Client {
         self.answer.blocking_recv().expect("an answer").outcome
     }
 
-    fn must_be_right(self) {
+    fn gets_its_quotient(self) {
         let (a, b) = self.numbers;
         let body = self.outcome().unwrap().body;
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -229,7 +229,7 @@ fn answers_before_there_is_a_request_are_nobodys() {
     signal(&process, Signal::CONT);
     played.finish();
     for client in clients {
-        client.must_be_right();
+        client.gets_its_quotient();
     }
 }
 
@@ -274,7 +274,7 @@ fn a_lane_notices_the_end_of_a_process_that_has_damaged_its_signals() {
     process.kill();
     played.finish();
     for client in clients {
-        client.must_be_right();
+        client.gets_its_quotient();
     }
     played.divides();
 }
@@ -288,7 +288,7 @@ fn requests_that_a_process_never_saw_are_not_blamed_for_its_end() {
         signal(&process, Signal::KILL);
         played.finish();
         for client in clients {
-            client.must_be_right();
+            client.gets_its_quotient();
         }
     }
     let troubles = played.state.troubles().unwrap();
