@@ -1,7 +1,7 @@
 //! Failures of a deployment in a row, and whether there are so many that it is degraded.
 //!
-//! Threads: any. A success after a success reads one word and writes nothing; a lock is taken only where a deployment becomes
-//! degraded, or is so no more. Not here: which failures count (`router`).
+//! Threads: any. A success after a success reads one word and writes nothing; a lock is taken only where failures begin, or a
+//! deployment becomes degraded or is so no more. Not here: which failures count (`router`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,9 @@ pub struct FailureStreak {
     /// `endpoint/deployment`, for the log.
     label: String,
     in_a_row: AtomicU64,
-    /// The last failure of those that made it degraded; taken under its lock are all turns from one to the other.
+    /// The first failure since the last success: later ones may only have waited behind it.
+    first: Mutex<String>,
+    /// The failure that made it degraded; taken under its lock are all turns from one to the other.
     why: Mutex<Option<String>>,
     /// 1 while it is degraded.
     gauge: Gauge,
@@ -28,7 +30,7 @@ pub struct FailureStreak {
 pub struct Degraded {
     /// Failures since the last success.
     pub failures_in_a_row: u64,
-    /// The words of one of them.
+    /// The words of the first of them.
     #[serde(rename = "reason")]
     pub why: String,
 }
@@ -38,6 +40,7 @@ impl FailureStreak {
         Self {
             label,
             in_a_row: AtomicU64::new(0),
+            first: Mutex::default(),
             why: Mutex::default(),
             gauge,
         }
@@ -55,8 +58,10 @@ impl FailureStreak {
 
     /// A request failed, and it was the model's fault. `why` is asked for the words where they are kept.
     pub fn failed(&self, why: impl FnOnce() -> String) {
-        if self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 == DEGRADED_AFTER {
-            self.turn(Some(why()));
+        match self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 {
+            1 => *lock(&self.first) = why(),
+            DEGRADED_AFTER => self.turn(Some(why())),
+            _ => {}
         }
     }
 
@@ -75,7 +80,7 @@ impl FailureStreak {
     /// Whether it is degraded, and why.
     #[must_use]
     pub fn degraded(&self) -> Option<Degraded> {
-        let why = self.lock().clone()?;
+        let why = lock(&self.why).clone()?;
         Some(Degraded {
             // It may have ended since the words were read, and is shown a last time.
             failures_in_a_row: self.in_a_row.load(Ordering::Relaxed).max(DEGRADED_AFTER),
@@ -85,11 +90,14 @@ impl FailureStreak {
 
     /// Becomes degraded, or is so no more, unless the opposite has come about meanwhile: then who brought it about comes here too.
     fn turn(&self, why: Option<String>) {
-        let mut kept = self.lock();
+        let mut kept = lock(&self.why);
         let is_degraded = self.in_a_row.load(Ordering::Relaxed) >= DEGRADED_AFTER;
         if is_degraded != why.is_some() || kept.is_some() == is_degraded {
             return;
         }
+        // Who has the first words may be on the way to write them.
+        let first = lock(&self.first).clone();
+        let why = why.map(|why| if first.is_empty() { why } else { first });
         self.gauge.set(i64::from(is_degraded));
         match &why {
             Some(why) => tracing::warn!(
@@ -105,10 +113,10 @@ impl FailureStreak {
         }
         *kept = why;
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.why.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -160,12 +168,11 @@ mod tests {
         );
         streak.failed(words);
         for _ in 1..DEGRADED_AFTER {
-            streak.got_stuck(words);
+            streak.got_stuck(|| "no slot became free".to_owned());
         }
-        assert!(
-            streak.degraded().is_some(),
-            "one hangs, and nobody gets past it"
-        );
+        // One hangs, and nobody gets past it.
+        let degraded = streak.degraded();
+        assert_eq!(degraded.map(|degraded| degraded.why), Some(words()));
     }
 
     #[test]
