@@ -12,7 +12,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, select};
+use crossbeam::channel::{Receiver, RecvError, TryRecvError, select};
+use crossbeam::utils::Backoff;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
@@ -341,8 +342,8 @@ pub(super) enum Message {
 /// The jobs of an instance that wait for a lane, as one of its lanes sees them.
 pub(super) struct Inbox {
     pub(super) jobs: Receiver<Message>,
-    /// Says that the lane has something to do that did not come with a job.
-    pub(super) wakes: Receiver<()>,
+    /// Says that the lane has something to do that did not come with a job; none where nobody says so.
+    pub(super) wakes: Option<Receiver<()>>,
     pub(super) state: Arc<InstanceState>,
     /// Longest wait for more of them.
     pub(super) delay: Duration,
@@ -353,10 +354,7 @@ impl Inbox {
     /// was told to stop.
     pub(super) fn take(&self, jobs: &mut Vec<ReservedJob>) -> bool {
         self.state.lane_idle(true);
-        let first = select! {
-            recv(self.jobs) -> first => Some(first),
-            recv(self.wakes) -> _ => None,
-        };
+        let first = self.first();
         self.state.lane_idle(false);
         let Some(first) = first else {
             return false;
@@ -379,6 +377,31 @@ impl Inbox {
             }
         }
         false
+    }
+
+    /// Waits for a message, or the end of all senders; none when the lane is woken.
+    fn first(&self) -> Option<Result<Message, RecvError>> {
+        let Some(wakes) = &self.wakes else {
+            return Some(self.jobs.recv());
+        };
+        // A wait for two channels sleeps at once, where a wait for one looks a few times more: the next job is often a moment away,
+        // and to wake a sleeper costs more than the looks.
+        let backoff = Backoff::new();
+        while !backoff.is_completed() {
+            match self.jobs.try_recv() {
+                Ok(first) => return Some(Ok(first)),
+                Err(TryRecvError::Disconnected) => return Some(Err(RecvError)),
+                Err(TryRecvError::Empty) => {}
+            }
+            if !wakes.is_empty() {
+                break;
+            }
+            backoff.snooze();
+        }
+        select! {
+            recv(self.jobs) -> first => Some(first),
+            recv(wakes) -> _ => None,
+        }
     }
 
     /// Keeps a job; whether the message, or the end of all senders, is the end.

@@ -87,7 +87,8 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
             }));
             let inbox = Inbox {
                 jobs: spec.jobs,
-                wakes,
+                // Only what a process computes is ever left to the lane's own thread.
+                wakes: spec.process.is_some().then_some(wakes),
                 state: Arc::clone(&spec.state),
                 delay: spec.delay,
             };

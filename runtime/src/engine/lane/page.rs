@@ -5,7 +5,8 @@
 //! for `canceled`, which the server sets at any time. The process may be at fault in any way: what it writes is checked before it is
 //! used, and read by copy.
 //!
-//! A sleeper sleeps in the kernel (a futex), and whoever raises the signal makes a system call only then.
+//! Who waits looks a few times first; then it sleeps in the kernel (a futex), and whoever raises the signal makes a system call only
+//! then.
 //! Not here: what the bytes mean (`process`, `child`).
 
 use std::fs::File;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use crossbeam::utils::Backoff;
 use rustix::fs::{
     FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate, memfd_create,
 };
@@ -81,6 +83,15 @@ impl Signal {
 
     /// Sleeps until the count is another than `seen`, or until the instant; the count then. One sleeper at a time.
     pub(super) fn wait(&self, seen: u32, until: Option<Instant>) -> u32 {
+        // The other side is often done within a moment, and to wake a sleeper costs more than a few looks.
+        let backoff = Backoff::new();
+        while !backoff.is_completed() {
+            let count = self.count();
+            if count != seen {
+                return count;
+            }
+            backoff.snooze();
+        }
         loop {
             self.sleeps.store(1, Ordering::SeqCst);
             let count = self.count.load(Ordering::SeqCst);
