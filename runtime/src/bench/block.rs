@@ -511,9 +511,13 @@ mod tests {
 
     #[test]
     fn a_server_that_stalls_is_told_of_in_a_closed_loop() {
-        let measured = measured(stalls_once, load(Scenario::Closed, None));
+        let mut measured = measured(stalls_once, load(Scenario::Closed, None));
         assert!(measured.seen.latencies.max() >= STALL);
-        // It is one answer of many, so that the p99 hardly shows it: a warning does.
+        // It is one answer of many, so that the p99 hardly shows it: a warning does. How quick the others are is the machine's affair.
+        measured.seen.latencies = Summary::new();
+        for latency in [STALL].into_iter().chain([STALL / 100; 200]) {
+            measured.seen.latencies.record_latency(latency, true);
+        }
         let done = Done::new((Phase::Pair, 0), 0, Duration::ZERO, measured);
         let environment = Before::read().finish(Duration::ZERO, None);
         let found = checks(Scenario::Closed, &[], &[done], &environment);
