@@ -149,11 +149,19 @@ fn kill_at_any_moment_leaves_the_last_accepted_state_or_the_one_in_flight() {
 
 #[test]
 fn terminate_finishes_what_is_in_flight_and_exits_with_0() {
+    // Also where another process computes it.
+    for isolation in ["thread", "process"] {
+        finishes_what_is_in_flight(isolation);
+    }
+}
+
+fn finishes_what_is_in_flight(isolation: &str) {
     let data = folder();
     // Far longer than the run takes on any machine.
     let server = Server::start_with(data.path(), &["--grace", "60"]);
-    let settings = "request_settings: {request_timeout_ms: 60000}\n";
-    let key = deploy(&server, "models/test/slow.onnx", settings);
+    let settings =
+        format!("request_settings: {{request_timeout_ms: 60000, isolation: {isolation}}}\n");
+    let key = deploy(&server, "models/test/slow.onnx", &settings);
     // Seconds of work, so that it is under way still when the server is told to end.
     let mut client = send_only(&server, &key, r#"{"data": [10000]}"#);
     wait_until("a request in hand", || held(&server) >= 1.0);
