@@ -112,7 +112,7 @@ impl Played {
     /// Submits the requests to the process, which is stopped and answers none.
     fn submit(&mut self, requests: Vec<ReservedJob>) -> Arc<LaneProcess> {
         let process = self.process();
-        signal(&process, Signal::STOP);
+        stop(&process);
         let progress = self.backend.answer(requests, 16, Some(Instant::now()));
         assert_eq!(progress.unwrap(), Progress::Left);
         process
@@ -153,6 +153,15 @@ impl Client {
 fn signal(process: &LaneProcess, signal: Signal) {
     // It may have ended already.
     let _sent = pidfd_send_signal(&process.pidfd, signal);
+}
+
+/// Stops the process, and comes back when it stands: a signal takes a moment.
+fn stop(process: &LaneProcess) {
+    signal(process, Signal::STOP);
+    let pidfd = WaitId::PidFd(process.pidfd.as_fd());
+    // Looked at and left, so that it is there also for who stops it twice.
+    let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+    waitid(pidfd, stopped).unwrap();
 }
 
 /// Answers as a faulty process would.
@@ -220,7 +229,7 @@ fn errors_of_which_the_server_alone_knows_are_not_taken_from_a_process() {
 fn answers_before_there_is_a_request_are_nobodys() {
     let mut played = Played::start();
     let process = played.process();
-    signal(&process, Signal::STOP);
+    stop(&process);
     for row in process.page.rows(8) {
         answer(&process.page, row, (AnswerKind::Body, "too early"));
     }
@@ -348,7 +357,8 @@ fn kill_at_random(control: &ProcessControl, (seed, over): (u64, &AtomicBool)) ->
             process.filter(|process| !current.requests.is_empty() && !process.has_ended());
         drop(current);
         let Some(process) = process else { continue };
-        signal(&process, Signal::SEGV);
+        // Not by SIGSEGV: Rust hears it once, for the overflow of a stack, and goes on where nothing is at fault.
+        signal(&process, Signal::KILL);
         killed += 1;
         // The lane sleeps on the signal of the process, and there is room for one sleeper.
         while !process.has_ended() {
