@@ -276,6 +276,16 @@ pub struct ThreadPlacement {
 }
 
 impl ThreadPlacement {
+    /// The calling thread, by its name, which was asked to keep to this core.
+    pub(super) fn of_this_thread(name: String, core: CoreId) -> Self {
+        Self {
+            name,
+            tid: thread_id(),
+            cores_asked: vec![core],
+            cores_allowed: Vec::new(),
+        }
+    }
+
     /// Reads the kernel's view; whether it is what was asked for.
     pub(super) fn verify(&mut self) -> bool {
         self.cores_allowed = allowed_cores(self.tid).unwrap_or_default();

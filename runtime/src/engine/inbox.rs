@@ -49,8 +49,8 @@ pub(super) struct InstanceState {
     idle_lanes: AtomicUsize,
     /// Most rows that one run takes together; 1: each request runs alone.
     rows_max: AtomicUsize,
-    /// Notified when a closed instance has no job left.
-    idle: (Mutex<()>, Condvar),
+    /// Notified when a closed instance has no job left, and when it begins to stop.
+    changed: (Mutex<()>, Condvar),
     /// A lane ended without being told to.
     failed: AtomicBool,
     /// Lanes that cannot compute for now.
@@ -71,7 +71,7 @@ impl InstanceState {
             load: AtomicU32::new(0),
             idle_lanes: AtomicUsize::new(0),
             rows_max: AtomicUsize::new(1),
-            idle: Default::default(),
+            changed: Default::default(),
             failed: AtomicBool::new(false),
             lanes_out: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -131,8 +131,8 @@ impl InstanceState {
         if self.load.fetch_sub(1, Ordering::Release) == CLOSED + 1 {
             // A waiter looks and begins to wait under this lock. Taken here in between, it makes sure that one who has looked too
             // early waits already, and is woken.
-            drop(lock(&self.idle.0));
-            self.idle.1.notify_all();
+            drop(lock(&self.changed.0));
+            self.changed.1.notify_all();
         }
     }
 
@@ -150,7 +150,7 @@ impl InstanceState {
 
     /// Waits until a closed instance is idle, at most until `until`.
     pub(super) fn wait_idle(&self, until: Instant) -> bool {
-        let (mutex, changed) = &self.idle;
+        let (mutex, changed) = &self.changed;
         let patience = until.saturating_duration_since(Instant::now());
         let waited = changed.wait_timeout_while(lock(mutex), patience, |()| !self.is_idle());
         // The guard of the empty lock; nothing is to be done under it.
@@ -218,6 +218,19 @@ impl InstanceState {
     pub(super) fn begin_to_stop(&self) {
         // Relaxed: the lock of each lane's current run, which who stops takes after this, orders it (`Lane::cancel_any`).
         self.stopping.store(true, Ordering::Relaxed);
+        // As in `job_ended`: who has looked too early waits already, and is woken.
+        drop(lock(&self.changed.0));
+        self.changed.1.notify_all();
+    }
+
+    /// Waits until the instance stops, at most until `until`; whether it does.
+    pub(super) fn wait_stopping(&self, until: Instant) -> bool {
+        let (mutex, changed) = &self.changed;
+        let patience = until.saturating_duration_since(Instant::now());
+        let waited = changed.wait_timeout_while(lock(mutex), patience, |()| !self.is_stopping());
+        // The guard of the empty lock; nothing is to be done under it.
+        drop(waited);
+        self.is_stopping()
     }
 
     pub(super) fn is_stopping(&self) -> bool {

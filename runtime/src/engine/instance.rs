@@ -27,7 +27,7 @@ use crate::engine::profile::ModelProfile;
 use crate::engine::profile_cache::{self, Threads};
 use crate::engine::run_memory::MemoryShare;
 use crate::engine::watchdog;
-use crate::engine::worker::{LaneSpec, ProcessSettings};
+use crate::engine::worker::LaneSpec;
 use crate::engine::{
     BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
     ReservedJob, StartError, give_back_memory,
@@ -90,10 +90,6 @@ impl InstanceSpec {
         self.profile.clone().or_else(kept)
     }
 
-    fn process_settings(&self) -> Option<ProcessSettings> {
-        self.exe.clone().map(|exe| ProcessSettings { exe })
-    }
-
     /// The lanes on cores that are split so; the first of them `measures` the model, if one is to.
     fn lanes(
         &self,
@@ -101,10 +97,7 @@ impl InstanceSpec {
         (state, jobs): (&Arc<InstanceState>, &Receiver<Message>),
         (kind, measures): (BackendKind, bool),
     ) -> Vec<LaneSpec> {
-        let process = match kind {
-            BackendKind::Thread => None,
-            BackendKind::Process => self.process_settings(),
-        };
+        let exe = self.exe.as_ref().filter(|_| kind == BackendKind::Process);
         let memory = MemoryShare::new(self.memory_bytes_max);
         let slot = |number: &str| match kind {
             BackendKind::Thread => {
@@ -130,7 +123,7 @@ impl InstanceSpec {
                     memory: Arc::clone(&memory),
                     measures: measures && index == 0,
                 },
-                process: process.clone(),
+                exe: exe.cloned(),
                 delay: self.batch.delay,
                 background: self.background,
                 lanes: split.len(),
@@ -197,8 +190,7 @@ impl Instance {
         let mut placement = placement(&spec, &split, threads.collect());
         placement.isolation = kind;
         placement.isolation_reason = reason;
-        let process = spec.process_settings();
-        let lanes = Arc::new(starting.finish(&ready, Arc::clone(&state), process.as_ref()));
+        let lanes = Arc::new(starting.finish(&ready, Arc::clone(&state), spec.exe.as_ref()));
         watchdog::watch(&lanes);
         let handle = InstanceHandle(Arc::new(SenderSide {
             state,

@@ -3,6 +3,7 @@
 //! Threads: who starts and stops an instance, and the watchdog. Senders only look at which lanes there are.
 //! Not here: what a lane does (`lane`), the life of its thread (`worker`).
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -12,14 +13,13 @@ use arc_swap::ArcSwap;
 use crossbeam::channel::Sender;
 
 use crate::config::LOST_THREADS_MAX;
-use crate::engine::background;
-use crate::engine::cores::{self, ThreadPlacement};
+use crate::engine::cores;
 use crate::engine::inbox::{InstanceState, Message};
-use crate::engine::lane::{End, Lane, Look};
+use crate::engine::lane::{End, GivenUp, Lane, Look};
 use crate::engine::loading::StartError;
 use crate::engine::lock::lock;
 use crate::engine::watchdog::Watched;
-use crate::engine::worker::{self, LaneSpec, ProcessSettings, Ready};
+use crate::engine::worker::{self, LaneSpec, Ready};
 
 /// Lanes that can answer.
 #[derive(Debug)]
@@ -37,16 +37,13 @@ struct Slot {
     lane: Arc<ArcSwap<Lane>>,
     /// Gone once the instance has stopped: it keeps the inbox open.
     spec: Mutex<Option<LaneSpec>>,
-    threads: Vec<ThreadPlacement>,
-    /// The thread of the lane; taken out, under the lock, before it is given up, so that nobody waits for its end.
+    /// The thread of the lane; taken out under the lock under which the lane is given up, so that nobody waits for its end.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Slot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slot")
-            .field("threads", &self.threads)
-            .finish()
+        f.debug_tuple("Slot").field(&self.lane).finish()
     }
 }
 
@@ -80,19 +77,18 @@ impl Lanes {
     /// Gives up the run of a lane that was ended and does not end, and puts another lane in the place of one that is lost with it.
     fn give_up(&self, slot: &Slot) {
         let mut thread = lock(&slot.thread);
-        let lane = slot.lane.load_full();
-        if !lane.give_up() {
-            self.state
-                .lane_in_trouble("a run did not end, and the process that ran it was ended");
+        let given_up = slot.lane.load_full().give_up();
+        let what = match given_up {
+            GivenUp::Nothing => return,
+            GivenUp::Process => "a run did not end, and the process that ran it was ended",
+            GivenUp::Thread => "a run did not end, and its thread was left behind",
+        };
+        self.state.lane_in_trouble(what);
+        if given_up == GivenUp::Process {
             return;
         }
         // It may never end, so nobody joins it.
         drop(thread.take());
-        self.state
-            .lane_in_trouble("a run did not end, and its thread was left behind");
-        for left in &slot.threads {
-            background::lower(left.tid);
-        }
         // Relaxed: counted by the one watchdog, read by people.
         let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
         let Some(spec) = lock(&slot.spec)
@@ -107,7 +103,7 @@ impl Lanes {
             lost,
             "a run was ended and does not end: its thread is left behind"
         );
-        if spec.process.is_none() && lost > LOST_THREADS_MAX {
+        if spec.exe.is_none() && lost > LOST_THREADS_MAX {
             // Each would leave one more thread behind.
             tracing::error!(
                 lane = label,
@@ -231,20 +227,19 @@ impl Starting {
         mut self,
         ready: &[Ready],
         state: Arc<InstanceState>,
-        process: Option<&ProcessSettings>,
+        exe: Option<&PathBuf>,
     ) -> Lanes {
         let lanes = std::mem::take(&mut self.lanes);
         let slots = lanes
             .into_iter()
             .zip(ready)
             .map(|((mut spec, thread), ready)| {
-                spec.process = spec.process.or_else(|| process.cloned());
+                spec.exe = spec.exe.or_else(|| exe.cloned());
                 spec.background = false;
                 spec.loading.measures = false;
                 Slot {
                     lane: Arc::new(ArcSwap::new(Arc::clone(&ready.lane))),
                     spec: Mutex::new(Some(spec)),
-                    threads: ready.threads.clone(),
                     thread: Mutex::new(Some(thread)),
                 }
             });

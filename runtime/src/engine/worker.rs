@@ -22,8 +22,8 @@ use crate::engine::profile::ModelProfile;
 pub(super) struct LaneSpec {
     /// What it loads, and where.
     pub(super) loading: Loading,
-    /// The process that computes for it; none where its own thread does.
-    pub(super) process: Option<ProcessSettings>,
+    /// The serin binary whose process computes for it; none where its own thread does.
+    pub(super) exe: Option<PathBuf>,
     /// Longest wait for more jobs that may share a run.
     pub(super) delay: Duration,
     /// Others serve: they are not to feel that this one starts.
@@ -32,13 +32,6 @@ pub(super) struct LaneSpec {
     pub(super) lanes: usize,
     pub(super) jobs: Receiver<Message>,
     pub(super) state: Arc<InstanceState>,
-}
-
-/// Settings of the process of a lane.
-#[derive(Debug, Clone)]
-pub(super) struct ProcessSettings {
-    /// The serin binary.
-    pub(super) exe: PathBuf,
 }
 
 /// A lane that can answer.
@@ -62,12 +55,8 @@ struct Started {
 pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>)) {
     let loading = &spec.loading;
     cores::pin_to(loading.cores[0]);
-    let own = ThreadPlacement {
-        name: cores::thread_name(&loading.label, &loading.number),
-        tid: cores::thread_id(),
-        cores_asked: vec![loading.cores[0]],
-        cores_allowed: Vec::new(),
-    };
+    let name = cores::thread_name(&loading.label, &loading.number);
+    let own = ThreadPlacement::of_this_thread(name, loading.cores[0]);
     let mut guard = LaneGuard {
         state: Arc::clone(&spec.state),
         lane: None,
@@ -76,19 +65,21 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
     let (left, wakes) = bounded(1);
     match start(&spec, &left) {
         Ok(started) => {
-            let lane = guard.lane.insert(new_lane(started.backend, left));
-            let lane = Arc::clone(lane);
+            let threads: Vec<_> = std::iter::once(own).chain(started.threads).collect();
+            let tids = threads.iter().map(|thread| thread.tid).collect();
+            let lane = Arc::new(Lane::new(started.backend, tids, left));
+            guard.lane = Some(Arc::clone(&lane));
             // Who started it may have given up; then a stop waits in the inbox.
             ready(Ok(Ready {
                 lane: Arc::clone(&lane),
                 signature: started.signature,
                 measured: started.measured,
-                threads: std::iter::once(own).chain(started.threads).collect(),
+                threads,
             }));
             let inbox = Inbox {
                 jobs: spec.jobs,
                 // Only what a process computes is ever left to the lane's own thread.
-                wakes: spec.process.is_some().then_some(wakes),
+                wakes: spec.exe.is_some().then_some(wakes),
                 state: Arc::clone(&spec.state),
                 delay: spec.delay,
             };
@@ -100,10 +91,6 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
             guard.told_to_stop = true;
         }
     }
-}
-
-fn new_lane(backend: Backend, left: Sender<()>) -> Arc<Lane> {
-    Arc::new(Lane::new(backend, left))
 }
 
 /// Says so when a lane ends, and whether it was told to.
@@ -127,9 +114,9 @@ impl Drop for LaneGuard {
 
 /// Loads and warms up, here or in a process, whose end wakes the lane.
 fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
-    if let Some(process) = &spec.process {
+    if let Some(exe) = &spec.exe {
         let (backend, report) = ProcessBackend::start(ProcessSpec {
-            exe: process.exe.clone(),
+            exe: exe.clone(),
             loading: spec.loading.clone(),
             background: spec.background,
             state: Arc::clone(&spec.state),
@@ -160,12 +147,8 @@ fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
 /// Tries until the lane can go on, or is told to stop, for which it leaves the message where it is; whether it can go on.
 fn comes_back(lane: &Lane, state: &InstanceState) -> bool {
     loop {
-        let until = Instant::now() + LANE_OUT_PAUSE;
-        while Instant::now() < until {
-            if state.is_stopping() {
-                return false;
-            }
-            std::thread::sleep(LANE_OUT_PAUSE / 20);
+        if state.wait_stopping(Instant::now() + LANE_OUT_PAUSE) {
+            return false;
         }
         match lane.answer(Vec::new(), 1) {
             Ok(()) => {

@@ -100,12 +100,8 @@ fn start(page: &Page) -> Result<(ThreadBackend<()>, LaneReport), String> {
     );
     let loading = order.into_loading(sample);
     cores::pin_to(loading.cores[0]);
-    let own = ThreadPlacement {
-        name: cores::thread_name(&loading.label, &loading.number),
-        tid: cores::thread_id(),
-        cores_asked: vec![loading.cores[0]],
-        cores_allowed: Vec::new(),
-    };
+    let name = cores::thread_name(&loading.label, &loading.number);
+    let own = ThreadPlacement::of_this_thread(name, loading.cores[0]);
     // For `ps` and `top`; a process whose name is its binary's is as good.
     drop(std::fs::write("/proc/self/comm", &own.name));
     let mut loaded = loading

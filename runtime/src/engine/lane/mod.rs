@@ -22,6 +22,7 @@ use std::time::Instant;
 use crossbeam::channel::Sender;
 
 use crate::config::EDGE_COMPUTE_MAX;
+use crate::engine::background;
 use crate::engine::inbox::{Claim, ReservedJob};
 use crate::engine::loading::StartError;
 use crate::engine::lock::lock;
@@ -67,6 +68,8 @@ pub(super) struct Lane {
     ended: (Mutex<Option<End>>, Condvar),
     /// A run did not end, and somebody else has its place.
     lost: AtomicBool,
+    /// The kernel's numbers of its threads.
+    tids: Vec<i32>,
 }
 
 /// The end of a lane's thread.
@@ -76,6 +79,17 @@ pub(super) enum End {
     Ended,
     /// It may never end.
     Lost,
+}
+
+/// What was given up with a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// It has ended meanwhile.
+    Nothing,
+    /// Its process, which another one replaces.
+    Process,
+    /// Its thread, and the lane with it.
+    Thread,
 }
 
 /// What came of the try to answer requests inline.
@@ -90,8 +104,8 @@ pub(super) enum Inline {
 }
 
 impl Lane {
-    /// A lane that `left` wakes.
-    pub(super) fn new(backend: Backend, left: Sender<()>) -> Self {
+    /// A lane with these threads, which `left` wakes.
+    pub(super) fn new(backend: Backend, tids: Vec<i32>, left: Sender<()>) -> Self {
         let control = match &backend {
             Backend::Thread(thread) => Control::Thread(thread.control()),
             Backend::Process(process) => Control::Process(process.control()),
@@ -102,6 +116,7 @@ impl Lane {
             left,
             ended: Default::default(),
             lost: AtomicBool::new(false),
+            tids,
         }
     }
 
@@ -144,22 +159,23 @@ impl Lane {
     }
 
     /// Gives a run up that does not end: a process is ended, and its lane goes on with another one; a thread is left behind, and
-    /// what its requests occupy is freed. Whether the lane is lost with it.
-    pub(super) fn give_up(&self) -> bool {
+    /// what its requests occupy is freed.
+    pub(super) fn give_up(&self) -> GivenUp {
         match &self.control {
-            Control::Process(control) => {
-                control.give_up();
-                false
-            }
+            Control::Process(control) if control.give_up() => GivenUp::Process,
+            Control::Process(_) => GivenUp::Nothing,
             Control::Thread(control) => match control.give_up() {
                 Some(freed) => {
                     // Release, with the Acquire of `is_lost`: its thread finds others in its place.
                     self.lost.store(true, Ordering::Release);
                     drop(freed);
+                    for tid in &self.tids {
+                        background::lower(*tid);
+                    }
                     self.say_ended(End::Lost);
-                    true
+                    GivenUp::Thread
                 }
-                None => false,
+                None => GivenUp::Nothing,
             },
         }
     }
@@ -182,7 +198,7 @@ impl Lane {
                     inline: false,
                 };
                 let mut jobs = jobs;
-                // Nobody interrupts a run here but for requests that are not needed, so once is enough.
+                // What is left runs again. Nothing is: a run that is not inline ends before its time for want of who needs it, no more.
                 while !jobs.is_empty() {
                     jobs = thread.answer(jobs, manner, || {});
                 }

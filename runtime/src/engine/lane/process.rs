@@ -231,11 +231,11 @@ impl ProcessControl {
         Look::Stuck
     }
 
-    /// Ends the process under a run that does not end. Its other requests go to the next one.
-    pub(super) fn give_up(&self) {
-        if let Some(process) = &lock(&self.current).process {
-            process.kill();
-        }
+    /// Ends the process under a run that does not end; not where it has ended meanwhile. Its other requests go to the next one.
+    pub(super) fn give_up(&self) -> bool {
+        let current = lock(&self.current);
+        let process = current.process.as_ref().filter(|_| current.is_unwanted());
+        process.inspect(|process| process.kill()).is_some()
     }
 }
 
@@ -381,9 +381,9 @@ impl ProcessBackend {
     /// Makes a batch of what waits.
     fn submit(&mut self, process: &LaneProcess) {
         let now = Instant::now();
-        let rows_max = if self.alone > 0 { 1 } else { ROWS_MAX };
+        let most = if self.alone > 0 { 1 } else { ROWS_MAX };
         let mut start = 0;
-        while self.submitted.len() < rows_max
+        while self.submitted.len() < most
             && let Some(request) = self.waiting.pop_front()
         {
             match self.place(process, request, (start, now)) {
