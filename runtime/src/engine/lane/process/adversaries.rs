@@ -446,3 +446,20 @@ fn whatever_happens_to_processes_no_request_gets_a_wrong_answer_or_none() {
         played.divides();
     }
 }
+
+/// The watchdog looks, and acts a moment later: another batch may be there by then.
+#[test]
+fn only_a_run_that_nobody_needs_any_more_costs_its_process() {
+    let mut played = Played::start();
+    assert!(!played.control.give_up(), "nothing runs");
+    let (requests, clients) = played.requests(2);
+    let process = played.submit(requests);
+    assert!(!played.control.give_up(), "somebody waits");
+    for client in &clients {
+        played.control.cancel(client.id);
+    }
+    assert!(played.control.give_up());
+    played.finish();
+    assert!(process.has_ended());
+    played.divides();
+}
