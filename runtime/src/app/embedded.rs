@@ -21,8 +21,8 @@ use crate::engine::{BatchSettings, Capacity, Prober};
 use crate::observe::Metrics;
 use crate::router::{Answer, Router, ScoreRequest, Unserved};
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelRef, NameError,
-    SkuTable, TrafficError, TrafficSplit, UnknownSku,
+    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelRef,
+    NameError, SkuTable, TrafficError, TrafficSplit, UnknownSku,
 };
 
 /// Scores ONNX models in this process: endpoints with deployments, a traffic split, and admission, as the server has them.
@@ -150,6 +150,9 @@ pub struct DeploymentSettings {
     pub spin: bool,
     /// The form of NaN and infinities in an answer.
     pub non_finite: NonFinite,
+    /// Where its lanes compute. Processes need a serin binary, which a prober names ([`EmbeddedBuilder::prober`]): without one `Auto`
+    /// means threads, and `Process` is refused.
+    pub isolation: Isolation,
     /// Longest from [`EmbeddedEndpoint::score`] to its answer, waiting included.
     pub request_timeout: Duration,
     /// A body that warms the model up; without it one is made from the model's shapes.
@@ -168,6 +171,7 @@ impl Default for DeploymentSettings {
             batch: BatchSettings::default(),
             spin: false,
             non_finite: NonFinite::default(),
+            isolation: Isolation::default(),
             request_timeout: REQUEST_TIMEOUT_DEFAULT,
             sample_request: None,
         }
@@ -382,6 +386,7 @@ impl DeploymentSettings {
             ),
             ("request_settings.spin", Value::from(self.spin)),
             ("request_settings.non_finite", json!(self.non_finite)),
+            ("request_settings.isolation", json!(self.isolation)),
             (
                 "request_settings.max_batch_delay_us",
                 Value::from(u64::try_from(self.batch.delay.as_micros()).unwrap_or(u64::MAX)),
@@ -745,6 +750,29 @@ mod tests {
                 "{words}"
             );
         }
+    }
+
+    #[test]
+    fn processes_without_a_binary_to_start_are_refused_and_threads_do_without() {
+        let start = |isolation| {
+            let settings = DeploymentSettings {
+                isolation,
+                ..DeploymentSettings::default()
+            };
+            let endpoint =
+                serin()
+                    .endpoint("divide")
+                    .deployment_with("blue", tiny("divide"), settings);
+            endpoint
+                .start()
+                .map(drop)
+                .map_err(|error| error.to_string())
+        };
+        let words = start(Isolation::Process).unwrap_err();
+        assert!(words.contains("name one by a prober"), "{words}");
+        // Also where the model may end the process: there is nothing else.
+        assert_eq!(start(Isolation::Auto), Ok(()));
+        assert_eq!(start(Isolation::Thread), Ok(()));
     }
 
     #[test]

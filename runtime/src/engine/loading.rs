@@ -34,7 +34,9 @@ pub enum StartError {
     #[error("cannot start a score thread: {0}")]
     Thread(#[source] std::io::Error),
     /// A lane is to be a process, and nobody said of which binary.
-    #[error("a lane in a process of its own needs the path of a serin binary")]
+    #[error(
+        "isolation is process, which needs a serin binary to start, and none is named: name one by a prober, or choose thread or auto"
+    )]
     NoBinary,
     /// The process of a lane did not start; its own words.
     #[error("{0}")]
