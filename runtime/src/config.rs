@@ -30,6 +30,9 @@ pub const INLINE_MAX: Duration = Duration::from_micros(150);
 pub const EDGE_COMPUTE_MAX: Duration = Duration::from_micros(500);
 /// Time after which a run on an I/O thread is interrupted and handed to a score thread: it was taken for small work and is not.
 pub const INLINE_RUN_MAX: Duration = Duration::from_millis(10);
+/// Runs in a row that were interrupted so, after which nothing of the instance runs on an I/O thread any more. One may be a pause of
+/// the whole machine.
+pub const INLINE_INTERRUPTIONS_MAX: u32 = 3;
 /// Longest that a run which was ended may go on: as long as the slowest nodes of usual models take, for it ends between two of them.
 /// Then its process is ended, or its thread is left behind.
 pub const RUN_END_MAX: Duration = Duration::from_secs(2);

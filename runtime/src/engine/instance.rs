@@ -8,7 +8,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use crate::black_box::{self, Slot};
 use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
 use crate::engine::graph::GraphFacts;
 use crate::engine::inbox::{InstanceState, Message};
+use crate::engine::inline_trust::InlineTrust;
 use crate::engine::isolation::{self, Grounds};
 use crate::engine::lane::Inline;
 use crate::engine::lanes::{Lanes, Starting};
@@ -198,7 +198,7 @@ impl Instance {
             lanes,
             signature,
             profile,
-            runs_inline: AtomicBool::new(spec.batch.delay.is_zero()),
+            inline: InlineTrust::new(spec.batch.delay.is_zero()),
         }));
         Ok(Self {
             handle,
@@ -295,9 +295,9 @@ struct SenderSide {
     lanes: Arc<Lanes>,
     signature: Arc<Signature>,
     profile: Arc<ModelProfile>,
-    /// Small work may be answered on the sender's own thread. Not where requests are to wait for each other, nor where it was tried
-    /// and took long.
-    runs_inline: AtomicBool,
+    /// Small work may be answered on the sender's own thread. Not where requests are to wait for each other, nor where it takes long
+    /// each time.
+    inline: InlineTrust,
 }
 
 impl InstanceHandle {
@@ -364,18 +364,21 @@ impl InstanceHandle {
     /// Answers the jobs inline, here and now with an idle lane, when there is one, no other job waits and the work is small by the
     /// measured profile; else queues them.
     pub fn run_inline_or_queue(&self, mut jobs: Vec<ReservedJob>) {
-        let may = &self.0.runs_inline;
+        let trust = &self.0.inline;
         // Both looks are of a moment. A job that is queued after the first came later; a lane that has just taken one and not yet
         // its own lock waits for us, as long as small work takes.
-        // Relaxed: one that is too early or too late costs no more than a hand-over.
-        if may.load(Ordering::Relaxed) && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
+        if trust.may() && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
             for lane in self.0.lanes.iter() {
                 match lane.try_inline(jobs, self.0.state.rows_max()) {
-                    Inline::Done => return,
+                    Inline::Done => return trust.ended_well(),
                     Inline::Busy(left) => jobs = left,
                     Inline::Interrupted(left) => {
-                        // The profile was wrong about it.
-                        may.store(false, Ordering::Relaxed);
+                        if trust.interrupted() {
+                            tracing::info!(
+                                instance = self.id().0,
+                                "small work takes long each time: its lanes answer it from now on"
+                            );
+                        }
                         return self.queue(left);
                     }
                 }
@@ -408,7 +411,7 @@ impl InstanceHandle {
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
     use tokio::sync::oneshot;

@@ -15,6 +15,7 @@ mod example_rows;
 mod external_data;
 mod graph;
 mod inbox;
+mod inline_trust;
 mod instance;
 mod isolation;
 #[cfg(test)]
