@@ -528,14 +528,15 @@ fn await_library(server: &Server) {
 
 /// What the kernel counts as the server's memory, in megabytes.
 fn pss(server: &Server) -> f64 {
-    pss_of(server.pid())
+    pss_of(server.pid()).expect("the server runs")
 }
 
-fn pss_of(pid: u32) -> f64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("it runs");
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kilobytes = line.expect("a sum").trim().trim_end_matches(" kB");
-    kilobytes.parse::<f64>().expect("a number") * 1024.0 / 1e6
+/// Nothing of a process that has ended.
+fn pss_of(pid: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kilobytes = line.trim().trim_end_matches(" kB");
+    Some(kilobytes.parse::<f64>().expect("a number") * 1024.0 / 1e6)
 }
 
 /// The share of a core that a few requests a second take.

@@ -207,6 +207,7 @@ fn pss_with_children(server: &Server) -> f64 {
         .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("children")).ok());
     let children: String = children.collect();
     let children = children.split_whitespace();
-    let children = children.map(|pid| pss_of(pid.parse().expect("a number")));
+    // One that has ended since it was listed has none.
+    let children = children.filter_map(|pid| pss_of(pid.parse().expect("a number")));
     pss(server) + children.sum::<f64>()
 }
