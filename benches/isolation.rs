@@ -96,7 +96,8 @@ fn beside_threads(server: &Server, connections: usize) {
 pub(crate) fn misbehaving() {
     let data = folder();
     let server = Server::start(data.path());
-    deploy(&server, &["1"]);
+    // As many slots as there are connections: nobody is refused who only waits for a core.
+    deploy(&server, &["1", "2"]);
     deaths(&server);
     lost_lanes(&server);
     for isolation in ["thread", "process"] {

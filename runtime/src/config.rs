@@ -47,6 +47,10 @@ pub const LANE_RESTART_PAUSES: [Duration; 4] = [
 pub const LANE_OUT_PAUSE: Duration = Duration::from_secs(1);
 /// Longest sleep of a lane before it looks again at its process, which may have damaged the signals by which it would be woken.
 pub const LANE_LOOK_PERIOD: Duration = Duration::from_millis(500);
+/// Longest that requests for a lane in a process wait for company, while there is some: several times what the way there and back takes.
+pub const GATHER_MAX: Duration = Duration::from_micros(100);
+/// Time in which the answers of a lane in a process are told to the server together: about what it takes to wake it.
+pub const LANE_ANSWERS_TOGETHER: Duration = Duration::from_micros(50);
 /// Time between two looks of the watchdog, while there may be something to see.
 pub const WATCH_PERIOD: Duration = Duration::from_millis(10);
 /// Time that the watchdog stays awake after the last thing that it was told of.

@@ -14,6 +14,11 @@ pub type CoreId = usize;
 /// Longest name of a thread that Linux keeps, in bytes.
 const THREAD_NAME_BYTES_MAX: usize = 15;
 
+/// The core that this thread runs on, at this moment.
+pub(super) fn current() -> CoreId {
+    rustix::thread::sched_getcpu()
+}
+
 /// The cores that this process may use, best first: one thread of each physical core, then their siblings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topology {

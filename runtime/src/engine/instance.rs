@@ -368,7 +368,7 @@ impl InstanceHandle {
         // Both looks are of a moment. A job that is queued after the first came later; a lane that has just taken one and not yet
         // its own lock waits for us, as long as small work takes.
         if trust.may() && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
-            for lane in self.0.lanes.iter() {
+            for lane in self.0.lanes.from_here() {
                 match lane.try_inline(jobs, self.0.state.rows_max()) {
                     Inline::Done => return trust.ended_well(),
                     Inline::Busy(left) => jobs = left,
@@ -385,6 +385,12 @@ impl InstanceHandle {
             }
         }
         self.queue(jobs);
+    }
+
+    /// Whether its lanes compute in processes: then the way there and back costs as much as several small requests.
+    #[must_use]
+    pub fn is_in_processes(&self) -> bool {
+        self.0.lanes.iter().any(|lane| lane.is_a_process())
     }
 
     fn is_small_work(&self, jobs: &[ReservedJob]) -> bool {

@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
-use crate::config::EDGE_COMPUTE_MAX;
+use crate::config::{EDGE_COMPUTE_MAX, GATHER_MAX};
 use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Reply, ReservedJob};
 
@@ -38,6 +39,8 @@ struct SubmissionQueue {
 /// who waits, whose wakers stand nowhere else: also when what took the jobs has panicked.
 struct Batch {
     instance: InstanceHandle,
+    /// It computes in processes.
+    is_far: bool,
     jobs: Vec<ReservedJob>,
     waiting: Vec<Waker>,
 }
@@ -82,6 +85,7 @@ impl SubmissionQueue {
                 batch.waiting.push(waiting);
             }
             None => self.batches.push(Batch {
+                is_far: instance.is_in_processes(),
                 instance: instance.clone(),
                 jobs: vec![job],
                 waiting: vec![waiting],
@@ -139,25 +143,77 @@ fn send(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> b
 /// never ends. Dropped, it leaves the thread as it was.
 pub async fn deliver() -> Infallible {
     let _installed = Installed;
-    poll_fn(|context| {
-        let batches = QUEUE.with_borrow_mut(|queue| {
-            let known = queue.deliver.as_ref();
-            if !known.is_some_and(|known| known.will_wake(context.waker())) {
-                queue.deliver = Some(context.waker().clone());
-            }
-            std::mem::take(&mut queue.batches)
-        });
-        // The queue is given back before anything is computed: what runs may send again, or be cancelled and drop what it sent.
-        let began = Instant::now();
-        for batch in batches {
-            // The small work of many deployments is not small; what is too much is queued as it is dropped.
-            if began.elapsed() < EDGE_COMPUTE_MAX {
-                batch.run_inline_or_queue();
-            }
+    loop {
+        poll_fn(wait_for_jobs).await;
+        hand_over(take(Reach::Near));
+        gather().await;
+        hand_over(take(Reach::Any));
+    }
+}
+
+/// Waits while more jobs for processes arrive: the way there and back costs as much as several small requests.
+async fn gather() {
+    let began = Instant::now();
+    let mut jobs = waiting_jobs();
+    while jobs > 0 && began.elapsed() < GATHER_MAX {
+        // The thread looks at its connections meanwhile.
+        yield_now().await;
+        hand_over(take(Reach::Near));
+        let before = std::mem::replace(&mut jobs, waiting_jobs());
+        if jobs == before {
+            break;
         }
-        Poll::Pending
+    }
+}
+
+/// Ready when there are jobs.
+fn wait_for_jobs(context: &mut Context<'_>) -> Poll<()> {
+    QUEUE.with_borrow_mut(|queue| {
+        let known = queue.deliver.as_ref();
+        if !known.is_some_and(|known| known.will_wake(context.waker())) {
+            queue.deliver = Some(context.waker().clone());
+        }
+        match queue.batches.is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
     })
-    .await
+}
+
+fn waiting_jobs() -> usize {
+    QUEUE.with_borrow(|queue| queue.batches.iter().map(|batch| batch.jobs.len()).sum())
+}
+
+/// Jobs that were not handed over yet.
+fn take(reach: Reach) -> Vec<Batch> {
+    QUEUE.with_borrow_mut(|queue| match reach {
+        Reach::Near if queue.batches.iter().any(|batch| batch.is_far) => queue
+            .batches
+            .extract_if(.., |batch| !batch.is_far)
+            .collect(),
+        Reach::Near | Reach::Any => std::mem::take(&mut queue.batches),
+    })
+}
+
+/// Answers jobs inline, or queues them.
+fn hand_over(batches: Vec<Batch>) {
+    // The queue is not lent out while something is computed: what runs may send again, or be cancelled and drop what it sent.
+    let began = Instant::now();
+    for batch in batches {
+        // The small work of many deployments is not small; what is too much is queued as it is dropped.
+        if began.elapsed() < EDGE_COMPUTE_MAX {
+            batch.run_inline_or_queue();
+        }
+    }
+}
+
+/// Which jobs are taken.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// Those that are computed in this process.
+    Near,
+    /// All.
+    Any,
 }
 
 /// While it lives, jobs wait for [`deliver`].

@@ -14,6 +14,7 @@ use std::time::Instant;
 use rustix::process::{Resource, Signal, getppid, set_parent_process_death_signal};
 use serin_scorers::Signature;
 
+use crate::config::LANE_ANSWERS_TOGETHER;
 use crate::engine::child_limits::limit;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::lane::Request;
@@ -187,8 +188,17 @@ fn answer_for_ever(page: &Page, backend: &mut ThreadBackend<()>, mut seen: u32) 
             clock,
             timings: Timings::start(received),
         });
+        let mut told = received;
+        // To be woken costs the server more than several short runs: it hears of them together.
+        let after_run = || {
+            let now = Instant::now();
+            if now.duration_since(told) >= LANE_ANSWERS_TOGETHER {
+                told = now;
+                words.answered.raise();
+            }
+        };
         // No run is inline, so none is interrupted and left.
-        let left = backend.answer(requests, manner, || words.answered.raise());
+        let left = backend.answer(requests, manner, after_run);
         drop(left);
         // Also where no request came as far as a run.
         words.answered.raise();

@@ -120,6 +120,11 @@ impl Lane {
         }
     }
 
+    /// Whether it computes in a process of its own.
+    pub(super) fn is_a_process(&self) -> bool {
+        matches!(self.control, Control::Process(_))
+    }
+
     /// Whether a request is being worked on.
     pub(super) fn is_computing(&self) -> bool {
         match &self.control {
