@@ -2,7 +2,8 @@
 //!
 //! A thread that serves connections installs [`deliver`] beside them. Requests that arrive together then reach an instance
 //! together: one wake-up for all of them, one run where the model allows it, and no thread at all where the work is small
-//! enough to be executed inline. On other threads each job is handed over by itself, at once.
+//! enough to be executed inline. Jobs for a process wait a moment for company. On other threads each job is handed over by itself,
+//! at once.
 //!
 //! Threads: each has its own queue; nothing is shared. Not here: which instance (`deployment`), who computes (`engine`).
 
@@ -244,7 +245,7 @@ mod tests {
     use crate::observe::Timings;
     use crate::spec::Isolation;
 
-    fn instance() -> Instance {
+    fn instance(isolation: Isolation) -> Instance {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         Instance::start(InstanceSpec {
@@ -260,10 +261,11 @@ mod tests {
             digest: None,
             profile: Some(Arc::new(ModelProfile::instant(1))),
             background: false,
-            isolation: Isolation::Thread,
+            isolation,
             non_finite: serin_scorers::NonFinite::default(),
             suspicion: None,
-            exe: None,
+            // This binary: a test of it is the process of a lane.
+            exe: Some(std::env::current_exe().unwrap()),
             memory_bytes_max: None,
         })
         .unwrap()
@@ -302,7 +304,7 @@ mod tests {
     /// Their wakers were lost with the panic, and they waited for ever.
     #[test]
     fn a_panic_where_jobs_are_answered_wakes_who_waits_and_the_thread_goes_on() {
-        let (one, other) = (instance(), instance());
+        let (one, other) = (instance(Isolation::Thread), instance(Isolation::Thread));
         let (first, second) = (one.handle(), other.handle());
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
@@ -330,5 +332,38 @@ mod tests {
         });
         one.stop();
         other.stop();
+    }
+
+    /// Jobs for a process wait for company: nobody is left behind there, and those for a thread do not wait with them.
+    #[test]
+    fn jobs_for_a_process_and_for_a_thread_are_all_answered_however_they_come() {
+        let (near, far) = (instance(Isolation::Thread), instance(Isolation::Process));
+        let (thread, process) = (near.handle(), far.handle());
+        assert!(process.is_in_processes() && !thread.is_in_processes());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.spawn(deliver());
+        runtime.block_on(async {
+            for yields in 0..4 {
+                let late = async || {
+                    for _ in 0..yields {
+                        yield_now().await;
+                    }
+                    score(&process, false).await
+                };
+                let answers = tokio::join!(
+                    score(&process, false),
+                    score(&thread, false),
+                    late(),
+                    score(&process, false)
+                );
+                for answer in [answers.0, answers.1, answers.2, answers.3] {
+                    answer.unwrap().unwrap().outcome.unwrap();
+                }
+            }
+            assert_eq!((thread.load(), process.load()), (0, 0));
+        });
+        near.stop();
+        far.stop();
     }
 }
