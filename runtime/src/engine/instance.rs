@@ -16,7 +16,7 @@ use serin_scorers::{NonFinite, Signature};
 
 use crate::black_box::{self, Slot};
 use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
-use crate::engine::graph::GraphFacts;
+use crate::engine::graph::{Fact, GraphFacts};
 use crate::engine::inbox::{InstanceState, Message};
 use crate::engine::inline_trust::InlineTrust;
 use crate::engine::isolation::{self, Grounds};
@@ -95,11 +95,14 @@ impl InstanceSpec {
         &self,
         split: &[Vec<CoreId>],
         (state, jobs): (&Arc<InstanceState>, &Receiver<Message>),
-        (kind, measures): (BackendKind, bool),
+        (place, measures): (&Place, bool),
     ) -> Vec<LaneSpec> {
-        let exe = self.exe.as_ref().filter(|_| kind == BackendKind::Process);
+        let exe = self
+            .exe
+            .as_ref()
+            .filter(|_| place.kind == BackendKind::Process);
         let memory = MemoryShare::new(self.memory_bytes_max);
-        let slot = |number: &str| match kind {
+        let slot = |number: &str| match place.kind {
             BackendKind::Thread => {
                 let digest = self.digest.as_deref().unwrap_or_default();
                 black_box::slot(&self.label, number, digest)
@@ -124,6 +127,7 @@ impl InstanceSpec {
                     measures: measures && index == 0,
                 },
                 exe: exe.cloned(),
+                suspect: place.suspect.clone(),
                 delay: self.batch.delay,
                 background: self.background,
                 lanes: split.len(),
@@ -134,16 +138,33 @@ impl InstanceSpec {
         split.iter().enumerate().map(lane).collect()
     }
 
-    /// Where its lanes compute, and why. Reads the model's graph.
-    fn backend(&self) -> Result<(BackendKind, String), StartError> {
+    /// Where its lanes compute. Reads the model's graph.
+    fn place(&self) -> Result<Place, StartError> {
         let facts = GraphFacts::of_file(&self.model);
-        isolation::choose(&Grounds {
+        let (kind, reason) = isolation::choose(&Grounds {
             asked: self.isolation,
             suspicion: self.suspicion.as_deref(),
             trap: &facts.trap,
             has_binary: self.exe.is_some(),
+        })?;
+        let suspect = match facts.trap {
+            Fact::Proven => None,
+            Fact::Unproven(obstacle) => Some(obstacle.to_string()),
+        };
+        Ok(Place {
+            kind,
+            reason,
+            suspect,
         })
     }
+}
+
+/// The place where lanes compute.
+struct Place {
+    kind: BackendKind,
+    reason: String,
+    /// What of the graph may end a process, in words.
+    suspect: Option<String>,
 }
 
 /// The owner's half: threads to stop and join. Its calls block; not for the edge.
@@ -168,8 +189,8 @@ impl Instance {
         // Room for every admitted job and for one stop a lane, so that no sender ever waits.
         let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
-        let (kind, reason) = spec.backend()?;
-        let lanes = spec.lanes(&split, (&state, &jobs), (kind, known.is_none()));
+        let place = spec.place()?;
+        let lanes = spec.lanes(&split, (&state, &jobs), (&place, known.is_none()));
         drop(jobs);
         let (mut ready, starting) = Starting::lanes(inbox.clone(), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
@@ -188,8 +209,8 @@ impl Instance {
         state.set_rows_max(rows_max);
         let threads = ready.iter().flat_map(|lane| lane.threads.clone());
         let mut placement = placement(&spec, &split, threads.collect());
-        placement.isolation = kind;
-        placement.isolation_reason = reason;
+        placement.isolation = place.kind;
+        placement.isolation_reason = place.reason;
         let lanes = Arc::new(starting.finish(&ready, Arc::clone(&state), spec.exe.as_ref()));
         watchdog::watch(&lanes);
         let handle = InstanceHandle(Arc::new(SenderSide {

@@ -196,7 +196,8 @@ fn a_request_that_ends_its_process_fails_alone_and_the_lane_goes_on() {
         let (_, behind) = send(&instance, "{\"data\": {\"a\": [9], \"b\": [3]}}");
         let error = fatal.blocking_recv().unwrap().outcome.unwrap_err();
         assert!(
-            matches!(&error, RunError::Died { how, .. } if how.contains("SIGFPE")),
+            matches!(&error, RunError::Died { how, suspect: Some(suspect) }
+                if how.contains("SIGFPE") && suspect.contains("Div")),
             "{error}"
         );
         for (answer, quotient) in [(before, 4), (behind, 3)] {

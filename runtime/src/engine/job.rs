@@ -78,12 +78,12 @@ pub enum RunError {
     #[error("the client left before the answer")]
     Abandoned,
     /// The process that ran the model ended.
-    #[error("the process that ran the model ended ({how}){}", in_operator(.operator.as_deref()))]
+    #[error("the process that ran the model ended ({how}){}", of_suspect(.suspect.as_deref()))]
     Died {
         /// The signal or the exit code, in words: `signal 8, SIGFPE`.
         how: String,
-        /// The operator that ran, if that is known.
-        operator: Option<String>,
+        /// What of the graph is known to be able to do that, if anything is: `Div divides whole numbers .. (node 3)`.
+        suspect: Option<String>,
     },
     /// The instance stopped before it answered.
     #[error("the instance stopped before it answered")]
@@ -101,8 +101,10 @@ impl RunError {
     }
 }
 
-fn in_operator(operator: Option<&str>) -> String {
-    operator.map_or_else(String::new, |operator| format!(" in operator {operator}"))
+fn of_suspect(suspect: Option<&str>) -> String {
+    suspect.map_or_else(String::new, |suspect| {
+        format!("; the graph says: {suspect}")
+    })
 }
 
 /// The right to occupy one slot of a deployment. Dropping it gives the slot back.

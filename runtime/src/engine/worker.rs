@@ -26,6 +26,8 @@ pub(super) struct LaneSpec {
     pub(super) exe: Option<PathBuf>,
     /// Longest wait for more jobs that may share a run.
     pub(super) delay: Duration,
+    /// What of the model's graph may end such a process, in words.
+    pub(super) suspect: Option<String>,
     /// Others serve: they are not to feel that this one starts.
     pub(super) background: bool,
     /// Lanes of the instance.
@@ -119,6 +121,7 @@ fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
             exe: exe.clone(),
             loading: spec.loading.clone(),
             background: spec.background,
+            suspect: spec.suspect.clone(),
             state: Arc::clone(&spec.state),
             ended: wake.clone(),
         })?;

@@ -924,7 +924,7 @@ mod tests {
         };
         let died = RunError::Died {
             how: text(),
-            operator: None,
+            suspect: None,
         };
         let table = [
             (RunError::Input(unknown), "rejected_by_model", false),

@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(told(panicked), "424 Model 500 model_error");
         let died = RunError::Died {
             how: text(),
-            operator: None,
+            suspect: None,
         };
         assert_eq!(told(failed(died)), "424 Model 500 model_error");
         assert_eq!(told(failed(RunError::ExpiredWaiting)), "408 Load - -");
@@ -450,16 +450,16 @@ mod tests {
 
     #[test]
     fn a_process_that_ended_under_a_request_says_how_and_where() {
-        let died = |operator: Option<&str>| {
+        let died = |suspect: Option<&str>| {
             failed(RunError::Died {
                 how: "signal 8, SIGFPE".to_owned(),
-                operator: operator.map(str::to_owned),
+                suspect: suspect.map(str::to_owned),
             })
         };
         assert_eq!(told(died(None)), "424 Model 500 model_error");
         assert_eq!(
-            died(Some("Div")).to_string(),
-            "the process that ran the model ended (signal 8, SIGFPE) in operator Div"
+            died(Some("Div may divide (node 0)")).to_string(),
+            "the process that ran the model ended (signal 8, SIGFPE); the graph says: Div may divide (node 0)"
         );
         assert_eq!(
             died(None).to_string(),

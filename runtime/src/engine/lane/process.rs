@@ -44,6 +44,8 @@ pub(in crate::engine) struct ProcessSpec {
     pub(in crate::engine) exe: PathBuf,
     pub(in crate::engine) loading: Loading,
     pub(in crate::engine) background: bool,
+    /// What of the model's graph may end the process, in words.
+    pub(in crate::engine) suspect: Option<String>,
     /// Hears what happens to the lane.
     pub(in crate::engine) state: Arc<InstanceState>,
     /// Wakes the lane's own thread when the process has ended.
@@ -301,8 +303,9 @@ impl ProcessBackend {
             return progress;
         };
         let how = error.to_string();
+        let died = self.died(&how);
         for request in self.waiting.drain(..) {
-            refuse(request, || died(&how));
+            refuse(request, || died.clone());
         }
         // A stop ends a process that is not ready yet: the lane itself is whole, and is told to stop.
         match self.spec.state.is_stopping() {
@@ -537,15 +540,22 @@ impl ProcessBackend {
         if !process.killed.load(Ordering::Relaxed) {
             self.report_end(process, suspects.len());
             if suspects.len() == 1 {
-                let how = process.how_it_ended();
+                let died = self.died(process.how_it_ended());
                 suspects
                     .drain(..)
-                    .for_each(|request| refuse(request, || died(how)));
+                    .for_each(|request| refuse(request, || died.clone()));
             }
         }
         self.alone += suspects.len();
         for request in suspects.into_iter().chain(others).rev() {
             self.waiting.push_front(request);
+        }
+    }
+
+    fn died(&self, how: &str) -> RunError {
+        RunError::Died {
+            how: how.to_owned(),
+            suspect: self.spec.suspect.clone(),
         }
     }
 
@@ -591,13 +601,6 @@ fn too_large() -> RunError {
     let problem = "the body does not fit into the memory that the process of the lane shares, which the limits of the server \
                    on address space and file size (ulimit -v, -f) bound";
     RunError::Model(problem.to_owned())
-}
-
-fn died(how: &str) -> RunError {
-    RunError::Died {
-        how: how.to_owned(),
-        operator: None,
-    }
 }
 
 /// The answer that the process wrote.

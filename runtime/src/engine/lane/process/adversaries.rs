@@ -67,6 +67,7 @@ impl Played {
                 slot: Arc::new(crate::black_box::Slot::none()),
                 measures: false,
             },
+            suspect: None,
             background: false,
             state: Arc::clone(&state),
             ended,
