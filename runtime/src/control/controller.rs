@@ -21,7 +21,7 @@ use crate::config::{
 use crate::control::apply::Applied;
 use crate::control::books::Books;
 use crate::control::change::Change;
-use crate::control::credentials::Secret;
+use crate::control::credentials::{Issuer, Secret, draw_generation};
 use crate::control::desired::{Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::last_words;
@@ -151,10 +151,11 @@ impl Controller {
         let (mailbox, requests) = mpsc::channel(CONTROLLER_MAILBOX_MAX);
         let (mail, copies) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
+        let issuer = Issuer::new(secret, config.token_life);
         let bulletin = Arc::new(Bulletin::new(
             desired,
             (models.clone(), operations),
-            (secret.clone(), config.token_life),
+            issuer.clone(),
             (journal, files.clone()),
         ));
         let places = Arc::new(files.clone());
@@ -163,7 +164,7 @@ impl Controller {
         let controller = Self {
             books,
             store: StoreThread::start(store, folder).map_err(StartupError::Threads)?,
-            work: Work::new((starter, places), Arc::new(secret), shown, reports),
+            work: Work::new((starter, places), Arc::new(issuer), shown, reports),
             registry: Registry::new(files, Models::new(models)),
             bulletin: Arc::clone(&bulletin),
             mail,
@@ -399,6 +400,7 @@ impl Controller {
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,
+            generation: draw_generation(),
         };
         self.bulletin
             .desired

@@ -1,6 +1,6 @@
 //! Keys and tokens of endpoints, made from one secret file.
 //!
-//! A key is a function of the secret, the endpoint and a generation number, so `get-credentials` can show it at any time while
+//! A key is a function of the secret, the endpoint and a random generation, so `get-credentials` can show it at any time while
 //! the store holds no key. A copy of the database alone opens no endpoint.
 //!
 //! Not here: their format and the check of what a client sends (`router::EndpointAuth`).
@@ -14,8 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::control::change::KeyType;
-use crate::control::desired::{DesiredEndpoint, Generations};
-use crate::control::revision::Revision;
+use crate::control::desired::{DesiredEndpoint, Generation, Generations};
 use crate::control::work::AuthSource;
 use crate::router::EndpointAuth;
 use crate::router::auth::{hash_of_key, key, token, token_secret};
@@ -107,32 +106,50 @@ impl Secret {
         &self,
         endpoint: &EndpointName,
         which: KeyType,
-        Revision(generation): Revision,
+        Generation(generation): Generation,
     ) -> String {
         key(&self.0, endpoint, &which.to_string(), generation)
     }
+}
 
-    /// The credentials of clients of this endpoint: its keys, or a new token that is good for `life`.
-    pub(super) fn credentials(
-        &self,
-        endpoint: &DesiredEndpoint,
-        now_unix_s: i64,
-        life: Duration,
-    ) -> Credentials {
+/// A generation that never was, neither in this database nor in one that was lost.
+pub(super) fn draw_generation() -> Generation {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    Generation(u64::from_ne_bytes(bytes))
+}
+
+/// The secret, with the life of the tokens that are made from it.
+#[derive(Debug, Clone)]
+pub(super) struct Issuer {
+    secret: Secret,
+    life_s: i64,
+}
+
+impl Issuer {
+    pub(super) fn new(secret: Secret, token_life: Duration) -> Self {
+        let life_s = i64::try_from(token_life.as_secs()).unwrap_or(i64::MAX / 2);
+        Self { secret, life_s }
+    }
+
+    /// The credentials of clients of this endpoint: its keys, or a new token.
+    pub(super) fn credentials(&self, endpoint: &DesiredEndpoint, now_unix_s: i64) -> Credentials {
         let (name, generations) = (&endpoint.spec.name, endpoint.generations);
         match endpoint.spec.auth_mode() {
             AuthMode::Key => Credentials::Keys {
-                primary_key: self.key(name, KeyType::Primary, generations.primary),
-                secondary_key: self.key(name, KeyType::Secondary, generations.secondary),
+                primary_key: self.secret.key(name, KeyType::Primary, generations.primary),
+                secondary_key: self
+                    .secret
+                    .key(name, KeyType::Secondary, generations.secondary),
             },
             AuthMode::AmlToken => {
-                let life_s = i64::try_from(life.as_secs()).unwrap_or(i64::MAX / 2);
-                let exp = now_unix_s.saturating_add(life_s);
+                let secret = token_secret(&self.secret.0, name);
+                let exp = now_unix_s.saturating_add(self.life_s);
                 Credentials::Token {
-                    access_token: token(&token_secret(&self.0, name), generations.token.0, exp),
+                    access_token: token(&secret, generations.token.0, now_unix_s, exp),
                     expiry_time_utc: exp,
                     // At 80 % of its life, so that a client which renews then never meets an expired one.
-                    refresh_after_time_utc: now_unix_s.saturating_add(life_s / 5 * 4),
+                    refresh_after_time_utc: now_unix_s.saturating_add(self.life_s / 5 * 4),
                     token_type: "Bearer".to_owned(),
                 }
             }
@@ -140,20 +157,24 @@ impl Secret {
     }
 }
 
-impl AuthSource for Secret {
+impl AuthSource for Issuer {
     fn auth(&self, endpoint: &EndpointSpec, generations: Generations) -> EndpointAuth {
         let name = &endpoint.name;
         let hash = |key: String| hash_of_key(&key);
         match endpoint.auth_mode() {
             AuthMode::Key => EndpointAuth::Key {
                 hashes: [
-                    hash(self.key(name, KeyType::Primary, generations.primary)),
-                    hash(self.key(name, KeyType::Secondary, generations.secondary)),
+                    hash(self.secret.key(name, KeyType::Primary, generations.primary)),
+                    hash(
+                        self.secret
+                            .key(name, KeyType::Secondary, generations.secondary),
+                    ),
                 ],
             },
             AuthMode::AmlToken => EndpointAuth::Token {
-                secret: token_secret(&self.0, name),
+                secret: token_secret(&self.secret.0, name),
                 generation: generations.token.0,
+                life_s: self.life_s,
             },
         }
     }
@@ -171,9 +192,9 @@ mod tests {
         let mut spec = EndpointSpec::new("iris".parse().expect("a name"));
         spec.set_auth_mode(auth_mode);
         let generations = Generations {
-            primary: Revision(primary),
-            secondary: Revision(1),
-            token: Revision(1),
+            primary: Generation(primary),
+            secondary: Generation(1),
+            token: Generation(1),
         };
         DesiredEndpoint {
             spec,
@@ -183,8 +204,12 @@ mod tests {
         }
     }
 
-    fn keys(secret: &Secret, endpoint: &DesiredEndpoint) -> (String, String) {
-        match secret.credentials(endpoint, 0, Duration::ZERO) {
+    fn issuer() -> Issuer {
+        Issuer::new(Secret([7; 32]), Duration::from_secs(3600))
+    }
+
+    fn keys(issuer: &Issuer, endpoint: &DesiredEndpoint) -> (String, String) {
+        match issuer.credentials(endpoint, 0) {
             Credentials::Keys {
                 primary_key,
                 secondary_key,
@@ -207,7 +232,7 @@ mod tests {
 
     #[test]
     fn both_keys_open_the_endpoint_and_a_renewed_one_shuts_the_old_out() {
-        let secret = Secret([7; 32]);
+        let secret = issuer();
         let (before, after) = (endpoint(AuthMode::Key, 1), endpoint(AuthMode::Key, 5));
         let (primary, secondary) = keys(&secret, &before);
         for key in [&primary, &secondary] {
@@ -234,8 +259,8 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_it_expires_and_asks_to_be_renewed_before() {
-        let (secret, endpoint) = (Secret([7; 32]), endpoint(AuthMode::AmlToken, 1));
-        let credentials = secret.credentials(&endpoint, 1000, Duration::from_secs(3600));
+        let (secret, endpoint) = (issuer(), endpoint(AuthMode::AmlToken, 1));
+        let credentials = secret.credentials(&endpoint, 1000);
         let json = serde_json::to_value(&credentials).expect("JSON");
         assert_eq!(json["expiryTimeUtc"], 4600);
         assert_eq!(json["refreshAfterTimeUtc"], 3880);

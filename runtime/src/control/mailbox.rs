@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::OPERATIONS_KEPT;
 use crate::control::change::Change;
-use crate::control::credentials::{Credentials, Secret};
+use crate::control::credentials::{Credentials, Issuer};
 use crate::control::desired::Desired;
 use crate::control::models::{Ingested, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::operation::{Operation, OperationId};
@@ -80,8 +79,7 @@ pub(super) struct Bulletin {
     pub(super) settled: AtomicBool,
     /// Told after each event.
     pub(super) changed: watch::Sender<()>,
-    pub(super) secret: Secret,
-    pub(super) token_life: Duration,
+    pub(super) issuer: Issuer,
     pub(super) journal: JournalReader,
     pub(super) files: ModelFiles,
 }
@@ -90,7 +88,7 @@ impl Bulletin {
     pub(super) fn new(
         desired: Desired,
         (models, operations): (Vec<ModelRecord>, Vec<Operation>),
-        (secret, token_life): (Secret, Duration),
+        issuer: Issuer,
         (journal, files): (JournalReader, ModelFiles),
     ) -> Self {
         Self {
@@ -100,8 +98,7 @@ impl Bulletin {
             operations: Mutex::new(operations.into_iter().map(|one| (one.id, one)).collect()),
             settled: AtomicBool::new(false),
             changed: watch::Sender::new(()),
-            secret,
-            token_life,
+            issuer,
             journal,
             files,
         }
@@ -216,11 +213,10 @@ impl ControllerHandle {
     pub async fn credentials(&self, endpoint: &EndpointName) -> Result<Credentials, ChangeError> {
         let desired = self.bulletin.desired.load();
         let now_unix_s = jiff::Timestamp::now().as_second();
-        Ok(self.bulletin.secret.credentials(
-            desired.endpoint(endpoint)?,
-            now_unix_s,
-            self.bulletin.token_life,
-        ))
+        Ok(self
+            .bulletin
+            .issuer
+            .credentials(desired.endpoint(endpoint)?, now_unix_s))
     }
 
     /// Copies a model in and gives it a name and version; without a version the next number. The same content under the same

@@ -354,6 +354,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::control::desired::Generation;
     use crate::control::operation::ProvisioningState;
     use crate::control::store::journal::journal;
     use crate::control::{Change, KeyType};
@@ -371,9 +372,9 @@ mod tests {
         for number in 1..=revision {
             let spec = EndpointSpec::new(format!("iris-{number}").parse().expect("a name"));
             let generations = crate::control::desired::Generations {
-                primary: Revision(number),
-                secondary: Revision(number),
-                token: Revision(number),
+                primary: Generation(number),
+                secondary: Generation(number),
+                token: Generation(number),
             };
             let endpoint = crate::control::desired::DesiredEndpoint {
                 spec: spec.clone(),
