@@ -309,6 +309,7 @@ impl Control {
             prober: self.config.prober.clone(),
             token_life: self.config.token_life,
             black_box: self.config.black_box,
+            on_loss: self.config.on_loss,
         };
         Ok(Controller::start(
             config,
