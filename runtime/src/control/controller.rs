@@ -260,6 +260,10 @@ impl Controller {
                 let outcome = self.delete_model(&name, &version, by).await;
                 drop(reply.send(outcome));
             }
+            Mail::Journal { last, reply } => {
+                let read = move |store: &mut Store| drop(reply.send(store.journal(last)));
+                self.store.send(read);
+            }
             Mail::Shutdown(reply) => {
                 self.stopping = Some(reply);
                 self.feed(Event::Shutdown).await;

@@ -43,6 +43,11 @@ pub(super) enum Mail {
         by: String,
         reply: oneshot::Sender<Result<(), ModelStoreError>>,
     },
+    /// Somebody wants to read the journal, and cannot do so beside the store.
+    Journal {
+        last: usize,
+        reply: oneshot::Sender<Result<Vec<JournalEntry>, StoreError>>,
+    },
     /// The server ends.
     Shutdown(oneshot::Sender<()>),
 }
@@ -306,7 +311,18 @@ impl ControllerHandle {
         let bulletin = Arc::clone(&self.bulletin);
         // Beside the thread of the store, so that no change waits for a long read.
         let read = spawn_blocking(move || bulletin.journal.last(last));
-        read.await.unwrap_or(Err(StoreError::Stopped))
+        match read.await.unwrap_or(Err(StoreError::Stopped)) {
+            // The server has the database for itself alone, as after a start on a full disk.
+            Err(StoreError::Locked) => self.journal_of_store(last).await,
+            read => read,
+        }
+    }
+
+    async fn journal_of_store(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.mailbox.send(Mail::Journal { last, reply }).await;
+        sent.map_err(|_| StoreError::Stopped)?;
+        answer.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Resolves when recovery is over: everything that was good before the start serves again or has failed to; or some

@@ -17,7 +17,7 @@ use crate::control::operation::{Operation, OperationId};
 use crate::control::revision::Revision;
 use crate::control::store::error::StoreError;
 use crate::control::store::guard;
-use crate::control::store::journal::NewEntry;
+use crate::control::store::journal::{JournalEntry, NewEntry, journal};
 use crate::control::store::json::{read, write};
 use crate::control::store::mark::{Mark, MarkFile};
 
@@ -323,6 +323,11 @@ impl Store {
         Ok(rows == 0)
     }
 
+    /// The last lines of the journal, oldest first.
+    pub(in crate::control) fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        journal(&self.db, last)
+    }
+
     /// Adds a line to the journal. Returns when it is on disk.
     pub(super) fn append(&mut self, entry: &NewEntry) -> Result<(), StoreError> {
         self.in_transaction(Sync::Full, |transaction| append(transaction, entry))
@@ -398,7 +403,6 @@ mod tests {
     use crate::control::desired::Generation;
     use crate::control::operation::ProvisioningState;
     use crate::control::store::folder::DataFolder;
-    use crate::control::store::journal::journal;
     use crate::control::store::loss::OnLoss;
     use crate::control::store::schema::SCHEMA;
     use crate::control::{Change, KeyType};
