@@ -184,6 +184,8 @@ pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const RESTART_HOLD_MAX: Duration = Duration::from_secs(3);
 /// The time for which a server must have been ready for its death not to count as one of a row.
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
+/// Time between two tries to write `server.json` where the disk has no room for it.
+pub const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Life of a token, unless the server is told otherwise.
 pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 

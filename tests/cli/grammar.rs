@@ -28,6 +28,8 @@ fn the_help_names_every_command() {
       bench       Compare two versions under load, with a verdict that holds, or measure one
       status      State of the server
       journal     Journal of changes: who made them, and how they ended
+      backup      Copy the whole state of a server, running or not, to a new folder
+      restore     Bring a backup into the data folder of a stopped server
 
     Options:
       -h, --help     Print help

@@ -4,6 +4,7 @@ mod bad_input;
 mod bytes_in_flight;
 mod canary_flow;
 mod deaths;
+mod disks;
 mod durability;
 mod faults;
 mod hygiene;

@@ -51,13 +51,33 @@ impl Server {
     }
 
     fn spawn(mut command: Command, data: &Path) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the serin binary starts");
-        await_ready(&mut child);
+        let mut child = spawn_piped(&mut command);
+        if let Err((status, text)) = await_ready_or_end(&mut child) {
+            panic!("the server did not become ready ({status}):\n{text}");
+        }
+        Self::of(child, data)
+    }
+
+    /// Starts a server that has no room to write where it is. Commands do not find it.
+    pub(crate) fn start_unannounced(mut command: Command, data: &Path) -> Self {
+        command.args(["serve", "--port", "0", "--admin-port", "0"]);
+        let mut child = spawn_piped(&mut command);
+        let line = match await_ready_or_end(&mut child) {
+            Ok(line) => line,
+            Err((status, text)) => panic!("the server did not become ready ({status}):\n{text}"),
+        };
+        let scoring = line.split_once("scoring on ").expect("the ready line").1;
+        let scoring = scoring.split_once(',').expect("the ready line").0;
+        Self {
+            scoring: scoring.to_owned(),
+            admin: String::new(),
+            token: String::new(),
+            data: data.to_owned(),
+            child,
+        }
+    }
+
+    fn of(child: Child, data: &Path) -> Self {
         let text = std::fs::read_to_string(data.join("server.json"))
             .expect("a ready server has written server.json");
         let file: Value = serde_json::from_str(&text).expect("server.json is JSON");
@@ -74,6 +94,17 @@ impl Server {
             admin: format!("http://{}", field("admin_address")),
             token: field("token"),
         }
+    }
+
+    /// The same where the server may refuse: then the last that it says.
+    pub(crate) fn start_unless_refused(data: &Path, arguments: &[&str]) -> Result<Self, String> {
+        let mut command = serin(data);
+        command
+            .args(["serve", "--port", "0", "--admin-port", "0"])
+            .args(arguments);
+        let mut child = spawn_piped(&mut command);
+        await_ready_or_end(&mut child).map_err(|(_, text)| text)?;
+        Ok(Self::of(child, data))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -337,15 +368,24 @@ pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Waits for the ready line on stdout and keeps both pipes empty from then on.
-fn await_ready(child: &mut Child) {
+fn spawn_piped(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the serin binary starts")
+}
+
+/// Waits for the ready line on stdout and keeps both pipes empty from then on. Of a server that ends instead: how, and its words.
+fn await_ready_or_end(child: &mut Child) -> Result<String, (ExitStatus, String)> {
     let (ready, is_ready) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
     let mut stderr = child.stderr.take().expect("stderr is a pipe");
     drain("stdout", move || {
         for line in stdout.lines().map_while(Result::ok) {
             if line.contains("ready") {
-                let _unheard = ready.send(());
+                let _unheard = ready.send(line);
             }
         }
     });
@@ -355,12 +395,12 @@ fn await_ready(child: &mut Child) {
         drop(stderr.read_to_string(&mut text));
         drop(said.send(text));
     });
-    if is_ready.recv_timeout(PATIENCE).is_err() {
-        drop(child.kill());
-        let status = child.wait().expect("the server ended");
-        let text = heard.recv_timeout(PATIENCE).unwrap_or_default();
-        panic!("the server did not become ready ({status}):\n{text}");
+    if let Ok(line) = is_ready.recv_timeout(PATIENCE) {
+        return Ok(line);
     }
+    drop(child.kill());
+    let status = child.wait().expect("the server ended");
+    Err((status, heard.recv_timeout(PATIENCE).unwrap_or_default()))
 }
 
 fn drain(name: &str, work: impl FnOnce() + Send + 'static) {

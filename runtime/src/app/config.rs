@@ -8,6 +8,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, BYTES_IN_FLIGHT_PART, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT,
     TOKEN_LIFE_DEFAULT,
 };
+use crate::control::OnLoss;
 use crate::engine::{Capacity, Prober};
 use crate::observe::memory_limit;
 use crate::spec::SkuTable;
@@ -44,6 +45,8 @@ pub struct Config {
     /// Whether the process is the server's own, so that it may handle fatal signals: then the next start on the data folder knows
     /// what killed it.
     pub black_box: bool,
+    /// What to do when the data folder has less than was accepted.
+    pub on_loss: OnLoss,
 }
 
 impl Config {
@@ -64,6 +67,7 @@ impl Config {
             grace: GRACE_DEFAULT,
             prober: None,
             black_box: false,
+            on_loss: OnLoss::Refuse,
         }
     }
 }

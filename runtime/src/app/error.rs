@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use crate::app::EmbeddedError;
 use crate::control::StartupError;
@@ -37,14 +36,6 @@ pub enum AppError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Start(#[from] StartupError),
-    /// Commands could not find the server.
-    #[error("cannot write {path:?}: {source}")]
-    ServerFile {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
     /// A bug: the thread that administers the server is gone.
     #[error("the control thread ended unexpectedly; its last words are in the log")]
     ControlEnded,

@@ -269,20 +269,20 @@ impl Control {
             },
         ));
         let data = &self.config.data;
-        let written = self.server.write(data);
-        if written.is_ok() {
-            let settled = settle(
-                &controller,
-                &self.scoring.readiness,
-                self.bound,
-                &self.server,
-                self.on_ready,
-            );
-            tokio::select! {
-                // Settles once, then waits for the end.
-                never = settled => match never {},
-                _ = stopped => {}
-            }
+        let settled = settle(
+            &controller,
+            &self.scoring.readiness,
+            self.bound,
+            &self.server,
+            self.on_ready,
+        );
+        tokio::select! {
+            // In this order: who hears that the server is ready finds it.
+            biased;
+            never = self.server.keep_announced(data) => match never {},
+            // Settles once, then waits for the end.
+            never = settled => match never {},
+            _ = stopped => {}
         }
         drop(stop);
         drop(admin.await);
@@ -295,10 +295,7 @@ impl Control {
         if let Err(error) = self.server.remove(data) {
             warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
         }
-        written.map_err(|source| AppError::ServerFile {
-            path: ServerFile::path(data),
-            source,
-        })
+        Ok(())
     }
 
     fn start_controller(&self) -> Result<ControllerHandle, AppError> {
@@ -309,6 +306,7 @@ impl Control {
             prober: self.config.prober.clone(),
             token_life: self.config.token_life,
             black_box: self.config.black_box,
+            on_loss: self.config.on_loss,
         };
         Ok(Controller::start(
             config,

@@ -128,6 +128,10 @@ pub(super) enum Command {
     Status,
     /// Journal of changes: who made them, and how they ended
     Journal(Journal),
+    /// Copy the whole state of a server, running or not, to a new folder
+    Backup(Backup),
+    /// Bring a backup into the data folder of a stopped server
+    Restore(Restore),
     /// Computes for a lane; the server runs it as a child.
     #[command(name = "__lane", hide = true)]
     Lane,
@@ -138,6 +142,25 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// `serin backup`
+#[derive(Debug, Args)]
+pub(super) struct Backup {
+    /// Folder that is made: a data folder itself, with the database, the secret and all models
+    #[arg(value_name = "FOLDER")]
+    pub(super) to: PathBuf,
+}
+
+/// `serin restore`
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    /// Folder that `serin backup` has made
+    #[arg(value_name = "BACKUP")]
+    pub(super) from: PathBuf,
+    /// Replace the state that is in the data folder; it is kept aside there
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 /// Flags of `az ml` that change nothing here.
@@ -598,6 +621,9 @@ pub(super) struct Serve {
     /// Start the server again when it dies; clients that connect meanwhile wait instead of being refused
     #[arg(long)]
     pub(super) supervise: bool,
+    /// Start although the data folder has less than was accepted; what is there is kept aside, and the journal says so
+    #[arg(long)]
+    pub(super) accept_loss: bool,
     /// The sockets of the supervisor that has started this process.
     #[arg(long, hide = true, value_name = "PID:FD:FD")]
     pub(super) handed_over: Option<HandedOver>,

@@ -8,6 +8,7 @@ use std::process::ExitStatus;
 
 use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
+use crate::control::{BackupError, StoreError};
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
 /// Success: the command did what it was asked for.
@@ -84,6 +85,8 @@ pub(super) enum CliError {
     App(#[from] AppError),
     #[error(transparent)]
     Child(#[from] ChildError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// A server under a supervisor ended for good.
     #[error("the server ended ({0}); its own words are above")]
     ServerEnded(ExitStatus),
@@ -151,6 +154,9 @@ impl CliError {
                 let code = status.code().and_then(|code| u8::try_from(code).ok());
                 code.unwrap_or(SERVER_FAILED)
             }
+            Self::Backup(BackupError::Exists(_) | BackupError::Occupied(_)) => CONFLICT,
+            Self::Backup(BackupError::Store(StoreError::InUse { .. })) => SERVER_FAILED,
+            Self::Backup(_) => BAD_INPUT,
             Self::App(_) | Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,

@@ -6,6 +6,7 @@
 //! Not here: any rule about endpoints and deployments; those are the server's, so that every way in obeys them.
 
 mod args;
+mod backup;
 mod bench;
 mod demo;
 mod deployment;
@@ -83,6 +84,8 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Bench(typed) => bench::run(&typed, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
+        Command::Backup(typed) => backup::backup(&typed, global),
+        Command::Restore(typed) => backup::restore(&typed, global),
         Command::Probe { .. } | Command::Lane => Ok(()),
     }
 }

@@ -19,6 +19,7 @@ use crate::app::{
     App, Config, Sockets, Supervised, UpConfig, serve_supervised, supervise, up as serve_files,
 };
 use crate::black_box;
+use crate::control::OnLoss;
 use crate::engine::{Capacity, Prober};
 use crate::observe::{LogFormat, start_log};
 use crate::spec::TrafficSplit;
@@ -97,6 +98,9 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
     config.admin_address.set_port(typed.admin_port);
     config.prober = prober(typed.model_memory_mb);
     config.black_box = true;
+    if typed.accept_loss {
+        config.on_loss = OnLoss::Accept;
+    }
     config.capacity = match typed.capacity {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::control::change::{Change, KeyType};
 use crate::control::desired::{
-    Desired, DesiredDeployment, DesiredEndpoint, Generations, PendingSplit,
+    Desired, DesiredDeployment, DesiredEndpoint, Generation, Generations, PendingSplit,
 };
 use crate::control::pending_change::PendingChange;
 use crate::control::refusal::{ChangeError, NotApplied};
@@ -44,7 +44,7 @@ impl Desired {
                 return Ok(self.without_deployment(endpoint.as_ref(), name)?);
             }
             Change::RegenerateKey { endpoint, key } => {
-                return Ok(self.regenerate(endpoint, *key, context.revision)?);
+                return Ok(self.regenerate(endpoint, *key, context.generation)?);
             }
             Change::CreateEndpoint {
                 endpoint,
@@ -181,7 +181,7 @@ impl Desired {
         &self,
         name: &EndpointName,
         key: KeyType,
-        revision: Revision,
+        generation: Generation,
     ) -> Result<Applied, ChangeError> {
         let endpoint = self.endpoint(name)?.spec.name.clone();
         let mut desired = self.clone();
@@ -192,8 +192,8 @@ impl Desired {
             )));
         }
         match key {
-            KeyType::Primary => known.generations.primary = revision,
-            KeyType::Secondary => known.generations.secondary = revision,
+            KeyType::Primary => known.generations.primary = generation,
+            KeyType::Secondary => known.generations.secondary = generation,
         }
         Ok(Applied {
             desired,
@@ -235,7 +235,12 @@ impl Desired {
         };
         validator.traffic(&pending, starts, before);
         let mut desired = self.clone();
-        let next = endpoint_after(&pending, deployments, before, context.revision);
+        let next = endpoint_after(
+            &pending,
+            deployments,
+            before,
+            (context.revision, context.generation),
+        );
         desired.endpoints.insert(name.clone(), next);
         validator.cores(vcpus_of(self), vcpus_of(&desired));
         validator.outcome()?;
@@ -253,7 +258,7 @@ fn endpoint_after(
     change: &PendingChange,
     mut deployments: BTreeMap<DeploymentName, DesiredDeployment>,
     before: Option<&DesiredEndpoint>,
-    revision: Revision,
+    (revision, generation): (Revision, Generation),
 ) -> DesiredEndpoint {
     let in_force = before.map_or_else(TrafficSplit::default, |one| one.spec.traffic.clone());
     let starts = deployments
@@ -283,7 +288,7 @@ fn endpoint_after(
     };
     DesiredEndpoint {
         spec,
-        generations: before.map_or(Generations::all(revision), |one| one.generations),
+        generations: before.map_or(Generations::all(generation), |one| one.generations),
         deployments,
         pending,
     }
@@ -489,6 +494,7 @@ mod tests {
                 cores_max: self.cores_max,
                 unready: &self.unready,
                 revision: self.revision.next(),
+                generation: Generation(self.revision.next().0),
             };
             self.desired.apply(change, &context)
         }
@@ -1078,7 +1084,7 @@ mod tests {
         let after = world.iris().generations;
         assert_eq!(
             (after.primary, after.secondary),
-            (world.revision, before.secondary)
+            (Generation(world.revision.0), before.secondary)
         );
         world.accept(&update(EndpointUpdate {
             set: set(&["auth_mode=aml_token"]),

@@ -21,7 +21,7 @@ use crate::config::{
 use crate::control::apply::Applied;
 use crate::control::books::Books;
 use crate::control::change::Change;
-use crate::control::credentials::Secret;
+use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
 use crate::control::desired::{Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::last_words;
@@ -36,7 +36,7 @@ use crate::control::registry::Registry;
 use crate::control::revision::Revision;
 use crate::control::starter::{EngineStarter, Starter};
 use crate::control::store::{
-    DataFolder, JournalReader, Loaded, NewEntry, Store, StoreError, StoreThread,
+    DataFolder, JournalReader, Loaded, NewEntry, OnLoss, Store, StoreError, StoreThread,
 };
 use crate::control::validator::Context;
 use crate::control::view::view;
@@ -61,6 +61,8 @@ pub struct ControllerConfig {
     pub token_life: Duration,
     /// Whether this process is a server's own, so that fatal signals are noted in the black box of the data folder.
     pub black_box: bool,
+    /// What to do when the data folder has less than was accepted.
+    pub on_loss: OnLoss,
 }
 
 /// The reason why the controller did not start.
@@ -73,8 +75,8 @@ pub enum StartupError {
     #[error(transparent)]
     Models(#[from] ModelStoreError),
     /// The file that keys come from.
-    #[error("cannot read the secret of the data folder: {0}")]
-    Secret(#[source] std::io::Error),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The system gave no thread.
     #[error("cannot start the thread of the store: {0}")]
     Threads(#[source] std::io::Error),
@@ -132,10 +134,11 @@ impl Controller {
     ) -> Result<ControllerHandle, StartupError> {
         let onnx_runtime = library_id().to_owned();
         let folder = DataFolder::open(&config.data)?;
+        // The database first: beside anything else, one that is missing is a loss.
+        let mut store = Store::open(&folder, config.on_loss)?;
+        let secret = Secret::load(folder.path(), &mut store, config.on_loss)?;
         let files = ModelFiles::open(folder.path())?;
-        let secret = Secret::load(folder.path()).map_err(StartupError::Secret)?;
         let journal = JournalReader::new(&folder);
-        let mut store = Store::open(&folder)?;
         let mut loaded = store.load(&onnx_runtime)?;
         if config.black_box {
             last_words::take_over(&folder, &mut store, &mut loaded)?;
@@ -151,10 +154,11 @@ impl Controller {
         let (mailbox, requests) = mpsc::channel(CONTROLLER_MAILBOX_MAX);
         let (mail, copies) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
+        let issuer = Issuer::new(secret, config.token_life);
         let bulletin = Arc::new(Bulletin::new(
             desired,
             (models.clone(), operations),
-            (secret.clone(), config.token_life),
+            issuer.clone(),
             (journal, files.clone()),
         ));
         let places = Arc::new(files.clone());
@@ -163,7 +167,7 @@ impl Controller {
         let controller = Self {
             books,
             store: StoreThread::start(store, folder).map_err(StartupError::Threads)?,
-            work: Work::new((starter, places), Arc::new(secret), shown, reports),
+            work: Work::new((starter, places), Arc::new(issuer), shown, reports),
             registry: Registry::new(files, Models::new(models)),
             bulletin: Arc::clone(&bulletin),
             mail,
@@ -188,6 +192,7 @@ impl Controller {
         let unfinished = self.bulletin.unfinished();
         self.feed(Event::Recover { unfinished }).await;
         self.collect_models();
+        self.tell_missing_models();
         let mut health = tokio::time::interval(HEALTH_PERIOD);
         health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -254,6 +259,10 @@ impl Controller {
             } => {
                 let outcome = self.delete_model(&name, &version, by).await;
                 drop(reply.send(outcome));
+            }
+            Mail::Journal { last, reply } => {
+                let read = move |store: &mut Store| drop(reply.send(store.journal(last)));
+                self.store.send(read);
             }
             Mail::Shutdown(reply) => {
                 self.stopping = Some(reply);
@@ -399,6 +408,7 @@ impl Controller {
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,
+            generation: draw_generation(),
         };
         self.bulletin
             .desired

@@ -68,20 +68,26 @@ pub(super) struct PendingSplit {
     pub(super) removes: Vec<DeploymentName>,
 }
 
-/// The revisions that made the endpoint's credentials. Numbers never come back, so neither does an old key.
+/// A number that keys and tokens are made from, beside the secret. Drawn at random, so it does not come back when the database is
+/// lost and the secret is not; earlier releases took the number of the revision, and what they wrote stays good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Generation(pub(super) u64);
+
+/// The generations of the endpoint's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Generations {
-    pub(super) primary: Revision,
-    pub(super) secondary: Revision,
-    pub(super) token: Revision,
+    pub(super) primary: Generation,
+    pub(super) secondary: Generation,
+    pub(super) token: Generation,
 }
 
 impl Generations {
-    pub(super) fn all(revision: Revision) -> Self {
+    pub(super) fn all(generation: Generation) -> Self {
         Self {
-            primary: revision,
-            secondary: revision,
-            token: revision,
+            primary: generation,
+            secondary: generation,
+            token: generation,
         }
     }
 }

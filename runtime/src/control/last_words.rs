@@ -37,8 +37,15 @@ pub(super) fn take_over(
             "the server before did not end in good order"
         );
         // Before the black box is begun anew: a death is told twice rather than never.
-        store.insert_death(&isolated, &entry(&death, sentence))?;
+        let noted = store.insert_death(&isolated, &entry(&death, sentence));
         loaded.isolated.extend(isolated);
+        match noted {
+            Err(error @ (StoreError::Full | StoreError::Disk(_))) => {
+                tracing::warn!(%error, "the death is not in the journal; the next start notes it, and until then there is no black box");
+                return Ok(());
+            }
+            noted => noted?,
+        }
     }
     black_box.start();
     black_box.install();

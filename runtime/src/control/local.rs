@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::config::HEALTH_PERIOD;
 use crate::control::books::Books;
 use crate::control::change::Change;
-use crate::control::desired::{Desired, Generations};
+use crate::control::desired::{Desired, Generation, Generations};
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::models::{Ingested, ModelDigest, Models};
 use crate::control::operation::OperationId;
@@ -290,6 +290,8 @@ impl LocalControl {
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,
+            // There are no keys.
+            generation: Generation(0),
         };
         let applied = match self.desired.apply(&mail.change, &context) {
             Ok(applied) => applied,

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::OPERATIONS_KEPT;
 use crate::control::change::Change;
-use crate::control::credentials::{Credentials, Secret};
+use crate::control::credentials::{Credentials, Issuer};
 use crate::control::desired::Desired;
 use crate::control::models::{Ingested, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::operation::{Operation, OperationId};
@@ -43,6 +42,11 @@ pub(super) enum Mail {
         version: ModelVersion,
         by: String,
         reply: oneshot::Sender<Result<(), ModelStoreError>>,
+    },
+    /// Somebody wants to read the journal, and cannot do so beside the store.
+    Journal {
+        last: usize,
+        reply: oneshot::Sender<Result<Vec<JournalEntry>, StoreError>>,
     },
     /// The server ends.
     Shutdown(oneshot::Sender<()>),
@@ -80,8 +84,7 @@ pub(super) struct Bulletin {
     pub(super) settled: AtomicBool,
     /// Told after each event.
     pub(super) changed: watch::Sender<()>,
-    pub(super) secret: Secret,
-    pub(super) token_life: Duration,
+    pub(super) issuer: Issuer,
     pub(super) journal: JournalReader,
     pub(super) files: ModelFiles,
 }
@@ -90,7 +93,7 @@ impl Bulletin {
     pub(super) fn new(
         desired: Desired,
         (models, operations): (Vec<ModelRecord>, Vec<Operation>),
-        (secret, token_life): (Secret, Duration),
+        issuer: Issuer,
         (journal, files): (JournalReader, ModelFiles),
     ) -> Self {
         Self {
@@ -100,8 +103,7 @@ impl Bulletin {
             operations: Mutex::new(operations.into_iter().map(|one| (one.id, one)).collect()),
             settled: AtomicBool::new(false),
             changed: watch::Sender::new(()),
-            secret,
-            token_life,
+            issuer,
             journal,
             files,
         }
@@ -216,11 +218,10 @@ impl ControllerHandle {
     pub async fn credentials(&self, endpoint: &EndpointName) -> Result<Credentials, ChangeError> {
         let desired = self.bulletin.desired.load();
         let now_unix_s = jiff::Timestamp::now().as_second();
-        Ok(self.bulletin.secret.credentials(
-            desired.endpoint(endpoint)?,
-            now_unix_s,
-            self.bulletin.token_life,
-        ))
+        Ok(self
+            .bulletin
+            .issuer
+            .credentials(desired.endpoint(endpoint)?, now_unix_s))
     }
 
     /// Copies a model in and gives it a name and version; without a version the next number. The same content under the same
@@ -310,7 +311,18 @@ impl ControllerHandle {
         let bulletin = Arc::clone(&self.bulletin);
         // Beside the thread of the store, so that no change waits for a long read.
         let read = spawn_blocking(move || bulletin.journal.last(last));
-        read.await.unwrap_or(Err(StoreError::Stopped))
+        match read.await.unwrap_or(Err(StoreError::Stopped)) {
+            // The server has the database for itself alone, as after a start on a full disk.
+            Err(StoreError::Locked) => self.journal_of_store(last).await,
+            read => read,
+        }
+    }
+
+    async fn journal_of_store(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.mailbox.send(Mail::Journal { last, reply }).await;
+        sent.map_err(|_| StoreError::Stopped)?;
+        answer.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     /// Resolves when recovery is over: everything that was good before the start serves again or has failed to; or some

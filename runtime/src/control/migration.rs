@@ -71,7 +71,9 @@ fn split_in_force(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::desired::{DesiredDeployment, Generations, ResolvedModel, Target};
+    use crate::control::desired::{
+        DesiredDeployment, Generation, Generations, ResolvedModel, Target,
+    };
     use crate::control::models::ModelDigest;
     use crate::control::operation::OperationId;
     use crate::spec::{DeploymentName, DeploymentSpec, EndpointSpec, ModelRef};
@@ -119,7 +121,7 @@ mod tests {
         };
         let endpoint = DesiredEndpoint {
             spec,
-            generations: Generations::all(Revision(1)),
+            generations: Generations::all(Generation(1)),
             deployments: deployments.iter().map(one).collect(),
             pending: None,
         };

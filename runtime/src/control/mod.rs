@@ -5,6 +5,7 @@
 //! requests see.
 
 mod apply;
+mod backup;
 mod books;
 mod build;
 mod change;
@@ -35,6 +36,7 @@ mod validator;
 mod view;
 mod work;
 
+pub use backup::{BackupError, Copied, back_up, restore};
 pub use change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 pub use controller::{Controller, ControllerConfig, StartupError};
 pub use credentials::Credentials;
@@ -45,5 +47,5 @@ pub use models::{FoundModel, ModelDigest, ModelRecord, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};
 pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
-pub use store::{JournalEntry, StoreError};
+pub use store::{JournalEntry, OnLoss, StoreError};
 pub use view::{DeploymentView, EndpointView, View};

@@ -180,6 +180,25 @@ impl Controller {
         }
     }
 
+    /// Says which registered models are not there, or not with all their bytes; what the bytes are is looked at before one is loaded.
+    pub(super) fn tell_missing_models(&self) {
+        let files = self.registry.files.clone();
+        let records = self.registry.models.records().to_vec();
+        spawn_blocking(move || {
+            for record in records {
+                let found = files.size_bytes(&record.digest);
+                if found != record.size_bytes {
+                    tracing::error!(
+                        model = record.reference(),
+                        expected_bytes = record.size_bytes,
+                        found_bytes = found,
+                        "the files of a registered model are damaged or gone: register it again, or put a backup back (`serin restore`)"
+                    );
+                }
+            }
+        });
+    }
+
     /// The content that versions, deployments, instances and tries refer to.
     fn models_in_use(&self) -> BTreeSet<ModelDigest> {
         let records = self.registry.models.records().iter();

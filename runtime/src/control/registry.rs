@@ -24,6 +24,7 @@ impl Registry {
 
 impl ModelPlaces for ModelFiles {
     fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String> {
+        self.verify(model).map_err(|error| error.to_string())?;
         Ok(ModelPlace {
             file: self.onnx_file(model).map_err(|error| error.to_string())?,
             sample_request: self.sample_request(model),

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::control::books::{Books, DeploymentBook, Phase};
 use crate::control::build::{Build, InstanceNo};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
-use crate::control::desired::{Desired, DesiredEndpoint, Settlement, SplitOutcome};
+use crate::control::desired::{Desired, DesiredEndpoint, Generation, Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome, Shown};
 use crate::control::models::Models;
 use crate::control::models::{ModelDigest, ModelRecord};
@@ -426,6 +426,7 @@ impl World {
             cores_max: self.cores,
             unready: &self.books.unready(),
             revision,
+            generation: Generation(revision.0),
         };
         let applied = match self.desired.apply(change, &context) {
             Ok(applied) => applied,

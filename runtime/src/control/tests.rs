@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::control::starter::{Candidate, Started, Starter};
+use crate::control::store::OnLoss;
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
     DeploymentView, EndpointUpdate, ErrorKind, KeyType, Local, LocalModel, Operation,
@@ -147,6 +148,7 @@ fn config(data: &Path, capacity: Capacity) -> ControllerConfig {
         prober: None,
         token_life: Duration::from_secs(60),
         black_box: false,
+        on_loss: OnLoss::Refuse,
     }
 }
 

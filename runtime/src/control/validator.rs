@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::control::desired::{DesiredDeployment, DesiredEndpoint, ResolvedModel, Target};
+use crate::control::desired::{
+    DesiredDeployment, DesiredEndpoint, Generation, ResolvedModel, Target,
+};
 use crate::control::models::{Ingested, ModelStoreError, Models};
 use crate::control::pending_change::{PendingChange, Touch};
 use crate::control::refusal::ChangeError;
@@ -37,6 +39,8 @@ pub(super) struct Context<'a> {
     pub(super) unready: &'a UnreadyDeployments,
     /// The revision that the change makes.
     pub(super) revision: Revision,
+    /// The generation of credentials that the change makes.
+    pub(super) generation: Generation,
 }
 
 impl Context<'_> {

@@ -493,7 +493,7 @@ mod tests {
 
     use super::*;
     use crate::config::DEGRADED_AFTER;
-    use crate::control::revision::Revision;
+    use crate::control::desired::Generation;
     use crate::deadline::Deadline;
     use crate::engine::BatchSettings;
     use crate::router::Rejected;
@@ -553,7 +553,7 @@ mod tests {
         } = blue();
         let shown = slots.map(|slots| Shown {
             spec: EndpointSpec::new(endpoint.clone()),
-            generations: Generations::all(Revision(1)),
+            generations: Generations::all(Generation(1)),
             deployments: vec![ShownDeployment {
                 name: deployment,
                 instances: Vec::new(),

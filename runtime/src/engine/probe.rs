@@ -15,11 +15,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rustix::process::Resource;
+
 use crate::config::{
     BACKGROUND_LOOK_PERIOD, BACKGROUND_WAIT_MAX, PREPARE_MAX, PROBE_MAX, PROBE_MEMORY_BYTES_DEFAULT,
 };
 use crate::engine::background::CoreWait;
 use crate::engine::cancel::Cancel;
+use crate::engine::child_limits;
 use crate::engine::endings::how_it_ended;
 use crate::engine::probe_words::{
     Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
@@ -74,6 +77,14 @@ pub enum ProbeError {
         "the model needs more memory than the {megabytes} MB that a model may take to load and answer once; start the server with a larger --model-memory-mb to allow it"
     )]
     Memory {
+        /// The limit.
+        megabytes: u64,
+    },
+    /// The child met the limit that the server was started with.
+    #[error(
+        "the model needs more memory than the {megabytes} MB of address space that the server may have: start it with a higher limit (`ulimit -v`, `LimitAS=` of systemd)"
+    )]
+    AddressSpace {
         /// The limit.
         megabytes: u64,
     },
@@ -321,12 +332,8 @@ fn judge(
     match report {
         Some(Ok(report)) if status.success() => Ok(report),
         Some(Err(problem)) if !is_about_memory(&problem) => Err(ProbeError::Model(problem)),
-        Some(Err(_)) => Err(ProbeError::Memory {
-            megabytes: memory_bytes_max / 1_000_000,
-        }),
-        _ if is_about_memory(&words) => Err(ProbeError::Memory {
-            megabytes: memory_bytes_max / 1_000_000,
-        }),
+        Some(Err(_)) => Err(out_of_memory(memory_bytes_max)),
+        _ if is_about_memory(&words) => Err(out_of_memory(memory_bytes_max)),
         _ => {
             let last = words.lines().rev().find(|line| !line.trim().is_empty());
             Err(ProbeError::Crashed {
@@ -336,6 +343,17 @@ fn judge(
                     .unwrap_or_default(),
             })
         }
+    }
+}
+
+/// The limit that the child met: the one that it was to have, or the lower one that this process has itself.
+fn out_of_memory(memory_bytes_max: u64) -> ProbeError {
+    let given = child_limits::within(Resource::As, memory_bytes_max);
+    let megabytes = given / 1_000_000;
+    if given < memory_bytes_max {
+        ProbeError::AddressSpace { megabytes }
+    } else {
+        ProbeError::Memory { megabytes }
     }
 }
 

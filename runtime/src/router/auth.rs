@@ -33,6 +33,8 @@ pub enum EndpointAuth {
         secret: [u8; 32],
         /// Tokens of other generations are not valid any more.
         generation: u64,
+        /// Seconds for which a token is good at most, whatever it says.
+        life_s: i64,
     },
 }
 
@@ -62,7 +64,16 @@ pub enum Unauthorized {
         /// Seconds since the Unix epoch.
         expired_unix_s: i64,
     },
+    /// The token was made by a clock that is ahead of this one, or for longer than tokens live.
+    #[error(
+        "the token is not good yet: by the clock of this machine it was issued in the future, or for longer than tokens live here; \
+         set the clocks right, then ask for a new one"
+    )]
+    FromTheFuture,
 }
+
+/// The seconds that the clock of who issued a token may be ahead of the clock of who checks it.
+const CLOCK_SKEW_S: i64 = 60;
 
 fn moment(unix_s: i64) -> String {
     jiff::Timestamp::from_second(unix_s)
@@ -83,8 +94,13 @@ impl EndpointAuth {
         match self {
             Self::Open => Ok(()),
             Self::Key { hashes } => check_key(hashes, bearer),
-            Self::Token { secret, generation } => {
-                check_token(secret, *generation, bearer, now_unix_s)
+            Self::Token {
+                secret,
+                generation,
+                life_s,
+            } => {
+                let claims = signed_claims(secret, bearer).ok_or(Unauthorized::Invalid)?;
+                claims.check(*generation, *life_s, now_unix_s)
             }
         }
     }
@@ -115,14 +131,19 @@ pub fn token_secret(server_secret: &[u8; 32], endpoint: &EndpointName) -> [u8; 3
     derive(server_secret, &["token", endpoint.key()])
 }
 
-/// A token of this generation that is good until `expires_unix_s`.
+/// A token of this generation that was issued now and is good until `expires_unix_s`.
 #[must_use]
-pub fn token(secret: &[u8; 32], generation: u64, expires_unix_s: i64) -> String {
+pub fn token(secret: &[u8; 32], generation: u64, now_unix_s: i64, expires_unix_s: i64) -> String {
     let claims = Claims {
         generation,
+        iat: Some(now_unix_s),
         exp: expires_unix_s,
     };
-    let claims = serde_json::to_vec(&claims).expect("two numbers are JSON");
+    signed(secret, &claims)
+}
+
+fn signed(secret: &[u8; 32], claims: &Claims) -> String {
+    let claims = serde_json::to_vec(claims).expect("numbers are JSON");
     let claims = URL_SAFE_NO_PAD.encode(claims);
     let signature = signer(secret)
         .chain_update(claims.as_bytes())
@@ -135,8 +156,30 @@ pub fn token(secret: &[u8; 32], generation: u64, expires_unix_s: i64) -> String 
 #[derive(Serialize, Deserialize)]
 struct Claims {
     generation: u64,
-    /// Seconds since the Unix epoch (the claim's name in RFC 7519).
+    /// The time of its issue, in seconds since the Unix epoch (the claims' names in RFC 7519); tokens of earlier releases have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    /// The end, likewise.
     exp: i64,
+}
+
+impl Claims {
+    fn check(&self, generation: u64, life_s: i64, now_unix_s: i64) -> Result<(), Unauthorized> {
+        if self.generation != generation {
+            return Err(Unauthorized::Invalid);
+        }
+        if now_unix_s >= self.exp {
+            return Err(Unauthorized::Expired {
+                expired_unix_s: self.exp,
+            });
+        }
+        let latest_issue = now_unix_s.saturating_add(CLOCK_SKEW_S);
+        let is_ahead = self.iat.is_some_and(|issued| issued > latest_issue);
+        if is_ahead || self.exp > latest_issue.saturating_add(life_s) {
+            return Err(Unauthorized::FromTheFuture);
+        }
+        Ok(())
+    }
 }
 
 fn check_key(hashes: &[[u8; 32]; 2], bearer: &str) -> Result<(), Unauthorized> {
@@ -157,24 +200,6 @@ fn words(hash: &[u8; 32]) -> [u64; 4] {
         *word = u64::from_ne_bytes(*bytes);
     }
     words
-}
-
-fn check_token(
-    secret: &[u8; 32],
-    generation: u64,
-    bearer: &str,
-    now_unix_s: i64,
-) -> Result<(), Unauthorized> {
-    let claims = signed_claims(secret, bearer).ok_or(Unauthorized::Invalid)?;
-    if claims.generation != generation {
-        return Err(Unauthorized::Invalid);
-    }
-    if now_unix_s >= claims.exp {
-        return Err(Unauthorized::Expired {
-            expired_unix_s: claims.exp,
-        });
-    }
-    Ok(())
 }
 
 /// The claims of a token whose signature is right.
@@ -228,6 +253,7 @@ mod tests {
         EndpointAuth::Token {
             secret: token_secret(&SECRET, &name(endpoint)),
             generation,
+            life_s: 6000,
         }
     }
 
@@ -257,7 +283,7 @@ mod tests {
     #[test]
     fn no_credential_of_one_endpoint_opens_another() {
         let key = key(&SECRET, &name("iris"), "primary", 0);
-        let token = token(&token_secret(&SECRET, &name("iris")), 0, NOW + 60);
+        let token = token(&token_secret(&SECRET, &name("iris")), 0, NOW, NOW + 60);
         for other in [by_keys("digits", [0, 0]), by_token("digits", 0)] {
             for credential in [&key, &token] {
                 assert_eq!(
@@ -270,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_token_is_good_until_its_end_and_for_its_generation() {
-        let token = token(&token_secret(&SECRET, &name("iris")), 2, NOW + 60);
+        let token = token(&token_secret(&SECRET, &name("iris")), 2, NOW, NOW + 60);
         let auth = by_token("iris", 2);
         assert_eq!(auth.check(Some(&token), NOW + 59), Ok(()));
         assert_eq!(
@@ -288,7 +314,10 @@ mod tests {
     #[test]
     fn a_token_with_other_claims_or_another_signature_is_not_valid() {
         let secret = token_secret(&SECRET, &name("iris"));
-        let (short, long) = (token(&secret, 0, NOW + 60), token(&secret, 0, NOW + 6000));
+        let (short, long) = (
+            token(&secret, 0, NOW, NOW + 60),
+            token(&secret, 0, NOW, NOW + 6000),
+        );
         let (claims, signature) = (
             long.split_once('.').unwrap().0,
             short.split_once('.').unwrap().1,
@@ -306,11 +335,42 @@ mod tests {
     #[test]
     fn an_expired_token_says_since_when_in_words_of_people() {
         let secret = token_secret(&SECRET, &name("iris"));
-        let refused = by_token("iris", 0).check(Some(&token(&secret, 0, NOW)), NOW);
+        let refused = by_token("iris", 0).check(Some(&token(&secret, 0, NOW - 60, NOW)), NOW);
         assert_eq!(
             refused.unwrap_err().to_string(),
             "the token expired at 2027-01-15T08:00:00Z: ask for a new one"
         );
+    }
+
+    /// A server whose clock was years ahead has given out tokens that would be good for years.
+    #[test]
+    fn a_token_of_a_clock_that_is_more_than_a_minute_ahead_is_refused() {
+        let secret = token_secret(&SECRET, &name("iris"));
+        let auth = by_token("iris", 0);
+        let check = |token: String| auth.check(Some(&token), NOW);
+        assert_eq!(check(token(&secret, 0, NOW + 60, NOW + 100)), Ok(()));
+        for (issued, expires) in [(61, 100), (i64::MAX - NOW, i64::MAX - NOW), (0, 6061)] {
+            let refused = check(token(&secret, 0, NOW + issued, NOW + expires));
+            assert_eq!(refused, Err(Unauthorized::FromTheFuture), "{issued}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_release_is_good_for_as_long_as_tokens_live() {
+        let secret = token_secret(&SECRET, &name("iris"));
+        let old = |exp| {
+            let token = signed(
+                &secret,
+                &Claims {
+                    generation: 0,
+                    iat: None,
+                    exp,
+                },
+            );
+            by_token("iris", 0).check(Some(&token), NOW)
+        };
+        assert_eq!(old(NOW + 6060), Ok(()));
+        assert_eq!(old(NOW + 6061), Err(Unauthorized::FromTheFuture));
     }
 
     #[test]

@@ -133,7 +133,10 @@ impl Failure {
             Self::RequestIdTooLong { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DeploymentHeader | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(
-                Unauthorized::Missing | Unauthorized::Invalid | Unauthorized::Expired { .. },
+                Unauthorized::Missing
+                | Unauthorized::Invalid
+                | Unauthorized::Expired { .. }
+                | Unauthorized::FromTheFuture,
             ) => StatusCode::UNAUTHORIZED,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -375,7 +378,12 @@ mod tests {
         assert_eq!(told(id), "431 Client - -");
         assert_eq!(told(Failure::DeploymentHeader), "400 Client - -");
         let expired = Unauthorized::Expired { expired_unix_s: 0 };
-        for wrong in [Unauthorized::Missing, Unauthorized::Invalid, expired] {
+        for wrong in [
+            Unauthorized::Missing,
+            Unauthorized::Invalid,
+            expired,
+            Unauthorized::FromTheFuture,
+        ] {
             assert_eq!(told(wrong), "401 Client - -");
         }
         let large = Failure::BodyTooLarge { bytes_max: 1 };

@@ -79,6 +79,18 @@ pub enum ModelStoreError {
         registered: ModelDigest,
         found: ModelDigest,
     },
+    /// The files are not those that were copied in.
+    #[error(
+        "the files of a model in {} are damaged or others: expected {registered}, found {found}; register the model again from \
+         where it came, which replaces them, or put a backup back (`serin restore`), then update its deployments or start the \
+         server again",
+        folder.display()
+    )]
+    OtherFiles {
+        folder: PathBuf,
+        registered: ModelDigest,
+        found: String,
+    },
     /// No such name or version.
     #[error("{0}")]
     Unknown(String),
@@ -121,7 +133,7 @@ impl ModelStoreError {
             Self::OtherContent { .. } => ErrorKind::AlreadyExists,
             Self::Unknown(_) => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Conflict,
-            Self::Io { .. } | Self::Store(_) => ErrorKind::Storage,
+            Self::OtherFiles { .. } | Self::Io { .. } | Self::Store(_) => ErrorKind::Storage,
             Self::Stopped => ErrorKind::Busy,
         }
     }

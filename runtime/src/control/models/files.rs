@@ -23,6 +23,7 @@ use tempfile::TempDir;
 
 use crate::control::models::error::at;
 use crate::control::models::source::{Hidden, Source, first_names, onnx_among, walk};
+use crate::control::models::verified::{Stamp, Verified};
 use crate::control::models::{ModelDigest, ModelStoreError};
 
 /// Bytes read at a time while a model is hashed and copied.
@@ -35,6 +36,7 @@ pub(super) const SAMPLE_FILE: &str = "sample-request.json";
 #[derive(Debug, Clone)]
 pub(in crate::control) struct ModelFiles {
     root: PathBuf,
+    verified: Verified,
 }
 
 /// A model that was copied in.
@@ -70,9 +72,10 @@ const LEAVING: &str = "leaving";
 
 impl ModelFiles {
     /// The folder of a data folder, as it is; nothing is made or cleared.
-    pub(super) fn in_data(data: &Path) -> Self {
+    pub(in crate::control) fn in_data(data: &Path) -> Self {
         Self {
             root: data.join("models"),
+            verified: Verified::default(),
         }
     }
 
@@ -133,18 +136,20 @@ impl ModelFiles {
         sizes: &BTreeMap<String, u64>,
     ) -> Result<(), ModelStoreError> {
         sync_folders(copy.path())?;
+        let stamp = Stamp::of(copy.path())?;
         let place = self.folder(digest);
         loop {
             match fs::rename(copy.path(), &place) {
                 Ok(()) => {
                     // The folder has moved: nothing is left to delete.
                     let _moved = copy.keep();
+                    self.verified.note(digest, stamp);
                     break;
                 }
                 Err(error) if !is_taken(&error) => {
                     return Err(at("move a model to", &place)(error));
                 }
-                Err(_) if is_whole(&place, sizes) => break,
+                Err(_) if is_whole(&place, sizes) && self.verify(digest).is_ok() => break,
                 Err(_) => {
                     tracing::warn!(?place, "a damaged copy of a model is replaced");
                     if let Some(damaged) = self.set_aside(digest)? {
@@ -162,8 +167,17 @@ impl ModelFiles {
         tempfile::tempdir_in(&folder).map_err(at("create a folder in", &folder))
     }
 
-    pub(super) fn folder(&self, digest: &ModelDigest) -> PathBuf {
+    pub(in crate::control) fn folder(&self, digest: &ModelDigest) -> PathBuf {
         self.root.join(PLACES).join(digest.as_str())
+    }
+
+    /// Checks that the files of a model are those that were ingested.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelStoreError::OtherFiles`].
+    pub(in crate::control) fn verify(&self, digest: &ModelDigest) -> Result<(), ModelStoreError> {
+        self.verified.check(digest, &self.folder(digest))
     }
 
     /// The ONNX file of a model that was ingested.
@@ -455,6 +469,35 @@ mod tests {
             assert_whole(&place);
             assert_eq!(left_in(&data), [1, 0, 0], "{damage}");
         }
+    }
+
+    /// What a version means never changes, so neither may what is loaded under its name.
+    #[test]
+    fn a_model_with_one_byte_changed_is_refused_and_replaced_when_it_comes_in_again() {
+        let (data, files) = files();
+        let source = folder(WHOLE);
+        let model = files.ingest(source.path()).expect("copied");
+        files.verify(&model.digest).expect("just copied");
+        let place = files.folder(&model.digest);
+        for (name, content) in [("model.onnx", "n"), ("a/w.bin", "v"), ("z.txt", "zy")] {
+            fs::write(place.join(name), content).expect("written");
+            for files in [&files, &ModelFiles::in_data(data.path())] {
+                let refused = files.verify(&model.digest).expect_err("other bytes");
+                let words = refused.to_string();
+                assert!(
+                    words.contains(&format!("expected {}, found sha256:", model.digest)),
+                    "{words}"
+                );
+            }
+            files.ingest(source.path()).expect("copied");
+            files.verify(&model.digest).expect("replaced");
+            assert_whole(&place);
+        }
+        fs::write(place.join("more.bin"), "m").expect("written");
+        files.verify(&model.digest).expect_err("one file more");
+        fs::remove_dir_all(&place).expect("deleted");
+        let gone = files.verify(&model.digest).expect_err("gone").to_string();
+        assert!(gone.contains("found no such folder"), "{gone}");
     }
 
     #[test]

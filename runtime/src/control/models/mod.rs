@@ -12,6 +12,7 @@ mod files;
 mod found;
 mod registry;
 mod source;
+mod verified;
 
 pub use digest::ModelDigest;
 pub use error::ModelStoreError;

@@ -4,26 +4,33 @@
 //! last accepted state is there, or the one before it, and nothing in between.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use serde::de::DeserializeOwned;
 
 use crate::config::{JOURNAL_KEPT, OPERATIONS_KEPT, REVISIONS_KEPT};
 use crate::control::desired::Desired;
-use crate::control::migration;
 use crate::control::models::{ModelDigest, ModelRecord};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::revision::Revision;
 use crate::control::store::error::StoreError;
-use crate::control::store::folder::DataFolder;
-use crate::control::store::journal::NewEntry;
+use crate::control::store::guard;
+use crate::control::store::journal::{JournalEntry, NewEntry, journal};
 use crate::control::store::json::{read, write};
-use crate::control::store::schema::{FILE, SCHEMA, TABLES, TABLES_OF_3, journal_guard};
+use crate::control::store::mark::{Mark, MarkFile};
+
+/// The longest wait for another program that has the database locked.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The store. One per data folder.
 #[derive(Debug)]
 pub(in crate::control) struct Store {
-    db: Connection,
+    pub(super) db: Connection,
+    pub(super) folder: PathBuf,
+    /// None where it could not be written the last time.
+    mark: Option<MarkFile>,
 }
 
 /// The content of the store at a start.
@@ -40,41 +47,12 @@ pub(in crate::control) struct Loaded {
 }
 
 impl Store {
-    /// Opens `serin.db` of the folder, or makes it.
-    pub(in crate::control) fn open(folder: &DataFolder) -> Result<Self, StoreError> {
-        let db = Connection::open(folder.path().join(FILE))?;
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if found > SCHEMA {
-            return Err(StoreError::Newer {
-                path: folder.path().to_owned(),
-                found,
-            });
+    pub(super) fn new(db: Connection, folder: &Path) -> Self {
+        Self {
+            db,
+            folder: folder.to_owned(),
+            mark: None,
         }
-        let mut store = Self { db };
-        if found < SCHEMA {
-            let migrated = if found == 1 {
-                Some(migration::to_format_2(
-                    store.history()?,
-                    &store.operations()?,
-                ))
-            } else {
-                None
-            };
-            store.in_transaction(Sync::Full, |transaction| {
-                if found == 0 {
-                    transaction.execute_batch(TABLES)?;
-                }
-                transaction.execute_batch(TABLES_OF_3)?;
-                transaction.execute_batch(&journal_guard())?;
-                if let Some((revision, desired)) = migrated.flatten() {
-                    put_desired(transaction, revision, &desired)?;
-                }
-                transaction.pragma_update(None, "user_version", SCHEMA)?;
-                Ok(())
-            })?;
-        }
-        Ok(store)
     }
 
     /// Everything that the server needs to go on.
@@ -125,7 +103,7 @@ impl Store {
     }
 
     /// The states that are kept, newest first.
-    fn history(&self) -> Result<Vec<(Revision, Desired)>, StoreError> {
+    pub(super) fn history(&self) -> Result<Vec<(Revision, Desired)>, StoreError> {
         let mut query = self
             .db
             .prepare("SELECT revision, desired FROM revisions ORDER BY revision DESC")?;
@@ -137,7 +115,7 @@ impl Store {
         .collect()
     }
 
-    fn operations(&self) -> Result<Vec<Operation>, StoreError> {
+    pub(super) fn operations(&self) -> Result<Vec<Operation>, StoreError> {
         self.records(
             "operation",
             "SELECT operation FROM operations WHERE id >= ?1 ORDER BY id",
@@ -283,13 +261,81 @@ impl Store {
         self.db.pragma_update(None, "synchronous", sync.pragma())?;
         let transaction = self.db.transaction()?;
         work(&transaction)?;
-        Ok(transaction.commit()?)
+        let mark = guard::advance(&transaction)?;
+        transaction.commit()?;
+        if matches!(sync, Sync::Full) {
+            self.raise(&mark);
+        }
+        Ok(())
+    }
+
+    /// Brings the log into the database, so that the database alone has everything.
+    ///
+    /// What cannot be done now, as where somebody reads or the disk is full, the next one does: the log has it as well.
+    pub(super) fn checkpoint(&self) {
+        // Nobody is waited for.
+        drop(self.db.busy_timeout(Duration::ZERO));
+        let done = self
+            .db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        drop(self.db.busy_timeout(BUSY_WAIT_MAX));
+        if let Err(error) = done {
+            tracing::debug!(%error, "the log of the database stays for now");
+        }
+    }
+
+    /// Raises the mark to what is on disk by now.
+    ///
+    /// Where that fails the change is still accepted: it is on disk, only a loss of it would not be noticed.
+    pub(super) fn raise(&mut self, mark: &Mark) {
+        let raised = match &mut self.mark {
+            Some(file) => file.write(mark),
+            None => MarkFile::begin(&self.folder, mark).map(|file| self.mark = Some(file)),
+        };
+        if let Err(error) = raised {
+            self.mark = None;
+            tracing::warn!(%error, "cannot write serin.mark: were the newest changes to be lost, no start would notice");
+        }
+    }
+
+    /// The fingerprint of the secret that belongs to this database, once it is known.
+    pub(in crate::control) fn secret_fingerprint(&self) -> Result<Option<String>, StoreError> {
+        let query = "SELECT secret FROM guard";
+        Ok(self.db.query_row(query, [], |row| row.get(0))?)
+    }
+
+    /// Makes durable which secret belongs to this database.
+    pub(in crate::control) fn put_secret_fingerprint(
+        &mut self,
+        fingerprint: &str,
+    ) -> Result<(), StoreError> {
+        self.in_transaction(Sync::Full, |transaction| {
+            transaction.execute("UPDATE guard SET secret = ?1", [fingerprint])?;
+            Ok(())
+        })
+    }
+
+    /// Whether nothing was ever accepted.
+    pub(in crate::control) fn is_new(&self) -> Result<bool, StoreError> {
+        let query = "SELECT (SELECT count(*) FROM revisions) + (SELECT count(*) FROM models)";
+        let rows: u64 = self.db.query_row(query, [], |row| row.get(0))?;
+        Ok(rows == 0)
+    }
+
+    /// The last lines of the journal, oldest first.
+    pub(in crate::control) fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
+        journal(&self.db, last)
+    }
+
+    /// Adds a line to the journal. Returns when it is on disk.
+    pub(super) fn append(&mut self, entry: &NewEntry) -> Result<(), StoreError> {
+        self.in_transaction(Sync::Full, |transaction| append(transaction, entry))
     }
 }
 
 /// The time at which a transaction is on disk.
 #[derive(Debug, Clone, Copy)]
-enum Sync {
+pub(super) enum Sync {
     /// When its commit returns.
     Full,
     /// Some time later, in order.
@@ -297,7 +343,7 @@ enum Sync {
 }
 
 impl Sync {
-    fn pragma(self) -> &'static str {
+    pub(super) fn pragma(self) -> &'static str {
         match self {
             Self::Full => "FULL",
             Self::Later => "NORMAL",
@@ -305,7 +351,7 @@ impl Sync {
     }
 }
 
-fn put_desired(
+pub(super) fn put_desired(
     transaction: &Transaction<'_>,
     revision: Revision,
     desired: &Desired,
@@ -350,18 +396,20 @@ fn append(transaction: &Transaction<'_>, entry: &NewEntry) -> Result<(), StoreEr
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
-    use std::path::Path;
+    use std::fs;
 
     use super::*;
+    use crate::control::desired::Generation;
     use crate::control::operation::ProvisioningState;
-    use crate::control::store::journal::journal;
+    use crate::control::store::folder::DataFolder;
+    use crate::control::store::loss::OnLoss;
+    use crate::control::store::schema::SCHEMA;
     use crate::control::{Change, KeyType};
     use crate::spec::EndpointSpec;
 
     fn open(path: &Path) -> Result<(DataFolder, Store), StoreError> {
         let folder = DataFolder::open(path)?;
-        let store = Store::open(&folder)?;
+        let store = Store::open(&folder, OnLoss::Refuse)?;
         Ok((folder, store))
     }
 
@@ -371,9 +419,9 @@ mod tests {
         for number in 1..=revision {
             let spec = EndpointSpec::new(format!("iris-{number}").parse().expect("a name"));
             let generations = crate::control::desired::Generations {
-                primary: Revision(number),
-                secondary: Revision(number),
-                token: Revision(number),
+                primary: Generation(number),
+                secondary: Generation(number),
+                token: Generation(number),
             };
             let endpoint = crate::control::desired::DesiredEndpoint {
                 spec: spec.clone(),
@@ -489,41 +537,231 @@ mod tests {
         assert_eq!(names, ["iris-1", "iris-2", "iris-3"]);
     }
 
-    /// Goal: a kill at any moment of a commit leaves the state before it or after it. Method: what SQLite has written so far is
-    /// its write-ahead log, so every prefix of the log is a moment at which the process may have died.
+    /// Somebody who reads all the while: then the log stays.
+    fn reader(folder: &DataFolder) -> Connection {
+        let reader = Connection::open(folder.path().join("serin.db")).expect("opens");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM revisions;")
+            .expect("reads");
+        reader
+    }
+
+    /// A folder with these contents of the database, its log and the mark.
+    fn folder_of(parts: [&[u8]; 3]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, content) in ["serin.db", "serin.db-wal", "serin.mark"].iter().zip(parts) {
+            fs::write(folder.path().join(name), content).expect("written");
+        }
+        folder
+    }
+
+    /// The contents of the database, its log and the mark.
+    fn parts_of(folder: &DataFolder) -> [Vec<u8>; 3] {
+        ["serin.db", "serin.db-wal", "serin.mark"]
+            .map(|name| fs::read(folder.path().join(name)).unwrap_or_default())
+    }
+
+    /// Goal: a kill at any moment of a commit leaves the state before it or after it, and one that was accepted is never missed
+    /// in silence. Method: what SQLite has written so far is its write-ahead log, so every prefix of the log is a moment at which
+    /// the process may have died; the mark is written after it.
     #[test]
     fn a_kill_at_any_byte_of_a_commit_leaves_the_old_state_or_the_new_one() {
         let data = tempfile::tempdir().expect("a folder");
         let (folder, mut store) = open(data.path()).expect("opens");
+        let _reader = reader(&folder);
         for revision in 1..=6 {
-            let log = folder.path().join("serin.db-wal");
-            let before = fs::metadata(&log).expect("a log").len();
+            let [_, before, mark_before] = parts_of(&folder);
             commit(&mut store, revision).expect("stored");
-            let after = fs::metadata(&log).expect("a log").len();
+            let [db, log, mark_after] = parts_of(&folder);
+            assert!(log.len() > before.len(), "the log has it");
             // 4096 bytes a page and 24 bytes of header: steps of 509 meet every part of every frame.
-            for len in (before..after).step_by(509).chain([after]) {
-                let crashed = tempfile::tempdir().expect("a folder");
-                fs::copy(
-                    folder.path().join("serin.db"),
-                    crashed.path().join("serin.db"),
-                )
-                .expect("copied");
-                let copy = crashed.path().join("serin.db-wal");
-                fs::copy(&log, &copy).expect("copied");
-                File::options()
-                    .write(true)
-                    .open(&copy)
-                    .and_then(|copy| copy.set_len(len))
-                    .expect("cut");
+            for len in (before.len()..log.len()).step_by(509).chain([log.len()]) {
+                let crashed = folder_of([&db, &log[..len], &mark_before]);
                 let (_folder, reopened) = open(crashed.path()).expect("opens after a crash");
                 let found = reopened.load("1").expect("loads").revision.0;
                 assert!(
-                    found == revision || (found + 1 == revision && len < after),
+                    found == revision || (found + 1 == revision && len < log.len()),
                     "revision {found} of {revision} at {len}"
                 );
                 check_state(&reopened, found);
+                // As accepted, and then the log was cut off.
+                let damaged = folder_of([&db, &log[..len], &mark_after]);
+                match open(damaged.path()) {
+                    Ok((_folder, reopened)) => check_state(&reopened, revision),
+                    Err(error) => assert!(error.is_loss() && len < log.len(), "{error}"),
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_power_cut_while_the_log_is_brought_into_the_database_loses_nothing() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        let reader = reader(&folder);
+        for revision in 1..=3 {
+            commit(&mut store, revision).expect("stored");
+        }
+        let [before, log, mark] = parts_of(&folder);
+        drop(reader);
+        store.checkpoint();
+        let [mut after, log_after, _] = parts_of(&folder);
+        assert!(log_after.is_empty() && before != after);
+        let whole = after.len();
+        after.resize(whole.max(before.len()), 0);
+        for cut in (0..=after.len()).step_by(1021) {
+            let rest = before.get(cut..).unwrap_or_default();
+            let torn = folder_of([&[&after[..cut], rest].concat(), &log, &mark]);
+            let (_folder, reopened) = open(torn.path()).expect("opens");
+            check_state(&reopened, 3);
+        }
+    }
+
+    /// Every file as it was at every moment, beside the others as they were at others.
+    #[test]
+    fn a_database_older_than_its_mark_is_refused_and_a_newer_one_is_not() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        let mut moments = vec![parts_of(&folder)];
+        for revision in 1..=4 {
+            commit(&mut store, revision).expect("stored");
+            store.checkpoint();
+            moments.push(parts_of(&folder));
+        }
+        for (db, [content, _, _]) in moments.iter().enumerate() {
+            for (mark, [_, _, marked]) in moments.iter().enumerate() {
+                let mixed = folder_of([content, b"", marked]);
+                match open(mixed.path()) {
+                    Ok((_folder, store)) => {
+                        assert!(db >= mark, "revision {db} passed for {mark}");
+                        check_state(&store, db as u64);
+                    }
+                    Err(error) => {
+                        assert!(db < mark, "{error}");
+                        let words = error.to_string();
+                        assert!(
+                            words.contains(&format!("expected revision {mark} ")),
+                            "{words}"
+                        );
+                        assert!(words.contains(&format!("found revision {db} ")), "{words}");
+                    }
+                }
+            }
+        }
+        let other = tempfile::tempdir().expect("a folder");
+        let (other, mut store) = open(other.path()).expect("opens");
+        for revision in 1..=9 {
+            commit(&mut store, revision).expect("stored");
+        }
+        store.checkpoint();
+        let [db, _, _] = parts_of(&other);
+        let mixed = folder_of([&db, b"", &moments[1][2]]);
+        let error = open(mixed.path()).expect_err("another one").to_string();
+        assert!(
+            error.contains("found the database of another server"),
+            "{error}"
+        );
+    }
+
+    /// SQLite has no checksums: bits of texts flip unnoticed by it.
+    #[test]
+    fn a_flipped_bit_of_the_database_is_noticed_or_changes_nothing_that_is_served() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        for revision in 1..=3 {
+            commit(&mut store, revision).expect("stored");
+        }
+        store.checkpoint();
+        let [db, _, mark] = parts_of(&folder);
+        let newest = db.windows(6).rposition(|found| found == b"iris-3");
+        let served = newest.expect("the newest state is a text");
+        let mut noticed = 0;
+        for at in (0..db.len()).step_by(1021).chain([served + 5]) {
+            let mut flipped = db.clone();
+            flipped[at] ^= 1 << (at % 8);
+            let damaged = folder_of([&flipped, b"", &mark]);
+            match open(damaged.path()) {
+                Ok((_folder, store)) => {
+                    assert_eq!(store.load("1").expect("loads").desired, state(3));
+                }
+                Err(_) => noticed += 1,
+            }
+            assert!(
+                noticed > 0 || at < served,
+                "the name of an endpoint at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_missing_or_empty_database_is_refused_beside_whatever_only_a_server_makes() {
+        for beside in ["serin.mark", "secret", "models/sha256/a"] {
+            for database in [None, Some("")] {
+                let data = tempfile::tempdir().expect("a folder");
+                let (folder, mut store) = open(data.path()).expect("opens");
+                commit(&mut store, 1).expect("stored");
+                drop((store, folder));
+                let at = |name: &str| data.path().join(name);
+                fs::create_dir_all(at("models/sha256/a")).expect("made");
+                fs::write(at("secret"), "s").expect("written");
+                fs::remove_file(at("serin.db")).expect("removed");
+                if let Some(text) = database {
+                    fs::write(at("serin.db"), text).expect("written");
+                }
+                for name in ["serin.mark", "secret"] {
+                    if name != beside {
+                        fs::remove_file(at(name)).expect("removed");
+                    }
+                }
+                if beside != "models/sha256/a" {
+                    fs::remove_dir(at("models/sha256/a")).expect("removed");
+                }
+                let error = open(data.path()).expect_err("lost").to_string();
+                let found = database.map_or("found no serin.db", |_| "found an empty serin.db");
+                assert!(error.contains(found), "{beside}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_accepted_loss_goes_on_with_what_can_be_read_and_keeps_the_rest() {
+        for (damage, left) in [("older", 1), ("empty", 0), ("garbage", 0)] {
+            let data = tempfile::tempdir().expect("a folder");
+            let (folder, mut store) = open(data.path()).expect("opens");
+            commit(&mut store, 1).expect("stored");
+            store.checkpoint();
+            let [older, _, _] = parts_of(&folder);
+            commit(&mut store, 2).expect("stored");
+            drop((store, folder));
+            let damaged = match damage {
+                "older" => older,
+                "empty" => Vec::new(),
+                _ => b"garbage".repeat(1000),
+            };
+            fs::write(data.path().join("serin.db"), &damaged).expect("written");
+            let refused = open(data.path()).expect_err("less than was accepted");
+            assert!(refused.is_loss(), "{damage}: {refused}");
+            let folder = DataFolder::open(data.path()).expect("opens");
+            let store = Store::open(&folder, OnLoss::Accept).expect("accepted");
+            check_revision(&store, left);
+            let line = journal(&store.db, 1).expect("read").remove(0);
+            assert_eq!(line.change["kind"], "accept_loss");
+            assert_eq!(line.why, Some(refused.to_string()));
+            let aside = line.change["kept_in"].as_str().expect("a path").to_owned();
+            let kept = fs::read(Path::new(&aside).join("serin.db")).expect("kept");
+            assert_eq!(kept, damaged, "{damage}");
+            drop((store, folder));
+            let (_folder, store) = open(data.path()).expect("a whole one from then on");
+            check_revision(&store, left);
+        }
+    }
+
+    fn check_revision(store: &Store, revision: u64) {
+        let loaded = store.load("1").expect("loads");
+        assert_eq!(
+            (loaded.revision.0, loaded.desired),
+            (revision, state(revision))
+        );
     }
 
     #[test]
@@ -609,7 +847,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "data folder {path:?} was written by a later release (schema 4, this one knows 3): use that release"
+                "data folder {path:?} was written by a later release (schema 5, this one knows 4): use that release"
             )
         );
     }
@@ -707,9 +945,10 @@ mod tests {
             .db
             .execute_batch(
                 "UPDATE revisions SET desired = json_remove(desired, '$.format'); PRAGMA user_version = 1;
-                 DROP TRIGGER journal_keeps_lines; DROP TABLE isolated;",
+                 DROP TRIGGER journal_keeps_lines; DROP TABLE isolated; DROP TABLE guard;",
             )
             .expect("as the first release wrote it");
+        fs::remove_file(data.path().join("serin.mark")).expect("there");
         drop((store, folder));
         let (_folder, store) = open(data.path()).expect("opens and migrates");
         check_state(&store, 1);
@@ -731,8 +970,9 @@ mod tests {
         commit(&mut store, 1).expect("stored");
         store
             .db
-            .execute_batch("DROP TABLE isolated; PRAGMA user_version = 2;")
+            .execute_batch("DROP TABLE isolated; DROP TABLE guard; PRAGMA user_version = 2;")
             .expect("as the release before wrote it");
+        fs::remove_file(data.path().join("serin.mark")).expect("there");
         drop((store, folder));
         let (folder, mut store) = open(data.path()).expect("opens and migrates");
         check_state(&store, 1);

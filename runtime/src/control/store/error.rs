@@ -21,6 +21,21 @@ pub enum StoreError {
         "data folder {path:?} was written by a later release (schema {found}, this one knows {SCHEMA}): use that release"
     )]
     Newer { path: PathBuf, found: i64 },
+    /// No server has ever used the folder.
+    #[error("no serin.db in {0:?}: expected the data folder of a server, or a backup of one")]
+    NoDatabase(PathBuf),
+    /// Another release has written it.
+    #[error(
+        "data folder {path:?} was written by another release (schema {found}, this one knows {SCHEMA}): start that server once with \
+         this release, or use that release"
+    )]
+    OtherRelease { path: PathBuf, found: i64 },
+    /// Another program has the database locked.
+    #[error(
+        "serin.db is locked by another program, or by a server that was started on a full disk; make room and start the server \
+         again, then try again"
+    )]
+    Locked,
     /// No room.
     #[error("the disk is full")]
     Full,
@@ -29,9 +44,20 @@ pub enum StoreError {
     Disk(String),
     /// The database is not whole, or none at all.
     #[error(
-        "serin.db in the data folder is damaged ({0}): put a copy of the folder back, or choose another folder with --data"
+        "serin.db in the data folder is damaged ({0}): put a backup back (`serin restore`), or go on with what can be read \
+         (`serin serve --accept-loss`; what is there now is kept aside)"
     )]
-    Damaged(#[source] rusqlite::Error),
+    Damaged(String),
+    /// There is less than was accepted.
+    #[error(
+        "data folder {path:?} has less than was accepted: expected {expected}, found {found}; put back what is missing, or a \
+         backup (`serin restore`), or go on with what is there (`serin serve --accept-loss`; all of it is kept aside)"
+    )]
+    Lost {
+        path: PathBuf,
+        expected: String,
+        found: String,
+    },
     /// Anything else that SQLite says.
     #[error("{0}")]
     Sqlite(#[source] rusqlite::Error),
@@ -46,6 +72,16 @@ pub enum StoreError {
     Stopped,
 }
 
+impl StoreError {
+    /// Whether something that was accepted is gone.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Lost { .. } | Self::Damaged(_) | Self::Unreadable { .. }
+        )
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
@@ -53,7 +89,10 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::SystemIoFailure | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
                 Self::Disk(error.to_string())
             }
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
             Some(_) | None => Self::Sqlite(error),
         }
     }

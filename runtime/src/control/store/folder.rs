@@ -51,12 +51,12 @@ impl DataFolder {
             }
             Err(TryLockError::Error(source)) => return Err(refused(source)),
         }
-        // The pid is for the message above alone; the lock is what counts.
+        // The pid is for the message above alone; the lock is what counts, also where the disk has no room.
         let written = lock
             .set_len(0)
             .and_then(|()| lock.rewind())
             .and_then(|()| write!(lock, "{}", std::process::id()));
-        written.map_err(refused)?;
+        drop(written);
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,

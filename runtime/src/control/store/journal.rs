@@ -1,6 +1,7 @@
 //! The journal: who asked for what, when, and what became of it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,9 @@ use crate::control::store::error::StoreError;
 use crate::control::store::folder::DataFolder;
 use crate::control::store::json::read;
 use crate::control::store::schema::FILE;
+
+/// The longest wait for a lock that SQLite takes for moments.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(200);
 
 /// One line of the journal: what was asked for or what became of it, when, by whom and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +58,10 @@ impl JournalReader {
     /// The last lines of the journal, oldest first. Blocks.
     pub(in crate::control) fn last(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        journal(&Connection::open_with_flags(&self.file, flags)?, last)
+        let db = Connection::open_with_flags(&self.file, flags)?;
+        // Whoever holds a lock for longer has the database for itself; see `ControllerHandle::journal`.
+        db.busy_timeout(LOCK_WAIT_MAX)?;
+        journal(&db, last)
     }
 }
 

@@ -8,9 +8,14 @@
 mod database;
 mod error;
 mod folder;
+mod guard;
 mod journal;
 mod json;
+mod loss;
+mod mark;
+mod opening;
 mod schema;
+mod snapshot;
 mod thread;
 
 pub(super) use database::{Loaded, Store};
@@ -18,4 +23,10 @@ pub use error::StoreError;
 pub(super) use folder::DataFolder;
 pub use journal::JournalEntry;
 pub(super) use journal::{JournalReader, NewEntry};
+pub use loss::OnLoss;
+pub(super) use loss::folder_aside;
+pub(super) use snapshot::{Snapshot, snapshot};
 pub(super) use thread::StoreThread;
+
+/// The files that a state is stored in, the database last: without it there is none.
+pub(super) const STATE_FILES: [&str; 2] = [mark::MARK_FILE, schema::FILE];

@@ -3,8 +3,8 @@
 use crate::config::JOURNAL_KEPT;
 
 /// Version of the tables below, kept in `user_version`. 1 had desired states of the first format, and a journal without a bound; 2
-/// had no isolated models.
-pub(super) const SCHEMA: i64 = 3;
+/// had no isolated models; 3 had no guard.
+pub(super) const SCHEMA: i64 = 4;
 
 /// The tables, and views of them for people.
 pub(super) const TABLES: &str = "
@@ -30,6 +30,9 @@ CREATE VIEW deployments AS
 /// What came with the third schema.
 pub(super) const TABLES_OF_3: &str =
     "CREATE TABLE isolated (digest TEXT PRIMARY KEY, reason TEXT NOT NULL);";
+
+/// What came with the fourth schema: who this database is, how often it was written, and checksums of what is served by.
+pub(super) const TABLES_OF_4: &str = "CREATE TABLE guard (store TEXT NOT NULL, commits INTEGER NOT NULL, seal TEXT NOT NULL, secret TEXT);";
 
 /// The name of the database in the data folder.
 pub(super) const FILE: &str = "serin.db";

@@ -27,8 +27,13 @@ impl StoreThread {
         let thread = std::thread::Builder::new()
             .name("serin-store".to_owned())
             .spawn(move || {
-                for job in waiting {
+                while let Ok(job) = waiting.recv() {
                     job(&mut store);
+                    for next in waiting.try_iter() {
+                        next(&mut store);
+                    }
+                    // When whoever waited has heard: what was accepted is in the log, and this takes as long as a commit.
+                    store.checkpoint();
                 }
                 drop(store);
                 // Unlocked last: whoever gets the folder then finds a closed store.
