@@ -184,6 +184,19 @@ pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const RESTART_HOLD_MAX: Duration = Duration::from_secs(3);
 /// The time for which a server must have been ready for its death not to count as one of a row.
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
+/// Most bytes of the log that wait to be written; further lines are dropped and counted. As much again may be in the hands of the
+/// system, when nobody reads.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// Longest that the end of the process waits for the last lines of a log that nobody reads.
+pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
+/// Time in which lines of a kind are counted, and after which those that were left out are told of.
+pub const LOG_WINDOW: Duration = Duration::from_secs(1);
+/// Most lines of one kind that are written in that time: what more would say the number says too.
+pub const LOG_LINES_PER_WINDOW: u32 = 20;
+/// Kinds of lines that are told apart; further ones share what one may write.
+pub const LOG_KINDS_MAX: usize = 256;
+/// Longest file with the level of the log, in bytes.
+pub const LOG_LEVEL_BYTES_MAX: u64 = 4096;
 /// Life of a token, unless the server is told otherwise.
 pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::config::{
     BODY_BYTES_DEFAULT, BYTES_IN_FLIGHT_PART, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT,
     TOKEN_LIFE_DEFAULT,
@@ -44,6 +46,8 @@ pub struct Config {
     /// Whether the process is the server's own, so that it may handle fatal signals: then the next start on the data folder knows
     /// what killed it.
     pub black_box: bool,
+    /// Each change of it asks for the status of the server in the log.
+    pub status_asked: Option<watch::Receiver<()>>,
 }
 
 impl Config {
@@ -64,6 +68,7 @@ impl Config {
             grace: GRACE_DEFAULT,
             prober: None,
             black_box: false,
+            status_asked: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -23,6 +23,7 @@ use crate::app::config::{Config, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
 use crate::app::sockets::Sockets;
+use crate::app::status::{self, Status};
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
@@ -271,6 +272,7 @@ impl Control {
         let data = &self.config.data;
         let written = self.server.write(data);
         if written.is_ok() {
+            let asked = self.config.status_asked.clone();
             let settled = settle(
                 &controller,
                 &self.scoring.readiness,
@@ -281,6 +283,7 @@ impl Control {
             tokio::select! {
                 // Settles once, then waits for the end.
                 never = settled => match never {},
+                never = tell_status(asked, &self.scoring, self.bound, &controller) => match never {},
                 _ = stopped => {}
             }
         }
@@ -316,6 +319,20 @@ impl Control {
             Arc::clone(&self.scoring.metrics),
         )?)
     }
+}
+
+/// Tells the status whenever it is asked for; never ends by itself.
+async fn tell_status(
+    asked: Option<watch::Receiver<()>>,
+    scoring: &Scoring,
+    bound: Instant,
+    controller: &ControllerHandle,
+) -> std::convert::Infallible {
+    let tell = || {
+        let status = Status::of(scoring, bound);
+        status.with_changes_of(&controller.view()).tell();
+    };
+    status::when_asked(asked, tell).await
 }
 
 /// Says once that the server is ready; never ends by itself.
