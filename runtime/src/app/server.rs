@@ -29,7 +29,7 @@ use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys, listen};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -105,6 +105,7 @@ impl App {
                 &metrics,
             ),
             metrics,
+            wrong_keys: WrongKeys::default(),
         };
         let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());

@@ -19,7 +19,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys};
 
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
@@ -110,6 +110,7 @@ pub fn up(
             &metrics,
         ),
         metrics,
+        wrong_keys: WrongKeys::default(),
     };
     let limits = ConnectionLimits {
         connections_max: CONNECTIONS_DEFAULT,

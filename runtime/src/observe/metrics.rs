@@ -628,6 +628,8 @@ serin_bytes_in_flight_waiting
 serin_degraded endpoint,deployment
 serin_forced_stops_total
 serin_instances endpoint,deployment
+serin_log_dropped_total
+serin_log_left_out_total
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage
 serin_request_duration_seconds_count endpoint,deployment,stage
 serin_request_duration_seconds_sum endpoint,deployment,stage
