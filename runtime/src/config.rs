@@ -195,6 +195,8 @@ pub const LOG_WINDOW: Duration = Duration::from_secs(1);
 pub const LOG_LINES_PER_WINDOW: u32 = 20;
 /// Kinds of lines that are told apart; further ones share what one may write.
 pub const LOG_KINDS_MAX: usize = 256;
+/// Characters of a request's path that the log repeats.
+pub const LOG_PATH_LEN_MAX: usize = 256;
 /// Longest file with the level of the log, in bytes.
 pub const LOG_LEVEL_BYTES_MAX: u64 = 4096;
 /// Wrong keys of one client that are answered at once; after them each answer waits for [`WRONG_KEY_DELAY`].

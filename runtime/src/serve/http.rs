@@ -95,12 +95,8 @@ async fn live() -> Response {
     json_response(StatusCode::OK, &json!({ "live": true }))
 }
 
-async fn ready(
-    State(scoring): State<Scoring>,
-    Extension(client): Extension<Client>,
-    headers: HeaderMap,
-) -> Response {
-    let health = scoring.health_for(client, &headers).await;
+async fn ready(State(scoring): State<Scoring>, headers: HeaderMap) -> Response {
+    let health = scoring.health_for(&headers);
     let status = if health.ready {
         StatusCode::OK
     } else {
@@ -492,6 +488,27 @@ mod tests {
         assert_eq!(answer.headers["retry-after"], "1");
         server.readiness.set();
         assert_eq!(server.post("/endpoints/iris/score", "").await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn while_endpoints_are_being_loaded_a_stranger_cannot_tell_which_are_there() {
+        let server = Server::start().await;
+        publish_with_key(&server, "key");
+        let ask = async |path, key| {
+            let key = format!("\r\nauthorization: Bearer {key}");
+            server.post(path, &key).await
+        };
+        for path in ["/endpoints/iris/score", "/endpoints/other/score"] {
+            let answer = ask(path, "wrong").await;
+            assert_eq!(answer.status, 503, "{path}");
+            assert!(
+                answer.message().contains("starting"),
+                "{}",
+                answer.message()
+            );
+        }
+        let reached = ask("/endpoints/iris/score", "key").await;
+        assert_eq!(reached.headers["azureml-model-deployment"], "blue");
     }
 
     #[tokio::test]

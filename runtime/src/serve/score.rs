@@ -17,10 +17,10 @@ use bytes::Bytes;
 use serde_json::json;
 use tracing::Level;
 
-use crate::config::BODY_READ_MAX;
+use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX};
 use crate::observe::{Metrics, Timings};
 use crate::router::{Answer, Endpoint, EndpointAuth, Rejected, Router, ScoreRequest, Unserved};
-use crate::serve::auth::{bearer, open, opened};
+use crate::serve::auth::{open, opened};
 use crate::serve::body::{HeldBody, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::failure::Failure;
@@ -206,8 +206,9 @@ impl Scoring {
         let is_wrong_key = closed.is_wrong_key();
         let known = closed.open;
         let failure = match (closed.unauthorized, target) {
+            // Whether it is there cannot be said yet, and to a stranger not by saying it of some.
+            _ if !is_started => Failure::Starting,
             (Some(unauthorized), _) => unauthorized.into(),
-            (None, _) if !is_started => Failure::Starting,
             (None, Target::Named(name)) => Failure::NoEndpoint {
                 name: name.to_owned(),
                 known,
@@ -220,25 +221,21 @@ impl Scoring {
         })
     }
 
-    /// The same for who asks with these headers: names are for who may use their endpoints. Who sends wrong keys to hear of more waits
-    /// for the answer.
-    pub(crate) async fn health_for(&self, client: Client, headers: &HeaderMap) -> Health {
-        let health = self.health();
+    /// Whether the server can answer, and which deployments cannot.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        Health::of(&self.router.table(), self.readiness.is_set())
+    }
+
+    /// The same for who asks with these headers: names are for who may use their endpoints. It never waits, whatever the key, for a
+    /// load balancer may send one.
+    pub(crate) fn health_for(&self, headers: &HeaderMap) -> Health {
         let open = if foreign_page(headers).is_some() {
             Vec::new()
         } else {
             opened(&self.router.table(), headers)
         };
-        if open.is_empty() && bearer(headers).is_some() {
-            self.wrong_keys.hold(client).await;
-        }
-        health.seen_by(&open)
-    }
-
-    /// Whether the server can answer, and which deployments cannot.
-    #[must_use]
-    pub fn health(&self) -> Health {
-        Health::of(&self.router.table(), self.readiness.is_set())
+        self.health().seen_by(&open)
     }
 }
 
@@ -375,6 +372,8 @@ fn millis(time: Duration) -> HeaderValue {
 /// One line for each failure, as loud as its fault deserves.
 fn log(failure: &Failure, parts: &Parts, ids: &RequestIds) {
     let (status, path, request_id) = (failure.status().as_u16(), parts.uri.path(), ids.as_str());
+    // The client's to choose, at any length.
+    let path = path.get(..LOG_PATH_LEN_MAX).unwrap_or(path);
     let deployment = failure.deployment().map(DeploymentName::as_str);
     macro_rules! event {
         ($level:ident) => {
