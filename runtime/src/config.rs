@@ -186,6 +186,29 @@ pub const RESTART_HOLD_MAX: Duration = Duration::from_secs(3);
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
 /// Time between two tries to write `server.json` where the disk has no room for it.
 pub const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Most bytes of the log that wait to be written; further lines are dropped and counted. As much again may be in the hands of the
+/// system, when nobody reads.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// Longest that the end of the process waits for the last lines of a log that nobody reads.
+pub const LOG_FLUSH_MAX: Duration = Duration::from_secs(1);
+/// Time in which lines of a kind are counted, and after which those that were left out are told of.
+pub const LOG_WINDOW: Duration = Duration::from_secs(1);
+/// Most lines of one kind that are written in that time: what more would say the number says too.
+pub const LOG_LINES_PER_WINDOW: u32 = 20;
+/// Kinds of lines that are told apart; further ones share what one may write.
+pub const LOG_KINDS_MAX: usize = 256;
+/// Characters of a request's path that the log repeats.
+pub const LOG_PATH_LEN_MAX: usize = 256;
+/// Longest file with the level of the log, in bytes.
+pub const LOG_LEVEL_BYTES_MAX: u64 = 4096;
+/// Wrong keys of one client that are answered at once; after them each answer waits for [`WRONG_KEY_DELAY`].
+pub const WRONG_KEYS_FREE: u32 = 10;
+/// The wait for the answer to a wrong key of a client that has sent many; after as long one more is free.
+pub const WRONG_KEY_DELAY: Duration = Duration::from_secs(1);
+/// Answers to one client that wait so at once; further wrong keys get 429. A quarter of the administrative connections.
+pub const WRONG_KEYS_WAITING_MAX: u32 = 16;
+/// Clients that have sent wrong keys of late and are told apart; further ones share what one may send.
+pub const WRONG_KEY_CLIENTS_MAX: usize = 4096;
 /// Life of a token, unless the server is told otherwise.
 pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
 
@@ -223,6 +246,8 @@ const _: () = {
     assert!(RESTART_PAUSE_MIN.as_millis() <= RESTART_PAUSE_MAX.as_millis());
     // A row of deaths with the longest pauses between them stays one.
     assert!(RESTART_PAUSE_MAX.as_millis() < RESTART_STEADY.as_millis());
+    // Who sends wrong keys to administration leaves most of its connections to others.
+    assert!((WRONG_KEYS_WAITING_MAX as usize) * 4 <= ADMIN_CONNECTIONS_MAX);
     // An operation that is known has its revision still in the store, unless many newer ones came.
     assert!(REVISIONS_KEPT <= OPERATIONS_KEPT);
 };

@@ -14,8 +14,10 @@ fn ended(server: &Server, deployment: &str, outcome: &str) -> String {
     count.expect("the series").to_owned()
 }
 
-fn ready(server: &Server) -> Answer {
-    let answer = agent().get(format!("{}/health/ready", server.scoring));
+fn ready(server: &Server, key: &str) -> Answer {
+    let answer = agent()
+        .get(format!("{}/health/ready", server.scoring))
+        .header("authorization", format!("Bearer {key}"));
     Answer::read(answer.call().expect("an HTTP answer"))
 }
 
@@ -28,7 +30,7 @@ fn a_version_that_hangs_is_named_until_it_answers_and_the_others_serve_on() {
     server
         .create_deployment("green", &model("models/test/slow.onnx"), hangs)
         .ok();
-    let degraded = || ready(&server).json()["degraded"].clone();
+    let degraded = || ready(&server, &key).json()["degraded"].clone();
     let begun = std::time::Instant::now();
     let mut sent = 0;
     while degraded().is_null() {
@@ -39,7 +41,7 @@ fn a_version_that_hangs_is_named_until_it_answers_and_the_others_serve_on() {
     }
     assert!(sent >= 20, "{sent}");
     assert_ne!(ended(&server, "green", "expired_running"), "0");
-    let health = ready(&server);
+    let health = ready(&server, &key);
     assert_eq!(health.status, 200, "the others can answer");
     let named = &health.json()["degraded"][0];
     assert_eq!(named["deployment"], "green");

@@ -234,6 +234,7 @@ fn damage(server: &Server, data: &Path, name: &str) {
 fn health(server: &Server) -> Answer {
     let response = agent()
         .get(format!("{}/health/ready", server.scoring))
+        .header("authorization", format!("Bearer {}", server.key("iris")))
         .call();
     Answer::read(response.expect("an answer"))
 }

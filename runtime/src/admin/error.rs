@@ -1,7 +1,8 @@
 //! Refusals of administrative requests, and the only place with their status codes.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::admin::wire::{ErrorBody, ErrorCode, Refusal};
@@ -15,6 +16,16 @@ pub(crate) enum AdminError {
         "the token is missing or not that of this server: read it from server.json in the data folder"
     )]
     Unauthorized,
+    #[error(
+        "too many wrong tokens: send the one of server.json in the data folder, or try again later"
+    )]
+    TooManyWrongTokens,
+    #[error(
+        "this server is no {0:?}: send administrative requests to the address that is in server.json, or to localhost"
+    )]
+    OtherHost(String),
+    #[error("this request comes from a web page ({0}), and pages may not use administration")]
+    ForeignPage(String),
     #[error("nothing is served at {0}")]
     NoRoute(String),
     #[error("the method {method} is not allowed for {path}")]
@@ -41,11 +52,14 @@ impl AdminError {
     pub(crate) fn code(&self) -> ErrorCode {
         match self {
             Self::Unauthorized => ErrorCode::Unauthorized,
+            Self::TooManyWrongTokens => ErrorCode::ServerBusy,
             Self::NoRoute(_) | Self::NotFound { .. } => ErrorCode::ResourceNotFound,
             Self::MethodNotAllowed { .. }
             | Self::Body(_)
             | Self::Query(_)
             | Self::RelativePath(_)
+            | Self::OtherHost(_)
+            | Self::ForeignPage(_)
             | Self::Unread(_) => ErrorCode::BadArgument,
             Self::Change(error) => code(error.kind()),
             Self::Model(error) => code(error.kind()),
@@ -56,6 +70,9 @@ impl AdminError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyWrongTokens => StatusCode::TOO_MANY_REQUESTS,
+            Self::OtherHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            Self::ForeignPage(_) => StatusCode::FORBIDDEN,
             Self::Unread(failure) => failure.status(),
             _ => match self.code() {
                 ErrorCode::BadArgument => StatusCode::BAD_REQUEST,
@@ -96,7 +113,13 @@ impl IntoResponse for AdminError {
             message: self.to_string(),
             details: self.details().to_vec(),
         };
-        (self.status(), Json(Refusal { error })).into_response()
+        let mut response = (self.status(), Json(Refusal { error })).into_response();
+        if matches!(self, Self::TooManyWrongTokens) {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 
@@ -106,8 +129,11 @@ mod tests {
 
     #[test]
     fn each_kind_of_refusal_has_its_status() {
-        let cases: [(AdminError, u16); 10] = [
+        let cases: [(AdminError, u16); 13] = [
             (AdminError::Unauthorized, 401),
+            (AdminError::TooManyWrongTokens, 429),
+            (AdminError::OtherHost("x".into()), 421),
+            (AdminError::ForeignPage("x".into()), 403),
             (AdminError::NoRoute("/x".into()), 404),
             (
                 AdminError::NotFound {

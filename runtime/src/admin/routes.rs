@@ -11,6 +11,9 @@
 //! - `GET /metrics`: for Prometheus
 //! - `GET /health`: the control thread answers
 //!
+//! Requests that a web page has a browser send are refused, and so are those to another host than this one: a page could make its own
+//! name lead here. Who sends wrong tokens waits, as in scoring.
+//!
 //! Threads: control.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,7 +29,7 @@ use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -40,7 +43,7 @@ use crate::control::{
     ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
     Operation, OperationId,
 };
-use crate::serve::{Scoring, read_body};
+use crate::serve::{Client, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page, read_body};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// The name of who asked, where a request does not say.
@@ -84,19 +87,33 @@ pub fn routes(administration: Administration) -> Router {
         .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(
-            administration.clone(),
+            (administration.clone(), WrongKeys::default()),
             guard,
         ));
+    let bound = administration.server.admin_address.ip();
     Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(async || Json(json!({ "live": true }))))
         .merge(guarded)
+        .layer(middleware::from_fn_with_state(bound, refuse_pages))
         .with_state(administration)
+}
+
+/// Lets a request pass that was sent here by name, and by no page.
+async fn refuse_pages(State(bound): State<IpAddr>, request: Request, next: Next) -> Response {
+    if let Some(host) = foreign_host(request.headers(), request.uri(), bound) {
+        return AdminError::OtherHost(host).into_response();
+    }
+    match foreign_page(request.headers()) {
+        Some(page) => AdminError::ForeignPage(page).into_response(),
+        None => next.run(request).await,
+    }
 }
 
 /// Lets a request pass that has the token.
 async fn guard(
-    State(administration): State<Administration>,
+    State((administration, wrong_keys)): State<(Administration, WrongKeys)>,
+    Extension(client): Extension<Client>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -107,10 +124,13 @@ async fn guard(
         .map(|value| value.as_bytes())
         .unwrap_or_default();
     if bool::from(given.ct_eq(expected.as_bytes())) {
-        next.run(request).await
-    } else {
-        AdminError::Unauthorized.into_response()
+        return next.run(request).await;
     }
+    let is_missing = given.is_empty();
+    if !is_missing && wrong_keys.hold(client).await == WrongKey::TooMany {
+        return AdminError::TooManyWrongTokens.into_response();
+    }
+    AdminError::Unauthorized.into_response()
 }
 
 async fn method_not_allowed(request: Request) -> AdminError {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::config::{
     BODY_BYTES_DEFAULT, BYTES_IN_FLIGHT_PART, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT,
     TOKEN_LIFE_DEFAULT,
@@ -47,6 +49,8 @@ pub struct Config {
     pub black_box: bool,
     /// What to do when the data folder has less than was accepted.
     pub on_loss: OnLoss,
+    /// Each change of it asks for the status of the server in the log.
+    pub status_asked: Option<watch::Receiver<()>>,
 }
 
 impl Config {
@@ -68,6 +72,7 @@ impl Config {
             prober: None,
             black_box: false,
             on_loss: OnLoss::Refuse,
+            status_asked: None,
         }
     }
 }

@@ -8,6 +8,7 @@ mod embedded;
 mod error;
 mod server;
 mod sockets;
+mod status;
 mod supervisor;
 mod up;
 

@@ -14,7 +14,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use tokio::runtime::Builder;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -23,12 +23,13 @@ use crate::app::config::{Config, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
 use crate::app::sockets::Sockets;
+use crate::app::status::{self, Status};
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys, listen};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -104,6 +105,7 @@ impl App {
                 &metrics,
             ),
             metrics,
+            wrong_keys: WrongKeys::default(),
         };
         let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
@@ -269,6 +271,7 @@ impl Control {
             },
         ));
         let data = &self.config.data;
+        let asked = self.config.status_asked.clone();
         let settled = settle(
             &controller,
             &self.scoring.readiness,
@@ -282,6 +285,7 @@ impl Control {
             never = self.server.keep_announced(data) => match never {},
             // Settles once, then waits for the end.
             never = settled => match never {},
+            never = tell_status(asked, &self.scoring, self.bound, &controller) => match never {},
             _ = stopped => {}
         }
         drop(stop);
@@ -314,6 +318,20 @@ impl Control {
             Arc::clone(&self.scoring.metrics),
         )?)
     }
+}
+
+/// Tells the status whenever it is asked for; never ends by itself.
+async fn tell_status(
+    asked: Option<watch::Receiver<()>>,
+    scoring: &Scoring,
+    bound: Instant,
+    controller: &ControllerHandle,
+) -> std::convert::Infallible {
+    let tell = || {
+        let status = Status::of(scoring, bound);
+        status.with_changes_of(&controller.view()).tell();
+    };
+    status::when_asked(asked, tell).await
 }
 
 /// Says once that the server is ready; never ends by itself.

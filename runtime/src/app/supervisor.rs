@@ -21,6 +21,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::unix::pipe;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::app::AppError;
 use crate::app::sockets::{HandedOver, Sockets};
@@ -40,6 +41,7 @@ pub struct Supervised {
 }
 
 /// Has the server run until it ends for good; how it ended. `on_ready` is called once, with the line that it prints when it is ready.
+/// The server also gets the signals of `pass_on`, once it is ready to hear them.
 ///
 /// # Errors
 ///
@@ -47,6 +49,7 @@ pub struct Supervised {
 pub fn supervise(
     supervised: &Supervised,
     sockets: &Sockets,
+    mut pass_on: UnboundedReceiver<Signo>,
     on_ready: impl FnOnce(&str),
 ) -> Result<ExitStatus, AppError> {
     let handed_over = sockets.hand_over().map_err(AppError::Supervisor)?;
@@ -70,7 +73,9 @@ pub fn supervise(
                 }
                 Err(error) => return Err(error),
             };
-            let ended = server.run(&mut signals, &mut on_ready).await?;
+            let ended = server
+                .run(&mut signals, &mut pass_on, &mut on_ready)
+                .await?;
             let life = Life {
                 ready_for: server.ready_at.map(|at| at.elapsed()),
                 ended,
@@ -205,6 +210,7 @@ impl Server {
     async fn run(
         &mut self,
         signals: &mut Signals,
+        pass_on: &mut UnboundedReceiver<Signo>,
         on_ready: &mut Option<impl FnOnce(&str)>,
     ) -> io::Result<ExitStatus> {
         let stdout = self.child.stdout.take().expect("standard output is a pipe");
@@ -225,6 +231,10 @@ impl Server {
                     }
                 }
                 _ = signals.child.recv() => {}
+                // Before it is ready one of these could end it.
+                Some(signal) = pass_on.recv(), if self.ready_at.is_some() => {
+                    let _gone = kill_process(Pid::from_child(&self.child), signal);
+                }
                 signal = signals.stop.asked_for() => {
                     // It may have ended by now.
                     let _gone = kill_process(Pid::from_child(&self.child), signal);

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::app::config::bytes_in_flight_max;
@@ -13,11 +14,12 @@ use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
 use crate::app::sockets::Bound;
+use crate::app::status::{self, Status};
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys};
 
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
@@ -43,6 +45,8 @@ pub struct UpConfig {
     pub grace: Duration,
     /// The prober, which tries a model in a child process before it is served; without one models are not tried first.
     pub prober: Option<Prober>,
+    /// Each change of it asks for the status of the server in the log.
+    pub status_asked: Option<watch::Receiver<()>>,
 }
 
 impl UpConfig {
@@ -59,6 +63,7 @@ impl UpConfig {
             edge_threads: crate::app::config::edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
             prober: None,
+            status_asked: None,
         }
     }
 }
@@ -83,6 +88,7 @@ pub fn up(
     ready: impl FnOnce(SocketAddr, &[UpDeployment]),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
+    let started = Instant::now();
     let _loading = begin_to_load_library();
     let Bound { listener, address } = Bound::new(config.address, "--port")?;
     let mut builder = Embedded::builder().capacity(config.capacity);
@@ -104,6 +110,7 @@ pub fn up(
             &metrics,
         ),
         metrics,
+        wrong_keys: WrongKeys::default(),
     };
     let limits = ConnectionLimits {
         connections_max: CONNECTIONS_DEFAULT,
@@ -115,7 +122,11 @@ pub fn up(
     waiting.map_err(AppError::Threads)?.block_on(async {
         info!(scoring = %address, "ready");
         ready(address, &deployments);
-        shutdown.await;
+        let asked = config.status_asked.clone();
+        tokio::select! {
+            () = shutdown => {}
+            never = status::when_asked(asked, || Status::of(&scoring, started).tell()) => match never {},
+        }
         let cut = edge.stop().await;
         if cut > 0 {
             warn!(

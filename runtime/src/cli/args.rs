@@ -615,9 +615,8 @@ pub(super) struct Serve {
     /// Longest time that requests in flight may take to end at exit, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(super) grace: Option<u16>,
-    /// Shape of the log on standard error; its level is in SERIN_LOG
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) log: LogShape,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
     /// Start the server again when it dies; clients that connect meanwhile wait instead of being refused
     #[arg(long)]
     pub(super) supervise: bool,
@@ -640,6 +639,20 @@ pub(super) enum CapacityRule {
     Overcommit,
     /// Refuse, with numbers.
     Strict,
+}
+
+/// Where the log goes, and what is in it.
+#[derive(Debug, Args)]
+pub(super) struct LogArgs {
+    /// Shape of the log; its level is in SERIN_LOG
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) log: LogShape,
+    /// File that the log is appended to, opened again on SIGHUP [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+    /// File with the level of the log, which counts before SERIN_LOG; read again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_level_file: Option<PathBuf>,
 }
 
 /// Shape of the log.
@@ -673,9 +686,8 @@ pub(super) struct Up {
     /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,
-    /// Shape of the log on standard error; its level is in SERIN_LOG
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) log: LogShape,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
 }
 
 /// `serin tune`

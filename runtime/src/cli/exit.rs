@@ -9,6 +9,7 @@ use std::process::ExitStatus;
 use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
 use crate::control::{BackupError, StoreError};
+use crate::observe::LogError;
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
 /// Success: the command did what it was asked for.
@@ -90,6 +91,8 @@ pub(super) enum CliError {
     /// A server under a supervisor ended for good.
     #[error("the server ended ({0}); its own words are above")]
     ServerEnded(ExitStatus),
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error("cannot start the process's own parts")]
     Start(#[source] io::Error),
     #[error("cannot write the result")]
@@ -145,6 +148,7 @@ impl CliError {
             | Self::Spec(_)
             | Self::Traffic(_)
             | Self::Sku(_)
+            | Self::Log(_)
             | Self::BadInput(_) => BAD_INPUT,
             Self::NotFound(_) => NOT_FOUND,
             Self::Client(error) => client_code(error),

@@ -33,7 +33,9 @@ use clap::Parser as _;
 
 use self::args::{Command, Typed};
 use self::exit::CliError;
+use crate::config::LOG_FLUSH_MAX;
 use crate::engine::{lane_child, probe_child};
+use crate::observe::flush_log;
 
 /// Reads the command line and does what it says. The codes are in `exit.rs` and in the README.
 #[must_use]
@@ -56,10 +58,17 @@ pub fn run() -> ExitCode {
         Command::Lane => return ExitCode::from(lane_child()),
         _ => {}
     }
-    match obey(typed) {
+    let is_server = matches!(typed.command, Command::Serve(_) | Command::Up(_));
+    let obeyed = obey(typed);
+    flush_log(LOG_FLUSH_MAX);
+    match obeyed {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {
-            output::complain(&error.text());
+            if is_server {
+                output::complain_within(&error.text(), LOG_FLUSH_MAX);
+            } else {
+                output::complain(&error.text());
+            }
             ExitCode::from(error.code())
         }
     }

@@ -1,6 +1,9 @@
 //! Results on standard output, words for people on standard error. A reader that has gone is no error.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
@@ -48,6 +51,23 @@ pub(super) fn complain(text: &str) {
     let mut stderr = anstream::stderr().lock();
     drop(stderr.write_all(text.as_bytes()));
     drop(stderr.flush());
+}
+
+/// The same for the last words of a server, which nobody may be there to read: it waits for that at most so long.
+pub(super) fn complain_within(text: &str, at_most: Duration) {
+    let text = text.to_owned();
+    let (told, is_told) = mpsc::channel();
+    let telling = thread::Builder::new()
+        .name("serin-last".to_owned())
+        .spawn(move || {
+            complain(&text);
+            // Nobody waits any more when that took too long.
+            _ = told.send(());
+        });
+    if telling.is_ok() {
+        // What is not told by then is told to nobody.
+        _ = is_told.recv_timeout(at_most);
+    }
 }
 
 /// Whether lines on this stream can be written anew: a terminal that understands control sequences, and a user who has not

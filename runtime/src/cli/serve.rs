@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
+use super::args::{CapacityRule, Global, LogArgs, LogShape, OutputFormat, Serve, Up};
 use super::exit::{self, CliError};
 use super::progress::Watching;
 use super::server::data_folder;
@@ -21,7 +22,7 @@ use crate::app::{
 use crate::black_box;
 use crate::control::OnLoss;
 use crate::engine::{Capacity, Prober};
-use crate::observe::{LogFormat, start_log};
+use crate::observe::{LogConfig, LogFormat, start_log};
 use crate::spec::TrafficSplit;
 
 /// Runs the server until it is asked to end.
@@ -32,17 +33,18 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     handed_over.map(serve_supervised).transpose()?;
     let data = data_folder(global)?;
     files::check_text(&data).map_err(CliError::BadInput)?;
-    let config = configured(typed, data.clone())?;
+    let mut config = configured(typed, data.clone())?;
     let sockets = match sockets {
         Some(sockets) => sockets,
         None => Sockets::open(&config)?,
     };
-    start_log(log_format(typed.log));
+    start_log(log_config(&typed.log)?)?;
     let quiet = global.format() == OutputFormat::None;
     if typed.supervise && handed_over.is_none() {
         return under_supervision(&sockets, quiet);
     }
-    let shutdown = signals::shutdown(typed.until_stdin_closes)?;
+    let (shutdown, status_asked) = signals::serving(typed.until_stdin_closes)?;
+    config.status_asked = Some(status_asked);
     let app = App::with_sockets(config, sockets);
     let (scoring, admin) = (app.scoring_address(), app.admin_address());
     // A supervisor hears from this line that the server is ready.
@@ -69,7 +71,8 @@ fn under_supervision(sockets: &Sockets, quiet: bool) -> Result<(), CliError> {
         handed_over: "--handed-over",
         final_codes: &[exit::OK, exit::USAGE, exit::BAD_INPUT, exit::INTERRUPTED],
     };
-    let ended = supervise(&supervised, sockets, |line| {
+    let pass_on = signals::to_pass_on()?;
+    let ended = supervise(&supervised, sockets, pass_on, |line| {
         if !quiet {
             say(line);
         }
@@ -87,9 +90,15 @@ fn was_ended_before_it_listened(ended: ExitStatus) -> bool {
     ended.signal().is_some_and(|signal| by.contains(&signal))
 }
 
-/// Prints a line. A reader that has gone is no reason to stop serving.
+/// Prints a line, without waiting for its reader. One that has gone, or that does not read, is no reason to stop serving.
 fn say(line: &str) {
-    drop(output::print_bytes(line.as_bytes()));
+    let line = line.to_owned();
+    let printing = thread::Builder::new()
+        .name("serin-ready".to_owned())
+        .spawn(move || drop(output::print_bytes(line.as_bytes())));
+    if let Err(error) = printing {
+        tracing::warn!(%error, "cannot print that the server is ready");
+    }
 }
 
 fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
@@ -123,9 +132,10 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
 
 /// Serves bare model files until it is asked to end.
 pub(super) fn up(typed: Up) -> Result<(), CliError> {
-    start_log(log_format(typed.log));
-    let shutdown = signals::shutdown(false)?;
+    start_log(log_config(&typed.log)?)?;
+    let (shutdown, status_asked) = signals::serving(false)?;
     let mut config = UpConfig::new(typed.models);
+    config.status_asked = Some(status_asked);
     config.address = SocketAddr::from((typed.host, typed.port));
     config.traffic = (!typed.traffic.is_empty()).then(|| typed.traffic.join(" "));
     // Wrong words are told before anything starts.
@@ -166,11 +176,16 @@ fn bytes_in_flight_max(typed: &Serve) -> Result<Option<u64>, CliError> {
     }
 }
 
-fn log_format(shape: LogShape) -> LogFormat {
-    match shape {
-        LogShape::Text => LogFormat::Text,
-        LogShape::Json => LogFormat::Json,
-    }
+fn log_config(typed: &LogArgs) -> Result<LogConfig, CliError> {
+    let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+    Ok(LogConfig {
+        format: match typed.log {
+            LogShape::Text => LogFormat::Text,
+            LogShape::Json => LogFormat::Json,
+        },
+        file: absolute(&typed.log_file).map_err(CliError::Start)?,
+        level_file: absolute(&typed.log_level_file).map_err(CliError::Start)?,
+    })
 }
 
 /// Tries models with this very binary.

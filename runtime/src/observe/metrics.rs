@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
@@ -237,6 +237,16 @@ impl Families {
             "Instances that were stopped under running requests, because their drain took too long",
             self.forced_stops.clone(),
         );
+        registry.register(
+            "log_dropped",
+            "Lines of the log that were dropped because nobody took them",
+            log_dropped(),
+        );
+        registry.register(
+            "log_left_out",
+            "Lines of the log that were not written because there were many of their kind",
+            log_left_out(),
+        );
         self.bytes.register(&mut registry);
         registry.register(
             "build",
@@ -263,6 +273,18 @@ impl Families {
             gauges.remove(labels);
         }
     }
+}
+
+/// Counts lines of the log that were dropped. One for the process, as the log is.
+pub(super) fn log_dropped() -> Counter {
+    static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
+    COUNTER.clone()
+}
+
+/// Counts lines of the log that were left out. One for the process, as the log is.
+pub(super) fn log_left_out() -> Counter {
+    static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
+    COUNTER.clone()
 }
 
 /// All series of the process.
@@ -606,6 +628,8 @@ serin_bytes_in_flight_waiting
 serin_degraded endpoint,deployment
 serin_forced_stops_total
 serin_instances endpoint,deployment
+serin_log_dropped_total
+serin_log_left_out_total
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage
 serin_request_duration_seconds_count endpoint,deployment,stage
 serin_request_duration_seconds_sum endpoint,deployment,stage

@@ -3,6 +3,8 @@
 mod failure_streak;
 mod histogram;
 mod log;
+mod log_sampling;
+mod log_writer;
 mod machine;
 mod metrics;
 mod process;
@@ -10,7 +12,7 @@ mod system_memory;
 mod timings;
 
 pub use failure_streak::{Degraded, FailureStreak};
-pub use log::{LogFormat, start_log};
+pub use log::{LogConfig, LogError, LogFormat, STATUS_TARGET, flush_log, reopen_log, start_log};
 pub use machine::{CpuTimes, Others};
 pub use metrics::{ByteMetrics, DeploymentMetrics, Metrics, Outcome, WaitsForRoom};
 pub use process::Process;

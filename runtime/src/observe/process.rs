@@ -26,6 +26,26 @@ impl Process {
         Some(Duration::from_nanos(times.sum()))
     }
 
+    /// How many files it has open, sockets included, and how many of them are sockets.
+    #[must_use]
+    pub fn open_files(self) -> Option<(usize, usize)> {
+        let (mut files, mut sockets) = (0, 0);
+        for file in fs::read_dir(format!("/proc/{}/fd", self.0)).ok()?.flatten() {
+            // One that was closed meanwhile leads nowhere.
+            let Ok(target) = fs::read_link(file.path()) else {
+                continue;
+            };
+            files += 1;
+            sockets += usize::from(
+                target
+                    .as_os_str()
+                    .as_encoded_bytes()
+                    .starts_with(b"socket:"),
+            );
+        }
+        Some((files, sockets))
+    }
+
     /// Begins to count [`peak_rss_mb`](Self::peak_rss_mb) anew; whether the kernel lets us.
     #[must_use]
     pub fn reset_peak(self) -> bool {
@@ -47,6 +67,13 @@ impl Process {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_open_socket_is_an_open_file() {
+        let _socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (files, sockets) = Process::own().open_files().unwrap();
+        assert!(sockets >= 1 && files >= sockets, "{files} {sockets}");
+    }
 
     #[test]
     fn a_process_that_works_uses_time_and_memory() {

@@ -38,13 +38,13 @@ pub enum Failure {
     NoEndpoint {
         /// The name that was asked for.
         name: String,
-        /// The endpoints that exist.
+        /// The endpoints that the credential opens.
         known: Vec<String>,
     },
     /// `/score` has a meaning only where there is one endpoint.
     #[error("/score serves a single endpoint; {}", scoring_paths(known))]
     NotOneEndpoint {
-        /// The endpoints that exist.
+        /// The endpoints that the credential opens.
         known: Vec<String>,
     },
     /// The deployments from before a restart do not serve yet.
@@ -64,6 +64,18 @@ pub enum Failure {
     /// No valid key or token.
     #[error(transparent)]
     Unauthorized(#[from] Unauthorized),
+    /// A web page that the server knows nothing of made a browser send it, to an endpoint that wants no key.
+    #[error(
+        "this endpoint wants no key, so pages in a browser may not use it; this request comes from one ({page}): leave out \
+         Origin and Sec-Fetch-Site, or give the endpoint keys"
+    )]
+    ForeignPage {
+        /// The page, as the browser names it.
+        page: String,
+    },
+    /// Answers to wrong keys of this client wait already, as many as may.
+    #[error("too many wrong keys: send one that is valid, or try again later")]
+    TooManyWrongKeys,
     /// The body is, or turned out to be, too large.
     #[error("the body is larger than {bytes_max} bytes")]
     BodyTooLarge {
@@ -138,6 +150,8 @@ impl Failure {
                 | Unauthorized::Expired { .. }
                 | Unauthorized::FromTheFuture,
             ) => StatusCode::UNAUTHORIZED,
+            Self::ForeignPage { .. } => StatusCode::FORBIDDEN,
+            Self::TooManyWrongKeys => StatusCode::TOO_MANY_REQUESTS,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -208,6 +222,8 @@ impl Failure {
             | Self::RequestIdTooLong { .. }
             | Self::DeploymentHeader
             | Self::Unauthorized(_)
+            | Self::ForeignPage { .. }
+            | Self::TooManyWrongKeys
             | Self::BodyTooLarge { .. }
             | Self::BodyTooSlow { .. }
             | Self::BodyBroken(_)
@@ -269,6 +285,7 @@ impl Failure {
             }) => Some(*retry_after_s),
             Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => Some(NO_ROOM_RETRY_S),
             Self::Starting
+            | Self::TooManyWrongKeys
             | Self::Unserved(
                 Unserved::NotReady { .. }
                 | Unserved::Rejected {
@@ -386,6 +403,9 @@ mod tests {
         ] {
             assert_eq!(told(wrong), "401 Client - -");
         }
+        let page = "null".to_owned();
+        assert_eq!(told(Failure::ForeignPage { page }), "403 Client - -");
+        assert_eq!(told(Failure::TooManyWrongKeys), "429 Client - -");
         let large = Failure::BodyTooLarge { bytes_max: 1 };
         assert_eq!(told(large), "413 Client - -");
         let within = Duration::from_secs(1);

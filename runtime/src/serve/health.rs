@@ -4,6 +4,8 @@
 //! balancer that took it out would lose the other 99 %. A degraded deployment is named and never decides: only a request that
 //! succeeds ends that, none comes to a server that was taken out, and a client with bad inputs could take one out.
 //!
+//! Names are for who may use their endpoints: a load balancer needs the status, and a stranger learns how many and no more.
+//!
 //! Threads: edge and control; reads the routing table. Not here: who notices that an instance is missing (`control`).
 
 use std::sync::Arc;
@@ -24,6 +26,17 @@ pub struct Health {
     /// Deployments whose last requests all failed by the model's fault, with traffic or without.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<DegradedDeployment>,
+    /// The number of deployments that have traffic and no instance, and whose names are not for who asks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub short_unnamed: usize,
+    /// The number of degraded deployments whose names are not for who asks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub degraded_unnamed: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// A deployment whose last requests all failed.
@@ -84,7 +97,20 @@ impl Health {
             ready: recovered && (any_answer || !any_traffic),
             short,
             degraded,
+            short_unnamed: 0,
+            degraded_unnamed: 0,
         }
+    }
+
+    /// The same for who may know these endpoints: of others only how many.
+    #[must_use]
+    pub(crate) fn seen_by(mut self, open: &[String]) -> Self {
+        let (short, degraded) = (self.short.len(), self.degraded.len());
+        self.short.retain(|one| open.contains(&one.endpoint));
+        self.degraded.retain(|one| open.contains(&one.endpoint));
+        self.short_unnamed = short - self.short.len();
+        self.degraded_unnamed = degraded - self.degraded.len();
+        self
     }
 }
 

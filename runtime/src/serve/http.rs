@@ -4,17 +4,17 @@
 //! - `POST /score`: the same, where there is one endpoint
 //! - `GET /`: `Healthy`, as Azure's inference server says it
 //! - `GET /health/live`: the process answers
-//! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot
+//! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot, to who may know their endpoint
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -23,28 +23,31 @@ use serde_json::json;
 use crate::serve::failure::Failure;
 use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response};
+use crate::serve::wrong_keys::Client;
 
 /// Answers the requests of one connection. Scoring by a plain path, which is nearly every request, does not pass through the
 /// routes: they box and clone a handler for each.
 pub(super) fn service(
     scoring: &Arc<Scoring>,
     routes: &Router,
+    client: Client,
 ) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
 {
     let (scoring, routes) = (
         Arc::clone(scoring),
         TowerToHyperService::new(routes.clone()),
     );
-    service_fn(move |request: hyper::Request<Incoming>| {
+    service_fn(move |mut request: hyper::Request<Incoming>| {
         let plain = request.method() == Method::POST && Target::of(request.uri().path()).is_some();
         let (scoring, routes) = (Arc::clone(&scoring), (!plain).then(|| routes.clone()));
         async move {
             if let Some(routes) = routes {
+                request.extensions_mut().insert(client);
                 return routes.call(request).await;
             }
             let (parts, body) = request.into_parts();
             let target = Target::of(parts.uri.path()).unwrap_or(Target::Only);
-            Ok(scoring.score(target, &parts, body).await)
+            Ok(scoring.score(client, target, &parts, body).await)
         }
     })
 }
@@ -64,30 +67,36 @@ pub(super) fn routes(scoring: Scoring) -> Router {
 
 async fn score_named(
     State(scoring): State<Scoring>,
+    Extension(client): Extension<Client>,
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     match name {
         Ok(Path(name)) => {
             let (parts, body) = request.into_parts();
-            scoring.score(Target::Named(&name), &parts, body).await
+            let target = Target::Named(&name);
+            scoring.score(client, target, &parts, body).await
         }
         // Bytes that are no text name nothing.
         Err(_) => no_route(State(scoring), request).await,
     }
 }
 
-async fn score_only(State(scoring): State<Scoring>, request: Request) -> Response {
+async fn score_only(
+    State(scoring): State<Scoring>,
+    Extension(client): Extension<Client>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
-    scoring.score(Target::Only, &parts, body).await
+    scoring.score(client, Target::Only, &parts, body).await
 }
 
 async fn live() -> Response {
     json_response(StatusCode::OK, &json!({ "live": true }))
 }
 
-async fn ready(State(scoring): State<Scoring>) -> Response {
-    let health = scoring.health();
+async fn ready(State(scoring): State<Scoring>, headers: HeaderMap) -> Response {
+    let health = scoring.health_for(&headers);
     let status = if health.ready {
         StatusCode::OK
     } else {
@@ -123,18 +132,19 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use axum::body::Body;
     use serde_json::Value;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::config::DEGRADED_AFTER;
+    use crate::config::{DEGRADED_AFTER, WRONG_KEY_DELAY, WRONG_KEYS_FREE, WRONG_KEYS_WAITING_MAX};
     use crate::observe::Metrics;
     use crate::router::auth::hash_of_key;
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{BytesInFlight, Readiness, accept, connection_queue};
+    use crate::serve::{BytesInFlight, Readiness, WrongKeys, accept, connection_queue};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -145,6 +155,7 @@ mod tests {
         endpoints: Arc<Endpoints>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
+        scoring: Scoring,
     }
 
     struct Answer {
@@ -163,17 +174,20 @@ mod tests {
     impl Server {
         async fn start() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let (endpoints, metrics) = (Endpoints::new(), Metrics::new());
+            let scoring = Scoring {
+                router: Arc::clone(&endpoints),
+                metrics: Arc::clone(&metrics),
+                readiness: Readiness::default(),
+                bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &metrics),
+                wrong_keys: WrongKeys::default(),
+            };
             let server = Self {
                 address: listener.local_addr().unwrap(),
-                endpoints: Endpoints::new(),
-                metrics: Metrics::new(),
-                readiness: Readiness::default(),
-            };
-            let scoring = Scoring {
-                router: Arc::clone(&server.endpoints),
-                metrics: Arc::clone(&server.metrics),
-                readiness: server.readiness.clone(),
-                bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &server.metrics),
+                endpoints,
+                metrics,
+                readiness: scoring.readiness.clone(),
+                scoring: scoring.clone(),
             };
             let (queue, connections) = connection_queue();
             tokio::spawn(accept(listener, vec![queue], 16, std::future::pending()));
@@ -181,16 +195,20 @@ mod tests {
             server
         }
 
-        /// A ready server with these endpoints, none of which has a deployment. Their keys open nothing.
+        /// A ready server with these endpoints, none of which has a deployment. The key of each is its name.
         async fn with(names: &[&str]) -> Self {
+            Self::with_auth(names, |name| EndpointAuth::Key {
+                hashes: [hash_of_key(name), [7; 32]],
+            })
+            .await
+        }
+
+        async fn with_auth(names: &[&str], auth: impl Fn(&str) -> EndpointAuth) -> Self {
             let server = Self::start().await;
             server.readiness.set();
             let endpoint = |name: &&str| {
-                let auth = EndpointAuth::Key {
-                    hashes: [[7; 32]; 2],
-                };
                 let split = TrafficSplit::default();
-                Endpoint::new(name.parse().unwrap(), auth, split, vec![], None).unwrap()
+                Endpoint::new(name.parse().unwrap(), auth(name), split, vec![], None).unwrap()
             };
             let endpoints = names.iter().map(endpoint).collect();
             server.endpoints.publish(RoutingTable::new(endpoints));
@@ -280,14 +298,26 @@ mod tests {
         let server = Server::start().await;
         publish_with_key(&server, "key");
         server.readiness.set();
-        let before = server.get("/health/ready").await;
+        let ready = async || {
+            let head = "GET /health/ready HTTP/1.1\r\nauthorization: Bearer key";
+            server.send(head, b"").await
+        };
+        let before = ready().await;
         assert!(!before.body.contains("degraded"), "{}", before.body);
         let blue = server.metrics.deployment("iris", "blue");
         for _ in 0..DEGRADED_AFTER {
             blue.streak().failed(|| "it hangs".to_owned());
         }
-        let named = server.get("/health/ready").await;
+        let named = ready().await;
         assert_eq!(named.status, before.status);
+        let stranger = server.get("/health/ready").await;
+        assert_eq!(
+            (stranger.status, stranger.body.as_str()),
+            (
+                before.status,
+                r#"{"ready":false,"short_unnamed":1,"degraded_unnamed":1}"#
+            )
+        );
         let body: Value = serde_json::from_str(&named.body).unwrap();
         assert_eq!(
             body["degraded"],
@@ -297,7 +327,7 @@ mod tests {
         let line = "serin_degraded{endpoint=\"iris\",deployment=\"blue\"} 1\n";
         assert!(metrics.contains(line), "{metrics}");
         blue.streak().succeeded();
-        assert_eq!(server.get("/health/ready").await.body, before.body);
+        assert_eq!(ready().await.body, before.body);
     }
 
     #[tokio::test]
@@ -325,8 +355,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_endpoint_that_is_not_there_is_404_and_names_those_that_are() {
-        let server = Server::with(&["iris", "digits"]).await;
+    async fn an_endpoint_that_is_not_there_is_404_and_names_those_that_are_where_all_are_open() {
+        let server = Server::with_auth(&["iris", "digits"], |_| EndpointAuth::Open).await;
         let answer = server.post("/endpoints/irs/score", "").await;
         assert_eq!(answer.status, 404);
         assert_eq!(
@@ -342,6 +372,115 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stranger_cannot_tell_an_endpoint_that_exists_from_one_that_does_not() {
+        let server = Server::with(&["iris", "digits"]).await;
+        for credential in ["", "\r\nauthorization: Bearer wrong"] {
+            let answer = async |path| {
+                let mut answer = server.post(path, credential).await;
+                // They differ with every answer.
+                answer
+                    .headers
+                    .retain(|name, _| !name.ends_with("request-id"));
+                answer.headers.remove("date");
+                (answer.status, answer.headers, answer.body)
+            };
+            let there = answer("/endpoints/iris/score").await;
+            assert_eq!(there.0, 401);
+            for other in ["/endpoints/irs/score", "/endpoints/ir%69s/score", "/score"] {
+                assert_eq!(answer(other).await, there, "{other}");
+            }
+            assert!(!there.2.contains("digits"), "{}", there.2);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_a_key_is_told_the_endpoints_that_it_opens() {
+        let server = Server::with(&["iris", "digits"]).await;
+        let key = "\r\nauthorization: Bearer iris";
+        let answer = server.post("/endpoints/irs/score", key).await;
+        assert_eq!(answer.status, 404);
+        assert_eq!(
+            answer.message(),
+            "no endpoint is named \"irs\"; there are: iris"
+        );
+        let answer = server.post("/score", key).await;
+        assert_eq!(
+            answer.message(),
+            "/score serves a single endpoint; score at /endpoints/iris/score"
+        );
+        assert_eq!(
+            server.post("/endpoints/digits/score", key).await.status,
+            401
+        );
+    }
+
+    #[tokio::test]
+    async fn a_foreign_page_may_use_no_endpoint_that_is_open_and_any_that_wants_a_key() {
+        let open = Server::with_auth(&["iris"], |_| EndpointAuth::Open).await;
+        let keyed = Server::with(&["iris"]).await;
+        for page in [
+            "\r\norigin: http://evil.example",
+            "\r\norigin: null\r\ncontent-type: text/plain",
+            "\r\nsec-fetch-site: cross-site",
+        ] {
+            let refused = open.post("/score", page).await;
+            assert_eq!(refused.status, 403, "{page}");
+            assert!(refused.message().contains("pages"), "{}", refused.message());
+            // It goes on to an endpoint that sends traffic nowhere.
+            let page = format!("{page}\r\nauthorization: Bearer iris");
+            assert_eq!(keyed.post("/score", &page).await.status, 404, "{page}");
+        }
+        assert_eq!(open.post("/score", "").await.status, 404);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_wrong_keys_wait_for_their_answers_and_a_right_one_from_the_same_address_does_not()
+    {
+        let server = Server::with(&["iris"]).await;
+        let client = Client::at(server.address);
+        let ask = async |key: &str| {
+            let (parts, ()) = Request::post("/score")
+                .header("authorization", format!("Bearer {key}"))
+                .body(())
+                .unwrap()
+                .into_parts();
+            let answer = server
+                .scoring
+                .score(client, Target::Only, &parts, Body::from("{}"));
+            answer.await.status().as_u16()
+        };
+        let begun = tokio::time::Instant::now();
+        for _ in 0..WRONG_KEYS_FREE {
+            assert_eq!(ask("wrong").await, 401);
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "they are free");
+        let mut waiting: Vec<_> = (0..WRONG_KEYS_WAITING_MAX)
+            .map(|_| Box::pin(ask("wrong")))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures_poll(one.as_mut()).await.is_none(), "it waits");
+        }
+        assert_eq!(ask("wrong").await, 429);
+        assert_eq!(ask("iris").await, 404, "it came as far as the split");
+        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody waited");
+        for one in waiting {
+            assert_eq!(one.await, 401);
+        }
+        assert_eq!(begun.elapsed(), WRONG_KEY_DELAY);
+    }
+
+    /// The end of a future, if one poll brings it.
+    async fn futures_poll<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(match future.as_mut().poll(context) {
+                std::task::Poll::Ready(end) => Some(end),
+                std::task::Poll::Pending => None,
+            })
+        })
+        .await
+    }
+
+    #[tokio::test]
     async fn before_the_endpoints_are_loaded_it_is_503_and_not_404() {
         let server = Server::start().await;
         let answer = server.post("/endpoints/iris/score", "").await;
@@ -349,6 +488,27 @@ mod tests {
         assert_eq!(answer.headers["retry-after"], "1");
         server.readiness.set();
         assert_eq!(server.post("/endpoints/iris/score", "").await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn while_endpoints_are_being_loaded_a_stranger_cannot_tell_which_are_there() {
+        let server = Server::start().await;
+        publish_with_key(&server, "key");
+        let ask = async |path, key| {
+            let key = format!("\r\nauthorization: Bearer {key}");
+            server.post(path, &key).await
+        };
+        for path in ["/endpoints/iris/score", "/endpoints/other/score"] {
+            let answer = ask(path, "wrong").await;
+            assert_eq!(answer.status, 503, "{path}");
+            assert!(
+                answer.message().contains("starting"),
+                "{}",
+                answer.message()
+            );
+        }
+        let reached = ask("/endpoints/iris/score", "key").await;
+        assert_eq!(reached.headers["azureml-model-deployment"], "blue");
     }
 
     #[tokio::test]

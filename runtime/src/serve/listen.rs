@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX, SMALL_BYTES};
 use crate::serve::timed_writes::TimedWrites;
+use crate::serve::wrong_keys::Client;
 use crate::serve::{Scoring, http};
 
 /// Bounds of one listener.
@@ -78,7 +79,7 @@ pub async fn listen(
 ) -> usize {
     let (queue, connections) = connection_queue();
     let accepting = accept(listener, vec![queue], limits.connections_max, shutdown);
-    let service = || TowerToHyperService::new(routes.clone());
+    let service = |client| routed(&routes, client);
     let ((), cut) = tokio::join!(accepting, connections.serve(service, limits.grace));
     cut
 }
@@ -131,11 +132,12 @@ impl Connections {
     pub async fn serve_scoring(self, scoring: Scoring, grace: Duration) -> usize {
         let routes = http::routes(scoring.clone());
         let scoring = Arc::new(scoring);
-        self.serve(|| http::service(&scoring, &routes), grace).await
+        let service = |client| http::service(&scoring, &routes, client);
+        self.serve(service, grace).await
     }
 
     /// Serves each connection by a service of its own.
-    async fn serve<S>(mut self, service: impl Fn() -> S, grace: Duration) -> usize
+    async fn serve<S>(mut self, service: impl Fn(Client) -> S, grace: Duration) -> usize
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
             + Send
@@ -156,12 +158,16 @@ impl Connections {
             let Some(stream) = adopt(stream) else {
                 continue;
             };
+            // One that has gone already has no address, and is not served.
+            let Ok(client) = stream.peer_addr().map(Client::at) else {
+                continue;
+            };
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_READ_MAX)
                 // What the connection reads ahead is as little as a small body: it has no room.
                 .max_buf_size(SMALL_BYTES)
-                .serve_connection(TokioIo::new(TimedWrites::new(stream)), service());
+                .serve_connection(TokioIo::new(TimedWrites::new(stream)), service(client));
             let connection = graceful.watch(connection);
             let live = Arc::clone(&self.live);
             connections.spawn(async move {
@@ -180,6 +186,19 @@ impl Connections {
             Err(_) => connections.len(),
         }
     }
+}
+
+/// Answers the requests of one connection by `routes`, which find the client among the extensions.
+fn routed(
+    routes: &axum::Router,
+    client: Client,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<>
+{
+    let routes = TowerToHyperService::new(routes.clone());
+    service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
+        routes.call(request)
+    })
 }
 
 /// A connection of this thread's runtime.

@@ -7,9 +7,11 @@ mod failure;
 mod health;
 mod http;
 mod listen;
+mod origin;
 mod request_id;
 mod score;
 mod timed_writes;
+mod wrong_keys;
 
 pub use body::read_body;
 pub use bytes_in_flight::{BytesInFlight, NoRoom};
@@ -18,4 +20,6 @@ pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{
     ConnectionLimits, ConnectionQueue, Connections, accept, connection_queue, listen,
 };
+pub use origin::{foreign_host, foreign_page};
 pub use score::{Readiness, Scoring};
+pub use wrong_keys::{Client, WrongKey, WrongKeys};

@@ -17,15 +17,17 @@ use bytes::Bytes;
 use serde_json::json;
 use tracing::Level;
 
-use crate::config::BODY_READ_MAX;
+use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX};
 use crate::observe::{Metrics, Timings};
-use crate::router::{Answer, Endpoint, Rejected, Router, RoutingTable, ScoreRequest, Unserved};
-use crate::serve::auth::authorize;
+use crate::router::{Answer, Endpoint, EndpointAuth, Rejected, Router, ScoreRequest, Unserved};
+use crate::serve::auth::{open, opened};
 use crate::serve::body::{HeldBody, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::failure::Failure;
 use crate::serve::health::Health;
+use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
+use crate::serve::wrong_keys::{Client, WrongKey, WrongKeys};
 use crate::spec::DeploymentName;
 
 const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
@@ -67,6 +69,8 @@ pub struct Scoring {
     pub readiness: Readiness,
     /// Bounds the bodies and answers that are held.
     pub bytes: BytesInFlight,
+    /// Slows down who sends wrong keys.
+    pub wrong_keys: WrongKeys,
 }
 
 /// A request body, as it comes from a connection or through the routes.
@@ -104,12 +108,13 @@ impl Scoring {
     /// Scores one request; the answer tells of failures too.
     pub(crate) async fn score(
         &self,
+        client: Client,
         target: Target<'_>,
         parts: &Parts,
         body: impl Payload,
     ) -> Response {
         let (ids, outcome) = match RequestIds::of(&parts.headers) {
-            Ok(ids) => (ids, self.answer(target, parts, body).await),
+            Ok(ids) => (ids, self.answer(client, target, parts, body).await),
             Err(failure) => (RequestIds::fresh(), Err(failure)),
         };
         match outcome {
@@ -130,14 +135,18 @@ impl Scoring {
 
     async fn answer(
         &self,
+        client: Client,
         target: Target<'_>,
         parts: &Parts,
         body: impl Payload,
     ) -> Result<Answer, Failure> {
         let deployment = named_deployment(&parts.headers)?;
         // Before the body is read, so that a stranger cannot make the server read one.
-        let (mut endpoint, table) = self.endpoint(target)?;
-        authorize(endpoint.auth(), &parts.headers)?;
+        let (mut endpoint, table) = match self.endpoint(target, &parts.headers) {
+            Ok(found) => found,
+            Err(refused) => return Err(self.held_back(client, refused).await),
+        };
+        refuse_foreign_page(endpoint.auth(), &parts.headers)?;
         refuse_encoding(&parts.headers)?;
         let HeldBody {
             bytes: payload,
@@ -147,8 +156,8 @@ impl Scoring {
         // A body can take seconds: the request is served under the table of the moment it is whole, and must be allowed by it. A
         // key that was revoked meanwhile opens nothing.
         if self.router.table().number() != table {
-            (endpoint, _) = self.endpoint(target)?;
-            authorize(endpoint.auth(), &parts.headers)?;
+            let found = self.endpoint(target, &parts.headers);
+            (endpoint, _) = found.map_err(|refused| refused.failure)?;
         }
         let request = ScoreRequest {
             deployment,
@@ -168,8 +177,20 @@ impl Scoring {
         Ok(answer)
     }
 
-    /// The endpoint, and the number of the table that has it.
-    fn endpoint(&self, target: Target<'_>) -> Result<(Arc<Endpoint>, u64), Failure> {
+    /// The failure, once a client that sends wrong keys has waited for it.
+    async fn held_back(&self, client: Client, refused: Refused) -> Failure {
+        if refused.is_wrong_key && self.wrong_keys.hold(client).await == WrongKey::TooMany {
+            return Failure::TooManyWrongKeys;
+        }
+        refused.failure
+    }
+
+    /// The endpoint, which the credential opens, and the number of the table that has it.
+    fn endpoint(
+        &self,
+        target: Target<'_>,
+        headers: &HeaderMap,
+    ) -> Result<(Arc<Endpoint>, u64), Refused> {
         // Asked before the table is looked at: a start that ends in between has published what it restored, and it would be said not to
         // exist.
         let is_started = self.readiness.is_set();
@@ -178,19 +199,25 @@ impl Scoring {
             Target::Named(name) => table.endpoint(name),
             Target::Only => table.only(),
         };
-        if let Some(endpoint) = found {
-            return Ok((Arc::clone(endpoint), table.number()));
-        }
-        if !is_started {
-            return Err(Failure::Starting);
-        }
-        let known = names(&table);
-        Err(match target {
-            Target::Named(name) => Failure::NoEndpoint {
+        let closed = match open(found, &table, headers) {
+            Ok(endpoint) => return Ok((Arc::clone(endpoint), table.number())),
+            Err(closed) => closed,
+        };
+        let is_wrong_key = closed.is_wrong_key();
+        let known = closed.open;
+        let failure = match (closed.unauthorized, target) {
+            // Whether it is there cannot be said yet, and to a stranger not by saying it of some.
+            _ if !is_started => Failure::Starting,
+            (Some(unauthorized), _) => unauthorized.into(),
+            (None, Target::Named(name)) => Failure::NoEndpoint {
                 name: name.to_owned(),
                 known,
             },
-            Target::Only => Failure::NotOneEndpoint { known },
+            (None, Target::Only) => Failure::NotOneEndpoint { known },
+        };
+        Err(Refused {
+            failure,
+            is_wrong_key,
         })
     }
 
@@ -199,15 +226,35 @@ impl Scoring {
     pub fn health(&self) -> Health {
         Health::of(&self.router.table(), self.readiness.is_set())
     }
+
+    /// The same for who asks with these headers: names are for who may use their endpoints. It never waits, whatever the key, for a
+    /// load balancer may send one.
+    pub(crate) fn health_for(&self, headers: &HeaderMap) -> Health {
+        let open = if foreign_page(headers).is_some() {
+            Vec::new()
+        } else {
+            opened(&self.router.table(), headers)
+        };
+        self.health().seen_by(&open)
+    }
 }
 
-fn names(table: &RoutingTable) -> Vec<String> {
-    let mut names: Vec<_> = table
-        .endpoints()
-        .map(|endpoint| endpoint.name().as_str().to_owned())
-        .collect();
-    names.sort_unstable();
-    names
+/// A request that found no endpoint that is open to it.
+struct Refused {
+    failure: Failure,
+    /// Whether it came with a key that opens nothing.
+    is_wrong_key: bool,
+}
+
+/// A page anywhere could make the browser of a person on this machine send what an endpoint without keys would answer.
+fn refuse_foreign_page(auth: &EndpointAuth, headers: &HeaderMap) -> Result<(), Failure> {
+    match auth {
+        EndpointAuth::Open => match foreign_page(headers) {
+            None => Ok(()),
+            Some(page) => Err(Failure::ForeignPage { page }),
+        },
+        EndpointAuth::Key { .. } | EndpointAuth::Token { .. } => Ok(()),
+    }
 }
 
 fn named_deployment(headers: &HeaderMap) -> Result<Option<String>, Failure> {
@@ -325,6 +372,8 @@ fn millis(time: Duration) -> HeaderValue {
 /// One line for each failure, as loud as its fault deserves.
 fn log(failure: &Failure, parts: &Parts, ids: &RequestIds) {
     let (status, path, request_id) = (failure.status().as_u16(), parts.uri.path(), ids.as_str());
+    // The client's to choose, at any length.
+    let path = path.get(..LOG_PATH_LEN_MAX).unwrap_or(path);
     let deployment = failure.deployment().map(DeploymentName::as_str);
     macro_rules! event {
         ($level:ident) => {

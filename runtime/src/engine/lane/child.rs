@@ -58,8 +58,10 @@ pub fn lane_child() -> u8 {
 /// Memory that the process may take beside what its runs may: the library, weights that are not mapped, texts.
 const BESIDE_RUNS_BYTES: u64 = 4 << 30;
 
-/// Signals by which a terminal or the system ends a whole service. The server ends its lanes when their requests are answered.
-const LEFT_TO_THE_SERVER: [libc::c_int; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+/// Signals by which a terminal or the system ends a whole service, or asks it for something. The server ends its lanes when their
+/// requests are answered.
+const LEFT_TO_THE_SERVER: [libc::c_int; 4] =
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1];
 
 fn leave_ending_to_the_server() {
     for signal in LEFT_TO_THE_SERVER {
