@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use crate::admin::{ClientError, ErrorCode};
-use crate::app::{AppError, ChildError};
+use crate::app::{AppError, ChildError, EmbeddedError};
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
 /// Success: the command did what it was asked for.
@@ -80,6 +80,11 @@ pub(super) enum CliError {
     Replaced(String),
     #[error("not confirmed; --yes deletes without asking")]
     NotConfirmed,
+    /// The answer to a question never came.
+    #[error(
+        "nothing was deleted: standard input ended before an answer; --yes deletes without asking"
+    )]
+    NotAnswered,
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
@@ -142,6 +147,7 @@ impl CliError {
             | Self::Spec(_)
             | Self::Traffic(_)
             | Self::Sku(_)
+            | Self::NotAnswered
             | Self::BadInput(_) => BAD_INPUT,
             Self::NotFound(_) => NOT_FOUND,
             Self::Client(error) => client_code(error),
@@ -151,7 +157,8 @@ impl CliError {
                 let code = status.code().and_then(|code| u8::try_from(code).ok());
                 code.unwrap_or(SERVER_FAILED)
             }
-            Self::App(_) | Self::Child(_) | Self::Start(_) => SERVER_FAILED,
+            Self::App(error) => app_code(error),
+            Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,
             Self::Interrupted => INTERRUPTED,
@@ -174,6 +181,15 @@ impl CliError {
             next = cause.source();
         }
         text
+    }
+}
+
+/// What `serin up` was asked to serve may be wrong; all else is the server's.
+fn app_code(error: &AppError) -> u8 {
+    match error {
+        AppError::Deploy(EmbeddedError::Threads(_)) => SERVER_FAILED,
+        AppError::Deploy(_) => BAD_INPUT,
+        _ => SERVER_FAILED,
     }
 }
 

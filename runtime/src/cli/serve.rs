@@ -88,7 +88,7 @@ fn was_ended_before_it_listened(ended: ExitStatus) -> bool {
 
 /// Prints a line. A reader that has gone is no reason to stop serving.
 fn say(line: &str) {
-    drop(output::print_bytes(line.as_bytes()));
+    drop(output::print_text(line));
 }
 
 fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
