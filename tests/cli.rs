@@ -9,6 +9,8 @@ mod bench;
 mod files;
 #[path = "cli/grammar.rs"]
 mod grammar;
+#[path = "cli/harm.rs"]
+mod harm;
 #[path = "cli/models.rs"]
 mod models;
 #[path = "cli/seed.rs"]

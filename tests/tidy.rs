@@ -11,6 +11,7 @@ const RANKS: &[(&str, u8)] = &[
     ("spec", 0),
     ("config", 0),
     ("deadline", 0),
+    ("plain_file", 0),
     ("black_box", 1),
     ("budget", 1),
     ("evidence", 1),

@@ -211,6 +211,32 @@ pub const WRONG_KEYS_WAITING_MAX: u32 = 16;
 pub const WRONG_KEY_CLIENTS_MAX: usize = 4096;
 /// Life of a token, unless the server is told otherwise.
 pub const TOKEN_LIFE_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// Longest YAML file of an endpoint, a deployment, a model or instance types. Azure's largest have some kilobytes.
+pub const SPEC_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest scoring request that the command line reads; the server has a bound of its own.
+pub const REQUEST_FILE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Longest sample request of a model that is looked at.
+pub const SAMPLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Longest description of an endpoint, a deployment or a model, in bytes.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
+/// Most tags, and most properties: as many as Azure takes.
+pub const TAGS_MAX: usize = 50;
+/// Longest name of a tag or a property, in bytes: Azure's bound.
+pub const TAG_NAME_BYTES_MAX: usize = 512;
+/// Longest value of a tag or a property, in bytes. Azure has 256 for tags, and notes of programs are longer.
+pub const TAG_VALUE_BYTES_MAX: usize = 1024;
+/// Longest endpoint or deployment in its stored form, in bytes: it is written again with every revision.
+pub const SPEC_BYTES_MAX: usize = 128 * 1024;
+/// Longest name of who asked for a change, in bytes.
+pub const BY_BYTES_MAX: usize = 256;
+/// Most files and folders of one model.
+pub const MODEL_FILES_MAX: usize = 10_000;
+/// Most bytes of one model: more than the memory of the machines that it would be scored on.
+pub const MODEL_BYTES_MAX: u64 = 64_000_000_000;
+/// The part of a disk that a model never takes, as 1 / this, at most [`DISK_RESERVE_BYTES_MAX`].
+pub const DISK_RESERVE_PART: u64 = 20;
+/// Most bytes that are left for everything else on a large disk.
+pub const DISK_RESERVE_BYTES_MAX: u64 = 1_000_000_000;
 
 // The relations: a reader of one line may rely on the others.
 const _: () = {
@@ -250,4 +276,6 @@ const _: () = {
     assert!((WRONG_KEYS_WAITING_MAX as usize) * 4 <= ADMIN_CONNECTIONS_MAX);
     // An operation that is known has its revision still in the store, unless many newer ones came.
     assert!(REVISIONS_KEPT <= OPERATIONS_KEPT);
+    assert!(DESCRIPTION_BYTES_MAX <= SPEC_BYTES_MAX);
+    assert!(SPEC_BYTES_MAX <= ADMIN_BODY_BYTES_MAX);
 };

@@ -35,6 +35,7 @@ pub mod spec;
 
 pub mod config;
 pub mod deadline;
+mod plain_file;
 
 pub mod black_box;
 pub mod budget;

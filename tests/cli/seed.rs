@@ -40,7 +40,10 @@ fn the_seed_plays_from_end_to_end() {
             path.display()
         ));
     }
-    let said: Vec<String> = COMMANDS.iter().map(|command| place.ok(command)).collect();
+    let said: Vec<String> = COMMANDS
+        .iter()
+        .map(|command| place.ok_with(command, "y\n"))
+        .collect();
     let endpoint = |step: usize| -> serde_json::Value {
         serde_json::from_str(&said[step]).expect("an endpoint is printed as JSON")
     };

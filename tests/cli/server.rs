@@ -9,7 +9,7 @@ use insta::assert_snapshot;
 use crate::support::{Place, repository};
 
 /// An endpoint `iris` whose deployment `blue` has all traffic.
-fn with_blue(place: &Place) {
+pub(crate) fn with_blue(place: &Place) {
     let model = repository("models/digits/1");
     place.ok(&format!(
         "model create --name digits --version 1 --path {}",
@@ -46,7 +46,7 @@ fn what_does_not_exist_is_named() {
     --- stderr
     error: endpoint "iris" does not exist
     "#);
-    assert_snapshot!(place.run("endpoint delete --deployment blue"), @r#"
+    assert_snapshot!(place.run("endpoint delete --deployment blue --yes"), @r#"
     code: 4
     --- stdout
     --- stderr
@@ -80,14 +80,14 @@ fn a_present_state_that_does_not_fit_is_a_conflict() {
     error: cannot create deployment iris/blue
     caused by: deployment iris/blue exists: update it, or choose another name
     ");
-    assert_snapshot!(place.run("endpoint delete --deployment blue"), @"
+    assert_snapshot!(place.run("endpoint delete --deployment blue --yes"), @"
     code: 5
     --- stdout
     --- stderr
     error: cannot delete deployment blue
     caused by: the deployment blue has live traffic (100 %) and can't be deleted: scale down its traffic to 0 first, with `serin endpoint update --name iris --traffic 'blue:0'`
     ");
-    assert_snapshot!(place.run("model delete --name digits --version 1"), @"
+    assert_snapshot!(place.run("model delete --name digits --version 1 --yes"), @"
     code: 5
     --- stdout
     --- stderr
@@ -145,7 +145,7 @@ fn a_split_of_nothing_is_refused() {
     code: 3
     --- stdout
     --- stderr
-    error: --traffic: expected entries such as blue:90,green:10 or blue=90 green=10, found ""
+    error: --traffic: expected entries such as blue:90,green:10 or blue=90 green=10, found none; to take all traffic away, write it out: blue=0
     "#);
     let shown = place.ok("endpoint show --name iris --output table");
     assert!(shown.contains(" blue=100 "), "{shown}");
@@ -188,7 +188,7 @@ fn a_request_that_does_not_fit_the_model_fails_with_what_the_model_wants() {
 fn a_file_that_cannot_be_served_is_named_and_nothing_else() {
     let place = Place::new();
     assert_snapshot!(place.run("up nowhere.onnx --port 0"), @"
-    code: 8
+    code: 3
     --- stdout
     --- stderr
     error: deployment nowhere: cannot read model nowhere.onnx: No such file or directory (os error 2)
@@ -264,7 +264,7 @@ fn what_is_to_be_changed_must_exist() {
     --- stderr
     error: deployment "green" does not exist
     "#);
-    assert_snapshot!(place.run("model delete digits --version 2"), @r#"
+    assert_snapshot!(place.run("model delete digits --version 2 --yes"), @r#"
     code: 4
     --- stdout
     --- stderr

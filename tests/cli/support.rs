@@ -1,7 +1,7 @@
 //! A folder for one test, commands run in it, and a server when the test wants one.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -69,11 +69,24 @@ impl Place {
 
     /// Runs a line as a shell would; quotes hold words together.
     pub(crate) fn run(&self, line: &str) -> String {
-        let output = self
+        self.run_with(line, "")
+    }
+
+    /// The same, with text on standard input.
+    pub(crate) fn run_with(&self, line: &str, input: &str) -> String {
+        let mut child = self
             .command()
             .args(words(line))
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .expect("the serin binary runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // A command that asks for nothing may have ended already.
+        drop(stdin.write_all(input.as_bytes()));
+        drop(stdin);
+        let output = child.wait_with_output().expect("the command ends");
         let text = format!(
             "code: {}\n--- stdout\n{}--- stderr\n{}",
             output.status.code().expect("it was not killed"),
@@ -85,7 +98,12 @@ impl Place {
 
     /// Runs a line that must succeed; its standard output.
     pub(crate) fn ok(&self, line: &str) -> String {
-        let text = self.run(line);
+        self.ok_with(line, "")
+    }
+
+    /// The same, with text on standard input.
+    pub(crate) fn ok_with(&self, line: &str, input: &str) -> String {
+        let text = self.run_with(line, input);
         let (code, rest) = text.split_once('\n').expect("the code has a line");
         assert_eq!(code, "code: 0", "serin {line}\n{rest}");
         let (stdout, _) = rest

@@ -458,7 +458,7 @@ impl Client {
 }
 
 /// Does something, and has `words` told if it is not done by then.
-fn attended<T>(
+pub(crate) fn attended<T>(
     tell: Option<fn(&str)>,
     after: Duration,
     words: &str,

@@ -6,6 +6,7 @@ mod routes;
 mod server_file;
 mod wire;
 
+pub(crate) use client::attended;
 pub use client::{Answer, Client, ClientError};
 pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};

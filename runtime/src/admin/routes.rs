@@ -37,7 +37,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::admin::error::AdminError;
 use crate::admin::server_file::ServerFile;
-use crate::admin::wire::{ChangeRequest, ModelGraph, ModelRequest, ServerStatus};
+use crate::admin::wire::{ChangeRequest, ModelGraph, ModelRequest, ServerStatus, bounded_by};
 use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX, JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
     ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
@@ -282,6 +282,7 @@ async fn register_model(
 
 #[derive(Deserialize)]
 struct By {
+    #[serde(default, deserialize_with = "bounded_by")]
     by: Option<String>,
 }
 

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::config::BY_BYTES_MAX;
 use crate::control::{Change, Revision};
 use crate::engine::{ModelSummary, Obstacle};
 use crate::serve::{DegradedDeployment, ShortDeployment};
@@ -18,7 +19,11 @@ pub struct ChangeRequest {
     /// The change that is asked for.
     pub change: Change,
     /// The name of who asks, for the journal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded_by",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub by: Option<String>,
     /// The revision that must be the current one; any other refuses the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,8 +42,26 @@ pub struct ModelRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<ModelVersion>,
     /// The name of who asks, for the journal.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded_by",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub by: Option<String>,
+}
+
+/// Reads the name of who asks; the journal keeps it with every line.
+pub(crate) fn bounded_by<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let by: Option<String> = Option::deserialize(deserializer)?;
+    match &by {
+        Some(name) if name.len() > BY_BYTES_MAX => Err(de::Error::custom(format!(
+            "`by`: expected a name of at most {BY_BYTES_MAX} bytes, found {}",
+            name.len()
+        ))),
+        _ => Ok(by),
+    }
 }
 
 /// Answer of `GET /v1/models/{name}/{version}`: one of the two.

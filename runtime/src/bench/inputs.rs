@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::evidence::SplitMix64;
+use crate::plain_file;
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serin_scorers::{ElementType, Signature, TensorSpec};
@@ -169,7 +170,7 @@ impl Inputs {
                     path: path.to_owned(),
                 });
             }
-            let content = fs::read(file).map_err(failed(file))?;
+            let content = plain_file::read(file, BYTES_MAX).map_err(failed(file))?;
             reading.add(file, form, content.into());
         }
         reading.inputs(path, folder)

@@ -101,8 +101,8 @@ pub(super) fn delete(
     if let Some(endpoint) = &endpoint {
         server.client.deployment(endpoint, &name)?;
     }
-    if !consent.yes && !output::confirmed(&format!("Delete deployment {name}?")) {
-        return Err(CliError::NotConfirmed);
+    if !consent.yes {
+        output::confirm(&format!("Delete deployment {name}?"))?;
     }
     server.carry_out(Change::DeleteDeployment { endpoint, name }, waiting)?;
     Ok(())

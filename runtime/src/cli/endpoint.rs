@@ -151,17 +151,15 @@ fn delete(typed: EndpointDelete, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
     // Asked only about what is there.
     server.client.endpoint(&name)?;
-    if !typed.consent.yes
-        && !output::confirmed(&format!("Delete endpoint {name} and all its deployments?"))
-    {
-        return Err(CliError::NotConfirmed);
+    if !typed.consent.yes {
+        output::confirm(&format!("Delete endpoint {name} and all its deployments?"))?;
     }
     server.carry_out(Change::DeleteEndpoint { name }, typed.waiting)?;
     Ok(())
 }
 
 fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
-    let request = files::bytes(&typed.request_file)?;
+    let request = files::request(&typed.request_file)?;
     let name = typed.named.name();
     let doing = format!("invoke endpoint {name}");
     let server = Server::find(global)?;
@@ -182,11 +180,7 @@ fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
         }
         .while_doing(doing));
     }
-    output::print_bytes(&answer.body)?;
-    if answer.body.ends_with(b"\n") {
-        return Ok(());
-    }
-    output::print_bytes(b"\n")
+    output::print_answer(&answer.body)
 }
 
 /// The `message` of a refusal, which holds the model's own words; any other body as it is.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use crate::admin::{ClientError, ErrorCode};
-use crate::app::{AppError, ChildError};
+use crate::app::{AppError, ChildError, EmbeddedError};
 use crate::control::{BackupError, StoreError};
 use crate::observe::LogError;
 use crate::spec::{SpecError, TrafficError, UnknownSku};
@@ -82,6 +82,11 @@ pub(super) enum CliError {
     Replaced(String),
     #[error("not confirmed; --yes deletes without asking")]
     NotConfirmed,
+    /// The answer to a question never came.
+    #[error(
+        "nothing was deleted: standard input ended before an answer; --yes deletes without asking"
+    )]
+    NotAnswered,
     #[error(transparent)]
     App(#[from] AppError),
     #[error(transparent)]
@@ -149,6 +154,7 @@ impl CliError {
             | Self::Traffic(_)
             | Self::Sku(_)
             | Self::Log(_)
+            | Self::NotAnswered
             | Self::BadInput(_) => BAD_INPUT,
             Self::NotFound(_) => NOT_FOUND,
             Self::Client(error) => client_code(error),
@@ -161,7 +167,8 @@ impl CliError {
             Self::Backup(BackupError::Exists(_) | BackupError::Occupied(_)) => CONFLICT,
             Self::Backup(BackupError::Store(StoreError::InUse { .. })) => SERVER_FAILED,
             Self::Backup(_) => BAD_INPUT,
-            Self::App(_) | Self::Child(_) | Self::Start(_) => SERVER_FAILED,
+            Self::App(error) => app_code(error),
+            Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,
             Self::Interrupted => INTERRUPTED,
@@ -184,6 +191,15 @@ impl CliError {
             next = cause.source();
         }
         text
+    }
+}
+
+/// What `serin up` was asked to serve may be wrong; all else is the server's.
+fn app_code(error: &AppError) -> u8 {
+    match error {
+        AppError::Deploy(EmbeddedError::Threads(_)) => SERVER_FAILED,
+        AppError::Deploy(_) => BAD_INPUT,
+        _ => SERVER_FAILED,
     }
 }
 

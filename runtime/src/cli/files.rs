@@ -1,12 +1,21 @@
-//! Files that a person names: read, and seen from the folder they are in.
+//! Files that a person names: read up to a bound, and seen from the folder they are in.
+//!
+//! A named pipe or a device is refused, because it may have no writer or no end. What the shell hands over (standard input, and
+//! `/dev/fd/63` of `<(..)`) may be a pipe: it is read to its end as other commands do, up to the same bound, and a person who waits is
+//! told for what.
 
-use std::fs;
-use std::io::{self, Read as _};
+use std::fs::{self, File};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 
 use super::exit::CliError;
+use super::output;
+use crate::admin::attended;
+use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_MAX};
+use crate::plain_file;
 use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointFile, ModelSpec, read_deployment,
     read_endpoint, read_model,
@@ -57,13 +66,25 @@ pub(super) fn typed_here(mut assignments: Vec<Assignment>) -> Result<Vec<Assignm
     Ok(assignments)
 }
 
-/// The bytes of a file, or of standard input for `-`.
-pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
-    let read = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else {
-        fs::read(path)
+/// A scoring request: the bytes of a file, or of standard input for `-`.
+pub(super) fn request(path: &Path) -> Result<Vec<u8>, CliError> {
+    bytes(path, REQUEST_FILE_BYTES_MAX)
+}
+
+/// Writes a file, or what the shell hands over; a named pipe that nobody reads is not waited for.
+pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK;
+    let flags = flags | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(path, flags, 0o666.into())?);
+    wait_from_now_on(&file)?;
+    io::Write::write_all(&mut file, content)
+}
+
+/// The bytes of a file, or of standard input for `-`, at most so many.
+fn bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, CliError> {
+    let read = match HandedOver::at(path) {
+        Some(from) => with_words(path, || from.read(path, bytes_max)),
+        None => plain_file::read(path, bytes_max),
     };
     read.map_err(|source| CliError::Read {
         path: path.to_owned(),
@@ -71,9 +92,63 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
     })
 }
 
+/// A file descriptor that this process was started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HandedOver {
+    Stdin,
+    Other,
+}
+
+impl HandedOver {
+    /// What a path stands for, if not for a file.
+    fn at(path: &Path) -> Option<Self> {
+        let text = path.to_str()?;
+        if matches!(text, "-" | "/dev/stdin") {
+            return Some(Self::Stdin);
+        }
+        let folders = ["/dev/fd/", "/proc/self/fd/"];
+        let number = folders
+            .iter()
+            .find_map(|folder| text.strip_prefix(folder))?;
+        match number.parse::<u32>().ok()? {
+            0 => Some(Self::Stdin),
+            _ => Some(Self::Other),
+        }
+    }
+
+    fn read(self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Stdin => plain_file::read_up_to(io::stdin().lock(), bytes_max),
+            Self::Other => {
+                // To open it anew could wait for a writer that has gone; to read it does not.
+                let file = plain_file::open_any(path)?;
+                wait_from_now_on(&file)?;
+                plain_file::read_up_to(file, bytes_max)
+            }
+        }
+    }
+}
+
+/// Has a file that was opened without waiting wait when it is used.
+fn wait_from_now_on(file: &File) -> io::Result<()> {
+    let flags = fcntl_getfl(file)?;
+    Ok(fcntl_setfl(file, flags.difference(OFlags::NONBLOCK))?)
+}
+
+/// Does something, and tells a person after a while that it waits for this input.
+fn with_words<T>(path: &Path, doing: impl FnOnce() -> T) -> T {
+    let words = match path == Path::new("-") {
+        true => "waiting for the end of standard input\n".to_owned(),
+        false => format!("waiting for the end of {}\n", path.display()),
+    };
+    let tell: fn(&str) = output::complain;
+    let tell = io::stderr().is_terminal().then_some(tell);
+    attended(tell, SILENCE_TOLD_AFTER, &words, doing)
+}
+
 /// The text of a file.
 pub(super) fn text(path: &Path) -> Result<String, CliError> {
-    String::from_utf8(bytes(path)?).map_err(|e| {
+    String::from_utf8(bytes(path, SPEC_FILE_BYTES_MAX)?).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
         CliError::BadInput(format!(
             "{}: expected UTF-8 text, found another byte at offset {at}",

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::args::OutputFormat;
+use super::escape;
 use super::exit::CliError;
 use super::output::{self, Columns};
 use super::table::{self, Heading};
@@ -28,7 +29,7 @@ pub(super) fn print(
                     text.push('\n');
                 }
             }
-            output::print_bytes(text.as_bytes())
+            output::print_text(&text)
         }
         OutputFormat::Json => {
             let graph = serde_json::to_value(graph).expect("results have a JSON form");
@@ -126,7 +127,7 @@ fn facts(facts: &GraphFacts) -> Vec<String> {
     sentences
 }
 
-/// Names of a file may hold anything: nothing of them speaks to the terminal.
+/// Names of a file may hold anything: an end of a line would break the table.
 fn plain(text: impl AsRef<str>) -> String {
-    text.as_ref().replace(char::is_control, " ")
+    escape::line(text.as_ref()).into_owned()
 }

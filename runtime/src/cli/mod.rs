@@ -11,6 +11,7 @@ mod bench;
 mod demo;
 mod deployment;
 mod endpoint;
+mod escape;
 pub mod exit;
 mod files;
 mod find;
@@ -43,8 +44,7 @@ pub fn run() -> ExitCode {
     let typed = match Typed::try_parse() {
         Ok(typed) => typed,
         Err(help_or_mistake) => {
-            // Nobody is left to tell when this fails.
-            drop(help_or_mistake.print());
+            tell(&help_or_mistake);
             return match help_or_mistake.exit_code() {
                 0 => ExitCode::from(exit::OK),
                 // There 2 is a decision, which this is not.
@@ -72,6 +72,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// Prints help, or what is wrong with the command line; words that a script passed on are shown as they are in other messages.
+fn tell(help_or_mistake: &clap::Error) {
+    let text = help_or_mistake.render().to_string();
+    if help_or_mistake.use_stderr() && escape::lines(&text) != text {
+        output::complain(&text);
+        return;
+    }
+    // Nobody is left to tell when this fails.
+    drop(help_or_mistake.print());
 }
 
 /// Whether the command line, wrong as it is, asks `bench` for a decision.

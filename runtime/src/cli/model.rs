@@ -157,8 +157,8 @@ fn delete(
     let server = Server::find(global)?;
     // Asked only about what is there.
     server.client.model(name)?;
-    if !consent.yes && !output::confirmed(&format!("Delete model {name}:{version}?")) {
-        return Err(CliError::NotConfirmed);
+    if !consent.yes {
+        output::confirm(&format!("Delete model {name}:{version}?"))?;
     }
     let by = who().unwrap_or_else(|| "cli".to_owned());
     let deleted = server.client.delete_model(name, version, &by);

@@ -1,6 +1,8 @@
 //! Results on standard output, words for people on standard error. A reader that has gone is no error.
+//!
+//! All text passes here, and nothing of it speaks to the terminal, whoever wrote it; see `escape`. JSON stays exact.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -10,12 +12,16 @@ use anstream::{AutoStream, ColorChoice};
 use serde_json::Value;
 
 use super::args::OutputFormat;
+use super::escape;
 use super::exit::CliError;
 use super::table::{self, Heading};
 
 /// The columns of a table: a heading, and where in a result its cells are, as JSON pointers of which the first that leads
 /// to something fit for a cell is taken.
 pub(super) type Columns = &'static [(&'static str, &'static [&'static str])];
+
+/// Longest answer to a question that is looked at.
+const ANSWER_BYTES_MAX: u64 = 64;
 
 /// Prints a result in the format that was asked for.
 pub(super) fn print(value: &Value, format: OutputFormat) -> Result<(), CliError> {
@@ -28,17 +34,33 @@ pub(super) fn print_as(
     columns: Columns,
     format: OutputFormat,
 ) -> Result<(), CliError> {
-    let text = match format {
-        OutputFormat::Json => format!("{value:#}\n"),
-        OutputFormat::Table => table_of(value, columns),
-        OutputFormat::Tsv => tsv(rows(value, columns)),
-        OutputFormat::None => return Ok(()),
-    };
-    print_bytes(text.as_bytes())
+    match format {
+        OutputFormat::Json => print_bytes(escape::json(&format!("{value:#}\n")).as_bytes()),
+        OutputFormat::Table => print_text(&table_of(value, columns)),
+        OutputFormat::Tsv => {
+            // Each cell is harmless, and the tabs between them stay.
+            print_bytes(tsv(rows(value, columns)).as_bytes())
+        }
+        OutputFormat::None => Ok(()),
+    }
 }
 
-/// Prints bytes as they are.
-pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
+/// Prints lines for people.
+pub(super) fn print_text(text: &str) -> Result<(), CliError> {
+    print_bytes(escape::lines(text).as_bytes())
+}
+
+/// Prints the answer of an endpoint: as it came for a program, and harmless for a terminal.
+pub(super) fn print_answer(body: &[u8]) -> Result<(), CliError> {
+    let end: &[u8] = if body.ends_with(b"\n") { b"" } else { b"\n" };
+    match str::from_utf8(body) {
+        Ok(text) if is_terminal() => print_bytes(escape::json(text).as_bytes())?,
+        _ => print_bytes(body)?,
+    }
+    print_bytes(end)
+}
+
+fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -48,6 +70,15 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
 
 /// Tells something on standard error. There is nobody left to tell when that fails.
 pub(super) fn complain(text: &str) {
+    write_to_stderr(&escape::lines(text));
+}
+
+/// Writes a line of standard error anew; for streams that are live.
+pub(super) fn redraw(line: &str) {
+    write_to_stderr(&format!("\r\x1b[K{}", escape::line(line)));
+}
+
+fn write_to_stderr(text: &str) {
     let mut stderr = anstream::stderr().lock();
     drop(stderr.write_all(text.as_bytes()));
     drop(stderr.flush());
@@ -81,21 +112,30 @@ pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Asks a question when a person is there to answer it; true when there is none, as with pipes and in scripts.
-pub(super) fn confirmed(question: &str) -> bool {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return true;
-    }
+/// Asks a question on standard error, and takes the answer from standard input, whatever that is: a person, `yes`, a file.
+///
+/// # Errors
+///
+/// [`CliError::NotConfirmed`] when the answer is no, [`CliError::NotAnswered`] when there is none.
+pub(super) fn confirm(question: &str) -> Result<(), CliError> {
     complain(&format!("{question} (y/N): "));
-    let mut answer = String::new();
-    match io::stdin().read_line(&mut answer) {
-        // Ctrl-D leaves the cursor behind the question.
-        Ok(0) => {
-            complain("\n");
-            false
-        }
-        Ok(_) => matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"),
-        Err(_) => false,
+    // A stream without ends of lines is no answer either.
+    let mut answer = Vec::new();
+    let answered = io::stdin()
+        .lock()
+        .take(ANSWER_BYTES_MAX)
+        .read_until(b'\n', &mut answer);
+    if answer.last() != Some(&b'\n') || !io::stdin().is_terminal() {
+        // The cursor is still behind the question.
+        complain("\n");
+    }
+    if answered.is_err() || answer.is_empty() {
+        return Err(CliError::NotAnswered);
+    }
+    let answer = answer.trim_ascii().to_ascii_lowercase();
+    match answer.as_slice() {
+        b"y" | b"yes" => Ok(()),
+        _ => Err(CliError::NotConfirmed),
     }
 }
 
@@ -188,13 +228,13 @@ fn cell(value: &Value) -> Option<String> {
         Value::Null => Some(String::new()),
         Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
         // A tab or a new line would end the cell; others would speak to the terminal.
-        Value::String(text) => Some(text.replace(char::is_control, " ")),
+        Value::String(text) => Some(escape::line(text).into_owned()),
         Value::Array(_) => None,
         Value::Object(fields) => fields
             .iter()
             .map(|(name, value)| match value {
                 Value::Object(_) | Value::Array(_) => None,
-                scalar => Some(format!("{name}={}", cell(scalar)?)),
+                scalar => Some(format!("{}={}", escape::line(name), cell(scalar)?)),
             })
             .collect::<Option<Vec<_>>>()
             .map(|pairs| pairs.join(" ")),
@@ -234,7 +274,9 @@ mod tests {
     #[test]
     fn a_cell_has_no_control_characters() {
         let told = json!([{"by": "ann\t\n\u{1b}[2Jbob"}]);
-        assert_eq!(tsv(rows(&told, &[])), "ann   [2Jbob\n");
+        assert_eq!(tsv(rows(&told, &[])), "ann\\t\\n\\x1b[2Jbob\n");
+        let tags = json!([{"tags": {"a\u{7}": "\u{1b}"}}]);
+        assert_eq!(tsv(rows(&tags, &[])), "a\\x07=\\x1b\n");
     }
 
     #[test]

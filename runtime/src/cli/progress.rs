@@ -44,7 +44,7 @@ impl Progress {
         self.told = Some((step.to_owned(), now));
         let seconds = now.saturating_duration_since(self.began).as_secs();
         if self.moving {
-            output::complain(&format!("\r\x1b[K{doing}: {step}, {seconds} s "));
+            output::redraw(&format!("{doing}: {step}, {seconds} s "));
         } else {
             output::complain(&format!("{doing}: {step}, {seconds} s\n"));
         }
@@ -61,7 +61,7 @@ impl Progress {
     /// Takes a line that moves away.
     pub(super) fn end(self) {
         if self.moving && self.told.is_some() {
-            output::complain("\r\x1b[K");
+            output::redraw("");
         }
     }
 }

@@ -95,7 +95,7 @@ fn say(line: &str) {
     let line = line.to_owned();
     let printing = thread::Builder::new()
         .name("serin-ready".to_owned())
-        .spawn(move || drop(output::print_bytes(line.as_bytes())));
+        .spawn(move || drop(output::print_text(&line)));
     if let Err(error) = printing {
         tracing::warn!(%error, "cannot print that the server is ready");
     }

@@ -13,6 +13,7 @@ use super::exit::CliError;
 use super::output::{self, Columns};
 use super::progress::{Progress, TICK};
 use crate::admin::{ChangeRequest, Client};
+use crate::config::BY_BYTES_MAX;
 use crate::control::{Change, Operation, ProvisioningState};
 
 /// The most of what is done that the line of progress says: one that wraps cannot be written anew.
@@ -148,7 +149,7 @@ impl Server {
 /// Tells that the server is silent, in place of a line of progress that stands there.
 fn tell_of_silence(words: &str) {
     if output::is_live(&io::stderr()) {
-        output::complain("\r\x1b[K");
+        output::redraw("");
     }
     output::complain(words);
 }
@@ -179,6 +180,13 @@ pub(super) fn who() -> Option<String> {
         .or_else(|_| env::var("LOGNAME"))
         .ok()
         .filter(|name| !name.is_empty())
+        .map(|name| shortened(name, BY_BYTES_MAX))
+}
+
+/// The beginning of a text, at most so many bytes of it.
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
 }
 
 #[cfg(test)]

@@ -230,7 +230,7 @@ fn neighbours(endpoints: &[Value], own: (&str, &str), vcpus: usize) -> Vec<Strin
 /// Tries the model in a child process first, and asks it for its shapes where nobody gave a request.
 fn subject(found: &Found, typed: &Typed) -> Result<Subject, CliError> {
     let sample = match &typed.request_file {
-        Some(path) => Some(Bytes::from(files::bytes(path)?)),
+        Some(path) => Some(Bytes::from(files::request(path)?)),
         None => found.model.sample_request.clone(),
     };
     let bad = |words: String| CliError::BadInput(words);
@@ -346,7 +346,7 @@ fn print_table(report: &Report, warnings: &[String]) -> Result<(), CliError> {
         text.push_str(warning);
         text.push('\n');
     }
-    output::print_bytes(text.as_bytes())
+    output::print_text(&text)
 }
 
 fn rows(report: &Report) -> Value {
@@ -440,7 +440,7 @@ fn apply(deployed: &Deployed, report: &Report) -> Result<bool, CliError> {
 
 fn plot(report: &Report, name: &str, path: &PathBuf) -> Result<(), CliError> {
     let svg = draw(report, name).map_err(|error| CliError::BadInput(error.to_string()))?;
-    let written = std::fs::write(path, svg);
+    let written = files::write(path, svg.as_bytes());
     written.map_err(|error: io::Error| {
         CliError::BadInput(format!("--plot: cannot write {}: {error}", path.display()))
     })

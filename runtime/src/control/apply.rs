@@ -234,6 +234,7 @@ impl Desired {
                 && deployments.get(name).is_none_or(|one| !one.is_good())
         };
         validator.traffic(&pending, starts, before);
+        validator.sizes(&pending, before);
         let mut desired = self.clone();
         let next = endpoint_after(
             &pending,
@@ -607,6 +608,9 @@ mod tests {
             &traffic("blue:90,green:10"),
             "traffic names green, which has no ready instance: the model is empty",
         );
+        // It may be right later.
+        let early = world.refuse(&traffic("blue:90,green:10"));
+        assert_eq!(early.kind(), crate::control::ErrorKind::Conflict);
         world.accept(&edit("blue", count(2)));
     }
 

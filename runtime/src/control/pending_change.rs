@@ -6,8 +6,8 @@ use crate::control::change::{DeploymentUpdate, EndpointUpdate};
 use crate::control::desired::DesiredEndpoint;
 use crate::control::refusal::ChangeError;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointSpec, Percent, SpecError, TrafficSplit,
-    apply as apply_set,
+    Assignment, DeploymentName, DeploymentSpec, EndpointSpec, Percent, SpecError, TrafficError,
+    TrafficSplit, apply as apply_set,
 };
 
 /// The way in which a change speaks of a deployment.
@@ -79,6 +79,12 @@ impl PendingChange {
             self.split(traffic.clone());
         }
         self.set(&update.set);
+        let speaks_of_split =
+            update.traffic.is_some() || update.set.iter().any(Assignment::is_of_traffic);
+        if speaks_of_split && self.endpoint.traffic.entries().is_empty() {
+            // Nothing at all is more likely to be a slip than a wish.
+            self.problems.push(TrafficError::Empty.to_string());
+        }
         Ok(())
     }
 

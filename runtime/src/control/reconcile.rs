@@ -759,9 +759,8 @@ impl Turn<'_> {
         };
         let known = wanted.deployments.keys();
         let in_force = &wanted.spec.traffic;
-        split_rule::problems(name, &pending.split, in_force, known, unready)
-            .into_iter()
-            .next()
+        let problems = split_rule::problems(name, &pending.split, in_force, known, unready);
+        (problems.wrong.into_iter().chain(problems.early)).next()
     }
 
     /// The instances of a deployment that requests should see, and those that stay.

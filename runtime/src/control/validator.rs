@@ -60,6 +60,8 @@ impl Context<'_> {
 pub(super) struct Validator<'a> {
     context: &'a Context<'a>,
     problems: Vec<String>,
+    /// What does not fit the present state.
+    early: Vec<String>,
     needs: BTreeSet<PathBuf>,
 }
 
@@ -68,6 +70,7 @@ impl<'a> Validator<'a> {
         Self {
             context,
             problems,
+            early: Vec::new(),
             needs: BTreeSet::new(),
         }
     }
@@ -92,7 +95,22 @@ impl<'a> Validator<'a> {
         let known = change.deployments.iter().map(|one| &one.name);
         let split = &change.endpoint.traffic;
         let problems = split_rule::problems(name, split, in_force, known, unready);
-        self.problems.extend(problems);
+        self.problems.extend(problems.wrong);
+        self.early.extend(problems.early);
+    }
+
+    /// What is written for people is stored again with every revision. What was longer before there was a bound may stay.
+    pub(super) fn sizes(&mut self, change: &PendingChange, before: Option<&DesiredEndpoint>) {
+        let known = before.map(|before| &before.spec);
+        self.problems
+            .extend(change.endpoint.problems_of_size(known));
+        for spec in &change.deployments {
+            let known = before.and_then(|before| before.deployments.get(&spec.name));
+            let problems = spec.problems_of_size(known.map(|known| &known.target.spec));
+            let problems = problems.into_iter();
+            self.problems
+                .extend(problems.map(|problem| format!("deployment {}: {problem}", spec.name)));
+        }
     }
 
     pub(super) fn deployment(
@@ -201,7 +219,11 @@ impl<'a> Validator<'a> {
     /// All problems, else the models that must be copied in first.
     pub(super) fn outcome(self) -> Result<(), NotApplied> {
         if !self.problems.is_empty() {
-            return Err(ChangeError::Invalid(self.problems).into());
+            let problems = [self.problems, self.early].concat();
+            return Err(ChangeError::Invalid(problems).into());
+        }
+        if !self.early.is_empty() {
+            return Err(ChangeError::Conflict(self.early.join("\n")).into());
         }
         if !self.needs.is_empty() {
             return Err(NotApplied::Needs(self.needs));

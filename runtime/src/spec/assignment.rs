@@ -29,7 +29,8 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Reads `path=value`. The first `=` parts them; the value is JSON, or else the text as it stands.
+    /// Reads `path=value`. The first `=` parts them; the value is JSON, or else the text as it stands. Where only text may stand, as in
+    /// tags, the value is that text, and `1.10` does not become a number.
     ///
     /// # Errors
     ///
@@ -37,8 +38,9 @@ impl Assignment {
     pub fn parse(text: &str) -> Result<Self, SetError> {
         let refused = || SetError(text.to_owned());
         let (path, value) = text.split_once('=').ok_or_else(refused)?;
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        Self::new(path, value).ok_or_else(refused)
+        let read = serde_json::from_str(value).ok();
+        let read = read.filter(|read: &Value| read.is_string() || !is_of_text(path));
+        Self::new(path, read.unwrap_or_else(|| value.into())).ok_or_else(refused)
     }
 
     /// Gives `value` to `path`; none when the path has an empty part.
@@ -116,6 +118,22 @@ impl Assignment {
             message,
             suggestion: None,
         }
+    }
+}
+
+/// Whether a path leads to a text for people or for other programs.
+fn is_of_text(path: &str) -> bool {
+    let path = path.trim();
+    let below = match path.strip_prefix("deployments") {
+        Some(rest) => {
+            let rest = rest.trim_start_matches('.').split_once('.');
+            rest.map_or("", |(_, rest)| rest)
+        }
+        None => path,
+    };
+    match below.split_once('.') {
+        Some((map, _)) => matches!(map, "tags" | "properties" | "environment_variables"),
+        None => below == "description",
     }
 }
 
@@ -230,6 +248,46 @@ mod tests {
             r#"deployments[0].model={"path": "/home/ann/iris"}"#,
         );
         check("model=/srv/iris", "model=/srv/iris");
+    }
+
+    #[test]
+    fn what_is_text_is_taken_as_it_was_typed_and_all_else_is_json() {
+        for below in ["", "deployments.blue.", "deployments[0]."] {
+            for field in [
+                "tags.a",
+                "properties.a.b",
+                "description",
+                "environment_variables.A",
+            ] {
+                for text in [
+                    "1.10",
+                    "true",
+                    "null",
+                    "007",
+                    "1e3",
+                    "2026-01-02",
+                    "",
+                    "[1]",
+                    "a=b",
+                ] {
+                    let typed = Assignment::parse(&format!("{below}{field}={text}")).unwrap();
+                    assert_eq!(typed.value, Value::from(text), "{typed:?}");
+                }
+                let quoted = Assignment::parse(&format!(r#"{below}{field}="1.10""#)).unwrap();
+                assert_eq!(quoted.value, Value::from("1.10"));
+            }
+            for field in [
+                "instance_count",
+                "traffic.tags",
+                "request_settings.lanes",
+                "a.tags.b",
+            ] {
+                let typed = Assignment::parse(&format!("{below}{field}=10")).unwrap();
+                assert_eq!(typed.value, Value::from(10), "{typed:?}");
+            }
+        }
+        let typed = Assignment::parse(r#"tags={"a": "1.10"}"#).unwrap();
+        assert!(typed.value.is_object());
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! Not here: files and folders (texts come in as `&str`), and whether the deployments that traffic names exist.
 
 mod assignment;
+mod bounds;
 mod deployment;
 mod endpoint;
 mod fields;

@@ -112,6 +112,11 @@ pub enum TrafficError {
     /// A deployment stands there twice.
     #[error("expected each deployment once, found `{0}` twice")]
     Twice(DeploymentName),
+    /// Not a single entry, as of an unset variable of a script.
+    #[error(
+        "expected entries such as blue:90,green:10 or blue=90 green=10, found none; to take all traffic away, write it out: blue=0"
+    )]
+    Empty,
     /// Neither `blue:90` nor `blue=90`.
     #[error("expected entries such as blue:90,green:10 or blue=90 green=10, found {found:?}")]
     Entry {
@@ -200,9 +205,7 @@ impl TrafficSplit {
         }
         if entries.is_empty() {
             // An unset variable of a script must not take all traffic away.
-            return Err(TrafficError::Entry {
-                found: text.to_owned(),
-            });
+            return Err(TrafficError::Empty);
         }
         Self::new(entries)
     }
@@ -487,8 +490,7 @@ mod tests {
     #[test]
     fn other_text_is_refused() {
         for nothing in ["", " ", ","] {
-            let expected = "expected entries such as blue:90,green:10 or blue=90 green=10, found";
-            check_refused(nothing, &format!("{expected} {nothing:?}"));
+            assert_eq!(TrafficSplit::parse(nothing), Err(TrafficError::Empty));
         }
         check_refused(
             "blue",

@@ -10,7 +10,6 @@ mod requests;
 mod versions;
 mod words;
 
-use std::fs;
 use std::time::Duration;
 
 use self::found::Place;
@@ -21,7 +20,7 @@ use self::versions::{find, subject};
 use self::words::text;
 use super::args::{Bench as Typed, Global, OutputFormat};
 use super::exit::CliError;
-use super::{output, signals, version};
+use super::{files, output, signals, version};
 use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, html};
 use crate::evidence::Tolerance;
 
@@ -102,7 +101,7 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
         false => global.format(),
     };
     match format {
-        OutputFormat::Table => output::print_bytes(text(report).as_bytes())?,
+        OutputFormat::Table => output::print_text(&text(report))?,
         OutputFormat::Json | OutputFormat::Tsv | OutputFormat::None => {
             let value = serde_json::to_value(report).expect("reports have a JSON form");
             output::print(&value, format)?;
@@ -110,7 +109,7 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
     }
     if let Some(path) = &typed.html {
         let page = html(report).map_err(|error| CliError::BadInput(error.to_string()))?;
-        fs::write(path, page).map_err(|error| {
+        files::write(path, page.as_bytes()).map_err(|error| {
             CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
         })?;
     }

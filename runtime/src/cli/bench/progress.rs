@@ -33,7 +33,7 @@ impl Line {
         }
         let text = told(progress);
         if self.moving {
-            output::complain(&format!("\r\x1b[K{text}"));
+            output::redraw(&text);
         } else if is_worth_a_line(progress) || self.said.get().elapsed() >= SILENCE_MAX {
             self.said.set(Instant::now());
             output::complain(&format!("{text}\n"));
@@ -42,7 +42,7 @@ impl Line {
 
     pub(super) fn end(&self) {
         if self.wanted && self.moving {
-            output::complain("\r\x1b[K");
+            output::redraw("");
         }
     }
 }

@@ -163,13 +163,13 @@ pub(super) const STEPS: [Step; 7] = [
     },
     Step {
         title: "Step 6: delete blue",
-        commands: &[&["endpoint", "delete", "--deployment", "blue"]],
+        commands: &[&["endpoint", "delete", "--deployment", "blue", "--yes"]],
         watch_ms: 3000,
         traffic: Traffic::Flows,
     },
     Step {
         title: "Step 7: clean up: delete the endpoint",
-        commands: &[&["endpoint", "delete", "--name", ENDPOINT]],
+        commands: &[&["endpoint", "delete", "--name", ENDPOINT, "--yes"]],
         watch_ms: 0,
         traffic: Traffic::EndsBefore,
     },

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::config::{MODEL_BYTES_MAX, MODEL_FILES_MAX};
 use crate::control::models::ModelDigest;
 use crate::control::refusal::ErrorKind;
 use crate::control::store::StoreError;
@@ -27,6 +28,58 @@ pub enum ModelStoreError {
     /// The folder has several and none is `model.onnx`.
     #[error("{} holds several models ({}): keep one, or name one `model.onnx`", path.display(), found.join(", "))]
     SeveralModels { path: PathBuf, found: Vec<String> },
+    /// The folder has more than a model can have.
+    #[error(
+        "{} holds more than {MODEL_FILES_MAX} files and folders, which is no model: give the folder of the model alone, or its .onnx file",
+        .0.display()
+    )]
+    TooManyFiles(PathBuf),
+    /// More bytes than a model can have.
+    #[error(
+        "{} holds {bytes} bytes in {files} files; expected at most {MODEL_BYTES_MAX}: give the folder of the model alone, or its .onnx file",
+        path.display()
+    )]
+    TooLarge {
+        path: PathBuf,
+        files: usize,
+        bytes: u64,
+    },
+    /// The copy would hold itself.
+    #[error("{} holds the data folder of this server, {}: give the folder of the model alone", path.display(), data.display())]
+    HoldsData { path: PathBuf, data: PathBuf },
+    /// A link by which a file of somebody else would be copied.
+    #[error(
+        "{} is a link to {}, out of {}: put the file itself there, as `cp -rL` does",
+        link.display(), real.display(), folder.display()
+    )]
+    LinkOutside {
+        link: PathBuf,
+        real: PathBuf,
+        folder: PathBuf,
+    },
+    /// A link by which a folder is in itself.
+    #[error("{} is a link to a folder that it is in: take it out", .0.display())]
+    LinkInCircle(PathBuf),
+    /// A link whose end is not there.
+    #[error("{} is a link to nothing: take it out", .0.display())]
+    LinkToNothing(PathBuf),
+    /// A file or folder of the model cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unread { path: PathBuf, source: io::Error },
+    /// The disk would be full.
+    #[error(
+        "{} has {bytes} bytes in {files} files, and the disk of {} has {free} bytes free, of which {reserve} stay free: delete something \
+         there, or serve from a data folder on another disk",
+        path.display(), data.display()
+    )]
+    NoRoom {
+        path: PathBuf,
+        files: usize,
+        bytes: u64,
+        data: PathBuf,
+        free: u64,
+        reserve: u64,
+    },
     /// A name that cannot be told from another one, nor be written down.
     #[error("the name of {0:?} is not UTF-8: rename it")]
     NotText(PathBuf),
@@ -126,6 +179,13 @@ impl ModelStoreError {
             | Self::NoModel(_)
             | Self::SeveralModels { .. }
             | Self::NotText(_)
+            | Self::TooManyFiles(_)
+            | Self::TooLarge { .. }
+            | Self::HoldsData { .. }
+            | Self::LinkOutside { .. }
+            | Self::LinkInCircle(_)
+            | Self::LinkToNothing(_)
+            | Self::Unread { .. }
             | Self::MissingData { .. }
             | Self::DataOutside { .. }
             | Self::DataTooShort { .. }
@@ -133,7 +193,9 @@ impl ModelStoreError {
             Self::OtherContent { .. } => ErrorKind::AlreadyExists,
             Self::Unknown(_) => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Conflict,
-            Self::OtherFiles { .. } | Self::Io { .. } | Self::Store(_) => ErrorKind::Storage,
+            Self::OtherFiles { .. } | Self::NoRoom { .. } | Self::Io { .. } | Self::Store(_) => {
+                ErrorKind::Storage
+            }
             Self::Stopped => ErrorKind::Busy,
         }
     }
@@ -150,4 +212,10 @@ pub(super) fn folder_of(file: &Path) -> &Path {
 pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ModelStoreError {
     let path = path.to_owned();
     move |source| ModelStoreError::Io { what, path, source }
+}
+
+/// The reason why what a person gave cannot be used.
+pub(super) fn unread(path: &Path) -> impl FnOnce(io::Error) -> ModelStoreError {
+    let path = path.to_owned();
+    move |source| ModelStoreError::Unread { path, source }
 }

@@ -13,18 +13,22 @@
 //! Threads: everything blocks; any number may copy at a time. Not here: which copies are needed (`controller`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::control::models::error::at;
-use crate::control::models::source::{Hidden, Source, first_names, onnx_among, walk};
+use crate::config::{DISK_RESERVE_BYTES_MAX, DISK_RESERVE_PART, SAMPLE_BYTES_MAX};
+use crate::control::models::error::{at, unread};
+use crate::control::models::folder::{Whose, files_of};
+use crate::control::models::source::{Source, first_names, onnx_among};
 use crate::control::models::verified::{Stamp, Verified};
 use crate::control::models::{ModelDigest, ModelStoreError};
+use crate::plain_file;
 
 /// Bytes read at a time while a model is hashed and copied.
 pub(super) const COPY_CHUNK_BYTES: usize = 1 << 20;
@@ -93,8 +97,10 @@ impl ModelFiles {
         }
         for name in [PLACES, INCOMING, LEAVING] {
             let folder = files.root.join(name);
-            fs::create_dir_all(&folder).map_err(at("create folder", &folder))?;
+            make_private(&folder).map_err(at("create folder", &folder))?;
         }
+        // Others may have been let in by an earlier server, under a umask that hides nothing.
+        make_private(&files.root).map_err(at("create folder", &files.root))?;
         sync_folder(&files.root)?;
         sync_folder(data)?;
         Ok(files)
@@ -104,17 +110,19 @@ impl ModelFiles {
     ///
     /// Hidden files of a folder are left out. The files in which a model keeps data must be in its folder, and come along.
     pub(in crate::control) fn ingest(&self, source: &Path) -> Result<Ingested, ModelStoreError> {
+        self.check_apart(source)?;
         let found = Source::at(source)?;
+        let sizes = sizes_of(&found)?;
+        self.check_room(source, &sizes)?;
         let copy = self.unfinished(INCOMING)?;
         let mut hash = Sha256::new();
-        let mut sizes = BTreeMap::new();
         for (name, path) in &found.files {
             let target = copy.path().join(name);
             if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).map_err(at("create folder", parent))?;
+                make_private(parent).map_err(at("create folder", parent))?;
             }
-            let size_bytes = copy_hashed(name, path, &target, &mut hash)?;
-            sizes.insert(name.clone(), size_bytes);
+            hash.update(format!("{name}\0{}\0", sizes[name]));
+            copy_hashed(path, &target, sizes[name], &mut hash)?;
         }
         if !found.is_whole_in(copy.path()) {
             return Err(changed_meanwhile(source));
@@ -126,6 +134,49 @@ impl ModelFiles {
             size_bytes: sizes.values().sum(),
             without_onnx: found.without_onnx(),
         })
+    }
+
+    /// Refuses a folder that this one is in: the copy would hold itself.
+    fn check_apart(&self, source: &Path) -> Result<(), ModelStoreError> {
+        let (Ok(real), Ok(root)) = (fs::canonicalize(source), fs::canonicalize(&self.root)) else {
+            // What is wrong with the path is told by who reads it.
+            return Ok(());
+        };
+        if !root.starts_with(&real) {
+            return Ok(());
+        }
+        Err(ModelStoreError::HoldsData {
+            path: source.to_owned(),
+            data: root.parent().unwrap_or(&root).to_owned(),
+        })
+    }
+
+    /// Refuses what would fill the disk, before anything is written.
+    fn check_room(
+        &self,
+        source: &Path,
+        sizes: &BTreeMap<String, u64>,
+    ) -> Result<(), ModelStoreError> {
+        let disk = rustix::fs::statvfs(&self.root);
+        let disk = disk.map_err(|error| at("look at the disk of", &self.root)(error.into()))?;
+        let of_blocks = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let (bytes, free, all) = (
+            sizes.values().sum(),
+            of_blocks(disk.f_bavail),
+            of_blocks(disk.f_blocks),
+        );
+        // Some file systems do not say.
+        match room(bytes, free, all) {
+            Err(reserve) if all > 0 => Err(ModelStoreError::NoRoom {
+                path: source.to_owned(),
+                files: sizes.len(),
+                bytes,
+                data: self.root.parent().unwrap_or(&self.root).to_owned(),
+                free,
+                reserve,
+            }),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Moves a finished copy to its place, unless a whole one is there.
@@ -191,8 +242,7 @@ impl ModelFiles {
         digest: &ModelDigest,
     ) -> Result<PathBuf, ModelStoreError> {
         let folder = self.folder(digest);
-        let mut files = BTreeMap::new();
-        walk(&folder, "", Hidden::Kept, &mut files)?;
+        let files = files_of(&folder, Whose::Ours)?;
         match onnx_among(&folder, &files)? {
             Some(name) => Ok(folder.join(name)),
             None => Err(ModelStoreError::NoOnnxFile {
@@ -204,16 +254,15 @@ impl ModelFiles {
 
     /// Bytes of all files of a model; 0 where they cannot be read.
     pub(in crate::control) fn size_bytes(&self, digest: &ModelDigest) -> u64 {
-        let mut files = BTreeMap::new();
         // What is wrong with the folder shows when the model is loaded.
-        drop(walk(&self.folder(digest), "", Hidden::Kept, &mut files));
+        let files = files_of(&self.folder(digest), Whose::Ours).unwrap_or_default();
         let sizes = files.values().filter_map(|path| fs::metadata(path).ok());
         sizes.map(|metadata| metadata.len()).sum()
     }
 
     /// The sample request of a model, where it came with one.
     pub(in crate::control) fn sample_request(&self, digest: &ModelDigest) -> Option<Bytes> {
-        fs::read(self.folder(digest).join(SAMPLE_FILE))
+        plain_file::read(&self.folder(digest).join(SAMPLE_FILE), SAMPLE_BYTES_MAX)
             .ok()
             .map(Bytes::from)
     }
@@ -288,21 +337,57 @@ fn changed_meanwhile(source: &Path) -> ModelStoreError {
     at("copy", source)(changed)
 }
 
-/// Copies one file, adds its name, size and bytes to the hash, and has it on disk when it returns.
+/// Bytes of each file of a model before it is copied.
+fn sizes_of(found: &Source) -> Result<BTreeMap<String, u64>, ModelStoreError> {
+    let size = |(name, path): (&String, &PathBuf)| {
+        // Also whether it can be read at all: nothing is copied of what cannot be copied whole.
+        let file = plain_file::open(path).map_err(unread(path))?;
+        let kind = file.metadata().map_err(unread(path))?;
+        Ok((name.clone(), kind.len()))
+    };
+    found.files.iter().map(size).collect()
+}
+
+/// Whether a disk has room for so many bytes, or else how much of it stays free for everything else.
+fn room(bytes: u64, free: u64, all: u64) -> Result<(), u64> {
+    let reserve = (all / DISK_RESERVE_PART).min(DISK_RESERVE_BYTES_MAX);
+    match bytes.saturating_add(reserve) <= free {
+        true => Ok(()),
+        false => Err(reserve),
+    }
+}
+
+/// Makes a folder for this user alone, or takes the right to write from others where it is there.
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let mode = fs::metadata(folder)?.permissions().mode();
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(mode & 0o755))
+}
+
+/// Copies one file, adds its bytes to the hash, and has it on disk when it returns. A file that is not as large as it was is refused.
 fn copy_hashed(
-    name: &str,
     source: &Path,
     target: &Path,
+    size_bytes: u64,
     hash: &mut Sha256,
-) -> Result<u64, ModelStoreError> {
-    let mut from = File::open(source).map_err(at("read", source))?;
-    let mut to = File::create(target).map_err(at("write", target))?;
-    let size_bytes = from.metadata().map_err(at("read", source))?.len();
-    hash.update(format!("{name}\0{size_bytes}\0"));
+) -> Result<(), ModelStoreError> {
+    // One that grows without end is not copied without end.
+    let mut from = plain_file::open(source)
+        .map_err(unread(source))?
+        .take(size_bytes.saturating_add(1));
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut to = options.open(target).map_err(at("write", target))?;
     let mut chunk = vec![0; COPY_CHUNK_BYTES];
     let mut copied: u64 = 0;
     loop {
-        let read = from.read(&mut chunk).map_err(at("read", source))?;
+        let read = from.read(&mut chunk).map_err(unread(source))?;
         if read == 0 {
             break;
         }
@@ -313,8 +398,7 @@ fn copy_hashed(
     if copied != size_bytes {
         return Err(changed_meanwhile(source));
     }
-    to.sync_all().map_err(at("write", target))?;
-    Ok(copied)
+    to.sync_all().map_err(at("write", target))
 }
 
 fn sync_folders(folder: &Path) -> Result<(), ModelStoreError> {
@@ -427,6 +511,92 @@ mod tests {
                 "{} holds no model: expected `model.onnx` or exactly one `.onnx` file at its top",
                 bare.path().display()
             ),
+        );
+        assert_eq!(left_in(&data), [0, 0, 0]);
+    }
+
+    #[test]
+    fn a_folder_that_holds_the_data_folder_is_refused() {
+        let place = folder(&[("model.onnx", "m")]);
+        let data = place.path().join("data");
+        fs::create_dir(&data).expect("made");
+        let files = ModelFiles::open(&data).expect("opens");
+        for source in [place.path(), &data, &data.join("models")] {
+            let refused = files.ingest(source).expect_err("refused");
+            let said = refused.to_string();
+            assert!(
+                said.contains("holds the data folder of this server"),
+                "{said}"
+            );
+        }
+        files
+            .ingest(&place.path().join("model.onnx"))
+            .expect("copied");
+    }
+
+    #[test]
+    fn nobody_else_may_write_where_models_are() {
+        let (data, files) = files();
+        let root = data.path().join("models");
+        let open = |path: &Path| fs::set_permissions(path, Permissions::from_mode(0o777));
+        open(&root).expect("opened");
+        open(&root.join(PLACES)).expect("opened");
+        ModelFiles::open(data.path()).expect("opens");
+        let model = files.ingest(folder(WHOLE).path()).expect("copied");
+        let place = files.folder(&model.digest);
+        for path in [
+            root.clone(),
+            root.join(PLACES),
+            place.join("a"),
+            place.join("z.txt"),
+            place,
+        ] {
+            let mode = fs::metadata(&path).expect("there").permissions().mode();
+            assert_eq!(mode & 0o022, 0, "{}: {mode:o}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_disk_keeps_a_part_of_itself_free() {
+        const GB: u64 = 1_000_000_000;
+        assert_eq!(room(50 * GB, 51 * GB, 100 * GB), Ok(()));
+        assert_eq!(room(50 * GB + 1, 51 * GB, 100 * GB), Err(GB));
+        // A small disk has a small reserve.
+        assert_eq!(room(94, 99, 100), Ok(()));
+        assert_eq!(room(95, 99, 100), Err(5));
+        assert_eq!(room(u64::MAX, u64::MAX, 100), Ok(()));
+        assert_eq!(room(u64::MAX, u64::MAX - 1, 100), Err(5));
+    }
+
+    #[test]
+    fn a_file_that_grows_or_shrinks_while_it_is_copied_is_refused() {
+        let (data, _files) = files();
+        let source = folder(&[("a", "12345")]);
+        let (from, to) = (source.path().join("a"), data.path().join("copy"));
+        for size in [4, 6] {
+            let refused = copy_hashed(&from, &to, size, &mut Sha256::new()).expect_err("refused");
+            assert!(
+                refused.to_string().contains("it changed while"),
+                "{refused}"
+            );
+            assert!(fs::metadata(&to).expect("written").len() <= size + 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_refused_before_anything_is_copied() {
+        let (data, files) = files();
+        let source = folder(WHOLE);
+        std::os::unix::fs::symlink("z.txt", source.path().join("gone")).expect("linked");
+        let pipe = source.path().join("sample-request.json");
+        let mode = rustix::fs::Mode::RWXU;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0)
+            .expect("made");
+        let refused = files.ingest(source.path()).expect_err("refused");
+        assert_eq!(
+            refused.kind(),
+            crate::control::ErrorKind::Invalid,
+            "{refused}"
         );
         assert_eq!(left_in(&data), [0, 0, 0]);
     }

@@ -1,15 +1,16 @@
 //! A model that lies somewhere on this machine, for commands that run it without registering it.
 
-use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use crate::config::SAMPLE_BYTES_MAX;
 use crate::control::models::files::{COPY_CHUNK_BYTES, ModelFiles, SAMPLE_FILE};
 use crate::control::models::source::Source;
 use crate::control::models::{ModelDigest, ModelStoreError};
+use crate::plain_file;
 
 /// A model that lies somewhere on this machine.
 #[derive(Debug, Clone)]
@@ -35,7 +36,8 @@ impl FoundModel {
         } else {
             path.to_owned()
         };
-        let sample_request = fs::read(file.with_file_name(SAMPLE_FILE)).ok();
+        let sample_request = file.with_file_name(SAMPLE_FILE);
+        let sample_request = plain_file::read(&sample_request, SAMPLE_BYTES_MAX).ok();
         Ok(Self {
             file,
             sample_request: sample_request.map(Bytes::from),
@@ -48,7 +50,7 @@ impl FoundModel {
     ///
     /// When it cannot be read.
     pub fn sha256(&self) -> io::Result<String> {
-        let mut file = File::open(&self.file)?;
+        let mut file = plain_file::open(&self.file)?;
         let (mut hash, mut chunk) = (Sha256::new(), vec![0; COPY_CHUNK_BYTES]);
         loop {
             match file.read(&mut chunk)? {

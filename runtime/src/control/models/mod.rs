@@ -2,13 +2,15 @@
 //!
 //! A file or folder is copied once to `<data>/models/sha256/<digest>/` and never changes there, so a version means the same bytes
 //! for ever, and what a deployment runs does not depend on the place that the model came from. [`ModelFiles`] is the folder,
-//! [`Models`] the names; the names are stored by `store`. `source` says which files a model has where it lies now.
+//! [`Models`] the names; the names are stored by `store`. `source` says which files a model has
+//! where it lies now, `folder` what a folder holds.
 //!
 //! Threads: everything of [`ModelFiles`] and [`FoundModel`] blocks. Not here: whether a model loads (`engine::probe`).
 
 mod digest;
 mod error;
 mod files;
+mod folder;
 mod found;
 mod registry;
 mod source;

@@ -14,8 +14,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use crate::control::models::ModelStoreError;
-use crate::control::models::error::{at, folder_of};
+use crate::control::models::error::{folder_of, unread};
+use crate::control::models::folder::{Whose, files_of, text};
 use crate::engine::{ExternalTensor, ExternalTensors, is_onnx, is_ort_format};
+use crate::plain_file;
 
 /// The file that a single ONNX file becomes, and the one that is taken where a folder holds several.
 const MODEL_FILE: &str = "model.onnx";
@@ -43,17 +45,21 @@ impl Source {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ModelStoreError::NoSuchPath(path.to_owned()));
             }
-            Err(error) => return Err(at("read", path)(error)),
+            Err(error) => return Err(unread(path)(error)),
         };
         let mut source = if kind.is_dir() {
             Self::of_folder(path)?
+        } else if !kind.is_file() {
+            // A pipe or a device may have no end.
+            plain_file::check_kind(kind.file_type()).map_err(unread(path))?;
+            return Err(ModelStoreError::NoSuchPath(path.to_owned()));
         } else if kind.len() == 0 {
             return Err(ModelStoreError::Empty(path.to_owned()));
         } else {
             Self::of_file(path)?
         };
         if let Some(onnx) = source.onnx_path() {
-            if is_ort_format(&onnx).map_err(at("read", &onnx))? {
+            if is_ort_format(&onnx).map_err(unread(&onnx))? {
                 return Err(ModelStoreError::OrtFormat(onnx));
             }
             source.add_data(&onnx)?;
@@ -62,8 +68,7 @@ impl Source {
     }
 
     fn of_folder(folder: &Path) -> Result<Self, ModelStoreError> {
-        let mut files = BTreeMap::new();
-        walk(folder, "", Hidden::LeftOut, &mut files)?;
+        let files = files_of(folder, Whose::Given)?;
         if files.is_empty() {
             return Err(ModelStoreError::NoModel(folder.to_owned()));
         }
@@ -73,7 +78,7 @@ impl Source {
 
     fn of_file(file: &Path) -> Result<Self, ModelStoreError> {
         let name = file.file_name().unwrap_or_default();
-        let onnx = has_onnx_ending(name.as_bytes()) || is_onnx(file).map_err(at("read", file))?;
+        let onnx = has_onnx_ending(name.as_bytes()) || is_onnx(file).map_err(unread(file))?;
         let name = if onnx {
             MODEL_FILE.to_owned()
         } else {
@@ -119,46 +124,6 @@ impl Source {
     }
 }
 
-/// The treatment of files whose name begins with a dot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hidden {
-    LeftOut,
-    Kept,
-}
-
-/// All files of a folder and of those below it.
-///
-/// # Errors
-///
-/// When it cannot be read, or a name is not UTF-8: such a name could not be kept as it is, and two of them could become one.
-pub(super) fn walk(
-    folder: &Path,
-    prefix: &str,
-    hidden: Hidden,
-    files: &mut BTreeMap<String, PathBuf>,
-) -> Result<(), ModelStoreError> {
-    for entry in fs::read_dir(folder).map_err(at("read folder", folder))? {
-        let entry = entry.map_err(at("read folder", folder))?;
-        if hidden == Hidden::LeftOut && entry.file_name().as_bytes().starts_with(b".") {
-            continue;
-        }
-        let path = entry.path();
-        let name = text(&entry.file_name(), &path)?;
-        let kind = fs::metadata(&path).map_err(at("read", &path))?;
-        if kind.is_dir() && !path.is_symlink() {
-            walk(&path, &format!("{prefix}{name}/"), hidden, files)?;
-        } else if kind.is_file() {
-            files.insert(format!("{prefix}{name}"), path);
-        }
-    }
-    Ok(())
-}
-
-fn text(name: &OsStr, path: &Path) -> Result<String, ModelStoreError> {
-    let text = name.to_str().map(str::to_owned);
-    text.ok_or_else(|| ModelStoreError::NotText(path.to_owned()))
-}
-
 fn has_onnx_ending(name: &[u8]) -> bool {
     let ending = name.rsplit(|byte| *byte == b'.').next();
     ending.is_some_and(|ending| ending.len() < name.len() && ending.eq_ignore_ascii_case(b"onnx"))
@@ -196,9 +161,9 @@ pub(super) fn first_names(files: &BTreeMap<String, PathBuf>) -> Vec<String> {
 ///
 /// When one is missing, lies outside of the folder, or is too short for what it should hold.
 fn data_files(model: &Path) -> Result<BTreeMap<String, PathBuf>, ModelStoreError> {
-    let mut tensors = ExternalTensors::of(model).map_err(at("read", model))?;
+    let mut tensors = ExternalTensors::of(model).map_err(unread(model))?;
     let mut known: BTreeMap<String, (PathBuf, u64)> = BTreeMap::new();
-    while let Some(tensor) = tensors.next_tensor().map_err(at("read", model))? {
+    while let Some(tensor) = tensors.next_tensor().map_err(unread(model))? {
         let name = name_of_data(model, &tensor)?;
         let (path, bytes) = match known.get(&name) {
             Some(known) => known.clone(),
@@ -248,13 +213,13 @@ fn find_data(
     let real = match fs::canonicalize(&path) {
         Ok(real) => real,
         Err(error) if is_about_the_name(&error) => return Err(missing(model, tensor)),
-        Err(error) => return Err(at("read", &path)(error)),
+        Err(error) => return Err(unread(&path)(error)),
     };
-    let folder = fs::canonicalize(folder).map_err(at("read", folder))?;
+    let folder = fs::canonicalize(folder).map_err(unread(folder))?;
     if !real.starts_with(folder) {
         return Err(outside(model, tensor));
     }
-    let kind = fs::metadata(&real).map_err(at("read", &path))?;
+    let kind = fs::metadata(&real).map_err(unread(&path))?;
     if !kind.is_file() {
         return Err(missing(model, tensor));
     }
@@ -394,7 +359,10 @@ mod tests {
                      there, and name it in the model by its path from there"
                 )
             );
-            assert!(place.refusal("m").contains("leads out of"), "{location}");
+            assert!(
+                place.refusal("m").contains("out of [folder]/m"),
+                "{location}"
+            );
         }
     }
 

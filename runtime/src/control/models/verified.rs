@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest as _, Sha256};
 
 use crate::control::models::error::at;
-use crate::control::models::source::{Hidden, walk};
+use crate::control::models::folder::{Whose, files_of};
 use crate::control::models::{ModelDigest, ModelStoreError};
 
 /// Bytes read at a time.
@@ -29,7 +29,7 @@ pub(super) struct Stamp(Vec<(String, [u64; 3], [i64; 4])>);
 impl Stamp {
     /// Of all files in a folder.
     pub(super) fn of(folder: &Path) -> Result<Self, ModelStoreError> {
-        Self::of_files(&files_in(folder)?)
+        Self::of_files(&files_of(folder, Whose::Ours)?)
     }
 
     fn of_files(files: &BTreeMap<String, PathBuf>) -> Result<Self, ModelStoreError> {
@@ -68,7 +68,7 @@ impl Verified {
         }
         let known = Arc::clone(lock(&self.models).entry(digest.clone()).or_default());
         let mut known = lock(&known);
-        let files = files_in(folder)?;
+        let files = files_of(folder, Whose::Ours)?;
         // Of before they are read: what is written meanwhile shows the next time.
         let stamp = Stamp::of_files(&files)?;
         if known.as_ref() == Some(&stamp) {
@@ -93,12 +93,6 @@ impl Verified {
 /// A panic elsewhere leaves what is held whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn files_in(folder: &Path) -> Result<BTreeMap<String, PathBuf>, ModelStoreError> {
-    let mut files = BTreeMap::new();
-    walk(folder, "", Hidden::Kept, &mut files)?;
-    Ok(files)
 }
 
 /// The digest of files, as it is made when they are copied in.
