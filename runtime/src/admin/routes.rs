@@ -40,7 +40,7 @@ use crate::control::{
     ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
     Operation, OperationId,
 };
-use crate::serve::{Scoring, read_body};
+use crate::serve::{Authenticated, Scoring, read_body};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// The name of who asked, where a request does not say.
@@ -107,7 +107,9 @@ async fn guard(
         .map(|value| value.as_bytes())
         .unwrap_or_default();
     if bool::from(given.ct_eq(expected.as_bytes())) {
-        next.run(request).await
+        let mut answer = next.run(request).await;
+        answer.extensions_mut().insert(Authenticated);
+        answer
     } else {
         AdminError::Unauthorized.into_response()
     }

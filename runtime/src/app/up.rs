@@ -9,6 +9,7 @@ use tokio::runtime::Builder;
 use tracing::{info, warn};
 
 use crate::app::config::bytes_in_flight_max;
+use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
@@ -106,7 +107,7 @@ pub fn up(
         metrics,
     };
     let limits = ConnectionLimits {
-        connections_max: CONNECTIONS_DEFAULT,
+        connections_max: connection_shares(CONNECTIONS_DEFAULT).scoring,
         grace: config.grace,
     };
     let edge = Edge::start(listener, &scoring, limits, config.edge_threads)?;

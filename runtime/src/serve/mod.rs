@@ -3,17 +3,24 @@
 mod auth;
 mod body;
 mod bytes_in_flight;
+mod client;
+mod client_stream;
 mod failure;
+mod head;
 mod health;
 mod http;
 mod listen;
+mod places;
+mod refusals;
 mod request_id;
 mod score;
 mod timed_writes;
 
 pub use body::read_body;
 pub use bytes_in_flight::{BytesInFlight, NoRoom};
+pub use client::Authenticated;
 pub use failure::{Failure, Fault};
+pub use head::HeadFault;
 pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{
     ConnectionLimits, ConnectionQueue, Connections, accept, connection_queue, listen,

@@ -28,7 +28,8 @@ use crate::serve::health::Health;
 use crate::serve::request_id::RequestIds;
 use crate::spec::DeploymentName;
 
-const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
+/// The deployment that was asked for, or that has answered.
+pub(super) const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
 const MODEL_ERROR_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
 const MODEL_ERROR_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
 const MODEL_TIME: HeaderName = HeaderName::from_static("ms-azureml-model-time");
@@ -247,7 +248,7 @@ fn success(answer: Answer, ids: RequestIds) -> Response {
 }
 
 /// The answer that tells of a failure. The body is `{"message": ..}`, as that of Azure's inference server.
-fn refusal(failure: &Failure, ids: RequestIds) -> Response {
+pub(super) fn refusal(failure: &Failure, ids: RequestIds) -> Response {
     let mut response = json_response(failure.status(), &json!({ "message": failure.to_string() }));
     let headers = response.headers_mut();
     if let Some(deployment) = failure.deployment() {
