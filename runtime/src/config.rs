@@ -107,6 +107,8 @@ pub const LEFT_LOOK_PERIOD: Duration = Duration::from_millis(20);
 pub const CONNECTIONS_DEFAULT: usize = 4096;
 /// Connections that the kernel keeps until they are accepted; the system may have a lower bound.
 pub const BACKLOG: i32 = 1024;
+/// Least file descriptors that are kept from connections: some 30 has a server that does nothing, and trying a model takes a dozen.
+pub const DESCRIPTORS_RESERVED_MIN: usize = 48;
 /// Most file descriptors that are kept from connections, for models, processes of lanes and the store.
 pub const DESCRIPTORS_RESERVED_MAX: usize = 1024;
 /// Most administrative connections at once; fewer where there are few file descriptors.

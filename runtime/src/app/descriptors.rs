@@ -6,7 +6,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
-use crate::config::{ADMIN_CONNECTIONS_MAX, DESCRIPTORS_RESERVED_MAX};
+use crate::config::{ADMIN_CONNECTIONS_MAX, DESCRIPTORS_RESERVED_MAX, DESCRIPTORS_RESERVED_MIN};
 
 /// The connections that there may be at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +46,13 @@ pub(super) fn connection_shares(asked: usize) -> ConnectionShares {
 }
 
 impl ConnectionShares {
-    /// Divides `limit` descriptors: a quarter is reserved for files, half of few; an eighth at most is for administration.
+    /// Divides `limit` descriptors. A quarter is reserved for files, and of few as many as an idle server has and a change needs;
+    /// a sixteenth at most is for administration.
     fn of(limit: usize, asked: usize) -> Self {
         let reserved = (limit / 4)
-            .clamp(32, DESCRIPTORS_RESERVED_MAX)
-            .min(limit / 2);
-        let admin = (limit / 8).clamp(1, ADMIN_CONNECTIONS_MAX);
+            .clamp(DESCRIPTORS_RESERVED_MIN, DESCRIPTORS_RESERVED_MAX)
+            .min(limit / 4 * 3);
+        let admin = (limit / 16).clamp(1, ADMIN_CONNECTIONS_MAX);
         let left = limit.saturating_sub(reserved + admin);
         Self {
             scoring: asked.min(left).max(1),
@@ -68,16 +69,17 @@ mod tests {
     fn connections_never_take_what_files_need() {
         let shares = |limit| ConnectionShares::of(limit, 4096);
         let of = |scoring, admin| ConnectionShares { scoring, admin };
-        assert_eq!(shares(64), of(24, 8));
-        assert_eq!(shares(256), of(160, 32));
+        assert_eq!(shares(64), of(12, 4));
+        assert_eq!(shares(256), of(176, 16));
         assert_eq!(shares(1024), of(704, 64));
         assert_eq!(shares(4096), of(3008, 64));
         assert_eq!(shares(1 << 20), of(4096, 64));
         assert_eq!(shares(usize::MAX), of(4096, 64));
         for limit in 16..10_000 {
             let ConnectionShares { scoring, admin } = ConnectionShares::of(limit, usize::MAX);
-            // The reserve of a small limit is half of it.
-            assert!(scoring + admin <= limit - (limit / 4).min(1024), "{limit}");
+            let reserved = limit - scoring - admin;
+            assert!(reserved >= limit.min(64) / 4 * 3, "{limit}");
+            assert!(reserved >= (limit / 4).min(1024), "{limit}");
         }
     }
 
