@@ -89,14 +89,34 @@ pub const DEGRADED_AFTER: u64 = 20;
 /// Longest that the rest of a refused body is read and thrown away, so that a client which sends first and reads later
 /// meets the refusal and not a reset connection.
 pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
-/// Most scoring connections at once, unless the server is told otherwise; further ones wait in the kernel's backlog.
+/// Largest head of a request, in bytes; a larger one gets 431. As much as Azure and nginx allow for, and little enough that thousands of
+/// heads that never end are a few MB.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes that are read at once of a client that is not known, while no request of its is answered: who sends requests and reads
+/// no answers holds little.
+pub const STRANGER_READ_BYTES: usize = 4 * 1024;
+/// Idle time after which a connection on which a request with a valid credential was answered may be closed, when another one needs
+/// its place. Longer than the pauses between requests of a busy client, so that those who work keep their connections.
+pub const KNOWN_IDLE_MIN: Duration = Duration::from_secs(5);
+/// Longest wait for the place of a connection that was asked to go; then another one is asked.
+pub const PLACE_WAIT_MAX: Duration = Duration::from_millis(10);
+/// The time between two looks whether a client that has ended its side has left: its run is ended as much later at most.
+pub const LEFT_LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// Most scoring connections at once, unless the server is told otherwise. When all are taken, one that is not needed makes room; further
+/// ones wait in the kernel's backlog.
 pub const CONNECTIONS_DEFAULT: usize = 4096;
 /// Connections that the kernel keeps until they are accepted; the system may have a lower bound.
 pub const BACKLOG: i32 = 1024;
-/// Most administrative connections at once.
+/// Least file descriptors that are kept from connections: some 30 has a server that does nothing, and trying a model takes a dozen.
+pub const DESCRIPTORS_RESERVED_MIN: usize = 48;
+/// Most file descriptors that are kept from connections, for models, processes of lanes and the store.
+pub const DESCRIPTORS_RESERVED_MAX: usize = 1024;
+/// Most administrative connections at once; fewer where there are few file descriptors.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Pause after the system refused a connection (no file descriptors left), so that the acceptor does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The time between two lines of the log that say so.
+pub const ACCEPT_TOLD_PERIOD: Duration = Duration::from_secs(10);
 /// Longest `x-request-id`, `x-ms-request-id` or `x-ms-client-request-id`, in characters; a longer one gets 431.
 pub const REQUEST_ID_LEN_MAX: usize = 100;
 /// Characters kept of `x-ms-client-request-id` (Azure's limit).
@@ -253,6 +273,8 @@ const _: () = {
     assert!(ADMIN_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT);
     assert!(DEGRADED_AFTER > 1);
     assert!(SMALL_BYTES <= BODY_BYTES_DEFAULT);
+    assert!(STRANGER_READ_BYTES <= HEAD_BYTES_MAX && HEAD_BYTES_MAX <= SMALL_BYTES);
+    assert!(KNOWN_IDLE_MIN.as_millis() < HEAD_READ_MAX.as_millis());
     assert!(BYTES_IN_FLIGHT_PART > 0);
     // A body that waits for room is not given up for being slow meanwhile, and no connection for being idle.
     assert!(ROOM_WAIT_MAX.as_millis() < HEAD_READ_MAX.as_millis());

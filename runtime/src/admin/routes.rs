@@ -43,7 +43,9 @@ use crate::control::{
     ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
     Operation, OperationId,
 };
-use crate::serve::{Client, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page, read_body};
+use crate::serve::{
+    Authenticated, Peer, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page, read_body,
+};
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// The name of who asked, where a request does not say.
@@ -113,7 +115,7 @@ async fn refuse_pages(State(bound): State<IpAddr>, request: Request, next: Next)
 /// Lets a request pass that has the token.
 async fn guard(
     State((administration, wrong_keys)): State<(Administration, WrongKeys)>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<Peer>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -124,7 +126,9 @@ async fn guard(
         .map(|value| value.as_bytes())
         .unwrap_or_default();
     if bool::from(given.ct_eq(expected.as_bytes())) {
-        return next.run(request).await;
+        let mut answer = next.run(request).await;
+        answer.extensions_mut().insert(Authenticated);
+        return answer;
     }
     let is_missing = given.is_empty();
     if !is_missing && wrong_keys.hold(client).await == WrongKey::TooMany {

@@ -3,6 +3,7 @@
 
 mod child;
 mod config;
+mod descriptors;
 mod edge;
 mod embedded;
 mod error;
@@ -15,6 +16,7 @@ mod up;
 pub use child::{ChildError, ChildServer};
 pub use config::Config;
 pub(crate) use config::edge_threads;
+pub use descriptors::raise_descriptor_limit;
 pub use embedded::{
     DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
 };

@@ -20,11 +20,12 @@ use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
 use crate::app::config::{Config, bytes_in_flight_max};
+use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
 use crate::app::sockets::Sockets;
 use crate::app::status::{self, Status};
-use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
+use crate::config::{ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
@@ -91,8 +92,9 @@ impl App {
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         // Waited for when the server ends, however early.
         let _library = self.library;
+        let connections = connection_shares(self.config.connections_max);
         let limits = ConnectionLimits {
-            connections_max: self.config.connections_max,
+            connections_max: connections.scoring,
             grace: self.config.grace,
         };
         let metrics = Metrics::new();
@@ -116,6 +118,7 @@ impl App {
         let control = Control {
             server: Arc::new(server_file(address, self.sockets.admin.address, token)),
             listener: self.sockets.admin.listener,
+            connections_max: connections.admin,
             config: self.config,
             scoring,
             bound: self.started,
@@ -208,6 +211,7 @@ fn known_token(data: &Path) -> Option<String> {
 struct Control {
     server: Arc<ServerFile>,
     listener: TcpListener,
+    connections_max: usize,
     config: Config,
     scoring: Scoring,
     bound: Instant,
@@ -259,7 +263,7 @@ impl Control {
         };
         let (stop, admin_stopped) = oneshot::channel::<()>();
         let limits = ConnectionLimits {
-            connections_max: ADMIN_CONNECTIONS_MAX,
+            connections_max: self.connections_max,
             grace: ADMIN_GRACE,
         };
         let admin = tokio::spawn(listen(

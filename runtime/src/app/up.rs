@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::app::config::bytes_in_flight_max;
+use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
@@ -113,7 +114,7 @@ pub fn up(
         wrong_keys: WrongKeys::default(),
     };
     let limits = ConnectionLimits {
-        connections_max: CONNECTIONS_DEFAULT,
+        connections_max: connection_shares(CONNECTIONS_DEFAULT).scoring,
         grace: config.grace,
     };
     let edge = Edge::start(listener, &scoring, limits, config.edge_threads)?;

@@ -600,7 +600,7 @@ pub(super) struct Serve {
     /// quarter of the memory]
     #[arg(long, value_name = "BYTES")]
     pub(super) bytes_in_flight_max: Option<u64>,
-    /// Most connections of clients at once; further ones wait
+    /// Most connections of clients at once, as far as file descriptors allow; beyond them an idle one is closed, or the new one waits
     #[arg(long, value_name = "N", default_value_t = crate::config::CONNECTIONS_DEFAULT)]
     pub(super) connections_max: usize,
     /// Threads that move bytes [default: one for each four cores, at most four]

@@ -17,7 +17,8 @@ use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
 use crate::app::{
-    App, Config, Sockets, Supervised, UpConfig, serve_supervised, supervise, up as serve_files,
+    App, Config, Sockets, Supervised, UpConfig, raise_descriptor_limit, serve_supervised,
+    supervise, up as serve_files,
 };
 use crate::black_box;
 use crate::control::OnLoss;
@@ -31,6 +32,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let handed_over = typed.handed_over;
     let sockets = handed_over.map(Sockets::take).transpose()?;
     handed_over.map(serve_supervised).transpose()?;
+    raise_descriptor_limit();
     let data = data_folder(global)?;
     files::check_text(&data).map_err(CliError::BadInput)?;
     let mut config = configured(typed, data.clone())?;
@@ -133,6 +135,7 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
 /// Serves bare model files until it is asked to end.
 pub(super) fn up(typed: Up) -> Result<(), CliError> {
     start_log(log_config(&typed.log)?)?;
+    raise_descriptor_limit();
     let (shutdown, status_asked) = signals::serving(false)?;
     let mut config = UpConfig::new(typed.models);
     config.status_asked = Some(status_asked);

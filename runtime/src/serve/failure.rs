@@ -11,6 +11,7 @@ use tracing::Level;
 use crate::engine::RunError;
 use crate::router::{Rejected, Unauthorized, Unserved};
 use crate::serve::bytes_in_flight::NoRoom;
+use crate::serve::head::HeadFault;
 use crate::spec::DeploymentName;
 
 /// Seconds after which a body that found no room is worth sending again: what holds the room is large, and takes seconds.
@@ -19,6 +20,9 @@ const NO_ROOM_RETRY_S: u64 = 5;
 /// The reason why a request got no score.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
+    /// The head breaks the protocol.
+    #[error(transparent)]
+    Head(#[from] HeadFault),
     /// No route has this path.
     #[error("nothing is served at {path}: score with POST /endpoints/{{name}}/score")]
     NoRoute {
@@ -135,6 +139,7 @@ impl Failure {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
+            Self::Head(fault) => fault.status(),
             Self::NoRoute { .. } | Self::NoEndpoint { .. } | Self::NotOneEndpoint { .. } => {
                 StatusCode::NOT_FOUND
             }
@@ -215,7 +220,8 @@ impl Failure {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoRoute { .. }
+            Self::Head(_)
+            | Self::NoRoute { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoEndpoint { .. }
             | Self::NotOneEndpoint { .. }

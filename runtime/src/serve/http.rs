@@ -23,14 +23,14 @@ use serde_json::json;
 use crate::serve::failure::Failure;
 use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response};
-use crate::serve::wrong_keys::Client;
+use crate::serve::wrong_keys::Peer;
 
 /// Answers the requests of one connection. Scoring by a plain path, which is nearly every request, does not pass through the
 /// routes: they box and clone a handler for each.
 pub(super) fn service(
     scoring: &Arc<Scoring>,
     routes: &Router,
-    client: Client,
+    client: Peer,
 ) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
 {
     let (scoring, routes) = (
@@ -67,7 +67,7 @@ pub(super) fn routes(scoring: Scoring) -> Router {
 
 async fn score_named(
     State(scoring): State<Scoring>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<Peer>,
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
@@ -84,7 +84,7 @@ async fn score_named(
 
 async fn score_only(
     State(scoring): State<Scoring>,
-    Extension(client): Extension<Client>,
+    Extension(client): Extension<Peer>,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -437,7 +437,7 @@ mod tests {
     async fn many_wrong_keys_wait_for_their_answers_and_a_right_one_from_the_same_address_does_not()
     {
         let server = Server::with(&["iris"]).await;
-        let client = Client::at(server.address);
+        let client = Peer::at(server.address);
         let ask = async |key: &str| {
             let (parts, ()) = Request::post("/score")
                 .header("authorization", format!("Bearer {key}"))

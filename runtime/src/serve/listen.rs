@@ -1,52 +1,63 @@
 //! Accepts connections and serves routes on them, with bounds, until told to stop; then lets what is in flight end.
 //!
 //! Threads: one accepts; each thread with a [`ConnectionQueue`] serves the connections that it was given, each as a task of its runtime.
-//! Not here: what the routes do.
+//! Not here: what the routes do, which connection makes room when there are too many (`places`).
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::response::Response;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tokio::time::Instant;
+use tracing::{debug, error, warn};
 
-use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX, SMALL_BYTES};
+use crate::config::{ACCEPT_PAUSE, ACCEPT_TOLD_PERIOD, HEAD_BYTES_MAX, HEAD_READ_MAX, SMALL_BYTES};
+use crate::serve::client::{Authenticated, Client};
+use crate::serve::client_stream::ClientStream;
+use crate::serve::places::{Place, Places};
+use crate::serve::refusals::Refusals;
+use crate::serve::request_id::RequestIds;
+use crate::serve::score::MODEL_DEPLOYMENT;
 use crate::serve::timed_writes::TimedWrites;
-use crate::serve::wrong_keys::Client;
-use crate::serve::{Scoring, http};
+use crate::serve::wrong_keys::Peer;
+use crate::serve::{Scoring, head, http};
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Most connections at once; further ones wait in the kernel's backlog.
+    /// Most connections at once. When all are taken, one that is not needed makes room for the next; when all are, further ones wait
+    /// in the kernel's backlog.
     pub connections_max: usize,
     /// Longest that requests in flight may take to end after `shutdown`.
     pub grace: Duration,
 }
 
-/// A connection, and the permit by which it is one of those allowed.
+/// A connection, the place by which it is one of those allowed, and its count among those of its thread.
 #[derive(Debug)]
 struct AcceptedConnection {
     stream: std::net::TcpStream,
-    permit: OwnedSemaphorePermit,
+    place: Place,
+    counted: Arc<()>,
 }
 
-/// The queue of accepted connections for one thread, the acceptor's end. The permits of the connections bound it.
+/// The queue of accepted connections for one thread, the acceptor's end. The places of the connections bound it.
 #[derive(Debug)]
 pub struct ConnectionQueue {
     accepted: mpsc::UnboundedSender<AcceptedConnection>,
-    /// As many as connections that the thread has or will have.
+    /// One more than connections that the thread has or will have.
     live: Arc<()>,
 }
 
@@ -54,19 +65,17 @@ pub struct ConnectionQueue {
 #[derive(Debug)]
 pub struct Connections {
     accepted: mpsc::UnboundedReceiver<AcceptedConnection>,
-    live: Arc<()>,
 }
 
 /// A queue of accepted connections, and the end of it for the thread that serves.
 #[must_use]
 pub fn connection_queue() -> (ConnectionQueue, Connections) {
     let (sender, accepted) = mpsc::unbounded_channel();
-    let live = Arc::new(());
     let queue = ConnectionQueue {
         accepted: sender,
-        live: Arc::clone(&live),
+        live: Arc::new(()),
     };
-    (queue, Connections { accepted, live })
+    (queue, Connections { accepted })
 }
 
 /// Serves `routes` on this thread alone until `shutdown` ends: then no connection is accepted, idle ones are closed, and the
@@ -79,8 +88,9 @@ pub async fn listen(
 ) -> usize {
     let (queue, connections) = connection_queue();
     let accepting = accept(listener, vec![queue], limits.connections_max, shutdown);
-    let service = |client| routed(&routes, client);
-    let ((), cut) = tokio::join!(accepting, connections.serve(service, limits.grace));
+    let (service, refusals) = (|peer| routed(&routes, peer), Refusals::default());
+    let serving = connections.serve(service, &refusals, limits.grace);
+    let ((), cut) = tokio::join!(accepting, serving);
     cut
 }
 
@@ -92,36 +102,74 @@ pub async fn accept(
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
-    let room = Arc::new(Semaphore::new(connections_max));
+    let mut acceptor = Acceptor {
+        listener,
+        places: Places::new(connections_max),
+        told: None,
+    };
     loop {
-        let accepted = tokio::select! {
+        let (stream, place) = tokio::select! {
             () = &mut shutdown => return,
-            accepted = accept_one(&listener, &room) => accepted,
+            accepted = acceptor.next() => accepted,
         };
-        if let Some(accepted) = accepted {
-            // The counts are of a moment, and that one connection more or less is where it is not best is no harm.
-            let emptiest = queues
-                .iter()
-                .min_by_key(|queue| Arc::strong_count(&queue.live));
-            // A thread that has ended cannot serve; its connections are closed.
-            drop(emptiest.map(|queue| queue.accepted.send(accepted)));
+        if !hand_over(&queues, stream, place) {
+            error!("no thread is left that serves connections");
+            return;
         }
     }
 }
 
-/// The next connection; `None` when the system refused one, after a pause.
-async fn accept_one(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<AcceptedConnection> {
-    let permit = Arc::clone(room)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
-    let accepted = listener.accept().await;
-    match accepted.and_then(|(stream, _)| stream.into_std()) {
-        Ok(stream) => Some(AcceptedConnection { stream, permit }),
-        Err(error) => {
-            warn!(%error, "cannot accept a connection");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            None
+struct Acceptor {
+    listener: TcpListener,
+    places: Places,
+    /// The time of the last line that says that none can be accepted.
+    told: Option<Instant>,
+}
+
+impl Acceptor {
+    /// The next connection, and its place. Room is made when somebody has come, and never ahead of it.
+    async fn next(&mut self) -> (std::net::TcpStream, Place) {
+        loop {
+            let accepted = self.listener.accept().await;
+            match accepted.and_then(|(stream, _)| stream.into_std()) {
+                Ok(stream) => return (stream, self.places.take().await),
+                Err(error) => self.refused(&error).await,
+            }
+        }
+    }
+
+    /// The system refused a connection: mostly there is no file descriptor left, and a connection that is not needed has one.
+    async fn refused(&mut self, error: &std::io::Error) {
+        let made_room = self.places.make_room();
+        if self
+            .told
+            .is_none_or(|told| told.elapsed() > ACCEPT_TOLD_PERIOD)
+        {
+            self.told = Some(Instant::now());
+            warn!(%error, made_room, "cannot accept a connection");
+        }
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Queues the connection for the thread that has the fewest of those that serve. Without any it is closed, and this is false.
+fn hand_over(queues: &[ConnectionQueue], stream: std::net::TcpStream, place: Place) -> bool {
+    // The counts are of a moment, and that one connection more or less is where it is not best is no harm.
+    let serving = queues.iter().filter(|queue| !queue.accepted.is_closed());
+    let Some(emptiest) = serving.min_by_key(|queue| Arc::strong_count(&queue.live)) else {
+        return false;
+    };
+    let counted = Arc::clone(&emptiest.live);
+    let accepted = AcceptedConnection {
+        stream,
+        place,
+        counted,
+    };
+    match emptiest.accepted.send(accepted) {
+        Ok(()) => true,
+        // It has ended in between.
+        Err(mpsc::error::SendError(AcceptedConnection { stream, place, .. })) => {
+            hand_over(queues, stream, place)
         }
     }
 }
@@ -131,20 +179,24 @@ impl Connections {
     /// finish their request. Returns how many had to be cut.
     pub async fn serve_scoring(self, scoring: Scoring, grace: Duration) -> usize {
         let routes = http::routes(scoring.clone());
+        let refusals = Refusals::counted_in(Arc::clone(&scoring.metrics));
         let scoring = Arc::new(scoring);
-        let service = |client| http::service(&scoring, &routes, client);
-        self.serve(service, grace).await
+        let service = |peer| http::service(&scoring, &routes, peer);
+        self.serve(service, &refusals, grace).await
     }
 
     /// Serves each connection by a service of its own.
-    async fn serve<S>(mut self, service: impl Fn(Client) -> S, grace: Duration) -> usize
+    async fn serve<S>(
+        mut self,
+        service: impl Fn(Peer) -> S,
+        refusals: &Refusals,
+        grace: Duration,
+    ) -> usize
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
-            + Send
-            + 'static,
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
-        let graceful = GracefulShutdown::new();
+        let (graceful, protocol) = (GracefulShutdown::new(), protocol());
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -152,28 +204,31 @@ impl Connections {
                 Some(_ended) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = self.accepted.recv() => accepted,
             };
-            let Some(AcceptedConnection { stream, permit }) = accepted else {
+            let Some(accepted) = accepted else {
                 break;
             };
+            let AcceptedConnection {
+                stream,
+                place,
+                counted,
+            } = accepted;
             let Some(stream) = adopt(stream) else {
                 continue;
             };
             // One that has gone already has no address, and is not served.
-            let Ok(client) = stream.peer_addr().map(Client::at) else {
+            let Ok(peer) = stream.peer_addr().map(Peer::at) else {
                 continue;
             };
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_READ_MAX)
-                // What the connection reads ahead is as little as a small body: it has no room.
-                .max_buf_size(SMALL_BYTES)
-                .serve_connection(TokioIo::new(TimedWrites::new(stream)), service(client));
+            let client = Arc::clone(&place.client);
+            let stream = ClientStream::new(stream, Arc::clone(&client), refusals.clone());
+            let service = told(service(peer), Arc::clone(&client), refusals.clone());
+            let connection =
+                protocol.serve_connection(TokioIo::new(TimedWrites::new(stream)), service);
             let connection = graceful.watch(connection);
-            let live = Arc::clone(&self.live);
             connections.spawn(async move {
                 // Dropped when the connection has ended, however it ends: then another may come, and this thread has one less.
-                let _counted = (permit, live);
-                if let Err(error) = connection.await {
+                let _counted = (place, counted);
+                if let Err(error) = until_it_leaves(&client, connection).await {
                     debug!(%error, "a connection ended early");
                 }
             });
@@ -188,17 +243,85 @@ impl Connections {
     }
 }
 
-/// Answers the requests of one connection by `routes`, which find the client among the extensions.
+/// Answers the requests of one connection by `routes`, which find the peer among the extensions.
 fn routed(
     routes: &axum::Router,
-    client: Client,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + use<>
+    peer: Peer,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
 {
     let routes = TowerToHyperService::new(routes.clone());
     service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(client);
+        request.extensions_mut().insert(peer);
         routes.call(request)
     })
+}
+
+/// HTTP/1.1 with its bounds.
+fn protocol() -> http1::Builder {
+    let mut protocol = http1::Builder::new();
+    protocol
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_READ_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        // What the connection reads ahead is as little as a small body: it has no room.
+        .max_buf_size(SMALL_BYTES)
+        // A client that ends its side waits for its answer; whether it has left the stream finds out.
+        .half_close(true);
+    protocol
+}
+
+/// The service, which tells the connection's state what becomes of its requests, and sees none whose head is at fault.
+fn told<S>(
+    service: S,
+    client: Arc<Client>,
+    refusals: Refusals,
+) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S::Future: Send,
+{
+    service_fn(move |request: Request<Incoming>| {
+        client.asked();
+        let client = Arc::clone(&client);
+        let answering = match head::check(request.version(), request.headers()) {
+            Ok(()) => Ok(service.call(request)),
+            Err(fault) => {
+                let ids = RequestIds::of(request.headers());
+                let ids = ids.unwrap_or_else(|_| RequestIds::fresh());
+                Err(refusals.answer(fault, ids))
+            }
+        };
+        async move {
+            let answer = match answering {
+                Ok(answering) => answering.await?,
+                Err(refused) => refused,
+            };
+            client.answered(is_of_a_known_client(&answer));
+            Ok(answer)
+        }
+    })
+}
+
+/// Whether the request had a valid credential, or reached a deployment of an endpoint that asks for none.
+fn is_of_a_known_client(answer: &Response) -> bool {
+    answer.headers().contains_key(MODEL_DEPLOYMENT)
+        || answer.extensions().get::<Authenticated>().is_some()
+}
+
+/// Serves the connection until it ends, or has to make room for another.
+async fn until_it_leaves<E>(
+    client: &Client,
+    connection: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let mut connection = pin!(connection);
+    poll_fn(|context| {
+        if client.must_leave(context) {
+            debug!("an idle connection makes room for another");
+            return Poll::Ready(Ok(()));
+        }
+        connection.as_mut().poll(context)
+    })
+    .await
 }
 
 /// A connection of this thread's runtime.
@@ -213,152 +336,4 @@ fn adopt(stream: std::net::TcpStream) -> Option<TcpStream> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::sync::{Notify, oneshot};
-    use tokio::task::JoinHandle;
-
-    use super::*;
-    use crate::observe::Metrics;
-    use crate::serve::BytesInFlight;
-
-    struct Server {
-        address: SocketAddr,
-        stop: oneshot::Sender<()>,
-        cut: JoinHandle<usize>,
-        entered: Arc<Notify>,
-        release: Arc<Notify>,
-    }
-
-    /// A server whose `/slow` tells that it was entered and waits to be released.
-    async fn server(connections_max: usize, grace: Duration) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (inside, go_on) = (Arc::clone(&entered), Arc::clone(&release));
-        let slow = move || async move {
-            inside.notify_one();
-            go_on.notified().await;
-            "done"
-        };
-        let routes = axum::Router::new()
-            .route("/slow", get(slow))
-            .route("/", get(|| async { "here" }));
-        let (stop, stopped) = oneshot::channel();
-        let limits = ConnectionLimits {
-            connections_max,
-            grace,
-        };
-        let cut = tokio::spawn(listen(listener, routes, limits, async {
-            _ = stopped.await;
-        }));
-        Server {
-            address,
-            stop,
-            cut,
-            entered,
-            release,
-        }
-    }
-
-    async fn request(address: SocketAddr, path: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
-        stream
-    }
-
-    async fn until_end(mut stream: TcpStream) -> String {
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    }
-
-    #[tokio::test]
-    async fn at_shutdown_a_request_in_flight_is_answered_and_an_idle_connection_closed() {
-        let server = server(8, Duration::from_secs(30)).await;
-        let idle = TcpStream::connect(server.address).await.unwrap();
-        let busy = request(server.address, "/slow").await;
-        server.entered.notified().await;
-        server.stop.send(()).unwrap();
-        assert_eq!(until_end(idle).await, "");
-        server.release.notify_one();
-        let answer = until_end(busy).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"),
-            "{answer}"
-        );
-        assert_eq!(server.cut.await.unwrap(), 0);
-        assert!(TcpStream::connect(server.address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn what_does_not_end_within_the_grace_period_is_cut_and_counted() {
-        let server = server(8, Duration::from_millis(1)).await;
-        let busy = request(server.address, "/slow").await;
-        server.entered.notified().await;
-        server.stop.send(()).unwrap();
-        assert_eq!(server.cut.await.unwrap(), 1);
-        assert_eq!(until_end(busy).await, "");
-    }
-
-    /// The answer is far larger than what the kernel takes of it.
-    #[tokio::test]
-    async fn an_answer_has_its_room_until_it_is_read_or_its_client_has_gone() {
-        const ANSWER_BYTES: usize = 64 << 20;
-        let bytes = BytesInFlight::new(0, ANSWER_BYTES, &Metrics::new());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let answering = bytes.clone();
-        let routes = axum::Router::new().route(
-            "/",
-            get(move || async move {
-                let answer = answering.hold_answer(vec![b'x'; ANSWER_BYTES].into(), None);
-                answer.map_err(|no_room| no_room.to_string())
-            }),
-        );
-        let limits = ConnectionLimits {
-            connections_max: 8,
-            grace: Duration::from_secs(30),
-        };
-        tokio::spawn(listen(listener, routes, limits, std::future::pending()));
-        for is_read in [true, false] {
-            let mut client = request(address, "/").await;
-            let mut head = [0; 15];
-            client.read_exact(&mut head).await.unwrap();
-            assert_eq!(&head, b"HTTP/1.1 200 OK");
-            assert_eq!(bytes.held(), ANSWER_BYTES);
-            if is_read {
-                let mut left = vec![0; ANSWER_BYTES];
-                client.read_exact(&mut left).await.unwrap();
-            } else {
-                drop(client);
-            }
-            while bytes.held() > 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_connection_beyond_the_bound_waits_until_one_ends() {
-        let server = server(1, Duration::from_secs(30)).await;
-        let first = request(server.address, "/slow").await;
-        server.entered.notified().await;
-        let mut second = request(server.address, "/").await;
-        server.release.notify_one();
-        let mut first = first;
-        let mut answer = [0; 15];
-        first.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-        // Its permit is given back when it leaves, and only then is the second one heard.
-        drop(first);
-        second.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b"HTTP/1.1 200 OK");
-    }
-}
+mod tests;

@@ -3,11 +3,16 @@
 mod auth;
 mod body;
 mod bytes_in_flight;
+mod client;
+mod client_stream;
 mod failure;
+mod head;
 mod health;
 mod http;
 mod listen;
 mod origin;
+mod places;
+mod refusals;
 mod request_id;
 mod score;
 mod timed_writes;
@@ -15,11 +20,13 @@ mod wrong_keys;
 
 pub use body::read_body;
 pub use bytes_in_flight::{BytesInFlight, NoRoom};
+pub use client::Authenticated;
 pub use failure::{Failure, Fault};
+pub use head::HeadFault;
 pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{
     ConnectionLimits, ConnectionQueue, Connections, accept, connection_queue, listen,
 };
 pub use origin::{foreign_host, foreign_page};
 pub use score::{Readiness, Scoring};
-pub use wrong_keys::{Client, WrongKey, WrongKeys};
+pub use wrong_keys::{Peer, WrongKey, WrongKeys};

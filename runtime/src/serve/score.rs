@@ -27,10 +27,11 @@ use crate::serve::failure::Failure;
 use crate::serve::health::Health;
 use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
-use crate::serve::wrong_keys::{Client, WrongKey, WrongKeys};
+use crate::serve::wrong_keys::{Peer, WrongKey, WrongKeys};
 use crate::spec::DeploymentName;
 
-const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
+/// The deployment that was asked for, or that has answered.
+pub(super) const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
 const MODEL_ERROR_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
 const MODEL_ERROR_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
 const MODEL_TIME: HeaderName = HeaderName::from_static("ms-azureml-model-time");
@@ -108,7 +109,7 @@ impl Scoring {
     /// Scores one request; the answer tells of failures too.
     pub(crate) async fn score(
         &self,
-        client: Client,
+        client: Peer,
         target: Target<'_>,
         parts: &Parts,
         body: impl Payload,
@@ -135,7 +136,7 @@ impl Scoring {
 
     async fn answer(
         &self,
-        client: Client,
+        client: Peer,
         target: Target<'_>,
         parts: &Parts,
         body: impl Payload,
@@ -178,7 +179,7 @@ impl Scoring {
     }
 
     /// The failure, once a client that sends wrong keys has waited for it.
-    async fn held_back(&self, client: Client, refused: Refused) -> Failure {
+    async fn held_back(&self, client: Peer, refused: Refused) -> Failure {
         if refused.is_wrong_key && self.wrong_keys.hold(client).await == WrongKey::TooMany {
             return Failure::TooManyWrongKeys;
         }
@@ -294,7 +295,7 @@ fn success(answer: Answer, ids: RequestIds) -> Response {
 }
 
 /// The answer that tells of a failure. The body is `{"message": ..}`, as that of Azure's inference server.
-fn refusal(failure: &Failure, ids: RequestIds) -> Response {
+pub(super) fn refusal(failure: &Failure, ids: RequestIds) -> Response {
     let mut response = json_response(failure.status(), &json!({ "message": failure.to_string() }));
     let headers = response.headers_mut();
     if let Some(deployment) = failure.deployment() {

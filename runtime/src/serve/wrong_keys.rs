@@ -16,9 +16,9 @@ use crate::config::{
 
 /// A client as far as it can be told from others: an address, of IPv6 the network of 64 bits, which one client has as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Client(IpAddr);
+pub struct Peer(IpAddr);
 
-impl Client {
+impl Peer {
     /// The client at this address.
     #[must_use]
     pub fn at(address: SocketAddr) -> Self {
@@ -47,7 +47,7 @@ pub struct WrongKeys(Arc<Mutex<Table>>);
 
 impl WrongKeys {
     /// Counts a wrong key, and holds its answer back where there were many.
-    pub async fn hold(&self, client: Client) -> WrongKey {
+    pub async fn hold(&self, client: Peer) -> WrongKey {
         let step = self.count(client);
         match step {
             Step::Answer => WrongKey::Unauthorized,
@@ -61,7 +61,7 @@ impl WrongKeys {
         }
     }
 
-    fn count(&self, client: Client) -> Step {
+    fn count(&self, client: Peer) -> Step {
         let mut table = self.lock();
         let step = table.wrong(client, Instant::now());
         if table.tally.add(client, step) {
@@ -83,7 +83,7 @@ impl WrongKeys {
 /// One answer that waits.
 struct Waiting<'a> {
     keys: &'a WrongKeys,
-    who: Option<Client>,
+    who: Option<Peer>,
 }
 
 impl Drop for Waiting<'_> {
@@ -98,12 +98,12 @@ struct Tally {
     tries: u64,
     delayed: u64,
     refused: u64,
-    last: Option<Client>,
+    last: Option<Peer>,
 }
 
 impl Tally {
     /// Adds one; whether it is the first.
-    fn add(&mut self, client: Client, step: Step) -> bool {
+    fn add(&mut self, client: Peer, step: Step) -> bool {
         self.tries += 1;
         self.delayed += u64::from(matches!(step, Step::Wait(_)));
         self.refused += u64::from(step == Step::Refuse);
@@ -126,14 +126,14 @@ impl Tally {
 enum Step {
     Answer,
     /// The one for whom the wait counts; none for those who have no place in the table.
-    Wait(Option<Client>),
+    Wait(Option<Peer>),
     Refuse,
 }
 
 /// The clients. Pure: the time is an argument.
 #[derive(Debug, Default)]
 struct Table {
-    clients: HashMap<Client, Record>,
+    clients: HashMap<Peer, Record>,
     /// All who have no place of their own.
     others: Record,
     /// When places were last looked for in vain.
@@ -149,7 +149,7 @@ struct Record {
 }
 
 impl Table {
-    fn wrong(&mut self, client: Client, now: Instant) -> Step {
+    fn wrong(&mut self, client: Peer, now: Instant) -> Step {
         if self.has_place(client, now) {
             let record = self.clients.entry(client).or_default();
             record.wrong(Some(client), now)
@@ -160,7 +160,7 @@ impl Table {
 
     /// Whether the client has a place in the table or can have one. Places are looked for at most once in a while, so that an attack
     /// from many addresses does not cost a look at all of them each time.
-    fn has_place(&mut self, client: Client, now: Instant) -> bool {
+    fn has_place(&mut self, client: Peer, now: Instant) -> bool {
         if self.clients.len() < WRONG_KEY_CLIENTS_MAX || self.clients.contains_key(&client) {
             return true;
         }
@@ -174,7 +174,7 @@ impl Table {
         !is_full
     }
 
-    fn waited(&mut self, who: Option<Client>) {
+    fn waited(&mut self, who: Option<Peer>) {
         let record = match who {
             Some(client) => self.clients.get_mut(&client),
             None => Some(&mut self.others),
@@ -186,7 +186,7 @@ impl Table {
 }
 
 impl Record {
-    fn wrong(&mut self, who: Option<Client>, now: Instant) -> Step {
+    fn wrong(&mut self, who: Option<Peer>, now: Instant) -> Step {
         let clear_at = self.clear_at.map_or(now, |at| at.max(now)) + WRONG_KEY_DELAY;
         if clear_at.saturating_duration_since(now) <= WRONG_KEY_DELAY * WRONG_KEYS_FREE {
             self.clear_at = Some(clear_at);
@@ -211,12 +211,12 @@ mod tests {
 
     use super::*;
 
-    fn client(address: &str) -> Client {
-        Client::at(SocketAddr::new(address.parse().unwrap(), 1))
+    fn client(address: &str) -> Peer {
+        Peer::at(SocketAddr::new(address.parse().unwrap(), 1))
     }
 
-    fn numbered(number: u32) -> Client {
-        Client::at(SocketAddr::new(Ipv4Addr::from_bits(number).into(), 1))
+    fn numbered(number: u32) -> Peer {
+        Peer::at(SocketAddr::new(Ipv4Addr::from_bits(number).into(), 1))
     }
 
     #[test]
