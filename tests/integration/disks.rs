@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -158,6 +159,8 @@ fn a_backup_of_a_running_server_restores_it_whole_with_its_keys() {
         (&made["endpoints"], &made["models"]),
         (&json!(1), &json!(2))
     );
+    let mode = fs::metadata(&backup).expect("there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "the secret is in it");
     let (code, words) = server.fails(&["backup", to]);
     assert!(code == 5 && words.contains("is there already"), "{words}");
     // What comes after it is not in it.

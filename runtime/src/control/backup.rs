@@ -7,9 +7,9 @@
 //! Threads: the caller's; everything blocks. Not here: the black box and `server.json`, which belong to one process.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -246,7 +246,9 @@ fn is_free(path: &Path) -> Result<bool, BackupError> {
 
 fn unfinished_in(folder: &Path) -> Result<TempDir, BackupError> {
     let mut builder = tempfile::Builder::new();
-    let made = builder.prefix(UNFINISHED).tempdir_in(folder);
+    let private = Permissions::from_mode(0o700);
+    let made = builder.prefix(UNFINISHED).permissions(private);
+    let made = made.tempdir_in(folder);
     made.map_err(at("make a folder in", folder))
 }
 

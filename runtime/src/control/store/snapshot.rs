@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
@@ -44,7 +45,10 @@ pub(in crate::control) fn snapshot(data: &Path, to: &Path) -> Result<Snapshot, S
     let copy = to.join(FILE);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(data.join(FILE), flags)?;
-    source.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
+    let name = copy
+        .to_str()
+        .ok_or_else(|| at(&copy)(io::Error::other("its path is no UTF-8")))?;
+    source.execute("VACUUM INTO ?1", [name])?;
     let db = Connection::open(&copy)?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version != SCHEMA {
