@@ -7,6 +7,8 @@ mod support;
 mod bench;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/given.rs"]
+mod given;
 #[path = "cli/grammar.rs"]
 mod grammar;
 #[path = "cli/harm.rs"]

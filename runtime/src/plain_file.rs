@@ -3,11 +3,13 @@
 //! A path that somebody gives may lead to a named pipe that nobody writes to, which would be waited for without end, or to a device
 //! that has no end. So every file is opened without waiting, and looked at before the first byte of it is taken.
 //!
+//! And folders: whether others may write to one whose files are believed.
+//!
 //! Threads: everything blocks, for as long as a disk takes. Not here: standard input and what a shell hands over (`cli::files`).
 
-use std::fs::{File, FileType};
+use std::fs::{self, File, FileType};
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -77,6 +79,60 @@ pub(crate) fn check_kind(kind: FileType) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, words))
 }
 
+/// Refuses a path that is not UTF-8: specs are stored as text, and processes tell each other paths in JSON.
+pub(crate) fn check_text(path: &Path) -> Result<(), String> {
+    match path.to_str() {
+        Some(_) => Ok(()),
+        None => Err(format!(
+            "expected a path of UTF-8 text, found {path:?}: rename the file or folder, or link to it by another name"
+        )),
+    }
+}
+
+/// Refuses a folder to keep files in that others may write to: what is read from it later may be theirs.
+///
+/// # Errors
+///
+/// The system's reason, or who may write to it and what to do about it.
+pub(crate) fn check_private(folder: &Path) -> io::Result<()> {
+    let (kind, me) = (fs::metadata(folder)?, me());
+    let owned = kind.uid() == me || kind.uid() == ROOT;
+    judge(folder, (kind.mode(), kind.uid()), me, owned)
+}
+
+/// Refuses to believe the files of a folder that others may write to. The administrator may look into everybody's.
+///
+/// # Errors
+///
+/// As [`check_private`].
+pub(crate) fn check_believable(folder: &Path) -> io::Result<()> {
+    let (kind, me) = (fs::metadata(folder)?, me());
+    let owned = [me, ROOT].contains(&kind.uid()) || me == ROOT;
+    judge(folder, (kind.mode(), kind.uid()), me, owned)
+}
+
+const ROOT: u32 = 0;
+
+fn me() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn judge(folder: &Path, (mode, owner): (u32, u32), me: u32, owned: bool) -> io::Result<()> {
+    let name = folder.display();
+    let instead = "or name a folder in it, which is made for this user alone";
+    let words = if !owned {
+        format!(
+            "it belongs to user {owner}, and this process runs as user {me}: `chown {me} {name}`, {instead}"
+        )
+    } else if mode & 0o022 != 0 {
+        let mode = mode & 0o7777;
+        format!("others may write to it (its mode is {mode:04o}): `chmod go-w {name}`, {instead}")
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, words))
+}
+
 fn too_long(found: &str, bytes_max: u64) -> io::Error {
     let words = format!("expected at most {bytes_max} bytes, {found}");
     io::Error::new(io::ErrorKind::FileTooLarge, words)
@@ -84,7 +140,6 @@ fn too_long(found: &str, bytes_max: u64) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -123,6 +178,36 @@ mod tests {
         }
         // A socket does not even open.
         assert!(open(&socket).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused_with_what_to_do() {
+        let said = |mode, owner, me, owned| {
+            let refused = judge(Path::new("/data"), (mode, owner), me, owned);
+            refused.map_err(|error| error.to_string())
+        };
+        for mode in [0o700, 0o755, 0o750, 0o500] {
+            assert_eq!(said(mode, 7, 7, true), Ok(()));
+        }
+        for mode in [0o777, 0o1777, 0o770, 0o702, 0o720] {
+            let words = said(mode | 0o40000, 7, 7, true).unwrap_err();
+            assert_eq!(
+                words,
+                format!(
+                    "others may write to it (its mode is {mode:04o}): `chmod go-w /data`, or name a folder in it, which is made for \
+                     this user alone"
+                )
+            );
+        }
+        assert_eq!(
+            said(0o700, 7, 8, false).unwrap_err(),
+            "it belongs to user 7, and this process runs as user 8: `chown 8 /data`, or name a folder in it, which is made for this \
+             user alone"
+        );
+        let own = tempfile::tempdir().unwrap();
+        check_private(own.path()).unwrap();
+        check_believable(own.path()).unwrap();
+        assert!(check_private(Path::new("/tmp")).is_err() || me() != ROOT);
     }
 
     #[test]

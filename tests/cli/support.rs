@@ -114,9 +114,14 @@ impl Place {
 
     /// Starts a server and waits until it is ready.
     pub(crate) fn serve(&self) -> Server {
-        let mut child = self
-            .command()
-            .args(["serve", "--port", "0", "--until-stdin-closes"])
+        let mut command = self.command();
+        command.args(["serve", "--port", "0", "--until-stdin-closes"]);
+        Self::until_ready(command)
+    }
+
+    /// Starts a server that ends with its standard input, and waits until it is ready.
+    pub(crate) fn until_ready(mut command: Command) -> Server {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

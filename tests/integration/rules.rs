@@ -186,6 +186,11 @@ fn a_rollback_is_in_force_while_another_deployment_drains() {
             "--no-wait",
         ];
         server.ok(&[&delete[..], &["--endpoint-name", "iris"]].concat());
+        let notes = server.ok(&["endpoint", "show", "iris"])["notes"].to_string();
+        assert!(
+            notes.contains("deployment red is deleted and drains"),
+            "{notes}"
+        );
         rules_move(server);
         assert!(!long.is_finished(), "it drains still");
         assert_eq!(long.join().expect("no panic"), 200);

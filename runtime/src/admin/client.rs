@@ -21,6 +21,7 @@ use crate::config::{
     ANSWER_MAX, OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX, SILENCE_TOLD_AFTER, WORK_ANSWER_MAX,
 };
 use crate::control::{Credentials, JournalEntry, ModelRecord, Operation, OperationId};
+use crate::plain_file::check_believable;
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Longest answer that is read: a long journal, many endpoints.
@@ -131,6 +132,11 @@ impl Client {
     pub fn connect(data: &Path) -> Result<Self, ClientError> {
         let server = ServerFile::read(data)?.ok_or_else(|| ClientError::NoServer {
             data: data.to_owned(),
+        })?;
+        // Somebody else's file could send requests, keys among them, to somebody else's server.
+        check_believable(data).map_err(|source| ServerFileError::Read {
+            path: data.to_owned(),
+            source,
         })?;
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -375,7 +381,7 @@ impl Client {
         self.parse(&self.send(self.ask(Method::GET, path, &[], what))?)
     }
 
-    /// Asks for work.
+    /// Asks for work, of a server that answers at all: one that does not is given up long before its work would have to be done.
     fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -383,6 +389,7 @@ impl Client {
         what: &str,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(ClientError::Request)?;
+        self.send(self.ask(Method::GET, "/health", &[], "a first answer"))?;
         let mut ask = self.ask(Method::POST, path, &body, what);
         ask.max = self.patience.work_max;
         self.parse(&self.send(ask)?)
@@ -505,9 +512,12 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+    use std::fs::Permissions;
     use std::io::{Read as _, Write as _};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Condvar, Mutex};
 
     use jiff::Timestamp;
@@ -559,7 +569,7 @@ mod tests {
         let (_listener, address) = listener();
         let mut client = client_of(address);
         client.patience.answer_max = Duration::from_millis(40);
-        client.patience.work_max = Duration::from_millis(60);
+        client.patience.work_max = Duration::MAX;
         let silent = |after, what| {
             format!("the server at {address} did not answer within {after} s; waited for {what}")
         };
@@ -570,14 +580,135 @@ mod tests {
             error.unwrap_err().to_string(),
             silent(0.05, "the state of the operation")
         );
-        let model = ModelRequest {
+        let error = client.register_model(&digits()).unwrap_err();
+        assert_eq!(error.to_string(), silent(0.04, "a first answer"));
+    }
+
+    #[test]
+    fn work_that_takes_too_long_is_given_up() {
+        let (listener, address) = listener();
+        let server = thread::Builder::new().spawn(move || {
+            // A client may ask again on the same connection, or on another one.
+            let (mut client, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            assert!(client.read(&mut head).unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+            client.write_all(answer).unwrap();
+            drop(client.read_to_end(&mut Vec::new()));
+        });
+        let mut client = client_of(address);
+        client.patience.work_max = Duration::from_millis(60);
+        let error = client.register_model(&digits()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the server at {address} did not answer within 0.06 s; waited for the model to be copied"
+            )
+        );
+        drop(client);
+        server.unwrap().join().unwrap();
+    }
+
+    fn digits() -> ModelRequest {
+        ModelRequest {
             path: "/digits.onnx".into(),
             name: "digits".parse().unwrap(),
             version: None,
             by: None,
-        };
-        let error = client.register_model(&model).unwrap_err();
-        assert_eq!(error.to_string(), silent(0.06, "the model to be copied"));
+        }
+    }
+
+    /// What a client says of a server that begins an answer, and then does this until the client has gone.
+    #[track_caller]
+    fn check_given_up(goes_on: impl Fn(&mut TcpStream) -> io::Result<()> + Send + Sync) {
+        let (listener, address) = listener();
+        thread::scope(|scope| {
+            let server = thread::Builder::new().spawn_scoped(scope, || {
+                let (mut client, _) = listener.accept().unwrap();
+                let mut head = [0; 4096];
+                assert!(client.read(&mut head).unwrap() > 0);
+                while goes_on(&mut client).is_ok() {}
+            });
+            let mut client = client_of(address);
+            client.patience.answer_max = Duration::from_millis(200);
+            let error = client.endpoints().unwrap_err();
+            let given_up = matches!(
+                error,
+                ClientError::Silent { .. } | ClientError::Transport { .. }
+            );
+            assert!(given_up, "{error}");
+            drop(client);
+            server.unwrap().join().unwrap();
+        });
+    }
+
+    #[test]
+    fn an_answer_that_trickles_without_end_is_given_up() {
+        let begun = AtomicBool::new(false);
+        check_given_up(|client| {
+            if !begun.swap(true, Ordering::Relaxed) {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000000\r\n\r\n";
+                client.write_all(head)?;
+            }
+            client.write_all(b" ")
+        });
+        // A head that never ends.
+        check_given_up(|client| client.write_all(b"H"));
+    }
+
+    #[test]
+    fn a_server_that_stops_within_its_answer_is_given_up() {
+        for part in [
+            "",
+            "HTTP/1.1 2",
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[",
+        ] {
+            check_given_up(|client| {
+                client.write_all(part.as_bytes())?;
+                // Until the client goes.
+                client.read_to_end(&mut Vec::new())?;
+                Err(io::ErrorKind::ConnectionReset.into())
+            });
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_even_take_the_connection_is_given_up() {
+        // The backlog is full after the first few: further ones get no answer to their first packet.
+        let socket = rustix::net::socket(
+            rustix::net::AddressFamily::INET,
+            rustix::net::SocketType::STREAM,
+            None,
+        )
+        .unwrap();
+        rustix::net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let address = TcpListener::from(socket.try_clone().unwrap())
+            .local_addr()
+            .unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(one) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) {
+            waiting.push(one);
+            assert!(waiting.len() < 100, "the backlog has no end");
+        }
+        let mut client = client_of(address);
+        client.patience.answer_max = Duration::from_millis(200);
+        let error = client.endpoints().unwrap_err();
+        assert!(matches!(error, ClientError::Silent { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_names_no_server() {
+        let data = tempfile::tempdir().unwrap();
+        let (_listener, address) = listener();
+        client_of(address).server().write(data.path()).unwrap();
+        Client::connect(data.path()).unwrap();
+        std::fs::set_permissions(data.path(), Permissions::from_mode(0o777)).unwrap();
+        let error = Client::connect(data.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("others may write to it (its mode is 0777): `chmod go-w"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -12,10 +12,10 @@ use std::str::FromStr;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::files;
 use crate::app::HandedOver;
 use crate::bench::Condition;
 use crate::evidence::Slo;
+use crate::plain_file::check_text;
 use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Azure ML style online endpoints for ONNX models on one machine.
@@ -869,7 +869,7 @@ pub(super) enum ArrivalKind {
 
 /// The path of a model: text, because it stands in specs and is told to other processes.
 fn text_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| files::check_text(&path).map(|()| path))
+    PathBufValueParser::new().try_map(|path| check_text(&path).map(|()| path))
 }
 
 /// `1%` or `1`, as a share.

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 
 use super::exit::CliError;
@@ -16,6 +16,7 @@ use super::output;
 use crate::admin::attended;
 use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_MAX};
 use crate::plain_file;
+pub(super) use crate::plain_file::check_text;
 use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointFile, ModelSpec, read_deployment,
     read_endpoint, read_model,
@@ -78,6 +79,12 @@ pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::from(rustix::fs::open(path, flags, 0o666.into())?);
     wait_from_now_on(&file)?;
     io::Write::write_all(&mut file, content)
+}
+
+/// Has all files and folders that this process makes from now on belong to this user alone, whatever the umask lets others do.
+pub(super) fn keep_private() {
+    let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(before | Mode::RWXG | Mode::RWXO);
 }
 
 /// The bytes of a file, or of standard input for `-`, at most so many.
@@ -165,16 +172,6 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     })?;
     check_text(&absolute).map_err(CliError::BadInput)?;
     Ok(absolute)
-}
-
-/// Refuses a path that is not UTF-8: specs are stored as text, and processes tell each other paths in JSON.
-pub(super) fn check_text(path: &Path) -> Result<(), String> {
-    match path.to_str() {
-        Some(_) => Ok(()),
-        None => Err(format!(
-            "expected a path of UTF-8 text, found {path:?}: rename the file or folder, or link to it by another name"
-        )),
-    }
 }
 
 /// An assignment that stands for a flag such as `--name`.

@@ -94,7 +94,10 @@ fn obey(typed: Typed) -> Result<(), CliError> {
     let global = &typed.global;
     match typed.command {
         Command::Demo(typed) => demo::run(&typed),
-        Command::Serve(typed) => serve::serve(&typed, global),
+        Command::Serve(typed) => {
+            files::keep_private();
+            serve::serve(&typed, global)
+        }
         Command::Up(typed) => serve::up(typed),
         Command::Endpoint(command) => endpoint::run(command, global),
         Command::Deployment(command) => deployment::run(command, global),

@@ -3,7 +3,7 @@
 //! Not here: what is measured and which setting is best (`tune`).
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -438,7 +438,7 @@ fn apply(deployed: &Deployed, report: &Report) -> Result<bool, CliError> {
     )
 }
 
-fn plot(report: &Report, name: &str, path: &PathBuf) -> Result<(), CliError> {
+fn plot(report: &Report, name: &str, path: &Path) -> Result<(), CliError> {
     let svg = draw(report, name).map_err(|error| CliError::BadInput(error.to_string()))?;
     let written = files::write(path, svg.as_bytes());
     written.map_err(|error: io::Error| {

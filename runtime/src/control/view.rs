@@ -150,6 +150,7 @@ fn view_endpoint(books: &Books, wanted: &DesiredEndpoint) -> EndpointView {
             pending.split, pending.revision
         )
     }));
+    notes.extend(notes_of_draining(books, wanted));
     EndpointView {
         notes,
         spec,
@@ -158,6 +159,25 @@ fn view_endpoint(books: &Books, wanted: &DesiredEndpoint) -> EndpointView {
         scoring_uri: None,
         deployments,
     }
+}
+
+/// A sentence for each deployment that was deleted, and whose instances finish what they have.
+fn notes_of_draining(books: &Books, wanted: &DesiredEndpoint) -> Vec<String> {
+    let mut draining: BTreeMap<&DeploymentName, usize> = BTreeMap::new();
+    for one in books.instances.values() {
+        let is_gone = one.key.endpoint == wanted.spec.name
+            && !wanted.deployments.contains_key(&one.key.deployment);
+        if is_gone && one.phase == Phase::Leaving {
+            *draining.entry(&one.key.deployment).or_default() += 1;
+        }
+    }
+    let sentence = |(name, count): (&DeploymentName, usize)| match count {
+        1 => format!("deployment {name} is deleted and drains: 1 instance finishes its requests"),
+        _ => format!(
+            "deployment {name} is deleted and drains: {count} instances finish their requests"
+        ),
+    };
+    draining.into_iter().map(sentence).collect()
 }
 
 fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> DeploymentView {

@@ -2,7 +2,6 @@
 //!
 //! Not here: models that were registered, whose digest the control plane has; which files hold weights (`external_data`).
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -10,6 +9,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use crate::engine::private_copy::data_files;
+use crate::plain_file;
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -47,7 +47,7 @@ pub(super) fn of(model: &Path) -> io::Result<Content> {
 
 /// Hashes a file; its size.
 fn read(path: &Path, hash: &mut Sha256) -> io::Result<u64> {
-    let mut file = File::open(path)?;
+    let mut file = plain_file::open(path)?;
     let (mut chunk, mut bytes) = (vec![0; CHUNK_BYTES], 0);
     loop {
         let read = file.read(&mut chunk)?;

@@ -7,11 +7,11 @@
 //! Threads: everything blocks. Not here: whether the other files are there, and what to do if not (`control::models`); what else
 //! the graph says.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::engine::wire::{Problem, Value, Wire};
+use crate::plain_file;
 
 /// Deepest nesting of messages that is followed, as in ONNX Runtime's own reader.
 const DEPTH_MAX: usize = 100;
@@ -134,7 +134,7 @@ impl ExternalTensors {
     ///
     /// When it cannot be opened.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        let file = plain_file::open(path)?;
         let end = file.metadata()?.len();
         Ok(Self {
             wire: Wire::new(file),
@@ -225,7 +225,7 @@ pub const ORT_FORMAT: &str = "is in ONNX Runtime's own format (ORT), whatever it
 /// When it cannot be read.
 pub fn is_ort_format(path: &Path) -> io::Result<bool> {
     let mut start = Vec::new();
-    File::open(path)?.take(8).read_to_end(&mut start)?;
+    plain_file::open(path)?.take(8).read_to_end(&mut start)?;
     Ok(start.get(4..) == Some(b"ORTM"))
 }
 

@@ -17,6 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::engine::{ExternalTensors, ModelCache};
+use crate::plain_file;
 
 /// Begins the names of copies.
 const PREFIX: &str = ".serin-copy-";
@@ -55,6 +56,8 @@ impl PrivateCopy {
         lock.lock_shared().map_err(problem)?;
         let name = model.file_name().unwrap_or(OsStr::new("model.onnx"));
         let copied = folder.path().join(name);
+        // A pipe would be waited for.
+        drop(plain_file::open(model).map_err(problem)?);
         fs::copy(model, &copied).map_err(problem)?;
         let beside = model.parent().unwrap_or(Path::new(""));
         for data in data_files(&copied).map_err(problem)? {

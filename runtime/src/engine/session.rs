@@ -37,6 +37,7 @@ use crate::engine::external_data::ORT_FORMAT;
 use crate::engine::lock::lock;
 use crate::engine::run_memory::{self, MemoryShare, RunMemory, Throw};
 use crate::engine::{CacheEntry, LibraryError, cores, is_ort_format, library, memory, model_cache};
+use crate::plain_file;
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
 const PREPARE_SETTINGS: [(&str, &str); 3] = [
@@ -472,7 +473,7 @@ fn check_file(model: &Path) -> Result<(), LoadError> {
     if is_ort_format(model).unwrap_or(false) {
         return Err(LoadError::Model(format!("{name} {ORT_FORMAT}")));
     }
-    match std::fs::metadata(model) {
+    match plain_file::open(model).and_then(|file| file.metadata()) {
         Ok(metadata) if metadata.len() > 0 => Ok(()),
         Ok(_) => Err(LoadError::Model(format!(
             "{name} is empty; expected an ONNX model"

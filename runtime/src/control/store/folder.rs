@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::control::store::error::StoreError;
+use crate::plain_file::check_private;
 
 /// The data folder, ours alone while this lives.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ impl DataFolder {
             .mode(0o700)
             .create(path)
             .map_err(refused)?;
+        check_private(path).map_err(refused)?;
         let mut options = File::options();
         options
             .read(true)

@@ -5,13 +5,13 @@
 //!
 //! Threads: everything blocks. Not here: the tensors that lie in other files (`external_data`).
 
-use std::fs::File;
 use std::path::Path;
 
 use prost::Message as _;
 
 use crate::engine::graph::proto::{CUT, Model};
 use crate::engine::wire::{Problem, Value, Wire};
+use crate::plain_file;
 
 /// Deepest nesting of messages, as in ONNX Runtime's own reader.
 const DEPTH_MAX: usize = 100;
@@ -30,7 +30,7 @@ pub(super) type Unread = String;
 /// Reads the model in a file.
 pub(super) fn read(path: &Path) -> Result<Model, Unread> {
     let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    let file = File::open(path).map_err(cannot)?;
+    let file = plain_file::open(path).map_err(cannot)?;
     let end = file.metadata().map_err(cannot)?.len();
     let mut walk = Walk {
         wire: Wire::new(file),
