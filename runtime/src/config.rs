@@ -98,6 +98,10 @@ pub const STRANGER_READ_BYTES: usize = 4 * 1024;
 /// Idle time after which a connection on which a request with a valid credential was answered may be closed, when another one needs
 /// its place. Longer than the pauses between requests of a busy client, so that those who work keep their connections.
 pub const KNOWN_IDLE_MIN: Duration = Duration::from_secs(5);
+/// The part of all places that strangers make free at once: one in so many, and never more than `STRANGERS_LEAVE_MAX`.
+pub const STRANGERS_LEAVE_PART: usize = 64;
+/// Most strangers that make room at once.
+pub const STRANGERS_LEAVE_MAX: usize = 64;
 /// Longest wait for the place of a connection that was asked to go; then another one is asked.
 pub const PLACE_WAIT_MAX: Duration = Duration::from_millis(10);
 /// The time between two looks whether a client that has ended its side has left: its run is ended as much later at most.

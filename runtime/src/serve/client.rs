@@ -53,6 +53,8 @@ pub(super) struct Client {
     is_known: AtomicBool,
     idle_since_ms: AtomicU64,
     epoch: Instant,
+    /// A stranger's request was answered in this turn of the task.
+    had_its_turn: AtomicBool,
     /// It has been asked to go.
     leave: AtomicBool,
     task: OnceLock<Waker>,
@@ -66,6 +68,7 @@ impl Client {
             is_known: AtomicBool::new(false),
             idle_since_ms: AtomicU64::new(ms_since(epoch)),
             epoch,
+            had_its_turn: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             task: OnceLock::new(),
         }
@@ -94,6 +97,7 @@ impl Client {
             self.is_known.store(true, Ordering::Relaxed);
         }
         if !self.is_known() {
+            self.had_its_turn.store(true, Ordering::Relaxed);
             // It is idle from now on, whenever it takes its answer.
             self.idle_since_ms
                 .store(ms_since(self.epoch), Ordering::Relaxed);
@@ -106,6 +110,11 @@ impl Client {
         self.idle_since_ms
             .store(ms_since(self.epoch), Ordering::Relaxed);
         self.stage.store(Stage::Idle as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the next request is for the next turn: thousands of strangers who send many at once would keep the thread from all others.
+    pub(super) fn has_had_its_turn(&self) -> bool {
+        self.had_its_turn.load(Ordering::Relaxed)
     }
 
     /// Where it stands now, and whether it may go. Never while a request is answered. An answer that a stranger does not take keeps
@@ -138,9 +147,12 @@ impl Client {
         }
     }
 
-    /// Whether the connection has to go, asked at each turn of its task, which is woken when it has to. A request that came in
+    /// Whether the connection has to go, asked at the beginning of each turn of its task, which is woken when it has to. A request that came in
     /// between has saved it.
     pub(super) fn must_leave(&self, context: &Context<'_>) -> bool {
+        if self.has_had_its_turn() {
+            self.had_its_turn.store(false, Ordering::Relaxed);
+        }
         if self.task.get().is_none() {
             // A task keeps its waker.
             drop(self.task.set(context.waker().clone()));

@@ -140,7 +140,7 @@ impl Acceptor {
 
     /// The system refused a connection: mostly there is no file descriptor left, and a connection that is not needed has one.
     async fn refused(&mut self, error: &std::io::Error) {
-        let made_room = self.places.make_room();
+        let made_room = self.places.make_room().is_some();
         if self
             .told
             .is_none_or(|told| told.elapsed() > ACCEPT_TOLD_PERIOD)
@@ -292,6 +292,9 @@ where
             }
         };
         async move {
+            if client.has_had_its_turn() {
+                tokio::task::yield_now().await;
+            }
             let answer = match answering {
                 Ok(answering) => answering.await?,
                 Err(refused) => refused,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{KNOWN_IDLE_MIN, PLACE_WAIT_MAX};
+use crate::config::{KNOWN_IDLE_MIN, PLACE_WAIT_MAX, STRANGERS_LEAVE_MAX, STRANGERS_LEAVE_PART};
 use crate::serve::client::{Client, Standing, ms_since};
 
 /// The place of a connection, until it is dropped.
@@ -61,7 +61,7 @@ impl Places {
             if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
                 break permit;
             }
-            self.make_room();
+            self.make_rooms();
             // The one that was asked may have got a request meanwhile, and where nobody may go somebody soon may.
             let freed = timeout(PLACE_WAIT_MAX, Arc::clone(&self.room).acquire_owned());
             if let Ok(permit) = freed.await {
@@ -76,12 +76,22 @@ impl Places {
         }
     }
 
-    /// Asks the connection that is needed least to go; whether there is one.
-    pub(super) fn make_room(&mut self) -> bool {
+    /// Asks several strangers to go, for where one comes more do, and each takes a turn of the thread to leave; else one known client.
+    fn make_rooms(&mut self) {
+        let several = (self.places_max / STRANGERS_LEAVE_PART).clamp(1, STRANGERS_LEAVE_MAX);
+        for _ in 0..several {
+            if self.make_room().is_none_or(|left| left.is_known) {
+                return;
+            }
+        }
+    }
+
+    /// Asks the connection that is needed least to go; where it stood, if there is one.
+    pub(super) fn make_room(&mut self) -> Option<Standing> {
         let now_ms = ms_since(self.epoch);
         // Seen once, and put back behind all others of their kind.
         let mut seen = Vec::new();
-        let mut asked = false;
+        let mut asked = None;
         while let Some(Reverse(entry)) = self.order.pop() {
             if has_ended(&entry.client) {
                 continue;
@@ -91,12 +101,12 @@ impl Places {
                 self.order.push(Reverse(Entry { standing, ..entry }));
                 continue;
             }
-            asked = may_go && is_idle_enough(standing, now_ms);
-            if asked {
+            asked = (may_go && is_idle_enough(standing, now_ms)).then_some(standing);
+            if asked.is_some() {
                 entry.client.ask_to_leave();
             }
             // Who is asked comes back into the order too: a request may save it.
-            let standing = if asked {
+            let standing = if asked.is_some() {
                 standing.as_of(now_ms)
             } else {
                 standing
@@ -197,7 +207,7 @@ mod tests {
         advance(KNOWN_IDLE_MIN).await;
         let mut taken: Vec<_> = taken.into_iter().map(Some).collect();
         for next in [2, 3, 1, 0] {
-            assert!(places.make_room());
+            assert!(places.make_room().is_some());
             let is_gone = |place: &Option<Place>| place.as_ref().is_some_and(goes);
             let gone: Vec<_> = (0..4).filter(|&one| is_gone(&taken[one])).collect();
             assert_eq!(gone, [next]);
@@ -209,9 +219,9 @@ mod tests {
     async fn a_known_client_goes_only_when_it_has_been_idle_for_a_while() {
         let (mut places, taken) = taken(1).await;
         answer(&taken[0], true);
-        assert!(!places.make_room());
+        assert!(places.make_room().is_none());
         advance(KNOWN_IDLE_MIN).await;
-        assert!(places.make_room());
+        assert!(places.make_room().is_some());
         assert!(goes(&taken[0]));
     }
 
@@ -221,9 +231,9 @@ mod tests {
         taken[0].client.asked();
         taken[1].client.asked();
         advance(KNOWN_IDLE_MIN * 10).await;
-        assert!(!places.make_room());
+        assert!(places.make_room().is_none());
         taken[1].client.answered(false);
-        assert!(places.make_room());
+        assert!(places.make_room().is_some());
         assert!(goes(&taken[1]) && !goes(&taken[0]));
     }
 
@@ -237,6 +247,22 @@ mod tests {
         assert!(!coming.is_finished());
         drop(taken.pop());
         coming.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_strangers_make_room_at_once_and_known_clients_one_by_one() {
+        let many = STRANGERS_LEAVE_PART * 4;
+        let (mut places, mut taken) = taken(many).await;
+        places.make_rooms();
+        let gone: Vec<_> = (0..many).filter(|&one| goes(&taken[one])).collect();
+        assert_eq!(gone, [0, 1, 2, 3]);
+        taken.drain(..4);
+        for place in &taken {
+            answer(place, true);
+        }
+        advance(KNOWN_IDLE_MIN).await;
+        places.make_rooms();
+        assert_eq!(taken.iter().filter(|place| goes(place)).count(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,7 +300,7 @@ mod tests {
                                 .filter(|&(standing, may_go)| may_go && is_idle_enough(standing, now_ms))
                                 .map(|(standing, _)| standing)
                                 .min();
-                            assert_eq!(places.make_room(), best.is_some());
+                            assert_eq!(places.make_room(), best);
                             let gone = taken.iter().find(|&place| goes(place));
                             assert_eq!(gone.map(|place| place.client.standing(now_ms).0), best);
                             if let Some(gone) = gone {

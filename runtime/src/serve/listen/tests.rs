@@ -452,6 +452,15 @@ async fn a_client_that_asks_before_it_sends_its_body_is_told_to_go_on() {
     );
 }
 
+#[tokio::test]
+async fn requests_that_a_stranger_sends_at_once_are_all_answered_one_a_turn() {
+    let server = server(8, Duration::from_secs(30)).await;
+    let many = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(99);
+    let last = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let client = send(server.address, (many + last).as_bytes()).await;
+    assert_eq!(until_end(client).await.matches("here").count(), 100);
+}
+
 /// It sends requests as long as they are taken, and reads nothing.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_asks_and_never_reads_is_cut_off() {
