@@ -11,6 +11,7 @@ mod isolation;
 mod memory;
 mod mlp;
 mod models;
+mod neighbours;
 mod readme;
 mod rules;
 mod scoring;

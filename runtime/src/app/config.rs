@@ -8,7 +8,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, BYTES_IN_FLIGHT_PART, CONNECTIONS_DEFAULT, EDGE_THREADS_MAX, GRACE_DEFAULT,
     TOKEN_LIFE_DEFAULT,
 };
-use crate::engine::{Capacity, Prober};
+use crate::engine::{Capacity, Pinning, Prober};
 use crate::observe::memory_limit;
 use crate::spec::SkuTable;
 
@@ -24,6 +24,8 @@ pub struct Config {
     pub admin_address: SocketAddr,
     /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
+    /// Whether threads keep to the cores of their instance.
+    pub pinning: Pinning,
     /// Instance types: the built-in table, and what the user added.
     pub skus: SkuTable,
     /// Life of a token of an endpoint with `auth_mode: aml_token`.
@@ -55,6 +57,7 @@ impl Config {
             scoring_address: SocketAddr::from(([127, 0, 0, 1], 5001)),
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             capacity: Capacity::default(),
+            pinning: Pinning::default(),
             skus: SkuTable::builtin(),
             token_life: TOKEN_LIFE_DEFAULT,
             body_bytes_max: BODY_BYTES_DEFAULT,

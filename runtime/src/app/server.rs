@@ -305,6 +305,7 @@ impl Control {
         let config = ControllerConfig {
             data: self.config.data.clone(),
             capacity: self.config.capacity,
+            pinning: self.config.pinning,
             skus: self.config.skus.clone(),
             prober: self.config.prober.clone(),
             token_life: self.config.token_life,

@@ -16,7 +16,7 @@ use crate::app::sockets::Bound;
 use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
-use crate::engine::{Capacity, Prober, begin_to_load_library};
+use crate::engine::{Capacity, Pinning, Prober, begin_to_load_library};
 use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring};
 
 /// The one endpoint, so that `/score` serves it.
@@ -35,6 +35,8 @@ pub struct UpConfig {
     pub settings: DeploymentSettings,
     /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
+    /// Whether threads keep to the cores of their instance.
+    pub pinning: Pinning,
     /// Largest body of a request, in bytes.
     pub body_bytes_max: usize,
     /// Threads that move bytes.
@@ -55,6 +57,7 @@ impl UpConfig {
             traffic: None,
             settings: DeploymentSettings::default(),
             capacity: Capacity::default(),
+            pinning: Pinning::default(),
             body_bytes_max: BODY_BYTES_DEFAULT,
             edge_threads: crate::app::config::edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
@@ -85,7 +88,9 @@ pub fn up(
 ) -> Result<(), AppError> {
     let _loading = begin_to_load_library();
     let Bound { listener, address } = Bound::new(config.address, "--port")?;
-    let mut builder = Embedded::builder().capacity(config.capacity);
+    let mut builder = Embedded::builder()
+        .capacity(config.capacity)
+        .pinning(config.pinning);
     if let Some(prober) = &config.prober {
         builder = builder.prober(prober.clone());
     }

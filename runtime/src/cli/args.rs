@@ -569,6 +569,8 @@ pub(super) struct Serve {
     #[arg(long, value_enum, default_value_t)]
     pub(super) capacity: CapacityRule,
     #[command(flatten)]
+    pub(super) pin: Pin,
+    #[command(flatten)]
     pub(super) own: OwnSkus,
     /// Largest body of a scoring request, in bytes; a larger one gets 413
     #[arg(long, value_name = "BYTES", default_value_t = crate::config::BODY_BYTES_DEFAULT)]
@@ -616,6 +618,27 @@ pub(super) enum CapacityRule {
     Strict,
 }
 
+/// Whether threads keep to cores.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Pin {
+    /// Whether the threads of an instance keep to the cores that it was given [default: auto, where no other server of this user has
+    /// them and no CPU quota is set]
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    pub(super) pin: PinRule,
+}
+
+/// The rule for that.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(super) enum PinRule {
+    /// Where the cores are this server's own.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 /// Shape of the log.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(super) enum LogShape {
@@ -644,6 +667,8 @@ pub(super) struct Up {
     /// Instances of each deployment
     #[arg(long, short, default_value_t = 1, value_name = "N")]
     pub(super) instance_count: u32,
+    #[command(flatten)]
+    pub(super) pin: Pin,
     /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::args::{CapacityRule, Global, LogShape, OutputFormat, Serve, Up};
+use super::args::{CapacityRule, Global, LogShape, OutputFormat, Pin, PinRule, Serve, Up};
 use super::exit::{self, CliError};
 use super::progress::Watching;
 use super::server::data_folder;
@@ -19,7 +19,7 @@ use crate::app::{
     App, Config, Sockets, Supervised, UpConfig, serve_supervised, supervise, up as serve_files,
 };
 use crate::black_box;
-use crate::engine::{Capacity, Prober};
+use crate::engine::{Capacity, Pinning, Prober};
 use crate::observe::{LogFormat, start_log};
 use crate::spec::TrafficSplit;
 
@@ -101,6 +101,7 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,
     };
+    config.pinning = pinning(typed.pin);
     config.body_bytes_max = typed.body_bytes_max;
     config.bytes_in_flight_max = bytes_in_flight_max(typed)?;
     config.connections_max = typed.connections_max;
@@ -131,6 +132,7 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
         .map(TrafficSplit::parse)
         .transpose()?;
     config.settings.instance_count = typed.instance_count;
+    config.pinning = pinning(typed.pin);
     let (watching, tell) = Watching::start();
     config.prober = prober(typed.model_memory_mb).map(|prober| Prober { tell, ..prober });
     let mut watching = Some(watching);
@@ -159,6 +161,14 @@ fn bytes_in_flight_max(typed: &Serve) -> Result<Option<u64>, CliError> {
              or allow smaller bodies with --body-bytes-max"
         ))),
         asked => Ok(asked),
+    }
+}
+
+fn pinning(typed: Pin) -> Pinning {
+    match typed.pin {
+        PinRule::Auto => Pinning::Auto,
+        PinRule::On => Pinning::On,
+        PinRule::Off => Pinning::Off,
     }
 }
 

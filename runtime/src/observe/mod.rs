@@ -1,11 +1,13 @@
 //! Timings, metrics, log; what the machine and a process of it use.
 
+mod control_groups;
 mod failure_streak;
 mod histogram;
 mod log;
 mod machine;
 mod metrics;
 mod process;
+mod system_cpu;
 mod system_memory;
 mod timings;
 
@@ -14,5 +16,6 @@ pub use log::{LogFormat, start_log};
 pub use machine::{CpuTimes, Others};
 pub use metrics::{ByteMetrics, DeploymentMetrics, Metrics, Outcome, WaitsForRoom};
 pub use process::Process;
+pub use system_cpu::cpu_quota;
 pub use system_memory::{ControlGroup, memory_available, memory_limit};
 pub use timings::Timings;
