@@ -37,6 +37,8 @@ pub struct Config {
     pub bytes_in_flight_max: Option<u64>,
     /// Most scoring connections at once.
     pub connections_max: usize,
+    /// Where metrics are shown besides administration.
+    pub metrics: Option<MetricsAt>,
     /// Threads that move bytes.
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end when the server exits.
@@ -63,10 +65,30 @@ impl Config {
             body_bytes_max: BODY_BYTES_DEFAULT,
             bytes_in_flight_max: None,
             connections_max: CONNECTIONS_DEFAULT,
+            metrics: None,
             edge_threads: edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
             prober: None,
             black_box: false,
+        }
+    }
+}
+
+/// A place where Prometheus finds the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsAt {
+    /// A listener of their own. Port 0: any free one.
+    Address(SocketAddr),
+    /// `/metrics` of the scoring address, open to whoever reaches that.
+    Scoring,
+}
+
+impl MetricsAt {
+    /// The address of a listener of their own.
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Scoring => None,
         }
     }
 }

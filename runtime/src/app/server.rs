@@ -19,16 +19,16 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
-use crate::app::config::{Config, bytes_in_flight_max};
+use crate::app::config::{Config, MetricsAt, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
-use crate::app::sockets::Sockets;
+use crate::app::sockets::{Bound, Sockets};
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen, metrics_routes};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -36,6 +36,7 @@ pub struct App {
     started: Instant,
     library: LibraryLoading,
     sockets: Sockets,
+    metrics: Option<Bound>,
     on_ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -58,8 +59,27 @@ impl App {
             started: Instant::now(),
             library: begin_to_load_library(),
             sockets,
+            metrics: None,
             on_ready: Box::new(|| {}),
         }
+    }
+
+    /// Binds the listener of metrics now, where the settings have one; else it is bound when the server runs.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Bind`].
+    pub fn bind_metrics(mut self) -> Result<Self, AppError> {
+        if self.metrics.is_none() {
+            self.metrics = bound_for_metrics(self.config.metrics)?;
+        }
+        Ok(self)
+    }
+
+    /// The address of the listener of metrics, where there is one and it is bound.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|bound| bound.address)
     }
 
     /// The address at which requests will be scored.
@@ -88,38 +108,41 @@ impl App {
     ///
     /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let this = self.bind_metrics()?;
         // Waited for when the server ends, however early.
-        let _library = self.library;
+        let _library = this.library;
         let limits = ConnectionLimits {
-            connections_max: self.config.connections_max,
-            grace: self.config.grace,
+            connections_max: this.config.connections_max,
+            grace: this.config.grace,
         };
         let metrics = Metrics::new();
         let scoring = Scoring {
             router: Router::new(),
             readiness: Readiness::default(),
             bytes: BytesInFlight::new(
-                bytes_in_flight_max(self.config.bytes_in_flight_max, self.config.body_bytes_max),
-                self.config.body_bytes_max,
+                bytes_in_flight_max(this.config.bytes_in_flight_max, this.config.body_bytes_max),
+                this.config.body_bytes_max,
                 &metrics,
             ),
             metrics,
+            shows_metrics: this.config.metrics == Some(MetricsAt::Scoring),
         };
-        let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
-        let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
-        let outlive = self.sockets.outlive;
-        let token = outlive.then(|| known_token(&self.config.data)).flatten();
+        let (listener, address) = (this.sockets.scoring.listener, this.sockets.scoring.address);
+        let (edge_threads, edge_scoring) = (this.config.edge_threads, scoring.clone());
+        let outlive = this.sockets.outlive;
+        let token = outlive.then(|| known_token(&this.config.data)).flatten();
         let token = token.unwrap_or_else(new_token);
         let (ready, is_ready) = oneshot::channel::<()>();
         let control = Control {
-            server: Arc::new(server_file(address, self.sockets.admin.address, token)),
-            listener: self.sockets.admin.listener,
-            config: self.config,
+            server: Arc::new(server_file(address, this.sockets.admin.address, token)),
+            listener: this.sockets.admin.listener,
+            metrics: this.metrics,
+            config: this.config,
             scoring,
-            bound: self.started,
+            bound: this.started,
             on_ready: Box::new(move || {
                 drop(ready);
-                (self.on_ready)();
+                (this.on_ready)();
             }),
         };
         let mut control = control.spawn()?;
@@ -165,6 +188,31 @@ impl fmt::Debug for App {
     }
 }
 
+/// The listener of metrics, where one is asked for.
+pub(super) fn bound_for_metrics(at: Option<MetricsAt>) -> Result<Option<Bound>, AppError> {
+    let address = at.and_then(MetricsAt::address);
+    address
+        .map(|address| Bound::new(address, "--metrics"))
+        .transpose()
+}
+
+/// Shows metrics on this runtime until it ends: they are of use while the server stops, too.
+pub(super) fn spawn_metrics(bound: Bound, metrics: &Arc<Metrics>) -> Result<(), AppError> {
+    let listener = tokio::net::TcpListener::from_std(bound.listener).map_err(AppError::Threads)?;
+    let limits = ConnectionLimits {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        grace: ADMIN_GRACE,
+    };
+    let routes = metrics_routes(Arc::clone(metrics));
+    drop(tokio::spawn(listen(
+        listener,
+        routes,
+        limits,
+        std::future::pending(),
+    )));
+    Ok(())
+}
+
 async fn stop_edge(edge: Edge, grace: Duration) {
     info!("stopping: no new requests, those in flight are finished");
     let cut = edge.stop().await;
@@ -206,6 +254,7 @@ fn known_token(data: &Path) -> Option<String> {
 struct Control {
     server: Arc<ServerFile>,
     listener: TcpListener,
+    metrics: Option<Bound>,
     config: Config,
     scoring: Scoring,
     bound: Instant,
@@ -246,7 +295,7 @@ impl Control {
         })
     }
 
-    async fn run(self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
+    async fn run(mut self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
         let controller = self.start_controller()?;
         let listener =
             tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
@@ -268,6 +317,9 @@ impl Control {
                 _ = admin_stopped.await;
             },
         ));
+        if let Some(bound) = self.metrics.take() {
+            spawn_metrics(bound, &self.scoring.metrics)?;
+        }
         let data = &self.config.data;
         let written = self.server.write(data);
         if written.is_ok() {

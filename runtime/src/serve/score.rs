@@ -67,6 +67,8 @@ pub struct Scoring {
     pub readiness: Readiness,
     /// Bounds the bodies and answers that are held.
     pub bytes: BytesInFlight,
+    /// Whether `/metrics` is answered beside scoring, to whoever asks.
+    pub shows_metrics: bool,
 }
 
 /// A request body, as it comes from a connection or through the routes.
