@@ -3,7 +3,8 @@
 //! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
 //! deletes under a steady 1,000 requests a second, also while something else starts, drains or cannot start; what those requests feel of large models that come and go; memory with
 //! such models and without; the cost of a few requests; what the server adds to the run of a tiny model, by its own clock; and
-//! what lanes in processes cost, and what they save others from; what new clients feel of thousands of strangers.
+//! what lanes in processes cost, and what they save others from; what new clients feel of thousands of strangers; and what two servers
+//! on one machine leave each other.
 //! Nothing here passes or fails by time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -11,6 +12,7 @@
 mod isolation;
 #[path = "../tests/integration/mlp.rs"]
 mod mlp;
+mod neighbours;
 mod strangers;
 #[path = "../tests/integration/support.rs"]
 #[expect(dead_code, reason = "the integration tests need more of it")]
@@ -79,6 +81,7 @@ fn main() {
         ("processes", isolation::processes),
         ("misbehaving", isolation::misbehaving),
         ("strangers", strangers::strangers),
+        ("neighbours", neighbours::neighbours),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|word| *word == name) {

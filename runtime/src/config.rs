@@ -14,6 +14,9 @@ pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(180);
 pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5000);
 /// Most requests that one instance may run at once.
 pub const CONCURRENCY_MAX: u32 = 1024;
+/// Requests at once of an instance of `serin up`, for each core of the machine: with as many that wait, more than the clients of one
+/// machine usually have.
+pub const UP_CONCURRENCY_PER_CORE: u32 = 32;
 /// Largest `max_batch_size`: as many rows as an instance may have requests of one row each.
 pub const BATCH_SIZE_MAX: u32 = 1024;
 /// Most rows of one run where no `max_batch_size` is written: beyond, the gain of any model is small and the wait is not.

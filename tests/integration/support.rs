@@ -50,6 +50,11 @@ impl Server {
         Self::spawn(command, data)
     }
 
+    /// Starts a server by a command that has all its arguments.
+    pub(crate) fn start_prepared(command: Command, data: &Path) -> Self {
+        Self::spawn(command, data)
+    }
+
     fn spawn(mut command: Command, data: &Path) -> Self {
         let mut child = spawn_piped(&mut command);
         if let Err((status, text)) = await_ready_or_end(&mut child) {
@@ -357,11 +362,21 @@ pub(crate) fn serin(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
     command
         .env("SERIN_DATA", data)
+        // Servers of other tests are not to be felt.
+        .env("SERIN_LOCKS", locks(data))
         .env("NO_COLOR", "1")
         .env_remove("SERIN_LOG")
         // Set by cargo for the tests that load models themselves; the binary is to see to it on its own.
         .env_remove("ORT_DISABLE_TELEMETRY");
     command
+}
+
+/// The folder of core locks that servers of this data folder have for themselves.
+pub(crate) fn locks(data: &Path) -> PathBuf {
+    let name = data.file_name().unwrap_or_default();
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("locks")
+        .join(name)
 }
 
 pub(crate) fn folder() -> TempDir {

@@ -24,7 +24,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -44,15 +44,13 @@ use crate::control::{
     Operation, OperationId,
 };
 use crate::serve::{
-    Authenticated, Peer, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page, read_body,
+    Authenticated, Peer, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page,
+    metrics_response, read_body,
 };
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// The name of who asked, where a request does not say.
 const NAMELESS: &str = "admin";
-
-/// The media type of the metrics.
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The parts of the server that the admin routes need.
 #[derive(Clone, Debug)]
@@ -338,7 +336,7 @@ async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
 }
 
 async fn metrics(State(at): State<Administration>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], at.scoring.metrics.render()).into_response()
+    metrics_response(&at.scoring.metrics)
 }
 
 impl Administration {

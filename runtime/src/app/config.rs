@@ -11,7 +11,7 @@ use crate::config::{
     TOKEN_LIFE_DEFAULT,
 };
 use crate::control::OnLoss;
-use crate::engine::{Capacity, Prober};
+use crate::engine::{Capacity, Pinning, Prober};
 use crate::observe::memory_limit;
 use crate::spec::SkuTable;
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub admin_address: SocketAddr,
     /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
+    /// Whether threads keep to the cores of their instance.
+    pub pinning: Pinning,
     /// Instance types: the built-in table, and what the user added.
     pub skus: SkuTable,
     /// Life of a token of an endpoint with `auth_mode: aml_token`.
@@ -38,6 +40,8 @@ pub struct Config {
     pub bytes_in_flight_max: Option<u64>,
     /// Most scoring connections at once.
     pub connections_max: usize,
+    /// Where metrics are shown besides administration.
+    pub metrics: Option<MetricsAt>,
     /// Threads that move bytes.
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end when the server exits.
@@ -62,17 +66,38 @@ impl Config {
             scoring_address: SocketAddr::from(([127, 0, 0, 1], 5001)),
             admin_address: SocketAddr::from(([127, 0, 0, 1], 0)),
             capacity: Capacity::default(),
+            pinning: Pinning::default(),
             skus: SkuTable::builtin(),
             token_life: TOKEN_LIFE_DEFAULT,
             body_bytes_max: BODY_BYTES_DEFAULT,
             bytes_in_flight_max: None,
             connections_max: CONNECTIONS_DEFAULT,
+            metrics: None,
             edge_threads: edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
             prober: None,
             black_box: false,
             on_loss: OnLoss::Refuse,
             status_asked: None,
+        }
+    }
+}
+
+/// A place where Prometheus finds the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsAt {
+    /// A listener of their own. Port 0: any free one.
+    Address(SocketAddr),
+    /// `/metrics` of the scoring address, open to whoever reaches that.
+    Scoring,
+}
+
+impl MetricsAt {
+    /// The address of a listener of their own.
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Scoring => None,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::config::REQUEST_TIMEOUT_DEFAULT;
 use crate::control::{
     Change, ChangeError, EndpointUpdate, Local, LocalConfig, LocalError, LocalModel,
 };
-use crate::engine::{BatchSettings, Capacity, Prober};
+use crate::engine::{BatchSettings, Capacity, Pinning, Prober};
 use crate::observe::Metrics;
 use crate::router::{Answer, Router, ScoreRequest, Unserved};
 use crate::spec::{
@@ -182,6 +182,7 @@ impl Default for DeploymentSettings {
 #[derive(Debug, Default)]
 pub struct EmbeddedBuilder {
     capacity: Capacity,
+    pinning: Pinning,
     skus: Option<SkuTable>,
     prober: Option<Prober>,
 }
@@ -200,6 +201,13 @@ impl EmbeddedBuilder {
     #[must_use]
     pub fn capacity(mut self, capacity: Capacity) -> Self {
         self.capacity = capacity;
+        self
+    }
+
+    /// Whether threads keep to the cores of their instance; without it where no other server of the user has them.
+    #[must_use]
+    pub fn pinning(mut self, pinning: Pinning) -> Self {
+        self.pinning = pinning;
         self
     }
 
@@ -223,6 +231,7 @@ impl EmbeddedBuilder {
         let (router, metrics) = (Router::new(), Metrics::new());
         let config = LocalConfig {
             capacity: self.capacity,
+            pinning: self.pinning,
             prober: self.prober,
         };
         let shown = (Arc::clone(&router), Arc::clone(&metrics));

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::app::EmbeddedError;
+use crate::app::{EmbeddedError, ModelFolderError};
 use crate::control::StartupError;
 
 /// The reason why a server does not start or go on.
@@ -39,6 +39,9 @@ pub enum AppError {
     /// A bug: the thread that administers the server is gone.
     #[error("the control thread ended unexpectedly; its last words are in the log")]
     ControlEnded,
+    /// `serin up` found no model in a folder.
+    #[error(transparent)]
+    Folder(#[from] ModelFolderError),
     /// `serin up` could not deploy a file.
     #[error(transparent)]
     Deploy(#[from] EmbeddedError),

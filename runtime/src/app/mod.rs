@@ -7,6 +7,7 @@ mod descriptors;
 mod edge;
 mod embedded;
 mod error;
+mod model_folder;
 mod server;
 mod sockets;
 mod status;
@@ -14,15 +15,16 @@ mod supervisor;
 mod up;
 
 pub use child::{ChildError, ChildServer};
-pub use config::Config;
 pub(crate) use config::edge_threads;
+pub use config::{Config, MetricsAt};
 pub use descriptors::raise_descriptor_limit;
 pub use embedded::{
     DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
 };
 pub use error::AppError;
+pub use model_folder::ModelFolderError;
 pub use server::App;
 pub use sockets::{HandedOver, Sockets};
 pub use supervisor::{Supervised, serve_supervised, supervise};
 pub(crate) use up::described;
-pub use up::{UpConfig, UpDeployment, up};
+pub use up::{UpConfig, UpDeployment, UpReady, up};

@@ -19,18 +19,20 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
-use crate::app::config::{Config, bytes_in_flight_max};
+use crate::app::config::{Config, MetricsAt, bytes_in_flight_max};
 use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
-use crate::app::sockets::Sockets;
+use crate::app::sockets::{Bound, Sockets};
 use crate::app::status::{self, Status};
-use crate::config::{ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
+use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys, listen};
+use crate::serve::{
+    BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys, listen, metrics_routes,
+};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -38,6 +40,7 @@ pub struct App {
     started: Instant,
     library: LibraryLoading,
     sockets: Sockets,
+    metrics: Option<Bound>,
     on_ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -60,8 +63,27 @@ impl App {
             started: Instant::now(),
             library: begin_to_load_library(),
             sockets,
+            metrics: None,
             on_ready: Box::new(|| {}),
         }
+    }
+
+    /// Binds the listener of metrics now, where the settings have one; else it is bound when the server runs.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Bind`].
+    pub fn bind_metrics(mut self) -> Result<Self, AppError> {
+        if self.metrics.is_none() {
+            self.metrics = bound_for_metrics(self.config.metrics)?;
+        }
+        Ok(self)
+    }
+
+    /// The address of the listener of metrics, where there is one and it is bound.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|bound| bound.address)
     }
 
     /// The address at which requests will be scored.
@@ -90,41 +112,44 @@ impl App {
     ///
     /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
+        let this = self.bind_metrics()?;
         // Waited for when the server ends, however early.
-        let _library = self.library;
-        let connections = connection_shares(self.config.connections_max);
+        let _library = this.library;
+        let connections = connection_shares(this.config.connections_max);
         let limits = ConnectionLimits {
             connections_max: connections.scoring,
-            grace: self.config.grace,
+            grace: this.config.grace,
         };
         let metrics = Metrics::new();
         let scoring = Scoring {
             router: Router::new(),
             readiness: Readiness::default(),
             bytes: BytesInFlight::new(
-                bytes_in_flight_max(self.config.bytes_in_flight_max, self.config.body_bytes_max),
-                self.config.body_bytes_max,
+                bytes_in_flight_max(this.config.bytes_in_flight_max, this.config.body_bytes_max),
+                this.config.body_bytes_max,
                 &metrics,
             ),
             metrics,
             wrong_keys: WrongKeys::default(),
+            shows_metrics: this.config.metrics == Some(MetricsAt::Scoring),
         };
-        let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
-        let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
-        let outlive = self.sockets.outlive;
-        let token = outlive.then(|| known_token(&self.config.data)).flatten();
+        let (listener, address) = (this.sockets.scoring.listener, this.sockets.scoring.address);
+        let (edge_threads, edge_scoring) = (this.config.edge_threads, scoring.clone());
+        let outlive = this.sockets.outlive;
+        let token = outlive.then(|| known_token(&this.config.data)).flatten();
         let token = token.unwrap_or_else(new_token);
         let (ready, is_ready) = oneshot::channel::<()>();
         let control = Control {
-            server: Arc::new(server_file(address, self.sockets.admin.address, token)),
-            listener: self.sockets.admin.listener,
+            server: Arc::new(server_file(address, this.sockets.admin.address, token)),
+            listener: this.sockets.admin.listener,
             connections_max: connections.admin,
-            config: self.config,
+            metrics: this.metrics,
+            config: this.config,
             scoring,
-            bound: self.started,
+            bound: this.started,
             on_ready: Box::new(move || {
                 drop(ready);
-                (self.on_ready)();
+                (this.on_ready)();
             }),
         };
         let mut control = control.spawn()?;
@@ -170,6 +195,31 @@ impl fmt::Debug for App {
     }
 }
 
+/// The listener of metrics, where one is asked for.
+pub(super) fn bound_for_metrics(at: Option<MetricsAt>) -> Result<Option<Bound>, AppError> {
+    let address = at.and_then(MetricsAt::address);
+    address
+        .map(|address| Bound::new(address, "--metrics"))
+        .transpose()
+}
+
+/// Shows metrics on this runtime until it ends: they are of use while the server stops, too.
+pub(super) fn spawn_metrics(bound: Bound, metrics: &Arc<Metrics>) -> Result<(), AppError> {
+    let listener = tokio::net::TcpListener::from_std(bound.listener).map_err(AppError::Threads)?;
+    let limits = ConnectionLimits {
+        connections_max: ADMIN_CONNECTIONS_MAX,
+        grace: ADMIN_GRACE,
+    };
+    let routes = metrics_routes(Arc::clone(metrics));
+    drop(tokio::spawn(listen(
+        listener,
+        routes,
+        limits,
+        std::future::pending(),
+    )));
+    Ok(())
+}
+
 async fn stop_edge(edge: Edge, grace: Duration) {
     info!("stopping: no new requests, those in flight are finished");
     let cut = edge.stop().await;
@@ -212,6 +262,7 @@ struct Control {
     server: Arc<ServerFile>,
     listener: TcpListener,
     connections_max: usize,
+    metrics: Option<Bound>,
     config: Config,
     scoring: Scoring,
     bound: Instant,
@@ -252,7 +303,7 @@ impl Control {
         })
     }
 
-    async fn run(self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
+    async fn run(mut self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
         let controller = self.start_controller()?;
         let listener =
             tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
@@ -274,6 +325,9 @@ impl Control {
                 _ = admin_stopped.await;
             },
         ));
+        if let Some(bound) = self.metrics.take() {
+            spawn_metrics(bound, &self.scoring.metrics)?;
+        }
         let data = &self.config.data;
         let asked = self.config.status_asked.clone();
         let settled = settle(
@@ -310,6 +364,7 @@ impl Control {
         let config = ControllerConfig {
             data: self.config.data.clone(),
             capacity: self.config.capacity,
+            pinning: self.config.pinning,
             skus: self.config.skus.clone(),
             prober: self.config.prober.clone(),
             token_life: self.config.token_life,

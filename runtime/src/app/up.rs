@@ -9,20 +9,24 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::app::config::bytes_in_flight_max;
+use crate::app::config::{MetricsAt, bytes_in_flight_max};
 use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
 use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
+use crate::app::model_folder::model_at;
+use crate::app::server::{bound_for_metrics, spawn_metrics};
 use crate::app::sockets::Bound;
 use crate::app::status::{self, Status};
 use crate::config::{
-    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
+    BODY_BYTES_DEFAULT, CONCURRENCY_MAX, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX,
+    NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
 };
-use crate::engine::{Capacity, Prober, begin_to_load_library};
+use crate::engine::{Capacity, Pinning, Prober, Topology, begin_to_load_library};
 use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys};
+use crate::spec::EndpointName;
 
-/// The one endpoint, so that `/score` serves it.
+/// The one endpoint where nobody names it. `/score` serves it in any case.
 const ENDPOINT: &str = "up-endpoint";
 
 /// The settings of `serin up`: what it serves, and where.
@@ -30,16 +34,22 @@ const ENDPOINT: &str = "up-endpoint";
 pub struct UpConfig {
     /// The address at which requests are scored. Port 0: any free one.
     pub address: SocketAddr,
-    /// One deployment for each file.
+    /// One deployment for each: a file, or a folder with one.
     pub models: Vec<PathBuf>,
+    /// Name of the endpoint, and of the deployment where there is one model.
+    pub name: Option<EndpointName>,
     /// Percent per deployment, as in `--traffic`; without it the first has all.
     pub traffic: Option<String>,
     /// Instances, cores and bounds of each deployment.
     pub settings: DeploymentSettings,
     /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
+    /// Whether threads keep to the cores of their instance.
+    pub pinning: Pinning,
     /// Largest body of a request, in bytes.
     pub body_bytes_max: usize,
+    /// Where metrics are shown.
+    pub metrics: Option<MetricsAt>,
     /// Threads that move bytes.
     pub edge_threads: usize,
     /// Longest that requests in flight may take to end at exit.
@@ -51,22 +61,54 @@ pub struct UpConfig {
 }
 
 impl UpConfig {
-    /// Defaults for some files: loopback, port 5001, one instance each.
+    /// The name of the endpoint.
+    fn endpoint(&self) -> &str {
+        self.name.as_ref().map_or(ENDPOINT, EndpointName::as_str)
+    }
+
+    /// Defaults for some files: loopback, port 5001, one instance each, which takes more requests at once the more cores there are.
     #[must_use]
     pub fn new(models: Vec<PathBuf>) -> Self {
         Self {
             address: SocketAddr::from(([127, 0, 0, 1], 5001)),
             models,
+            name: None,
             traffic: None,
-            settings: DeploymentSettings::default(),
+            settings: DeploymentSettings {
+                max_concurrent_requests_per_instance: concurrency(Topology::read().len()),
+                ..DeploymentSettings::default()
+            },
             capacity: Capacity::default(),
+            pinning: Pinning::default(),
             body_bytes_max: BODY_BYTES_DEFAULT,
+            metrics: None,
             edge_threads: crate::app::config::edge_threads(num_cpus::get()),
             grace: GRACE_DEFAULT,
             prober: None,
             status_asked: None,
         }
     }
+}
+
+/// Requests at once of one instance on a machine with so many cores. Those that it does not compute yet wait in order of arrival.
+fn concurrency(cores: usize) -> u32 {
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+    cores
+        .saturating_mul(UP_CONCURRENCY_PER_CORE)
+        .clamp(1, CONCURRENCY_MAX)
+}
+
+/// What `serin up` serves, once it does.
+#[derive(Clone, Copy, Debug)]
+pub struct UpReady<'a> {
+    /// Where requests are scored.
+    pub address: SocketAddr,
+    /// The listener of metrics, where there is one.
+    pub metrics: Option<SocketAddr>,
+    /// The endpoint: `/endpoints/{name}/score` is the same as `/score`.
+    pub endpoint: &'a str,
+    /// Its deployments.
+    pub deployments: &'a [UpDeployment],
 }
 
 /// One deployment that `serin up` made of a file.
@@ -78,26 +120,29 @@ pub struct UpDeployment {
     pub model: PathBuf,
 }
 
-/// Serves the files until `shutdown` ends, then finishes what is in flight. `ready` is told the address and the deployments.
+/// Serves the files until `shutdown` ends, then finishes what is in flight. `ready` is told what is served, and where.
 /// Blocks the calling thread, which must not be one of a tokio runtime.
 ///
 /// # Errors
 ///
-/// A busy port, a file that is no model, a traffic split that names what is not there.
+/// A busy port, a file that is no model, a folder without one, a traffic split that names what is not there.
 pub fn up(
     config: UpConfig,
-    ready: impl FnOnce(SocketAddr, &[UpDeployment]),
+    ready: impl FnOnce(UpReady<'_>),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let started = Instant::now();
     let _loading = begin_to_load_library();
+    let deployments = name_deployments(&config)?;
     let Bound { listener, address } = Bound::new(config.address, "--port")?;
-    let mut builder = Embedded::builder().capacity(config.capacity);
+    let metrics_listener = bound_for_metrics(config.metrics)?;
+    let mut builder = Embedded::builder()
+        .capacity(config.capacity)
+        .pinning(config.pinning);
     if let Some(prober) = &config.prober {
         builder = builder.prober(prober.clone());
     }
     let serin = builder.build()?;
-    let deployments = name_deployments(&config.models);
     let endpoint = start(&serin, &config, &deployments)?;
     let (router, metrics) = serin.parts();
     let readiness = Readiness::default();
@@ -112,6 +157,7 @@ pub fn up(
         ),
         metrics,
         wrong_keys: WrongKeys::default(),
+        shows_metrics: config.metrics == Some(MetricsAt::Scoring),
     };
     let limits = ConnectionLimits {
         connections_max: connection_shares(CONNECTIONS_DEFAULT).scoring,
@@ -121,8 +167,17 @@ pub fn up(
     // This thread only waits.
     let waiting = Builder::new_current_thread().enable_all().build();
     waiting.map_err(AppError::Threads)?.block_on(async {
+        let metrics = metrics_listener.as_ref().map(|bound| bound.address);
+        if let Some(bound) = metrics_listener {
+            spawn_metrics(bound, &scoring.metrics)?;
+        }
         info!(scoring = %address, "ready");
-        ready(address, &deployments);
+        ready(UpReady {
+            address,
+            metrics,
+            endpoint: config.endpoint(),
+            deployments: &deployments,
+        });
         let asked = config.status_asked.clone();
         tokio::select! {
             () = shutdown => {}
@@ -136,7 +191,8 @@ pub fn up(
                 "requests were cut off: they took longer than the grace period"
             );
         }
-    });
+        Ok::<_, AppError>(())
+    })?;
     // After the last request, so that each found its instances.
     drop(endpoint);
     Ok(())
@@ -147,7 +203,7 @@ fn start(
     config: &UpConfig,
     deployments: &[UpDeployment],
 ) -> Result<EmbeddedEndpoint, EmbeddedError> {
-    let mut endpoint = serin.endpoint(ENDPOINT);
+    let mut endpoint = serin.endpoint(config.endpoint());
     for UpDeployment { name, model } in deployments {
         endpoint = endpoint.deployment_with(name, model, config.settings.clone());
     }
@@ -157,13 +213,22 @@ fn start(
     endpoint.start()
 }
 
-/// Names deployments after their files: `digits-v2.onnx` is `digits-v2`; `digits/2/model.onnx`, whose file says nothing, is
-/// `digits-2`. What no name may hold becomes a dash; a name that is taken gets a number.
-fn name_deployments(models: &[PathBuf]) -> Vec<UpDeployment> {
+/// Finds the models, and names deployments after their files: `digits-v2.onnx` is `digits-v2`; `digits/2/model.onnx`, whose file
+/// says nothing, is `digits-2`. What no name may hold becomes a dash; a name that is taken gets a number.
+fn name_deployments(config: &UpConfig) -> Result<Vec<UpDeployment>, AppError> {
+    let models = config.models.iter().map(|path| model_at(path));
+    let mut models = named(models.collect::<Result<Vec<_>, _>>()?);
+    if let ([one], Some(name)) = (models.as_mut_slice(), &config.name) {
+        one.name = name.as_str().to_owned();
+    }
+    Ok(models)
+}
+
+fn named(models: Vec<PathBuf>) -> Vec<UpDeployment> {
     let mut taken = BTreeSet::new();
     let mut deployments = Vec::new();
     for model in models {
-        let base = valid_name(&described(model));
+        let base = valid_name(&described(&model));
         let numbered = (2..).map(|number| {
             let end = format!("-{number}");
             format!("{}{end}", cut(&base, NAME_LEN_MAX - end.len()))
@@ -172,10 +237,7 @@ fn name_deployments(models: &[PathBuf]) -> Vec<UpDeployment> {
             .chain(numbered)
             .find(|name| taken.insert(name.to_ascii_lowercase()))
             .expect("numbers do not end");
-        deployments.push(UpDeployment {
-            name,
-            model: model.clone(),
-        });
+        deployments.push(UpDeployment { name, model });
     }
     deployments
 }
@@ -239,7 +301,7 @@ mod tests {
 
     fn names(models: &[&str]) -> Vec<String> {
         let models: Vec<_> = models.iter().map(PathBuf::from).collect();
-        name_deployments(&models)
+        named(models)
             .into_iter()
             .map(|deployment| deployment.name)
             .collect()
@@ -254,8 +316,9 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = std::thread::Builder::new().spawn(move || {
-            let ready = |address, deployments: &[UpDeployment]| {
-                tell.send((address, deployments.to_vec())).unwrap();
+            let ready = |ready: UpReady<'_>| {
+                tell.send((ready.address, ready.deployments.to_vec()))
+                    .unwrap();
             };
             up(config, ready, async {
                 _ = stopped.await;
@@ -291,6 +354,29 @@ mod tests {
         }
         drop(stop);
         server.unwrap().join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn the_clients_of_one_machine_find_room_and_a_large_machine_keeps_to_the_bound() {
+        assert_eq!([0, 1, 2, 8, 1000].map(concurrency), [1, 32, 64, 256, 1024]);
+    }
+
+    #[test]
+    fn a_name_is_the_endpoint_s_and_that_of_the_only_deployment() {
+        let digits = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
+        let mut config = UpConfig::new(vec![digits.clone()]);
+        assert_eq!(config.endpoint(), ENDPOINT);
+        config.name = Some("reader".parse().unwrap());
+        let names = |config: &UpConfig| -> Vec<_> {
+            let deployments = name_deployments(config).unwrap().into_iter();
+            deployments.map(|one| one.name).collect()
+        };
+        assert_eq!(
+            (config.endpoint(), names(&config)),
+            ("reader", vec!["reader".to_owned()])
+        );
+        config.models.push(digits.join("1"));
+        assert_eq!(names(&config), ["digits-2", "digits-1"]);
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl PrivateServer {
         fs::write(&skus, json!({"skus": {INSTANCE_TYPE: sku}}).to_string())?;
         let skus = skus.to_string_lossy();
         let memory = shape.model_memory_mb.map(|megabytes| megabytes.to_string());
-        let mut arguments = vec!["--skus", &*skus];
+        // Both versions have the same cores: one waits while the other is measured.
+        let mut arguments = vec!["--pin", "on", "--skus", &*skus];
         arguments.extend(
             memory
                 .iter()

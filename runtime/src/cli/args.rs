@@ -5,14 +5,14 @@
 //! (`--endpoint` for `--endpoint-name`), which scripts written for `az` rely on.
 
 use std::error::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::HandedOver;
+use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
 use crate::evidence::Slo;
 use crate::plain_file::check_text;
@@ -579,9 +579,9 @@ pub(super) struct Journal {
 /// `serin serve`
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Port for scoring requests; 0 takes any free one
-    #[arg(long, short, default_value_t = 5001)]
-    pub(super) port: u16,
+    /// Port for scoring requests; 0 takes any free one [default: SERIN_PORT, else PORT, else 5001]
+    #[arg(long, short)]
+    pub(super) port: Option<u16>,
     /// Address for scoring requests; the default is reachable from this machine only
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(super) host: IpAddr,
@@ -591,6 +591,8 @@ pub(super) struct Serve {
     /// Rule for instances that ask for more cores than there are: share them, or refuse
     #[arg(long, value_enum, default_value_t)]
     pub(super) capacity: CapacityRule,
+    #[command(flatten)]
+    pub(super) pin: Pin,
     #[command(flatten)]
     pub(super) own: OwnSkus,
     /// Largest body of a scoring request, in bytes; a larger one gets 413
@@ -603,6 +605,10 @@ pub(super) struct Serve {
     /// Most connections of clients at once, as far as file descriptors allow; beyond them an idle one is closed, or the new one waits
     #[arg(long, value_name = "N", default_value_t = crate::config::CONNECTIONS_DEFAULT)]
     pub(super) connections_max: usize,
+    /// Where Prometheus finds `/metrics`: IP:PORT, a port of this machine, or `scoring` for the scoring address, without a key [default: the
+    /// administration address alone]
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_at)]
+    pub(super) metrics: Option<MetricsAt>,
     /// Threads that move bytes [default: one for each four cores, at most four]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) edge_threads: Option<u16>,
@@ -655,6 +661,27 @@ pub(super) struct LogArgs {
     pub(super) log_level_file: Option<PathBuf>,
 }
 
+/// Whether threads keep to cores.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Pin {
+    /// Whether the threads of an instance keep to the cores that it was given [default: auto, where no other server of this user has
+    /// them and no CPU quota is set]
+    #[arg(long, value_enum, default_value_t, hide_default_value = true)]
+    pub(super) pin: PinRule,
+}
+
+/// The rule for that.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(super) enum PinRule {
+    /// Where the cores are this server's own.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
 /// Shape of the log.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(super) enum LogShape {
@@ -668,12 +695,15 @@ pub(super) enum LogShape {
 /// `serin up`
 #[derive(Debug, Args)]
 pub(super) struct Up {
-    /// Model files; each is a deployment
-    #[arg(required = true, value_name = "MODEL.ONNX", value_parser = text_path())]
+    /// Model files, or folders with one (model.onnx, one .onnx file, or the highest <version>/model.onnx); each is a deployment
+    #[arg(required = true, value_name = "MODEL", value_parser = text_path())]
     pub(super) models: Vec<PathBuf>,
-    /// Port for scoring requests; 0 takes any free one
-    #[arg(long, short, default_value_t = 5001)]
-    pub(super) port: u16,
+    /// Name of the endpoint, and of the deployment where there is one model
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+    /// Port for scoring requests; 0 takes any free one [default: SERIN_PORT, else PORT, else 5001]
+    #[arg(long, short)]
+    pub(super) port: Option<u16>,
     /// Address for scoring requests
     #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub(super) host: IpAddr,
@@ -683,6 +713,14 @@ pub(super) struct Up {
     /// Instances of each deployment
     #[arg(long, short, default_value_t = 1, value_name = "N")]
     pub(super) instance_count: u32,
+    /// Most requests that an instance takes at once; as many may wait, further ones get 429 [default: 32 for each core, at most 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(crate::config::CONCURRENCY_MAX)))]
+    pub(super) max_concurrent_requests: Option<u32>,
+    /// Where Prometheus finds `/metrics`: IP:PORT, a port of this machine, or `scoring` for the scoring address, without a key
+    #[arg(long, value_name = "ADDRESS", value_parser = metrics_at)]
+    pub(super) metrics: Option<MetricsAt>,
+    #[command(flatten)]
+    pub(super) pin: Pin,
     /// Most memory that a model may take to load and answer once, in MB; one that needs more is refused [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,
@@ -732,6 +770,23 @@ pub(super) struct Tune {
     /// Most memory that the model may take to load and answer once, in MB [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,
+}
+
+/// A place for metrics.
+fn metrics_at(text: &str) -> Result<MetricsAt, String> {
+    if text == "scoring" {
+        return Ok(MetricsAt::Scoring);
+    }
+    let of_this_machine = text
+        .parse()
+        .map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
+    of_this_machine
+        .or_else(|_| text.parse())
+        .map(MetricsAt::Address)
+        .map_err(|_| {
+            "expected an address with its port (0.0.0.0:9090), a port of this machine (9090), or `scoring`"
+                .to_owned()
+        })
 }
 
 /// A number of milliseconds above zero.

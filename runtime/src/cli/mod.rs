@@ -18,6 +18,7 @@ mod find;
 mod graph_words;
 mod model;
 mod output;
+mod port;
 mod progress;
 mod serve;
 mod server;

@@ -11,18 +11,19 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::args::{CapacityRule, Global, LogArgs, LogShape, OutputFormat, Serve, Up};
+use super::args::{CapacityRule, Global, LogArgs, LogShape, OutputFormat, Pin, PinRule, Serve, Up};
 use super::exit::{self, CliError};
+use super::port::scoring_port;
 use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
 use crate::app::{
-    App, Config, Sockets, Supervised, UpConfig, raise_descriptor_limit, serve_supervised,
+    App, Config, Sockets, Supervised, UpConfig, UpReady, raise_descriptor_limit, serve_supervised,
     supervise, up as serve_files,
 };
 use crate::black_box;
 use crate::control::OnLoss;
-use crate::engine::{Capacity, Prober};
+use crate::engine::{Capacity, Pinning, Prober};
 use crate::observe::{LogConfig, LogFormat, start_log};
 use crate::spec::TrafficSplit;
 
@@ -47,7 +48,10 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     }
     let (shutdown, status_asked) = signals::serving(typed.until_stdin_closes)?;
     config.status_asked = Some(status_asked);
-    let app = App::with_sockets(config, sockets);
+    let app = App::with_sockets(config, sockets).bind_metrics()?;
+    let metrics = app.metrics_address().map_or_else(String::new, |address| {
+        format!(", metrics on http://{address}/metrics")
+    });
     let (scoring, admin) = (app.scoring_address(), app.admin_address());
     // A supervisor hears from this line that the server is ready.
     let is_told = !quiet || handed_over.is_some();
@@ -55,7 +59,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
         .on_ready(move || {
             if is_told {
                 say(&format!(
-                    "ready: scoring on http://{scoring}, administration on http://{admin}, data in {}\n",
+                    "ready: scoring on http://{scoring}, administration on http://{admin}{metrics}, data in {}\n",
                     data.display()
                 ));
             }
@@ -105,7 +109,8 @@ fn say(line: &str) {
 
 fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
     let mut config = Config::new(data);
-    config.scoring_address = SocketAddr::from((typed.host, typed.port));
+    config.scoring_address = SocketAddr::from((typed.host, scoring_port(typed.port)?));
+    config.metrics = typed.metrics;
     config.admin_address.set_port(typed.admin_port);
     config.prober = prober(typed.model_memory_mb);
     config.black_box = true;
@@ -116,6 +121,7 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
         CapacityRule::Overcommit => Capacity::Overcommit,
         CapacityRule::Strict => Capacity::Strict,
     };
+    config.pinning = pinning(typed.pin);
     config.body_bytes_max = typed.body_bytes_max;
     config.bytes_in_flight_max = bytes_in_flight_max(typed)?;
     config.connections_max = typed.connections_max;
@@ -139,7 +145,9 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
     let (shutdown, status_asked) = signals::serving(false)?;
     let mut config = UpConfig::new(typed.models);
     config.status_asked = Some(status_asked);
-    config.address = SocketAddr::from((typed.host, typed.port));
+    config.address = SocketAddr::from((typed.host, scoring_port(typed.port)?));
+    config.name = typed.name;
+    config.metrics = typed.metrics;
     config.traffic = (!typed.traffic.is_empty()).then(|| typed.traffic.join(" "));
     // Wrong words are told before anything starts.
     config
@@ -148,23 +156,35 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
         .map(TrafficSplit::parse)
         .transpose()?;
     config.settings.instance_count = typed.instance_count;
+    if let Some(requests) = typed.max_concurrent_requests {
+        config.settings.max_concurrent_requests_per_instance = requests;
+    }
+    config.pinning = pinning(typed.pin);
     let (watching, tell) = Watching::start();
     config.prober = prober(typed.model_memory_mb).map(|prober| Prober { tell, ..prober });
     let mut watching = Some(watching);
     serve_files(
         config,
-        |address, deployments| {
+        |ready| {
             drop(watching.take());
-            let mut text = format!("ready: POST http://{address}/score\n");
-            for one in deployments {
-                writeln!(text, "  {}: {}", one.name, one.model.display())
-                    .expect("text takes any text");
-            }
-            say(&text);
+            say(&words_of_up(&ready));
         },
         shutdown,
     )?;
     Ok(())
+}
+
+/// What is served, and where.
+fn words_of_up(ready: &UpReady<'_>) -> String {
+    let mut text = format!("ready: POST http://{}/score\n", ready.address);
+    let models = ready.deployments.iter();
+    let models = models.map(|one| format!("{}: {}", one.name, one.model.display()));
+    let metrics = ready.metrics.iter();
+    let metrics = metrics.map(|address| format!("metrics: GET http://{address}/metrics"));
+    for line in models.chain(metrics) {
+        writeln!(text, "  {line}").expect("text takes any text");
+    }
+    text
 }
 
 /// The bound, where one is asked for; it must leave room for any one body.
@@ -189,6 +209,14 @@ fn log_config(typed: &LogArgs) -> Result<LogConfig, CliError> {
         file: absolute(&typed.log_file).map_err(CliError::Start)?,
         level_file: absolute(&typed.log_level_file).map_err(CliError::Start)?,
     })
+}
+
+fn pinning(typed: Pin) -> Pinning {
+    match typed.pin {
+        PinRule::Auto => Pinning::Auto,
+        PinRule::On => Pinning::On,
+        PinRule::Off => Pinning::Off,
+    }
 }
 
 /// Tries models with this very binary.

@@ -41,7 +41,7 @@ use crate::control::store::{
 use crate::control::validator::Context;
 use crate::control::view::view;
 use crate::control::work::{Report, Work};
-use crate::engine::{Capacity, CoreMap, Prober, Topology, library_id};
+use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology, library_id};
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::SkuTable;
@@ -53,6 +53,8 @@ pub struct ControllerConfig {
     pub data: PathBuf,
     /// The rule where instances ask for more vCPUs than there are cores.
     pub capacity: Capacity,
+    /// Whether threads keep to the cores of their instance.
+    pub pinning: Pinning,
     /// Instance types.
     pub skus: SkuTable,
     /// Tries models in a child process; without it they are not tried first.
@@ -123,7 +125,8 @@ impl Controller {
         let starter = Arc::new(EngineStarter {
             prober: config.prober.clone(),
         });
-        let cores = CoreMap::new(Topology::read(), config.capacity);
+        let cores = CoreMap::new(Topology::read(), config.capacity)
+            .beside_others(config.pinning, Some(&config.data));
         Self::start_with(config, (router, metrics), (starter, cores))
     }
 

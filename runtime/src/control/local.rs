@@ -27,7 +27,7 @@ use crate::control::revision::Revision;
 use crate::control::starter::{EngineStarter, Starter};
 use crate::control::validator::Context;
 use crate::control::work::{AuthSource, ModelPlace, ModelPlaces, Report, Work};
-use crate::engine::{Capacity, CoreMap, Prober, Topology};
+use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology};
 use crate::observe::Metrics;
 use crate::router::{EndpointAuth, Router};
 use crate::spec::{EndpointSpec, SkuTable};
@@ -37,6 +37,8 @@ use crate::spec::{EndpointSpec, SkuTable};
 pub struct LocalConfig {
     /// The rule where instances ask for more vCPUs than there are cores.
     pub capacity: Capacity,
+    /// Whether threads keep to the cores of their instance.
+    pub pinning: Pinning,
     /// Tries models in a child process; without it they are not tried first.
     pub prober: Option<Prober>,
 }
@@ -87,7 +89,8 @@ impl Local {
         let starter = Arc::new(EngineStarter {
             prober: config.prober,
         });
-        let cores = CoreMap::new(Topology::read(), config.capacity);
+        let cores =
+            CoreMap::new(Topology::read(), config.capacity).beside_others(config.pinning, None);
         Self::start_with((starter, cores), shown)
     }
 

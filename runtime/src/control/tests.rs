@@ -17,8 +17,8 @@ use crate::control::{
     ProvisioningState,
 };
 use crate::engine::{
-    BackendKind, Capacity, CoreMap, InstanceHandle, InstanceSpec, Placement, ReadyModel, Stage,
-    Topology,
+    BackendKind, Capacity, CoreMap, InstanceHandle, InstanceSpec, Pinning, Placement, ReadyModel,
+    Stage, Topology,
 };
 use crate::observe::Metrics;
 use crate::router::Router;
@@ -92,9 +92,11 @@ impl Starter for Paper {
             placement: Placement {
                 vcpus_asked: spec.cores.vcpus,
                 intra_op_threads: spec.cores.cores.len(),
-                cores_given: spec.cores.cores,
+                cores_given: spec.cores.cores.clone(),
                 lanes: 1,
                 shared: spec.cores.shared,
+                pinned: spec.cores.floats_over.is_none(),
+                pinning: spec.cores.pinning.clone(),
                 spin_asked: spec.spin,
                 spinning: spec.spin && !spec.cores.shared,
                 isolation: BackendKind::Thread,
@@ -144,6 +146,7 @@ fn config(data: &Path, capacity: Capacity) -> ControllerConfig {
     ControllerConfig {
         data: data.join("data"),
         capacity,
+        pinning: Pinning::On,
         skus: SkuTable::builtin(),
         prober: None,
         token_life: Duration::from_secs(60),

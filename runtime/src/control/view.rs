@@ -256,6 +256,7 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
     let mut notes = wanted.target.spec.notes();
     notes.extend(live.iter().filter_map(|(_, one)| troubled(one)));
     notes.extend(live.iter().find_map(|(_, one)| overcommitted(one)));
+    notes.extend(live.iter().find_map(|(_, one)| note_of_pinning(one)));
     notes.extend(live.iter().find_map(|(_, one)| note_of_batching(one)));
     notes.extend(live.iter().find_map(|(_, one)| note_of_training(one)));
     notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
@@ -280,6 +281,12 @@ fn note_of_isolation(books: &Books, wanted: &DesiredDeployment) -> Option<String
     Some(format!("isolated, in processes of its own: {death}"))
 }
 
+/// The reason why threads do not keep to the cores of their instance.
+fn note_of_pinning(one: &InstanceBook) -> Option<String> {
+    let placement = one.facts.placement.as_ref()?;
+    (!placement.pinned).then(|| placement.pinning.clone())
+}
+
 /// The reason why threads do not spin although they were to, or whom they disturb.
 fn note_of_spinning(books: &Books, (no, one): &Live<'_>) -> Option<String> {
     let placement = one.facts.placement.as_ref()?;
@@ -287,6 +294,7 @@ fn note_of_spinning(books: &Books, (no, one): &Live<'_>) -> Option<String> {
         (true, false) if placement.intra_op_threads == 1 => {
             "spin has no effect: a lane has one thread"
         }
+        (true, false) if !placement.pinned => "spin has no effect: threads are not pinned",
         (true, false) => {
             "spin has no effect: another instance had some of the same cores at the start"
         }

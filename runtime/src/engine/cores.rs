@@ -1,12 +1,20 @@
 //! The machine's cores and who has each.
 //!
-//! [`Topology::read`] looks at the machine once; [`CoreMap`] is pure from there on. An instance gets as many distinct cores as
-//! its instance type has vCPUs, physical cores before their siblings, those with the fewest other instances first. A machine
-//! that is too small gives what it has, evenly; [`Capacity::Strict`] refuses instead.
+//! [`Topology::read`] looks at the machine once; [`CoreMap`] is pure from there on, but for the locks by which servers of one
+//! user know of each other, where it was told to ask for them ([`CoreMap::beside_others`]). An instance gets as many distinct
+//! cores as its instance type has vCPUs: those of no other server first, of them those with the fewest other instances, and
+//! physical cores before their siblings. A machine that is too small gives what it has, evenly; [`Capacity::Strict`] refuses instead.
+//!
+//! Threads keep to their cores where those are theirs. Where another server has some of them, or processor time is bounded by a
+//! quota, the kernel moves the threads among all cores that the process may use: pinned, they would wait for a core that is busy
+//! beside one that is idle.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+
+use crate::engine::core_locks::{CoreLocks, Holder};
+use crate::observe::cpu_quota;
 
 /// A core as the kernel numbers it.
 pub type CoreId = usize;
@@ -20,13 +28,19 @@ pub(super) fn current() -> CoreId {
 }
 
 /// The cores that this process may use, best first: one thread of each physical core, then their siblings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Topology {
     cores: Vec<CoreId>,
+    /// All that the kernel lets its threads run on, in order; more than there are to give where a quota is the bound.
+    allowed: Vec<CoreId>,
+    /// Processor time that its control groups allow, in cores, where that is less than the cores are.
+    quota: Option<f64>,
+    /// Whether the machine has more cores than these: then somebody has chosen them for this process.
+    is_part: bool,
 }
 
 impl Topology {
-    /// Reads the machine: the affinity mask (cpusets show there too), siblings from `/sys`, and the cgroup's CPU quota.
+    /// Reads the machine: the affinity mask (cpusets show there too), siblings from `/sys`, and the quota of control groups.
     #[must_use]
     pub fn read() -> Self {
         let allowed = allowed_cores(rustix::thread::gettid().as_raw_nonzero().get())
@@ -45,7 +59,12 @@ impl Topology {
                 .and_then(|text| parse_cores(&text))
                 .unwrap_or_else(|| vec![core])
         };
-        Self::new(&allowed, siblings, cgroup_quota())
+        let online = fs::read_to_string("/sys/devices/system/cpu/online").ok();
+        let online = online.and_then(|text| parse_cores(&text));
+        Self {
+            is_part: online.is_some_and(|online| online.len() > allowed.len()),
+            ..Self::new(&allowed, siblings, cpu_quota())
+        }
     }
 
     /// The topology of `allowed` cores, where `siblings` lists the hardware threads of a core's physical core (itself included)
@@ -74,13 +93,21 @@ impl Topology {
         if cores.is_empty() {
             cores.push(0);
         }
+        let mut allowed = cores.clone();
+        allowed.sort_unstable();
+        let number = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        let quota = quota.filter(|quota| *quota < number(allowed.len()));
         if let Some(quota) = quota {
             // A quota of 1.5 cores keeps two cores busy by turns.
-            let usable = (1..cores.len())
-                .find(|count| f64::from(u32::try_from(*count).unwrap_or(u32::MAX)) >= quota);
+            let usable = (1..cores.len()).find(|count| number(*count) >= quota);
             cores.truncate(usable.unwrap_or(cores.len()));
         }
-        Self { cores }
+        Self {
+            cores,
+            allowed,
+            quota,
+            is_part: false,
+        }
     }
 
     /// The number of cores that there are to give.
@@ -106,6 +133,18 @@ pub enum Capacity {
     Strict,
 }
 
+/// Whether threads keep to the cores that their instance was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pinning {
+    /// Where no other server of the user has them, and no quota bounds the processor time.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never: the kernel moves them among all cores that the process may use.
+    Off,
+}
+
 /// Refusal of [`Capacity::Strict`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -129,6 +168,10 @@ pub struct CoreGrant {
     pub cores: Vec<CoreId>,
     /// Whether another instance had some of these cores when they were given; who knows which instances leave takes those out.
     pub shared: bool,
+    /// All cores that the process may use, where its threads keep to none of those given.
+    pub floats_over: Option<Vec<CoreId>>,
+    /// Where its threads run, and why, in words.
+    pub pinning: String,
 }
 
 impl CoreGrant {
@@ -162,10 +205,32 @@ pub struct CoreMap {
     capacity: Capacity,
     /// Instances per core.
     users: BTreeMap<CoreId, usize>,
+    pinning: Pinning,
+    others: Others,
+}
+
+/// What is known of other servers.
+#[derive(Debug)]
+enum Others {
+    /// Nobody asks.
+    NotAsked,
+    /// Each core is asked for.
+    Locks(CoreLocks),
+    /// It cannot be known; the reason.
+    Unknown(String),
+}
+
+/// The cores of one instance, as they were chosen.
+struct Choice {
+    cores: Vec<CoreId>,
+    /// What another server has of them.
+    taken: Vec<(CoreId, Holder)>,
+    /// The reason why it is not known who has them.
+    unknown: Option<String>,
 }
 
 impl CoreMap {
-    /// All cores free.
+    /// All cores free; threads keep to theirs, whatever other servers do.
     #[must_use]
     pub fn new(topology: Topology, capacity: Capacity) -> Self {
         let users = topology.cores.iter().map(|core| (*core, 0)).collect();
@@ -173,7 +238,28 @@ impl CoreMap {
             topology,
             capacity,
             users,
+            pinning: Pinning::On,
+            others: Others::NotAsked,
         }
+    }
+
+    /// The same, with regard to other servers of the user. One that serves the same data is taken for the one whose place this
+    /// process takes.
+    #[must_use]
+    pub fn beside_others(mut self, pinning: Pinning, data: Option<&Path>) -> Self {
+        self.pinning = pinning;
+        let never_pins = match pinning {
+            Pinning::Auto => self.topology.quota.is_some(),
+            Pinning::On => false,
+            Pinning::Off => true,
+        };
+        if !never_pins {
+            self.others = match CoreLocks::of_this_user(data) {
+                Ok(locks) => Others::Locks(locks),
+                Err(error) => Others::Unknown(error.to_string()),
+            };
+        }
+        self
     }
 
     /// Gives cores to one instance.
@@ -190,10 +276,13 @@ impl CoreMap {
                 total,
             });
         }
-        let mut cores = self.topology.cores.clone();
-        // Stable: among cores with as many users, the topology's order decides.
-        cores.sort_by_key(|core| self.users[core]);
-        cores.truncate(vcpus.max(1));
+        let choice = self.choose(vcpus.clamp(1, total));
+        let reason = self.reason_to_float(&choice);
+        if reason.is_some() {
+            self.give_back(&choice.cores);
+        }
+        let pinning = words_of_pinning(&choice, reason.as_deref());
+        let cores = choice.cores;
         let shared = cores.iter().any(|core| self.users[core] > 0);
         for core in &cores {
             *self.users.entry(*core).or_default() += 1;
@@ -202,7 +291,75 @@ impl CoreMap {
             vcpus,
             cores,
             shared,
+            floats_over: reason.map(|_| self.topology.allowed.clone()),
+            pinning,
         })
+    }
+
+    /// The cores with the fewest instances; what another server has only where nothing else is left.
+    fn choose(&mut self, count: usize) -> Choice {
+        let mut order = self.topology.cores.clone();
+        // Stable: among cores with as many users, the topology's order decides.
+        order.sort_by_key(|core| self.users[core]);
+        let (mut cores, mut taken, mut unknown) = (Vec::new(), Vec::new(), None);
+        for core in order {
+            if cores.len() == count {
+                break;
+            }
+            match self.claim(core) {
+                Ok(None) => cores.push(core),
+                Ok(Some(holder)) => taken.push((core, holder)),
+                Err(why) => {
+                    cores.push(core);
+                    unknown = Some(why);
+                }
+            }
+        }
+        taken.truncate(count - cores.len());
+        cores.extend(taken.iter().map(|(core, _)| *core));
+        Choice {
+            cores,
+            taken,
+            unknown,
+        }
+    }
+
+    /// Takes a core, unless another server has it, or it cannot be known whether one has.
+    fn claim(&mut self, core: CoreId) -> Result<Option<Holder>, String> {
+        match &mut self.others {
+            Others::NotAsked => Ok(None),
+            Others::Unknown(why) => Err(why.clone()),
+            Others::Locks(locks) => locks
+                .claim(core)
+                .map_err(|error| format!("core {core} cannot be locked: {error}")),
+        }
+    }
+
+    fn give_back(&mut self, cores: &[CoreId]) {
+        if let Others::Locks(locks) = &mut self.others {
+            for core in cores {
+                locks.release(*core);
+            }
+        }
+    }
+
+    /// The reason why the threads of an instance are not to keep to these cores.
+    fn reason_to_float(&self, choice: &Choice) -> Option<String> {
+        match (self.pinning, self.topology.quota, &choice.unknown) {
+            (Pinning::On, ..) => None,
+            (Pinning::Off, ..) => Some("as asked (pin off)".to_owned()),
+            (Pinning::Auto, Some(quota), _) => Some(format!(
+                "this group may use {} CPU of {} cores, so threads are made for {}: more would be throttled",
+                // Two digits are all that anybody writes.
+                (quota * 100.0).round() / 100.0,
+                self.topology.allowed.len(),
+                cores_in_words(&self.topology.cores).0,
+            )),
+            (Pinning::Auto, None, Some(why)) => {
+                (!self.topology.is_part).then(|| format!("other servers cannot be known: {why}"))
+            }
+            (Pinning::Auto, None, None) => words_of_taken(&choice.taken),
+        }
     }
 
     /// Takes the cores of an instance back.
@@ -211,6 +368,9 @@ impl CoreMap {
             if let Some(users) = self.users.get_mut(core) {
                 *users = users.saturating_sub(1);
             }
+        }
+        if grant.floats_over.is_none() {
+            self.give_back(&grant.cores);
         }
     }
 
@@ -227,6 +387,46 @@ impl CoreMap {
     #[must_use]
     pub fn capacity(&self) -> Capacity {
         self.capacity
+    }
+}
+
+/// How many cores, and which, as `core 0` or `cores 0-2,5`.
+fn cores_in_words(cores: &[CoreId]) -> (String, String) {
+    let mut sorted = cores.to_vec();
+    sorted.sort_unstable();
+    let mut ranges: Vec<(CoreId, CoreId)> = Vec::new();
+    for core in sorted {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == core => *last = core,
+            _ => ranges.push((core, core)),
+        }
+    }
+    let ranges = ranges.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    let list = ranges.collect::<Vec<_>>().join(",");
+    match cores.len() {
+        1 => ("one".to_owned(), format!("core {list}")),
+        count => (count.to_string(), format!("cores {list}")),
+    }
+}
+
+/// Who has the first of these cores, and which of them it has.
+fn words_of_taken(taken: &[(CoreId, Holder)]) -> Option<String> {
+    let (_, holder) = taken.first()?;
+    let same = taken.iter().filter(|(_, other)| other == holder);
+    let cores: Vec<_> = same.map(|(core, _)| *core).collect();
+    let are = if cores.len() == 1 { "is" } else { "are" };
+    Some(format!("{} {are} {holder}", cores_in_words(&cores).1))
+}
+
+fn words_of_pinning(choice: &Choice, reason_to_float: Option<&str>) -> String {
+    let pinned = format!("pinned to {}", cores_in_words(&choice.cores).1);
+    match (reason_to_float, words_of_taken(&choice.taken)) {
+        (Some(reason), _) => format!("not pinned: {reason}"),
+        (None, Some(taken)) => format!("{pinned}, although {taken}"),
+        (None, None) => pinned,
     }
 }
 
@@ -253,9 +453,13 @@ pub struct Placement {
     pub intra_op_threads: usize,
     /// Whether another instance had some of these cores when this one started; not one that it replaced.
     pub shared: bool,
+    /// Whether its threads keep to these cores.
+    pub pinned: bool,
+    /// The same in words, with the reason.
+    pub pinning: String,
     /// Whether the threads of a lane were to spin while they wait.
     pub spin_asked: bool,
-    /// Whether they do: not where a lane has one thread, nor where the cores are shared.
+    /// Whether they do: not where a lane has one thread, nor where the cores are shared or not its own.
     pub spinning: bool,
     /// Where the lanes compute.
     pub isolation: BackendKind,
@@ -274,19 +478,19 @@ pub struct ThreadPlacement {
     pub name: String,
     /// The kernel's number of the thread.
     pub tid: i32,
-    /// Where it was to be pinned.
+    /// Where it was to run: on one core, or among all that the process may use.
     pub cores_asked: Vec<CoreId>,
     /// Where the kernel lets it run.
     pub cores_allowed: Vec<CoreId>,
 }
 
 impl ThreadPlacement {
-    /// The calling thread, by its name, which was asked to keep to this core.
-    pub(super) fn of_this_thread(name: String, core: CoreId) -> Self {
+    /// The calling thread, by its name, which was asked to run there.
+    pub(super) fn of_this_thread(name: String, cores_asked: Vec<CoreId>) -> Self {
         Self {
             name,
             tid: thread_id(),
-            cores_asked: vec![core],
+            cores_asked,
             cores_allowed: Vec::new(),
         }
     }
@@ -303,6 +507,15 @@ pub(super) fn pin_to(core: CoreId) {
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         tracing::warn!(core, "cannot pin a thread");
     }
+}
+
+/// Has the calling thread keep to this core, unless it is to float; the cores on which it may run then.
+pub(super) fn place(core: CoreId, floats_over: Option<&[CoreId]>) -> Vec<CoreId> {
+    if let Some(all) = floats_over {
+        return all.to_vec();
+    }
+    pin_to(core);
+    vec![core]
 }
 
 /// The core that instances are given last.
@@ -346,42 +559,12 @@ fn parse_cores(text: &str) -> Option<Vec<CoreId>> {
     Some(cores)
 }
 
-/// CPU time that the cgroup may use, in cores: version 2, else version 1.
-fn cgroup_quota() -> Option<f64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"));
-    if let Some(quota) = least_quota(Path::new("/sys/fs/cgroup"), own.unwrap_or_default()) {
-        return Some(quota);
-    }
-    let read = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/cpu/{name}")).ok();
-    parse_quota(&format!(
-        "{} {}",
-        read("cpu.cfs_quota_us")?.trim(),
-        read("cpu.cfs_period_us")?.trim()
-    ))
-}
-
-/// The least quota of group `own` and of the groups around it below `root` (cgroup version 2): each bounds all within it.
-fn least_quota(root: &Path, own: &str) -> Option<f64> {
-    root.join(own.trim_start_matches('/'))
-        .ancestors()
-        .take_while(|group| group.starts_with(root))
-        .filter_map(|group| parse_quota(&fs::read_to_string(group.join("cpu.max")).ok()?))
-        .min_by(f64::total_cmp)
-}
-
-/// Parses `quota period`, both in microseconds; `max` or a negative quota is none.
-fn parse_quota(text: &str) -> Option<f64> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.trim().parse().ok()?);
-    (quota > 0.0 && period > 0.0).then_some(quota / period)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::core_locks;
 
     /// `count` cores, where core `n` and core `n + count / 2` are siblings, as on most machines.
     fn paired(count: usize) -> Topology {
@@ -427,29 +610,148 @@ mod tests {
     }
 
     #[test]
-    fn kernel_lists_and_quotas_are_read() {
+    fn kernel_lists_are_read() {
         assert_eq!(
             parse_cores("\t0-3,8,10-11\n").unwrap(),
             [0, 1, 2, 3, 8, 10, 11]
         );
         assert_eq!(parse_cores("nonsense"), None);
-        assert_eq!(parse_quota("max 100000\n"), None);
-        assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
-        assert_eq!(parse_quota("-1 100000"), None);
+    }
+
+    /// A server on these cores that asks for locks in a folder.
+    fn server(topology: Topology, pinning: Pinning, folder: &Path) -> CoreMap {
+        CoreMap {
+            pinning,
+            others: Others::Locks(core_locks::in_folder(folder, "").unwrap()),
+            ..CoreMap::new(topology, Capacity::Overcommit)
+        }
+    }
+
+    /// Cores without siblings.
+    fn plain(allowed: &[CoreId], quota: Option<f64>) -> Topology {
+        Topology::new(allowed, |core| vec![core], quota)
     }
 
     #[test]
-    fn the_least_quota_of_the_groups_around_us_counts() {
-        let root = tempfile::tempdir().unwrap();
-        let service = root.path().join("system.slice/serin.service");
-        fs::create_dir_all(&service).unwrap();
-        let own = "/system.slice/serin.service";
-        assert_eq!(least_quota(root.path(), own), None);
-        fs::write(service.join("cpu.max"), "400000 100000\n").unwrap();
-        assert_eq!(least_quota(root.path(), own), Some(4.0));
-        fs::write(root.path().join("system.slice/cpu.max"), "150000 100000\n").unwrap();
-        assert_eq!(least_quota(root.path(), own), Some(1.5));
-        assert_eq!(least_quota(root.path(), "/"), None, "the root has no bound");
+    fn servers_beside_each_other_take_cores_of_their_own_as_long_as_there_are_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || server(paired(4), Pinning::Auto, folder.path());
+        let (mut one, mut other, mut third) = (start(), start(), start());
+        let first = one.grant(1).unwrap();
+        assert_eq!(
+            (first.cores.as_slice(), first.floats_over),
+            (&[0][..], None)
+        );
+        assert_eq!(first.pinning, "pinned to core 0");
+        let second = other.grant(2).unwrap();
+        assert_eq!(second.cores, [1, 2]);
+        assert_eq!(second.pinning, "pinned to cores 1-2");
+        // A new version beside the old one: rather on its own core than on another server's.
+        let newer = one.grant(2).unwrap();
+        assert_eq!((newer.cores.as_slice(), newer.shared), (&[3, 0][..], true));
+        assert_eq!(newer.pinning, "pinned to cores 0,3");
+        let crowded = third.grant(2).unwrap();
+        let here = std::process::id();
+        assert_eq!(crowded.floats_over, Some(vec![0, 1, 2, 3]));
+        assert_eq!(
+            crowded.pinning,
+            format!("not pinned: cores 0-1 are held by serin with pid {here}")
+        );
+        other.release(&second);
+        assert_eq!(third.grant(2).unwrap().pinning, "pinned to cores 1-2");
+    }
+
+    #[test]
+    fn an_instance_that_shares_some_cores_with_another_server_leaves_the_free_ones_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || server(plain(&[0, 1], None), Pinning::Auto, folder.path());
+        let (mut one, mut wide, mut third) = (start(), start(), start());
+        one.grant(1).unwrap();
+        let floating = wide.grant(4).unwrap();
+        assert_eq!(floating.floats_over, Some(vec![0, 1]));
+        assert_eq!(
+            floating.lanes(2, None).len(),
+            2,
+            "the kernel finds them room"
+        );
+        assert_eq!(third.grant(1).unwrap().cores, [1]);
+        // It has no lock to give back.
+        wide.release(&floating);
+        assert!(wide.grant(1).unwrap().floats_over.is_some());
+    }
+
+    #[test]
+    fn who_asks_for_it_is_pinned_beside_another_server_and_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |pinning| server(plain(&[0, 1], None), pinning, folder.path());
+        let (mut one, mut other) = (start(Pinning::Auto), start(Pinning::On));
+        one.grant(1).unwrap();
+        let grant = other.grant(2).unwrap();
+        assert_eq!(grant.floats_over, None);
+        let here = std::process::id();
+        assert_eq!(
+            grant.pinning,
+            format!("pinned to cores 0-1, although core 0 is held by serin with pid {here}")
+        );
+        assert_eq!(
+            start(Pinning::Off).grant(1).unwrap().pinning,
+            "not pinned: as asked (pin off)"
+        );
+    }
+
+    #[test]
+    fn a_quota_bounds_the_threads_and_nothing_is_pinned() {
+        let granted = |quota, vcpus| {
+            let map = CoreMap::new(plain(&[0, 1, 2, 3], Some(quota)), Capacity::Overcommit);
+            map.beside_others(Pinning::Auto, None).grant(vcpus).unwrap()
+        };
+        let half = granted(0.5, 4);
+        assert_eq!(half.lanes(4, None).len(), 1);
+        assert_eq!(half.floats_over, Some(vec![0, 1, 2, 3]));
+        assert_eq!(
+            half.pinning,
+            "not pinned: this group may use 0.5 CPU of 4 cores, so threads are made for one: more would be throttled"
+        );
+        assert_eq!(granted(2.25, 4).lanes(4, None).len(), 3);
+        let on = CoreMap::new(plain(&[0, 1], Some(0.5)), Capacity::Overcommit);
+        let on = on.beside_others(Pinning::On, None).grant(2).unwrap();
+        assert_eq!((on.cores.as_slice(), on.floats_over), (&[0][..], None));
+        let whole = plain(&[0, 1], Some(2.0));
+        assert_eq!(whole.quota, None, "it is no bound");
+    }
+
+    #[test]
+    fn where_other_servers_cannot_be_known_only_cores_that_were_chosen_for_it_are_pinned() {
+        let granted = |is_part| {
+            let topology = Topology {
+                is_part,
+                ..plain(&[4, 6], None)
+            };
+            let mut map = CoreMap {
+                pinning: Pinning::Auto,
+                others: Others::Unknown("no folder".to_owned()),
+                ..CoreMap::new(topology, Capacity::Overcommit)
+            };
+            map.grant(2).unwrap()
+        };
+        assert_eq!(granted(true).pinning, "pinned to cores 4,6");
+        assert_eq!(
+            granted(false).pinning,
+            "not pinned: other servers cannot be known: no folder"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_locks_goes_on_without_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut map = server(plain(&[0, 1], None), Pinning::Auto, folder.path());
+        fs::create_dir(folder.path().join("core-1")).unwrap();
+        assert_eq!(map.grant(1).unwrap().cores, [0]);
+        let words = map.grant(1).unwrap().pinning;
+        assert!(
+            words.starts_with("not pinned: other servers cannot be known: core 1 cannot be locked"),
+            "{words}"
+        );
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl InstanceSpec {
         let count = split.iter().map(Vec::len).max().unwrap_or(1);
         Threads {
             count,
-            spin: self.spin && count > 1 && !self.cores.shared,
+            spin: self.spin && count > 1 && !self.cores.shared && self.cores.floats_over.is_none(),
         }
     }
 
@@ -118,6 +118,7 @@ impl InstanceSpec {
                     slot: Arc::new(slot(&number)),
                     number,
                     cores: cores.clone(),
+                    floats_over: self.cores.floats_over.clone(),
                     model: self.model.clone(),
                     cached: self.cached.clone(),
                     sample_request: self.sample_request.clone(),
@@ -191,6 +192,12 @@ impl Instance {
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
         let place = spec.place()?;
         let lanes = spec.lanes(&split, (&state, &jobs), (&place, known.is_none()));
+        tracing::info!(
+            deployment = spec.label,
+            instance = state.id().0,
+            "{}",
+            spec.cores.pinning
+        );
         drop(jobs);
         let (mut ready, starting) = Starting::lanes(inbox.clone(), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
@@ -296,6 +303,8 @@ fn placement(
         lanes: lanes.len(),
         intra_op_threads: of_lane.count,
         shared: grant.shared,
+        pinned: grant.floats_over.is_none(),
+        pinning: grant.pinning.clone(),
         spin_asked: spec.spin,
         spinning: of_lane.spin,
         isolation: BackendKind::Thread,

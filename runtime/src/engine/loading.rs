@@ -12,7 +12,7 @@ use serin_scorers::{JsonScorer, NonFinite, ScoreError, Scorer as _, Signature, T
 use crate::black_box::{Doing, Slot};
 use crate::engine::CacheEntry;
 use crate::engine::background::{self, Caller};
-use crate::engine::cores::{CoreId, ThreadPlacement};
+use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::lock::lock;
 use crate::engine::profile::ModelProfile;
 use crate::engine::run_memory::MemoryShare;
@@ -51,7 +51,10 @@ pub enum StartError {
 pub(super) struct Loading {
     pub(super) label: String,
     pub(super) number: String,
+    /// One for each thread.
     pub(super) cores: Vec<CoreId>,
+    /// All cores that its threads may run on, where they keep to none.
+    pub(super) floats_over: Option<Vec<CoreId>>,
     pub(super) model: PathBuf,
     pub(super) cached: Option<Arc<CacheEntry>>,
     pub(super) sample_request: Option<Bytes>,
@@ -85,8 +88,12 @@ impl Loading {
         if !background {
             return self.load(&Caller::itself());
         }
-        // On the lane's own core, so that memory is first touched there.
-        background::run(self.cores[0], move |caller| self.load(caller))
+        // On the lane's own core, if it has one, so that memory is first touched there.
+        let core = match self.floats_over {
+            None => self.cores[0],
+            Some(_) => cores::last(),
+        };
+        background::run(core, move |caller| self.load(caller))
     }
 
     fn load(&self, caller: &Caller) -> Result<LoadedModel, StartError> {
@@ -95,6 +102,7 @@ impl Loading {
             label: self.label.clone(),
             number: self.number.clone(),
             cores: self.cores.clone(),
+            floats_over: self.floats_over.clone(),
             made: Arc::new(Mutex::default()),
             maker: caller.clone(),
             spin: self.spin,

@@ -9,6 +9,7 @@ mod batch;
 mod cancel;
 mod child_limits;
 mod content;
+mod core_locks;
 mod cores;
 mod endings;
 mod example_rows;
@@ -47,8 +48,8 @@ pub use background::run_in_background_if;
 pub use batch::BatchSettings;
 pub use cancel::Cancel;
 pub use cores::{
-    BackendKind, Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Placement, ThreadPlacement,
-    Topology,
+    BackendKind, Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Pinning, Placement,
+    ThreadPlacement, Topology,
 };
 #[cfg(test)]
 pub(crate) use external_data::written;

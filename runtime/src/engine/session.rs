@@ -75,6 +75,8 @@ pub(super) struct SessionThreads {
     pub(super) number: String,
     /// One core for each thread that takes part in a run; the first is the calling thread's own.
     pub(super) cores: Vec<CoreId>,
+    /// All cores that they may run on, where they keep to none.
+    pub(super) floats_over: Option<Vec<CoreId>>,
     /// Intra-op threads that were made, in order.
     pub(super) made: Arc<Mutex<Vec<ThreadPlacement>>>,
     /// Makes them: its priority is what theirs shall be.
@@ -92,6 +94,7 @@ impl SessionThreads {
             label: label.to_owned(),
             number: String::new(),
             cores: vec![0],
+            floats_over: None,
             made: Arc::default(),
             maker: Caller::itself(),
             spin: false,
@@ -675,7 +678,7 @@ fn builder(
     Ok(builder)
 }
 
-/// Makes the intra-op threads of a session: named, and each pinned to one core of the instance.
+/// Makes the intra-op threads of a session: named, and each pinned to one core of the instance, if it has cores of its own.
 struct PinnedThreads {
     threads: SessionThreads,
     /// Of the session that they work for.
@@ -694,13 +697,14 @@ impl ThreadManager for PinnedThreads {
             &self.threads.label,
             &format!("{}.{number}", self.threads.number),
         );
-        let (pinned, is_pinned) = mpsc::sync_channel(1);
+        let floats_over = self.threads.floats_over.clone();
+        let (placed, is_placed) = mpsc::sync_channel(1);
         let builder = std::thread::Builder::new().name(name.clone());
         let memory = self.memory.clone();
         let body = move || {
-            cores::pin_to(core);
+            let cores_asked = cores::place(core, floats_over.as_deref());
             // The receiver waits below; it cannot be gone.
-            let _sent = pinned.send(cores::thread_id());
+            let _sent = placed.send((cores::thread_id(), cores_asked));
             match memory {
                 Some(memory) => memory.within(work),
                 None => work(),
@@ -712,11 +716,11 @@ impl ThreadManager for PinnedThreads {
             .call(move || builder.spawn(body))
             .ok_or_else(|| ort::Error::new("nobody waits for the session any more"))?
             .map_err(|error| ort::Error::new(format!("cannot start a thread: {error}")))?;
-        if let Ok(tid) = is_pinned.recv() {
+        if let Ok((tid, cores_asked)) = is_placed.recv() {
             made.push(ThreadPlacement {
                 name,
                 tid,
-                cores_asked: vec![core],
+                cores_asked,
                 cores_allowed: Vec::new(),
             });
         }

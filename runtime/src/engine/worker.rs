@@ -56,9 +56,9 @@ struct Started {
 /// The life of a score thread. It says once whether its lane can answer.
 pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>)) {
     let loading = &spec.loading;
-    cores::pin_to(loading.cores[0]);
+    let placed = cores::place(loading.cores[0], loading.floats_over.as_deref());
     let name = cores::thread_name(&loading.label, &loading.number);
-    let own = ThreadPlacement::of_this_thread(name, loading.cores[0]);
+    let own = ThreadPlacement::of_this_thread(name, placed);
     let mut guard = LaneGuard {
         state: Arc::clone(&spec.state),
         lane: None,

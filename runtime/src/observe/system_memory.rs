@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::observe::control_groups::{Hierarchy, MOUNTED, OF_THIS_PROCESS, folders};
+
 /// Figures from here on are no limit: the first hierarchy of control groups writes "none" as the largest number of pages.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -48,8 +50,8 @@ impl ControlGroup {
     /// The groups that this process is in, from its own up to the root of each hierarchy.
     #[must_use]
     pub fn of_this_process() -> Vec<Self> {
-        let of_process = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-        groups(&of_process, Path::new("/sys/fs/cgroup"))
+        let of_process = fs::read_to_string(OF_THIS_PROCESS).unwrap_or_default();
+        groups(&of_process, Path::new(MOUNTED))
     }
 
     fn second(folder: PathBuf) -> Self {
@@ -98,31 +100,15 @@ fn line(text: &str, key: &str) -> u64 {
     found.map_or(0, |(_, number)| number.trim().parse().unwrap_or(0))
 }
 
-/// The groups of a process by its `/proc/self/cgroup`, from its own up to the root, below where they are mounted. In a container
-/// its own group may be all that is mounted: then the paths lead nowhere, and the root says it.
+/// The groups of a process that say something of memory, from its own up to the root.
 fn groups(of_process: &str, mounted: &Path) -> Vec<ControlGroup> {
-    let mut groups = Vec::new();
-    for line in of_process.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let is_first = controllers.split(',').any(|name| name == "memory");
-        if !controllers.is_empty() && !is_first {
-            continue;
-        }
-        let (root, made): (_, fn(PathBuf) -> ControlGroup) = match is_first {
-            true => (mounted.join("memory"), ControlGroup::first),
-            false => (mounted.to_owned(), ControlGroup::second),
-        };
-        let own = root.join(path.trim_start_matches('/'));
-        let up = own
-            .ancestors()
-            .take_while(|folder| folder.starts_with(&root));
-        let known = up.map(|folder| made(folder.to_owned()));
-        groups.extend(known.filter(|group| group.folder.join(group.limit).is_file()));
-    }
-    groups
+    let groups = folders(of_process, mounted, "memory").into_iter();
+    let groups = groups.map(|(hierarchy, folder)| match hierarchy {
+        Hierarchy::First => ControlGroup::first(folder),
+        Hierarchy::Second => ControlGroup::second(folder),
+    });
+    let groups = groups.filter(|group| group.folder.join(group.limit).is_file());
+    groups.collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! - `GET /`: `Healthy`, as Azure's inference server says it
 //! - `GET /health/live`: the process answers
 //! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot, to who may know their endpoint
+//! - `GET /metrics`: for Prometheus, where that is wished for here
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 
+use crate::serve::exposition::metrics_routes;
 use crate::serve::failure::Failure;
 use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response};
@@ -54,6 +56,11 @@ pub(super) fn service(
 
 /// The scoring routes.
 pub(super) fn routes(scoring: Scoring) -> Router {
+    let shown = if scoring.shows_metrics {
+        metrics_routes(Arc::clone(&scoring.metrics))
+    } else {
+        Router::new()
+    };
     Router::new()
         .route("/endpoints/{name}/score", post(score_named))
         .route("/score", post(score_only))
@@ -63,6 +70,7 @@ pub(super) fn routes(scoring: Scoring) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(scoring)
+        .merge(shown)
 }
 
 async fn score_named(
@@ -181,6 +189,7 @@ mod tests {
                 readiness: Readiness::default(),
                 bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &metrics),
                 wrong_keys: WrongKeys::default(),
+                shows_metrics: false,
             };
             let server = Self {
                 address: listener.local_addr().unwrap(),

@@ -72,6 +72,8 @@ pub struct Scoring {
     pub bytes: BytesInFlight,
     /// Slows down who sends wrong keys.
     pub wrong_keys: WrongKeys,
+    /// Whether `/metrics` is answered beside scoring, to whoever asks.
+    pub shows_metrics: bool,
 }
 
 /// A request body, as it comes from a connection or through the routes.

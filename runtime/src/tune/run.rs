@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::app::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError, edge_threads};
 use crate::budget::{Budget, Over};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
-use crate::engine::{BatchSettings, Topology};
+use crate::engine::{BatchSettings, Pinning, Topology};
 use crate::observe::CpuTimes;
 use crate::router::Unserved;
 use crate::tune::choice::{Goal, Measured, Repetition, choose};
@@ -237,7 +237,7 @@ impl<'a> Bench<'a> {
         Ok(Self {
             tune,
             budget: Budget::start(tune.budget, stop).map_err(TuneError::Threads)?,
-            serin: Embedded::builder().build()?,
+            serin: Embedded::builder().pinning(Pinning::On).build()?,
             edge: Edge::start(threads).map_err(TuneError::Threads)?,
             window: (tune.budget / (WINDOWS * lanes)).clamp(WINDOW_MIN, WINDOW_MAX),
             cores: tune.cores(),

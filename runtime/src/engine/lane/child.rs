@@ -102,9 +102,9 @@ fn start(page: &Page) -> Result<(ThreadBackend<()>, LaneReport), String> {
         sample.map(|sample| sample.to_vec().into()),
     );
     let loading = order.into_loading(sample);
-    cores::pin_to(loading.cores[0]);
+    let placed = cores::place(loading.cores[0], loading.floats_over.as_deref());
     let name = cores::thread_name(&loading.label, &loading.number);
-    let own = ThreadPlacement::of_this_thread(name, loading.cores[0]);
+    let own = ThreadPlacement::of_this_thread(name, placed);
     // For `ps` and `top`; a process whose name is its binary's is as good.
     drop(std::fs::write("/proc/self/comm", &own.name));
     let mut loaded = loading

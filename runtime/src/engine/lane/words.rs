@@ -29,6 +29,7 @@ pub(super) struct LaneOrder {
     label: String,
     number: String,
     cores: Vec<CoreId>,
+    floats_over: Option<Vec<CoreId>>,
     model: PathBuf,
     /// The folder of the cache's entry of the model.
     cached: Option<PathBuf>,
@@ -56,6 +57,7 @@ impl LaneOrder {
             label: loading.label.clone(),
             number: loading.number.clone(),
             cores: loading.cores.clone(),
+            floats_over: loading.floats_over.clone(),
             model: loading.model.clone(),
             cached: cached.map(|entry| entry.folder().to_owned()),
             spin: loading.spin,
@@ -73,6 +75,7 @@ impl LaneOrder {
             label: self.label,
             number: self.number,
             cores: self.cores,
+            floats_over: self.floats_over,
             model: self.model,
             cached: cached.map(Arc::new),
             sample_request,

@@ -264,6 +264,7 @@ fn session(model: &str, cores: Vec<CoreId>) -> Session {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/test");
     let threads = SessionThreads {
         cores,
+        floats_over: None,
         memory: Some(MemoryShare::new(Some(SHARE))),
         ..SessionThreads::one("test")
     };

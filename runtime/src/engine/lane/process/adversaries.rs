@@ -58,6 +58,7 @@ impl Played {
                 label: "test/red".to_owned(),
                 number: "#0".to_owned(),
                 cores: vec![0],
+                floats_over: None,
                 model,
                 cached: None,
                 sample_request: None,
