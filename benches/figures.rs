@@ -70,7 +70,7 @@ fn main() {
     let asked: Vec<_> = std::env::args().skip(1).collect();
     let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    let parts: [(&str, fn()); 10] = [
+    let parts: [(&str, fn()); 11] = [
         ("ready", ready),
         ("changes", under_load),
         ("rules", rules),

@@ -31,6 +31,12 @@ pub const PROFILE_RUN_MAX: Duration = Duration::from_millis(20);
 pub const INLINE_MAX: Duration = Duration::from_micros(150);
 /// Longest that the edge may compute, whatever is in the bodies: other connections wait as long.
 pub const EDGE_COMPUTE_MAX: Duration = Duration::from_micros(500);
+/// Time for which an I/O thread takes up requests before it comes to what else it has to do: health, new connections, answers. Some
+/// tens of usual requests, so that those that may share a run still meet; and little against what a look at health may take.
+pub const EDGE_TURN_MAX: Duration = Duration::from_millis(1);
+/// Tasks of an I/O thread after which it looks for those that another thread has woken: a slot that a lane gives back is taken up
+/// so soon, and the lane has work again.
+pub const EDGE_WOKEN_LOOK: u32 = 4;
 /// Time after which a run on an I/O thread is interrupted and handed to a score thread: it was taken for small work and is not.
 pub const INLINE_RUN_MAX: Duration = Duration::from_millis(10);
 /// Runs in a row that were interrupted so, after which nothing of the instance runs on an I/O thread any more. One may be a pause of
@@ -274,6 +280,8 @@ const _: () = {
     assert!(CONCURRENCY_MAX <= BATCH_SIZE_MAX);
     assert!(BATCH_DELAY_MAX.as_millis() < REQUEST_TIMEOUT_MAX.as_millis());
     assert!(INLINE_MAX.as_nanos() <= EDGE_COMPUTE_MAX.as_nanos());
+    // Small work that is handed over within a turn leaves time for other requests of it.
+    assert!(INLINE_MAX.as_nanos() * 2 <= EDGE_TURN_MAX.as_nanos());
     assert!(INLINE_RUN_MAX.as_nanos() >= EDGE_COMPUTE_MAX.as_nanos() * 20);
     assert!(WATCH_PERIOD.as_nanos() <= INLINE_RUN_MAX.as_nanos());
     assert!(CLIENT_REQUEST_ID_LEN_KEPT <= REQUEST_ID_LEN_MAX);

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use crate::app::AppError;
+use crate::config::EDGE_WOKEN_LOOK;
 use crate::serve::{ConnectionLimits, Connections, Scoring, accept, connection_queue};
 
 /// The edge, running: `serin-edge-0`, `serin-edge-1` and so on. Dropped, it accepts no more and ends by itself.
@@ -51,7 +52,9 @@ impl Edge {
         };
         let mut accepting = Some(accepting);
         let started = connections.into_iter().enumerate().map(|(number, mine)| {
-            let runtime = Builder::new_current_thread().enable_all().build();
+            let mut runtime = Builder::new_current_thread();
+            let runtime = runtime.global_queue_interval(EDGE_WOKEN_LOOK);
+            let runtime = runtime.enable_all().build();
             let runtime = runtime.map_err(AppError::Threads)?;
             if let Some(accepting) = accepting.take() {
                 runtime.spawn(accepting());

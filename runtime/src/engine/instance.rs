@@ -423,6 +423,12 @@ impl InstanceHandle {
         self.0.lanes.iter().any(|lane| lane.is_a_process())
     }
 
+    /// Whether the job alone would be answered inline, by a lane that is idle.
+    #[must_use]
+    pub fn is_small(&self, job: &ReservedJob) -> bool {
+        self.0.inline.may() && self.is_small_work(std::slice::from_ref(job))
+    }
+
     fn is_small_work(&self, jobs: &[ReservedJob]) -> bool {
         let bytes = jobs.iter().map(|reserved| reserved.payload_bytes()).sum();
         self.0

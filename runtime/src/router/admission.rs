@@ -7,6 +7,7 @@
 //! inline on the edge; the controller resizes and drains.
 //! Not here: which deployment (`table`), which instance (`deployment`).
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,22 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::deadline::Deadline;
 use crate::engine::{Permit, SlotOwner};
+
+thread_local! {
+    /// Whether a slot that comes back on this thread is taken over.
+    static TAKEOVER: Cell<Takeover> = const { Cell::new(Takeover::None) };
+}
+
+/// The state of [`AdmissionControl::take_over`] on a thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takeover {
+    /// Nobody takes a slot over.
+    None,
+    /// The next slot of this admission, by its address, is taken over.
+    Of(usize),
+    /// It was.
+    Done,
+}
 
 /// Requests held for each slot: one that runs and one that waits.
 const HELD_PER_SLOT: usize = 2;
@@ -85,9 +102,49 @@ impl AdmissionControl {
             // A waiter that leaves with a slot already assigned to it puts the slot back past the debt; it is paid here.
             if !self.pay_debt() {
                 queue_slot.keep();
-                return Ok(Permit::new(Arc::clone(self) as Arc<dyn SlotOwner>));
+                return Ok(self.permit());
             }
         }
+    }
+
+    /// A permit, if a slot is free now; whoever waits has been given all slots already.
+    pub(super) fn admit_now(self: &Arc<Self>) -> Option<Permit> {
+        let queue_slot = self.enter_queue().ok()?;
+        self.free.try_acquire().ok()?.forget();
+        if self.pay_debt() {
+            return None;
+        }
+        queue_slot.keep();
+        Some(self.permit())
+    }
+
+    /// Does `work`, and takes over the first slot that comes back on this thread meanwhile, with its place among the held.
+    ///
+    /// For a thread that answers the requests which have the slots itself: the slot is in use again before anybody else could have
+    /// heard of it. Whoever waits in line gets it when the thread has nobody to pass it on to any more, at the end of its turn.
+    pub(super) fn take_over(self: &Arc<Self>, work: impl FnOnce()) -> Option<Permit> {
+        let mut taking = Taking(self);
+        TAKEOVER.set(Takeover::Of(self.address()));
+        work();
+        taking.taken()
+    }
+
+    fn permit(self: &Arc<Self>) -> Permit {
+        Permit::new(Arc::clone(self) as Arc<dyn SlotOwner>)
+    }
+
+    /// Tells admissions apart.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    /// Whether the slot that comes back is another request's already.
+    fn is_taken_over(&self) -> bool {
+        if TAKEOVER.get() != Takeover::Of(self.address()) || self.free.is_closed() {
+            return false;
+        }
+        TAKEOVER.set(Takeover::Done);
+        true
     }
 
     /// Changes the number of slots. New ones are free at once; of those taken away, free ones go at once and the others as
@@ -135,6 +192,11 @@ impl AdmissionControl {
     #[must_use]
     pub fn slots(&self) -> usize {
         self.slots.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next request would be admitted at once; of a moment.
+    pub(super) fn has_free_slots(&self) -> bool {
+        self.free.available_permits() > 0
     }
 
     /// Requests that run or wait.
@@ -202,11 +264,30 @@ impl AdmissionControl {
 
 impl SlotOwner for AdmissionControl {
     fn give_back(&self) {
+        if self.debt.load(Ordering::Relaxed) == 0 && self.is_taken_over() {
+            return;
+        }
         // Left before the slot is free: whoever it goes to must not be counted together with us.
         self.leave();
         if !self.pay_debt() {
             self.free.add_permits(1);
         }
+    }
+}
+
+/// Takes a slot over. Dropped, also by a panic, it leaves nothing of that behind.
+struct Taking<'a>(&'a Arc<AdmissionControl>);
+
+impl Taking<'_> {
+    fn taken(&mut self) -> Option<Permit> {
+        let taken = TAKEOVER.replace(Takeover::None) == Takeover::Done;
+        taken.then(|| self.0.permit())
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        drop(self.taken());
     }
 }
 
@@ -401,10 +482,77 @@ mod tests {
         drop(admitted(arrive(&admission).await).await);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_that_is_taken_over_passes_the_line_and_the_next_one_does_not() {
+        let admission = AdmissionControl::new(2);
+        let running = [(); 2].map(|()| admission.admit_now().unwrap());
+        let first = arrive(&admission).await;
+        let second = arrive(&admission).await;
+        // Both come back, and one is taken over.
+        let taken = admission.take_over(|| drop(running)).unwrap();
+        yield_now().await;
+        assert!(first.is_finished() && !second.is_finished());
+        assert_eq!(admission.held(), 3);
+        assert!(admission.admit_now().is_none(), "the line comes first");
+        drop(taken);
+        let _both = [admitted(first).await, admitted(second).await];
+        assert_eq!(admission.held(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_is_taken_over_only_of_its_own_admission_and_thread() {
+        let (admission, other) = (AdmissionControl::new(1), AdmissionControl::new(1));
+        let (mine, theirs) = (admission.admit_now().unwrap(), other.admit_now().unwrap());
+        assert!(admission.take_over(|| drop(theirs)).is_none());
+        assert!(other.has_free_slots());
+        let elsewhere = || {
+            std::thread::scope(|scope| {
+                scope.spawn(move || drop(mine));
+            });
+        };
+        assert!(admission.take_over(elsewhere).is_none());
+        assert!(admission.has_free_slots(), "it came back in the usual way");
+        assert_eq!((admission.held(), other.held()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_after_a_slot_was_taken_over_loses_no_slot() {
+        let admission = AdmissionControl::new(1);
+        let running = admission.admit_now().unwrap();
+        let work = || {
+            drop(running);
+            panic!("the test wants a panic");
+        };
+        let panics = std::panic::AssertUnwindSafe(|| admission.take_over(work));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(admission.held(), 0);
+        let next = admission.admit_now().unwrap();
+        // And the next one that comes back is nobody's.
+        drop(next);
+        assert!(admission.has_free_slots());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_slot_is_taken_over_that_is_owed_or_of_a_deployment_that_goes_away() {
+        let admission = AdmissionControl::new(2);
+        let mut running = [(); 2].map(|()| admission.admit_now()).into_iter();
+        admission.resize(1);
+        assert!(admission.take_over(|| drop(running.next())).is_none());
+        assert_eq!(admission.held(), 1);
+        let mut drain = std::pin::pin!(admission.drain());
+        let polled =
+            std::future::poll_fn(|context| std::task::Poll::Ready(drain.as_mut().poll(context)));
+        assert!(polled.await.is_pending());
+        assert!(admission.take_over(|| drop(running.next())).is_none());
+        drain.await;
+    }
+
     #[derive(Debug, Clone, Copy)]
     enum Action {
         Arrive,
         GiveBack(usize),
+        /// The slot that comes back is taken over at once.
+        PassOn(usize),
         Leave(usize),
         Resize(usize),
         /// Lets tasks run; without it slots are assigned to requests that have not noticed.
@@ -415,6 +563,7 @@ mod tests {
         prop_oneof![
             4 => Just(Action::Arrive),
             3 => any::<usize>().prop_map(Action::GiveBack),
+            2 => any::<usize>().prop_map(Action::PassOn),
             1 => any::<usize>().prop_map(Action::Leave),
             2 => (1..6_usize).prop_map(Action::Resize),
             2 => Just(Action::Settle),
@@ -435,13 +584,18 @@ mod tests {
                 Action::GiveBack(at) if !self.running.is_empty() => {
                     drop(self.running.swap_remove(at % self.running.len()));
                 }
+                Action::PassOn(at) if !self.running.is_empty() => {
+                    let ended = self.running.swap_remove(at % self.running.len());
+                    let taken = admission.take_over(|| drop(ended));
+                    self.running.extend(taken);
+                }
                 Action::Leave(at) if !self.waiting.is_empty() => {
                     let leaver = self.waiting.swap_remove(at % self.waiting.len());
                     leaver.abort();
                     drop(leaver.await);
                 }
                 Action::Resize(slots) => admission.resize(slots),
-                Action::GiveBack(_) | Action::Leave(_) => {}
+                Action::GiveBack(_) | Action::PassOn(_) | Action::Leave(_) => {}
                 Action::Settle => self.settle().await,
             }
         }

@@ -6,6 +6,7 @@ mod deployment;
 mod score;
 mod submission_queue;
 mod table;
+mod turn;
 
 pub use admission::{AdmissionControl, Rejected};
 pub use auth::{EndpointAuth, Unauthorized};
@@ -13,3 +14,4 @@ pub use deployment::Deployment;
 pub use score::{Answer, ScoreRequest, Unserved};
 pub use submission_queue::deliver;
 pub use table::{Endpoint, MissingDeployment, Router, RoutingTable};
+pub use turn::Turn;

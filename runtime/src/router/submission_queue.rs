@@ -2,8 +2,9 @@
 //!
 //! A thread that serves connections installs [`deliver`] beside them. Requests that arrive together then reach an instance
 //! together: one wake-up for all of them, one run where the model allows it, and no thread at all where the work is small
-//! enough to be executed inline. Jobs for a process wait a moment for company. On other threads each job is handed over by itself,
-//! at once.
+//! enough to be executed inline. A request that finds no slot first hands over what has the slots ([`take_of`]): else a thousand
+//! requests of one tick would meet the two that are admitted first. Jobs for a process wait a moment for company. On other threads
+//! each job is handed over by itself, at once.
 //!
 //! Threads: each has its own queue; nothing is shared. Not here: which instance (`deployment`), who computes (`engine`).
 
@@ -23,6 +24,7 @@ use tokio::time::timeout_at;
 use crate::config::{EDGE_COMPUTE_MAX, GATHER_MAX};
 use crate::deadline::Deadline;
 use crate::engine::{InstanceHandle, Reply, ReservedJob};
+use crate::router::turn;
 
 thread_local! {
     static QUEUE: RefCell<SubmissionQueue> = const { RefCell::new(SubmissionQueue::new()) };
@@ -77,6 +79,15 @@ impl SubmissionQueue {
         }
     }
 
+    /// The jobs for these instances.
+    fn take_of(&mut self, instances: &[InstanceHandle]) -> Batches {
+        let is_of = |batch: &mut Batch| {
+            let mut ids = instances.iter().map(InstanceHandle::id);
+            ids.any(|id| id == batch.instance.id())
+        };
+        Batches(self.batches.extract_if(.., is_of).collect())
+    }
+
     fn add(&mut self, instance: &InstanceHandle, job: ReservedJob, waiting: Waker) {
         let known = self.batches.iter_mut();
         let mut known = known.filter(|known| known.instance.id() == instance.id());
@@ -95,18 +106,56 @@ impl SubmissionQueue {
     }
 }
 
+/// Jobs that were taken out of the queue to be handed over.
+pub(super) struct Batches(Vec<Batch>);
+
+impl Batches {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Answers them inline, or queues them. The queue is not lent out while something is computed: what runs may send again, or be
+    /// cancelled and drop what it sent.
+    pub(super) fn hand_over(self) {
+        let began = Instant::now();
+        for batch in self.0 {
+            // The small work of many deployments is not small; what is too much is queued as it is dropped.
+            if began.elapsed() < EDGE_COMPUTE_MAX {
+                batch.run_inline_or_queue();
+            }
+        }
+    }
+}
+
+/// The jobs of this thread for these instances that were not handed over yet.
+pub(super) fn take_of(instances: &[InstanceHandle]) -> Batches {
+    QUEUE.with_borrow_mut(|queue| queue.take_of(instances))
+}
+
+/// A job on its way.
+pub(super) struct Sent {
+    pub(super) job: ReservedJob,
+    pub(super) deadline: Deadline,
+    /// It has the last slot of its deployment: nobody joins it.
+    pub(super) is_last: bool,
+}
+
 /// Sends the job and waits for its answer, never past the deadline; `None` when that has passed.
 pub(super) async fn send_and_wait(
     instance: &InstanceHandle,
-    job: ReservedJob,
+    sent: Sent,
     mut answer: oneshot::Receiver<Reply>,
-    deadline: Deadline,
 ) -> Option<Result<Reply, RecvError>> {
+    let Sent {
+        job,
+        deadline,
+        is_last,
+    } = sent;
     let mut job = Some(job);
     // Small work is answered at the end of this tick; a timer for it would cost as much as the hand-over.
     let answered = poll_fn(|context| {
         if let Some(job) = job.take()
-            && send(instance, job, context)
+            && send(instance, job, is_last, context)
         {
             return Poll::Pending;
         }
@@ -124,7 +173,18 @@ pub(super) async fn send_and_wait(
 
 /// Hands the job over at the end of this tick, and wakes the task then; at once, and false, on a thread without
 /// [`deliver`].
-fn send(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> bool {
+fn send(instance: &InstanceHandle, job: ReservedJob, is_last: bool, context: &Context<'_>) -> bool {
+    // A lane that is to compute it has nothing to do until then, and the tick has nobody to join it.
+    let is_awaited = is_last && !instance.is_small(&job);
+    let is_queued = enqueue(instance, job, context);
+    if is_queued && is_awaited {
+        take_of(std::slice::from_ref(instance)).hand_over();
+    }
+    is_queued
+}
+
+/// Keeps the job until the end of this tick; false when it was handed over, on a thread without [`deliver`].
+fn enqueue(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> bool {
     QUEUE.with_borrow_mut(|queue| {
         let Some(deliver) = &queue.deliver else {
             instance.queue([job]);
@@ -145,10 +205,11 @@ fn send(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> b
 pub async fn deliver() -> Infallible {
     let _installed = Installed;
     loop {
-        poll_fn(wait_for_jobs).await;
-        hand_over(take(Reach::Near));
+        end_of_tick().await;
+        take(Reach::Near).hand_over();
+        turn::next();
         gather().await;
-        hand_over(take(Reach::Any));
+        take(Reach::Any).hand_over();
     }
 }
 
@@ -159,7 +220,7 @@ async fn gather() {
     while jobs > 0 && began.elapsed() < GATHER_MAX {
         // The thread looks at its connections meanwhile.
         yield_now().await;
-        hand_over(take(Reach::Near));
+        take(Reach::Near).hand_over();
         let before = std::mem::replace(&mut jobs, waiting_jobs());
         if jobs == before {
             break;
@@ -167,17 +228,32 @@ async fn gather() {
     }
 }
 
-/// Ready when there are jobs.
-fn wait_for_jobs(context: &mut Context<'_>) -> Poll<()> {
+/// Waits until the tasks that are ready have been polled, once there are jobs to hand over or a turn to end.
+async fn end_of_tick() {
+    let mut is_later = false;
+    poll_fn(|context| {
+        let is_wanted = has_jobs(context.waker()) | turn::is_under_way(context.waker());
+        if is_wanted && is_later {
+            return Poll::Ready(());
+        }
+        if is_wanted {
+            // Behind all tasks that are ready now.
+            context.waker().wake_by_ref();
+        }
+        is_later = true;
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Whether there are jobs; from now on they wait for who is woken by `deliver`.
+fn has_jobs(deliver: &Waker) -> bool {
     QUEUE.with_borrow_mut(|queue| {
         let known = queue.deliver.as_ref();
-        if !known.is_some_and(|known| known.will_wake(context.waker())) {
-            queue.deliver = Some(context.waker().clone());
+        if !known.is_some_and(|known| known.will_wake(deliver)) {
+            queue.deliver = Some(deliver.clone());
         }
-        match queue.batches.is_empty() {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
+        !queue.batches.is_empty()
     })
 }
 
@@ -186,26 +262,15 @@ fn waiting_jobs() -> usize {
 }
 
 /// Jobs that were not handed over yet.
-fn take(reach: Reach) -> Vec<Batch> {
-    QUEUE.with_borrow_mut(|queue| match reach {
+fn take(reach: Reach) -> Batches {
+    let taken = QUEUE.with_borrow_mut(|queue| match reach {
         Reach::Near if queue.batches.iter().any(|batch| batch.is_far) => queue
             .batches
             .extract_if(.., |batch| !batch.is_far)
             .collect(),
         Reach::Near | Reach::Any => std::mem::take(&mut queue.batches),
-    })
-}
-
-/// Answers jobs inline, or queues them.
-fn hand_over(batches: Vec<Batch>) {
-    // The queue is not lent out while something is computed: what runs may send again, or be cancelled and drop what it sent.
-    let began = Instant::now();
-    for batch in batches {
-        // The small work of many deployments is not small; what is too much is queued as it is dropped.
-        if began.elapsed() < EDGE_COMPUTE_MAX {
-            batch.run_inline_or_queue();
-        }
-    }
+    });
+    Batches(taken)
 }
 
 /// Which jobs are taken.
@@ -228,6 +293,7 @@ impl Drop for Installed {
             std::mem::take(&mut queue.batches)
         });
         drop(left);
+        turn::stop();
     }
 }
 
@@ -297,8 +363,12 @@ mod tests {
             permit: Permit::new(Arc::new(Slots { panics })),
             reply,
         };
-        let job = instance.reserve().unwrap().give_to(job);
-        send_and_wait(instance, job, answer, deadline).await
+        let sent = Sent {
+            job: instance.reserve().unwrap().give_to(job),
+            deadline,
+            is_last: false,
+        };
+        send_and_wait(instance, sent, answer).await
     }
 
     /// Their wakers were lost with the panic, and they waited for ever.
@@ -365,5 +435,38 @@ mod tests {
         });
         near.stop();
         far.stop();
+    }
+
+    /// Whoever comes next hands over what others have sent, within the tick.
+    #[test]
+    fn a_panic_where_a_request_hands_over_what_others_sent_harms_neither_it_nor_them() {
+        let (one, other) = (instance(Isolation::Thread), instance(Isolation::Thread));
+        let (first, second) = (one.handle(), other.handle());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.spawn(deliver());
+        runtime.block_on(async {
+            score(&first, false).await.unwrap().unwrap();
+            let comes_next = async {
+                let unsent = take_of(std::slice::from_ref(&first));
+                assert_eq!(unsent.0.len(), 1, "those of the other instance stay");
+                unsent.hand_over();
+                assert_eq!(first.load(), 0, "the tick goes on, and they have ended");
+                score(&first, false).await
+            };
+            let (answered, with_it, elsewhere, next) = tokio::join!(
+                score(&first, false),
+                score(&first, true),
+                score(&second, false),
+                comes_next,
+            );
+            answered.unwrap().unwrap().outcome.unwrap();
+            assert!(with_it.unwrap().is_err(), "its answer is lost");
+            for other in [elsewhere, next] {
+                other.unwrap().unwrap().outcome.unwrap();
+            }
+        });
+        one.stop();
+        other.stop();
     }
 }

@@ -19,7 +19,9 @@ use tracing::Level;
 
 use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX};
 use crate::observe::{Metrics, Timings};
-use crate::router::{Answer, Endpoint, EndpointAuth, Rejected, Router, ScoreRequest, Unserved};
+use crate::router::{
+    Answer, Endpoint, EndpointAuth, Rejected, Router, ScoreRequest, Turn, Unserved,
+};
 use crate::serve::auth::{open, opened};
 use crate::serve::body::{HeldBody, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
@@ -40,6 +42,8 @@ const SHED: HeaderName = HeaderName::from_static("x-serin-shed");
 
 /// Headers of an answer, those that the connection adds included.
 const HEADERS_USUAL: usize = 8;
+/// Headers of a refusal, likewise.
+const HEADERS_OF_REFUSAL: usize = 12;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -116,8 +120,10 @@ impl Scoring {
         parts: &Parts,
         body: impl Payload,
     ) -> Response {
+        // Nothing is done for a request before the thread has time for it.
+        let turn = Turn::wait().await;
         let (ids, outcome) = match RequestIds::of(&parts.headers) {
-            Ok(ids) => (ids, self.answer(client, target, parts, body).await),
+            Ok(ids) => (ids, self.answer((client, target), parts, body, turn).await),
             Err(failure) => (RequestIds::fresh(), Err(failure)),
         };
         match outcome {
@@ -138,10 +144,10 @@ impl Scoring {
 
     async fn answer(
         &self,
-        client: Peer,
-        target: Target<'_>,
+        (client, target): (Peer, Target<'_>),
         parts: &Parts,
         body: impl Payload,
+        mut turn: Turn,
     ) -> Result<Answer, Failure> {
         let deployment = named_deployment(&parts.headers)?;
         // Before the body is read, so that a stranger cannot make the server read one.
@@ -155,7 +161,10 @@ impl Scoring {
             bytes: payload,
             room,
         } = read_body_with_room(body, &self.bytes, BODY_READ_MAX).await?;
-        let received = Instant::now();
+        turn.renew().await;
+        // Its time runs since it came: what it stood in line for is the server's time, not the client's.
+        let now = Instant::now();
+        let received = now.checked_sub(turn.waited()).unwrap_or(now);
         // A body can take seconds: the request is served under the table of the moment it is whole, and must be allowed by it. A
         // key that was revoked meanwhile opens nothing.
         if self.router.table().number() != table {
@@ -298,8 +307,11 @@ fn success(answer: Answer, ids: RequestIds) -> Response {
 
 /// The answer that tells of a failure. The body is `{"message": ..}`, as that of Azure's inference server.
 pub(super) fn refusal(failure: &Failure, ids: RequestIds) -> Response {
-    let mut response = json_response(failure.status(), &json!({ "message": failure.to_string() }));
+    let mut response = Response::new(Body::from(message(failure)));
+    *response.status_mut() = failure.status();
     let headers = response.headers_mut();
+    headers.reserve(HEADERS_OF_REFUSAL);
+    headers.insert(CONTENT_TYPE, JSON);
     if let Some(deployment) = failure.deployment() {
         write_deployment(headers, deployment);
     }
@@ -327,6 +339,17 @@ pub(super) fn refusal(failure: &Failure, ids: RequestIds) -> Response {
     }
     ids.write(headers);
     response
+}
+
+fn message(failure: &Failure) -> String {
+    match failure {
+        // Words and numbers, that need no escaping. What a crowd can cause at will costs as little as it can.
+        Failure::Unserved(Unserved::Rejected {
+            rejected: rejected @ Rejected::QueueFull { .. },
+            ..
+        }) => format!("{{\"message\":\"{rejected}\"}}"),
+        _ => json!({ "message": failure.to_string() }).to_string(),
+    }
 }
 
 /// A JSON answer.
@@ -374,6 +397,10 @@ fn millis(time: Duration) -> HeaderValue {
 
 /// One line for each failure, as loud as its fault deserves.
 fn log(failure: &Failure, parts: &Parts, ids: &RequestIds) {
+    let level = failure.level();
+    if level == Level::DEBUG && !tracing::enabled!(Level::DEBUG) {
+        return;
+    }
     let (status, path, request_id) = (failure.status().as_u16(), parts.uri.path(), ids.as_str());
     // The client's to choose, at any length.
     let path = path.get(..LOG_PATH_LEN_MAX).unwrap_or(path);
@@ -383,7 +410,7 @@ fn log(failure: &Failure, parts: &Parts, ids: &RequestIds) {
             tracing::event!(Level::$level, status, path, deployment, request_id, %failure, "request refused")
         };
     }
-    match failure.level() {
+    match level {
         Level::ERROR => event!(ERROR),
         Level::WARN => event!(WARN),
         Level::INFO => event!(INFO),
@@ -403,6 +430,32 @@ mod tests {
         assert_eq!(millis(Duration::from_secs(180)), "180000.000");
         let longest = millis(Duration::MAX);
         assert_eq!(longest.len(), 24, "cut, not a panic");
+    }
+
+    #[test]
+    fn the_short_way_to_refuse_says_what_the_long_one_would() {
+        for (held, held_max) in [(2, 2), (usize::MAX, 0)] {
+            let failure = Failure::Unserved(Unserved::Rejected {
+                deployment: "blue".parse().unwrap(),
+                rejected: Rejected::QueueFull { held, held_max },
+                retry_after_s: 7,
+            });
+            let long = json!({ "message": failure.to_string() });
+            assert_eq!(message(&failure), long.to_string());
+            let refusal = refusal(&failure, RequestIds::fresh());
+            let headers = refusal.headers();
+            for (name, value) in [
+                ("content-type", "application/json"),
+                ("azureml-model-deployment", "blue"),
+                ("ms-azureml-model-error-reason", "too_many_pending_request"),
+                ("retry-after", "7"),
+                ("x-serin-shed", "queue_full"),
+            ] {
+                assert_eq!(headers[name], value);
+            }
+            assert_eq!(headers["x-request-id"], headers["x-ms-request-id"]);
+            assert!(headers.len() <= HEADERS_OF_REFUSAL);
+        }
     }
 
     #[test]
