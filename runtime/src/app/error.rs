@@ -48,6 +48,9 @@ pub enum AppError {
     /// A bug: the thread that administers the server is gone.
     #[error("the control thread ended unexpectedly; its last words are in the log")]
     ControlEnded,
+    /// The server was asked a second time to end, at once.
+    #[error("the server was ended at once")]
+    CutShort,
     /// `serin up` could not deploy a file.
     #[error(transparent)]
     Deploy(#[from] EmbeddedError),

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
@@ -23,12 +24,14 @@ use crate::app::config::{Config, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
 use crate::app::sockets::Sockets;
-use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
+use crate::config::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, IDLE_WAIT_MAX, IDLE_WAIT_MIN, RESTART_HOLD_MAX, STOP_MAX,
+};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen};
+use crate::serve::{BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring, listen};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -37,6 +40,7 @@ pub struct App {
     library: LibraryLoading,
     sockets: Sockets,
     on_ready: Box<dyn FnOnce() + Send>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl App {
@@ -59,6 +63,7 @@ impl App {
             library: begin_to_load_library(),
             sockets,
             on_ready: Box::new(|| {}),
+            cut: Box::pin(std::future::pending()),
         }
     }
 
@@ -81,12 +86,20 @@ impl App {
         self
     }
 
+    /// When this ends, a server that finishes what is in flight gives that up: whoever waits for an answer is told so at once.
+    #[must_use]
+    pub fn on_cut(mut self, cut: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.cut = Box::pin(cut);
+        self
+    }
+
     /// Serves until `shutdown` ends, then finishes what is in flight. Blocks the calling thread, which must not be one of a
     /// tokio runtime.
     ///
     /// # Errors
     ///
-    /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
+    /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone;
+    /// [`AppError::CutShort`] after [`App::on_cut`].
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         // Waited for when the server ends, however early.
         let _library = self.library;
@@ -104,6 +117,12 @@ impl App {
                 &metrics,
             ),
             metrics,
+            drain: Drain::default(),
+        };
+        let way_down = WayDown {
+            drain: scoring.drain.clone(),
+            delay: self.config.drain_delay,
+            grace: self.config.grace,
         };
         let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
@@ -149,7 +168,7 @@ impl App {
                 () = shutdown => {}
                 () = control.ended() => return control.join(),
             }
-            stop_edge(edge, limits.grace).await;
+            way_down.go(edge, self.cut).await?;
             control.stop();
             control.ended().await;
             control.join()
@@ -165,15 +184,54 @@ impl fmt::Debug for App {
     }
 }
 
-async fn stop_edge(edge: Edge, grace: Duration) {
-    info!("stopping: no new requests, those in flight are finished");
-    let cut = edge.stop().await;
-    if cut > 0 {
+/// The way down of the edge.
+struct WayDown {
+    drain: Drain,
+    delay: Duration,
+    grace: Duration,
+}
+
+impl WayDown {
+    /// Has balancers look elsewhere, then accepts no more and lets what is in flight end.
+    async fn go(self, edge: Edge, cut: impl Future<Output = ()> + Send) -> Result<(), AppError> {
+        let (drain, grace) = (self.drain.clone(), self.grace);
+        let mut stopping = pin!(self.stop(edge));
+        tokio::select! {
+            cut = &mut stopping => {
+                if cut > 0 {
+                    let grace_s = grace.as_secs();
+                    warn!(cut, grace_s, "requests were cut off: they took longer than the grace period");
+                }
+                return Ok(());
+            }
+            () = cut => {}
+        }
+        drain.cut();
+        let cut = stopping.await;
         warn!(
             cut,
-            grace_s = grace.as_secs(),
-            "requests were cut off: they took longer than the grace period"
+            "ended at once: requests in flight were told that they are not answered"
         );
+        Err(AppError::CutShort)
+    }
+
+    async fn stop(self, edge: Edge) -> usize {
+        self.drain.leave();
+        if !self.delay.is_zero() {
+            let delay_s = self.delay.as_secs();
+            info!(
+                delay_s,
+                "stopping: not ready any more, and all is served on for the delay"
+            );
+            tokio::select! {
+                () = sleep(self.delay) => {}
+                () = self.drain.until_cut() => {}
+            }
+        }
+        info!("stopping: no new requests, those in flight are finished");
+        let idle_wait = self.delay.clamp(IDLE_WAIT_MIN, IDLE_WAIT_MAX);
+        self.drain.close(idle_wait);
+        edge.stop().await
     }
 }
 
@@ -326,7 +384,7 @@ async fn settle(
     server: &ServerFile,
     on_ready: Box<dyn FnOnce() + Send>,
 ) -> std::convert::Infallible {
-    controller.settled().await;
+    controller.settled_telling(|| readiness.look_again()).await;
     readiness.set();
     info!(
         scoring = %server.scoring_address,

@@ -17,7 +17,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring};
+use crate::serve::{BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring};
 
 /// The one endpoint, so that `/score` serves it.
 const ENDPOINT: &str = "up-endpoint";
@@ -104,6 +104,7 @@ pub fn up(
             &metrics,
         ),
         metrics,
+        drain: Drain::default(),
     };
     let limits = ConnectionLimits {
         connections_max: CONNECTIONS_DEFAULT,

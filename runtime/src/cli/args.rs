@@ -592,6 +592,9 @@ pub(super) struct Serve {
     /// Longest time that requests in flight may take to end at exit, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(super) grace: Option<u16>,
+    /// Time at exit in which readiness says 503 and everything is served on, in seconds: as long as balancers take to notice
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(super) drain_delay: u16,
     /// Shape of the log on standard error; its level is in SERIN_LOG
     #[arg(long, value_enum, default_value_t)]
     pub(super) log: LogShape,

@@ -16,7 +16,8 @@ use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
 use crate::app::{
-    App, Config, Sockets, Supervised, UpConfig, serve_supervised, supervise, up as serve_files,
+    App, AppError, Config, Sockets, Supervised, UpConfig, serve_supervised, supervise,
+    up as serve_files,
 };
 use crate::black_box;
 use crate::engine::{Capacity, Prober};
@@ -41,7 +42,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     if typed.supervise && handed_over.is_none() {
         return under_supervision(&sockets, quiet);
     }
-    let shutdown = signals::shutdown(typed.until_stdin_closes)?;
+    let (shutdown, at_once) = signals::shutdowns(typed.until_stdin_closes)?;
     let app = App::with_sockets(config, sockets);
     let (scoring, admin) = (app.scoring_address(), app.admin_address());
     // A supervisor hears from this line that the server is ready.
@@ -55,7 +56,11 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
                 ));
             }
         })
+        .on_cut(at_once)
         .run(shutdown);
+    if matches!(ran, Err(AppError::CutShort)) {
+        signals::at_once();
+    }
     black_box::close();
     Ok(ran?)
 }
@@ -113,6 +118,7 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
     if let Some(seconds) = typed.grace {
         config.grace = Duration::from_secs(seconds.into());
     }
+    config.drain_delay = Duration::from_secs(typed.drain_delay.into());
     config.skus = sku::table(&typed.own)?;
     Ok(config)
 }

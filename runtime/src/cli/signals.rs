@@ -1,4 +1,4 @@
-//! Signals: the first asks the process to finish, the second ends it at once.
+//! Signals: the first asks the process to finish, the second ends it at once, with a moment for last words.
 //!
 //! Threads: one of its own, so that a busy process still hears them.
 
@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::exit::{CliError, INTERRUPTED};
 use crate::black_box;
+use crate::config::AT_ONCE_MAX;
 
 /// Becomes true with the first SIGTERM or SIGINT.
 pub(super) fn stop() -> Result<watch::Receiver<bool>, CliError> {
@@ -36,7 +37,21 @@ pub(super) fn stop() -> Result<watch::Receiver<bool>, CliError> {
 pub(super) fn shutdown(
     until_stdin_closes: bool,
 ) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    Ok(shutdowns(until_stdin_closes)?.0)
+}
+
+/// The same, and the second signal. Who listens to that has [`AT_ONCE_MAX`] for its last words.
+pub(super) fn shutdowns(
+    until_stdin_closes: bool,
+) -> Result<
+    (
+        impl Future<Output = ()> + Send + 'static,
+        impl Future<Output = ()> + Send + 'static,
+    ),
+    CliError,
+> {
     let (asked, heard) = oneshot::channel();
+    let (asked_again, heard_again) = oneshot::channel();
     let (runtime, mut terminate, mut interrupt) = catch().map_err(CliError::Start)?;
     thread::Builder::new()
         .name("signals".to_owned())
@@ -53,11 +68,24 @@ pub(super) fn shutdown(
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
                 }
+                if asked_again.send(()).is_ok() {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                        () = tokio::time::sleep(AT_ONCE_MAX) => {}
+                    }
+                }
             });
             at_once();
         })
         .map_err(CliError::Start)?;
-    Ok(async move { drop(heard.await) })
+    let at_once = async move {
+        if heard_again.await.is_err() {
+            // The thread has ended the process, or is about to.
+            std::future::pending().await
+        }
+    };
+    Ok((async move { drop(heard.await) }, at_once))
 }
 
 fn catch() -> io::Result<(Runtime, Signal, Signal)> {
@@ -96,7 +124,7 @@ async fn stdin_closed(wanted: bool) {
     clippy::exit,
     reason = "a second signal means at once, whatever still runs"
 )]
-fn at_once() {
+pub(super) fn at_once() -> ! {
     black_box::close();
     std::process::exit(i32::from(INTERRUPTED));
 }

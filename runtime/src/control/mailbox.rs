@@ -316,9 +316,15 @@ impl ControllerHandle {
     /// Resolves when recovery is over: everything that was good before the start serves again or has failed to; or some
     /// traffic is served and [`RECOVERY_WAIT_MAX`](crate::config::RECOVERY_WAIT_MAX) is over.
     pub async fn settled(&self) {
+        self.settled_telling(|| {}).await;
+    }
+
+    /// The same; `progress` is called after each event until then.
+    pub async fn settled_telling(&self, progress: impl Fn()) {
         let mut changed = self.bulletin.changed.subscribe();
         while !self.bulletin.settled.load(Ordering::Acquire) && !self.mailbox.is_closed() {
             let _ = changed.changed().await;
+            progress();
         }
     }
 

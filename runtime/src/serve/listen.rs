@@ -19,11 +19,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
-use crate::config::{ACCEPT_PAUSE, HEAD_READ_MAX, SMALL_BYTES};
+use crate::config::{ACCEPT_PAUSE, CUT_ANSWER_MAX, HEAD_READ_MAX, SMALL_BYTES};
 use crate::serve::timed_writes::TimedWrites;
-use crate::serve::{Scoring, http};
+use crate::serve::{Drain, Scoring, http};
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,9 @@ pub async fn listen(
     let (queue, connections) = connection_queue();
     let accepting = accept(listener, vec![queue], limits.connections_max, shutdown);
     let service = || TowerToHyperService::new(routes.clone());
-    let ((), cut) = tokio::join!(accepting, connections.serve(service, limits.grace));
+    let drain = Drain::default();
+    let serving = connections.serve(service, &drain, limits.grace);
+    let ((), cut) = tokio::join!(accepting, serving);
     cut
 }
 
@@ -94,7 +97,7 @@ pub async fn accept(
     let room = Arc::new(Semaphore::new(connections_max));
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => return,
+            () = &mut shutdown => break,
             accepted = accept_one(&listener, &room) => accepted,
         };
         if let Some(accepted) = accepted {
@@ -104,6 +107,18 @@ pub async fn accept(
                 .min_by_key(|queue| Arc::strong_count(&queue.live));
             // A thread that has ended cannot serve; its connections are closed.
             drop(emptiest.map(|queue| queue.accepted.send(accepted)));
+        }
+    }
+    // Who has connected by now would be told that the connection is reset, and may have sent a request.
+    tokio::task::yield_now().await;
+    let mut queues = queues.iter().cycle();
+    loop {
+        tokio::select! {
+            biased;
+            Some(accepted) = accept_one(&listener, &room) => {
+                drop(queues.next().map(|queue| queue.accepted.send(accepted)));
+            }
+            () = std::future::ready(()) => return,
         }
     }
 }
@@ -130,12 +145,13 @@ impl Connections {
     /// finish their request. Returns how many had to be cut.
     pub async fn serve_scoring(self, scoring: Scoring, grace: Duration) -> usize {
         let routes = http::routes(scoring.clone());
-        let scoring = Arc::new(scoring);
-        self.serve(|| http::service(&scoring, &routes), grace).await
+        let (drain, scoring) = (scoring.drain.clone(), Arc::new(scoring));
+        let service = || http::service(&scoring, &routes);
+        self.serve(service, &drain, grace).await
     }
 
     /// Serves each connection by a service of its own.
-    async fn serve<S>(mut self, service: impl Fn() -> S, grace: Duration) -> usize
+    async fn serve<S>(mut self, service: impl Fn() -> S, drain: &Drain, grace: Duration) -> usize
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
             + Send
@@ -163,22 +179,55 @@ impl Connections {
                 .max_buf_size(SMALL_BYTES)
                 .serve_connection(TokioIo::new(TimedWrites::new(stream)), service());
             let connection = graceful.watch(connection);
-            let live = Arc::clone(&self.live);
+            let (live, drain) = (Arc::clone(&self.live), drain.clone());
             connections.spawn(async move {
                 // Dropped when the connection has ended, however it ends: then another may come, and this thread has one less.
                 let _counted = (permit, live);
-                if let Err(error) = connection.await {
+                if let Err(error) = drain.waking(connection).await {
                     debug!(%error, "a connection ended early");
                 }
             });
         }
-        // Reaping during the wait keeps the count of what is left true.
-        let finish = async { while connections.join_next().await.is_some() {} };
-        let closing = async { tokio::join!(graceful.shutdown(), finish) };
-        match tokio::time::timeout(grace, closing).await {
-            Ok(_) => 0,
-            Err(_) => connections.len(),
-        }
+        see_out(graceful, connections, drain, grace).await
+    }
+}
+
+/// Lets connections end: idle ones have a while for one more request, then they are closed; the others get `grace` in all, then their
+/// requests are answered that they are cut. Returns how many.
+async fn see_out(
+    graceful: GracefulShutdown,
+    mut connections: JoinSet<()>,
+    drain: &Drain,
+    grace: Duration,
+) -> usize {
+    let over = Instant::now() + grace;
+    let idle_over = Instant::now() + drain.idle_wait().min(grace);
+    if ended(reap(&mut connections), idle_over, drain).await {
+        return 0;
+    }
+    let closing = async { tokio::join!(graceful.shutdown(), reap(&mut connections)) };
+    if ended(closing, over, drain).await {
+        return 0;
+    }
+    let cut = connections.len();
+    drain.cut();
+    // What they are told is short; who does not take it is closed.
+    _ = timeout(CUT_ANSWER_MAX, reap(&mut connections)).await;
+    cut
+}
+
+/// Waits for the end of all. Reaping keeps the count of what is left true.
+async fn reap(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// Whether it ends before this moment, and before the cut.
+async fn ended<T>(closing: impl Future<Output = T>, over: Instant, drain: &Drain) -> bool {
+    tokio::select! {
+        biased;
+        _ = closing => true,
+        () = sleep_until(over) => false,
+        () = drain.until_cut() => false,
     }
 }
 

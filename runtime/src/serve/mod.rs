@@ -3,6 +3,7 @@
 mod auth;
 mod body;
 mod bytes_in_flight;
+mod drain;
 mod failure;
 mod health;
 mod http;
@@ -13,6 +14,7 @@ mod timed_writes;
 
 pub use body::read_body;
 pub use bytes_in_flight::{BytesInFlight, NoRoom};
+pub use drain::Drain;
 pub use failure::{Failure, Fault};
 pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{
