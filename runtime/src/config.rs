@@ -195,6 +195,12 @@ pub const RESTART_HOLD_MAX: Duration = Duration::from_secs(3);
 pub const START_HOLD_MAX: Duration = Duration::from_secs(10);
 /// Most requests that wait so at once; further ones are told to come again.
 pub const START_HELD_MAX: usize = 1024;
+/// Longest that a server which is to take the place of another may take to serve all that the other serves.
+pub const REPLACE_READY_MAX: Duration = Duration::from_secs(120);
+/// Longest that two servers wait for a word of each other while one takes the place of the other.
+pub const HANDOVER_WORD_MAX: Duration = Duration::from_secs(15);
+/// Longest such word, in bytes.
+pub const HANDOVER_WORD_BYTES_MAX: u64 = 1 << 20;
 /// The time for which a server must have been ready for its death not to count as one of a row.
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
 /// Life of a token, unless the server is told otherwise.

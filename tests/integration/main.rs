@@ -12,6 +12,7 @@ mod memory;
 mod mlp;
 mod models;
 mod readme;
+mod restarts;
 mod rules;
 mod scoring;
 mod supervisor;

@@ -48,6 +48,9 @@ pub enum AppError {
     /// A bug: the thread that administers the server is gone.
     #[error("the control thread ended unexpectedly; its last words are in the log")]
     ControlEnded,
+    /// Another server, whose place this one was to take, goes on.
+    #[error("the running server was not replaced: {0}")]
+    NotReplaced(String),
     /// The server was asked a second time to end, at once.
     #[error("the server was ended at once")]
     CutShort,

@@ -6,9 +6,11 @@ mod config;
 mod edge;
 mod embedded;
 mod error;
+mod handover;
 mod server;
 mod sockets;
 mod supervisor;
+mod systemd;
 mod up;
 
 pub use child::{ChildError, ChildServer};

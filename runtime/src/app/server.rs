@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,7 +24,9 @@ use crate::admin::{Administration, ServerFile};
 use crate::app::config::{Config, bytes_in_flight_max};
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
+use crate::app::handover::{Handover, Predecessor, SocketsToGive, Successor};
 use crate::app::sockets::Sockets;
+use crate::app::systemd;
 use crate::config::{
     ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, IDLE_WAIT_MAX, IDLE_WAIT_MIN, RESTART_HOLD_MAX, STOP_MAX,
 };
@@ -119,10 +122,11 @@ impl App {
             metrics,
             drain: Drain::default(),
         };
-        let way_down = WayDown {
+        let mut way_down = WayDown {
             drain: scoring.drain.clone(),
             delay: self.config.drain_delay,
             grace: self.config.grace,
+            is_replaced: false,
         };
         let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
@@ -130,12 +134,20 @@ impl App {
         let token = outlive.then(|| known_token(&self.config.data)).flatten();
         let token = token.unwrap_or_else(new_token);
         let (ready, is_ready) = oneshot::channel::<()>();
+        let (replaced, is_replaced) = oneshot::channel::<()>();
+        let sockets_to_give = sockets_to_give(&listener, &self.sockets.admin.listener)?;
+        let predecessor = self.sockets.predecessor;
+        let last_word = predecessor.as_ref().map(Predecessor::last_word).transpose();
+        let last_word = last_word.map_err(AppError::Threads)?;
         let control = Control {
             server: Arc::new(server_file(address, self.sockets.admin.address, token)),
             listener: self.sockets.admin.listener,
             config: self.config,
             scoring,
             bound: self.started,
+            predecessor,
+            successor: (sockets_to_give.clone(), self.sockets.supervised),
+            replaced,
             on_ready: Box::new(move || {
                 drop(ready);
                 (self.on_ready)();
@@ -144,7 +156,10 @@ impl App {
         let mut control = control.spawn()?;
 
         // Who has connected while nobody served is not answered that nobody does.
-        let hold = if outlive {
+        let hold = if last_word.is_some() {
+            // Its control thread gives up earlier.
+            Duration::MAX
+        } else if outlive {
             RESTART_HOLD_MAX
         } else {
             Duration::ZERO
@@ -164,10 +179,15 @@ impl App {
                 _ = timeout(hold, is_ready) => {}
             }
             let edge = Edge::start(listener, &edge_scoring, limits, edge_threads)?;
+            if let Some(last_word) = last_word {
+                last_word.serving();
+            }
             tokio::select! {
                 () = shutdown => {}
+                Ok(()) = is_replaced => way_down.is_replaced = true,
                 () = control.ended() => return control.join(),
             }
+            sockets_to_give.close();
             way_down.go(edge, self.cut).await?;
             control.stop();
             control.ended().await;
@@ -189,6 +209,8 @@ struct WayDown {
     drain: Drain,
     delay: Duration,
     grace: Duration,
+    /// Another process accepts already: balancers find it at the same address.
+    is_replaced: bool,
 }
 
 impl WayDown {
@@ -216,7 +238,13 @@ impl WayDown {
     }
 
     async fn stop(self, edge: Edge) -> usize {
+        if self.is_replaced {
+            info!("stopping: another process accepts, requests in flight are finished");
+            self.drain.close(self.grace);
+            return edge.stop().await;
+        }
         self.drain.leave();
+        systemd::stopping();
         if !self.delay.is_zero() {
             let delay_s = self.delay.as_secs();
             info!(
@@ -249,6 +277,14 @@ fn server_file(
     }
 }
 
+/// Copies of the sockets, for whoever takes this server's place.
+fn sockets_to_give(scoring: &TcpListener, admin: &TcpListener) -> Result<SocketsToGive, AppError> {
+    let copy = |one: &TcpListener| one.try_clone().map(OwnedFd::from);
+    let copies = copy(scoring).and_then(|scoring| Ok((scoring, copy(admin)?)));
+    let (scoring, admin) = copies.map_err(AppError::Threads)?;
+    Ok(SocketsToGive::new(scoring, admin))
+}
+
 fn new_token() -> String {
     let mut token = [0; 32];
     getrandom::fill(&mut token).expect("the system has random numbers");
@@ -267,6 +303,12 @@ struct Control {
     config: Config,
     scoring: Scoring,
     bound: Instant,
+    /// The server whose place this one takes.
+    predecessor: Option<Predecessor>,
+    /// What another one would get, and whether there is a supervisor.
+    successor: (SocketsToGive, bool),
+    /// Told when another one has taken this one's place.
+    replaced: oneshot::Sender<()>,
     on_ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -304,8 +346,18 @@ impl Control {
         })
     }
 
-    async fn run(self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
         let controller = self.start_controller()?;
+        if let Some(predecessor) = self.predecessor.take() {
+            let equal = tokio::select! {
+                equal = predecessor.until_equal(&controller, &self.scoring) => equal.map(|()| true),
+                _ = &mut stopped => Ok(false),
+            };
+            if !matches!(equal, Ok(true)) {
+                stop_controller(controller).await;
+                return equal.map(|_| ());
+            }
+        }
         let listener =
             tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
         let administration = Administration {
@@ -314,6 +366,7 @@ impl Control {
             server: Arc::clone(&self.server),
         };
         let (stop, admin_stopped) = oneshot::channel::<()>();
+        let mut stop = Some(stop);
         let limits = ConnectionLimits {
             connections_max: ADMIN_CONNECTIONS_MAX,
             grace: ADMIN_GRACE,
@@ -329,6 +382,13 @@ impl Control {
         let data = &self.config.data;
         let written = self.server.write(data);
         if written.is_ok() {
+            let successor = successor(
+                data,
+                self.successor,
+                &controller,
+                &self.scoring,
+                &self.server,
+            );
             let settled = settle(
                 &controller,
                 &self.scoring.readiness,
@@ -339,17 +399,22 @@ impl Control {
             tokio::select! {
                 // Settles once, then waits for the end.
                 never = settled => match never {},
-                _ = stopped => {}
+                never = systemd::keep_watchdog_quiet() => match never {},
+                successor = successor => {
+                    info!(pid = successor.pid, "replaced");
+                    systemd::replaced_by(successor.pid);
+                    // Commands are for the other one from now on.
+                    drop(stop.take());
+                    // The edge may have ended by itself.
+                    _ = self.replaced.send(());
+                    _ = stopped.await;
+                }
+                _ = &mut stopped => {}
             }
         }
         drop(stop);
         drop(admin.await);
-        if timeout(STOP_MAX, controller.shutdown()).await.is_err() {
-            warn!(
-                after_s = STOP_MAX.as_secs(),
-                "models that still load or run are cut off"
-            );
-        }
+        stop_controller(controller).await;
         if let Err(error) = self.server.remove(data) {
             warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
         }
@@ -376,6 +441,41 @@ impl Control {
     }
 }
 
+async fn stop_controller(controller: ControllerHandle) {
+    if timeout(STOP_MAX, controller.shutdown()).await.is_err() {
+        warn!(
+            after_s = STOP_MAX.as_secs(),
+            "models that still load or run are cut off"
+        );
+    }
+}
+
+/// Waits for a process that takes this one's place; never ends where there is no way to do so.
+async fn successor(
+    data: &Path,
+    (sockets, supervised): (SocketsToGive, bool),
+    controller: &ControllerHandle,
+    scoring: &Scoring,
+    server: &ServerFile,
+) -> Successor {
+    let handover = match Handover::listen(data, sockets, supervised) {
+        Ok(handover) => handover,
+        Err(error) => {
+            warn!(%error, "this server cannot be replaced while it runs: there is no socket in its data folder");
+            return std::future::pending().await;
+        }
+    };
+    let went_wrong = || {
+        // The other process may have written its own.
+        if let Err(error) = server.write(data) {
+            warn!(%error, path = ?ServerFile::path(data), "cannot write the server file");
+        }
+    };
+    handover
+        .until_replaced(controller, scoring, went_wrong)
+        .await
+}
+
 /// Says once that the server is ready; never ends by itself.
 async fn settle(
     controller: &ControllerHandle,
@@ -393,6 +493,7 @@ async fn settle(
         after_ms = bound.elapsed().as_millis(),
         "ready"
     );
+    systemd::ready();
     on_ready();
     std::future::pending().await
 }

@@ -601,6 +601,10 @@ pub(super) struct Serve {
     /// Start the server again when it dies; clients that connect meanwhile wait instead of being refused
     #[arg(long)]
     pub(super) supervise: bool,
+    /// Take the place of the server that runs on this data folder, at its addresses: it serves until this one does, and no request is
+    /// lost; where none runs, start one
+    #[arg(long, conflicts_with = "supervise")]
+    pub(super) replace: bool,
     /// The sockets of the supervisor that has started this process.
     #[arg(long, hide = true, value_name = "PID:FD:FD")]
     pub(super) handed_over: Option<HandedOver>,

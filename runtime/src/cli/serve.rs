@@ -35,7 +35,7 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let config = configured(typed, data.clone())?;
     let sockets = match sockets {
         Some(sockets) => sockets,
-        None => Sockets::open(&config)?,
+        None => opened(typed, &config)?,
     };
     start_log(log_format(typed.log));
     let quiet = global.format() == OutputFormat::None;
@@ -63,6 +63,19 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     }
     black_box::close();
     Ok(ran?)
+}
+
+/// Sockets of the running server, whose place this one is to take, else its own.
+fn opened(typed: &Serve, config: &Config) -> Result<Sockets, CliError> {
+    let running = if typed.replace {
+        Sockets::of_running(&config.data)?
+    } else {
+        None
+    };
+    match running {
+        Some(sockets) => Ok(sockets),
+        None => Ok(Sockets::open(config)?),
+    }
 }
 
 /// Has this very command run in another process, again and again, on sockets that this one holds open.

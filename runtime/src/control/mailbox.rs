@@ -44,6 +44,10 @@ pub(super) enum Mail {
         by: String,
         reply: oneshot::Sender<Result<(), ModelStoreError>>,
     },
+    /// Another process is to have the data folder.
+    Lend(oneshot::Sender<Result<(), ChangeError>>),
+    /// It is wanted back; told when it is here, or never can be.
+    TakeBack(oneshot::Sender<()>),
     /// The server ends.
     Shutdown(oneshot::Sender<()>),
 }
@@ -326,6 +330,12 @@ impl ControllerHandle {
             let _ = changed.changed().await;
             progress();
         }
+    }
+
+    /// Told after each event.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.bulletin.changed.subscribe()
     }
 
     /// Drains all, stops all, closes the store and unlocks the data folder.

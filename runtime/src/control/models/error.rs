@@ -121,8 +121,8 @@ impl ModelStoreError {
             Self::OtherContent { .. } => ErrorKind::AlreadyExists,
             Self::Unknown(_) => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Conflict,
+            Self::Store(StoreError::Lent(_)) | Self::Stopped => ErrorKind::Busy,
             Self::Io { .. } | Self::Store(_) => ErrorKind::Storage,
-            Self::Stopped => ErrorKind::Busy,
         }
     }
 }
