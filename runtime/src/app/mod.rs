@@ -12,6 +12,7 @@ mod sockets;
 mod supervisor;
 mod systemd;
 mod up;
+mod way_down;
 
 pub use child::{ChildError, ChildServer};
 pub use config::Config;

@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::admin::{Administration, ServerFile};
@@ -27,9 +27,8 @@ use crate::app::error::AppError;
 use crate::app::handover::{Handover, Predecessor, SocketsToGive, Successor};
 use crate::app::sockets::Sockets;
 use crate::app::systemd;
-use crate::config::{
-    ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, IDLE_WAIT_MAX, IDLE_WAIT_MIN, RESTART_HOLD_MAX, STOP_MAX,
-};
+use crate::app::way_down::WayDown;
+use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
@@ -110,24 +109,8 @@ impl App {
             connections_max: self.config.connections_max,
             grace: self.config.grace,
         };
-        let metrics = Metrics::new();
-        let scoring = Scoring {
-            router: Router::new(),
-            readiness: Readiness::default(),
-            bytes: BytesInFlight::new(
-                bytes_in_flight_max(self.config.bytes_in_flight_max, self.config.body_bytes_max),
-                self.config.body_bytes_max,
-                &metrics,
-            ),
-            metrics,
-            drain: Drain::default(),
-        };
-        let mut way_down = WayDown {
-            drain: scoring.drain.clone(),
-            delay: self.config.drain_delay,
-            grace: self.config.grace,
-            is_replaced: false,
-        };
+        let scoring = scoring(&self.config);
+        let mut way_down = WayDown::new(scoring.drain.clone(), &self.config);
         let (listener, address) = (self.sockets.scoring.listener, self.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (self.config.edge_threads, scoring.clone());
         let outlive = self.sockets.outlive;
@@ -156,13 +139,11 @@ impl App {
         let mut control = control.spawn()?;
 
         // Who has connected while nobody served is not answered that nobody does.
-        let hold = if last_word.is_some() {
-            // Its control thread gives up earlier.
-            Duration::MAX
-        } else if outlive {
-            RESTART_HOLD_MAX
-        } else {
-            Duration::ZERO
+        let hold = match (&last_word, outlive) {
+            // The other server serves; the control thread gives up before this ends.
+            (Some(_), _) => Duration::MAX,
+            (None, true) => RESTART_HOLD_MAX,
+            (None, false) => Duration::ZERO,
         };
         // This thread only waits.
         let waiting = Builder::new_current_thread().enable_all().build();
@@ -204,62 +185,19 @@ impl fmt::Debug for App {
     }
 }
 
-/// The way down of the edge.
-struct WayDown {
-    drain: Drain,
-    delay: Duration,
-    grace: Duration,
-    /// Another process accepts already: balancers find it at the same address.
-    is_replaced: bool,
-}
-
-impl WayDown {
-    /// Has balancers look elsewhere, then accepts no more and lets what is in flight end.
-    async fn go(self, edge: Edge, cut: impl Future<Output = ()> + Send) -> Result<(), AppError> {
-        let (drain, grace) = (self.drain.clone(), self.grace);
-        let mut stopping = pin!(self.stop(edge));
-        tokio::select! {
-            cut = &mut stopping => {
-                if cut > 0 {
-                    let grace_s = grace.as_secs();
-                    warn!(cut, grace_s, "requests were cut off: they took longer than the grace period");
-                }
-                return Ok(());
-            }
-            () = cut => {}
-        }
-        drain.cut();
-        let cut = stopping.await;
-        warn!(
-            cut,
-            "ended at once: requests in flight were told that they are not answered"
-        );
-        Err(AppError::CutShort)
-    }
-
-    async fn stop(self, edge: Edge) -> usize {
-        if self.is_replaced {
-            info!("stopping: another process accepts, requests in flight are finished");
-            self.drain.close(self.grace);
-            return edge.stop().await;
-        }
-        self.drain.leave();
-        systemd::stopping();
-        if !self.delay.is_zero() {
-            let delay_s = self.delay.as_secs();
-            info!(
-                delay_s,
-                "stopping: not ready any more, and all is served on for the delay"
-            );
-            tokio::select! {
-                () = sleep(self.delay) => {}
-                () = self.drain.until_cut() => {}
-            }
-        }
-        info!("stopping: no new requests, those in flight are finished");
-        let idle_wait = self.delay.clamp(IDLE_WAIT_MIN, IDLE_WAIT_MAX);
-        self.drain.close(idle_wait);
-        edge.stop().await
+/// The scoring side, without any endpoint yet.
+fn scoring(config: &Config) -> Scoring {
+    let metrics = Metrics::new();
+    Scoring {
+        router: Router::new(),
+        readiness: Readiness::default(),
+        bytes: BytesInFlight::new(
+            bytes_in_flight_max(config.bytes_in_flight_max, config.body_bytes_max),
+            config.body_bytes_max,
+            &metrics,
+        ),
+        metrics,
+        drain: Drain::default(),
     }
 }
 
@@ -358,27 +296,7 @@ impl Control {
                 return equal.map(|_| ());
             }
         }
-        let listener =
-            tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
-        let administration = Administration {
-            controller: controller.clone(),
-            scoring: self.scoring.clone(),
-            server: Arc::clone(&self.server),
-        };
-        let (stop, admin_stopped) = oneshot::channel::<()>();
-        let mut stop = Some(stop);
-        let limits = ConnectionLimits {
-            connections_max: ADMIN_CONNECTIONS_MAX,
-            grace: ADMIN_GRACE,
-        };
-        let admin = tokio::spawn(listen(
-            listener,
-            crate::admin::routes(administration),
-            limits,
-            async {
-                _ = admin_stopped.await;
-            },
-        ));
+        let mut admin = Admin::start(self.listener, &controller, &self.scoring, &self.server)?;
         let data = &self.config.data;
         let written = self.server.write(data);
         if written.is_ok() {
@@ -404,7 +322,7 @@ impl Control {
                     info!(pid = successor.pid, "replaced");
                     systemd::replaced_by(successor.pid);
                     // Commands are for the other one from now on.
-                    drop(stop.take());
+                    admin.accept_no_more();
                     // The edge may have ended by itself.
                     _ = self.replaced.send(());
                     _ = stopped.await;
@@ -412,8 +330,7 @@ impl Control {
                 _ = &mut stopped => {}
             }
         }
-        drop(stop);
-        drop(admin.await);
+        admin.stop().await;
         stop_controller(controller).await;
         if let Err(error) = self.server.remove(data) {
             warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
@@ -438,6 +355,50 @@ impl Control {
             Arc::clone(&self.scoring.router),
             Arc::clone(&self.scoring.metrics),
         )?)
+    }
+}
+
+/// Administration, served on the control thread.
+struct Admin {
+    stop: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<usize>,
+}
+
+impl Admin {
+    fn start(
+        listener: TcpListener,
+        controller: &ControllerHandle,
+        scoring: &Scoring,
+        server: &Arc<ServerFile>,
+    ) -> Result<Self, AppError> {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
+        let administration = Administration {
+            controller: controller.clone(),
+            scoring: scoring.clone(),
+            server: Arc::clone(server),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let limits = ConnectionLimits {
+            connections_max: ADMIN_CONNECTIONS_MAX,
+            grace: ADMIN_GRACE,
+        };
+        let routes = crate::admin::routes(administration);
+        let serving = tokio::spawn(listen(listener, routes, limits, async {
+            _ = stopped.await;
+        }));
+        Ok(Self {
+            stop: Some(stop),
+            serving,
+        })
+    }
+
+    fn accept_no_more(&mut self) {
+        drop(self.stop.take());
+    }
+
+    async fn stop(mut self) {
+        self.accept_no_more();
+        drop(self.serving.await);
     }
 }
 

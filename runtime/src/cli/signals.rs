@@ -82,7 +82,7 @@ pub(super) fn shutdowns(
     let at_once = async move {
         if heard_again.await.is_err() {
             // The thread has ended the process, or is about to.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     Ok((async move { drop(heard.await) }, at_once))
