@@ -22,7 +22,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BODY = json.dumps({"data": [[0] * 64]}).encode()
+# Between two questions of Envoy whether a server is ready.
 HEALTH_CHECK_S = 0.25
+REQUESTS_MIN = 30_000
 
 
 def free_port():
@@ -202,7 +204,7 @@ async def healthy(admin, count):
 
 
 async def through_envoy(options, folder):
-    flags = ["--drain-delay", str(options.drain_delay), "--connections-max", "256"]
+    flags = ["--drain-delay", str(options.drain_delay)]
     servers = []
     for name in ("a", "b"):
         (folder / name).mkdir()
@@ -226,12 +228,14 @@ async def through_envoy(options, folder):
     try:
         await healthy(admin, 2)
         results, over = collections.Counter(), asyncio.Event()
-        clients = [Client(listen, keys[0]) for _ in range(64)]
+        clients = [Client(listen, keys[0]) for _ in range(1024)]
         load = asyncio.create_task(open_loop(clients, options.rate, results, over))
         for number in range(options.restarts):
             await asyncio.to_thread(servers[number % 2].restart)
             await healthy(admin, 2)
             print(f"restart {number + 1}: {dict(results)}", flush=True)
+        while sum(results.values()) < REQUESTS_MIN:
+            await asyncio.sleep(0.1)
         over.set()
         await load
         return results
@@ -254,7 +258,7 @@ async def by_replacement(options, folder):
             await asyncio.to_thread(server.replace)
             await asyncio.sleep(1)
             print(f"replacement {number + 1}: {dict(results)}", flush=True)
-        while sum(results.values()) < 30_000:
+        while sum(results.values()) < REQUESTS_MIN:
             await asyncio.sleep(0.1)
         over.set()
         await asyncio.gather(*load)

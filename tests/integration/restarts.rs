@@ -6,21 +6,73 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::hygiene::{try_a_model_that_hangs, wait_until};
 use crate::scoring::{deploy, held, sample, send_only, slow_body};
-use crate::support::{PATIENCE, Server, agent, folder, run, serin};
+use crate::support::{PATIENCE, Server, agent, folder, repository, run, serin};
 
 fn signal(server: &Server, signal: Signal) {
     let pid = Pid::from_raw(server.pid().cast_signed()).expect("a process id");
     kill_process(pid, signal).expect("it runs");
+}
+
+/// The units that are shipped, in a folder, with the path of this binary.
+fn units() -> TempDir {
+    let units = folder();
+    for name in ["serin.service", "serin.socket"] {
+        let text = fs::read_to_string(repository("packaging/systemd").join(name)).expect("a unit");
+        let text = text.replace("/usr/local/bin/serin", env!("CARGO_BIN_EXE_serin"));
+        fs::write(units.path().join(name), text).expect("a file");
+    }
+    units
+}
+
+#[test]
+fn the_unit_starts_a_command_that_there_is_and_waits_longer_than_the_end_takes() {
+    let units = units();
+    let text = fs::read_to_string(units.path().join("serin.service")).expect("a unit");
+    let value = |key: &str| {
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(key));
+        values.next().expect(key).to_owned()
+    };
+    let command = value("ExecStart=");
+    let mut words = command.split(' ');
+    assert_eq!(words.next(), Some(env!("CARGO_BIN_EXE_serin")));
+    let words: Vec<_> = words.collect();
+    // With wrong flags it is no help that is asked for.
+    let help = run(units.path(), &[words.as_slice(), &["--help"]].concat());
+    assert_eq!(help.code, 0, "{}", help.stderr);
+    let at = words.iter().position(|word| *word == "--drain-delay");
+    let delay: u64 = words[at.expect("a delay") + 1].parse().expect("seconds");
+    let stop: u64 = value("TimeoutStopSec=").parse().expect("seconds");
+    let needed = serin::config::GRACE_DEFAULT + serin::config::STOP_MAX;
+    assert!(stop > delay + needed.as_secs());
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let units = units();
+    let verified = Command::new("systemd-analyze")
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", units.path().display()))
+        .args(["verify", "--man=no"])
+        .args(["serin.service", "serin.socket"].map(|name| units.path().join(name)))
+        .output();
+    let verified = match verified {
+        // The other test of the units holds on every machine.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+        verified => verified.expect("systemd-analyze starts"),
+    };
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success(), "{said}");
+    assert!(!said.contains("serin."), "{said}");
 }
 
 /// What readiness says, with its status.
@@ -253,6 +305,28 @@ fn a_server_whose_replacement_dies_takes_changes_again_and_can_be_replaced() {
     change(&next);
 }
 
+#[test]
+fn a_server_that_ends_while_another_takes_its_place_leaves_the_place_to_it() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let key = digits(&server);
+    let own = server.pid().to_string();
+    let next = thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until("a server that lends its folder", || {
+                let holder = fs::read_to_string(data.path().join("lock"));
+                holder.is_ok_and(|pid| !pid.is_empty() && pid != own)
+            });
+            signal(&server, Signal::TERM);
+        });
+        Server::start_with(data.path(), &["--replace"])
+    });
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(next.score("iris", &key, None, &sample()).status, 200);
+    change(&next);
+    assert_eq!(next.terminate(), Some(0));
+}
+
 /// A process that will replace the server, if it is let.
 fn begin_to_replace(data: &Path) -> Child {
     serin(data)
@@ -360,7 +434,10 @@ fn a_socket_in_the_folder_opens_for_its_owner_alone_and_words_that_make_no_sense
     }
     let next = Server::start_with(data.path(), &["--replace"]);
     assert_eq!(server.wait().code(), Some(0));
+    // The successor has one of its own, and nothing is left of it at the end.
+    assert!(path.exists());
     assert_eq!(next.terminate(), Some(0));
+    assert!(!path.exists());
 }
 
 #[test]

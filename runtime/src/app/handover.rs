@@ -112,6 +112,8 @@ pub(super) struct Handover {
     listener: UnixListener,
     sockets: SocketsToGive,
     supervised: bool,
+    /// The folder of the socket, and the number of its file.
+    place: (PathBuf, u64),
 }
 
 /// The process that has taken this server's place.
@@ -141,10 +143,12 @@ impl Handover {
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
+        let number = fs::symlink_metadata(&path)?.st_ino();
         Ok(Self {
             listener,
             sockets,
             supervised,
+            place: (data.to_owned(), number),
         })
     }
 
@@ -240,6 +244,20 @@ impl Handover {
     }
 }
 
+impl Drop for Handover {
+    /// Removes the socket, which copies of the folder stumble over, unless it is that of a successor.
+    fn drop(&mut self) {
+        let (data, number) = &self.place;
+        let Ok((_folder, path)) = short_path(data) else {
+            return;
+        };
+        if fs::symlink_metadata(&path).is_ok_and(|found| found.st_ino() == *number) {
+            // The next server removes it too.
+            drop(fs::remove_file(&path));
+        }
+    }
+}
+
 /// Deployments that the new process does not serve and the old one does.
 fn more_than(new: &[ShortDeployment], old: &[ShortDeployment]) -> Vec<String> {
     let is_known = |one: &ShortDeployment| {
@@ -323,7 +341,14 @@ impl Predecessor {
             .set_read_timeout(Some(HANDOVER_WORD_MAX))
             .and_then(|()| stream.write_all(&hello.line()));
         bounded.map_err(not_replaced)?;
-        let (word, sockets) = hear_with_sockets(&mut stream).map_err(not_replaced)?;
+        let heard = hear_with_sockets(&mut stream);
+        let (word, sockets) = heard.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => AppError::NotReplaced(format!(
+                "it did not answer within {} s; another process may be about to take its place",
+                HANDOVER_WORD_MAX.as_secs()
+            )),
+            _ => not_replaced(error),
+        })?;
         match (word, <[OwnedFd; 2]>::try_from(sockets)) {
             (Word::Sockets, Ok(sockets)) => Ok(Some((Self { stream }, sockets))),
             (Word::Refused { why }, _) => Err(AppError::NotReplaced(why)),
@@ -354,15 +379,14 @@ impl Predecessor {
                 let mut changed = controller.changes();
                 let short = scoring.health().short;
                 let word = Word::Missing { short };
-                if talk.say(&word).await.is_err() {
-                    return Ok(());
-                }
+                // One that has gone on alone has said so before it hung up; then only this fails.
+                let said = talk.say(&word).await;
                 match talk.hear(HANDOVER_WORD_MAX).await {
                     Ok(Word::Go) => return Ok(()),
                     Ok(Word::Wait { missing }) => missing_last = missing,
                     Ok(Word::Refused { why }) => return Err(io::Error::other(why)),
                     Ok(other) => return Err(unexpected(&other)),
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Err(error) if said.is_err() || error.kind() == io::ErrorKind::UnexpectedEof => {
                         warn!("the server that was to be replaced has ended by itself");
                         return Ok(());
                     }

@@ -14,7 +14,8 @@ use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, Embed
 use crate::app::error::AppError;
 use crate::app::sockets::Bound;
 use crate::config::{
-    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX, NAME_LEN_MIN,
+    BODY_BYTES_DEFAULT, CONNECTIONS_DEFAULT, GRACE_DEFAULT, IDLE_WAIT_MIN, NAME_LEN_MAX,
+    NAME_LEN_MIN,
 };
 use crate::engine::{Capacity, Prober, begin_to_load_library};
 use crate::serve::{BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring};
@@ -106,6 +107,7 @@ pub fn up(
         metrics,
         drain: Drain::default(),
     };
+    let drain = scoring.drain.clone();
     let limits = ConnectionLimits {
         connections_max: CONNECTIONS_DEFAULT,
         grace: config.grace,
@@ -117,6 +119,7 @@ pub fn up(
         info!(scoring = %address, "ready");
         ready(address, &deployments);
         shutdown.await;
+        drain.close(IDLE_WAIT_MIN);
         let cut = edge.stop().await;
         if cut > 0 {
             warn!(

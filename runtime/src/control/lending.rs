@@ -68,7 +68,9 @@ impl Controller {
             Ok(store) => {
                 self.store = store;
                 self.lent = None;
-                tracing::info!("this server takes changes again");
+                tracing::info!(
+                    "this server takes changes again; were it to die now, the next one would not know of what"
+                );
             }
             Err(StoreError::InUse { .. }) => {
                 self.lent = Some(Lent::Wanted(waiting));
