@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! new: Hello          old: lends the data folder, or says why not     Refused | Sockets (with the sockets themselves)
-//! new: Missing(..)    old: compares with what it serves itself        Wait | Go; asked again whenever something has changed
+//! new: Serves(..)     old: compares with what it serves itself         Wait | Go; asked again whenever something has changed
 //! new: Serving        old: accepts no more, finishes, ends
 //! ```
 //!
@@ -12,6 +12,7 @@
 //! Threads: control, on both sides; the new one's first words come before it has threads. Not here: what a lent folder means
 //! (`control`), the way down (`server`).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -38,7 +39,7 @@ use crate::config::{
     ACCEPT_PAUSE, HANDOVER_WORD_BYTES_MAX, HANDOVER_WORD_MAX, HEALTH_PERIOD, REPLACE_READY_MAX,
 };
 use crate::control::ControllerHandle;
-use crate::serve::{Scoring, ShortDeployment};
+use crate::serve::Scoring;
 
 /// The name of the socket in a data folder.
 const FILE: &str = "handover.sock";
@@ -49,7 +50,7 @@ enum Word {
     Hello { pid: u32, version: String },
     Refused { why: String },
     Sockets,
-    Missing { short: Vec<ShortDeployment> },
+    Serves { deployments: BTreeSet<String> },
     Wait { missing: Vec<String> },
     Go,
     Serving,
@@ -220,11 +221,12 @@ impl Handover {
             .await?;
         let equal = async {
             loop {
-                let short = match talk.hear(REPLACE_READY_MAX).await? {
-                    Word::Missing { short } => short,
+                let theirs = match talk.hear(REPLACE_READY_MAX).await? {
+                    Word::Serves { deployments } => deployments,
                     other => return Err(unexpected(&other)),
                 };
-                let missing = more_than(&short, &scoring.health().short);
+                let own = scoring.serves();
+                let missing: Vec<_> = own.difference(&theirs).cloned().collect();
                 if missing.is_empty() {
                     return Ok(());
                 }
@@ -256,17 +258,6 @@ impl Drop for Handover {
             drop(fs::remove_file(&path));
         }
     }
-}
-
-/// Deployments that the new process does not serve and the old one does.
-fn more_than(new: &[ShortDeployment], old: &[ShortDeployment]) -> Vec<String> {
-    let is_known = |one: &ShortDeployment| {
-        old.iter()
-            .any(|other| (&other.endpoint, &other.deployment) == (&one.endpoint, &one.deployment))
-    };
-    let more = new.iter().filter(|one| !is_known(one));
-    more.map(|one| format!("{}/{}", one.endpoint, one.deployment))
-        .collect()
 }
 
 fn unexpected(word: &Word) -> io::Error {
@@ -377,8 +368,8 @@ impl Predecessor {
             controller.settled().await;
             loop {
                 let mut changed = controller.changes();
-                let short = scoring.health().short;
-                let word = Word::Missing { short };
+                let deployments = scoring.serves();
+                let word = Word::Serves { deployments };
                 // One that has gone on alone has said so before it hung up; then only this fails.
                 let said = talk.say(&word).await;
                 match talk.hear(HANDOVER_WORD_MAX).await {

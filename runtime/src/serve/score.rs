@@ -4,6 +4,7 @@
 //! Threads: edge. Nothing here computes; the router may, inline, where a model's work is small.
 //! Not here: which deployment, which instance, and the outcome of what reached one (`router`).
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -289,6 +290,18 @@ impl Scoring {
             },
             Target::Only => Failure::NotOneEndpoint { known },
         })
+    }
+
+    /// Deployments that can answer, as `endpoint/deployment`, with traffic or without.
+    #[must_use]
+    pub fn serves(&self) -> BTreeSet<String> {
+        let table = self.router.table();
+        let deployments = table.endpoints().flat_map(|endpoint| {
+            let ready = endpoint.deployments().iter();
+            let ready = ready.filter(|one| !one.instances.is_empty());
+            ready.map(|one| format!("{}/{}", endpoint.name(), one.name))
+        });
+        deployments.collect()
     }
 
     /// Whether the server can answer, and which deployments cannot.
