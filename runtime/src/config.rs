@@ -201,6 +201,10 @@ pub const REPLACE_READY_MAX: Duration = Duration::from_secs(120);
 pub const HANDOVER_WORD_MAX: Duration = Duration::from_secs(15);
 /// Longest such word, in bytes.
 pub const HANDOVER_WORD_BYTES_MAX: u64 = 1 << 20;
+/// Longest that a word to systemd may wait for room in its queue.
+pub const NOTIFY_MAX: Duration = Duration::from_millis(200);
+/// The same for the word that says that the server is alive, which comes again.
+pub const WATCHDOG_NOTIFY_MAX: Duration = Duration::from_millis(1);
 /// The time for which a server must have been ready for its death not to count as one of a row.
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
 /// Life of a token, unless the server is told otherwise.

@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -507,14 +507,19 @@ fn systemd_hears_that_a_server_is_ready_lives_was_replaced_and_ends() {
     let data = folder();
     let path = data.path().join("notify");
     let notified = UnixDatagram::bind(&path).expect("a socket");
-    notified
-        .set_read_timeout(Some(PATIENCE))
-        .expect("a timeout");
-    let heard = |wanted: &str| {
+    let (told, words) = mpsc::channel();
+    thread::spawn(move || {
         let mut bytes = [0; 256];
+        while let Ok(length) = notified.recv(&mut bytes) {
+            let word = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if told.send(word).is_err() {
+                break;
+            }
+        }
+    });
+    let heard = |wanted: &str| {
         loop {
-            let length = notified.recv(&mut bytes).expect("a word");
-            let word = String::from_utf8_lossy(&bytes[..length]).trim().to_owned();
+            let word = words.recv_timeout(PATIENCE).expect("a word");
             if word == wanted {
                 return;
             }
@@ -538,4 +543,22 @@ fn systemd_hears_that_a_server_is_ready_lives_was_replaced_and_ends() {
     signal(&second, Signal::TERM);
     heard("STOPPING=1");
     assert_eq!(second.wait().code(), Some(0));
+}
+
+#[test]
+fn a_systemd_that_hears_nothing_holds_nothing_up() {
+    let data = folder();
+    let path = data.path().join("notify");
+    // Its queue has room for few words, and is full soon.
+    let _deaf = UnixDatagram::bind(&path).expect("a socket");
+    let mut command = serin(data.path());
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "4000");
+    let server = Server::start_command(command, data.path());
+    let sender = UnixDatagram::unbound().expect("a socket");
+    sender.set_nonblocking(true).expect("a socket");
+    wait_until("a full queue", || sender.send_to(b"x", &path).is_err());
+    server.ok(&["status"]);
+    assert_eq!(server.terminate(), Some(0));
 }
