@@ -508,7 +508,7 @@ fn systemd_hears_that_a_server_is_ready_lives_was_replaced_and_ends() {
     let path = data.path().join("notify");
     let notified = UnixDatagram::bind(&path).expect("a socket");
     let (told, words) = mpsc::channel();
-    thread::spawn(move || {
+    let listen = move || {
         let mut bytes = [0; 256];
         while let Ok(length) = notified.recv(&mut bytes) {
             let word = String::from_utf8_lossy(&bytes[..length]).into_owned();
@@ -516,7 +516,9 @@ fn systemd_hears_that_a_server_is_ready_lives_was_replaced_and_ends() {
                 break;
             }
         }
-    });
+    };
+    let listening = thread::Builder::new().name("systemd".to_owned());
+    listening.spawn(listen).expect("a thread");
     let heard = |wanted: &str| {
         loop {
             let word = words.recv_timeout(PATIENCE).expect("a word");
