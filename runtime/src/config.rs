@@ -147,6 +147,15 @@ pub const SILENCE_TOLD_AFTER: Duration = Duration::from_secs(2);
 pub const JOURNAL_LAST_MAX: usize = 10_000;
 /// Longest that requests in flight may take to end when the server exits, unless it is told otherwise.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(10);
+/// Shortest time for which an idle connection is waited for when the server exits: a request that crosses the close would be lost. It is
+/// as long as the drain delay, where there is one.
+pub const IDLE_WAIT_MIN: Duration = Duration::from_millis(250);
+/// Longest time for which an idle connection is waited for when the server exits and nobody takes its place.
+pub const IDLE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Longest that requests which are cut may take to be told so.
+pub const CUT_ANSWER_MAX: Duration = Duration::from_millis(500);
+/// Longest that a process which is to end at once may take for its last words.
+pub const AT_ONCE_MAX: Duration = Duration::from_secs(2);
 /// Longest that administrative requests in flight may take to end when the server exits: held answers are given up.
 pub const ADMIN_GRACE: Duration = Duration::from_millis(500);
 /// Most I/O threads of scoring, unless the server is told otherwise: they move bytes and execute small work inline
@@ -215,6 +224,20 @@ pub const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Longest that a server whose sockets were open before it began waits for its deployments to serve before it accepts requests; those
 /// that come wait in the kernel.
 pub const RESTART_HOLD_MAX: Duration = Duration::from_secs(3);
+/// Longest that a request waits for a server which starts to serve its deployment again; less where its deployment's own time is less.
+pub const START_HOLD_MAX: Duration = Duration::from_secs(10);
+/// Most requests that wait so at once; further ones are told to come again.
+pub const START_HELD_MAX: usize = 1024;
+/// Longest that a server which is to take the place of another may take to serve all that the other serves.
+pub const REPLACE_READY_MAX: Duration = Duration::from_secs(120);
+/// Longest that two servers wait for a word of each other while one takes the place of the other.
+pub const HANDOVER_WORD_MAX: Duration = Duration::from_secs(15);
+/// Longest such word, in bytes.
+pub const HANDOVER_WORD_BYTES_MAX: u64 = 1 << 20;
+/// Longest that a word to systemd may wait for room in its queue.
+pub const NOTIFY_MAX: Duration = Duration::from_millis(200);
+/// The same for the word that says that the server is alive, which comes again.
+pub const WATCHDOG_NOTIFY_MAX: Duration = Duration::from_millis(1);
 /// The time for which a server must have been ready for its death not to count as one of a row.
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
 /// Time between two tries to write `server.json` where the disk has no room for it.
@@ -307,6 +330,8 @@ const _: () = {
     assert!(MODEL_READY_MAX.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());
     assert!(RESTART_PAUSE_MIN.as_millis() <= RESTART_PAUSE_MAX.as_millis());
+    assert!(IDLE_WAIT_MIN.as_millis() <= IDLE_WAIT_MAX.as_millis());
+    assert!(CUT_ANSWER_MAX.as_millis() < AT_ONCE_MAX.as_millis());
     // A row of deaths with the longest pauses between them stays one.
     assert!(RESTART_PAUSE_MAX.as_millis() < RESTART_STEADY.as_millis());
     // Who sends wrong keys to administration leaves most of its connections to others.

@@ -17,6 +17,7 @@ mod mlp;
 mod models;
 mod neighbours;
 mod readme;
+mod restarts;
 mod rules;
 mod scoring;
 mod strangers;

@@ -45,8 +45,19 @@ impl Server {
     }
 
     /// Starts a server from another copy of the binary.
-    pub(crate) fn start_command(mut command: Command, data: &Path) -> Self {
-        command.args(["serve", "--port", "0", "--admin-port", "0"]);
+    pub(crate) fn start_command(command: Command, data: &Path) -> Self {
+        Self::start_command_with(command, data, &[])
+    }
+
+    /// The same with more flags of `serin serve`.
+    pub(crate) fn start_command_with(
+        mut command: Command,
+        data: &Path,
+        arguments: &[&str],
+    ) -> Self {
+        command
+            .args(["serve", "--port", "0", "--admin-port", "0"])
+            .args(arguments);
         Self::spawn(command, data)
     }
 

@@ -44,6 +44,8 @@ pub struct Config {
     pub metrics: Option<MetricsAt>,
     /// Threads that move bytes.
     pub edge_threads: usize,
+    /// The time in which a server that is asked to end says that it is not ready, and serves on.
+    pub drain_delay: Duration,
     /// Longest that requests in flight may take to end when the server exits.
     pub grace: Duration,
     /// The prober, which tries a model in a child process before it is served; without one models are not tried first.
@@ -74,6 +76,7 @@ impl Config {
             connections_max: CONNECTIONS_DEFAULT,
             metrics: None,
             edge_threads: edge_threads(num_cpus::get()),
+            drain_delay: Duration::ZERO,
             grace: GRACE_DEFAULT,
             prober: None,
             black_box: false,

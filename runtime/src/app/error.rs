@@ -42,6 +42,12 @@ pub enum AppError {
     /// `serin up` found no model in a folder.
     #[error(transparent)]
     Folder(#[from] ModelFolderError),
+    /// Another server, whose place this one was to take, goes on.
+    #[error("the running server was not replaced: {0}")]
+    NotReplaced(String),
+    /// The server was asked a second time to end, at once.
+    #[error("the server was ended at once")]
+    CutShort,
     /// `serin up` could not deploy a file.
     #[error(transparent)]
     Deploy(#[from] EmbeddedError),

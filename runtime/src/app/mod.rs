@@ -7,12 +7,15 @@ mod descriptors;
 mod edge;
 mod embedded;
 mod error;
+mod handover;
 mod model_folder;
 mod server;
 mod sockets;
 mod status;
 mod supervisor;
+mod systemd;
 mod up;
+mod way_down;
 
 pub use child::{ChildError, ChildServer};
 pub(crate) use config::edge_threads;

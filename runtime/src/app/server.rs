@@ -5,7 +5,9 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,15 +25,18 @@ use crate::app::config::{Config, MetricsAt, bytes_in_flight_max};
 use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
 use crate::app::error::AppError;
+use crate::app::handover::{Handover, Predecessor, SocketsToGive, Successor};
 use crate::app::sockets::{Bound, Sockets};
 use crate::app::status::{self, Status};
+use crate::app::systemd;
+use crate::app::way_down::WayDown;
 use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::serve::{
-    BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys, listen, metrics_routes,
+    BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring, WrongKeys, listen, metrics_routes,
 };
 
 /// A server whose sockets are bound and whose parts are not yet running.
@@ -42,6 +47,7 @@ pub struct App {
     sockets: Sockets,
     metrics: Option<Bound>,
     on_ready: Box<dyn FnOnce() + Send>,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl App {
@@ -65,6 +71,7 @@ impl App {
             sockets,
             metrics: None,
             on_ready: Box::new(|| {}),
+            cut: Box::pin(std::future::pending()),
         }
     }
 
@@ -105,12 +112,20 @@ impl App {
         self
     }
 
+    /// When this ends, a server that finishes what is in flight gives that up: whoever waits for an answer is told so at once.
+    #[must_use]
+    pub fn on_cut(mut self, cut: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.cut = Box::pin(cut);
+        self
+    }
+
     /// Serves until `shutdown` ends, then finishes what is in flight. Blocks the calling thread, which must not be one of a
     /// tokio runtime.
     ///
     /// # Errors
     ///
-    /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone.
+    /// When a part does not start (the data folder is in use or cannot be written, no threads), or the control thread is gone;
+    /// [`AppError::CutShort`] after [`App::on_cut`].
     pub fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), AppError> {
         let this = self.bind_metrics()?;
         // Waited for when the server ends, however early.
@@ -120,25 +135,20 @@ impl App {
             connections_max: connections.scoring,
             grace: this.config.grace,
         };
-        let metrics = Metrics::new();
-        let scoring = Scoring {
-            router: Router::new(),
-            readiness: Readiness::default(),
-            bytes: BytesInFlight::new(
-                bytes_in_flight_max(this.config.bytes_in_flight_max, this.config.body_bytes_max),
-                this.config.body_bytes_max,
-                &metrics,
-            ),
-            metrics,
-            wrong_keys: WrongKeys::default(),
-            shows_metrics: this.config.metrics == Some(MetricsAt::Scoring),
-        };
+        let scoring = scoring(&this.config);
+        let cut = this.cut;
+        let mut way_down = WayDown::new(scoring.drain.clone(), &this.config);
         let (listener, address) = (this.sockets.scoring.listener, this.sockets.scoring.address);
         let (edge_threads, edge_scoring) = (this.config.edge_threads, scoring.clone());
         let outlive = this.sockets.outlive;
         let token = outlive.then(|| known_token(&this.config.data)).flatten();
         let token = token.unwrap_or_else(new_token);
         let (ready, is_ready) = oneshot::channel::<()>();
+        let (replaced, is_replaced) = oneshot::channel::<()>();
+        let sockets_to_give = sockets_to_give(&listener, &this.sockets.admin.listener)?;
+        let predecessor = this.sockets.predecessor;
+        let last_word = predecessor.as_ref().map(Predecessor::last_word).transpose();
+        let last_word = last_word.map_err(AppError::Threads)?;
         let control = Control {
             server: Arc::new(server_file(address, this.sockets.admin.address, token)),
             listener: this.sockets.admin.listener,
@@ -147,6 +157,9 @@ impl App {
             config: this.config,
             scoring,
             bound: this.started,
+            predecessor,
+            successor: (sockets_to_give.clone(), this.sockets.supervised),
+            replaced,
             on_ready: Box::new(move || {
                 drop(ready);
                 (this.on_ready)();
@@ -155,10 +168,11 @@ impl App {
         let mut control = control.spawn()?;
 
         // Who has connected while nobody served is not answered that nobody does.
-        let hold = if outlive {
-            RESTART_HOLD_MAX
-        } else {
-            Duration::ZERO
+        let hold = match (&last_word, outlive) {
+            // The other server serves; the control thread gives up before this ends.
+            (Some(_), _) => Duration::MAX,
+            (None, true) => RESTART_HOLD_MAX,
+            (None, false) => Duration::ZERO,
         };
         // This thread only waits.
         let waiting = Builder::new_current_thread().enable_all().build();
@@ -175,11 +189,16 @@ impl App {
                 _ = timeout(hold, is_ready) => {}
             }
             let edge = Edge::start(listener, &edge_scoring, limits, edge_threads)?;
+            if let Some(last_word) = last_word {
+                last_word.serving();
+            }
             tokio::select! {
                 () = shutdown => {}
+                Ok(()) = is_replaced => way_down.is_replaced = true,
                 () = control.ended() => return control.join(),
             }
-            stop_edge(edge, limits.grace).await;
+            sockets_to_give.close();
+            way_down.go(edge, cut).await?;
             control.stop();
             control.ended().await;
             control.join()
@@ -220,15 +239,21 @@ pub(super) fn spawn_metrics(bound: Bound, metrics: &Arc<Metrics>) -> Result<(), 
     Ok(())
 }
 
-async fn stop_edge(edge: Edge, grace: Duration) {
-    info!("stopping: no new requests, those in flight are finished");
-    let cut = edge.stop().await;
-    if cut > 0 {
-        warn!(
-            cut,
-            grace_s = grace.as_secs(),
-            "requests were cut off: they took longer than the grace period"
-        );
+/// The scoring side, without any endpoint yet.
+fn scoring(config: &Config) -> Scoring {
+    let metrics = Metrics::new();
+    Scoring {
+        router: Router::new(),
+        readiness: Readiness::default(),
+        bytes: BytesInFlight::new(
+            bytes_in_flight_max(config.bytes_in_flight_max, config.body_bytes_max),
+            config.body_bytes_max,
+            &metrics,
+        ),
+        metrics,
+        wrong_keys: WrongKeys::default(),
+        shows_metrics: config.metrics == Some(MetricsAt::Scoring),
+        drain: Drain::default(),
     }
 }
 
@@ -244,6 +269,14 @@ fn server_file(
         token,
         started: Timestamp::now(),
     }
+}
+
+/// Copies of the sockets, for whoever takes this server's place.
+fn sockets_to_give(scoring: &TcpListener, admin: &TcpListener) -> Result<SocketsToGive, AppError> {
+    let copy = |one: &TcpListener| one.try_clone().map(OwnedFd::from);
+    let copies = copy(scoring).and_then(|scoring| Ok((scoring, copy(admin)?)));
+    let (scoring, admin) = copies.map_err(AppError::Threads)?;
+    Ok(SocketsToGive::new(scoring, admin))
 }
 
 fn new_token() -> String {
@@ -266,6 +299,12 @@ struct Control {
     config: Config,
     scoring: Scoring,
     bound: Instant,
+    /// The server whose place this one takes.
+    predecessor: Option<Predecessor>,
+    /// What another one would get, and whether there is a supervisor.
+    successor: (SocketsToGive, bool),
+    /// Told when another one has taken this one's place.
+    replaced: oneshot::Sender<()>,
     on_ready: Box<dyn FnOnce() + Send>,
 }
 
@@ -303,33 +342,36 @@ impl Control {
         })
     }
 
-    async fn run(mut self, stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
+    async fn run(mut self, mut stopped: oneshot::Receiver<()>) -> Result<(), AppError> {
         let controller = self.start_controller()?;
-        let listener =
-            tokio::net::TcpListener::from_std(self.listener).map_err(AppError::Threads)?;
-        let administration = Administration {
-            controller: controller.clone(),
-            scoring: self.scoring.clone(),
-            server: Arc::clone(&self.server),
-        };
-        let (stop, admin_stopped) = oneshot::channel::<()>();
-        let limits = ConnectionLimits {
-            connections_max: self.connections_max,
-            grace: ADMIN_GRACE,
-        };
-        let admin = tokio::spawn(listen(
-            listener,
-            crate::admin::routes(administration),
-            limits,
-            async {
-                _ = admin_stopped.await;
-            },
-        ));
+        if let Some(predecessor) = self.predecessor.take() {
+            let equal = tokio::select! {
+                equal = predecessor.until_equal(&controller, &self.scoring) => equal.map(|()| true),
+                _ = &mut stopped => Ok(false),
+            };
+            if !matches!(equal, Ok(true)) {
+                stop_controller(controller).await;
+                return equal.map(|_| ());
+            }
+        }
+        let mut admin = Admin::start(
+            (self.listener, self.connections_max),
+            &controller,
+            &self.scoring,
+            &self.server,
+        )?;
         if let Some(bound) = self.metrics.take() {
             spawn_metrics(bound, &self.scoring.metrics)?;
         }
         let data = &self.config.data;
         let asked = self.config.status_asked.clone();
+        let successor = successor(
+            data,
+            self.successor,
+            &controller,
+            &self.scoring,
+            &self.server,
+        );
         let settled = settle(
             &controller,
             &self.scoring.readiness,
@@ -344,16 +386,20 @@ impl Control {
             // Settles once, then waits for the end.
             never = settled => match never {},
             never = tell_status(asked, &self.scoring, self.bound, &controller) => match never {},
-            _ = stopped => {}
+            never = systemd::keep_watchdog_quiet() => match never {},
+            successor = successor => {
+                info!(pid = successor.pid, "replaced");
+                systemd::replaced_by(successor.pid);
+                // Commands are for the other one from now on.
+                admin.accept_no_more();
+                // The edge may have ended by itself.
+                _ = self.replaced.send(());
+                _ = stopped.await;
+            }
+            _ = &mut stopped => {}
         }
-        drop(stop);
-        drop(admin.await);
-        if timeout(STOP_MAX, controller.shutdown()).await.is_err() {
-            warn!(
-                after_s = STOP_MAX.as_secs(),
-                "models that still load or run are cut off"
-            );
-        }
+        admin.stop().await;
+        stop_controller(controller).await;
         if let Err(error) = self.server.remove(data) {
             warn!(%error, path = ?ServerFile::path(data), "cannot remove the server file");
         }
@@ -379,6 +425,85 @@ impl Control {
     }
 }
 
+/// Administration, served on the control thread.
+struct Admin {
+    stop: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<usize>,
+}
+
+impl Admin {
+    fn start(
+        (listener, connections_max): (TcpListener, usize),
+        controller: &ControllerHandle,
+        scoring: &Scoring,
+        server: &Arc<ServerFile>,
+    ) -> Result<Self, AppError> {
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
+        let administration = Administration {
+            controller: controller.clone(),
+            scoring: scoring.clone(),
+            server: Arc::clone(server),
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let limits = ConnectionLimits {
+            connections_max,
+            grace: ADMIN_GRACE,
+        };
+        let routes = crate::admin::routes(administration);
+        let serving = tokio::spawn(listen(listener, routes, limits, async {
+            _ = stopped.await;
+        }));
+        Ok(Self {
+            stop: Some(stop),
+            serving,
+        })
+    }
+
+    fn accept_no_more(&mut self) {
+        drop(self.stop.take());
+    }
+
+    async fn stop(mut self) {
+        self.accept_no_more();
+        drop(self.serving.await);
+    }
+}
+
+async fn stop_controller(controller: ControllerHandle) {
+    if timeout(STOP_MAX, controller.shutdown()).await.is_err() {
+        warn!(
+            after_s = STOP_MAX.as_secs(),
+            "models that still load or run are cut off"
+        );
+    }
+}
+
+/// Waits for a process that takes this one's place; never ends where there is no way to do so.
+async fn successor(
+    data: &Path,
+    (sockets, supervised): (SocketsToGive, bool),
+    controller: &ControllerHandle,
+    scoring: &Scoring,
+    server: &ServerFile,
+) -> Successor {
+    let handover = match Handover::listen(data, sockets, supervised) {
+        Ok(handover) => handover,
+        Err(error) => {
+            warn!(%error, "this server cannot be replaced while it runs: there is no socket in its data folder");
+            return std::future::pending().await;
+        }
+    };
+    let went_wrong = || {
+        // The other process may have written its own.
+        if let Err(error) = server.write(data) {
+            warn!(%error, path = ?ServerFile::path(data), "cannot write the server file");
+        }
+    };
+    handover
+        .until_replaced(controller, scoring, went_wrong)
+        .await
+}
+
 /// Tells the status whenever it is asked for; never ends by itself.
 async fn tell_status(
     asked: Option<watch::Receiver<()>>,
@@ -401,7 +526,7 @@ async fn settle(
     server: &ServerFile,
     on_ready: Box<dyn FnOnce() + Send>,
 ) -> std::convert::Infallible {
-    controller.settled().await;
+    controller.settled_telling(|| readiness.look_again()).await;
     readiness.set();
     info!(
         scoring = %server.scoring_address,
@@ -410,6 +535,7 @@ async fn settle(
         after_ms = bound.elapsed().as_millis(),
         "ready"
     );
+    systemd::ready();
     on_ready();
     std::future::pending().await
 }

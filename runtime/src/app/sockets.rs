@@ -1,17 +1,20 @@
 //! Listening sockets: bound, or handed over by whoever started this process with them open.
 //!
-//! Two ways to be handed over: by systemd's protocol (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`), and from a supervisor, which
-//! says the numbers on the command line, for it cannot know the process id that the protocol asks for.
+//! Three ways to be handed over: by systemd's protocol (`LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`), and from a supervisor, which
+//! says the numbers on the command line, for it cannot know the process id that the protocol asks for;
+//! and from a running server whose place this one takes (`handover`).
 
 use std::env;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
 use std::str::FromStr;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use crate::app::handover::Predecessor;
 use crate::app::{AppError, Config};
 use crate::config::BACKLOG;
 
@@ -25,6 +28,10 @@ pub struct Sockets {
     pub(super) admin: Bound,
     /// They were open before this process began, and may be so after it: clients and commands of a server before may wait there.
     pub(super) outlive: bool,
+    /// Whether a supervisor holds them.
+    pub(super) supervised: bool,
+    /// The running server that has handed them over.
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 /// A socket and its address, in which port 0 has become a real one.
@@ -67,6 +74,8 @@ impl Sockets {
             scoring: or_bound(scoring, config.scoring_address, "--port")?,
             admin: or_bound(admin, config.admin_address, "--admin-port")?,
             outlive,
+            supervised: false,
+            predecessor: None,
         })
     }
 
@@ -80,7 +89,28 @@ impl Sockets {
             scoring: take(from.scoring)?,
             admin: take(from.admin)?,
             outlive: true,
+            supervised: true,
+            predecessor: None,
         })
+    }
+
+    /// Takes the sockets of the server that runs on a data folder, whose place this process then takes; none where none runs. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::NotReplaced`] in the words of that server.
+    pub fn of_running(data: &Path) -> Result<Option<Self>, AppError> {
+        let Some((predecessor, sockets)) = Predecessor::ask(data)? else {
+            return Ok(None);
+        };
+        let [scoring, admin] = sockets.map(adopt);
+        Ok(Some(Self {
+            scoring: scoring?,
+            admin: admin?,
+            outlive: true,
+            supervised: false,
+            predecessor: Some(predecessor),
+        }))
     }
 
     /// Lets processes that this one starts from now on have them too.
@@ -126,7 +156,13 @@ fn take(number: RawFd) -> Result<Bound, AppError> {
     #[expect(unsafe_code, reason = "a number says nothing of who owns it")]
     // SAFETY: it is open, and this process has opened nothing itself yet but the standard streams, so whoever started it left it
     // open for this.
-    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    adopt(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Listens on a socket of another process.
+fn adopt(socket: OwnedFd) -> Result<Bound, AppError> {
+    let number = socket.as_raw_fd();
+    let wrong = |problem: String| AppError::HandedOver { number, problem };
     // Processes that this one starts are not to hold it.
     let closes = fcntl_setfd(&socket, FdFlags::CLOEXEC);
     closes.map_err(|error| wrong(error.to_string()))?;

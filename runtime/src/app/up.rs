@@ -19,11 +19,11 @@ use crate::app::server::{bound_for_metrics, spawn_metrics};
 use crate::app::sockets::Bound;
 use crate::app::status::{self, Status};
 use crate::config::{
-    BODY_BYTES_DEFAULT, CONCURRENCY_MAX, CONNECTIONS_DEFAULT, GRACE_DEFAULT, NAME_LEN_MAX,
-    NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
+    BODY_BYTES_DEFAULT, CONCURRENCY_MAX, CONNECTIONS_DEFAULT, GRACE_DEFAULT, IDLE_WAIT_MIN,
+    NAME_LEN_MAX, NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
 };
 use crate::engine::{Capacity, Pinning, Prober, Topology, begin_to_load_library};
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, WrongKeys};
+use crate::serve::{BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring, WrongKeys};
 use crate::spec::EndpointName;
 
 /// The one endpoint where nobody names it. `/score` serves it in any case.
@@ -158,7 +158,9 @@ pub fn up(
         metrics,
         wrong_keys: WrongKeys::default(),
         shows_metrics: config.metrics == Some(MetricsAt::Scoring),
+        drain: Drain::default(),
     };
+    let drain = scoring.drain.clone();
     let limits = ConnectionLimits {
         connections_max: connection_shares(CONNECTIONS_DEFAULT).scoring,
         grace: config.grace,
@@ -183,6 +185,7 @@ pub fn up(
             () = shutdown => {}
             never = status::when_asked(asked, || Status::of(&scoring, started).tell()) => match never {},
         }
+        drain.close(IDLE_WAIT_MIN);
         let cut = edge.stop().await;
         if cut > 0 {
             warn!(

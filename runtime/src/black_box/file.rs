@@ -92,6 +92,14 @@ pub fn close() {
     }
 }
 
+/// Closes this process's black box and leaves its place in the folder to that of another process, which takes over while this one
+/// still runs.
+pub fn leave(folder: &Path) {
+    close();
+    // What cannot be removed is taken over by the next one, closed as it is.
+    let _gone = fs::remove_file(folder.join(FILE)).is_ok();
+}
+
 /// Gives the file its size. Written and not left as a hole: a store into a hole of a full disk would end the process.
 fn fill(mut file: &File) -> io::Result<()> {
     file.set_len(0)?;

@@ -18,5 +18,5 @@ mod signals;
 mod slot;
 
 pub use death::{Cause, LastDeath, Trace};
-pub use file::{BlackBox, close, slot};
+pub use file::{BlackBox, close, leave, slot};
 pub use slot::{Busy, Doing, Slot};

@@ -621,11 +621,18 @@ pub(super) struct Serve {
     /// Longest time that requests in flight may take to end at exit, in seconds
     #[arg(long, value_name = "SECONDS")]
     pub(super) grace: Option<u16>,
+    /// Time at exit in which readiness says 503 and everything is served on, in seconds: as long as balancers take to notice
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(super) drain_delay: u16,
     #[command(flatten)]
     pub(super) log: LogArgs,
     /// Start the server again when it dies; clients that connect meanwhile wait instead of being refused
     #[arg(long)]
     pub(super) supervise: bool,
+    /// Take the place of the server that runs on this data folder, at its addresses: it serves until this one does, and no request is
+    /// lost; where none runs, start one
+    #[arg(long, conflicts_with = "supervise")]
+    pub(super) replace: bool,
     /// Start although the data folder has less than was accepted; what is there is kept aside, and the journal says so
     #[arg(long)]
     pub(super) accept_loss: bool,

@@ -18,8 +18,8 @@ use super::progress::Watching;
 use super::server::data_folder;
 use super::{files, output, signals, sku};
 use crate::app::{
-    App, Config, Sockets, Supervised, UpConfig, UpReady, raise_descriptor_limit, serve_supervised,
-    supervise, up as serve_files,
+    App, AppError, Config, Sockets, Supervised, UpConfig, UpReady, raise_descriptor_limit,
+    serve_supervised, supervise, up as serve_files,
 };
 use crate::black_box;
 use crate::control::OnLoss;
@@ -39,14 +39,14 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
     let mut config = configured(typed, data.clone())?;
     let sockets = match sockets {
         Some(sockets) => sockets,
-        None => Sockets::open(&config)?,
+        None => opened(typed, &config)?,
     };
     start_log(log_config(&typed.log)?)?;
     let quiet = global.format() == OutputFormat::None;
     if typed.supervise && handed_over.is_none() {
         return under_supervision(&sockets, quiet);
     }
-    let (shutdown, status_asked) = signals::serving(typed.until_stdin_closes)?;
+    let (shutdown, at_once, status_asked) = signals::serving(typed.until_stdin_closes)?;
     config.status_asked = Some(status_asked);
     let app = App::with_sockets(config, sockets).bind_metrics()?;
     let metrics = app.metrics_address().map_or_else(String::new, |address| {
@@ -64,9 +64,26 @@ pub(super) fn serve(typed: &Serve, global: &Global) -> Result<(), CliError> {
                 ));
             }
         })
+        .on_cut(at_once)
         .run(shutdown);
+    if matches!(ran, Err(AppError::CutShort)) {
+        signals::at_once();
+    }
     black_box::close();
     Ok(ran?)
+}
+
+/// Sockets of the running server, whose place this one is to take, else its own.
+fn opened(typed: &Serve, config: &Config) -> Result<Sockets, CliError> {
+    let running = if typed.replace {
+        Sockets::of_running(&config.data)?
+    } else {
+        None
+    };
+    match running {
+        Some(sockets) => Ok(sockets),
+        None => Ok(Sockets::open(config)?),
+    }
 }
 
 /// Has this very command run in another process, again and again, on sockets that this one holds open.
@@ -134,6 +151,7 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
     if let Some(seconds) = typed.grace {
         config.grace = Duration::from_secs(seconds.into());
     }
+    config.drain_delay = Duration::from_secs(typed.drain_delay.into());
     config.skus = sku::table(&typed.own)?;
     Ok(config)
 }
@@ -142,7 +160,7 @@ fn configured(typed: &Serve, data: PathBuf) -> Result<Config, CliError> {
 pub(super) fn up(typed: Up) -> Result<(), CliError> {
     start_log(log_config(&typed.log)?)?;
     raise_descriptor_limit();
-    let (shutdown, status_asked) = signals::serving(false)?;
+    let (shutdown, _at_once, status_asked) = signals::serving(false)?;
     let mut config = UpConfig::new(typed.models);
     config.status_asked = Some(status_asked);
     config.address = SocketAddr::from((typed.host, scoring_port(typed.port)?));

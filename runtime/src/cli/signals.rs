@@ -1,5 +1,5 @@
-//! Signals: the first that asks the process to end lets it finish, the second ends it at once. A server hears two more: SIGHUP opens
-//! its log again, and SIGUSR1 has its status written there.
+//! Signals: the first that asks the process to end lets it finish, the second ends it at once, with a moment for last words. A server
+//! hears two more: SIGHUP opens its log again, and SIGUSR1 has its status written there.
 //!
 //! What was ignored when the process began stays ignored, as under `nohup`. A terminal that is closed says so by SIGHUP too; then a
 //! server that had it ends as if it were asked to.
@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::exit::{CliError, INTERRUPTED};
 use crate::black_box;
-use crate::config::LOG_FLUSH_MAX;
+use crate::config::{AT_ONCE_MAX, LOG_FLUSH_MAX};
 use crate::observe::{flush_log, reopen_log};
 
 /// Becomes true with the first SIGTERM or SIGINT.
@@ -46,14 +46,16 @@ pub(super) fn stop() -> Result<watch::Receiver<bool>, CliError> {
 pub(super) fn shutdown(
     until_stdin_closes: bool,
 ) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
-    hear(until_stdin_closes, None::<fn()>)
+    Ok(hear(until_stdin_closes, None::<fn()>)?.0)
 }
 
-/// The same for a server; the other half changes when its status is asked for.
+/// The same for a server, with the second signal and what changes when its status is asked for. Who listens to the second signal has
+/// [`AT_ONCE_MAX`] for its last words.
 pub(super) fn serving(
     until_stdin_closes: bool,
 ) -> Result<
     (
+        impl Future<Output = ()> + Send + 'static,
         impl Future<Output = ()> + Send + 'static,
         watch::Receiver<()>,
     ),
@@ -63,8 +65,8 @@ pub(super) fn serving(
     let tell = move || {
         ask.send_replace(());
     };
-    let shutdown = hear(until_stdin_closes, Some(tell))?;
-    Ok((shutdown, asked))
+    let (shutdown, at_once) = hear(until_stdin_closes, Some(tell))?;
+    Ok((shutdown, at_once, asked))
 }
 
 /// Signals that this process hears for a server in another one.
@@ -97,8 +99,15 @@ pub(super) fn to_pass_on() -> Result<UnboundedReceiver<Signo>, CliError> {
 fn hear(
     until_stdin_closes: bool,
     tell_status: Option<impl Fn() + Send + 'static>,
-) -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+) -> Result<
+    (
+        impl Future<Output = ()> + Send + 'static,
+        impl Future<Output = ()> + Send + 'static,
+    ),
+    CliError,
+> {
     let (asked, heard) = oneshot::channel();
+    let (asked_again, heard_again) = oneshot::channel();
     let runtime = new_runtime().map_err(CliError::Start)?;
     let mut ends = catch(&runtime).map_err(CliError::Start)?;
     let entered = runtime.enter();
@@ -126,11 +135,23 @@ fn hear(
                     () = ends.next() => {}
                     () = no_terminal => {}
                 }
+                if asked_again.send(()).is_ok() {
+                    tokio::select! {
+                        () = ends.next() => {}
+                        () = tokio::time::sleep(AT_ONCE_MAX) => {}
+                    }
+                }
             });
             at_once();
         })
         .map_err(CliError::Start)?;
-    Ok(async move { drop(heard.await) })
+    let at_once = async move {
+        if heard_again.await.is_err() {
+            // The thread has ended the process, or is about to.
+            std::future::pending::<()>().await;
+        }
+    };
+    Ok((async move { drop(heard.await) }, at_once))
 }
 
 fn new_runtime() -> io::Result<Runtime> {
@@ -285,7 +306,7 @@ async fn stdin_closed(wanted: bool) {
     clippy::exit,
     reason = "a second signal means at once, whatever still runs"
 )]
-fn at_once() {
+pub(super) fn at_once() -> ! {
     black_box::close();
     flush_log(LOG_FLUSH_MAX);
     std::process::exit(i32::from(INTERRUPTED));

@@ -25,6 +25,7 @@ use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
 use crate::control::desired::{Settlement, SplitOutcome};
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::last_words;
+use crate::control::lent::Lent;
 use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
 use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models};
@@ -95,10 +96,14 @@ pub struct Controller {
     /// For copies that end.
     pub(super) mail: mpsc::UnboundedSender<Mail>,
     skus: SkuTable,
-    onnx_runtime: String,
-    revision: Revision,
+    pub(super) onnx_runtime: String,
+    pub(super) revision: Revision,
     started: Instant,
-    stopping: Option<oneshot::Sender<()>>,
+    pub(super) stopping: Option<oneshot::Sender<()>>,
+    pub(super) data: PathBuf,
+    pub(super) black_box: bool,
+    /// Where the data folder is when it is not here.
+    pub(super) lent: Option<Lent>,
 }
 
 /// Everything that wakes the loop.
@@ -179,6 +184,9 @@ impl Controller {
             revision,
             started: Instant::now(),
             stopping: None,
+            data: config.data,
+            black_box: config.black_box,
+            lent: None,
         };
         // What should be is known from the first moment, also to who asks before the loop has begun.
         let first = view(&controller.books, revision);
@@ -233,6 +241,7 @@ impl Controller {
     }
 
     async fn on_tick(&mut self) {
+        self.take_back();
         for no in self.work.dead() {
             if let Some(one) = self.books.instances.get(&no) {
                 let key = &one.key;
@@ -250,7 +259,10 @@ impl Controller {
         match mail {
             Mail::Change(request) => self.change(request).await,
             Mail::Copied(request, copied) => self.copied(request, copied).await,
-            Mail::Register(registration) => self.register(registration),
+            Mail::Register(registration) => match self.check_is_writer() {
+                Ok(()) => self.register(registration),
+                Err(refused) => drop(registration.reply.send(Err(not_writer(&refused)))),
+            },
             Mail::Registered(registration, ingested) => {
                 self.registered(registration, ingested).await;
             }
@@ -260,13 +272,18 @@ impl Controller {
                 by,
                 reply,
             } => {
-                let outcome = self.delete_model(&name, &version, by).await;
+                let outcome = match self.check_is_writer() {
+                    Ok(()) => self.delete_model(&name, &version, by).await,
+                    Err(refused) => Err(not_writer(&refused)),
+                };
                 drop(reply.send(outcome));
             }
             Mail::Journal { last, reply } => {
                 let read = move |store: &mut Store| drop(reply.send(store.journal(last)));
                 self.store.send(read);
             }
+            Mail::Lend(reply) => drop(reply.send(self.lend())),
+            Mail::TakeBack(taken) => self.want_back(taken),
             Mail::Shutdown(reply) => {
                 self.stopping = Some(reply);
                 self.feed(Event::Shutdown).await;
@@ -293,9 +310,20 @@ impl Controller {
             }
         }
         self.work.finish();
-        if anything || !is_tick || !self.bulletin.settled.load(Ordering::Acquire) {
+        if anything || !is_tick || !self.is_settled() {
             self.show();
         }
+    }
+
+    /// Refuses a change while the folder is not here.
+    fn check_is_writer(&self) -> Result<(), ChangeError> {
+        self.lent
+            .as_ref()
+            .map_or(Ok(()), |lent| Err(lent.refusal()))
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.bulletin.settled.load(Ordering::Acquire)
     }
 
     /// Brings what the handles read up to date.
@@ -342,6 +370,7 @@ impl Controller {
         if self.stopping.is_some() {
             return Err(ChangeError::Stopped.into());
         }
+        self.check_is_writer()?;
         if let Some(expected) = request.expected
             && expected != self.revision
         {
@@ -521,6 +550,10 @@ impl Controller {
             }
         });
     }
+}
+
+fn not_writer(refused: &ChangeError) -> ModelStoreError {
+    StoreError::Lent(refused.to_string()).into()
 }
 
 /// The state of the operation of a change until it has ended.

@@ -48,6 +48,10 @@ pub(super) enum Mail {
         last: usize,
         reply: oneshot::Sender<Result<Vec<JournalEntry>, StoreError>>,
     },
+    /// Another process is to have the data folder.
+    Lend(oneshot::Sender<Result<(), ChangeError>>),
+    /// It is wanted back; told when it is here, or never can be.
+    TakeBack(oneshot::Sender<()>),
     /// The server ends.
     Shutdown(oneshot::Sender<()>),
 }
@@ -328,10 +332,22 @@ impl ControllerHandle {
     /// Resolves when recovery is over: everything that was good before the start serves again or has failed to; or some
     /// traffic is served and [`RECOVERY_WAIT_MAX`](crate::config::RECOVERY_WAIT_MAX) is over.
     pub async fn settled(&self) {
+        self.settled_telling(|| {}).await;
+    }
+
+    /// The same; `progress` is called after each event until then.
+    pub async fn settled_telling(&self, progress: impl Fn()) {
         let mut changed = self.bulletin.changed.subscribe();
         while !self.bulletin.settled.load(Ordering::Acquire) && !self.mailbox.is_closed() {
             let _ = changed.changed().await;
+            progress();
         }
+    }
+
+    /// Told after each event.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.bulletin.changed.subscribe()
     }
 
     /// Drains all, stops all, closes the store and unlocks the data folder.

@@ -14,6 +14,8 @@ mod credentials;
 mod desired;
 mod event;
 mod last_words;
+mod lending;
+mod lent;
 mod local;
 mod mailbox;
 mod migration;

@@ -52,6 +52,9 @@ pub enum ChangeError {
     /// The mailbox is full.
     #[error("too many changes wait already: try again")]
     Busy,
+    /// Another process has the data folder, or cannot get it now.
+    #[error("{0}")]
+    Replaced(String),
     /// The server is going away.
     #[error("the server is stopping")]
     Stopped,
@@ -90,7 +93,7 @@ impl ChangeError {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Conflict(_) | Self::Outdated { .. } => ErrorKind::Conflict,
             Self::Storage(_) => ErrorKind::Storage,
-            Self::Busy | Self::Stopped => ErrorKind::Busy,
+            Self::Busy | Self::Replaced(_) | Self::Stopped => ErrorKind::Busy,
         }
     }
 

@@ -154,7 +154,7 @@ impl Controller {
     /// Only while nothing is being copied in; a copy that begins later puts its content in place again, for what goes leaves
     /// its place here, before the loop takes other mail.
     pub(super) fn collect_models(&self) {
-        if self.registry.under_way > 0 || self.books.stopping {
+        if self.registry.under_way > 0 || self.books.stopping || self.lent.is_some() {
             return;
         }
         let files = &self.registry.files;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::control::starter::{Candidate, Started, Starter};
-use crate::control::store::OnLoss;
+use crate::control::store::{DataFolder, OnLoss};
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
     DeploymentView, EndpointUpdate, ErrorKind, KeyType, Local, LocalModel, Operation,
@@ -332,6 +332,81 @@ fn traffic(split: &str) -> Change {
             ..EndpointUpdate::default()
         },
     }
+}
+
+/// The folder as another process has it.
+fn hold(world: &World) -> DataFolder {
+    DataFolder::open(&world.data.path().join("data")).expect("it is free")
+}
+
+#[tokio::test]
+async fn a_lent_folder_is_free_for_another_and_no_change_is_accepted_until_it_is_back() {
+    let world = World::with_blue(1).await;
+    world.handle.lend().await.expect("nothing is under way");
+    let other = hold(&world);
+    for change in [traffic("blue:100"), create()] {
+        let refused = world.submit(change).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy);
+        assert!(
+            refused.to_string().contains("is being replaced"),
+            "{refused}"
+        );
+    }
+    let again = world.handle.lend().await.unwrap_err();
+    assert!(again.to_string().contains("is being replaced"), "{again}");
+    // What it serves it goes on to serve, and what dies comes back.
+    assert_eq!(world.ready("blue"), 1);
+    // It is wanted back before it is free, as when the other process is about to end.
+    let handle = world.handle.clone();
+    let mut back = std::pin::pin!(handle.take_back());
+    assert!(
+        tokio::time::timeout(Duration::ZERO, &mut back)
+            .await
+            .is_err()
+    );
+    drop(other);
+    back.await;
+    world.succeed(traffic("blue:100")).await;
+    let world = world.restart().await;
+    assert_eq!(world.ready("blue"), 1);
+}
+
+#[tokio::test]
+async fn a_folder_that_another_has_changed_is_not_taken_back() {
+    let world = World::with_blue(1).await;
+    world.handle.lend().await.expect("nothing is under way");
+    let paper: Arc<dyn Starter> = Arc::new(Paper::default());
+    let other = Controller::start_with(
+        config(world.data.path(), Capacity::Overcommit),
+        (Router::new(), Metrics::new()),
+        (paper, CoreMap::new(Topology::read(), Capacity::Overcommit)),
+    )
+    .expect("the folder is free");
+    let change = other.submit(traffic("blue:100"), "me".to_owned(), None);
+    let operation = change.await.expect("accepted");
+    other.finished(operation.id).await.expect("known");
+    other.shutdown().await;
+    world.handle.take_back().await;
+    let refused = world.submit(traffic("blue:100")).await.unwrap_err();
+    let words = "this server serves on and takes no changes: the data folder has revision";
+    assert!(refused.to_string().contains(words), "{refused}");
+    assert_eq!(world.ready("blue"), 1);
+    // It can still be replaced.
+    world.handle.lend().await.expect("nothing is under way");
+    drop(hold(&world));
+}
+
+#[tokio::test]
+async fn nothing_is_lent_while_something_is_under_way() {
+    let world = World::start();
+    world.succeed(create()).await;
+    world.paper.hold(true);
+    let begun = world.submit(add(world.spec("blue", "m1.onnx", 1))).await;
+    let refused = world.handle.lend().await.unwrap_err();
+    assert!(refused.to_string().contains("is under way"), "{refused}");
+    world.paper.hold(false);
+    world.handle.finished(begun.expect("accepted").id).await;
+    world.handle.lend().await.expect("nothing is under way");
 }
 
 #[tokio::test]

@@ -54,6 +54,9 @@ pub enum Failure {
     /// The deployments from before a restart do not serve yet.
     #[error("the server is starting: its endpoints are not yet loaded")]
     Starting,
+    /// The server ends now, and the request was still in flight.
+    #[error("the server is stopping and cannot wait for the answer: send the request again")]
+    Stopping,
     /// An id is too long to be echoed.
     #[error("{headers} must not exceed {len_max} characters")]
     RequestIdTooLong {
@@ -144,9 +147,10 @@ impl Failure {
                 StatusCode::NOT_FOUND
             }
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Starting | Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Starting
+            | Self::Stopping
+            | Self::NoRoomForBody(_)
+            | Self::NoRoomForAnswer { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::RequestIdTooLong { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::DeploymentHeader | Self::BodyBroken(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized(
@@ -234,7 +238,7 @@ impl Failure {
             | Self::BodyTooSlow { .. }
             | Self::BodyBroken(_)
             | Self::BodyEncoded { .. } => Fault::Client,
-            Self::Starting => Fault::Server,
+            Self::Starting | Self::Stopping => Fault::Server,
             Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => Fault::Load,
             Self::Unserved(unserved) => match unserved {
                 Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => Fault::Client,
@@ -260,6 +264,8 @@ impl Failure {
     #[must_use]
     pub fn level(&self) -> Level {
         match self.fault() {
+            // A start and an end have lines of their own, and one for each request says no more.
+            Fault::Server if matches!(self, Self::Starting | Self::Stopping) => Level::DEBUG,
             Fault::Client | Fault::ClientOrModel | Fault::Load => Level::DEBUG,
             Fault::Model => Level::WARN,
             Fault::Server => Level::ERROR,
@@ -292,6 +298,7 @@ impl Failure {
             Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => Some(NO_ROOM_RETRY_S),
             Self::Starting
             | Self::TooManyWrongKeys
+            | Self::Stopping
             | Self::Unserved(
                 Unserved::NotReady { .. }
                 | Unserved::Rejected {
@@ -394,6 +401,7 @@ mod tests {
         let several = Failure::NotOneEndpoint { known: vec![] };
         assert_eq!(told(several), "404 Client - -");
         assert_eq!(told(Failure::Starting), "503 Server - -");
+        assert_eq!(told(Failure::Stopping), "503 Server - -");
         let id = Failure::RequestIdTooLong {
             headers: "x-request-id",
             len_max: 100,

@@ -20,6 +20,9 @@ use crate::spec::{DeploymentName, Percent};
 pub struct Health {
     /// Whether what was deployed before the start serves again, and some of the traffic can be answered now.
     pub ready: bool,
+    /// The reason why a server that can answer is not ready: `draining`, it will end soon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
     /// Deployments that have traffic and no instance to answer it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub short: Vec<ShortDeployment>,
@@ -95,6 +98,7 @@ impl Health {
         });
         Self {
             ready: recovered && (any_answer || !any_traffic),
+            reason: None,
             short,
             degraded,
             short_unnamed: 0,
@@ -111,6 +115,16 @@ impl Health {
         self.short_unnamed = short - self.short.len();
         self.degraded_unnamed = degraded - self.degraded.len();
         self
+    }
+
+    /// The health of one that will end soon: it is not ready, whatever it can answer.
+    #[must_use]
+    pub(crate) fn draining(self) -> Self {
+        Self {
+            ready: false,
+            reason: Some("draining"),
+            ..self
+        }
     }
 }
 

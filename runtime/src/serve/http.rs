@@ -45,11 +45,15 @@ pub(super) fn service(
         async move {
             if let Some(routes) = routes {
                 request.extensions_mut().insert(client);
-                return routes.call(request).await;
+                return routes
+                    .call(request)
+                    .await
+                    .map(|response| scoring.drain.mark(response));
             }
             let (parts, body) = request.into_parts();
             let target = Target::of(parts.uri.path()).unwrap_or(Target::Only);
-            Ok(scoring.score(client, target, &parts, body).await)
+            let response = scoring.score(client, target, &parts, body).await;
+            Ok(scoring.drain.mark(response))
         }
     })
 }
@@ -152,7 +156,7 @@ mod tests {
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{BytesInFlight, Readiness, WrongKeys, accept, connection_queue};
+    use crate::serve::{BytesInFlight, Drain, Readiness, WrongKeys, accept, connection_queue};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -164,6 +168,7 @@ mod tests {
         metrics: Arc<Metrics>,
         readiness: Readiness,
         scoring: Scoring,
+        drain: Drain,
     }
 
     struct Answer {
@@ -181,12 +186,18 @@ mod tests {
 
     impl Server {
         async fn start() -> Self {
+            Self::holding(Duration::from_secs(60)).await
+        }
+
+        /// One that has not begun, where requests wait for that as long as this.
+        async fn holding(hold_max: Duration) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (endpoints, metrics) = (Endpoints::new(), Metrics::new());
             let scoring = Scoring {
                 router: Arc::clone(&endpoints),
                 metrics: Arc::clone(&metrics),
-                readiness: Readiness::default(),
+                readiness: Readiness::holding(hold_max),
+                drain: Drain::default(),
                 bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &metrics),
                 wrong_keys: WrongKeys::default(),
                 shows_metrics: false,
@@ -196,6 +207,7 @@ mod tests {
                 endpoints,
                 metrics,
                 readiness: scoring.readiness.clone(),
+                drain: scoring.drain.clone(),
                 scoring: scoring.clone(),
             };
             let (queue, connections) = connection_queue();
@@ -380,6 +392,96 @@ mod tests {
         );
     }
 
+    /// The routes, and what they are asked over a connection that stays open.
+    async fn ask(server: &Server, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{{}}");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// The head of the next answer.
+    async fn next_head(stream: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        while !text.ends_with(b"\r\n\r\n") {
+            text.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    async fn until_held(server: &Server, count: usize) {
+        while server.readiness.held() != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_that_starts_does_not_know_yet_waits_until_the_start_is_over() {
+        let server = Server::start().await;
+        let mut early = ask(&server, "/endpoints/iris/score").await;
+        until_held(&server, 1).await;
+        // Health is for nobody to wait for.
+        assert_eq!(server.get("/health/ready").await.status, 503);
+        server.readiness.look_again();
+        until_held(&server, 1).await;
+        server.readiness.set();
+        let head = next_head(&mut early).await;
+        assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+        assert_eq!(server.readiness.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_stranger_does_not_wait_for_a_start_and_who_leaves_gives_the_place_back() {
+        let server = Server::start().await;
+        publish_with_key(&server, "key");
+        assert_eq!(server.post("/score", "").await.status, 401);
+        // The deployment has no instance yet.
+        let mut friend = TcpStream::connect(server.address).await.unwrap();
+        let head = "POST /score HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key\r\ncontent-length: 2\r\n\r\n{}";
+        friend.write_all(head.as_bytes()).await.unwrap();
+        until_held(&server, 1).await;
+        drop(friend);
+        until_held(&server, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_leaves_is_not_ready_and_serves_all_and_then_each_answer_is_the_last() {
+        let server = Server::with(&["iris"]).await;
+        let mut stream = ask(&server, "/endpoints/none/score").await;
+        let head = next_head(&mut stream).await;
+        assert!(!head.contains("connection: close"), "{head}");
+        server.drain.leave();
+        let ready = server.get("/health/ready").await;
+        assert_eq!(ready.status, 503);
+        assert_eq!(ready.body, r#"{"ready":false,"reason":"draining"}"#);
+        assert_eq!(server.get("/health/live").await.status, 200);
+        let mut stream = ask(&server, "/endpoints/none/score").await;
+        let head = next_head(&mut stream).await;
+        assert!(!head.contains("connection: close"), "{head}");
+        server.drain.close(Duration::from_secs(60));
+        for path in ["/endpoints/none/score", "/nowhere"] {
+            let mut stream = ask(&server, path).await;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_the_server_is_cut_is_told_so() {
+        let server = Server::start().await;
+        let mut stream = ask(&server, "/score").await;
+        until_held(&server, 1).await;
+        server.drain.close(Duration::ZERO);
+        server.drain.cut();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        assert!(answer.contains("the server is stopping"), "{answer}");
+    }
+
     #[tokio::test]
     async fn a_stranger_cannot_tell_an_endpoint_that_exists_from_one_that_does_not() {
         let server = Server::with(&["iris", "digits"]).await;
@@ -491,7 +593,7 @@ mod tests {
 
     #[tokio::test]
     async fn before_the_endpoints_are_loaded_it_is_503_and_not_404() {
-        let server = Server::start().await;
+        let server = Server::holding(Duration::ZERO).await;
         let answer = server.post("/endpoints/iris/score", "").await;
         assert_eq!(answer.status, 503);
         assert_eq!(answer.headers["retry-after"], "1");

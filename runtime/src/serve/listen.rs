@@ -21,10 +21,12 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, warn};
 
-use crate::config::{ACCEPT_PAUSE, ACCEPT_TOLD_PERIOD, HEAD_BYTES_MAX, HEAD_READ_MAX, SMALL_BYTES};
+use crate::config::{
+    ACCEPT_PAUSE, ACCEPT_TOLD_PERIOD, CUT_ANSWER_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX, SMALL_BYTES,
+};
 use crate::serve::client::{Authenticated, Client};
 use crate::serve::client_stream::ClientStream;
 use crate::serve::places::{Place, Places};
@@ -33,7 +35,7 @@ use crate::serve::request_id::RequestIds;
 use crate::serve::score::MODEL_DEPLOYMENT;
 use crate::serve::timed_writes::TimedWrites;
 use crate::serve::wrong_keys::Peer;
-use crate::serve::{Scoring, head, http};
+use crate::serve::{Drain, Scoring, head, http};
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +91,8 @@ pub async fn listen(
     let (queue, connections) = connection_queue();
     let accepting = accept(listener, vec![queue], limits.connections_max, shutdown);
     let (service, refusals) = (|peer| routed(&routes, peer), Refusals::default());
-    let serving = connections.serve(service, &refusals, limits.grace);
+    let drain = Drain::default();
+    let serving = connections.serve(service, (&refusals, &drain), limits.grace);
     let ((), cut) = tokio::join!(accepting, serving);
     cut
 }
@@ -109,11 +112,23 @@ pub async fn accept(
     };
     loop {
         let (stream, place) = tokio::select! {
-            () = &mut shutdown => return,
+            () = &mut shutdown => break,
             accepted = acceptor.next() => accepted,
         };
         if !hand_over(&queues, stream, place) {
             error!("no thread is left that serves connections");
+            return;
+        }
+    }
+    // Who has connected by now would be told that the connection is reset, and may have sent a request.
+    tokio::task::yield_now().await;
+    loop {
+        let (stream, place) = tokio::select! {
+            biased;
+            accepted = acceptor.next() => accepted,
+            () = std::future::ready(()) => return,
+        };
+        if !hand_over(&queues, stream, place) {
             return;
         }
     }
@@ -180,16 +195,16 @@ impl Connections {
     pub async fn serve_scoring(self, scoring: Scoring, grace: Duration) -> usize {
         let routes = http::routes(scoring.clone());
         let refusals = Refusals::counted_in(Arc::clone(&scoring.metrics));
-        let scoring = Arc::new(scoring);
+        let (drain, scoring) = (scoring.drain.clone(), Arc::new(scoring));
         let service = |peer| http::service(&scoring, &routes, peer);
-        self.serve(service, &refusals, grace).await
+        self.serve(service, (&refusals, &drain), grace).await
     }
 
     /// Serves each connection by a service of its own.
     async fn serve<S>(
         mut self,
         service: impl Fn(Peer) -> S,
-        refusals: &Refusals,
+        (refusals, drain): (&Refusals, &Drain),
         grace: Duration,
     ) -> usize
     where
@@ -225,21 +240,55 @@ impl Connections {
             let connection =
                 protocol.serve_connection(TokioIo::new(TimedWrites::new(stream)), service);
             let connection = graceful.watch(connection);
+            let drain = drain.clone();
             connections.spawn(async move {
                 // Dropped when the connection has ended, however it ends: then another may come, and this thread has one less.
                 let _counted = (place, counted);
-                if let Err(error) = until_it_leaves(&client, connection).await {
+                if let Err(error) = until_it_leaves(&client, drain.waking(connection)).await {
                     debug!(%error, "a connection ended early");
                 }
             });
         }
-        // Reaping during the wait keeps the count of what is left true.
-        let finish = async { while connections.join_next().await.is_some() {} };
-        let closing = async { tokio::join!(graceful.shutdown(), finish) };
-        match tokio::time::timeout(grace, closing).await {
-            Ok(_) => 0,
-            Err(_) => connections.len(),
-        }
+        see_out(graceful, connections, drain, grace).await
+    }
+}
+
+/// Lets connections end: idle ones have a while for one more request, then they are closed; the others get `grace` in all, then their
+/// requests are answered that they are cut. Returns how many.
+async fn see_out(
+    graceful: GracefulShutdown,
+    mut connections: JoinSet<()>,
+    drain: &Drain,
+    grace: Duration,
+) -> usize {
+    let over = Instant::now() + grace;
+    let idle_over = Instant::now() + drain.idle_wait().min(grace);
+    if ended(reap(&mut connections), idle_over, drain).await {
+        return 0;
+    }
+    let closing = async { tokio::join!(graceful.shutdown(), reap(&mut connections)) };
+    if ended(closing, over, drain).await {
+        return 0;
+    }
+    let cut = connections.len();
+    drain.cut();
+    // What they are told is short; who does not take it is closed.
+    _ = timeout(CUT_ANSWER_MAX, reap(&mut connections)).await;
+    cut
+}
+
+/// Waits for the end of all. Reaping keeps the count of what is left true.
+async fn reap(connections: &mut JoinSet<()>) {
+    while connections.join_next().await.is_some() {}
+}
+
+/// Whether it ends before this moment, and before the cut.
+async fn ended<T>(closing: impl Future<Output = T>, over: Instant, drain: &Drain) -> bool {
+    tokio::select! {
+        biased;
+        _ = closing => true,
+        () = sleep_until(over) => false,
+        () = drain.until_cut() => false,
     }
 }
 

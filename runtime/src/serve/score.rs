@@ -4,6 +4,8 @@
 //! Threads: edge. Nothing here computes; the router may, inline, where a model's work is small.
 //! Not here: which deployment, which instance, and the outcome of what reached one (`router`).
 
+use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,22 +17,25 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::json;
+use tokio::sync::{Notify, Semaphore};
 use tracing::Level;
 
-use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX};
+use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX};
 use crate::observe::{Metrics, Timings};
 use crate::router::{
-    Answer, Endpoint, EndpointAuth, Rejected, Router, ScoreRequest, Turn, Unserved,
+    Answer, Deployment, Endpoint, EndpointAuth, Rejected, Router, RoutingTable, ScoreRequest, Turn,
+    Unserved,
 };
 use crate::serve::auth::{open, opened};
 use crate::serve::body::{HeldBody, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
+use crate::serve::drain::Drain;
 use crate::serve::failure::Failure;
 use crate::serve::health::Health;
 use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
 use crate::serve::wrong_keys::{Peer, WrongKey, WrongKeys};
-use crate::spec::DeploymentName;
+use crate::spec::{DeploymentName, Percent};
 
 /// The deployment that was asked for, or that has answered.
 pub(super) const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
@@ -47,19 +52,58 @@ const HEADERS_OF_REFUSAL: usize = 12;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Whether what was deployed before the start serves again. Set once by whoever starts the server.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Whether what was deployed before the start serves again. Set once by whoever starts the server. Until then requests for what does
+/// not serve yet wait: they hold a connection and a head, for their bodies are read afterwards.
+#[derive(Clone, Debug)]
+pub struct Readiness(Arc<Start>);
+
+#[derive(Debug)]
+struct Start {
+    is_over: AtomicBool,
+    /// Told when it is worth looking at the table again.
+    progress: Notify,
+    /// Room for requests that wait.
+    room: Semaphore,
+    hold_max: Duration,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self::holding(START_HOLD_MAX)
+    }
+}
 
 impl Readiness {
+    /// Requests wait for the start as long as this.
+    pub(crate) fn holding(hold_max: Duration) -> Self {
+        Self(Arc::new(Start {
+            is_over: AtomicBool::new(false),
+            progress: Notify::new(),
+            room: Semaphore::new(START_HELD_MAX),
+            hold_max,
+        }))
+    }
+
     /// From now on the routing table says all.
     pub fn set(&self) {
         // Release, with the Acquire of `is_set`: who sees it sees the table that was published before.
-        self.0.store(true, Ordering::Release);
+        self.0.is_over.store(true, Ordering::Release);
+        self.look_again();
+    }
+
+    /// Another table may have been published: requests that wait look whether it serves them.
+    pub fn look_again(&self) {
+        self.0.progress.notify_waiters();
     }
 
     pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.is_over.load(Ordering::Acquire)
+    }
+
+    /// Requests that wait for the start.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        START_HELD_MAX - self.0.room.available_permits()
     }
 }
 
@@ -78,6 +122,8 @@ pub struct Scoring {
     pub wrong_keys: WrongKeys,
     /// Whether `/metrics` is answered beside scoring, to whoever asks.
     pub shows_metrics: bool,
+    /// The way down.
+    pub drain: Drain,
 }
 
 /// A request body, as it comes from a connection or through the routes.
@@ -109,6 +155,23 @@ impl<'a> Target<'a> {
         let name = path.strip_prefix("/endpoints/")?.strip_suffix("/score")?;
         (!name.is_empty() && !name.contains(['/', '%'])).then_some(Self::Named(name))
     }
+
+    fn find(self, table: &RoutingTable) -> Option<&Arc<Endpoint>> {
+        match self {
+            Self::Named(name) => table.endpoint(name),
+            Self::Only => table.only(),
+        }
+    }
+}
+
+/// A deployment that the request may meet and that has no instance: the one that it names, else any that has traffic.
+fn missing<'a>(endpoint: &'a Endpoint, named: Option<&str>) -> Option<&'a Arc<Deployment>> {
+    let is_meant = |one: &Deployment| match named {
+        Some(name) => one.name.key().eq_ignore_ascii_case(name),
+        None => endpoint.split().percent_of(&one.name) > Percent::ZERO,
+    };
+    let mut deployments = endpoint.deployments().iter();
+    deployments.find(|one| is_meant(one) && one.instances.is_empty())
 }
 
 impl Scoring {
@@ -123,7 +186,10 @@ impl Scoring {
         // Nothing is done for a request before the thread has time for it.
         let turn = Turn::wait().await;
         let (ids, outcome) = match RequestIds::of(&parts.headers) {
-            Ok(ids) => (ids, self.answer((client, target), parts, body, turn).await),
+            Ok(ids) => {
+                let answer = self.answer((client, target), parts, body, turn);
+                (ids, self.drain.or_cut(answer).await)
+            }
             Err(failure) => (RequestIds::fresh(), Err(failure)),
         };
         match outcome {
@@ -150,6 +216,10 @@ impl Scoring {
         mut turn: Turn,
     ) -> Result<Answer, Failure> {
         let deployment = named_deployment(&parts.headers)?;
+        if !self.readiness.is_set() {
+            self.wait_for_start(target, parts, deployment.as_deref())
+                .await?;
+        }
         // Before the body is read, so that a stranger cannot make the server read one.
         let (mut endpoint, table) = match self.endpoint(target, &parts.headers) {
             Ok(found) => found,
@@ -189,6 +259,40 @@ impl Scoring {
         Ok(answer)
     }
 
+    /// Waits until what the request asks for serves again, or the start is over; not longer than the request may take.
+    async fn wait_for_start(
+        &self,
+        target: Target<'_>,
+        parts: &Parts,
+        deployment: Option<&str>,
+    ) -> Result<(), Failure> {
+        let start = &self.readiness.0;
+        let _room = start.room.try_acquire().map_err(|_| Failure::Starting)?;
+        let began = tokio::time::Instant::now();
+        loop {
+            // Told from here on, so that what is published after the look below is not missed.
+            let mut progress = pin!(start.progress.notified());
+            progress.as_mut().enable();
+            if self.readiness.is_set() {
+                return Ok(());
+            }
+            let mut patience = start.hold_max;
+            let table = self.router.table();
+            if let Some(endpoint) = target.find(&table) {
+                // A stranger does not wait, and does not hear whether it is there.
+                if open(Some(endpoint), &table, &parts.headers).is_err() {
+                    return Err(Failure::Starting);
+                }
+                let Some(missing) = missing(endpoint, deployment) else {
+                    return Ok(());
+                };
+                patience = patience.min(missing.request_timeout);
+            }
+            let waited = tokio::time::timeout_at(began + patience, progress).await;
+            waited.map_err(|_| Failure::Starting)?;
+        }
+    }
+
     /// The failure, once a client that sends wrong keys has waited for it.
     async fn held_back(&self, client: Peer, refused: Refused) -> Failure {
         if refused.is_wrong_key && self.wrong_keys.hold(client).await == WrongKey::TooMany {
@@ -207,10 +311,7 @@ impl Scoring {
         // exist.
         let is_started = self.readiness.is_set();
         let table = self.router.table();
-        let found = match target {
-            Target::Named(name) => table.endpoint(name),
-            Target::Only => table.only(),
-        };
+        let found = target.find(&table);
         let closed = match open(found, &table, headers) {
             Ok(endpoint) => return Ok((Arc::clone(endpoint), table.number())),
             Err(closed) => closed,
@@ -233,10 +334,27 @@ impl Scoring {
         })
     }
 
+    /// Deployments that can answer, as `endpoint/deployment`, with traffic or without.
+    #[must_use]
+    pub fn serves(&self) -> BTreeSet<String> {
+        let table = self.router.table();
+        let deployments = table.endpoints().flat_map(|endpoint| {
+            let ready = endpoint.deployments().iter();
+            let ready = ready.filter(|one| !one.instances.is_empty());
+            ready.map(|one| format!("{}/{}", endpoint.name(), one.name))
+        });
+        deployments.collect()
+    }
+
     /// Whether the server can answer, and which deployments cannot.
     #[must_use]
     pub fn health(&self) -> Health {
-        Health::of(&self.router.table(), self.readiness.is_set())
+        let health = Health::of(&self.router.table(), self.readiness.is_set());
+        if self.drain.is_leaving() {
+            health.draining()
+        } else {
+            health
+        }
     }
 
     /// The same for who asks with these headers: names are for who may use their endpoints. It never waits, whatever the key, for a

@@ -193,10 +193,10 @@ impl ModelStoreError {
             Self::OtherContent { .. } => ErrorKind::AlreadyExists,
             Self::Unknown(_) => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Conflict,
+            Self::Store(StoreError::Lent(_)) | Self::Stopped => ErrorKind::Busy,
             Self::OtherFiles { .. } | Self::NoRoom { .. } | Self::Io { .. } | Self::Store(_) => {
                 ErrorKind::Storage
             }
-            Self::Stopped => ErrorKind::Busy,
         }
     }
 }

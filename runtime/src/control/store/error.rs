@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
+use crate::control::revision::Revision;
 use crate::control::store::schema::SCHEMA;
 
 /// The reason why the store could not do it. Then nothing of it was done.
@@ -67,6 +68,12 @@ pub enum StoreError {
         what: &'static str,
         source: serde_json::Error,
     },
+    /// Another process that had the folder has changed what is in it.
+    #[error("the data folder has revision {found} and this server knows {expected}: start it anew")]
+    Changed { expected: Revision, found: Revision },
+    /// Another process has the folder.
+    #[error("{0}")]
+    Lent(String),
     /// The server is going away.
     #[error("the server is stopping")]
     Stopped,
