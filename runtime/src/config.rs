@@ -107,6 +107,9 @@ pub const STRANGER_READ_BYTES: usize = 4 * 1024;
 /// Idle time after which a connection on which a request with a valid credential was answered may be closed, when another one needs
 /// its place. Longer than the pauses between requests of a busy client, so that those who work keep their connections.
 pub const KNOWN_IDLE_MIN: Duration = Duration::from_secs(5);
+/// Strangers that have sent several requests at once and are answered again in one turn of a thread. A turn of all of them is short, so
+/// that nobody else feels them.
+pub const STRANGER_TURNS: usize = 32;
 /// The part of all places that strangers make free at once: one in so many, and never more than `STRANGERS_LEAVE_MAX`.
 pub const STRANGERS_LEAVE_PART: usize = 64;
 /// Most strangers that make room at once.

@@ -267,9 +267,7 @@ async fn attempt(
             return ControlFlow::Continue(None);
         }
         Err(rejected) => {
-            let outcome = outcome_of_rejection(rejected);
-            judge(recording.metrics.streak(), outcome, &rejected);
-            recording.end(outcome);
+            recording.reject(rejected);
             return ControlFlow::Break(Err(refusal(deployment, rejected)));
         }
     };
@@ -411,6 +409,12 @@ impl<'a> Recording<'a> {
 
     fn end(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
+    }
+
+    fn reject(self, rejected: Rejected) {
+        let outcome = outcome_of_rejection(rejected);
+        judge(self.metrics.streak(), outcome, &rejected);
+        self.end(outcome);
     }
 
     /// Another attempt records it.

@@ -19,13 +19,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, error, warn};
 
 use crate::config::{
     ACCEPT_PAUSE, ACCEPT_TOLD_PERIOD, CUT_ANSWER_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX, SMALL_BYTES,
+    STRANGER_TURNS,
 };
 use crate::serve::client::{Authenticated, Client};
 use crate::serve::client_stream::ClientStream;
@@ -212,6 +213,7 @@ impl Connections {
         S::Future: Send + 'static,
     {
         let (graceful, protocol) = (GracefulShutdown::new(), protocol());
+        let turns = Arc::new(Semaphore::new(STRANGER_TURNS));
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
@@ -236,7 +238,12 @@ impl Connections {
             };
             let client = Arc::clone(&place.client);
             let stream = ClientStream::new(stream, Arc::clone(&client), refusals.clone());
-            let service = told(service(peer), Arc::clone(&client), refusals.clone());
+            let told_of = ToldOf {
+                client: Arc::clone(&client),
+                turns: Arc::clone(&turns),
+                refusals: refusals.clone(),
+            };
+            let service = told(service(peer), told_of);
             let connection =
                 protocol.serve_connection(TokioIo::new(TimedWrites::new(stream)), service);
             let connection = graceful.watch(connection);
@@ -319,31 +326,43 @@ fn protocol() -> http1::Builder {
     protocol
 }
 
+/// What a service is told about its connection.
+struct ToldOf {
+    client: Arc<Client>,
+    /// As many strangers as may be answered again in one turn of the thread, when each has sent several requests at once.
+    turns: Arc<Semaphore>,
+    refusals: Refusals,
+}
+
 /// The service, which tells the connection's state what becomes of its requests, and sees none whose head is at fault.
 fn told<S>(
     service: S,
-    client: Arc<Client>,
-    refusals: Refusals,
+    told_of: ToldOf,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<S>
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
     S::Future: Send,
 {
     service_fn(move |request: Request<Incoming>| {
-        client.asked();
-        let client = Arc::clone(&client);
+        let client = Arc::clone(&told_of.client);
         let answering = match head::check(request.version(), request.headers()) {
             Ok(()) => Ok(service.call(request)),
             Err(fault) => {
                 let ids = RequestIds::of(request.headers());
                 let ids = ids.unwrap_or_else(|_| RequestIds::fresh());
-                Err(refusals.answer(fault, ids))
+                Err(told_of.refusals.answer(fault, ids))
             }
         };
+        let turns = client
+            .has_had_its_turn()
+            .then(|| Arc::clone(&told_of.turns));
         async move {
-            if client.has_had_its_turn() {
+            if let Some(turns) = turns {
+                // Idle meanwhile for who looks for a place: thousands that wait here must not keep theirs by it.
+                let _turn = turns.acquire().await;
                 tokio::task::yield_now().await;
             }
+            client.asked();
             let answer = match answering {
                 Ok(answering) => answering.await?,
                 Err(refused) => refused,

@@ -240,13 +240,16 @@ async fn where_no_thread_is_left_nobody_is_accepted_any_more() {
     accepting.await.unwrap();
 }
 
-/// Strangers of three kinds, many more than places: silent ones, heads that do not end, answers that nobody reads.
+/// Strangers of all kinds, many more than places: silent ones, heads that do not end, a large answer or many small ones that nobody
+/// reads.
 #[tokio::test]
 async fn who_comes_with_a_request_is_answered_however_many_strangers_came_before() {
+    let many = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
     for kind in [
         "",
         "GET / HTTP/1.1\r\nhost:",
         "GET /large HTTP/1.1\r\nhost: x\r\n\r\n",
+        &many,
     ] {
         let server = server(8, Duration::ZERO).await;
         let mut strangers = Vec::new();
