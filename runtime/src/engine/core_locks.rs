@@ -12,7 +12,7 @@ use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,8 +75,7 @@ impl CoreLocks {
         // Not by what a session sets, such as XDG_RUNTIME_DIR: two servers of a user may be of different sessions, or of none.
         let user = rustix::process::geteuid().as_raw();
         let folder = chosen.map_or_else(|| format!("/tmp/serin-{user}").into(), PathBuf::from);
-        let identity = served.and_then(|path| std::path::absolute(path).ok());
-        let identity = identity.map(|path| path.to_string_lossy().into_owned());
+        let identity = served.and_then(identity_of);
         Self::open(&folder, identity.unwrap_or_default())
             .map_err(|source| NoLocks { folder, source })
     }
@@ -107,7 +106,7 @@ impl CoreLocks {
     ///
     /// # Errors
     ///
-    /// When the file of the core cannot be opened, locked or written.
+    /// When the file of the core cannot be opened or locked.
     pub(super) fn claim(&mut self, core: usize) -> io::Result<Option<Holder>> {
         if let Some((_, users)) = self.held.get_mut(&core) {
             *users += 1;
@@ -119,8 +118,11 @@ impl CoreLocks {
         let name = format!("core-{core}");
         let file = rustix::fs::openat(&self.folder, name, flags, Mode::RUSR | Mode::WUSR)?;
         let file = Arc::new(File::from(file));
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("its lock is no file"));
+        }
         match rustix::fs::flock(&*file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => say_who(&file, &self.identity)?,
+            Ok(()) => say_who(&file, &self.identity),
             Err(Errno::WOULDBLOCK) => {
                 let (holder, identity) = who_said(&file);
                 if !self.takes_the_place_of(&holder, &identity) {
@@ -169,21 +171,30 @@ fn unlock(file: &Arc<File>) {
 
 /// Waits on a thread of its own until the core is free, and has it then; nothing is felt of its end.
 fn wait_for(file: Arc<File>, identity: String) -> io::Result<()> {
-    let wait = move || {
-        let locked = rustix::fs::flock(&*file, FlockOperation::LockExclusive);
-        let told = locked.map_err(io::Error::from);
-        if let Err(error) = told.and_then(|()| say_who(&file, &identity)) {
-            tracing::debug!(%error, "a core is not locked for other servers to see");
-        }
+    let wait = move || match rustix::fs::flock(&*file, FlockOperation::LockExclusive) {
+        Ok(()) => say_who(&file, &identity),
+        Err(error) => tracing::debug!(%error, "a core is not locked"),
     };
     let thread = std::thread::Builder::new().name(THREAD_NAME.to_owned());
     thread.spawn(wait).map(drop)
 }
 
-/// Writes who has the core, for people who ask.
-fn say_who(file: &File, identity: &str) -> io::Result<()> {
-    file.set_len(0)?;
-    file.write_all_at(format!("{}\n{identity}", std::process::id()).as_bytes(), 0)
+/// Stands for a data folder, whatever its path is: containers that share locks may each have another one at the same path.
+/// Nothing where it is not there yet, for then nobody serves it.
+fn identity_of(data: &Path) -> Option<String> {
+    let folder = std::fs::metadata(data).ok()?;
+    Some(format!("{}:{}", folder.dev(), folder.ino()))
+}
+
+/// Writes who has the core, for people who ask. On a full disk nobody is named; the lock holds all the same.
+fn say_who(file: &File, identity: &str) {
+    let words = format!("{}\n{identity}", std::process::id());
+    let told = file
+        .set_len(0)
+        .and_then(|()| file.write_all_at(words.as_bytes(), 0));
+    if let Err(error) = told {
+        tracing::debug!(%error, "cannot write who has a core");
+    }
 }
 
 /// Who says to have the core, and what it serves.
@@ -266,6 +277,21 @@ mod tests {
         assert_eq!(stranger.claim(1).unwrap(), Some(here()));
         drop(after);
         assert_eq!(stranger.claim(1).unwrap(), None);
+    }
+
+    #[test]
+    fn a_data_folder_is_known_again_by_another_path_and_not_taken_for_one_at_the_same_path() {
+        let place = tempfile::tempdir().unwrap();
+        let data = place.path().join("data");
+        assert_eq!(identity_of(&data), None);
+        fs::create_dir(&data).unwrap();
+        let first = identity_of(&data);
+        symlink(&data, place.path().join("link")).unwrap();
+        assert_eq!(identity_of(&place.path().join("link")), first);
+        // Another one takes the path while the first is still there, as in another container.
+        fs::rename(&data, place.path().join("moved")).unwrap();
+        fs::create_dir(&data).unwrap();
+        assert!(first.is_some() && identity_of(&data) != first);
     }
 
     #[test]

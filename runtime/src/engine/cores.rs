@@ -276,7 +276,7 @@ impl CoreMap {
                 total,
             });
         }
-        let choice = self.choose(vcpus.clamp(1, total));
+        let choice = self.choose(vcpus.clamp(1, self.topology.len()));
         let reason = self.reason_to_float(&choice);
         if reason.is_some() {
             self.give_back(&choice.cores);
