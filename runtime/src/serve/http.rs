@@ -431,10 +431,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stranger_does_not_wait_for_a_start_and_who_leaves_gives_the_place_back() {
+    async fn who_leaves_while_a_start_is_waited_for_gives_the_place_back() {
         let server = Server::start().await;
         publish_with_key(&server, "key");
-        assert_eq!(server.post("/score", "").await.status, 401);
         // The deployment has no instance yet.
         let mut friend = TcpStream::connect(server.address).await.unwrap();
         let head = "POST /score HTTP/1.1\r\nhost: x\r\nauthorization: Bearer key\r\ncontent-length: 2\r\n\r\n{}";
@@ -603,7 +602,7 @@ mod tests {
 
     #[tokio::test]
     async fn while_endpoints_are_being_loaded_a_stranger_cannot_tell_which_are_there() {
-        let server = Server::start().await;
+        let server = Server::holding(Duration::ZERO).await;
         publish_with_key(&server, "key");
         let ask = async |path, key| {
             let key = format!("\r\nauthorization: Bearer {key}");
@@ -618,8 +617,23 @@ mod tests {
                 answer.message()
             );
         }
+        server.readiness.set();
         let reached = ask("/endpoints/iris/score", "key").await;
         assert_eq!(reached.headers["azureml-model-deployment"], "blue");
+    }
+
+    #[tokio::test]
+    async fn a_stranger_waits_for_a_start_as_long_whatever_is_there() {
+        let server = Server::start().await;
+        publish_with_key(&server, "key");
+        let mut there = ask(&server, "/endpoints/iris/score").await;
+        let mut elsewhere = ask(&server, "/endpoints/other/score").await;
+        until_held(&server, 2).await;
+        server.readiness.set();
+        for stranger in [&mut there, &mut elsewhere] {
+            let head = next_head(stranger).await;
+            assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+        }
     }
 
     #[tokio::test]

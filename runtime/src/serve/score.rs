@@ -278,11 +278,8 @@ impl Scoring {
             }
             let mut patience = start.hold_max;
             let table = self.router.table();
-            if let Some(endpoint) = target.find(&table) {
-                // A stranger does not wait, and does not hear whether it is there.
-                if open(Some(endpoint), &table, &parts.headers).is_err() {
-                    return Err(Failure::Starting);
-                }
+            // A stranger waits in any case: at once or not would say which endpoints are there already.
+            if let Ok(endpoint) = open(target.find(&table), &table, &parts.headers) {
                 let Some(missing) = missing(endpoint, deployment) else {
                     return Ok(());
                 };
