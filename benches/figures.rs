@@ -3,7 +3,7 @@
 //! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
 //! deletes under a steady 1,000 requests a second, also while something else starts, drains or cannot start; what those requests feel of large models that come and go; memory with
 //! such models and without; the cost of a few requests; what the server adds to the run of a tiny model, by its own clock; and
-//! what lanes in processes cost, and what they save others from.
+//! what lanes in processes cost, and what they save others from; what is left of a server of which more is asked than it can do.
 //! Nothing here passes or fails by time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -11,6 +11,7 @@
 mod isolation;
 #[path = "../tests/integration/mlp.rs"]
 mod mlp;
+mod overload;
 #[path = "../tests/integration/support.rs"]
 #[expect(dead_code, reason = "the integration tests need more of it")]
 mod support;
@@ -67,7 +68,7 @@ fn main() {
     let asked: Vec<_> = std::env::args().skip(1).collect();
     let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    let parts: [(&str, fn()); 9] = [
+    let parts: [(&str, fn()); 10] = [
         ("ready", ready),
         ("changes", under_load),
         ("rules", rules),
@@ -77,6 +78,7 @@ fn main() {
         ("overhead", overhead),
         ("processes", isolation::processes),
         ("misbehaving", isolation::misbehaving),
+        ("overload", overload::overload),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|word| *word == name) {

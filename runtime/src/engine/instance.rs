@@ -368,7 +368,7 @@ impl InstanceHandle {
         // Both looks are of a moment. A job that is queued after the first came later; a lane that has just taken one and not yet
         // its own lock waits for us, as long as small work takes.
         if trust.may() && self.is_small_work(&jobs) && self.0.inbox.is_empty() {
-            for lane in self.0.lanes.from_here() {
+            for lane in self.0.lanes.nearest_first() {
                 match lane.try_inline(jobs, self.0.state.rows_max()) {
                     Inline::Done => return trust.ended_well(),
                     Inline::Busy(left) => jobs = left,

@@ -57,7 +57,7 @@ impl Lanes {
 
     /// The same, and first the one on the core of this thread. A process there goes on as soon as this thread waits for it; one on an
     /// idle core is woken first, which takes several times as long as a small run.
-    pub(super) fn from_here(&self) -> impl Iterator<Item = Arc<Lane>> {
+    pub(super) fn nearest_first(&self) -> impl Iterator<Item = Arc<Lane>> {
         let here = cores::current();
         let first = self.slots.iter().position(|slot| slot.core == here);
         let (before, after) = self.slots.split_at(first.unwrap_or(0));

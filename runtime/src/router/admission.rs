@@ -123,7 +123,7 @@ impl AdmissionControl {
     /// For a thread that answers the requests which have the slots itself: the slot is in use again before anybody else could have
     /// heard of it. Whoever waits in line gets it when the thread has nobody to pass it on to any more, at the end of its turn.
     pub(super) fn take_over(self: &Arc<Self>, work: impl FnOnce()) -> Option<Permit> {
-        let mut taking = Taking(self);
+        let taking = Taking(self);
         TAKEOVER.set(Takeover::Of(self.address()));
         work();
         taking.taken()
@@ -279,7 +279,7 @@ impl SlotOwner for AdmissionControl {
 struct Taking<'a>(&'a Arc<AdmissionControl>);
 
 impl Taking<'_> {
-    fn taken(&mut self) -> Option<Permit> {
+    fn taken(&self) -> Option<Permit> {
         let taken = TAKEOVER.replace(Takeover::None) == Takeover::Done;
         taken.then(|| self.0.permit())
     }
