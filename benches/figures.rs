@@ -3,8 +3,8 @@
 //! Prints a Markdown table: time from exec to the first answer; requests lost while an operator switches, scales, replaces and
 //! deletes under a steady 1,000 requests a second, also while something else starts, drains or cannot start; what those requests feel of large models that come and go; memory with
 //! such models and without; the cost of a few requests; what the server adds to the run of a tiny model, by its own clock; and
-//! what lanes in processes cost, and what they save others from; what new clients feel of thousands of strangers; and what two servers
-//! on one machine leave each other.
+//! what lanes in processes cost, and what they save others from; what new clients feel of thousands of strangers; what is left of a
+//! server of which more is asked than it can do; and what two servers on one machine leave each other.
 //! Nothing here passes or fails by time.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -13,6 +13,7 @@ mod isolation;
 #[path = "../tests/integration/mlp.rs"]
 mod mlp;
 mod neighbours;
+mod overload;
 mod strangers;
 #[path = "../tests/integration/support.rs"]
 #[expect(dead_code, reason = "the integration tests need more of it")]
@@ -70,7 +71,7 @@ fn main() {
     let asked: Vec<_> = std::env::args().skip(1).collect();
     let asked: Vec<_> = asked.iter().filter(|word| !word.starts_with('-')).collect();
     println!("| what | measured |\n|---|---|");
-    let parts: [(&str, fn()); 11] = [
+    let parts: [(&str, fn()); 12] = [
         ("ready", ready),
         ("changes", under_load),
         ("rules", rules),
@@ -82,6 +83,7 @@ fn main() {
         ("misbehaving", isolation::misbehaving),
         ("strangers", strangers::strangers),
         ("neighbours", neighbours::neighbours),
+        ("overload", overload::overload),
     ];
     for (name, measure) in parts {
         if asked.is_empty() || asked.iter().any(|word| *word == name) {

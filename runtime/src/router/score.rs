@@ -309,8 +309,7 @@ async fn attempt(
         deadline,
         is_last: !deployment.admission.has_free_slots(),
     };
-    let replied = submission_queue::send_and_wait(instance, sent, reply).await;
-    let Some(replied) = replied else {
+    let Some(replied) = submission_queue::send_and_wait(instance, sent, reply).await else {
         let expired = work.expire(waited, deployment.request_timeout);
         return ControlFlow::Break(recording.close(deployment, Err(expired)));
     };

@@ -126,14 +126,13 @@ impl Turns {
         let Some(ends) = &self.ends else {
             return true;
         };
-        let began = *self.began.get_or_insert(now);
-        if self.taken == 0 {
+        let began = *self.began.get_or_insert_with(|| {
             // It comes after all tasks that are ready now.
             ends.wake_by_ref();
-        }
+            now
+        });
         let takes = self.line.is_empty() && now.duration_since(began) < EDGE_TURN_MAX;
-        // Also who lines up has been seen to: the end of the turn is on its way.
-        self.taken = self.taken.saturating_add(u32::from(takes)).max(1);
+        self.taken = self.taken.saturating_add(u32::from(takes));
         takes
     }
 
@@ -203,6 +202,7 @@ impl Turns {
     fn stop(&mut self) -> Vec<Waker> {
         self.ends = None;
         self.began = None;
+        self.taken = 0;
         self.first += self.line.len() as u64;
         self.line.drain(..).flatten().collect()
     }
@@ -372,6 +372,25 @@ mod tests {
             requests.join_all().await;
             assert_eq!(done.get(), REQUESTS);
         });
+    }
+
+    /// Turns of the thread that was there before are not taken for those of the next one.
+    #[test]
+    fn a_thread_that_ends_turns_again_leaves_nobody_in_line() {
+        for _ in 0..2 {
+            on_the_edge(async {
+                let mut requests = JoinSet::new();
+                for _ in 0..3 {
+                    requests.spawn_local(async {
+                        Turn::wait().await;
+                        keep_busy();
+                    });
+                }
+                requests.join_all().await;
+                // One turn is left open as the thread stops.
+                Turn::wait().await;
+            });
+        }
     }
 
     #[test]
