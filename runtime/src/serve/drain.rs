@@ -97,7 +97,8 @@ impl Drain {
 
     /// Marks an answer as its connection's last, if it is.
     pub(super) fn mark(&self, mut response: Response) -> Response {
-        if self.0.closing.load(Ordering::Acquire) {
+        // Also where it is cut before the last answers are given.
+        if self.0.closing.load(Ordering::Acquire) || self.0.cut.load(Ordering::Acquire) {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
