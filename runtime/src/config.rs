@@ -243,6 +243,8 @@ pub const NOTIFY_MAX: Duration = Duration::from_millis(200);
 pub const WATCHDOG_NOTIFY_MAX: Duration = Duration::from_millis(1);
 /// The time for which a server must have been ready for its death not to count as one of a row.
 pub const RESTART_STEADY: Duration = Duration::from_secs(60);
+/// Time between two tries to show metrics at an address that the server before still has.
+pub const METRICS_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// Time between two tries to write `server.json` where the disk has no room for it.
 pub const ANNOUNCE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Most bytes of the log that wait to be written; further lines are dropped and counted. As much again may be in the hands of the

@@ -199,6 +199,14 @@ fn metrics_of_a_server_are_where_they_were_asked_for_and_a_busy_address_is_told(
     let shown = get(&format!("{}/metrics", server.scoring));
     let administration = get(&format!("{}/metrics", server.admin));
     assert_eq!((shown.status, administration.status), (200, 200));
+    for (header, value, status) in [
+        ("host", "rebound.example", 421),
+        ("origin", "http://page.example", 403),
+    ] {
+        let url = format!("{}/metrics", server.scoring);
+        let asked = agent().get(&url).header(header, value).call();
+        assert_eq!(asked.expect("an answer").status(), status, "{header}");
+    }
     let busy = server.admin.trim_start_matches("http://").to_owned();
     let other = folder();
     let finished = run(other.path(), &["serve", "--port", "0", "--metrics", &busy]);

@@ -306,6 +306,27 @@ fn a_server_whose_replacement_dies_takes_changes_again_and_can_be_replaced() {
 }
 
 #[test]
+fn metrics_go_on_at_their_address_when_a_server_is_replaced() {
+    let data = folder();
+    // Whatever is free now; the second server must have the same.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let server = Server::start_with(data.path(), &["--metrics", &address]);
+    let url = format!("http://{address}/metrics");
+    assert_eq!(agent().get(&url).call().expect("an answer").status(), 200);
+    let next = Server::start_with(data.path(), &["--metrics", &address, "--replace"]);
+    assert_eq!(server.wait().code(), Some(0));
+    wait_until("metrics of the next server", || {
+        agent()
+            .get(&url)
+            .call()
+            .is_ok_and(|answer| answer.status() == 200)
+    });
+    assert_eq!(next.terminate(), Some(0));
+}
+
+#[test]
 fn a_server_that_ends_while_another_takes_its_place_leaves_the_place_to_it() {
     let data = folder();
     let server = Server::start(data.path());

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::admin::{Administration, ServerFile};
 use crate::app::config::{Config, MetricsAt, bytes_in_flight_max};
@@ -30,7 +30,9 @@ use crate::app::sockets::{Bound, Sockets};
 use crate::app::status::{self, Status};
 use crate::app::systemd;
 use crate::app::way_down::WayDown;
-use crate::config::{ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, RESTART_HOLD_MAX, STOP_MAX};
+use crate::config::{
+    ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, METRICS_AGAIN_AFTER, RESTART_HOLD_MAX, STOP_MAX,
+};
 use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
@@ -75,13 +77,14 @@ impl App {
         }
     }
 
-    /// Binds the listener of metrics now, where the settings have one; else it is bound when the server runs.
+    /// Binds the listener of metrics now, where the settings have one; else it is bound when the server runs. Where this one takes the
+    /// place of another, which may have the address, it is bound when that one has gone.
     ///
     /// # Errors
     ///
     /// [`AppError::Bind`].
     pub fn bind_metrics(mut self) -> Result<Self, AppError> {
-        if self.metrics.is_none() {
+        if self.metrics.is_none() && self.sockets.predecessor.is_none() {
             self.metrics = bound_for_metrics(self.config.metrics)?;
         }
         Ok(self)
@@ -239,6 +242,25 @@ pub(super) fn spawn_metrics(bound: Bound, metrics: &Arc<Metrics>) -> Result<(), 
     Ok(())
 }
 
+/// Shows metrics once their address is free, where they have one: the server before this one has it until it ends.
+async fn show_metrics_when_free(at: Option<MetricsAt>, metrics: Arc<Metrics>) {
+    loop {
+        match bound_for_metrics(at) {
+            Ok(None) => return,
+            Ok(Some(bound)) => {
+                if let Err(error) = spawn_metrics(bound, &metrics) {
+                    warn!(%error, "cannot show metrics");
+                }
+                return;
+            }
+            Err(error) => {
+                debug!(%error, "metrics wait for their address");
+                tokio::time::sleep(METRICS_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
 /// The scoring side, without any endpoint yet.
 fn scoring(config: &Config) -> Scoring {
     let metrics = Metrics::new();
@@ -360,8 +382,12 @@ impl Control {
             &self.scoring,
             &self.server,
         )?;
-        if let Some(bound) = self.metrics.take() {
-            spawn_metrics(bound, &self.scoring.metrics)?;
+        match self.metrics.take() {
+            Some(bound) => spawn_metrics(bound, &self.scoring.metrics)?,
+            None => drop(tokio::spawn(show_metrics_when_free(
+                self.config.metrics,
+                Arc::clone(&self.scoring.metrics),
+            ))),
         }
         let data = &self.config.data;
         let asked = self.config.status_asked.clone();

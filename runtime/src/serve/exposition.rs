@@ -4,15 +4,19 @@
 //!
 //! Threads: that of the listener. Not here: which series there are (`observe`).
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
 use crate::observe::Metrics;
+use crate::serve::origin::{foreign_host, foreign_page};
+use crate::serve::wrong_keys::Peer;
 
 /// The format that Prometheus asks for first.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -24,7 +28,23 @@ pub fn metrics_routes(metrics: Arc<Metrics>) -> Router {
         .with_state(metrics)
 }
 
-async fn shown(State(metrics): State<Arc<Metrics>>) -> Response {
+/// Web pages get nothing, by whichever name they make a browser ask.
+async fn shown(
+    State(metrics): State<Arc<Metrics>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (headers, uri) = (request.headers(), request.uri());
+    // A page that has its own name resolve to this machine asks from there; Prometheus may know another machine by any name.
+    let bound = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    if let Some(host) = foreign_host(headers, uri, bound).filter(|_| peer.is_local()) {
+        let words = format!("metrics are not served to this machine under the name {host:?}");
+        return (StatusCode::MISDIRECTED_REQUEST, words).into_response();
+    }
+    if let Some(page) = foreign_page(headers) {
+        let words = format!("metrics are not for the web page {page:?}");
+        return (StatusCode::FORBIDDEN, words).into_response();
+    }
     metrics_response(&metrics)
 }
 

@@ -30,6 +30,11 @@ impl Peer {
             address => address,
         })
     }
+
+    /// Whether it is on this machine.
+    pub(super) fn is_local(self) -> bool {
+        self.0.is_loopback()
+    }
 }
 
 /// The way in which a wrong key is to be answered.
