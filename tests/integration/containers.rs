@@ -244,13 +244,17 @@ fn the_log_is_json_where_that_is_asked_for() {
     }
 }
 
-/// Makes the root of a process read-only but for three folders, of which the last is its `/tmp`, and becomes the command that
-/// follows them.
+/// Makes the root of a process read-only but for three folders, of which the last is its `/tmp` unless this repository lies in the
+/// real one, and becomes the command that follows them.
 const READ_ONLY_ROOT: &str = r#"
 set -e
 mount --make-rprivate /
+case "$3" in
+    # What is below it must stay to be seen.
+    /tmp/*) mount --bind /tmp /tmp ;;
+    *) mount --bind "$3" /tmp ;;
+esac
 for place in "$1" "$2" "$3"; do mount --bind "$place" "$place"; done
-mount --bind "$3" /tmp
 mount -o remount,bind,ro /
 if touch /written 2>/dev/null; then exit 1; fi
 shift 3
@@ -278,7 +282,7 @@ fn on_read_only_root(places: [&Path; 3]) -> Option<Command> {
     allowed.status.success().then_some(command)
 }
 
-/// A folder that is not below `/tmp`.
+/// A folder that is below `/tmp` only where this repository is.
 fn place() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder")
 }
