@@ -7,6 +7,7 @@
 //! Threads: moved on by the thread that runs the server, read on the edge with each answer.
 //! Not here: when it begins (`app`), and that nobody is accepted any more (`listen`).
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,13 +72,18 @@ impl Drain {
 
     /// Runs a connection, which looks at its requests once more when the cut comes.
     pub(super) async fn waking<F: Future>(&self, connection: F) -> F::Output {
-        let mut connection = pin!(connection);
-        tokio::select! {
-            biased;
-            ended = &mut connection => return ended,
-            () = self.until_cut() => {}
-        }
-        connection.await
+        let (mut connection, mut cut) = (pin!(connection), pin!(self.until_cut()));
+        let mut is_heard = false;
+        poll_fn(|context| {
+            // A task keeps its waker: to ask once is to be woken, and each further look would cost a lock.
+            if !is_heard {
+                is_heard = true;
+                // Whoever comes after the cut finds it by itself.
+                let _is_cut = cut.as_mut().poll(context).is_ready();
+            }
+            connection.as_mut().poll(context)
+        })
+        .await
     }
 
     /// What the work comes to, or what there is to say when it is cut.
@@ -86,7 +92,7 @@ impl Drain {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let mut work = pin!(work);
-        std::future::poll_fn(|context| match work.as_mut().poll(context) {
+        poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Pending if self.0.cut.load(Ordering::Acquire) => {
                 Poll::Ready(Err(Failure::Stopping))
             }
