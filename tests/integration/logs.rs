@@ -132,14 +132,20 @@ fn who_reads_again_hears_how_many_lines_were_dropped() {
     assert!((1..=dropped).contains(&count), "{told}");
 }
 
-#[test]
-fn an_error_that_nobody_reads_does_not_hold_up_the_end() {
-    let data = folder();
-    let (_reader, writer) = std::io::pipe().expect("a pipe");
+/// A pipe that takes nothing more, with its reader, who does not read.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
     rustix::io::ioctl_fionbio(&writer, true).expect("a pipe");
     let full = [0; 4096];
     while rustix::io::write(&writer, &full).is_ok() {}
     rustix::io::ioctl_fionbio(&writer, false).expect("a pipe");
+    (reader, writer)
+}
+
+#[test]
+fn an_error_that_nobody_reads_does_not_hold_up_the_end() {
+    let data = folder();
+    let (_reader, writer) = full_pipe();
     let mut child = serin(data.path())
         .args(["up", "--port", "0", "no-such-model.onnx"])
         .stdin(Stdio::null())
@@ -153,11 +159,7 @@ fn an_error_that_nobody_reads_does_not_hold_up_the_end() {
 #[test]
 fn a_ready_line_that_nobody_reads_does_not_hold_up_the_server() {
     let data = folder();
-    let (_reader, writer) = std::io::pipe().expect("a pipe");
-    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe");
-    let full = [0; 4096];
-    while rustix::io::write(&writer, &full).is_ok() {}
-    rustix::io::ioctl_fionbio(&writer, false).expect("a pipe");
+    let (_reader, writer) = full_pipe();
     let mut child = serin(data.path())
         .args(["serve", "--port", "0", "--admin-port", "0"])
         .stdin(Stdio::null())

@@ -486,6 +486,15 @@ fn for_the_drain_delay_a_server_is_not_ready_and_loses_nothing() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Reads to the end of the connection, and finds that the request was cut.
+fn assert_is_cut(client: &mut TcpStream) {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(answer.contains("the server is stopping"), "{answer}");
+}
+
 #[test]
 fn a_second_signal_tells_whom_it_cuts() {
     let data = folder();
@@ -499,11 +508,7 @@ fn a_second_signal_tells_whom_it_cuts() {
     until_draining(&server);
     signal(&server, Signal::TERM);
     for client in &mut clients {
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-        assert!(answer.contains("the server is stopping"), "{answer}");
+        assert_is_cut(client);
     }
     assert_eq!(server.wait().code(), Some(130));
 }
@@ -516,10 +521,7 @@ fn the_end_of_the_grace_period_tells_whom_it_cuts() {
     let mut client = send_only(&server, &key, &slow_body());
     wait_until("a request", || held(&server) >= 1.0);
     signal(&server, Signal::TERM);
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_is_cut(&mut client);
     assert_eq!(server.wait().code(), Some(0));
 }
 

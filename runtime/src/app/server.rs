@@ -37,9 +37,7 @@ use crate::control::{Controller, ControllerConfig, ControllerHandle};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{
-    BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring, WrongKeys, listen, metrics_routes,
-};
+use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen, metrics_routes};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -264,18 +262,11 @@ async fn show_metrics_when_free(at: Option<MetricsAt>, metrics: Arc<Metrics>) {
 /// The scoring side, without any endpoint yet.
 fn scoring(config: &Config) -> Scoring {
     let metrics = Metrics::new();
+    let bytes_max = bytes_in_flight_max(config.bytes_in_flight_max, config.body_bytes_max);
+    let bytes = BytesInFlight::new(bytes_max, config.body_bytes_max, &metrics);
     Scoring {
-        router: Router::new(),
-        readiness: Readiness::default(),
-        bytes: BytesInFlight::new(
-            bytes_in_flight_max(config.bytes_in_flight_max, config.body_bytes_max),
-            config.body_bytes_max,
-            &metrics,
-        ),
-        metrics,
-        wrong_keys: WrongKeys::default(),
         shows_metrics: config.metrics == Some(MetricsAt::Scoring),
-        drain: Drain::default(),
+        ..Scoring::new(Router::new(), metrics, bytes)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::config::{
     NAME_LEN_MAX, NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
 };
 use crate::engine::{Capacity, Pinning, Prober, Topology, begin_to_load_library};
-use crate::serve::{BytesInFlight, ConnectionLimits, Drain, Readiness, Scoring, WrongKeys};
+use crate::serve::{BytesInFlight, ConnectionLimits, Scoring};
 use crate::spec::EndpointName;
 
 /// The one endpoint where nobody names it. `/score` serves it in any case.
@@ -145,21 +145,13 @@ pub fn up(
     let serin = builder.build()?;
     let endpoint = start(&serin, &config, &deployments)?;
     let (router, metrics) = serin.parts();
-    let readiness = Readiness::default();
-    readiness.set();
+    let bytes_max = bytes_in_flight_max(None, config.body_bytes_max);
+    let bytes = BytesInFlight::new(bytes_max, config.body_bytes_max, &metrics);
     let scoring = Scoring {
-        router,
-        readiness,
-        bytes: BytesInFlight::new(
-            bytes_in_flight_max(None, config.body_bytes_max),
-            config.body_bytes_max,
-            &metrics,
-        ),
-        metrics,
-        wrong_keys: WrongKeys::default(),
         shows_metrics: config.metrics == Some(MetricsAt::Scoring),
-        drain: Drain::default(),
+        ..Scoring::new(router, metrics, bytes)
     };
+    scoring.readiness.set();
     let drain = scoring.drain.clone();
     let limits = ConnectionLimits {
         connections_max: connection_shares(CONNECTIONS_DEFAULT).scoring,

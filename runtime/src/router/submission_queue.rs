@@ -371,15 +371,20 @@ mod tests {
         send_and_wait(instance, sent, answer).await
     }
 
+    /// Does the work on a thread that hands jobs over once a tick.
+    fn on_the_edge(work: impl Future<Output = ()>) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.spawn(deliver());
+        runtime.block_on(work);
+    }
+
     /// Their wakers were lost with the panic, and they waited for ever.
     #[test]
     fn a_panic_where_jobs_are_answered_wakes_who_waits_and_the_thread_goes_on() {
         let (one, other) = (instance(Isolation::Thread), instance(Isolation::Thread));
         let (first, second) = (one.handle(), other.handle());
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().build().unwrap();
-        runtime.spawn(deliver());
-        runtime.block_on(async {
+        on_the_edge(async {
             // The thread has begun to hand over when this is over. No request is sent before: the lane might answer it, and still have
             // its lock when the next ones come.
             yield_now().await;
@@ -411,10 +416,7 @@ mod tests {
         let (near, far) = (instance(Isolation::Thread), instance(Isolation::Process));
         let (thread, process) = (near.handle(), far.handle());
         assert!(process.is_in_processes() && !thread.is_in_processes());
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().build().unwrap();
-        runtime.spawn(deliver());
-        runtime.block_on(async {
+        on_the_edge(async {
             for yields in 0..4 {
                 let late = async || {
                     for _ in 0..yields {
@@ -443,10 +445,7 @@ mod tests {
     fn a_panic_where_a_request_hands_over_what_others_sent_harms_neither_it_nor_them() {
         let (one, other) = (instance(Isolation::Thread), instance(Isolation::Thread));
         let (first, second) = (one.handle(), other.handle());
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_time().build().unwrap();
-        runtime.spawn(deliver());
-        runtime.block_on(async {
+        on_the_edge(async {
             // The thread has begun to hand over when this is over.
             yield_now().await;
             let comes_next = async {

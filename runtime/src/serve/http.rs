@@ -156,7 +156,7 @@ mod tests {
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };
-    use crate::serve::{BytesInFlight, Drain, Readiness, WrongKeys, accept, connection_queue};
+    use crate::serve::{BytesInFlight, Drain, Readiness, accept, connection_queue};
     use crate::spec::TrafficSplit;
 
     const BODY_BYTES_MAX: usize = 1000;
@@ -193,14 +193,10 @@ mod tests {
         async fn holding(hold_max: Duration) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let (endpoints, metrics) = (Endpoints::new(), Metrics::new());
+            let bytes = BytesInFlight::new(0, BODY_BYTES_MAX, &metrics);
             let scoring = Scoring {
-                router: Arc::clone(&endpoints),
-                metrics: Arc::clone(&metrics),
                 readiness: Readiness::holding(hold_max),
-                drain: Drain::default(),
-                bytes: BytesInFlight::new(0, BODY_BYTES_MAX, &metrics),
-                wrong_keys: WrongKeys::default(),
-                shows_metrics: false,
+                ..Scoring::new(Arc::clone(&endpoints), Arc::clone(&metrics), bytes)
             };
             let server = Self {
                 address: listener.local_addr().unwrap(),

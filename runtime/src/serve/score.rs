@@ -175,6 +175,20 @@ fn missing<'a>(endpoint: &'a Endpoint, named: Option<&str>) -> Option<&'a Arc<De
 }
 
 impl Scoring {
+    /// Scoring at the endpoints of this router. It has not started, nobody has sent it a wrong key, and nothing is on its way down.
+    #[must_use]
+    pub fn new(router: Arc<Router>, metrics: Arc<Metrics>, bytes: BytesInFlight) -> Self {
+        Self {
+            router,
+            metrics,
+            bytes,
+            readiness: Readiness::default(),
+            wrong_keys: WrongKeys::default(),
+            shows_metrics: false,
+            drain: Drain::default(),
+        }
+    }
+
     /// Scores one request; the answer tells of failures too.
     pub(crate) async fn score(
         &self,
