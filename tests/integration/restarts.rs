@@ -351,12 +351,49 @@ fn a_server_that_ends_while_another_takes_its_place_leaves_the_place_to_it() {
 /// A process that will replace the server, if it is let.
 fn begin_to_replace(data: &Path) -> Child {
     serin(data)
-        .args(["serve", "--replace"])
+        .args(["serve", "--port", "0", "--admin-port", "0", "--replace"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the serin binary starts")
+}
+
+#[test]
+fn of_two_processes_that_take_a_place_at_once_one_has_it_and_no_request_is_lost() {
+    let data = folder();
+    let server = Server::start(data.path());
+    let key = digits(&server);
+    let client = KeepAlive::new(&server, &key);
+    let others = [(); 2].map(|()| Mutex::new(begin_to_replace(data.path())));
+    let (_, failures) = under_load(&client, |answered| {
+        assert_eq!(server.wait().code(), Some(0));
+        // The other one is refused, or takes the place in its turn.
+        wait_until("one process", || {
+            let ended = |other: &&Mutex<Child>| {
+                let mut other = other.lock().expect("whole");
+                other.try_wait().expect("a child").is_some()
+            };
+            others.iter().filter(ended).count() == 1
+        });
+        until_more_are_answered(answered);
+    });
+    assert_eq!(failures, Vec::<String>::new());
+    let traffic = [
+        "endpoint",
+        "update",
+        "--name",
+        "iris",
+        "--traffic",
+        "blue=100",
+    ];
+    let changed = run(data.path(), &traffic);
+    assert_eq!(changed.code, 0, "{}", changed.stderr);
+    for other in others {
+        let mut other = other.into_inner().expect("whole");
+        drop(other.kill());
+        drop(other.wait());
+    }
 }
 
 #[test]

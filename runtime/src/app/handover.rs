@@ -338,6 +338,10 @@ impl Predecessor {
                 "it did not answer within {} s; another process may be about to take its place",
                 HANDOVER_WORD_MAX.as_secs()
             )),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof => {
+                let why = "it ended before it answered, perhaps because another process has taken its place; try again";
+                AppError::NotReplaced(why.to_owned())
+            }
             _ => not_replaced(error),
         })?;
         match (word, <[OwnedFd; 2]>::try_from(sockets)) {
