@@ -8,7 +8,7 @@
 //! Not here: when it begins (`app`), and that nobody is accepted any more (`listen`).
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -86,12 +86,11 @@ impl Drain {
         .await
     }
 
-    /// What the work comes to, or what there is to say when it is cut.
+    /// What the work comes to, or what there is to say when it is cut. By reference: the work on a request is large, and each move a copy.
     pub(super) async fn or_cut<T>(
         &self,
-        work: impl Future<Output = Result<T, Failure>>,
+        mut work: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     ) -> Result<T, Failure> {
-        let mut work = pin!(work);
         poll_fn(|context| match work.as_mut().poll(context) {
             Poll::Pending if self.0.cut.load(Ordering::Acquire) => {
                 Poll::Ready(Err(Failure::Stopping))

@@ -209,7 +209,10 @@ impl Connections {
         grace: Duration,
     ) -> usize
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response, Error = Infallible>
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
     {
         let (graceful, protocol) = (GracefulShutdown::new(), protocol());
@@ -340,32 +343,32 @@ fn told<S>(
     told_of: ToldOf,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<S>
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + Sync,
     S::Future: Send,
 {
+    // Shared, so that the work on a request, which is large, is made where it is polled and never moved.
+    let (service, told_of) = (Arc::new(service), Arc::new(told_of));
     service_fn(move |request: Request<Incoming>| {
-        let client = Arc::clone(&told_of.client);
-        let answering = match head::check(request.version(), request.headers()) {
-            Ok(()) => Ok(service.call(request)),
-            Err(fault) => {
-                let ids = RequestIds::of(request.headers());
-                let ids = ids.unwrap_or_else(|_| RequestIds::fresh());
-                Err(told_of.refusals.answer(fault, ids))
-            }
-        };
-        let turns = client
-            .has_had_its_turn()
-            .then(|| Arc::clone(&told_of.turns));
+        let (service, told_of) = (Arc::clone(&service), Arc::clone(&told_of));
         async move {
-            if let Some(turns) = turns {
+            let ToldOf {
+                client,
+                turns,
+                refusals,
+            } = &*told_of;
+            if client.has_had_its_turn() {
                 // Idle meanwhile for who looks for a place: thousands that wait here must not keep theirs by it.
                 let _turn = turns.acquire().await;
                 tokio::task::yield_now().await;
             }
             client.asked();
-            let answer = match answering {
-                Ok(answering) => answering.await?,
-                Err(refused) => refused,
+            let answer = match head::check(request.version(), request.headers()) {
+                Ok(()) => service.call(request).await?,
+                Err(fault) => {
+                    let ids = RequestIds::of(request.headers());
+                    let ids = ids.unwrap_or_else(|_| RequestIds::fresh());
+                    refusals.answer(fault, ids)
+                }
             };
             client.answered(is_of_a_known_client(&answer));
             Ok(answer)

@@ -201,7 +201,7 @@ impl Scoring {
         let turn = Turn::wait().await;
         let (ids, outcome) = match RequestIds::of(&parts.headers) {
             Ok(ids) => {
-                let answer = self.answer((client, target), parts, body, turn);
+                let answer = pin!(self.answer((client, target), parts, body, turn));
                 (ids, self.drain.or_cut(answer).await)
             }
             Err(failure) => (RequestIds::fresh(), Err(failure)),
