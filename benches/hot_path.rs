@@ -90,6 +90,7 @@ fn lane(isolation: Isolation) -> Instance {
         background: false,
         isolation,
         suspicion: None,
+        script: None,
         exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_serin"))),
     })
     .expect("the model starts")
@@ -104,6 +105,7 @@ fn job(
     let job = Job {
         id: Job::next_id(),
         payload: Bytes::from_static(b"{\"data\":{\"a\":[[1,2]],\"b\":[[3,4]]}}"),
+        head: None,
         deadline: Deadline::after(now, Duration::from_secs(5)),
         timings: Timings::start(now),
         permit: Permit::new(Arc::clone(owner)),

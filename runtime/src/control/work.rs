@@ -276,6 +276,7 @@ impl Work {
                 background,
                 isolation: build.isolation,
                 suspicion: isolated,
+                script: None,
                 exe: None,
             })
         });

@@ -30,7 +30,7 @@ use crate::engine::watchdog;
 use crate::engine::worker::LaneSpec;
 use crate::engine::{
     BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
-    ReservedJob, StartError, give_back_memory,
+    ReservedJob, ScriptSpec, StartError, give_back_memory,
 };
 use crate::spec::Isolation;
 
@@ -69,6 +69,8 @@ pub struct InstanceSpec {
     pub isolation: Isolation,
     /// The reason why the model is suspected to have ended a process before, in words.
     pub suspicion: Option<String>,
+    /// The scoring script that its lanes run instead of a model.
+    pub script: Option<ScriptSpec>,
     /// The serin binary, for lanes in processes. Also a thread that had to be left behind in a run that does not end is replaced by a
     /// process, where this is known.
     pub exe: Option<PathBuf>,
@@ -499,6 +501,7 @@ mod tests {
             background: false,
             isolation: Isolation::Thread,
             suspicion: None,
+            script: None,
             exe: None,
         }
     }
@@ -526,6 +529,7 @@ mod tests {
         let job = Job {
             id: Job::next_id(),
             payload: Bytes::copy_from_slice(body.as_bytes()),
+            head: None,
             deadline: Deadline::after(now, PATIENCE),
             timings: Timings::start(now),
             permit: Permit::new(owner),

@@ -53,6 +53,7 @@ fn spec(model: &str, isolation: Isolation) -> InstanceSpec {
         isolation,
         non_finite: serin_scorers::NonFinite::default(),
         suspicion: None,
+        script: None,
         exe: Some(std::env::current_exe().unwrap()),
         memory_bytes_max: None,
     }
@@ -71,6 +72,7 @@ fn job(body: &str, returned: &Arc<Returned>) -> (Job, u64, oneshot::Receiver<Rep
     let job = Job {
         id,
         payload: Bytes::copy_from_slice(body.as_bytes()),
+        head: None,
         deadline: Deadline::after(now, PATIENCE),
         timings: Timings::start(now),
         permit: Permit::new(owner),

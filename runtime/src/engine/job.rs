@@ -19,6 +19,8 @@ pub struct Job {
     pub id: u64,
     /// The request body, not yet decoded.
     pub payload: Bytes,
+    /// All that a scoring script may ask of the request beside its body; none where a model scores.
+    pub head: Option<Box<RequestHead>>,
     /// When the answer is no longer wanted.
     pub deadline: Deadline,
     /// When the request passed each point so far.
@@ -51,6 +53,32 @@ pub struct Reply {
 pub struct Scored {
     /// The response body (JSON).
     pub body: Bytes,
+    /// What a scoring script says beside its body; none where that is 200 and JSON.
+    pub head: Option<Box<ResponseHead>>,
+}
+
+/// The head of a request, as a scoring script reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestHead {
+    /// `POST`, `GET`, `OPTIONS`.
+    pub method: String,
+    /// The path, as it was asked for.
+    pub path: String,
+    /// The query, without its question mark; empty where there is none.
+    pub query: String,
+    /// Names and values in their order. Bytes that are no text are left out.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The head of the answer of a scoring script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResponseHead {
+    /// The status that the script chose, or the contract for what it did.
+    pub status: u16,
+    /// Its headers, `content-type` among them.
+    pub headers: Vec<(String, String)>,
+    /// Whether `run` failed (`x-ms-run-function-failed`).
+    pub failed: bool,
 }
 
 /// The reason why a lane has no answer. Whose fault each is, and its status, stand in `serve/failure.rs`.

@@ -292,6 +292,7 @@ async fn attempt(
     let job = Job {
         id,
         payload: request.payload.clone(),
+        head: None,
         deadline,
         timings: recording.timings,
         permit,
@@ -508,6 +509,7 @@ mod tests {
             background: false,
             isolation: Isolation::Thread,
             suspicion: None,
+            script: None,
             exe: None,
         })
         .unwrap()

@@ -330,6 +330,7 @@ mod tests {
             isolation,
             non_finite: serin_scorers::NonFinite::default(),
             suspicion: None,
+            script: None,
             // This binary: a test of it is the process of a lane.
             exe: Some(std::env::current_exe().unwrap()),
             memory_bytes_max: None,
@@ -358,6 +359,7 @@ mod tests {
         let job = Job {
             id: Job::next_id(),
             payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            head: None,
             deadline,
             timings: Timings::start(now),
             permit: Permit::new(Arc::new(Slots { panics })),

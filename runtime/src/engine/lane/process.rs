@@ -613,7 +613,10 @@ fn outcome(page: &Page, row: &Row) -> Result<Scored, RunError> {
     let (is_body, span) = row.answer();
     let bytes = page.read(span).ok_or_else(nonsense)?;
     if is_body {
-        return Ok(Scored { body: bytes });
+        return Ok(Scored {
+            body: bytes,
+            head: None,
+        });
     }
     Err(match serde_json::from_slice(&bytes) {
         Ok(error) if is_of_a_model(&error) => error,

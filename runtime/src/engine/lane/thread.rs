@@ -105,7 +105,9 @@ impl<C> ThreadBackend<C> {
         match outcome {
             Ok(bodies) => {
                 for (decoded, body) in run.into_iter().zip(bodies) {
-                    decoded.request.finish(body.map(|body| Scored { body }));
+                    decoded
+                        .request
+                        .finish(body.map(|body| Scored { body, head: None }));
                 }
             }
             Err(_) if ended.terminated => return after_termination(run, &ended),
@@ -261,6 +263,7 @@ mod tests {
         let job = Job {
             id: Job::next_id(),
             payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            head: None,
             deadline: Deadline::after(now, Duration::from_secs(60)),
             timings: Timings::start(now),
             permit: Permit::new(Arc::new(Unbounded)),

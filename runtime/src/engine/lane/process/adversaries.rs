@@ -94,6 +94,7 @@ impl Played {
         let job = Job {
             id,
             payload: Bytes::from(body),
+            head: None,
             deadline: Deadline::after(now, PATIENCE),
             timings: Timings::start(now),
             permit: Permit::new(owner),
