@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::deadline::Deadline;
 use crate::engine::lane::Request;
 use crate::engine::lock::lock;
-use crate::engine::{Job, Permit, Reply, RunError, Scored};
+use crate::engine::{Job, Permit, Reply, RequestHead, RunError, Scored};
 use crate::observe::Timings;
 
 /// Set in the load word of an instance that takes no more jobs.
@@ -251,6 +251,7 @@ impl Reservation {
         ReservedJob {
             id: job.id,
             payload: job.payload,
+            head: job.head,
             deadline: job.deadline,
             timings: job.timings,
             reply: job.reply,
@@ -282,6 +283,7 @@ pub(super) struct Claim {
 pub struct ReservedJob {
     id: u64,
     payload: Bytes,
+    head: Option<Box<RequestHead>>,
     deadline: Deadline,
     timings: Timings,
     reply: oneshot::Sender<Reply>,
@@ -290,6 +292,11 @@ pub struct ReservedJob {
 }
 
 impl ReservedJob {
+    /// The head, where a scoring script is to read it.
+    pub(super) fn head(&self) -> Option<&RequestHead> {
+        self.head.as_deref()
+    }
+
     /// Bytes of the body.
     pub(super) fn payload_bytes(&self) -> usize {
         self.payload.len()

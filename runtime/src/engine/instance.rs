@@ -20,7 +20,7 @@ use crate::engine::graph::{Fact, GraphFacts};
 use crate::engine::inbox::{InstanceState, Message};
 use crate::engine::inline_trust::InlineTrust;
 use crate::engine::isolation::{self, Grounds};
-use crate::engine::lane::Inline;
+use crate::engine::lane::{Inline, Program};
 use crate::engine::lanes::{Lanes, Starting};
 use crate::engine::loading::Loading;
 use crate::engine::profile::ModelProfile;
@@ -99,10 +99,12 @@ impl InstanceSpec {
         (state, jobs): (&Arc<InstanceState>, &Receiver<Message>),
         (place, measures): (&Place, bool),
     ) -> Vec<LaneSpec> {
-        let exe = self
-            .exe
-            .as_ref()
-            .filter(|_| place.kind == BackendKind::Process);
+        let of_model = || {
+            let exe = self.exe.clone().map(Program::Model);
+            exe.filter(|_| place.kind == BackendKind::Process)
+        };
+        let of_script = self.script.clone().map(Arc::new).map(Program::Script);
+        let program = of_script.or_else(of_model);
         let memory = MemoryShare::new(self.memory_bytes_max);
         let slot = |number: &str| match place.kind {
             BackendKind::Thread => {
@@ -129,7 +131,7 @@ impl InstanceSpec {
                     memory: Arc::clone(&memory),
                     measures: measures && index == 0,
                 },
-                exe: exe.cloned(),
+                program: program.clone(),
                 suspect: place.suspect.clone(),
                 delay: self.batch.delay,
                 background: self.background,
@@ -143,6 +145,13 @@ impl InstanceSpec {
 
     /// Where its lanes compute. Reads the model's graph.
     fn place(&self) -> Result<Place, StartError> {
+        if self.script.is_some() {
+            return Ok(Place {
+                kind: BackendKind::Process,
+                reason: "a scoring script runs in a process of its own".to_owned(),
+                suspect: None,
+            });
+        }
         let facts = GraphFacts::of_file(&self.model);
         let (kind, reason) = isolation::choose(&Grounds {
             asked: self.isolation,
@@ -188,7 +197,10 @@ impl Instance {
         let split = spec.cores.lanes(spec.concurrency, spec.lanes);
         let state = Arc::new(InstanceState::new(spec.concurrency));
         let threads_of_lane = spec.threads(&split);
-        let known = spec.known_profile(threads_of_lane);
+        let known = match spec.script {
+            Some(_) => Some(Arc::new(ModelProfile::of_script())),
+            None => spec.known_profile(threads_of_lane),
+        };
         // Room for every admitted job and for one stop a lane, so that no sender ever waits.
         let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));

@@ -31,6 +31,18 @@ pub struct Job {
     pub reply: oneshot::Sender<Reply>,
 }
 
+impl Default for RequestHead {
+    /// The head of a request that came without HTTP.
+    fn default() -> Self {
+        Self {
+            method: "POST".to_owned(),
+            path: "/score".to_owned(),
+            query: String::new(),
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        }
+    }
+}
+
 impl Job {
     /// The next job number of this process.
     #[must_use]

@@ -15,7 +15,7 @@ use crossbeam::channel::Sender;
 use crate::config::LOST_THREADS_MAX;
 use crate::engine::cores::{self, CoreId};
 use crate::engine::inbox::{InstanceState, Message};
-use crate::engine::lane::{End, GivenUp, Lane, Look};
+use crate::engine::lane::{End, GivenUp, Lane, Look, Program};
 use crate::engine::loading::StartError;
 use crate::engine::lock::lock;
 use crate::engine::watchdog::Watched;
@@ -114,7 +114,7 @@ impl Lanes {
             lost,
             "a run was ended and does not end: its thread is left behind"
         );
-        if spec.exe.is_none() && lost > LOST_THREADS_MAX {
+        if spec.program.is_none() && lost > LOST_THREADS_MAX {
             // Each would leave one more thread behind.
             tracing::error!(
                 lane = label,
@@ -245,7 +245,7 @@ impl Starting {
             .into_iter()
             .zip(ready)
             .map(|((mut spec, thread), ready)| {
-                spec.exe = spec.exe.or_else(|| exe.cloned());
+                spec.program = spec.program.or_else(|| exe.cloned().map(Program::Model));
                 spec.background = false;
                 spec.loading.measures = false;
                 Slot {

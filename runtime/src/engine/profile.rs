@@ -14,9 +14,9 @@ use serin_scorers::{ElementType, JsonScorer, OutputKind, Scorer as _, Signature,
 use crate::config::{
     BATCH_GAIN_MIN, BATCH_SIZE_DEFAULT_MAX, EDGE_COMPUTE_MAX, INLINE_MAX, PROFILE_RUN_MAX,
 };
-use crate::engine::GraphFacts;
 use crate::engine::example_rows::example_rows;
 use crate::engine::session::Session;
+use crate::engine::{GraphFacts, Obstacle};
 
 /// Runs of one size: at least, and at most unless they are over in no time.
 const RUNS_MIN: usize = 3;
@@ -104,6 +104,12 @@ impl ModelProfile {
             row_bytes: None,
             facts,
         }
+    }
+
+    /// The profile of a scoring script: each request runs alone, and nobody knows for how long.
+    pub(super) fn of_script() -> Self {
+        let why = "a scoring script answers each request by itself";
+        Self::unknown(GraphFacts::nothing(Obstacle::of_model(why)))
     }
 
     /// Measures a warm session of the model in this file on the sample request, else on inputs made from its shapes.
@@ -531,7 +537,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::Obstacle;
 
     fn profile(batching: Batching, runs: &[(u32, f64)]) -> ModelProfile {
         ModelProfile {

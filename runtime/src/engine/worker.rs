@@ -3,7 +3,6 @@
 //! Threads: one per lane. It never awaits and never touches a socket.
 //! Not here: how jobs are answered (`lane`), which jobs come (`inbox`).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,9 @@ use serin_scorers::Signature;
 use crate::config::LANE_OUT_PAUSE;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::inbox::{Inbox, InstanceState, Message};
-use crate::engine::lane::{Backend, End, Lane, ProcessBackend, ProcessSpec, ThreadBackend};
+use crate::engine::lane::{
+    Backend, End, Lane, ProcessBackend, ProcessSpec, Program, ThreadBackend,
+};
 use crate::engine::loading::{LoadedModel, Loading, StartError};
 use crate::engine::profile::ModelProfile;
 
@@ -22,8 +23,8 @@ use crate::engine::profile::ModelProfile;
 pub(super) struct LaneSpec {
     /// What it loads, and where.
     pub(super) loading: Loading,
-    /// The serin binary whose process computes for it; none where its own thread does.
-    pub(super) exe: Option<PathBuf>,
+    /// The program whose process computes for it; none where its own thread does.
+    pub(super) program: Option<Program>,
     /// Longest wait for more jobs that may share a run.
     pub(super) delay: Duration,
     /// What of the model's graph may end such a process, in words.
@@ -81,7 +82,7 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
             let inbox = Inbox {
                 jobs: spec.jobs,
                 // Only what a process computes is ever left to the lane's own thread.
-                wakes: spec.exe.is_some().then_some(wakes),
+                wakes: spec.program.is_some().then_some(wakes),
                 state: Arc::clone(&spec.state),
                 delay: spec.delay,
             };
@@ -116,9 +117,9 @@ impl Drop for LaneGuard {
 
 /// Loads and warms up, here or in a process, whose end wakes the lane.
 fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
-    if let Some(exe) = &spec.exe {
+    if let Some(program) = &spec.program {
         let (backend, report) = ProcessBackend::start(ProcessSpec {
-            exe: exe.clone(),
+            program: program.clone(),
             loading: spec.loading.clone(),
             background: spec.background,
             suspect: spec.suspect.clone(),

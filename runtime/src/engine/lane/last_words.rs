@@ -23,30 +23,39 @@ pub(super) struct LastWords {
 }
 
 impl LastWords {
-    /// Hears until the pipe ends, or the process does.
-    pub(super) fn hear(mut pipe: impl Read + AsFd, process: &OwnedFd) -> io::Result<String> {
+    /// Hears until the pipe ends, or the process does; tells each line that says something, cut where it is long.
+    pub(super) fn hear(
+        mut pipe: impl Read + AsFd,
+        process: &OwnedFd,
+        heard: &dyn Fn(&str),
+    ) -> io::Result<String> {
         ioctl_fionbio(&pipe, true)?;
         let mut words = Self::default();
         loop {
             let has_ended = wait(&pipe, process)?;
             let bytes_max = if has_ended { AFTER_END_BYTES_MAX } else { 4096 };
-            let pipe_has_ended = words.take(&mut pipe, bytes_max)?;
+            let pipe_has_ended = words.take(&mut pipe, bytes_max, heard)?;
             if has_ended || pipe_has_ended {
-                words.end_line();
+                words.end_line(heard);
                 return Ok(words.last);
             }
         }
     }
 
     /// Takes what is there; whether nothing will come any more.
-    fn take(&mut self, pipe: &mut impl Read, bytes_max: usize) -> io::Result<bool> {
+    fn take(
+        &mut self,
+        pipe: &mut impl Read,
+        bytes_max: usize,
+        heard: &dyn Fn(&str),
+    ) -> io::Result<bool> {
         let mut bytes = [0; 4096];
         let mut taken = 0;
         while taken < bytes_max {
             match pipe.read(&mut bytes) {
                 Ok(0) => return Ok(true),
                 Ok(read) => {
-                    self.add(&bytes[..read]);
+                    self.add(&bytes[..read], heard);
                     taken += read;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -57,22 +66,22 @@ impl LastWords {
         Ok(false)
     }
 
-    fn add(&mut self, bytes: &[u8]) {
+    fn add(&mut self, bytes: &[u8], heard: &dyn Fn(&str)) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
             self.line.extend_from_slice(&part[..part.len().min(room)]);
             if part.ends_with(b"\n") {
-                self.end_line();
+                self.end_line(heard);
             }
         }
     }
 
-    fn end_line(&mut self) {
+    fn end_line(&mut self, heard: &dyn Fn(&str)) {
         let line = String::from_utf8_lossy(&self.line);
-        let line = line.trim();
-        if !line.is_empty() {
-            tracing::debug!("the process of a lane: {line}");
-            line.clone_into(&mut self.last);
+        let line = line.trim_end();
+        if !line.trim_start().is_empty() {
+            heard(line);
+            line.trim_start().clone_into(&mut self.last);
         }
         self.line.clear();
     }
@@ -104,7 +113,7 @@ mod tests {
         let command = command.args(["-c", script]).stdin(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        let words = LastWords::hear(child.stderr.take().unwrap(), &pidfd).unwrap();
+        let words = LastWords::hear(child.stderr.take().unwrap(), &pidfd, &|_| {}).unwrap();
         (child, words)
     }
 

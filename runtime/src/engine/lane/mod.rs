@@ -12,6 +12,7 @@ mod page;
 mod process;
 mod request;
 mod run_control;
+mod script;
 mod thread;
 mod words;
 
@@ -29,7 +30,7 @@ use crate::engine::lock::lock;
 use crate::engine::watchdog;
 
 pub use self::child::lane_child;
-pub(super) use self::process::{ProcessBackend, ProcessSpec};
+pub(super) use self::process::{ProcessBackend, ProcessSpec, Program};
 use self::process::{ProcessControl, Progress};
 pub(super) use self::request::Request;
 pub(super) use self::run_control::Look;

@@ -11,6 +11,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -26,6 +27,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::futex;
 use rustix::time::Timespec;
+use serde::Serialize;
 
 use crate::config::CONCURRENCY_MAX;
 
@@ -174,6 +176,8 @@ pub(super) enum AnswerKind {
     Body = 0,
     /// A reason why there is none, as JSON.
     Error = 1,
+    /// A head and the body, of a scoring script.
+    Response = 2,
 }
 
 impl Row {
@@ -235,10 +239,14 @@ impl Row {
         self.answer.set(answer);
     }
 
-    /// The answer; its kind is [`AnswerKind::Body`] or whatever else the process wrote.
-    pub(super) fn answer(&self) -> (bool, Span) {
-        let is_body = self.kind.load(Ordering::Relaxed) == AnswerKind::Body as u32;
-        (is_body, self.answer.get())
+    /// The answer. Whatever else the process wrote as its kind is an error.
+    pub(super) fn answer(&self) -> (AnswerKind, Span) {
+        let kind = match self.kind.load(Ordering::Relaxed) {
+            kind if kind == AnswerKind::Body as u32 => AnswerKind::Body,
+            kind if kind == AnswerKind::Response as u32 => AnswerKind::Response,
+            _ => AnswerKind::Error,
+        };
+        (kind, self.answer.get())
     }
 
     /// Requests that shared its run.
@@ -280,6 +288,39 @@ impl std::fmt::Debug for Page {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Page")
     }
+}
+
+/// Where everything is in the memory, in bytes from its beginning, for a process that is not written in Rust.
+#[derive(Debug, Serialize)]
+pub(super) struct Layout {
+    /// The file of the memory in that process: its standard input.
+    fd: u32,
+    /// The server's process.
+    parent: u32,
+    submitted: usize,
+    answered: usize,
+    canceled: usize,
+    rows: usize,
+    begun: usize,
+    table: usize,
+    rows_max: usize,
+    row_bytes: usize,
+    row: RowLayout,
+    room: usize,
+    room_bytes: usize,
+}
+
+/// Where everything is in a row, in bytes from its beginning.
+#[derive(Debug, Serialize)]
+struct RowLayout {
+    id: usize,
+    state: usize,
+    canceled: usize,
+    body: usize,
+    answer: usize,
+    kind: usize,
+    joined: usize,
+    times: usize,
 }
 
 /// Where the room begins.
@@ -349,6 +390,34 @@ impl Page {
         })
     }
 
+    /// Where everything is.
+    pub(super) fn layout(&self) -> Layout {
+        Layout {
+            fd: 0,
+            parent: std::process::id(),
+            submitted: offset_of!(Words, submitted),
+            answered: offset_of!(Words, answered),
+            canceled: offset_of!(Words, canceled),
+            rows: offset_of!(Words, rows),
+            begun: offset_of!(Words, begun),
+            table: offset_of!(Words, table),
+            rows_max: ROWS_MAX,
+            row_bytes: size_of::<Row>(),
+            row: RowLayout {
+                id: offset_of!(Row, id),
+                state: offset_of!(Row, state),
+                canceled: offset_of!(Row, canceled),
+                body: offset_of!(Row, body),
+                answer: offset_of!(Row, answer),
+                kind: offset_of!(Row, kind),
+                joined: offset_of!(Row, joined),
+                times: offset_of!(Row, times),
+            },
+            room: ROOM_START,
+            room_bytes: self.room_bytes,
+        }
+    }
+
     /// A second handle of the memory, for the process.
     pub(super) fn file(&self) -> io::Result<File> {
         Ok(self.file.as_fd().try_clone_to_owned()?.into())
@@ -374,6 +443,18 @@ impl Page {
     pub(super) fn batch(&self) -> &[Row] {
         let rows = self.words().rows.load(Ordering::Relaxed);
         self.rows(usize::try_from(rows).unwrap_or(ROWS_MAX))
+    }
+
+    /// Writes two pieces, one after the other, as one.
+    pub(super) fn write_both(
+        &self,
+        start: usize,
+        (first, second): (&[u8], &[u8]),
+    ) -> Option<(Span, usize)> {
+        let (head, _) = self.write(start, first)?;
+        let (_, next) = self.write(start.checked_add(first.len())?, second)?;
+        let len = head.len + second.len() as u64;
+        Some((Span { len, ..head }, next))
     }
 
     /// Writes bytes at a place in the room; where the next may begin. None where there is no room.

@@ -11,18 +11,20 @@
 //! Not here: the process's own side (`child`), the memory (`page`).
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 
 use crate::config::{LANE_LOOK_PERIOD, LANE_RESTART_PAUSES, RUN_END_MAX, START_MAX, STOP_MAX};
@@ -30,18 +32,27 @@ use crate::engine::endings::how_it_ended;
 use crate::engine::inbox::{InstanceState, ReservedJob};
 use crate::engine::lane::Request as _;
 use crate::engine::lane::last_words::LastWords;
-use crate::engine::lane::page::{Page, ROWS_MAX, Row, RowState, clock_ns};
+use crate::engine::lane::page::{AnswerKind, Page, ROWS_MAX, Row, RowState, clock_ns};
 use crate::engine::lane::run_control::Look;
+use crate::engine::lane::script::{self, ScriptReport};
 use crate::engine::lane::words::{LANE_COMMAND, LaneOrder, LaneReport};
 use crate::engine::loading::{Loading, StartError};
 use crate::engine::lock::lock;
-use crate::engine::{RunError, Scored};
+use crate::engine::{RunError, Scored, ScriptSpec};
+
+/// The program that computes.
+#[derive(Debug, Clone)]
+pub(in crate::engine) enum Program {
+    /// The serin binary, which loads the model.
+    Model(PathBuf),
+    /// A Python, which runs a scoring script.
+    Script(Arc<ScriptSpec>),
+}
 
 /// All that is needed to start the process of a lane, again and again.
 #[derive(Debug)]
 pub(in crate::engine) struct ProcessSpec {
-    /// The serin binary.
-    pub(in crate::engine) exe: PathBuf,
+    pub(in crate::engine) program: Program,
     pub(in crate::engine) loading: Loading,
     pub(in crate::engine) background: bool,
     /// What of the model's graph may end the process, in words.
@@ -115,6 +126,7 @@ struct SubmittedRequest {
 #[derive(Debug)]
 pub(in crate::engine) struct LaneProcess {
     page: Page,
+    pid: Pid,
     pidfd: OwnedFd,
     /// How it ended, once it has.
     end: OnceLock<String>,
@@ -425,7 +437,13 @@ impl ProcessBackend {
             return Placed::Refused;
         }
         // Without the lock: a large body takes long to copy, and others want to cancel.
-        let written = process.page.write(start, request.body());
+        let written = match &self.spec.program {
+            Program::Model(_) => process.page.write(start, request.body()),
+            Program::Script(_) => {
+                let head = script::framed(request.head());
+                process.page.write_both(start, (&head, request.body()))
+            }
+        };
         let row = process.page.row(self.submitted.len());
         let Some((row, (body, next))) = row.zip(written) else {
             if start > 0 {
@@ -489,7 +507,7 @@ impl ProcessBackend {
                 read_timings(row, self.clock, &mut request);
                 let joined = row.joined().load(Ordering::Relaxed);
                 request.timings().joined = joined.min(together);
-                let outcome = outcome(&process.page, row);
+                let outcome = outcome(&self.spec.program, &process.page, row);
                 if matches!(outcome, Err(RunError::Abandoned)) {
                     refuse(request, || RunError::ExpiredRunning);
                 } else {
@@ -604,24 +622,26 @@ fn too_large() -> RunError {
 }
 
 /// The answer that the process wrote.
-fn outcome(page: &Page, row: &Row) -> Result<Scored, RunError> {
+fn outcome(program: &Program, page: &Page, row: &Row) -> Result<Scored, RunError> {
     let nonsense = || {
         let problem = "the process of the lane wrote no answer that can be read: the answers of one run took more than its \
                        memory, or it is damaged";
         RunError::Model(problem.to_owned())
     };
-    let (is_body, span) = row.answer();
+    let (kind, span) = row.answer();
     let bytes = page.read(span).ok_or_else(nonsense)?;
-    if is_body {
-        return Ok(Scored {
+    match (kind, program) {
+        (AnswerKind::Body, _) => Ok(Scored {
             body: bytes,
             head: None,
-        });
+        }),
+        (AnswerKind::Response, Program::Script(_)) => script::scored(bytes).ok_or_else(nonsense),
+        (AnswerKind::Response, Program::Model(_)) => Err(nonsense()),
+        (AnswerKind::Error, _) => Err(match serde_json::from_slice(&bytes) {
+            Ok(error) if is_of_a_model(&error) => error,
+            Ok(_) | Err(_) => nonsense(),
+        }),
     }
-    Err(match serde_json::from_slice(&bytes) {
-        Ok(error) if is_of_a_model(&error) => error,
-        Ok(_) | Err(_) => nonsense(),
-    })
 }
 
 /// Whether the process may say so. Of the rest the server alone knows.
@@ -682,16 +702,21 @@ fn begin(
         }
         seen = words.answered.wait(seen, Some(until));
     };
-    let report = report.map(|report| serde_json::from_slice(&report));
+    let report = report.and_then(|report| spec.read(&report, &process));
     match report {
-        Some(Ok(Ok(report))) => Ok((process, report)),
-        Some(Ok(Err(problem))) => Err(StartError::Process(problem)),
-        Some(Err(_)) | None => {
+        Some(Ok(report)) => Ok((process, report)),
+        Some(Err(problem)) => {
+            // It ends by itself, unless a script has left a thread behind.
             process.kill();
+            Err(StartError::Process(problem))
+        }
+        None => {
+            process.kill();
+            let what = spec.program.what_it_loads();
             let how = match process.end.get() {
-                Some(how) => format!("the process of a lane ended as it loaded the model ({how})"),
+                Some(how) => format!("the process of a lane ended as it loaded the {what} ({how})"),
                 None => format!(
-                    "the process of a lane was not ready within {START_MAX:?}; it was ended"
+                    "the process of a lane did not load the {what} within {START_MAX:?}; it was ended"
                 ),
             };
             Err(StartError::Process(how))
@@ -699,13 +724,92 @@ fn begin(
     }
 }
 
+impl Program {
+    fn what_it_loads(&self) -> &'static str {
+        match self {
+            Self::Model(_) => "model",
+            Self::Script(_) => "scoring script",
+        }
+    }
+}
+
+impl ProcessSpec {
+    fn order(&self) -> io::Result<Vec<u8>> {
+        match &self.program {
+            Program::Model(_) => {
+                let order = LaneOrder::new(&self.loading, self.background);
+                Ok(serde_json::to_vec(&order)?)
+            }
+            Program::Script(script) => script::order(script, &self.loading),
+        }
+    }
+
+    /// The report of a process, or its reason why it cannot answer; none where it wrote neither.
+    fn read(&self, report: &[u8], process: &LaneProcess) -> Option<Result<LaneReport, String>> {
+        match &self.program {
+            Program::Model(_) => serde_json::from_slice(report).ok(),
+            Program::Script(_) => {
+                let report: Result<ScriptReport, String> = serde_json::from_slice(report).ok()?;
+                let pid = process.pid.as_raw_nonzero().get();
+                Some(report.map(|report| report.into_lane_report(&self.loading, pid)))
+            }
+        }
+    }
+
+    /// Starts the process; it, and what it prints.
+    fn start(&self, page: &Page) -> io::Result<(Child, Option<OwnedFd>)> {
+        let started = match &self.program {
+            Program::Model(exe) => {
+                let mut child = Command::new(exe)
+                    .arg0("serin")
+                    .arg(LANE_COMMAND)
+                    .stdin(Stdio::from(page.file()?))
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn();
+                let stderr = child.as_mut().ok().and_then(|child| child.stderr.take());
+                child.map(|child| (child, stderr.map(OwnedFd::from)))
+            }
+            Program::Script(script) => {
+                // The command goes at the end of this, and with it the other end of the pipe.
+                let (mut command, printed) = script::command(script, &self.loading, page)?;
+                command.spawn().map(|child| (child, Some(printed)))
+            }
+        };
+        started.map_err(|error| {
+            let exe = match &self.program {
+                // Of a binary that is named by its process: there must be a /proc.
+                Program::Model(exe) => exe,
+                Program::Script(script) => &script.python,
+            };
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be run: {error}", exe.display()),
+            )
+        })
+    }
+
+    /// Tells the log of a line that the process printed.
+    fn heard(&self) -> Heard {
+        let (deployment, lane) = (self.loading.label.clone(), self.loading.number.clone());
+        match &self.program {
+            Program::Model(_) => Box::new(|line| tracing::debug!("the process of a lane: {line}")),
+            Program::Script(_) => {
+                Box::new(move |line| tracing::info!(deployment, lane, "script: {line}"))
+            }
+        }
+    }
+}
+
+/// Hears lines.
+type Heard = Box<dyn Fn(&str) + Send>;
+
 fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LaneProcess>> {
     let page = Page::new().map_err(|error| {
         let what = "it shares memory, for which limits on address space and file size (ulimit -v, -f) must leave room";
         io::Error::new(error.kind(), format!("{error}; {what}"))
     })?;
-    let order = LaneOrder::new(&spec.loading, spec.background);
-    let order = serde_json::to_vec(&order)?;
+    let order = spec.order()?;
     let sample = spec.loading.sample_request.as_deref().unwrap_or_default();
     let mut start = 0;
     for (index, bytes) in [&order, sample].into_iter().enumerate() {
@@ -714,19 +818,9 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
         row.begin(0, span);
         start = next;
     }
-    let mut child = Command::new(&spec.exe)
-        .arg0("serin")
-        .arg(LANE_COMMAND)
-        .stdin(Stdio::from(page.file()?))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| {
-            // Of a binary that is named by its process: there must be a /proc.
-            let exe = spec.exe.display();
-            io::Error::new(error.kind(), format!("{exe} cannot be run: {error}"))
-        })?;
-    let pidfd = match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
+    let (mut child, printed) = spec.start(&page)?;
+    let pid = Pid::from_child(&child);
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(error) => {
             // Ended already, perhaps; either way it must not outlive this call.
@@ -737,15 +831,20 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
     };
     let process = Arc::new(LaneProcess {
         page,
+        pid,
         pidfd,
         end: OnceLock::new(),
         killed: AtomicBool::new(false),
     });
-    let stderr = child.stderr.take();
     let waiter = {
         let (process, ended) = (Arc::clone(&process), spec.ended.clone());
+        let (heard, has_group) = (spec.heard(), matches!(spec.program, Program::Script(_)));
         move || {
-            wait_for_end(child, stderr, &process);
+            let words = hear(printed, &process, &heard);
+            if has_group {
+                end_group(&process);
+            }
+            wait_for_end(child, words, &process);
             // Full: it is woken already. Nobody there: the lane has ended before.
             let _woken = ended.try_send(());
         }
@@ -768,16 +867,32 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
     Ok(process)
 }
 
-/// Hears the last words of a process, waits for its end, and wakes who waits for its answers.
-fn wait_for_end(mut child: Child, stderr: Option<ChildStderr>, process: &LaneProcess) {
-    let last = stderr.map(|stderr| LastWords::hear(stderr, &process.pidfd));
+/// Hears what a process prints, until it ends; its last words.
+fn hear(printed: Option<OwnedFd>, process: &LaneProcess, heard: &Heard) -> String {
+    let words = printed.map(|printed| LastWords::hear(File::from(printed), &process.pidfd, heard));
+    words.and_then(Result::ok).unwrap_or_default()
+}
+
+/// Ends what a process has started and not waited for, once it has ended itself.
+fn end_group(process: &LaneProcess) {
+    // Not reaped yet, so its number is still that of its group and of no other.
+    let pidfd = WaitId::PidFd(process.pidfd.as_fd());
+    let waited = waitid(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+    let killed = waited.and_then(|_| kill_process_group(process.pid, Signal::KILL));
+    if let Err(error) = killed {
+        tracing::debug!(%error, "cannot end what a script has started");
+    }
+}
+
+/// Waits for the end of a process, and wakes who waits for its answers.
+fn wait_for_end(mut child: Child, words: String, process: &LaneProcess) {
     let how = match child.wait() {
         Ok(status) => how_it_ended(status),
         Err(error) => error.to_string(),
     };
-    let how = match last {
-        Some(Ok(words)) if !words.is_empty() => format!("{how}: {words}"),
-        Some(Ok(_) | Err(_)) | None => how,
+    let how = match words.as_str() {
+        "" => how,
+        words => format!("{how}: {words}"),
     };
     // Set once, here.
     drop(process.end.set(how));

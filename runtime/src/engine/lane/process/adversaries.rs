@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::deadline::Deadline;
-use crate::engine::lane::page::{AnswerKind, Span};
+use crate::engine::lane::page::Span;
 use crate::engine::run_memory::MemoryShare;
 use crate::engine::{Job, Permit, Reply, SlotOwner};
 use crate::evidence::SplitMix64;
@@ -53,7 +53,7 @@ impl Played {
         let state = Arc::new(InstanceState::new(CONCURRENCY));
         let (ended, _wakes) = bounded(1);
         let (backend, _) = ProcessBackend::start(ProcessSpec {
-            exe: std::env::current_exe().unwrap(),
+            program: Program::Model(std::env::current_exe().unwrap()),
             loading: Loading {
                 label: "test/red".to_owned(),
                 number: "#0".to_owned(),
