@@ -39,6 +39,8 @@ mod profile;
 mod profile_cache;
 mod run_memory;
 mod script;
+#[cfg(test)]
+mod script_tests;
 mod session;
 mod stage;
 mod watchdog;

@@ -15,6 +15,9 @@ const LINE_BYTES_MAX: usize = 2048;
 /// Bytes that are heard of a process which has ended: its pipe has no more, and what comes later is not its own.
 const AFTER_END_BYTES_MAX: usize = 64 * 1024;
 
+/// Hears a line; whether it may be somebody's last words.
+pub(super) type Hears<'a> = &'a dyn Fn(&str) -> bool;
+
 /// The line that is being heard, and the last whole one.
 #[derive(Debug, Default)]
 pub(super) struct LastWords {
@@ -27,7 +30,7 @@ impl LastWords {
     pub(super) fn hear(
         mut pipe: impl Read + AsFd,
         process: &OwnedFd,
-        heard: &dyn Fn(&str),
+        heard: Hears<'_>,
     ) -> io::Result<String> {
         ioctl_fionbio(&pipe, true)?;
         let mut words = Self::default();
@@ -47,7 +50,7 @@ impl LastWords {
         &mut self,
         pipe: &mut impl Read,
         bytes_max: usize,
-        heard: &dyn Fn(&str),
+        heard: Hears<'_>,
     ) -> io::Result<bool> {
         let mut bytes = [0; 4096];
         let mut taken = 0;
@@ -66,7 +69,7 @@ impl LastWords {
         Ok(false)
     }
 
-    fn add(&mut self, bytes: &[u8], heard: &dyn Fn(&str)) {
+    fn add(&mut self, bytes: &[u8], heard: Hears<'_>) {
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = LINE_BYTES_MAX.saturating_sub(self.line.len());
             self.line.extend_from_slice(&part[..part.len().min(room)]);
@@ -76,12 +79,13 @@ impl LastWords {
         }
     }
 
-    fn end_line(&mut self, heard: &dyn Fn(&str)) {
+    fn end_line(&mut self, heard: Hears<'_>) {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end();
         if !line.trim_start().is_empty() {
-            heard(line);
-            line.trim_start().clone_into(&mut self.last);
+            if heard(line) {
+                line.trim_start().clone_into(&mut self.last);
+            }
         }
         self.line.clear();
     }
@@ -113,7 +117,7 @@ mod tests {
         let command = command.args(["-c", script]).stdin(Stdio::piped());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
-        let words = LastWords::hear(child.stderr.take().unwrap(), &pidfd, &|_| {}).unwrap();
+        let words = LastWords::hear(child.stderr.take().unwrap(), &pidfd, &|_| true).unwrap();
         (child, words)
     }
 

@@ -793,16 +793,20 @@ impl ProcessSpec {
     fn heard(&self) -> Heard {
         let (deployment, lane) = (self.loading.label.clone(), self.loading.number.clone());
         match &self.program {
-            Program::Model(_) => Box::new(|line| tracing::debug!("the process of a lane: {line}")),
-            Program::Script(_) => {
-                Box::new(move |line| tracing::info!(deployment, lane, "script: {line}"))
-            }
+            Program::Model(_) => Box::new(|line| {
+                tracing::debug!("the process of a lane: {line}");
+                true
+            }),
+            Program::Script(_) => Box::new(move |line| {
+                tracing::info!(deployment, lane, "script: {line}");
+                script::may_be_last_words(line)
+            }),
         }
     }
 }
 
-/// Hears lines.
-type Heard = Box<dyn Fn(&str) + Send>;
+/// Hears lines; whether each may be the last words.
+type Heard = Box<dyn Fn(&str) -> bool + Send>;
 
 fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LaneProcess>> {
     let page = Page::new().map_err(|error| {

@@ -30,6 +30,9 @@ const HARNESS: &str = include_str!("harness.py");
 /// The variable by which libraries of numbers learn how many threads they may make.
 const THREADS_VARIABLE: &str = "OMP_NUM_THREADS";
 
+/// The beginning of the name of its file.
+const HARNESS_NAME: &str = "serin_harness_";
+
 /// The order of the server, in the first row of the shared memory.
 #[derive(Debug, Serialize)]
 struct ScriptOrder<'a> {
@@ -138,7 +141,7 @@ fn unpacked() -> io::Result<PathBuf> {
 fn unpack_to(folder: &Path) -> io::Result<PathBuf> {
     let digest = Sha256::digest(HARNESS.as_bytes());
     let file = folder.join(format!(
-        "serin_harness_{:016x}.py",
+        "{HARNESS_NAME}{:016x}.py",
         digest.as_slice().get_u64()
     ));
     if fs::read(&file).is_ok_and(|found| found == HARNESS.as_bytes()) {
@@ -149,6 +152,11 @@ fn unpack_to(folder: &Path) -> io::Result<PathBuf> {
     whole.write_all(HARNESS.as_bytes())?;
     let _file: File = whole.persist(&file)?;
     Ok(file)
+}
+
+/// Whether a line that a process prints may say why it ended. Of a crash Python prints where every thread was, the harness included.
+pub(super) fn may_be_last_words(line: &str) -> bool {
+    !line.contains(HARNESS_NAME) && !line.starts_with("Extension modules:")
 }
 
 /// The bytes before the body of a request: the length of its head, and the head as JSON.
