@@ -9,6 +9,7 @@ mod embedded;
 mod error;
 mod handover;
 mod model_folder;
+mod script_check;
 mod server;
 mod sockets;
 mod status;
@@ -26,6 +27,7 @@ pub use embedded::{
 };
 pub use error::AppError;
 pub use model_folder::ModelFolderError;
+pub use script_check::{CheckError, Checked, check_script};
 pub use server::App;
 pub use sockets::{HandedOver, Sockets};
 pub use supervisor::{Supervised, serve_supervised, supervise};

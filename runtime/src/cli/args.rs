@@ -955,6 +955,9 @@ fn tolerance(text: &str) -> Result<f64, String> {
 /// `serin demo`
 #[derive(Debug, Args)]
 pub(super) struct Demo {
+    /// Play the way from a scoring script to the ONNX form of its model; needs a Python 3
+    #[arg(long)]
+    pub(super) script: bool,
     /// Leave the server and the endpoint up, and say how to go on
     #[arg(long)]
     pub(super) keep: bool,

@@ -14,6 +14,7 @@ use std::thread;
 
 use self::play::Play;
 use self::screen::Screen;
+use self::script::{MIGRATION, NATIVE};
 use self::stage::Stage;
 use super::args::Demo;
 use super::exit::CliError;
@@ -23,14 +24,12 @@ use super::signals;
 pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
     let interrupted = interruption()?;
     let screen = Screen::new();
-    screen.title(
-        "A canary release of two versions of a model, under live traffic",
-        "From step 1 on, rows that neither version was trained on are sent, and every answer is checked.",
-    );
+    let script = if typed.script { MIGRATION } else { NATIVE };
+    screen.title(script.title, script.subtitle);
     let stage = Stage::set(typed.keep)?;
     let per_s = NonZeroU32::new(typed.rate).expect("the grammar wants one at least");
     let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s)
-        .and_then(|play| play.run(typed.keep));
+        .and_then(|play| play.run(&script, typed.keep));
     if screen.reader_has_gone() {
         return Ok(());
     }

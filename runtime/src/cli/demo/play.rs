@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::screen::Screen;
-use super::script::{ENDPOINT, MODELS, STEPS, Step, Traffic, typed};
+use super::script::{ENDPOINT, Script, Step, Traffic, typed};
 use super::stage::Stage;
 use super::traffic::{Stream, Tally};
 use crate::admin::Client;
@@ -47,11 +47,10 @@ impl<'a> Play<'a> {
     }
 
     /// Plays all steps; with `keep` all but the last, so that there is something to go on with.
-    pub(super) fn run(mut self, keep: bool) -> Result<(), CliError> {
+    pub(super) fn run(mut self, script: &Script, keep: bool) -> Result<(), CliError> {
         let started = Instant::now();
-        self.step(&MODELS)?;
-        let last = STEPS.len() - usize::from(keep);
-        for step in &STEPS[..last] {
+        let last = script.steps.len() - usize::from(keep);
+        for step in &script.steps[..last] {
             self.step(step)?;
         }
         self.stop_traffic();
@@ -101,7 +100,7 @@ impl<'a> Play<'a> {
             )));
         }
         self.screen.outcome(said.lines());
-        if arguments.get(1) == Some(&"invoke") {
+        if arguments.get(1) == Some(&"invoke") || arguments.first() == Some(&"bench") {
             self.screen.answer(&String::from_utf8_lossy(&output.stdout));
         }
         Ok(())

@@ -18,11 +18,154 @@ pub(super) enum Traffic {
     EndsBefore,
 }
 
+/// What is played.
+#[derive(Debug)]
+pub(super) struct Script {
+    pub(super) title: &'static str,
+    pub(super) subtitle: &'static str,
+    /// The last one cleans up.
+    pub(super) steps: &'static [Step],
+}
+
+/// A canary release of two ONNX models. The files name scoring scripts, as the flow that they are of does; here the models are scored
+/// without them.
+pub(super) const NATIVE: Script = Script {
+    title: "A canary release of two versions of a model, under live traffic",
+    subtitle: "From step 1 on, rows that neither version was trained on are sent, and every answer is checked. The files name scoring \
+               scripts; here serin scores the ONNX models without them (`scoring: native`).",
+    steps: &STEPS,
+};
+
+/// The way from a scoring script to the ONNX form of its model.
+pub(super) const MIGRATION: Script = Script {
+    title: "From a scoring script with a pickle to the same model as ONNX, under live traffic",
+    subtitle: "From step 1 on, rows that the model was not trained on are sent, and every answer is checked.",
+    steps: &MIGRATION_STEPS,
+};
+
 /// The endpoint of the script.
 pub(super) const ENDPOINT: &str = "myEndpoint";
 
+/// The way from a script to ONNX.
+const MIGRATION_STEPS: [Step; 8] = [
+    Step {
+        title: "Before: register the model twice, as a pickle and as ONNX",
+        commands: &[
+            &[
+                "model",
+                "create",
+                "--name",
+                "digits-pickle",
+                "--version",
+                "1",
+                "--path",
+                "../models/digits/script/model.pkl",
+            ],
+            &[
+                "model",
+                "create",
+                "--name",
+                "digits-onnx",
+                "--version",
+                "1",
+                "--path",
+                "../models/digits/1",
+            ],
+        ],
+        watch_ms: 0,
+        traffic: Traffic::Flows,
+    },
+    Step {
+        title: "Step 1: deploy the scoring script (blue)",
+        commands: &[
+            &["endpoint", "create", "--file", "../migration/endpoint.yml"],
+            &[
+                "deployment",
+                "create",
+                "--file",
+                "../migration/blue.yml",
+                "--all-traffic",
+            ],
+        ],
+        watch_ms: 4000,
+        traffic: Traffic::Starts,
+    },
+    Step {
+        title: "Step 2: deploy the ONNX model (green) without live traffic, and test it directly",
+        commands: &[
+            &["deployment", "create", "--file", "../migration/green.yml"],
+            &[
+                "endpoint",
+                "invoke",
+                "--name",
+                ENDPOINT,
+                "--deployment",
+                "green",
+                "--request-file",
+                "../configs/online-endpoint/sample-request.json",
+            ],
+        ],
+        watch_ms: 2000,
+        traffic: Traffic::Flows,
+    },
+    Step {
+        title: "Step 3: compare the two: do they say the same, and which is faster?",
+        commands: &[&[
+            "bench", "blue", "green", "--name", ENDPOINT, "--budget", "8", "--output", "table",
+        ]],
+        watch_ms: 0,
+        traffic: Traffic::Flows,
+    },
+    Step {
+        title: "Step 4: move 10 % of the live traffic to green",
+        commands: &[&[
+            "endpoint",
+            "update",
+            "--name",
+            ENDPOINT,
+            "--traffic",
+            "blue=90 green=10",
+        ]],
+        watch_ms: 5000,
+        traffic: Traffic::Flows,
+    },
+    Step {
+        title: "Step 5: let green take all traffic",
+        commands: &[&[
+            "endpoint",
+            "update",
+            "--name",
+            ENDPOINT,
+            "--traffic",
+            "blue=0 green=100",
+        ]],
+        watch_ms: 4000,
+        traffic: Traffic::Flows,
+    },
+    Step {
+        title: "Step 6: delete blue, and its Python with it",
+        commands: &[&[
+            "deployment",
+            "delete",
+            "--name",
+            "blue",
+            "--endpoint-name",
+            ENDPOINT,
+            "--yes",
+        ]],
+        watch_ms: 2000,
+        traffic: Traffic::Flows,
+    },
+    Step {
+        title: "Step 7: clean up: delete the endpoint",
+        commands: &[&["endpoint", "delete", "--name", ENDPOINT, "--yes"]],
+        watch_ms: 0,
+        traffic: Traffic::EndsBefore,
+    },
+];
+
 /// Registers the two versions that the deployments name.
-pub(super) const MODELS: Step = Step {
+const MODELS: Step = Step {
     title: "Before: register two versions of a model that reads handwritten digits",
     commands: &[
         &[
@@ -50,8 +193,9 @@ pub(super) const MODELS: Step = Step {
     traffic: Traffic::Flows,
 };
 
-/// The seven steps.
-pub(super) const STEPS: [Step; 7] = [
+/// The seven steps of the flow, and what comes before them.
+const STEPS: [Step; 8] = [
+    MODELS,
     Step {
         title: "Step 1: deploy v1 of the model (blue)",
         commands: &[
@@ -70,6 +214,8 @@ pub(super) const STEPS: [Step; 7] = [
                 "blue",
                 "--deployment-file",
                 "../configs/online-endpoint/mir/standard/managed-2-blue-OnlineDeployment.yaml",
+                "--set",
+                "deployments.blue.scoring=native",
             ],
             &[
                 "endpoint",
@@ -120,6 +266,8 @@ pub(super) const STEPS: [Step; 7] = [
                 "green",
                 "--deployment-file",
                 "../configs/online-endpoint/mir/standard/managed-3-green-OnlineDeployment.yaml",
+                "--set",
+                "deployments.green.scoring=native",
             ],
             &[
                 "endpoint",
@@ -198,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_split_is_quoted_as_in_the_documents() {
-        let line = typed(STEPS[3].commands[0]);
+        let line = typed(STEPS[4].commands[0]);
         assert_eq!(
             line,
             "serin endpoint update --name myEndpoint --traffic 'blue:90,green:10'"

@@ -30,6 +30,26 @@ const FILES: &[(&str, &[u8])] = &[
         include_bytes!("../../../../models/digits/2/sample-request.json"),
     ),
     (
+        "models/digits/script/model.pkl",
+        include_bytes!("../../../../models/digits/script/model.pkl"),
+    ),
+    (
+        "migration/src/score.py",
+        include_bytes!("../../../../models/digits/script/src/score.py"),
+    ),
+    (
+        "migration/endpoint.yml",
+        include_bytes!("../../../../models/digits/script/endpoint.yml"),
+    ),
+    (
+        "migration/blue.yml",
+        include_bytes!("../../../../models/digits/script/blue.yml"),
+    ),
+    (
+        "migration/green.yml",
+        include_bytes!("../../../../models/digits/script/green.yml"),
+    ),
+    (
         "models/digits/1/model.onnx",
         include_bytes!("../../../../models/digits/1/model.onnx"),
     ),
