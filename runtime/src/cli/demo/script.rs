@@ -111,7 +111,17 @@ const MIGRATION_STEPS: [Step; 8] = [
     Step {
         title: "Step 3: compare the two: do they say the same, and which is faster?",
         commands: &[&[
-            "bench", "blue", "green", "--name", ENDPOINT, "--budget", "8", "--output", "table",
+            "bench",
+            "blue",
+            "green",
+            "--endpoint-name",
+            ENDPOINT,
+            "--input",
+            "../configs/online-endpoint/sample-request.json",
+            "--budget",
+            "8",
+            "--output",
+            "table",
         ]],
         watch_ms: 0,
         traffic: Traffic::Flows,
