@@ -40,13 +40,19 @@ def naive(setting: Setting) -> Server:
 
 def serin(setting: Setting) -> Server:
     """serin with one endpoint that asks for keys, and one deployment of one instance."""
+    return serin_with(
+        setting,
+        f"name: blue\nendpoint_name: bench\nmodel: {{path: {setting.model_file}}}\ninstance_type: bench\n"
+        "instance_count: 1\nrequest_settings:\n  max_concurrent_requests_per_instance: 64\n",
+    )
+
+
+def serin_with(setting: Setting, deployment_text: str) -> Server:
+    """serin with one endpoint that asks for keys, and this deployment."""
     port = free_port()
     skus, deployment = setting.folder / "skus.yml", setting.folder / "deployment.yml"
     skus.write_text(f"skus:\n  bench: {{vcpus: {len(setting.cores)}, memory_gib: 4}}\n")
-    deployment.write_text(
-        "name: blue\nendpoint_name: bench\nmodel: azureml:bench:1\ninstance_type: bench\n"
-        "instance_count: 1\nrequest_settings:\n  max_concurrent_requests_per_instance: 64\n"
-    )
+    deployment.write_text(deployment_text)
     (setting.folder / "endpoint.yml").write_text("name: bench\nauth_mode: key\n")
     data = setting.folder / "data"
 
@@ -65,7 +71,6 @@ def serin(setting: Setting) -> Server:
     process = spawn([SERIN, "serve", "--port", str(port), "--data", data, "--skus", skus], setting)
     try:
         await_file(data / "server.json", process, setting)
-        command("model", "create", "--name", "bench", "--version", "1", "--path", setting.model_file)
         command("endpoint", "create", "--file", "endpoint.yml")
         command("online-deployment", "create", "--file", deployment)
         command("endpoint", "update", "--name", "bench", "--traffic", "blue=100")
