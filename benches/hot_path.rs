@@ -1,5 +1,6 @@
 //! What each request costs outside the model: pick, admit, hand over, decode, join, encode. `cargo bench --bench hot_path`.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use ndarray::ArrayD;
 use serin::deadline::Deadline;
 use serin::engine::{
     BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
-    ReservedJob, SlotOwner, Topology,
+    ReservedJob, ScriptSpec, SlotOwner, Topology,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
@@ -67,8 +68,23 @@ impl SlotOwner for Unbounded {
     fn give_back(&self) {}
 }
 
-/// One lane of a model that adds two rows of two numbers, on a thread or in a process: what is left is the way to it.
-fn lane(isolation: Isolation) -> Instance {
+/// A scoring script that does nothing but read its request.
+fn script() -> ScriptSpec {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/scripts");
+    ScriptSpec {
+        python: PathBuf::from("python3"),
+        entry_script: folder.join("score.py"),
+        source_directory: folder.clone(),
+        app_root: folder,
+        model_dir: None,
+        variables: BTreeMap::new(),
+        environment: None,
+        keep: Vec::new(),
+    }
+}
+
+/// One lane of a model that adds two rows of two numbers, on a thread or in a process, or of a script: what is left is the way to it.
+fn lane(isolation: Isolation, script: Option<ScriptSpec>) -> Instance {
     let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Instance::start(InstanceSpec {
@@ -90,7 +106,7 @@ fn lane(isolation: Isolation) -> Instance {
         background: false,
         isolation,
         suspicion: None,
-        script: None,
+        script,
         exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_serin"))),
     })
     .expect("the model starts")
@@ -122,13 +138,16 @@ fn hand_over(criterion: &mut Criterion) {
         (Isolation::Thread, ""),
         (Isolation::Process, " in a process"),
     ] {
-        let instance = lane(isolation);
+        let instance = lane(isolation, None);
         to_and_fro(criterion, &instance.handle(), place);
         instance.stop();
     }
+    let instance = lane(Isolation::Auto, Some(script()));
+    queued(criterion, &instance.handle(), " of a script");
+    instance.stop();
 }
 
-fn to_and_fro(criterion: &mut Criterion, handle: &InstanceHandle, place: &str) {
+fn queued(criterion: &mut Criterion, handle: &InstanceHandle, place: &str) {
     let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);
     let name = format!("hand over to a lane{place} and back");
     criterion.bench_function(&name, |bencher| {
@@ -138,6 +157,11 @@ fn to_and_fro(criterion: &mut Criterion, handle: &InstanceHandle, place: &str) {
             answer.blocking_recv().expect("an answer")
         });
     });
+}
+
+fn to_and_fro(criterion: &mut Criterion, handle: &InstanceHandle, place: &str) {
+    queued(criterion, handle, place);
+    let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);
     for together in [1, 8] {
         let name = format!("answer {together} inline{place}");
         criterion.bench_function(&name, |bencher| {
