@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// Modules by rank; a module imports only modules of a lower rank. `runtime/ARCHITECTURE.md` has the same table.
 const RANKS: &[(&str, u8)] = &[
     ("spec", 0),
+    ("cache_folder", 0),
     ("config", 0),
     ("deadline", 0),
     ("plain_file", 0),

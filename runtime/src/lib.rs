@@ -33,6 +33,7 @@
 
 pub mod spec;
 
+mod cache_folder;
 pub mod config;
 pub mod deadline;
 mod plain_file;
