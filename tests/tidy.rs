@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 /// Modules by rank; a module imports only modules of a lower rank. `runtime/ARCHITECTURE.md` has the same table.
 const RANKS: &[(&str, u8)] = &[
     ("spec", 0),
+    ("cache_folder", 0),
     ("config", 0),
     ("deadline", 0),
     ("plain_file", 0),
     ("black_box", 1),
     ("budget", 1),
+    ("environments", 1),
     ("evidence", 1),
     ("observe", 1),
     ("plot", 1),

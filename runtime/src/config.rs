@@ -298,6 +298,22 @@ pub const MODEL_BYTES_MAX: u64 = 64_000_000_000;
 pub const DISK_RESERVE_PART: u64 = 20;
 /// Most bytes that are left for everything else on a large disk.
 pub const DISK_RESERVE_BYTES_MAX: u64 = 1_000_000_000;
+/// Longest that an interpreter may take to say which version it is; one on a cold disk takes a second.
+pub const INTERPRETER_ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Most interpreters that are asked at the same time.
+pub const INTERPRETERS_ASKED_AT_ONCE: usize = 4;
+/// Longest that an environment may take to build. The largest packages are gigabytes, and some are compiled.
+pub const ENVIRONMENT_BUILD_MAX: Duration = Duration::from_secs(60 * 60);
+/// The time between two looks at a build: whether it is still wanted, whether another process has ended its own.
+pub const ENVIRONMENT_LOOK_PERIOD: Duration = Duration::from_millis(50);
+/// Most bytes of environments in the cache folder; the least recently used that no process has in use go first.
+pub const ENVIRONMENTS_BYTES_MAX: u64 = 20_000_000_000;
+/// Most bytes that are kept of the output of a build; its last lines are kept in any case.
+pub const ENVIRONMENT_LOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Last lines of a build that are looked at for the reason of its failure.
+pub const ENVIRONMENT_LAST_LINES: usize = 200;
+/// Most logs of builds that failed, or of environments that have gone; the oldest go first.
+pub const ENVIRONMENT_LOGS_MAX: usize = 50;
 
 // The relations: a reader of one line may rely on the others.
 const _: () = {
@@ -331,6 +347,8 @@ const _: () = {
     // Work that is begun once more has time left.
     assert!(BACKGROUND_WAIT_MAX.as_millis() < START_MAX.as_millis());
     assert!(BACKGROUND_LOOK_PERIOD.as_millis() < BACKGROUND_WAIT_MAX.as_millis());
+    assert!(ENVIRONMENT_LOOK_PERIOD.as_millis() < INTERPRETER_ANSWER_MAX.as_millis());
+    assert!(ENVIRONMENT_LAST_LINES * 80 < ENVIRONMENT_LOG_BYTES_MAX);
     assert!(LEFTOVER_AGE.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(MODEL_READY_MAX.as_millis() > PROBE_MAX.as_millis() + PREPARE_MAX.as_millis());
     assert!(REPAIR_PAUSE_MIN.as_millis() <= REPAIR_PAUSE_MAX.as_millis());

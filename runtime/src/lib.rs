@@ -33,12 +33,14 @@
 
 pub mod spec;
 
+mod cache_folder;
 pub mod config;
 pub mod deadline;
 mod plain_file;
 
 pub mod black_box;
 pub mod budget;
+pub mod environments;
 pub mod evidence;
 pub mod load;
 pub mod observe;

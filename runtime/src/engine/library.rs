@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::cache_folder::cache_folder;
 use crate::engine::memory;
 
 /// The library as the build script found it.
@@ -23,8 +24,6 @@ mod embedded {
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 /// Bytes of the library that are written at a time.
 const WRITE_BYTES: usize = 64 * 1024;
-/// The user's choice of cache folder.
-const CACHE_VARIABLE: &str = "SERIN_CACHE";
 
 /// The reason why ONNX Runtime is not there.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -112,18 +111,6 @@ pub fn library_id() -> &'static str {
 /// The unpacked library, ready to be loaded.
 pub(super) fn unpacked() -> Result<PathBuf, LibraryError> {
     unpack_to(&cache_folder().ok_or(LibraryError::NoCacheFolder)?)
-}
-
-/// The folder of the library and of prepared models, by the first variable that is set.
-pub(super) fn cache_folder() -> Option<PathBuf> {
-    let folder = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    folder(CACHE_VARIABLE)
-        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("serin")))
-        .or_else(|| folder("HOME").map(|home| home.join(".cache/serin")))
 }
 
 /// Unpacks the library below `cache` unless a sound copy is there.

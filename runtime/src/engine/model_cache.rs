@@ -1,6 +1,6 @@
 //! The cache of what was made of models: prepared forms whose weights every session, in every process, maps.
 //!
-//! `<cache>/models/<key>/` is one entry; `library` says where the cache is. The key stands for all that an entry depends on: the
+//! `<cache>/models/<key>/` is one entry; `cache_folder` says where the cache is. The key stands for all that an entry depends on: the
 //! content of the model, the ONNX Runtime library, the processor, and the layout below. An entry appears there whole or not at
 //! all; one that is damaged is noticed when it is opened, and made anew. Whoever uses an entry holds a lock on it, which the
 //! system takes back when the process ends; what nobody uses goes when the cache is too large, the least recently used first.
@@ -24,6 +24,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::cache_folder::cache_folder;
 use crate::config::{LEFTOVER_AGE, PREPARE_AGAIN_AFTER, PREPARED_BYTES_MAX};
 use crate::engine::library;
 
@@ -230,7 +231,7 @@ impl ModelCache {
     ///
     /// [`CacheError`] when there can be none.
     pub fn open() -> Result<Self, CacheError> {
-        Self::open_in(&library::cache_folder().ok_or(CacheError::NoFolder)?)
+        Self::open_in(&cache_folder().ok_or(CacheError::NoFolder)?)
     }
 
     pub(super) fn open_in(cache: &Path) -> Result<Self, CacheError> {

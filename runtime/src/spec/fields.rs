@@ -9,7 +9,7 @@ use super::node::{Content, Entries, Node, join, remove};
 use super::{Place, Problem};
 
 /// A mapping while it is read. What nobody asked for is unknown at the end.
-pub(super) struct Fields<'p> {
+pub(crate) struct Fields<'p> {
     entries: Entries,
     place: Option<Place>,
     field: String,
@@ -19,7 +19,7 @@ pub(super) struct Fields<'p> {
 
 impl<'p> Fields<'p> {
     /// Opens a mapping; anything else is a problem and reads as an empty one.
-    pub(super) fn open(node: Node, problems: &'p mut Vec<Problem>) -> Self {
+    pub(crate) fn open(node: Node, problems: &'p mut Vec<Problem>) -> Self {
         let wrong = node.expected("a mapping");
         let entries = match node.content {
             Content::Map(entries) => entries,
@@ -39,18 +39,18 @@ impl<'p> Fields<'p> {
     }
 
     /// The list for problems that are found in what was taken.
-    pub(super) fn problems(&mut self) -> &mut Vec<Problem> {
+    pub(crate) fn problems(&mut self) -> &mut Vec<Problem> {
         self.problems
     }
 
     /// Takes a value; one that is there without content counts as absent.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
         self.asked.push(key);
         remove(&mut self.entries, key).filter(|node| node.content != Content::Nothing)
     }
 
     /// Takes a value and judges it.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &mut self,
         key: &'static str,
         judge: impl FnOnce(Node) -> Result<T, Problem>,
@@ -62,7 +62,7 @@ impl<'p> Fields<'p> {
     }
 
     /// Takes a value that must be there; `what` says of which kind.
-    pub(super) fn require<T>(
+    pub(crate) fn require<T>(
         &mut self,
         key: &'static str,
         what: &str,
@@ -83,14 +83,14 @@ impl<'p> Fields<'p> {
     }
 
     /// Drops values that say nothing to serin.
-    pub(super) fn ignore(&mut self, keys: &[&'static str]) {
+    pub(crate) fn ignore(&mut self, keys: &[&'static str]) {
         for key in keys {
             drop(self.take(key));
         }
     }
 
     /// Ends the reading: what is left is unknown. `also` are other spellings, for suggestions.
-    pub(super) fn finish(mut self, also: &[&'static str]) {
+    pub(crate) fn finish(mut self, also: &[&'static str]) {
         self.asked.extend(also);
         for (key, node) in &self.entries {
             self.problems.push(Problem {
@@ -102,7 +102,7 @@ impl<'p> Fields<'p> {
 }
 
 /// The candidate that a misspelt word was meant to be, if one is near.
-pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let distance = |candidate: &str| {
         strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase())
     };
@@ -115,7 +115,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
 }
 
 /// Text; a number counts as its text, as in `version: 1`.
-pub(super) fn text(node: Node) -> Result<String, Problem> {
+pub(crate) fn text(node: Node) -> Result<String, Problem> {
     match node.content {
         Content::Text(text) => Ok(text),
         Content::Number(number) => Ok(number.to_string()),
@@ -126,7 +126,7 @@ pub(super) fn text(node: Node) -> Result<String, Problem> {
 }
 
 /// Text that parses, such as a name.
-pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(node: Node) -> Result<T, Problem> {
+pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(node: Node) -> Result<T, Problem> {
     let at = node.clone();
     text(node)?
         .parse()
@@ -134,7 +134,7 @@ pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(node: Node) -> Result<T, Pro
 }
 
 /// A whole number within bounds.
-pub(super) fn whole<T>(bounds: RangeInclusive<T>) -> impl FnOnce(Node) -> Result<T, Problem>
+pub(crate) fn whole<T>(bounds: RangeInclusive<T>) -> impl FnOnce(Node) -> Result<T, Problem>
 where
     T: TryFrom<u64> + PartialOrd + fmt::Display,
 {
@@ -155,7 +155,7 @@ where
 }
 
 /// `true` or `false`.
-pub(super) fn yes_or_no(node: Node) -> Result<bool, Problem> {
+pub(crate) fn yes_or_no(node: Node) -> Result<bool, Problem> {
     match node.content {
         Content::Bool(bool) => Ok(bool),
         _ => Err(node.expected("true or false")),
@@ -163,7 +163,7 @@ pub(super) fn yes_or_no(node: Node) -> Result<bool, Problem> {
 }
 
 /// A word of a list; case does not count.
-pub(super) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
+pub(crate) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
     let known = matches!(&node.content, Content::Text(text)
         if words.iter().any(|word| word.eq_ignore_ascii_case(text)));
     if known {
@@ -174,7 +174,7 @@ pub(super) fn one_of(node: Node, words: &[&str]) -> Result<String, Problem> {
 }
 
 /// A mapping of texts, such as tags.
-pub(super) fn texts(node: Option<Node>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+pub(crate) fn texts(node: Option<Node>, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
     let Some(node) = node else {
         return BTreeMap::new();
     };

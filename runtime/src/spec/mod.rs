@@ -40,5 +40,10 @@ pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 
+// The reader of files with places, for the environment files of deployments.
+pub(crate) use fields::{Fields, nearest, text};
+pub(crate) use node::{Content, Node};
+pub(crate) use yaml::parse;
+
 #[cfg(test)]
 mod tests;

@@ -8,17 +8,17 @@ use super::{Place, Problem};
 
 /// One value of the tree.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// The place of its key, or of the value itself in a list; none when it did not come from a text.
-    pub(super) place: Option<Place>,
+    pub(crate) place: Option<Place>,
     /// Its path as the user wrote it, in the user's spelling.
-    pub(super) field: String,
-    pub(super) content: Content,
+    pub(crate) field: String,
+    pub(crate) content: Content,
 }
 
 /// The value itself.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Nothing,
     Bool(bool),
     Number(Number),
@@ -28,11 +28,11 @@ pub(super) enum Content {
     Map(Entries),
 }
 
-pub(super) type Entries = Vec<(String, Node)>;
+pub(crate) type Entries = Vec<(String, Node)>;
 
 impl Node {
     /// A value that was not read from a text.
-    pub(super) fn from_value(field: String, value: Value) -> Self {
+    pub(crate) fn from_value(field: String, value: Value) -> Self {
         let content = match value {
             Value::Null => Content::Nothing,
             Value::Bool(bool) => Content::Bool(bool),
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// The plain value, for what is kept without being understood.
-    pub(super) fn into_value(self) -> Value {
+    pub(crate) fn into_value(self) -> Value {
         match self.content {
             Content::Nothing => Value::Null,
             Content::Bool(bool) => Value::Bool(bool),
@@ -79,7 +79,7 @@ impl Node {
     }
 
     /// A problem with this value.
-    pub(super) fn problem(&self, message: impl Into<String>) -> Problem {
+    pub(crate) fn problem(&self, message: impl Into<String>) -> Problem {
         Problem {
             place: self.place,
             field: self.field.clone(),
@@ -89,7 +89,7 @@ impl Node {
     }
 
     /// The problem that this is not what was expected.
-    pub(super) fn expected(&self, what: impl fmt::Display) -> Problem {
+    pub(crate) fn expected(&self, what: impl fmt::Display) -> Problem {
         self.problem(format!("expected {what}, found {self}"))
     }
 }
@@ -109,7 +109,7 @@ impl fmt::Display for Node {
 }
 
 /// The path of `key` within `parent`.
-pub(super) fn join(parent: &str, key: &str) -> String {
+pub(crate) fn join(parent: &str, key: &str) -> String {
     if parent.is_empty() {
         key.to_owned()
     } else {
@@ -118,7 +118,7 @@ pub(super) fn join(parent: &str, key: &str) -> String {
 }
 
 /// The value of a key.
-pub(super) fn find<'a>(entries: &'a Entries, key: &str) -> Option<&'a Node> {
+pub(crate) fn find<'a>(entries: &'a Entries, key: &str) -> Option<&'a Node> {
     entries
         .iter()
         .find(|(entry, _)| entry == key)
@@ -126,7 +126,7 @@ pub(super) fn find<'a>(entries: &'a Entries, key: &str) -> Option<&'a Node> {
 }
 
 /// Takes the value of a key out.
-pub(super) fn remove(entries: &mut Entries, key: &str) -> Option<Node> {
+pub(crate) fn remove(entries: &mut Entries, key: &str) -> Option<Node> {
     let index = entries.iter().position(|(entry, _)| entry == key)?;
     Some(entries.remove(index).1)
 }

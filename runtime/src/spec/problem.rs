@@ -52,7 +52,7 @@ pub struct SpecError {
 
 impl SpecError {
     /// The result of a reading, or its problems if there are any.
-    pub(super) fn unless_clean<T>(
+    pub(crate) fn unless_clean<T>(
         file: &str,
         read: Option<T>,
         problems: Vec<Problem>,
@@ -64,7 +64,7 @@ impl SpecError {
     }
 
     /// Orders `problems` by place; those without one come last.
-    pub(super) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(file: &str, mut problems: Vec<Problem>) -> Self {
         debug_assert!(!problems.is_empty(), "an error has a problem");
         problems.sort_by_key(|problem| (problem.place.is_none(), problem.place));
         Self {

@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 32;
 /// # Errors
 ///
 /// What keeps the text from being read at all, or every duplicate key.
-pub(super) fn parse(text: &str, file: &str) -> Result<Node, SpecError> {
+pub(crate) fn parse(text: &str, file: &str) -> Result<Node, SpecError> {
     let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options())
         .map_err(|error| SpecError::new(file, vec![unreadable(&error)]))?;
     let mut problems = Vec::new();
