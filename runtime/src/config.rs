@@ -101,6 +101,8 @@ pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
 /// Largest head of a request, in bytes; a larger one gets 431. As much as Azure and nginx allow for, and little enough that thousands of
 /// heads that never end are a few MB.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes of the headers of a scoring script in an answer. As many as a request may bring: what is in front of a server bounds both.
+pub const SCRIPT_HEAD_BYTES_MAX: usize = HEAD_BYTES_MAX;
 /// Most bytes that are read at once of a client that is not known, while no request of its is answered: who sends requests and reads
 /// no answers holds little.
 pub const STRANGER_READ_BYTES: usize = 4 * 1024;

@@ -544,6 +544,8 @@ impl EmbeddedEndpoint {
         let request = ScoreRequest {
             deployment,
             payload,
+            head: None,
+            is_for_scripts: false,
             received: Instant::now(),
         };
         let table = self.runtime.router.table();

@@ -241,6 +241,7 @@ impl Instance {
             signature,
             profile,
             inline: InlineTrust::new(spec.batch.delay.is_zero()),
+            runs_a_script: spec.script.is_some(),
         }));
         Ok(Self {
             handle,
@@ -342,6 +343,7 @@ struct SenderSide {
     /// Small work may be answered on the sender's own thread. Not where requests are to wait for each other, nor where it takes long
     /// each time.
     inline: InlineTrust,
+    runs_a_script: bool,
 }
 
 impl InstanceHandle {
@@ -374,6 +376,12 @@ impl InstanceHandle {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.0.state.is_closed()
+    }
+
+    /// Whether a scoring script answers, which reads the heads of requests, and not a model.
+    #[must_use]
+    pub fn runs_a_script(&self) -> bool {
+        self.0.runs_a_script
     }
 
     /// Inputs and outputs of the model.
@@ -462,6 +470,9 @@ impl InstanceHandle {
         self.0.state.troubles()
     }
 }
+
+#[cfg(test)]
+mod played;
 
 #[cfg(test)]
 mod tests {

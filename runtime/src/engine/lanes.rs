@@ -50,6 +50,17 @@ impl std::fmt::Debug for Slot {
 }
 
 impl Lanes {
+    /// No lane: the inbox has another reader.
+    #[cfg(test)]
+    pub(super) fn none(inbox: Sender<Message>, state: Arc<InstanceState>) -> Self {
+        Self {
+            slots: Vec::new(),
+            inbox,
+            state,
+            lost: AtomicU32::new(0),
+        }
+    }
+
     /// The lanes that are there now.
     pub(super) fn iter(&self) -> impl Iterator<Item = Arc<Lane>> {
         self.slots.iter().map(|slot| slot.lane.load_full())

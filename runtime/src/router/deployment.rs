@@ -45,6 +45,12 @@ pub(super) enum NotReserved {
 }
 
 impl Deployment {
+    /// Whether a scoring script answers, at some instance at least: while one takes the place of a model there are both.
+    #[must_use]
+    pub fn runs_a_script(&self) -> bool {
+        self.instances.iter().any(InstanceHandle::runs_a_script)
+    }
+
     /// Makes a reservation at the least loaded open instance.
     ///
     /// Permits leave room at some instance, but for the moment in which instances are exchanged or one has died; then it tries

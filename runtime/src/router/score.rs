@@ -13,9 +13,10 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
-use crate::engine::{InstanceHandle, Job, Permit, Reply, RunError};
+use crate::engine::{InstanceHandle, Job, Permit, Reply, ResponseHead, RunError, Scored};
 use crate::observe::{DeploymentMetrics, FailureStreak, Outcome, Timings};
 use crate::router::deployment::NotReserved;
+use crate::router::script::{self, MakesHead, ScriptWords};
 use crate::router::submission_queue;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
 use crate::spec::DeploymentName;
@@ -26,11 +27,15 @@ const LOOKS_MAX: usize = 8;
 
 /// One request, any protocol.
 #[derive(Debug)]
-pub struct ScoreRequest {
+pub struct ScoreRequest<'a> {
     /// Go straight to this deployment (header `azureml-model-deployment`), also at 0 %.
     pub deployment: Option<String>,
     /// The body, not yet decoded.
     pub payload: Bytes,
+    /// Makes the head for a scoring script; none where there is no head.
+    pub head: Option<&'a dyn MakesHead>,
+    /// Only a scoring script knows what it means: a model has no answer to it.
+    pub is_for_scripts: bool,
     /// When head and body were read; the deadline counts from here.
     pub received: Instant,
 }
@@ -40,6 +45,10 @@ pub struct ScoreRequest {
 pub struct Answer {
     /// The response body (JSON).
     pub body: Bytes,
+    /// Status and headers of a scoring script, whatever they say; none where that is 200 and JSON.
+    pub head: Option<Box<ResponseHead>>,
+    /// A scoring script has answered, and not a model.
+    pub by_script: bool,
     /// Whose model answered.
     pub deployment: DeploymentName,
     /// When the request passed each point.
@@ -67,6 +76,12 @@ pub enum Unserved {
     NoTraffic {
         /// The endpoint.
         endpoint: String,
+    },
+    /// Only a scoring script could answer it, and the deployment has none.
+    #[error("deployment {deployment} has no scoring script; its model takes POST and nothing else")]
+    NoScript {
+        /// Whose turn it was.
+        deployment: DeploymentName,
     },
     /// No instance of the deployment takes requests.
     #[error("deployment {deployment} has no ready instance")]
@@ -121,7 +136,7 @@ impl Router {
     pub async fn score(
         &self,
         endpoint: &Endpoint,
-        request: ScoreRequest,
+        request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
         let mut deployment = choose(endpoint, request.deployment.as_deref())?;
         let mut admitted = None;
@@ -149,7 +164,7 @@ impl Router {
         &self,
         endpoint: &Endpoint,
         before: &Deployment,
-        request: &ScoreRequest,
+        request: &ScoreRequest<'_>,
     ) -> Result<Arc<Deployment>, Unserved> {
         let table = self.table();
         let Some(endpoint) = table.endpoint(endpoint.name().key()) else {
@@ -251,13 +266,16 @@ async fn permit_of(
 /// Tries one deployment. What ends here is recorded here.
 async fn attempt(
     deployment: &Deployment,
-    request: &ScoreRequest,
+    request: &ScoreRequest<'_>,
     admitted: Option<Admitted>,
 ) -> Attempt {
     let mut recording = Recording::start(&deployment.metrics, request.received);
     if deployment.instances.is_empty() {
         recording.abandon();
         return ControlFlow::Continue(admitted);
+    }
+    if request.is_for_scripts && !deployment.runs_a_script() {
+        return ControlFlow::Break(Err(recording.no_script(deployment)));
     }
     let deadline = Deadline::after(request.received, deployment.request_timeout);
     let permit = match permit_of(deployment, deadline, admitted).await {
@@ -288,16 +306,12 @@ async fn attempt(
             return ControlFlow::Break(recording.close(deployment, Err(RunError::ExpiredWaiting)));
         }
     };
+    recording.by_script = instance.runs_a_script();
+    if request.is_for_scripts && !recording.by_script {
+        return ControlFlow::Break(Err(recording.no_script(deployment)));
+    }
     let (reply_to, reply) = oneshot::channel();
-    let job = Job {
-        id,
-        payload: request.payload.clone(),
-        head: None,
-        deadline,
-        timings: recording.timings,
-        permit,
-        reply: reply_to,
-    };
+    let job = job(request, &recording, (id, deadline, permit), reply_to);
     // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
     // find that the client has gone (`Lane::begin`).
     let mut work = Work {
@@ -318,11 +332,29 @@ async fn attempt(
     let scored = match replied {
         Ok(Reply { outcome, timings }) => {
             recording.timings = timings;
-            outcome.map(|scored| scored.body)
+            outcome
         }
         Err(_dropped) => Err(RunError::InstanceGone),
     };
     ControlFlow::Break(recording.close(deployment, scored))
+}
+
+fn job(
+    request: &ScoreRequest<'_>,
+    recording: &Recording<'_>,
+    (id, deadline, permit): (u64, Deadline, Permit),
+    reply: oneshot::Sender<Reply>,
+) -> Job {
+    let makes_head = request.head.filter(|_| recording.by_script);
+    Job {
+        id,
+        payload: request.payload.clone(),
+        head: makes_head.map(|makes| Box::new(makes.request_head())),
+        deadline,
+        timings: recording.timings,
+        permit,
+        reply,
+    }
 }
 
 fn refusal(deployment: &Deployment, rejected: Rejected) -> Unserved {
@@ -357,9 +389,9 @@ fn outcome_of_rejection(rejected: Rejected) -> Outcome {
     }
 }
 
-fn outcome_of_run<T>(scored: &Result<T, RunError>) -> Outcome {
+fn outcome_of_run(scored: &Result<Scored, RunError>) -> Outcome {
     match scored {
-        Ok(_) => Outcome::Ok,
+        Ok(scored) => script::outcome(script::status(scored)),
         Err(error) if error.is_malformed_body() => Outcome::Malformed,
         Err(RunError::Input(_)) => Outcome::RejectedByModel,
         Err(RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_)) => {
@@ -395,6 +427,8 @@ struct Recording<'a> {
     metrics: &'a DeploymentMetrics,
     timings: Timings,
     outcome: Option<Outcome>,
+    /// A scoring script has the request.
+    by_script: bool,
 }
 
 impl<'a> Recording<'a> {
@@ -404,6 +438,7 @@ impl<'a> Recording<'a> {
             metrics,
             timings: Timings::start(received),
             outcome: Some(Outcome::Abandoned),
+            by_script: false,
         }
     }
 
@@ -417,6 +452,14 @@ impl<'a> Recording<'a> {
         self.end(outcome);
     }
 
+    /// Nothing to record: the deployment was asked for what it does not have.
+    fn no_script(self, deployment: &Deployment) -> Unserved {
+        self.abandon();
+        Unserved::NoScript {
+            deployment: deployment.name.clone(),
+        }
+    }
+
     /// Another attempt records it.
     fn abandon(mut self) {
         self.outcome = None;
@@ -426,18 +469,25 @@ impl<'a> Recording<'a> {
     fn close(
         self,
         deployment: &Deployment,
-        scored: Result<Bytes, RunError>,
+        scored: Result<Scored, RunError>,
     ) -> Result<Answer, Unserved> {
         let (timings, outcome) = (self.timings, outcome_of_run(&scored));
+        let (streak, by_script) = (self.metrics.streak(), self.by_script);
         match &scored {
-            Ok(_) => self.metrics.streak().succeeded(),
-            Err(error) => judge(self.metrics.streak(), outcome, error),
+            Ok(_) if outcome == Outcome::Ok => streak.succeeded(),
+            Ok(scored) => {
+                let words = ScriptWords::of(scored.head.as_deref(), &scored.body);
+                judge(streak, outcome, &words);
+            }
+            Err(error) => judge(streak, outcome, error),
         }
         self.end(outcome);
         let deployment = deployment.name.clone();
         match scored {
-            Ok(body) => Ok(Answer {
+            Ok(Scored { body, head }) => Ok(Answer {
                 body,
+                head,
+                by_script,
                 deployment,
                 timings,
             }),
@@ -464,7 +514,7 @@ impl Drop for Recording<'_> {
 mod tests {
     use std::future::poll_fn;
     use std::path::Path;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::task::Poll;
 
     use serin_scorers::NonFinite;
@@ -473,7 +523,8 @@ mod tests {
     use super::*;
     use crate::config::DEGRADED_AFTER;
     use crate::engine::{
-        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, Topology,
+        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, RequestHead,
+        Topology,
     };
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
@@ -546,19 +597,21 @@ mod tests {
         endpoint
     }
 
-    fn request(body: impl Into<Bytes>) -> ScoreRequest {
+    fn request(body: impl Into<Bytes>) -> ScoreRequest<'static> {
         ScoreRequest {
             deployment: None,
             payload: body.into(),
+            head: None,
+            is_for_scripts: false,
             received: Instant::now(),
         }
     }
 
-    fn digits_request() -> ScoreRequest {
+    fn digits_request() -> ScoreRequest<'static> {
         request(format!("{{\"data\": [{:?}]}}", [0; 64]))
     }
 
-    fn named(deployment: &str) -> ScoreRequest {
+    fn named(deployment: &str) -> ScoreRequest<'static> {
         ScoreRequest {
             deployment: Some(deployment.to_owned()),
             ..digits_request()
@@ -574,7 +627,7 @@ mod tests {
             .collect()
     }
 
-    async fn score_current(router: &Router, request: ScoreRequest) -> Result<Answer, Unserved> {
+    async fn score_current(router: &Router, request: ScoreRequest<'_>) -> Result<Answer, Unserved> {
         let endpoint = Arc::clone(router.table().endpoint("iris").unwrap());
         router.score(&endpoint, request).await
     }
@@ -1147,9 +1200,176 @@ mod tests {
             assert_eq!(degraded.is_some(), is_fault, "{error}");
             assert!(degraded.is_none_or(|degraded| degraded.why == error.to_string()));
             let recording = Recording::start(&blue.metrics, Instant::now());
-            recording.close(&blue, Ok(Bytes::new())).unwrap();
+            let scored = Scored {
+                body: Bytes::new(),
+                head: None,
+            };
+            recording.close(&blue, Ok(scored)).unwrap();
             assert_eq!(blue.metrics.streak().degraded(), None, "{error}");
         }
+    }
+
+    /// Counts the heads that it makes.
+    #[derive(Debug, Default)]
+    struct Heads(AtomicU32);
+
+    impl MakesHead for Heads {
+        fn request_head(&self) -> RequestHead {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            RequestHead {
+                query: "a=1".to_owned(),
+                ..RequestHead::default()
+            }
+        }
+    }
+
+    /// A deployment of one script that gives the status in the body, or of one model.
+    fn played(name: &str, runs_a_script: bool) -> Deployment {
+        let instance = InstanceHandle::played(runs_a_script, |head, body| {
+            let status = std::str::from_utf8(body).unwrap().parse().ok();
+            Ok(Scored {
+                body: head
+                    .map_or_else(|| "no head".to_owned(), |head| head.query.clone())
+                    .into(),
+                head: status.map(|status| {
+                    Box::new(ResponseHead {
+                        status,
+                        headers: vec![],
+                        failed: false,
+                    })
+                }),
+            })
+        });
+        Deployment {
+            instances: vec![instance],
+            admission: AdmissionControl::new(1),
+            ..deployment(name, &[])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_script_gets_the_head_of_its_request_and_for_a_model_none_is_made() {
+        let (script, model) = (played("script", true), played("model", false));
+        let router = Router::new();
+        let endpoint = publish(&router, "script:50,model:50", &[&script, &model]);
+        let heads = Heads::default();
+        for (name, by_script, body, made) in
+            [("script", true, "a=1", 1), ("model", false, "no head", 1)]
+        {
+            let request = ScoreRequest {
+                head: Some(&heads),
+                ..named(name)
+            };
+            let answer = router.score(&endpoint, request).await.unwrap();
+            assert_eq!(
+                (answer.by_script, &answer.body[..]),
+                (by_script, body.as_bytes())
+            );
+            assert_eq!(heads.0.load(Ordering::SeqCst), made);
+        }
+        // The library has no heads.
+        let answer = router.score(&endpoint, named("script")).await.unwrap();
+        assert_eq!(
+            (answer.by_script, &answer.body[..]),
+            (true, &b"no head"[..])
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_script_answers_counts_as_it_says_and_only_its_own_failures_degrade() {
+        let blue = played("blue", true);
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        let ask = async |status: u16| {
+            let asked = router.score(&endpoint, request(status.to_string())).await;
+            assert_eq!(asked.unwrap().head.unwrap().status, status);
+        };
+        for _ in 0..DEGRADED_AFTER {
+            ask(500).await;
+            ask(404).await;
+        }
+        let degraded = blue.metrics.streak().degraded().unwrap();
+        assert_eq!(
+            degraded.why,
+            "the scoring script answered with status 500: no head"
+        );
+        ask(404).await;
+        assert!(blue.metrics.streak().degraded().is_some());
+        ask(302).await;
+        assert_eq!(blue.metrics.streak().degraded(), None);
+        ask(101).await;
+        assert_eq!(
+            recorded(&blue),
+            [
+                (Outcome::Ok, 1),
+                (Outcome::RejectedByModel, DEGRADED_AFTER + 1),
+                (Outcome::ModelError, DEGRADED_AFTER + 1)
+            ]
+        );
+        assert_eq!(blue.admission.held(), 0);
+    }
+
+    fn for_scripts(request: ScoreRequest<'_>) -> ScoreRequest<'_> {
+        ScoreRequest {
+            is_for_scripts: true,
+            ..request
+        }
+    }
+
+    #[tokio::test]
+    async fn what_only_a_script_could_answer_goes_by_the_split_and_no_further_than_a_model() {
+        let (script, model) = (played("script", true), played("model", false));
+        let router = Router::new();
+        let endpoint = publish(&router, "script:50,model:50", &[&script, &model]);
+        let mut refused = 0;
+        for _ in 0..100 {
+            let asked = router.score(&endpoint, for_scripts(request(""))).await;
+            match asked {
+                Ok(answer) => assert_eq!(answer.deployment.as_str(), "script"),
+                Err(Unserved::NoScript { deployment }) => {
+                    assert_eq!(deployment.as_str(), "model");
+                    refused += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert_eq!((refused, recorded(&script)), (50, vec![(Outcome::Ok, 50)]));
+        assert_eq!((recorded(&model), model.admission.held()), (vec![], 0));
+        // It is refused also where no slot is free, and takes none.
+        let _slot = model.admission.admit_now().unwrap();
+        let mut asked = for_scripts(named("model"));
+        asked.payload = Bytes::new();
+        let refused = router.score(&endpoint, asked).await.unwrap_err();
+        assert!(matches!(refused, Unserved::NoScript { .. }), "{refused}");
+    }
+
+    /// An update from a model to a script shows both for a moment.
+    #[tokio::test]
+    async fn where_a_script_takes_the_place_of_a_model_a_request_for_scripts_meets_a_script_or_is_refused()
+     {
+        let (script, model) = (played("blue", true), played("blue", false));
+        let instances = [script.instances, model.instances.clone()].concat();
+        let blue = Deployment { instances, ..model };
+        let router = Router::new();
+        let endpoint = publish(&router, "blue:100", &[&blue]);
+        let mut answers = 0;
+        for _ in 0..64 {
+            match router.score(&endpoint, for_scripts(request(""))).await {
+                Ok(answer) => {
+                    assert!(answer.by_script);
+                    answers += 1;
+                }
+                Err(refused) => assert!(matches!(refused, Unserved::NoScript { .. }), "{refused}"),
+            }
+        }
+        assert!(
+            0 < answers && answers < 64,
+            "successive requests take successive instances"
+        );
+        assert_eq!(recorded(&blue), [(Outcome::Ok, answers)]);
+        assert_eq!(blue.admission.held(), 0);
+        let loads = blue.instances.iter().map(InstanceHandle::load);
+        assert_eq!(loads.sum::<u32>(), 0);
     }
 
     /// It got what was left of its time after the line, and no model could have answered in that.

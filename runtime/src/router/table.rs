@@ -127,6 +127,13 @@ impl Endpoint {
         &self.deployments
     }
 
+    /// Whether a scoring script may answer here. Of a deployment that is not ready yet nobody knows.
+    #[must_use]
+    pub fn may_run_a_script(&self) -> bool {
+        let mut deployments = self.deployments.iter();
+        deployments.any(|one| one.instances.is_empty() || one.runs_a_script())
+    }
+
     /// By name, without case.
     #[must_use]
     pub fn deployment(&self, name: &str) -> Option<&Arc<Deployment>> {

@@ -36,6 +36,8 @@ pub enum Failure {
         method: String,
         /// Its path.
         path: String,
+        /// Something is scored there, with POST.
+        is_of_scoring: bool,
     },
     /// `/endpoints/{name}/score` names what does not exist.
     #[error("no endpoint is named {name:?}; {}", endpoints(known))]
@@ -166,6 +168,7 @@ impl Failure {
             Self::BodyEncoded { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unserved(unserved) => match unserved {
                 Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => StatusCode::NOT_FOUND,
+                Unserved::NoScript { .. } => StatusCode::METHOD_NOT_ALLOWED,
                 Unserved::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
                 Unserved::Rejected { rejected, .. } => match rejected {
                     Rejected::QueueFull { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -241,7 +244,9 @@ impl Failure {
             Self::Starting | Self::Stopping => Fault::Server,
             Self::NoRoomForBody(_) | Self::NoRoomForAnswer { .. } => Fault::Load,
             Self::Unserved(unserved) => match unserved {
-                Unserved::NoDeployment { .. } | Unserved::NoTraffic { .. } => Fault::Client,
+                Unserved::NoDeployment { .. }
+                | Unserved::NoTraffic { .. }
+                | Unserved::NoScript { .. } => Fault::Client,
                 Unserved::NotReady { .. } => Fault::Server,
                 Unserved::Rejected { .. } => Fault::Load,
                 Unserved::Failed { error, .. } => match error {
@@ -309,6 +314,16 @@ impl Failure {
             _ => None,
         }
     }
+}
+
+/// The status of an answer in which a scoring script gave this one. What it says of the request is for the client, as the script put it;
+/// that it failed is 424, so that whoever watches a server tells a failed script from a failed server.
+pub(super) fn status_of_script(script_status: u16) -> StatusCode {
+    let passes = (200..500).contains(&script_status);
+    let status = StatusCode::from_u16(script_status).ok();
+    status
+        .filter(|_| passes)
+        .unwrap_or(StatusCode::FAILED_DEPENDENCY)
 }
 
 /// The status that others log for a client that left; nobody is there to read it.
@@ -391,7 +406,11 @@ mod tests {
         let (path, method, name) = ("/x".to_owned(), "PUT".to_owned(), "x".to_owned());
         let nothing = Failure::NoRoute { path: path.clone() };
         assert_eq!(told(nothing), "404 Client - -");
-        let method = Failure::MethodNotAllowed { method, path };
+        let method = Failure::MethodNotAllowed {
+            method,
+            path,
+            is_of_scoring: false,
+        };
         assert_eq!(told(method), "405 Client - -");
         let unknown = Failure::NoEndpoint {
             name,
@@ -443,6 +462,8 @@ mod tests {
     fn what_the_router_says_has_its_status_fault_and_reason() {
         let endpoint = "iris".to_owned();
         assert_eq!(told(Unserved::NoTraffic { endpoint }), "404 Client - -");
+        let native = Unserved::NoScript { deployment: blue() };
+        assert_eq!(told(native), "405 Client - -");
         let deployment = blue();
         let not_ready = Unserved::NotReady { deployment };
         assert_eq!(told(not_ready), "503 Server - model_not_ready");

@@ -2,6 +2,7 @@
 //!
 //! - `POST /endpoints/{name}/score`: scores at an endpoint
 //! - `POST /score`: the same, where there is one endpoint
+//! - `GET` and `OPTIONS` of both: where a scoring script answers, which knows what they mean
 //! - `GET /`: `Healthy`, as Azure's inference server says it
 //! - `GET /health/live`: the process answers
 //! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot, to who may know their endpoint
@@ -12,9 +13,10 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get};
 use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -24,7 +26,7 @@ use serde_json::json;
 use crate::serve::exposition::metrics_routes;
 use crate::serve::failure::Failure;
 use crate::serve::request_id::RequestIds;
-use crate::serve::score::{Scoring, Target, json_response};
+use crate::serve::score::{Scoring, Target, json_response, wrong_method};
 use crate::serve::wrong_keys::Peer;
 
 /// Answers the requests of one connection. Scoring by a plain path, which is nearly every request, does not pass through the
@@ -66,8 +68,8 @@ pub(super) fn routes(scoring: Scoring) -> Router {
         Router::new()
     };
     Router::new()
-        .route("/endpoints/{name}/score", post(score_named))
-        .route("/score", post(score_only))
+        .route("/endpoints/{name}/score", any(score_named))
+        .route("/score", any(score_only))
         .route("/", get(|| async { "Healthy" }))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
@@ -84,11 +86,7 @@ async fn score_named(
     request: Request,
 ) -> Response {
     match name {
-        Ok(Path(name)) => {
-            let (parts, body) = request.into_parts();
-            let target = Target::Named(&name);
-            scoring.score(client, target, &parts, body).await
-        }
+        Ok(Path(name)) => score(&scoring, client, Target::Named(&name), request).await,
         // Bytes that are no text name nothing.
         Err(_) => no_route(State(scoring), request).await,
     }
@@ -99,8 +97,18 @@ async fn score_only(
     Extension(client): Extension<Peer>,
     request: Request,
 ) -> Response {
+    score(&scoring, client, Target::Only, request).await
+}
+
+/// Scores, unless neither a model nor a script could have an answer: that is said to whoever asks.
+async fn score(scoring: &Scoring, client: Peer, target: Target<'_>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    scoring.score(client, Target::Only, &parts, body).await
+    match parts.method {
+        Method::POST | Method::GET | Method::OPTIONS => {
+            scoring.score(client, target, &parts, body).await
+        }
+        _ => refuse(scoring, &wrong_method(&parts.method, &parts.uri), &parts),
+    }
 }
 
 async fn live() -> Response {
@@ -121,21 +129,23 @@ async fn no_route(State(scoring): State<Scoring>, request: Request) -> Response 
     let failure = Failure::NoRoute {
         path: request.uri().path().to_owned(),
     };
-    refuse(&scoring, &failure, request)
+    let (parts, _body) = request.into_parts();
+    refuse(&scoring, &failure, &parts)
 }
 
 async fn method_not_allowed(State(scoring): State<Scoring>, request: Request) -> Response {
     let failure = Failure::MethodNotAllowed {
         method: request.method().to_string(),
         path: request.uri().path().to_owned(),
+        is_of_scoring: false,
     };
-    refuse(&scoring, &failure, request)
+    let (parts, _body) = request.into_parts();
+    refuse(&scoring, &failure, &parts)
 }
 
-fn refuse(scoring: &Scoring, failure: &Failure, request: Request) -> Response {
-    let (parts, _body) = request.into_parts();
+fn refuse(scoring: &Scoring, failure: &Failure, parts: &Parts) -> Response {
     let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
-    scoring.refuse(failure, &parts, ids)
+    scoring.refuse(failure, parts, ids)
 }
 
 #[cfg(test)]
@@ -151,6 +161,7 @@ mod tests {
 
     use super::*;
     use crate::config::{DEGRADED_AFTER, WRONG_KEY_DELAY, WRONG_KEYS_FREE, WRONG_KEYS_WAITING_MAX};
+    use crate::engine::{InstanceHandle, RequestHead, ResponseHead, RunError, Scored};
     use crate::observe::Metrics;
     use crate::router::auth::hash_of_key;
     use crate::router::{
@@ -356,11 +367,30 @@ mod tests {
             nowhere.message(),
             "nothing is served at /nowhere: score with POST /endpoints/{name}/score"
         );
-        let wrong = server.get("/score").await;
-        assert_eq!(wrong.status, 405);
-        assert_eq!(wrong.message(), "the method GET is not allowed for /score");
-        assert_eq!(wrong.headers["allow"], "POST");
-        assert_eq!(wrong.headers["x-request-id"].len(), 36);
+        for path in ["/score", "/endpoints/iris/score", "/endpoints/ir%69s/score"] {
+            // No model takes them, and no script; so it does not matter who asks.
+            for method in ["HEAD", "PUT", "DELETE", "PATCH", "PURGE"] {
+                let wrong = server.send(&format!("{method} {path} HTTP/1.1"), b"").await;
+                assert_eq!(wrong.status, 405, "{method} {path}");
+                assert_eq!(wrong.headers["allow"], "POST");
+            }
+            for method in ["GET", "OPTIONS"] {
+                let head = format!("{method} {path} HTTP/1.1");
+                assert_eq!(server.send(&head, b"").await.status, 401, "{head}");
+                let head = format!("{head}\r\nauthorization: Bearer iris");
+                let wrong = server.send(&head, b"").await;
+                assert_eq!(wrong.status, 405, "{head}");
+                let message = format!("the method {method} is not allowed for {path}");
+                assert_eq!(wrong.message(), message);
+                assert_eq!(wrong.headers["allow"], "POST");
+                assert_eq!(wrong.headers["x-request-id"].len(), 36);
+            }
+        }
+        let wrong = server.post("/health/live", "").await;
+        assert_eq!(
+            (wrong.status, wrong.headers["allow"].as_str()),
+            (405, "GET,HEAD")
+        );
     }
 
     #[tokio::test]
@@ -386,6 +416,193 @@ mod tests {
             answer.message(),
             "/score serves a single endpoint; score at /endpoints/digits/score, /endpoints/iris/score"
         );
+    }
+
+    /// Publishes `iris`, which its name opens, with deployments of scripts (`script`, which has the traffic) and of models (`model`).
+    /// A script answers with what it was asked, and by the header `x-want` with another status.
+    fn publish_script(server: &Server, auth: EndpointAuth) {
+        let deployment = |name: &str, runs_a_script| {
+            Arc::new(Deployment {
+                name: name.parse().unwrap(),
+                admission: AdmissionControl::new(1),
+                instances: vec![InstanceHandle::played(runs_a_script, script_says)],
+                request_timeout: Duration::from_secs(60),
+                metrics: server.metrics.deployment("iris", name),
+            })
+        };
+        let endpoint = Endpoint::new(
+            "iris".parse().unwrap(),
+            auth,
+            "script=100".parse().unwrap(),
+            vec![deployment("script", true), deployment("model", false)],
+            None,
+        );
+        let table = RoutingTable::new(vec![endpoint.unwrap()]);
+        server.endpoints.publish(table);
+        server.readiness.set();
+    }
+
+    fn script_says(asked: Option<&RequestHead>, body: &[u8]) -> Result<Scored, RunError> {
+        let Some(asked) = asked else {
+            return Ok(Scored {
+                body: "[]".into(),
+                head: None,
+            });
+        };
+        let mut wanted = asked.headers.iter().filter(|(name, _)| name == "x-want");
+        let status = wanted.next().map_or(200, |(_, want)| want.parse().unwrap());
+        let headers = [
+            ("content-type", "text/plain"),
+            ("content-length", "1"),
+            ("x-split", "a\r\nb: c"),
+        ];
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut said = json!(asked);
+        said["body"] = String::from_utf8_lossy(body).into();
+        Ok(Scored {
+            body: said.to_string().into(),
+            head: Some(Box::new(ResponseHead {
+                status,
+                headers: headers.iter().map(owned).collect(),
+                failed: status >= 500,
+            })),
+        })
+    }
+
+    fn key_of_iris() -> EndpointAuth {
+        EndpointAuth::Key {
+            hashes: [hash_of_key("iris"), [7; 32]],
+        }
+    }
+
+    const KEY: &str = "\r\nauthorization: Bearer iris";
+
+    #[tokio::test]
+    async fn a_script_answers_get_and_options_and_post_by_any_path_and_only_to_who_may_ask() {
+        let server = Server::start().await;
+        publish_script(&server, key_of_iris());
+        for path in ["/score", "/endpoints/iris/score", "/endpoints/ir%69s/score"] {
+            for method in ["GET", "OPTIONS", "POST"] {
+                let head = format!("{method} {path}?a=1&b=%20x HTTP/1.1");
+                assert_eq!(server.send(&head, b"").await.status, 401, "{head}");
+                let wrong = format!("{head}\r\nauthorization: Bearer wrong");
+                assert_eq!(server.send(&wrong, b"").await.status, 401, "{head}");
+                let answer = server.send(&format!("{head}{KEY}"), b"").await;
+                assert_eq!(answer.status, 200, "{head}");
+                assert_eq!(answer.headers["content-type"], "text/plain");
+                assert_eq!(answer.headers["azureml-model-deployment"], "script");
+                assert_eq!(answer.headers["x-ms-run-function-failed"], "False");
+                assert!(!answer.body.contains("Bearer"), "{}", answer.body);
+                let said: Value = serde_json::from_str(&answer.body).unwrap();
+                let seen = json!([said["method"], said["path"], said["query"], said["body"]]);
+                assert_eq!(seen, json!([method, path, "a=1&b=%20x", ""]));
+            }
+            let head = format!("HEAD {path} HTTP/1.1{KEY}");
+            assert_eq!(server.send(&head, b"").await.status, 405);
+        }
+    }
+
+    #[tokio::test]
+    async fn beside_a_script_a_model_takes_post_and_nothing_else() {
+        let server = Server::start().await;
+        publish_script(&server, key_of_iris());
+        let to_model = format!("{KEY}\r\nazureml-model-deployment: model");
+        for method in ["GET", "OPTIONS"] {
+            let answer = server
+                .send(&format!("{method} /score HTTP/1.1{to_model}"), b"")
+                .await;
+            assert_eq!(
+                (answer.status, answer.headers["allow"].as_str()),
+                (405, "POST")
+            );
+            assert_eq!(
+                answer.message(),
+                "deployment model has no scoring script; its model takes POST and nothing else"
+            );
+        }
+        let answer = server.post("/score", &to_model).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "[]"));
+        assert!(!answer.headers.contains_key("x-ms-run-function-failed"));
+        let metrics = server.metrics.render();
+        let refused = "serin_requests_refused_total{status=\"405\"} 2\n";
+        assert!(metrics.contains(refused), "{metrics}");
+    }
+
+    #[tokio::test]
+    async fn a_foreign_page_may_not_ask_a_script_that_wants_no_key_whatever_the_method() {
+        let server = Server::start().await;
+        publish_script(&server, EndpointAuth::Open);
+        for method in ["GET", "OPTIONS", "POST"] {
+            let head = format!("{method} /score HTTP/1.1");
+            assert_eq!(server.send(&head, b"").await.status, 200);
+            for page in ["origin: http://evil.example", "sec-fetch-site: cross-site"] {
+                let answer = server.send(&format!("{head}\r\n{page}"), b"").await;
+                assert_eq!(answer.status, 403, "{method} {page}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_of_any_type_reaches_a_script_and_a_compressed_one_does_not() {
+        let server = Server::start().await;
+        publish_script(&server, key_of_iris());
+        for kind in [
+            "multipart/form-data; boundary=x",
+            "application/x-www-form-urlencoded",
+            "image/png",
+        ] {
+            let answer = server
+                .post("/score", &format!("{KEY}\r\ncontent-type: {kind}"))
+                .await;
+            let said: Value = serde_json::from_str(&answer.body).unwrap();
+            let headers = said["headers"].as_array().unwrap();
+            assert!(headers.contains(&json!(["content-type", kind])), "{said}");
+            assert_eq!(said["body"], "{}");
+        }
+        let gzip = format!("{KEY}\r\ncontent-encoding: gzip");
+        assert_eq!(server.post("/score", &gzip).await.status, 415);
+    }
+
+    /// Whatever a script says of length and status, the next answer begins where this one ends.
+    #[tokio::test]
+    async fn answers_of_a_script_keep_their_places_on_a_connection_that_stays_open() {
+        let server = Server::start().await;
+        publish_script(&server, key_of_iris());
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        for (want, status, has_body) in [
+            (200, 200, true),
+            (204, 204, false),
+            (205, 205, true),
+            (304, 304, false),
+            (404, 404, true),
+            (500, 424, true),
+            (100, 424, true),
+            (101, 424, true),
+            (999, 424, true),
+            (201, 201, true),
+        ] {
+            let head = format!("POST /score HTTP/1.1\r\nhost: x\r\nx-want: {want}{KEY}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let head = next_head(&mut stream).await;
+            assert!(
+                head.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{want}: {head}"
+            );
+            assert_eq!(
+                head.matches("content-length: ").count(),
+                usize::from(has_body),
+                "{head}"
+            );
+            assert!(!head.contains("\r\nb: c"), "{head}");
+            if has_body {
+                let (_, length) = head.split_once("content-length: ").unwrap();
+                let length = length.split("\r\n").next().unwrap().parse().unwrap();
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).await.unwrap();
+                let said: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!(said["path"], "/score", "the script's body is kept");
+            }
+        }
     }
 
     /// The routes, and what they are asked over a connection that stays open.

@@ -28,12 +28,12 @@ use crate::config::{
     ACCEPT_PAUSE, ACCEPT_TOLD_PERIOD, CUT_ANSWER_MAX, HEAD_BYTES_MAX, HEAD_READ_MAX, SMALL_BYTES,
     STRANGER_TURNS,
 };
+use crate::serve::answer::MODEL_DEPLOYMENT;
 use crate::serve::client::{Authenticated, Client};
 use crate::serve::client_stream::ClientStream;
 use crate::serve::places::{Place, Places};
 use crate::serve::refusals::Refusals;
 use crate::serve::request_id::RequestIds;
-use crate::serve::score::MODEL_DEPLOYMENT;
 use crate::serve::timed_writes::TimedWrites;
 use crate::serve::wrong_keys::Peer;
 use crate::serve::{Drain, Scoring, head, http};

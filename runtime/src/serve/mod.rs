@@ -1,5 +1,6 @@
 //! Protocols to clients: bytes in, bytes out, and one place that turns a failure into a status.
 
+mod answer;
 mod auth;
 mod body;
 mod bytes_in_flight;
@@ -17,6 +18,7 @@ mod places;
 mod refusals;
 mod request_id;
 mod score;
+mod script;
 mod timed_writes;
 mod wrong_keys;
 

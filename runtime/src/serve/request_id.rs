@@ -13,6 +13,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
 const MS_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 
+/// Whether it is one of the ids.
+pub(super) fn is_id_header(name: &HeaderName) -> bool {
+    [REQUEST_ID, MS_REQUEST_ID, MS_CLIENT_REQUEST_ID].contains(name)
+}
+
 /// The ids of one request, as its answer will carry them.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestIds {

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::json;
@@ -21,10 +21,14 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::Level;
 
 use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX};
-use crate::observe::{Metrics, Timings};
+use crate::observe::Metrics;
 use crate::router::{
     Answer, Deployment, Endpoint, EndpointAuth, Rejected, Router, RoutingTable, ScoreRequest, Turn,
     Unserved,
+};
+use crate::serve::answer::{
+    JSON, MODEL_DEPLOYMENT, MODEL_ERROR_REASON, MODEL_ERROR_STATUS, SHED, write_deployment,
+    write_model_time,
 };
 use crate::serve::auth::{open, opened};
 use crate::serve::body::{HeldBody, read_body_with_room};
@@ -34,23 +38,14 @@ use crate::serve::failure::Failure;
 use crate::serve::health::Health;
 use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
+use crate::serve::script::{ForScript, script_answer};
 use crate::serve::wrong_keys::{Peer, WrongKey, WrongKeys};
 use crate::spec::{DeploymentName, Percent};
-
-/// The deployment that was asked for, or that has answered.
-pub(super) const MODEL_DEPLOYMENT: HeaderName = HeaderName::from_static("azureml-model-deployment");
-const MODEL_ERROR_STATUS: HeaderName = HeaderName::from_static("ms-azureml-model-error-statuscode");
-const MODEL_ERROR_REASON: HeaderName = HeaderName::from_static("ms-azureml-model-error-reason");
-const MODEL_TIME: HeaderName = HeaderName::from_static("ms-azureml-model-time");
-/// Says why a 429 was given. Azure's has no body and no word of explanation, and users mistake it for a fault.
-const SHED: HeaderName = HeaderName::from_static("x-serin-shed");
 
 /// Headers of an answer, those that the connection adds included.
 const HEADERS_USUAL: usize = 8;
 /// Headers of a refusal, likewise.
 const HEADERS_OF_REFUSAL: usize = 12;
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Whether what was deployed before the start serves again. Set once by whoever starts the server. Until then requests for what does
 /// not serve yet wait: they hold a connection and a head, for their bodies are read afterwards.
@@ -201,12 +196,21 @@ impl Scoring {
         let turn = Turn::wait().await;
         let (ids, outcome) = match RequestIds::of(&parts.headers) {
             Ok(ids) => {
-                let answer = pin!(self.answer((client, target), parts, body, turn));
-                (ids, self.drain.or_cut(answer).await)
+                let outcome = {
+                    let asked = Asked {
+                        client,
+                        target,
+                        head: ForScript { parts, ids: &ids },
+                    };
+                    let answer = pin!(self.answer(asked, body, turn));
+                    self.drain.or_cut(answer).await
+                };
+                (ids, outcome)
             }
             Err(failure) => (RequestIds::fresh(), Err(failure)),
         };
         match outcome {
+            Ok(answer) if answer.by_script => script_answer(answer, parts, ids),
             Ok(answer) => success(answer, ids),
             Err(failure) => self.refuse(&failure, parts, ids),
         }
@@ -224,11 +228,11 @@ impl Scoring {
 
     async fn answer(
         &self,
-        (client, target): (Peer, Target<'_>),
-        parts: &Parts,
+        asked: Asked<'_>,
         body: impl Payload,
         mut turn: Turn,
     ) -> Result<Answer, Failure> {
+        let (target, parts) = (asked.target, asked.head.parts);
         let deployment = named_deployment(&parts.headers)?;
         if !self.readiness.is_set() {
             self.wait_for_start(target, parts, deployment.as_deref())
@@ -237,9 +241,13 @@ impl Scoring {
         // Before the body is read, so that a stranger cannot make the server read one.
         let (mut endpoint, table) = match self.endpoint(target, &parts.headers) {
             Ok(found) => found,
-            Err(refused) => return Err(self.held_back(client, refused).await),
+            Err(refused) => return Err(self.held_back(asked.client, refused).await),
         };
         refuse_foreign_page(endpoint.auth(), &parts.headers)?;
+        let is_for_scripts = parts.method != Method::POST;
+        if is_for_scripts && !endpoint.may_run_a_script() {
+            return Err(wrong_method(&parts.method, &parts.uri));
+        }
         refuse_encoding(&parts.headers)?;
         let HeldBody {
             bytes: payload,
@@ -258,6 +266,8 @@ impl Scoring {
         let request = ScoreRequest {
             deployment,
             payload,
+            head: Some(&asked.head),
+            is_for_scripts,
             received,
         };
         let mut answer = self.router.score(&endpoint, request).await?;
@@ -380,6 +390,22 @@ impl Scoring {
     }
 }
 
+/// A method that nothing here takes for scoring.
+pub(super) fn wrong_method(method: &Method, uri: &Uri) -> Failure {
+    Failure::MethodNotAllowed {
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        is_of_scoring: true,
+    }
+}
+
+/// One request, without its body.
+struct Asked<'a> {
+    client: Peer,
+    target: Target<'a>,
+    head: ForScript<'a>,
+}
+
 /// A request that found no endpoint that is open to it.
 struct Refused {
     failure: Failure,
@@ -464,6 +490,16 @@ pub(super) fn refusal(failure: &Failure, ids: RequestIds) -> Response {
             headers.insert(SHED, HeaderValue::from_static("queue_full"));
         }
         Failure::Unserved(Unserved::Failed { timings, .. }) => write_model_time(headers, timings),
+        // What other methods a scoring script takes is its own affair, and whether there is one not a stranger's.
+        Failure::Unserved(Unserved::NoScript { .. }) => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        Failure::MethodNotAllowed {
+            is_of_scoring: true,
+            ..
+        } => {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
         _ => {}
     }
     ids.write(headers);
@@ -487,41 +523,6 @@ pub(crate) fn json_response(status: StatusCode, body: &serde_json::Value) -> Res
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
-}
-
-fn write_deployment(headers: &mut HeaderMap, deployment: &DeploymentName) {
-    let name =
-        HeaderValue::from_str(deployment.as_str()).expect("a name is letters, digits and dashes");
-    headers.insert(MODEL_DEPLOYMENT, name);
-}
-
-/// Milliseconds, with microseconds as fraction: most models that fit a canary on one machine take less than one.
-fn write_model_time(headers: &mut HeaderMap, timings: &Timings) {
-    if let Some(run) = timings.run() {
-        headers.insert(MODEL_TIME, millis(run));
-    }
-}
-
-/// `2.017`. Written for every answer, hence without the machinery of formatting.
-fn millis(time: Duration) -> HeaderValue {
-    const POINT_AT: usize = 20;
-    let mut us = time.as_micros();
-    let mut text = [b'0'; 24];
-    text[POINT_AT] = b'.';
-    let mut at = text.len();
-    while us > 0 || at > POINT_AT - 1 {
-        at -= 1;
-        if at == POINT_AT {
-            continue;
-        }
-        // A digit fits; no time fills the text, for 19 digits of milliseconds are more than any clock has.
-        text[at] = b'0' + u8::try_from(us % 10).unwrap_or(0);
-        us /= 10;
-        if at == 0 {
-            break;
-        }
-    }
-    HeaderValue::from_bytes(&text[at..]).expect("digits and a point")
 }
 
 /// One line for each failure, as loud as its fault deserves.
@@ -550,16 +551,6 @@ fn log(failure: &Failure, parts: &Parts, ids: &RequestIds) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn model_time_is_in_milliseconds_with_three_digits() {
-        assert_eq!(millis(Duration::ZERO), "0.000");
-        assert_eq!(millis(Duration::from_nanos(2_999)), "0.002");
-        assert_eq!(millis(Duration::from_micros(12_345)), "12.345");
-        assert_eq!(millis(Duration::from_secs(180)), "180000.000");
-        let longest = millis(Duration::MAX);
-        assert_eq!(longest.len(), 24, "cut, not a panic");
-    }
 
     #[test]
     fn the_short_way_to_refuse_says_what_the_long_one_would() {
