@@ -20,6 +20,7 @@ mod readme;
 mod restarts;
 mod rules;
 mod scoring;
+mod scripts;
 mod strangers;
 mod supervisor;
 mod support;
