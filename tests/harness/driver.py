@@ -16,9 +16,8 @@ SCRIPTS = Path(__file__).resolve().parent / "scripts"
 # The longest that a test waits; a hang is a failure.
 PATIENCE_S = 60
 
-ROW_BYTES, TABLE, ROOM = 128, 256, 256 + 8 * 128 + 2816
-ROOM_BYTES = 4 << 20
-ROWS_MAX = 8
+ROW_BYTES, TABLE, ROOM = 128, 256, 4096
+ROOM_BYTES = 16 << 20
 LAYOUT = {
     "submitted": 0,
     "answered": 64,
@@ -28,7 +27,6 @@ LAYOUT = {
     "begun": 200,
     "table": TABLE,
     "row_bytes": ROW_BYTES,
-    "rows_max_of_table": ROWS_MAX,
     "row": {"id": 0, "state": 8, "canceled": 12, "body": 16, "answer": 32, "kind": 48, "joined": 52, "times": 56},
     "room": ROOM,
     "room_bytes": ROOM_BYTES,
@@ -79,7 +77,7 @@ class Answer:
 class Lane:
     """The process of a script, and the memory that it shares with this one."""
 
-    def __init__(self, script, python=sys.executable, room_bytes=ROOM_BYTES, environment=None, **order):
+    def __init__(self, script, python=sys.executable, room_bytes=ROOM_BYTES, locale=None, **order):
         script = Path(script)
         self.report = None
         self.room_bytes = room_bytes
@@ -110,7 +108,7 @@ class Lane:
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **order["variables"], **(environment or {})},
+            env={**os.environ, **order["variables"], **({"LC_ALL": locale} if locale else {})},
         )
         os.close(file)
 
@@ -131,6 +129,7 @@ class Lane:
         self.start()
         assert self.process.wait(PATIENCE_S) == 1
         self.close()
+        assert len(self.report["Err"]) < 2500
         return self.report["Err"]
 
     def submit(self, requests):
@@ -178,6 +177,7 @@ class Lane:
         """Ends the process."""
         self.process.kill()
         self.process.wait()
+        self.output.close()
 
     def __enter__(self):
         return self

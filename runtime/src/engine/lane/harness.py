@@ -172,22 +172,38 @@ class Page:
 
 def answer_for_ever(page, script, seen):
     """Answers batch after batch."""
+    batches = Batches(page, script, seen)
     while True:
+        # A signal handler of the script may raise anywhere, also while the last such error is written.
         try:
-            seen = page.wait(seen)
+            batches.go_on()
         except BaseException:
-            # A signal handler of the script has raised.
-            complain()
-            continue
-        batch = Batch(page, script, seen)
-        while not batch.is_told:
+            # Or there was no memory for an answer.
+            if os.getpid() != script.pid:
+                os._exit(1)
             try:
-                batch.go_on()
-            except BaseException:
-                # As above, in the middle of an answer; or there was no memory for it.
-                if os.getpid() != script.pid:
-                    os._exit(1)
                 complain()
+            except BaseException:
+                continue
+
+
+class Batches:
+    """Batch after batch. What has come in between them, or in the middle of one, is no reason to lose any."""
+
+    def __init__(self, page, script, seen):
+        self._page = page
+        self._script = script
+        self._seen = seen
+        self._batch = None
+
+    def go_on(self):
+        """Answers what is submitted, for ever."""
+        while True:
+            if self._batch is None:
+                self._batch = Batch(self._page, self._script, self._page.wait(self._seen))
+            self._batch.go_on()
+            self._seen = self._batch.seen
+            self._batch = None
 
 
 class Batch:
@@ -196,21 +212,19 @@ class Batch:
     def __init__(self, page, script, seen):
         self._page = page
         self._script = script
-        self._seen = seen
+        self.seen = seen
+        self._count = page.words[page.rows]
         self._done = 0
-        self._free = None
-        self.is_told = False
+        # Answers stand behind the bodies.
+        self._free = page.span(self._count - 1, "body")[1] if self._count else page.room
 
     def go_on(self):
         """Answers the requests that are not answered yet, in their order."""
         page = self._page
         words, quads, row = page.words, page.quads, page.row
         # Before anything of it can end this process: else the server takes it that its requests were not seen.
-        words[page.begun] = self._seen
-        count = words[page.rows]
-        if self._free is None:
-            # Answers stand behind the bodies.
-            self._free = page.span(count - 1, "body")[1] if count else page.room
+        words[page.begun] = self.seen
+        count = self._count
         self._mend()
         told = clock_ns()
         while self._done < count:
@@ -238,7 +252,6 @@ class Batch:
                 page.tell()
                 told = clock_ns()
         page.tell()
-        self.is_told = True
 
     def _mend(self):
         """Says that a row is answered whose answer is written: something came in between."""
@@ -1293,8 +1306,7 @@ def leave_ending_to_the_server(parent):
         # Not ignored: a program that the script starts would ignore it too.
         signal.signal(number, let_pass)
         signal.siginterrupt(number, False)
-    if hasattr(os, "register_at_fork"):
-        look_after_children()
+    look_after_children()
 
 
 def let_pass(_signal, _frame):
@@ -1304,22 +1316,43 @@ def let_pass(_signal, _frame):
 def look_after_children():
     """Lets children that the script forks be ended as usual, and with this process."""
     first = threading.get_ident()
-    parents = []
+    forking = threading.local()
 
     def before():
-        parents[:] = [os.getpid()]
+        forking.parent = os.getpid()
+        # One that comes at once waits until the child is ready to be ended by it.
+        forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SERVER)
+
+    def in_parent():
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.mask)
 
     def in_child():
         for number in LEFT_TO_THE_SERVER:
             if signal.getsignal(number) is let_pass:
                 signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.mask)
         # The signal comes when the thread that forked ends: others than the first may do so long before the process.
         if threading.get_ident() == first:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parents[0]:
+            if os.getppid() != forking.parent:
                 os._exit(1)
 
-    os.register_at_fork(before=before, after_in_child=in_child)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+        return
+    # Python 3.6.
+    fork = os.fork
+
+    def fork_with_care():
+        before()
+        child = None
+        try:
+            child = fork()
+        finally:
+            (in_child if child == 0 else in_parent)()
+        return child
+
+    os.fork = fork_with_care
 
 
 def main():
