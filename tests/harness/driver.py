@@ -15,6 +15,8 @@ HARNESS = Path(__file__).resolve().parents[2] / "runtime/src/engine/lane/harness
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 # The longest that a test waits; a hang is a failure.
 PATIENCE_S = 60
+# The same of all tests of a file together.
+HANG_S = 300
 
 ROW_BYTES, TABLE, ROOM = 128, 256, 4096
 ROOM_BYTES = 16 << 20

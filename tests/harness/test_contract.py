@@ -4,6 +4,7 @@ Each test is a row of the contract. Both sides get the same requests; status, bo
 `run` failed and whether it is said how long it took have to be the same.
 """
 
+import faulthandler
 import functools
 import json
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from driver import SCRIPTS, Lane
+from driver import HANG_S, SCRIPTS, Lane
 from reference import Reference
 
 JSON = "application/json"
@@ -48,13 +49,17 @@ def lane_of(name, python, *variables):
     return opened(Lane(copied(side, name), python, variables=dict(variables))).started()
 
 
+@functools.lru_cache(None)
 def python_without_packages():
-    """The Python that the environment was made of."""
-    return str(Path(sys.base_prefix) / "bin/python3")
+    """A Python of the same version that has the standard library alone."""
+    folder = Path(FOLDERS.name) / "empty-environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    return str(folder / "bin/python")
 
 
 def setUpModule():
-    """Starts the servers side by side."""
+    """Says what is compared. A hang is a failure."""
+    faulthandler.dump_traceback_later(HANG_S, exit=True)
     print("comparing with azureml-inference-server-http " + version_of_reference())
 
 
@@ -372,7 +377,9 @@ class Raw(Contract):
 class RawWithoutFlask(Raw):
     """The same where the environment has neither Flask nor Azure's package: the harness stands in for them."""
 
-    python = python_without_packages()
+    @classmethod
+    def setUpClass(cls):
+        cls.python = python_without_packages()
 
     def test_the_environment_has_no_flask(self):
         finished = subprocess.run([self.python, "-c", "import flask"], capture_output=True, text=True)

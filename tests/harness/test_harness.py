@@ -1,5 +1,6 @@
 """What the harness promises beside the contract, under the Python that `HARNESS_PYTHON` names: standard library alone."""
 
+import faulthandler
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import textwrap
 import unittest
 from pathlib import Path
 
-from driver import HARNESS, PATIENCE_S, Lane
+from driver import HANG_S, HARNESS, PATIENCE_S, Lane
 
 PYTHON = os.environ.get("HARNESS_PYTHON", sys.executable)
 HEAD = {"method": "POST", "path": "/score", "query": "", "headers": []}
@@ -26,7 +27,8 @@ VERSION = version()
 
 
 def setUpModule():
-    """Says what is tested."""
+    """Says what is tested. A hang is a failure."""
+    faulthandler.dump_traceback_later(HANG_S, exit=True)
     print("the harness under Python {} ({})".format(VERSION, PYTHON))
 
 
