@@ -77,7 +77,7 @@ class ScoringTimeout(TimeoutError):
     """The end of a run that takes longer than the script's own variable allows."""
 
 
-# ---------------------------------------------------------------------------------------------------------------------------------
+# ---
 # The memory that is shared with the server.
 
 
@@ -153,12 +153,6 @@ class Page:
         self.quads[at + 1] = end - start
         self.words[self.row_at(index, "kind") // 4] = kind
 
-    def set_state(self, index, state):
-        """Says how far a row is; what was written before can be read by then."""
-        at = self.row_at(index, "state") // 4
-        with self.barrier:
-            self.words[at] = state
-
     def write(self, start, parts):
         """Writes bytes one after the other; where they end, or none where there is no room."""
         end = start + sum(map(len, parts))
@@ -174,54 +168,101 @@ class Page:
         text = json.dumps(outcome).encode()
         end = self.write(self.room, [text])
         self.set_answer(0, BODY, self.room, end)
-        self.set_state(0, ANSWERED)
+        with self.barrier:
+            self.words[self.row_at(0, "state") // 4] = ANSWERED
         self.tell()
 
 
 def answer_for_ever(page, script, seen):
     """Answers batch after batch."""
+    batches = Batches(page, script, seen)
     while True:
+        # A signal handler of the script may raise anywhere, also while the last such error is written.
         try:
-            seen = page.wait(seen)
-            answer_batch(page, script, seen)
+            batches.go_on()
         except BaseException:
-            # A signal handler of the script has raised between two requests, or as an answer was written: the rest of the batch is
-            # looked at once more, and what is answered stays so.
+            # Or there was no memory for an answer.
             if os.getpid() != script.pid:
                 os._exit(1)
-            complain()
-            seen = (seen - 1) & 0xFFFFFFFF
+            try:
+                complain()
+            except BaseException:
+                continue
 
 
-def answer_batch(page, script, seen):
-    """Answers the requests of a batch in their order."""
-    words, quads, row = page.words, page.quads, page.row
-    # Before anything of it can end this process: else the server takes it that its requests were not seen.
-    words[page.begun] = seen
-    count = words[page.rows]
-    free = max(page.span(index, "body")[1] for index in range(count)) if count else page.room
-    told = clock_ns()
-    for index in range(count):
-        base = page.table + index * page.row_bytes
-        if words[(base + row["state"]) // 4] == ANSWERED:
-            continue
-        times = [clock_ns(), 0, 0, 0, 0]
-        if words[(base + row["canceled"]) // 4]:
-            answer = None
-        else:
-            words[(base + row["state"]) // 4] = RUNNING
-            answer = script.answer(read_request(page, index), times)
-        free = write_answer(page, index, (free + 63) & ~63, answer)
-        at = (base + row["times"]) // 8
-        quads[at], quads[at + 1], quads[at + 2], quads[at + 3], quads[at + 4] = times
-        words[(base + row["joined"]) // 4] = 1
-        with page.barrier:
-            words[(base + row["state"]) // 4] = ANSWERED
-        # To be woken costs the server more than several short runs: it hears of them together.
-        if index + 1 < count and clock_ns() - told >= ANSWERS_TOGETHER_NS:
-            page.tell()
-            told = clock_ns()
-    page.tell()
+class Batches:
+    """Batch after batch. What has come in between them, or in the middle of one, is no reason to lose any."""
+
+    def __init__(self, page, script, seen):
+        self._page = page
+        self._script = script
+        self._seen = seen
+        self._batch = None
+
+    def go_on(self):
+        """Answers what is submitted, for ever."""
+        while True:
+            if self._batch is None:
+                self._batch = Batch(self._page, self._script, self._page.wait(self._seen))
+            self._batch.go_on()
+            self._seen = self._batch.seen
+            self._batch = None
+
+
+class Batch:
+    """The requests that the server has submitted together. What one is answered stays so, whatever comes in between."""
+
+    def __init__(self, page, script, seen):
+        self._page = page
+        self._script = script
+        self.seen = seen
+        self._count = page.words[page.rows]
+        self._done = 0
+        # Answers stand behind the bodies.
+        self._free = page.span(self._count - 1, "body")[1] if self._count else page.room
+
+    def go_on(self):
+        """Answers the requests that are not answered yet, in their order."""
+        page = self._page
+        words, quads, row = page.words, page.quads, page.row
+        # Before anything of it can end this process: else the server takes it that its requests were not seen.
+        words[page.begun] = self.seen
+        count = self._count
+        self._mend()
+        told = clock_ns()
+        while self._done < count:
+            base = page.table + self._done * page.row_bytes
+            state = (base + row["state"]) // 4
+            times = [clock_ns(), 0, 0, 0, 0]
+            if words[state] == RUNNING:
+                # It was interrupted outside of the script, and does not run twice.
+                answer = INTERNAL_ERROR
+            elif words[(base + row["canceled"]) // 4]:
+                answer = None
+            else:
+                words[state] = RUNNING
+                answer = self._script.answer(read_request(page, self._done), times)
+            self._free = write_answer(page, self._done, (self._free + 63) & ~63, answer)
+            at = (base + row["times"]) // 8
+            quads[at], quads[at + 1], quads[at + 2], quads[at + 3], quads[at + 4] = times
+            words[(base + row["joined"]) // 4] = 1
+            self._done += 1
+            # What was written before can be read by then, whatever the processor.
+            with page.barrier:
+                words[state] = ANSWERED
+            # To be woken costs the server more than several short runs: it hears of them together.
+            if self._done < count and clock_ns() - told >= ANSWERS_TOGETHER_NS:
+                page.tell()
+                told = clock_ns()
+        page.tell()
+
+    def _mend(self):
+        """Says that a row is answered whose answer is written: something came in between."""
+        if self._done:
+            page = self._page
+            state = page.row_at(self._done - 1, "state") // 4
+            if page.words[state] == RUNNING:
+                page.words[state] = ANSWERED
 
 
 def read_request(page, index):
@@ -261,7 +302,7 @@ def parts_of(answer):
     return BODY_WITH_HEAD, [struct.pack("<I", len(text)), text, body]
 
 
-# ---------------------------------------------------------------------------------------------------------------------------------
+# ---
 # Requests and answers.
 
 POST = b'{"method":"POST"'
@@ -312,8 +353,7 @@ class Request:
 
     def is_form(self):
         """Whether the body is a form, which is read as fields and leaves no text."""
-        text = self._text.lower()
-        if b"form-" not in text and b"-form" not in text:
+        if b"form-" not in self._text.lower():
             return False
         kind, parameters = self.content_type()
         # Without a boundary it is not read.
@@ -413,7 +453,7 @@ def answer_of_response(response):
     return {"status": status, "headers": headers, "failed": failed}, body
 
 
-# ---------------------------------------------------------------------------------------------------------------------------------
+# ---
 # The script.
 
 
@@ -438,7 +478,7 @@ class Script:
 
     def _manner(self):
         """How the arguments of `run` are made of a request, and whether it asked for the request itself."""
-        is_raw = any(getattr(sys.modules.get(name), "_rawHttpRequested", False) for name in REQUEST_MODULES)
+        is_raw = getattr(sys.modules.get(REQUEST_MODULE), "_rawHttpRequested", False)
         schema = sys.modules.get("inference_schema.schema_util")
         has_schema = schema is not None and schema.is_schema_decorated(self._run)
         if is_raw and has_schema:
@@ -454,7 +494,7 @@ class Script:
             return
         app = flask.Flask(self.module.__name__, root_path=os.path.dirname(self.module.__file__), static_folder=None)
         asks = any(value is flask or value is flask.request for value in vars(self.module).values())
-        if asks or self.is_raw and REAL_REQUEST_MODULE in sys.modules and flask_is_theirs():
+        if asks or self.is_raw and sys.modules[REQUEST_MODULE].AMLRequest is not ShimRequest:
             self._flask = app
         else:
             # So that `jsonify` and its like work.
@@ -603,7 +643,7 @@ def scoring_timeout_ms():
         timeout = int(text)
     except ValueError:
         timeout = 0
-    if timeout < 1:
+    if not 1 <= timeout <= 10**12:
         raise NotStarted("SCORING_TIMEOUT_MS: expected milliseconds, found {!r}".format(text))
     return timeout
 
@@ -618,11 +658,10 @@ def exit_code(problem):
     return 1
 
 
-# ---------------------------------------------------------------------------------------------------------------------------------
+# ---
 # What a script finds where its environment has no Flask.
 
-REAL_REQUEST_MODULE = "azureml_inference_server_http.api.aml_request"
-REQUEST_MODULES = (REAL_REQUEST_MODULE, "azureml.contrib.services.aml_request")
+REQUEST_MODULE = "azureml_inference_server_http.api.aml_request"
 
 
 class Headers:
@@ -1005,7 +1044,7 @@ def offer_modules():
             sys.modules[name].__path__ = []
         top, api = sys.modules[package], sys.modules[package + ".api"]
         top.api = api
-        api.aml_request, api.aml_response = sys.modules[REAL_REQUEST_MODULE], sys.modules[package + ".api.aml_response"]
+        api.aml_request, api.aml_response = sys.modules[REQUEST_MODULE], sys.modules[package + ".api.aml_response"]
 
 
 def shim_module(name):
@@ -1022,11 +1061,6 @@ def shim_module(name):
     module._rawHttpRequested = False
     module.AMLRequest, module.rawhttp = ShimRequest, rawhttp
     return module
-
-
-def flask_is_theirs():
-    """Whether requests are to be Flask's: not where classes of this file stand in for it."""
-    return getattr(sys.modules.get(REAL_REQUEST_MODULE), "AMLRequest", None) is not ShimRequest
 
 
 def environment_of(request):
@@ -1058,7 +1092,7 @@ def environment_of(request):
     return environment
 
 
-# ---------------------------------------------------------------------------------------------------------------------------------
+# ---
 # The start.
 
 # Packages that are called otherwise than the module which they bring.
@@ -1229,7 +1263,7 @@ def trace(problem):
 
 def without_own(frames):
     """The frames from the script's first on."""
-    own = ("<frozen importlib", __file__)
+    own = ("<frozen importlib", main.__code__.co_filename)
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(own):
         frames = frames.tb_next
     return frames
@@ -1281,8 +1315,7 @@ def leave_ending_to_the_server(parent):
         # Not ignored: a program that the script starts would ignore it too.
         signal.signal(number, let_pass)
         signal.siginterrupt(number, False)
-    if hasattr(os, "register_at_fork"):
-        look_after_children()
+    look_after_children()
 
 
 def let_pass(_signal, _frame):
@@ -1292,22 +1325,43 @@ def let_pass(_signal, _frame):
 def look_after_children():
     """Lets children that the script forks be ended as usual, and with this process."""
     first = threading.get_ident()
-    parents = []
+    forking = threading.local()
 
     def before():
-        parents[:] = [os.getpid()]
+        forking.parent = os.getpid()
+        # One that comes at once waits until the child is ready to be ended by it.
+        forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_SERVER)
+
+    def in_parent():
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.mask)
 
     def in_child():
         for number in LEFT_TO_THE_SERVER:
             if signal.getsignal(number) is let_pass:
                 signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, forking.mask)
         # The signal comes when the thread that forked ends: others than the first may do so long before the process.
         if threading.get_ident() == first:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != parents[0]:
+            if os.getppid() != forking.parent:
                 os._exit(1)
 
-    os.register_at_fork(before=before, after_in_child=in_child)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)
+        return
+    # Python 3.6.
+    fork = os.fork
+
+    def fork_with_care():
+        before()
+        child = None
+        try:
+            child = fork()
+        finally:
+            (in_child if child == 0 else in_parent)()
+        return child
+
+    os.fork = fork_with_care
 
 
 def main():
