@@ -133,9 +133,8 @@ fn the_harness_keeps_its_promises_under_old_and_new_pythons() {
         "expected a Python 3.{DRIVER_MINOR_MIN} or newer to run the tests by, found {found:?}"
     );
     let oldest = found.keys().next();
-    let tested = |minor: &u32| {
-        minor == newest || Some(minor) == oldest || OFTEN_USED_MINORS.contains(minor)
-    };
+    let tested =
+        |minor: &u32| minor == newest || Some(minor) == oldest || OFTEN_USED_MINORS.contains(minor);
     let tests: Vec<(u32, Child)> = found
         .iter()
         .filter(|(minor, _)| tested(minor))

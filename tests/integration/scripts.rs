@@ -341,10 +341,10 @@ fn lanes_that_are_killed_again_and_again_fail_one_request_each_at_most_and_leave
             started.push(pid);
             let process = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a number"));
             // It may have gone by itself meanwhile.
-            drop(rustix::process::kill_process(
+            let _sent = rustix::process::kill_process(
                 process.expect("a process"),
                 rustix::process::Signal::KILL,
-            ));
+            );
         }
         traffic.passes(3);
     }
