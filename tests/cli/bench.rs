@@ -498,7 +498,7 @@ fn a_condition_without_a_decision_has_its_own_code() {
     code: 3
     --- stdout
     --- stderr
-    error: invalid value 'nonsense>1' for '--fail-if <CONDITION>': unknown metric "nonsense"; the metrics are throughput, mean, p50, p90, p99, cpu, agreement, top1
+    error: invalid value 'nonsense>1' for '--fail-if <CONDITION>': unknown metric "nonsense"; the metrics are throughput, mean, p50, p90, p99, cpu, agreement, top1, failures
 
     For more information, try '--help'.
     "#);

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::bench::deck::Dealt;
 use crate::bench::report::Scenario;
 use crate::bench::seen::{Measured, Seen, is_full, told};
-use crate::bench::subject::Subject;
 use crate::budget::{Budget, Over};
 use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
@@ -72,7 +72,7 @@ pub(super) struct Counts {
 /// The answers to every input, as far as there are any.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asked {
-    /// Of the answers with 2xx, in the order of the inputs; as many as were asked for.
+    /// Of the answers with 2xx, in the order of the deck; as many as were asked for.
     pub(super) bodies: Vec<Option<Bytes>>,
     /// The first failure, in words.
     pub(super) failure: Option<String>,
@@ -137,18 +137,19 @@ impl Blocks {
     /// Loads a version for some time.
     pub(super) fn measure(
         &self,
-        subject: &Subject,
+        dealt: Dealt<'_>,
         load: &LoadPoint,
         duration: Duration,
         seed: u64,
     ) -> Result<Measured, Broken> {
+        let subject = dealt.subject;
         let reset = subject.process.is_some_and(Process::reset_peak);
         let cpu = || subject.process.and_then(Process::cpu);
         let (cpu_before, own_before) = (cpu(), own_cpu());
         let started = Instant::now();
         let until = load.rate.is_none().then(|| started + duration);
         let (running, seen) = self
-            .start(subject, load, load.pace(duration, seed), until)
+            .start(dealt, load, load.pace(duration, seed), until)
             .map_err(Broken::Threads)?;
         self.budget.sleep(duration)?;
         let elapsed = started.elapsed();
@@ -184,14 +185,14 @@ impl Blocks {
 
     fn start(
         &self,
-        subject: &Subject,
+        dealt: Dealt<'_>,
         load: &LoadPoint,
         pace: Pace,
         until: Option<Instant>,
     ) -> io::Result<(RunningLoad, Arc<Mutex<Seen>>)> {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(Seen::of_inputs(dealt.deck.len())));
         let running = self
-            .load(subject, load, pace, {
+            .load(dealt, load, pace, {
                 let seen = Arc::clone(&seen);
                 let per_query = load.per_query();
                 move |sample| lock(&seen).record(&sample, per_query, until)
@@ -202,18 +203,18 @@ impl Blocks {
 
     fn load(
         &self,
-        subject: &Subject,
+        dealt: Dealt<'_>,
         load: &LoadPoint,
         pace: Pace,
         on_sample: impl Fn(Sample) + Send + Sync + 'static,
     ) -> Load {
-        let inputs = Arc::clone(&subject.inputs);
+        let (deck, first) = (dealt.deck.clone(), dealt.place);
         Load {
-            target: subject.target.clone(),
+            target: dealt.subject.target.clone(),
             connections: load.connections,
             timeout: self.timeout,
             pace,
-            bodies: Arc::new(move |index| input(&inputs, index)),
+            bodies: Arc::new(move |index| deck.body(first + index)),
             on_sample: Arc::new(on_sample),
         }
     }
@@ -231,24 +232,24 @@ impl Blocks {
     /// Asks for every input once, or for as many as the time allows; when the server was full meanwhile, once more and one by one.
     pub(super) fn answers(
         &self,
-        subject: &Subject,
+        dealt: Dealt<'_>,
         connections: usize,
         time: Duration,
     ) -> Result<Asked, Broken> {
-        let asked = self.answers_once(subject, connections, time)?;
+        let asked = self.answers_once(dealt, connections, time)?;
         match asked.was_full && connections > 1 {
-            true => self.answers_once(subject, 1, time),
+            true => self.answers_once(dealt, 1, time),
             false => Ok(asked),
         }
     }
 
     fn answers_once(
         &self,
-        subject: &Subject,
+        dealt: Dealt<'_>,
         connections: usize,
         time: Duration,
     ) -> Result<Asked, Broken> {
-        let count = subject.inputs.len();
+        let count = dealt.deck.len();
         let got = Arc::new(Mutex::new(Asked::default()));
         let load = LoadPoint {
             scenario: Scenario::Closed,
@@ -259,7 +260,7 @@ impl Blocks {
             requests: Some(count as u64),
         };
         let running = self
-            .load(subject, &load, pace, {
+            .load(dealt, &load, pace, {
                 let got = Arc::clone(&got);
                 move |sample: Sample| {
                     let mut got = got.lock().unwrap_or_else(PoisonError::into_inner);
@@ -292,7 +293,7 @@ impl Blocks {
     /// Sends at a rate until it is decided whether it keeps a latency.
     pub(super) fn probe(
         &self,
-        subject: &Subject,
+        dealt: Dealt<'_>,
         load: &LoadPoint,
         one: &Try,
     ) -> Result<Probed, Broken> {
@@ -302,7 +303,7 @@ impl Blocks {
         // What a new load stirs up (connections, a burst of all at once) is not what the rate does.
         let counted = started + one.settle;
         let running = self
-            .load(subject, load, load.pace(one.settle + one.most, one.seed), {
+            .load(dealt, load, load.pace(one.settle + one.most, one.seed), {
                 let counts = Arc::clone(&counts);
                 move |sample: Sample| {
                     if sample.scheduled >= counted {
@@ -370,13 +371,6 @@ pub(super) fn whole_rate(per_s: f64) -> NonZeroU32 {
     NonZeroU32::new(rounded).unwrap_or(NonZeroU32::MIN)
 }
 
-/// The inputs go round.
-fn input(inputs: &[Bytes], index: u64) -> Bytes {
-    let index = index % inputs.len() as u64;
-    let index = usize::try_from(index).expect("below the number of inputs");
-    inputs[index].clone()
-}
-
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     // Numbers are whole after each line that changes them.
     seen.lock().unwrap_or_else(PoisonError::into_inner)
@@ -393,9 +387,11 @@ mod tests {
 
     use super::*;
     use crate::bench::checks::checks;
+    use crate::bench::deck::Deck;
     use crate::bench::environment::Before;
     use crate::bench::figures::Done;
     use crate::bench::report::{CheckState, Phase, Version};
+    use crate::bench::subject::Subject;
     use crate::load::Target;
 
     /// The behaviour of a server towards the request of this number.
@@ -483,8 +479,25 @@ mod tests {
     }
 
     fn measured(does: Does, load: LoadPoint) -> Measured {
+        let subject = subject(server(does));
+        let deck = Deck::new(&subject.inputs, 1);
         blocks(Duration::from_secs(30))
-            .measure(&subject(server(does)), &load, Duration::from_secs(1), 1)
+            .measure(dealt(&subject, &deck), &load, Duration::from_secs(1), 1)
+            .unwrap()
+    }
+
+    fn dealt<'a>(subject: &'a Subject, deck: &'a Deck) -> Dealt<'a> {
+        Dealt {
+            subject,
+            deck,
+            place: 0,
+        }
+    }
+
+    fn answers(subject: &Subject, timeout: Duration) -> Asked {
+        let deck = Deck::new(&subject.inputs, 1);
+        blocks(timeout)
+            .answers(dealt(subject, &deck), 4, Duration::from_secs(60))
             .unwrap()
     }
 
@@ -520,7 +533,7 @@ mod tests {
         }
         let done = Done::new((Phase::Pair, 0), 0, Duration::ZERO, measured);
         let environment = Before::read().finish(Duration::ZERO, None);
-        let found = checks(Scenario::Closed, &[], &[done], &environment);
+        let found = checks(Scenario::Closed, &["fake"], &[], &[done], &environment);
         let stalls = found.iter().find(|check| check.name == "stalls");
         assert_eq!(stalls.unwrap().state, CheckState::Warning, "{found:?}");
     }
@@ -543,9 +556,7 @@ mod tests {
         });
         let mut subject = subject(address);
         subject.inputs = vec![Bytes::from_static(b"{}"); 8].into();
-        let asked = blocks(Duration::from_secs(30))
-            .answers(&subject, 4, Duration::from_secs(60))
-            .unwrap();
+        let asked = answers(&subject, Duration::from_secs(30));
         assert_eq!(asked.bodies, vec![Some(Bytes::from_static(b"{}")); 8]);
     }
 
@@ -563,9 +574,7 @@ mod tests {
     #[test]
     fn a_server_that_never_answers_is_given_up_after_the_time_limit() {
         let subject = subject(server(|_, _| {}));
-        let asked = blocks(Duration::from_millis(100))
-            .answers(&subject, 4, Duration::from_secs(60))
-            .unwrap();
+        let asked = answers(&subject, Duration::from_millis(100));
         assert_eq!(asked.bodies, [None]);
         assert_eq!(asked.failure.as_deref(), Some("no answer within 100ms"));
     }

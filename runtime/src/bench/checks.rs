@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::bench::figures::Done;
 use crate::bench::report::{Check, CheckState, Environment, Level, Phase, Scenario};
+use crate::evidence::Answers;
 use crate::load::Summary;
 
 /// A generator that is later than this tells of itself, unless that is little beside what it measures.
@@ -12,7 +13,7 @@ const SLIP_MAX: Duration = Duration::from_millis(1);
 const SLIP_SHARE: f64 = 0.05;
 /// Share of requests that may fail before it is worth a warning.
 const FAILURES_MAX: f64 = 0.001;
-/// Share that may fail before times say nothing: a failure is answered sooner, or later, than work.
+/// Share of a version's requests that may fail before times say nothing: a failure is answered sooner, or later, than work.
 const FAILURES_INVALID: f64 = 0.05;
 /// Share of processor time that others may take.
 const OTHERS_MAX: f64 = 0.05;
@@ -32,6 +33,7 @@ const P99_REQUESTS: u64 = 100;
 /// All checks, in the order in which a reader wants them.
 pub(super) fn checks(
     scenario: Scenario,
+    labels: &[&str],
     levels: &[Level],
     done: &[Done],
     environment: &Environment,
@@ -40,7 +42,7 @@ pub(super) fn checks(
         .iter()
         .filter(|done| done.block.phase != Phase::WarmUp)
         .collect();
-    let mut checks = vec![failures(&counted)];
+    let mut checks = vec![failures(labels, &counted)];
     if matches!(scenario, Scenario::Constant | Scenario::Server) {
         checks.push(slip(&slips(&counted), least_median_ms(levels)));
         checks.push(drops(&counted));
@@ -58,14 +60,39 @@ fn check(name: &'static str, state: CheckState, words: String) -> Check {
     Check { name, state, words }
 }
 
-fn failures(blocks: &[&Done]) -> Check {
+/// Of each version by itself: that another never fails is no excuse. The worst speaks for the check.
+fn failures(labels: &[&str], blocks: &[&Done]) -> Check {
+    let of_each = labels.iter().enumerate().map(|(version, label)| {
+        let own: Vec<&Done> = blocks
+            .iter()
+            .copied()
+            .filter(|done| done.block.version == version)
+            .collect();
+        let (state, words) = failures_of(&own);
+        match labels.len() {
+            1 => (state, words),
+            _ => (state, format!("{label}: {words}")),
+        }
+    });
+    let (states, words): (Vec<_>, Vec<_>) = of_each.unzip();
+    let is_worst = |state: &CheckState| states.contains(state);
+    let worst = [CheckState::Invalid, CheckState::Warning]
+        .into_iter()
+        .find(is_worst);
+    check(
+        "failures",
+        worst.unwrap_or(CheckState::Ok),
+        words.join("; "),
+    )
+}
+
+fn failures_of(blocks: &[&Done]) -> (CheckState, String) {
     let sum = |of: fn(&Done) -> u64| blocks.iter().map(|done| of(done)).sum::<u64>();
     let failures = sum(|done| done.measured.seen.failures);
     let refused = sum(|done| done.measured.seen.refused);
-    let answers = sum(|done| done.measured.seen.answers);
-    let all = failures + answers;
+    let all = sum(|done| done.measured.seen.sent());
     let share = failures as f64 / all.max(1) as f64;
-    let state = match (answers, share) {
+    let state = match (sum(|done| done.measured.seen.answers), share) {
         (0, _) => CheckState::Invalid,
         (_, share) if share > FAILURES_INVALID => CheckState::Invalid,
         (_, share) if share > FAILURES_MAX => CheckState::Warning,
@@ -73,7 +100,7 @@ fn failures(blocks: &[&Done]) -> Check {
     };
     if all == 0 {
         let words = "no request was answered within a block: give more time with --budget";
-        return check("failures", state, words.to_owned());
+        return (state, words.to_owned());
     }
     let mut words = format!("{failures} of {all} requests failed");
     if refused > 0 {
@@ -86,7 +113,35 @@ fn failures(blocks: &[&Done]) -> Check {
     {
         words = format!("{words}; the first: {first}");
     }
-    check("failures", state, words)
+    (state, words)
+}
+
+/// How many of the inputs the findings are of.
+pub(super) fn inputs_check(
+    different: usize,
+    levels: &[Level],
+    answers: Option<&Answers>,
+) -> Option<Check> {
+    let loaded = levels.iter().map(|level| level.inputs.loaded).min();
+    let compared = answers.map(|answers| answers.compared + answers.unanswered);
+    let told = [(loaded, "loaded"), (compared, "compared")];
+    let words: Vec<_> = told
+        .iter()
+        .filter_map(|(count, verb)| Some(format!("{verb} {}", (*count)?)))
+        .collect();
+    let fewest = loaded.into_iter().chain(compared).min()?;
+    let (state, more) = match fewest < different {
+        true => (
+            CheckState::Warning,
+            ": of the others nothing is known; --budget gives more time",
+        ),
+        false => (CheckState::Ok, ""),
+    };
+    let words = format!(
+        "of {different} different inputs {}{more}",
+        words.join(" and ")
+    );
+    Some(check("inputs", state, words))
 }
 
 /// Of a search for the highest rate: `slips` are those of the rates that passed.

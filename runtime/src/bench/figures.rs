@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
 use crate::bench::seen::Measured;
-use crate::evidence::{self, Ratio};
+use crate::evidence::{self, Estimate, Ratio};
 use crate::load::Summary;
 
 /// Of every interval.
@@ -102,10 +102,11 @@ impl Done {
 /// One version by itself: its blocks together.
 pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) -> Figures {
     let mut latencies = Summary::new();
-    let (mut failures, mut refused, mut answers) = (0, 0, 0);
+    let (mut sent, mut failures, mut refused, mut answers) = (0, 0, 0, 0);
     let mut peak_rss_mb: Option<f64> = None;
     for Done { measured, .. } in blocks {
         latencies.add(&measured.seen.latencies);
+        sent += measured.seen.sent();
         failures += measured.seen.failures;
         refused += measured.seen.refused;
         answers += measured.seen.answers;
@@ -122,6 +123,7 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
     let cpu_s = cpu_s.filter(|_| answers > 0);
     Figures {
         requests: latencies.count(),
+        sent,
         failures,
         refused,
         throughput_per_s: evidence::mean(&throughputs, CONFIDENCE),
@@ -173,7 +175,22 @@ pub(super) fn ratio(
         .iter()
         .map(|(base, other)| Some((metric.of(base)?, metric.of(other)?)))
         .collect();
-    evidence::paired_ratio(&values?, confidence, seed)
+    let found = evidence::paired_ratio(&values?, confidence, seed);
+    // Pairs in which a version failed must not be left out: the rest would speak for it.
+    match found.as_ref().map_or(0, |ratio| ratio.pairs) {
+        used if used < pairs.len() && pairs.len() > 1 && metric != Metric::Cpu => Some(Ratio {
+            estimate: Estimate {
+                point: found.map_or(f64::NAN, |ratio| ratio.estimate.point),
+                low: None,
+                high: None,
+            },
+            pairs: used,
+            confidence,
+            detectable: None,
+            bootstrap: None,
+        }),
+        _ => found,
+    }
 }
 
 /// The outcome that an interval of a ratio stands for.
@@ -204,6 +221,10 @@ pub(super) fn comparison(
     })
 }
 
+/// What never ends is infinite.
 fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+    match duration {
+        Duration::MAX => f64::INFINITY,
+        duration => duration.as_secs_f64() * 1e3,
+    }
 }

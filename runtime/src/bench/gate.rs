@@ -1,10 +1,11 @@
-//! Conditions of `--fail-if`: `throughput<0.97`, `p99>1.10`, `agreement<0.99`. Pure.
+//! Conditions of `--fail-if`: `throughput<0.97`, `p99>1.10`, `agreement<0.99`, `failures>0.1%`; and those that a run cannot decide. Pure.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::bench::figures::CONFIDENCE;
 use crate::bench::report::{GateReport, GateState, Metric};
-use crate::evidence::Estimate;
+use crate::evidence::{Answers, Estimate};
 
 /// Metrics that a condition can name.
 const METRICS: &[(&str, GateMetric)] = &[
@@ -16,7 +17,11 @@ const METRICS: &[(&str, GateMetric)] = &[
     ("cpu", GateMetric::Ratio(Metric::Cpu)),
     ("agreement", GateMetric::Agreement),
     ("top1", GateMetric::Top1),
+    ("failures", GateMetric::Failures),
 ];
+
+/// More inputs or requests than any run gets to.
+const TRIALS_MAX: u64 = 1 << 40;
 
 /// Largest ratio that can be a limit: more is likely milliseconds or a percentage without its sign.
 const RATIO_MAX: f64 = 10.0;
@@ -30,6 +35,21 @@ pub enum GateMetric {
     Agreement,
     /// Share of rows whose largest number is at the same place.
     Top1,
+    /// Share of the other version's requests that failed under load; of a version that is alone, its own.
+    Failures,
+}
+
+/// What is known of a run before it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ground {
+    /// Versions: one or two.
+    pub versions: usize,
+    /// Different inputs that both versions are asked; none where each is asked its own.
+    pub inputs: Option<u64>,
+    /// Requests of a version that the time suffices for, where their rate is given.
+    pub requests: Option<u64>,
+    /// Whether the highest rate is looked for, instead of a comparison.
+    pub is_search: bool,
 }
 
 /// A condition under which a comparison fails: `throughput<0.97` fails when the other version has less than 97 % of the baseline's
@@ -122,6 +142,113 @@ impl Condition {
     }
 }
 
+/// The conditions that no outcome of a run would decide, a line for each with the reason and what would do. Of rows nothing is known before they are there.
+#[must_use]
+pub fn undecidable(conditions: &[Condition], ground: &Ground) -> Vec<String> {
+    let problem = |condition: &Condition| {
+        let words = condition.problem(ground)?;
+        Some(format!("{condition}: {words}"))
+    };
+    conditions.iter().filter_map(problem).collect()
+}
+
+/// The same of what is compared, when the answers are there.
+pub(super) fn unanswerable(conditions: &[Condition], answers: Option<&Answers>) -> Vec<String> {
+    let problem = |condition: &Condition| {
+        let answers = answers?;
+        let words = match condition.metric {
+            GateMetric::Top1 if answers.rows == 0 => Some(
+                "the answers have no rows of numbers, of which one would be the largest".to_owned(),
+            ),
+            GateMetric::Top1 => condition.too_few(answers.rows, "rows"),
+            GateMetric::Agreement => condition.too_few(answers.compared as u64, "compared inputs"),
+            GateMetric::Ratio(_) | GateMetric::Failures => None,
+        }?;
+        Some(format!("{condition}: {words}"))
+    };
+    conditions.iter().filter_map(problem).collect()
+}
+
+impl Condition {
+    fn problem(&self, ground: &Ground) -> Option<String> {
+        let words = match self.metric {
+            GateMetric::Failures if ground.is_search => {
+                "a search for the highest rate fails requests on purpose: leave out --slo"
+            }
+            GateMetric::Failures => return self.too_few(ground.requests?, "requests"),
+            _ if ground.versions < 2 => {
+                "it compares two versions, and there is one: name the other one too"
+            }
+            GateMetric::Ratio(_) if ground.is_search => {
+                "a search for the highest rate compares nothing else: leave out --slo"
+            }
+            GateMetric::Ratio(_) => return None,
+            GateMetric::Agreement | GateMetric::Top1 => match ground.inputs {
+                Some(inputs) if self.metric == GateMetric::Agreement => {
+                    return self.too_few(inputs, "different inputs");
+                }
+                Some(_) => return None,
+                None => "each version is asked its own inputs: give --input once, for both",
+            },
+        };
+        Some(words.to_owned())
+    }
+
+    /// The words for so few that it is kept by no outcome.
+    fn too_few(&self, count: u64, what: &str) -> Option<String> {
+        if self.may_pass(count) {
+            return None;
+        }
+        Some(match self.fewest() {
+            Some(fewest) => format!(
+                "{count} {what} cannot prove it kept, whatever they say: at least {fewest} are needed{}",
+                self.remedy()
+            ),
+            None => "no number of trials can prove it kept: leave room between the limit and the perfect share"
+                .to_owned(),
+        })
+    }
+
+    fn remedy(&self) -> &'static str {
+        match self.metric {
+            GateMetric::Failures => " (more --budget, or a higher rate)",
+            _ => " (--made, or more in --input)",
+        }
+    }
+
+    /// Whether so many trials may keep it, all of which are hits, or none.
+    fn may_pass(&self, count: u64) -> bool {
+        // Of Clopper and Pearson's interval both ends have a closed form here, which holds for any count.
+        let least = ((1.0 - CONFIDENCE) / 2.0).powf(1.0 / count as f64);
+        let passes = |point, low, high| {
+            let (low, high) = (Some(low), Some(high));
+            let found = Estimate { point, low, high };
+            self.judge(Some(found)).state == GateState::Passed
+        };
+        count > 0 && (passes(0.0, 0.0, 1.0 - least) || passes(1.0, least, 1.0))
+    }
+
+    /// The fewest trials that may keep it.
+    fn fewest(&self) -> Option<u64> {
+        let mut enough = 1;
+        while !self.may_pass(enough) {
+            enough *= 2;
+            if enough > TRIALS_MAX {
+                return None;
+            }
+        }
+        let mut few = enough / 2;
+        while enough - few > 1 {
+            let middle = u64::midpoint(few, enough);
+            match self.may_pass(middle) {
+                true => enough = middle,
+                false => few = middle,
+            }
+        }
+        Some(enough)
+    }
+}
+
 /// `throughput<0.97`, `p99 > 1.10`, `agreement<99%`.
 impl FromStr for Condition {
     type Err = ConditionError;
@@ -147,7 +274,7 @@ impl FromStr for Condition {
                     metric: known,
                     found: found(),
                 })?,
-            GateMetric::Agreement | GateMetric::Top1 => number(limit)
+            GateMetric::Agreement | GateMetric::Top1 | GateMetric::Failures => number(limit)
                 .filter(|limit| (0.0..=1.0).contains(limit))
                 .ok_or_else(|| ConditionError::Share {
                     metric: known,
@@ -229,6 +356,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::evidence::proportion;
 
     fn problem(text: &str) -> String {
         text.parse::<Condition>().unwrap_err().to_string()
@@ -275,7 +403,7 @@ mod tests {
     fn a_misspelt_metric_is_refused_with_the_one_that_was_meant() {
         assert_eq!(
             problem("troughput<0.97"),
-            "unknown metric \"troughput\", did you mean \"throughput\"?; the metrics are throughput, mean, p50, p90, p99, cpu, agreement, top1"
+            "unknown metric \"troughput\", did you mean \"throughput\"?; the metrics are throughput, mean, p50, p90, p99, cpu, agreement, top1, failures"
         );
         assert!(problem("<0.97").starts_with("unknown metric \"\"; the metrics are"));
     }
@@ -356,7 +484,136 @@ mod tests {
         assert_eq!(judged("throughput<0.97", 0.98, None), GateState::Passed);
     }
 
+    const ROOMY: Ground = Ground {
+        versions: 2,
+        inputs: Some(1000),
+        requests: None,
+        is_search: false,
+    };
+
+    fn refused(text: &str, ground: Ground) -> Vec<String> {
+        undecidable(&[text.parse().unwrap()], &ground)
+    }
+
+    #[test]
+    fn a_condition_that_the_inputs_cannot_decide_is_refused_with_the_number_that_would_do() {
+        let inputs = |count| Ground {
+            inputs: Some(count),
+            ..ROOMY
+        };
+        assert_eq!(
+            refused("agreement<0.99", inputs(257)),
+            [
+                "agreement<0.99: 257 different inputs cannot prove it kept, whatever they say: at least 368 are needed (--made, or more in --input)"
+            ]
+        );
+        assert!(!refused("agreement<0.99", inputs(367)).is_empty());
+        assert!(refused("agreement<0.99", inputs(368)).is_empty());
+        assert!(refused("agreement<0.9", inputs(257)).is_empty());
+        // Of one that fails when they agree too well.
+        assert!(!refused("agreement>0.01", inputs(257)).is_empty());
+        assert_eq!(
+            refused("agreement<1", inputs(1 << 20)),
+            [
+                "agreement<1: no number of trials can prove it kept: leave room between the limit and the perfect share"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_condition_on_failures_is_refused_where_the_rate_gives_too_few_requests() {
+        let requests = |count| Ground {
+            requests: Some(count),
+            versions: 1,
+            ..ROOMY
+        };
+        let told = refused("failures>0.1%", requests(3000));
+        assert!(
+            told[0].contains("3000 requests cannot prove it kept"),
+            "{told:?}"
+        );
+        assert!(
+            told[0].contains("at least 3688 are needed (more --budget"),
+            "{told:?}"
+        );
+        assert!(refused("failures>0.1%", requests(3688)).is_empty());
+        assert!(refused("failures>0.1%", ROOMY).is_empty());
+        assert!(
+            !refused(
+                "failures>0",
+                Ground {
+                    requests: Some(1 << 40),
+                    ..ROOMY
+                }
+            )
+            .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_condition_without_a_second_version_or_a_comparison_is_refused() {
+        let alone = Ground {
+            versions: 1,
+            ..ROOMY
+        };
+        let search = Ground {
+            is_search: true,
+            ..ROOMY
+        };
+        let apart = Ground {
+            inputs: None,
+            ..ROOMY
+        };
+        let all = [
+            "throughput<0.97",
+            "p99>1.1",
+            "agreement<0.9",
+            "top1<0.9",
+            "failures>1%",
+        ];
+        let of = |ground| all.map(|text| refused(text, ground).len());
+        assert_eq!(of(ROOMY), [0, 0, 0, 0, 0]);
+        assert_eq!(of(alone), [1, 1, 1, 1, 0]);
+        assert_eq!(of(search), [1, 1, 0, 0, 1]);
+        assert_eq!(of(apart), [0, 0, 1, 1, 0]);
+        let both = all.map(|text| text.parse().unwrap());
+        assert_eq!(undecidable(&both, &alone).len(), 4);
+    }
+
+    #[test]
+    fn rows_are_counted_when_the_answers_are_there() {
+        let mut answers = crate::bench::sample::report().answers.unwrap();
+        let told = |answers: &Answers| {
+            let conditions = ["top1<0.99", "agreement<0.99", "p99>1.1"];
+            unanswerable(&conditions.map(|text| text.parse().unwrap()), Some(answers))
+        };
+        assert!(told(&answers).is_empty());
+        (answers.rows, answers.compared) = (300, 40);
+        let few = told(&answers);
+        assert!(few[0].starts_with("top1<0.99: 300 rows cannot"), "{few:?}");
+        assert!(
+            few[1].starts_with("agreement<0.99: 40 compared inputs cannot"),
+            "{few:?}"
+        );
+        answers.rows = 0;
+        assert!(told(&answers)[0].contains("no rows of numbers"));
+    }
+
     proptest! {
+        #[test]
+        fn what_is_refused_is_kept_by_no_outcome_and_what_is_not_by_some(
+            limit in 0.0..=1.0_f64,
+            operator in prop::sample::select(vec!["<", "<=", ">", ">="]),
+            count in 1_u64..60,
+        ) {
+            let condition: Condition = format!("agreement{operator}{limit}").parse().unwrap();
+            let ground = Ground { inputs: Some(count), ..ROOMY };
+            let kept = (0..=count).any(|hits| {
+                condition.judge(Some(proportion(hits, count, CONFIDENCE))).state == GateState::Passed
+            });
+            prop_assert_eq!(undecidable(&[condition], &ground).is_empty(), kept);
+        }
+
         #[test]
         fn any_text_is_a_condition_or_a_problem(text: String, near in "[a-z0-9]{0,6}[<>=]{0,3}[0-9.%e-]{0,6}") {
             for text in [text, near] {

@@ -1,8 +1,8 @@
 //! Compares two versions under load, or measures one, so that the outcome can be trusted.
 //!
-//! The versions: `subject`, `private` (a server of its own for a bare file), `inputs`. The run: `task` (what is asked for), `block`
+//! The versions: `subject`, `private` (a server of its own for a bare file), `inputs` (dealt in the order of `deck`). The run: `task` (what is asked for), `block`
 //! (one stretch of load; `seen` its requests), `run` (the budget, the pairs), `sustain` (the highest rate). The conclusions, all pure:
-//! `warmup`, `search`, `slo`, `figures`, `checks`, `gate`. The words: `report` (the data), `sentence`, `outline`, `page`,
+//! `warmup`, `search`, `slo`, `figures`, `ledger`, `failing`, `checks`, `gate`. The words: `report` (the data), `sentence`, `outline`, `page`,
 //! `plots`, `numbers`.
 //!
 //! Threads: [`Bench::run`] blocks its caller, and each block has one that generates its load.
@@ -11,10 +11,13 @@
 
 mod block;
 mod checks;
+mod deck;
 mod environment;
+mod failing;
 mod figures;
 mod gate;
 mod inputs;
+mod ledger;
 mod numbers;
 mod outline;
 mod page;
@@ -34,14 +37,15 @@ mod warmup;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub use gate::{Condition, ConditionError, GateMetric};
+pub use gate::{Condition, ConditionError, GateMetric, Ground, undecidable};
 pub use inputs::{Inputs, InputsError};
 pub(crate) use outline::{Column, Part, Section, mark, outline};
 pub use page::html;
 pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
-    Block, Check, CheckState, Comparison, Environment, Figures, GateReport, GateState, Level,
-    Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict, Version,
+    Block, Check, CheckState, Comparison, Environment, Failures, Figures, GateReport, GateState,
+    InputTimes, Level, LoadedInputs, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
+    Verdict, Version,
 };
 pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};

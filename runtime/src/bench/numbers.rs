@@ -6,6 +6,8 @@ use crate::evidence::Estimate;
 pub(super) const UNKNOWN: &str = "-";
 /// Stands where there is no interval.
 pub(super) const TOO_LITTLE: &str = "too little to say";
+/// Stands for the ratio of a value without an end.
+const ENDLESS: &str = "failures reach it";
 /// Most digits after the point.
 const DECIMALS_MAX: usize = 9;
 /// Most digits after the point of a ratio.
@@ -13,7 +15,11 @@ const RATIO_DECIMALS_MAX: usize = 4;
 
 /// Three digits: `0.0623`, `1.23`, `123`, `1,234`.
 pub(super) fn short(value: f64) -> String {
-    fixed(value, decimals(value, 3))
+    match value.is_infinite() {
+        // A quantile that failures reach.
+        true => "no end".to_owned(),
+        false => fixed(value, decimals(value, 3)),
+    }
 }
 
 /// A number as somebody wrote it: `20`, `0.5`.
@@ -63,11 +69,19 @@ pub(super) fn ratio(estimate: Estimate) -> String {
     ratio_with(estimate, "")
 }
 
+/// Whether a ratio is that of a value without an end: failures are no latency.
+pub(super) fn is_endless(estimate: Estimate) -> bool {
+    estimate.low == estimate.high && (estimate.point.is_infinite() || estimate.point == 0.0)
+}
+
 /// A ratio, words, and its interval: `1.31x faster [1.28, 1.34]`.
 pub(super) fn ratio_with(estimate: Estimate, words: &str) -> String {
     let Some((low, high)) = interval(estimate) else {
         return TOO_LITTLE.to_owned();
     };
+    if is_endless(estimate) {
+        return ENDLESS.to_owned();
+    }
     let digits = ratio_decimals(estimate.point, low, high);
     let gap = if words.is_empty() { "" } else { " " };
     format!(

@@ -9,12 +9,12 @@ use crate::bench::numbers::{
     short_or_unknown,
 };
 use crate::bench::report::{
-    CheckState, Comparison, Environment, Figures, GateReport, Level, Report, Scenario, Setup,
-    Version,
+    CheckState, Comparison, Environment, Figures, GateReport, InputTimes, Level, Report, Scenario,
+    Setup, Version,
 };
 use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
 use crate::bench::slo::{SloReport, Sustained};
-use crate::evidence::{Answers, Difference};
+use crate::evidence::{Answers, Difference, Estimate};
 
 /// Digits of a SHA-256 that tell models apart.
 const SHA_DIGITS: usize = 12;
@@ -34,6 +34,7 @@ pub(crate) enum Kind {
     Versions,
     Comparison,
     Answers,
+    Inputs,
     Slo,
     Gates,
     Checks,
@@ -47,6 +48,7 @@ impl Kind {
             Self::Versions => "Versions",
             Self::Comparison => "Comparison",
             Self::Answers => "Answers",
+            Self::Inputs => "Inputs",
             Self::Slo => "Highest rate",
             Self::Gates => "Conditions",
             Self::Checks => "Checks",
@@ -120,6 +122,7 @@ pub(crate) fn outline(report: &Report) -> Vec<Section> {
             Kind::Answers,
             answers.map_or_else(Vec::new, |answers| answers_parts(answers, report)),
         ),
+        some(Kind::Inputs, inputs(report)),
         some(
             Kind::Slo,
             slo.map_or_else(Vec::new, |slo| slo_parts(slo, report)),
@@ -269,7 +272,9 @@ fn comparison(report: &Report) -> Vec<Part> {
     };
     let rows_of = |level: &Level| -> Vec<Vec<String>> {
         let rows = level.comparisons.iter();
-        rows.map(|one| with_load(swept, level, row(one))).collect()
+        rows.map(|one| with_load(swept, level, row(one)))
+            .chain(failures_cells(level, bootstrapped).map(|cells| with_load(swept, level, cells)))
+            .collect()
     };
     let table = all().next().is_some().then(|| {
         Part::Table(Table {
@@ -292,12 +297,31 @@ fn comparison(report: &Report) -> Vec<Part> {
     table.into_iter().chain(noise).collect()
 }
 
+/// The row of failures: a difference of shares, for where none fails there is no ratio.
+fn failures_cells(level: &Level, bootstrapped: bool) -> Option<Vec<String>> {
+    let mut cells = vec![
+        "failures".to_owned(),
+        points(level.failures.difference?),
+        level.failures.outcome_words().to_owned(),
+        unknown(),
+        unknown(),
+    ];
+    cells.extend(bootstrapped.then(unknown));
+    Some(cells)
+}
+
 fn unknown() -> String {
     UNKNOWN.to_owned()
 }
 
 fn bootstrap_words((low, high): (f64, f64)) -> String {
     format!("[{low:.3}, {high:.3}]")
+}
+
+/// A difference of shares: `+1.20 % [0.80, 1.60]`.
+fn points(difference: Estimate) -> String {
+    let sign = if difference.point > 0.0 { "+" } else { "" };
+    format!("{sign}{}", percent_estimate(difference))
 }
 
 /// The ratio that the machine makes of no difference, in words.
@@ -361,6 +385,52 @@ fn worst(worst: &[Difference], report: &Report) -> Table {
         ],
         rows: worst.iter().map(row).collect(),
     }
+}
+
+/// How many were loaded, the slowest, and those on which versions differ most.
+fn inputs(report: &Report) -> Vec<Part> {
+    let swept = swept(report);
+    let with = |level: &Level| match swept {
+        true => format!(" under {}", level.name),
+        false => String::new(),
+    };
+    let lines = report.levels.iter().map(|level| {
+        let found = &level.inputs;
+        Part::Line(format!(
+            "loaded with {} of {} different inputs{}",
+            found.loaded,
+            found.different,
+            with(level)
+        ))
+    });
+    let row = |level: &Level, why: &str, one: &InputTimes| {
+        let means = one.mean_ms.iter().map(|ms| short_or_unknown(*ms));
+        let cells = [one.input.to_string()].into_iter().chain(means);
+        with_load(swept, level, cells.chain([why.to_owned()]))
+    };
+    let mut rows = Vec::new();
+    // Where there is but one, it is the slowest.
+    for level in report
+        .levels
+        .iter()
+        .filter(|level| level.inputs.different > 1)
+    {
+        let slowest = level.inputs.slowest.iter();
+        rows.extend(slowest.map(|one| row(level, "slowest", one)));
+        let apart = level.inputs.apart.iter();
+        rows.extend(apart.map(|one| row(level, "differs most", one)));
+    }
+    let mut head = vec![numbers_column("input")];
+    let labels = report.versions.iter().map(|version| &version.label);
+    head.extend(labels.map(|label| numbers_column(format!("{label} mean ms"))));
+    head.push(words_column("why"));
+    let table = (!rows.is_empty()).then(|| {
+        Part::Table(Table {
+            head: load_column(swept, head),
+            rows,
+        })
+    });
+    lines.chain(table).collect()
 }
 
 fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
@@ -601,7 +671,13 @@ mod tests {
             .collect();
         assert_eq!(
             kinds,
-            [Kind::Versions, Kind::Checks, Kind::Setup, Kind::Environment]
+            [
+                Kind::Versions,
+                Kind::Inputs,
+                Kind::Checks,
+                Kind::Setup,
+                Kind::Environment
+            ]
         );
     }
 

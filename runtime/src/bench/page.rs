@@ -79,7 +79,7 @@ impl Page<'_> {
         match word {
             "faster" | "less" | "passed" => "good",
             "slower" | "more" | "failed" => "bad",
-            "withheld" | "undecided" => "warn",
+            "withheld" | "undecided" | "fails more" => "warn",
             _ => "",
         }
     }
@@ -185,7 +185,7 @@ impl Outcome {
         match self {
             Self::Faster => "good",
             Self::Slower | Self::Invalid => "bad",
-            Self::Withheld => "warn",
+            Self::Withheld | Self::FailsMore => "warn",
             Self::NoEvidence | Self::Alone => "",
         }
     }

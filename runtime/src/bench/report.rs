@@ -56,7 +56,7 @@ pub struct Setup {
     pub seed: u64,
     /// Where the requests come from, in words.
     pub inputs: String,
-    /// Different requests.
+    /// Different requests, of the baseline.
     pub inputs_count: usize,
     /// Requests of one query: more than one in multi-stream.
     pub requests_per_query: u32,
@@ -161,8 +161,43 @@ pub struct Level {
     pub noise: Option<Comparison>,
     /// The other version against the baseline, the primary metric first; empty with one version.
     pub comparisons: Vec<Comparison>,
+    /// Requests that failed, of each version and beside each other.
+    pub failures: Failures,
+    /// The inputs that were loaded.
+    pub inputs: LoadedInputs,
     /// All that was measured, in order.
     pub blocks: Vec<Block>,
+}
+
+/// Requests that failed under a load.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failures {
+    /// Of each version the share of its requests that had no answer with 2xx, 0 to 1 (Clopper and Pearson).
+    pub shares: Vec<Estimate>,
+    /// The other version's share less the baseline's (Newcombe 1998, method 10); of two versions.
+    pub difference: Option<Estimate>,
+}
+
+/// The inputs that were loaded under a load.
+#[derive(Debug, Clone, Serialize)]
+pub struct LoadedInputs {
+    /// Different inputs that every version was loaded with.
+    pub loaded: usize,
+    /// Different inputs that there are.
+    pub different: usize,
+    /// Those that take a version longest, the slowest first.
+    pub slowest: Vec<InputTimes>,
+    /// Those on which the mean latencies of two versions differ most, by their ratio.
+    pub apart: Vec<InputTimes>,
+}
+
+/// The latency of one input.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct InputTimes {
+    /// Number of the input, from 0.
+    pub input: usize,
+    /// Mean of its answers, of each version; none without an answer.
+    pub mean_ms: Vec<Option<f64>>,
 }
 
 /// The figures of one version, all its blocks together.
@@ -170,7 +205,9 @@ pub struct Level {
 pub struct Figures {
     /// Requests, or queries where one has several requests.
     pub requests: u64,
-    /// Of them without an answer, or with one that is no 2xx.
+    /// Requests that were sent, each one of a query.
+    pub sent: u64,
+    /// Of them without an answer, or with one that is no 2xx. Latencies are of answers; a quantile that failures reach has no end.
     pub failures: u64,
     /// Of the failures those that the server refused with 429.
     pub refused: u64,
@@ -226,6 +263,8 @@ pub enum Outcome {
     NoEvidence,
     /// The baseline differed from itself, so that no winner is named.
     Withheld,
+    /// The version that is better by the numbers is proven to fail more often, so that no winner is named.
+    FailsMore,
     /// One version: there is nothing to compare with.
     Alone,
     /// The run says nothing: see the checks.

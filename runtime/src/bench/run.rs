@@ -5,15 +5,19 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, whole_rate};
-use crate::bench::checks::{checks, search_checks};
+use crate::bench::checks::{checks, inputs_check, search_checks};
+use crate::bench::deck::{Dealt, Deck};
 use crate::bench::environment::Before;
 use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, pairs, ratio};
-use crate::bench::gate::{Condition, GateMetric};
+use crate::bench::gate::{Condition, GateMetric, unanswerable};
+use crate::bench::ledger::{Ledger, loaded};
 use crate::bench::report::{
-    Block, GateReport, Level, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict,
+    Block, Failures, GateReport, GateState, Level, Metric, Outcome, Phase, Report, SCHEMA,
+    Scenario, Setup, Verdict,
 };
 use crate::bench::seen::Measured;
 use crate::bench::sentence::{self, Evidence};
@@ -94,6 +98,10 @@ impl Bench {
 struct Run<'a> {
     bench: &'a Bench,
     blocks: Blocks,
+    /// The inputs of each version.
+    decks: Vec<Deck>,
+    /// The place in the decks that comes next.
+    place: u64,
     before: Before,
     /// The time that a block takes beside its length, the longest so far.
     overhead: Duration,
@@ -118,6 +126,8 @@ struct Stretch {
     length: Duration,
     phase: Phase,
     pair: u32,
+    /// The place in the deck of its first request.
+    place: u64,
 }
 
 /// A load and what was measured under it.
@@ -126,18 +136,30 @@ struct Measuring {
     done: Vec<Done>,
     /// Of each version, over the blocks that count.
     stages: Vec<Stages>,
+    /// Of each version, over the same blocks.
+    ledgers: Vec<Ledger>,
     /// The confidence of the interval: more than usual where it was looked at before.
     confidence: f64,
 }
 
 impl Measuring {
+    fn new(load: LoadPoint, versions: usize) -> Self {
+        Self {
+            load,
+            done: Vec::new(),
+            stages: vec![Stages::default(); versions],
+            ledgers: vec![Ledger::default(); versions],
+            confidence: CONFIDENCE,
+        }
+    }
+
     fn pairs(&self, phase: Phase) -> Vec<(&Block, &Block)> {
         pairs(self.done.iter().map(|done| &done.block), phase)
     }
 
-    fn level(&self, bench: &Bench) -> Level {
+    fn level(&self, bench: &Bench, decks: &[Deck]) -> Level {
         let versions = 0..bench.subjects.len();
-        let figures = versions
+        let figures: Vec<_> = versions
             .filter_map(|version| {
                 let blocks: Vec<_> = self
                     .done
@@ -151,12 +173,14 @@ impl Measuring {
         let noise = self.pairs(Phase::Noise);
         let pairs = self.pairs(Phase::Pair);
         let metrics = bench.scenario.metrics();
+        let failures = Failures::of(&figures);
         let compare = |metric: &Metric| {
             let confidence = match *metric == bench.scenario.primary() {
                 true => self.confidence,
                 false => CONFIDENCE,
             };
-            comparison(&pairs, *metric, confidence, bench.seed)
+            let found = comparison(&pairs, *metric, confidence, bench.seed)?;
+            Some(failures.applied(found))
         };
         let noise = comparison(&noise, bench.scenario.primary(), CONFIDENCE, bench.seed);
         let mut comparisons: Vec<_> = match bench.has_two() {
@@ -168,7 +192,7 @@ impl Measuring {
             .is_some_and(|noise| noise.outcome != Outcome::NoEvidence);
         if let Some(primary) = comparisons.first_mut()
             && differs_from_itself
-            && primary.outcome != Outcome::NoEvidence
+            && matches!(primary.outcome, Outcome::Faster | Outcome::Slower)
         {
             primary.outcome = Outcome::Withheld;
         }
@@ -178,6 +202,8 @@ impl Measuring {
             figures,
             noise,
             comparisons,
+            failures,
+            inputs: loaded(&self.ledgers, &decks[0]),
             blocks: self.done.iter().map(|done| done.block.clone()).collect(),
         }
     }
@@ -191,6 +217,12 @@ impl<'a> Run<'a> {
                 timeout: bench.timeout,
                 budget: Budget::start(bench.budget, stop)?,
             },
+            decks: bench
+                .subjects
+                .iter()
+                .map(|subject| Deck::new(&subject.inputs, bench.seed))
+                .collect(),
+            place: 0,
             before: Before::read(),
             overhead: Duration::ZERO,
             block: Duration::ZERO,
@@ -222,13 +254,18 @@ impl<'a> Run<'a> {
         let mut all = Vec::new();
         let versions = self.bench.subjects.len() as f64;
         let time = self.bench.budget.mul_f64(PREPARING_SHARE / versions);
-        for subject in &self.bench.subjects {
+        for (subject, deck) in self.bench.subjects.iter().zip(&self.decks) {
             let label = &subject.version.label;
-            let count = subject.inputs.len();
+            let count = deck.len();
+            let dealt = Dealt {
+                subject,
+                deck,
+                place: 0,
+            };
             progress(&Progress::Asking(label, count));
             let Asked {
                 bodies, failure, ..
-            } = self.blocks.answers(subject, ANSWERS_CONNECTIONS, time)?;
+            } = self.blocks.answers(dealt, ANSWERS_CONNECTIONS, time)?;
             let answered = bodies.iter().any(Option::is_some);
             let first = failure.unwrap_or_default();
             match (answered, all.is_empty()) {
@@ -255,11 +292,28 @@ impl<'a> Run<'a> {
         if let [base, other] = &all[..]
             && same(&self.bench.subjects)
         {
-            // A slow version was asked for fewer.
-            let both = base.len().min(other.len());
-            self.answers = Some(compare(&base[..both], &other[..both], self.bench.tolerance));
+            self.answers = Some(self.compared(base, other));
         }
-        Ok(())
+        // What is asked of them now can be told before an hour is spent.
+        let problems = unanswerable(&self.bench.conditions, self.answers.as_ref());
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Ended::Error(BenchError::Undecidable(problems.join("\n")))),
+        }
+    }
+
+    /// Compares what two versions say to each different input that both were asked: a slow one was asked for fewer.
+    fn compared(&self, base: &[Option<Bytes>], other: &[Option<Bytes>]) -> Answers {
+        let deck = &self.decks[0];
+        let places = deck.new_places(base.len().min(other.len()));
+        let of = |bodies: &[Option<Bytes>]| -> Vec<_> {
+            places.iter().map(|place| bodies[*place].clone()).collect()
+        };
+        let mut answers = compare(&of(base), &of(other), self.bench.tolerance);
+        for one in &mut answers.worst {
+            one.input = deck.number(places[one.input] as u64);
+        }
+        answers
     }
 
     /// Loads every version until it gets no faster; answers a second of each at the end.
@@ -287,6 +341,7 @@ impl<'a> Run<'a> {
                         length,
                         phase: Phase::WarmUp,
                         pair: 0,
+                        place: requests,
                     },
                 )?;
                 requests += block.answers;
@@ -351,12 +406,7 @@ impl<'a> Run<'a> {
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), Ended> {
         let versions = self.bench.subjects.len();
-        self.levels.push(Measuring {
-            load,
-            done: Vec::new(),
-            stages: vec![Stages::default(); versions],
-            confidence: CONFIDENCE,
-        });
+        self.levels.push(Measuring::new(load, versions));
         progress(&Progress::Level(&load.words()));
         let share = self.blocks.budget.left() / levels_left;
         let until = Instant::now() + share;
@@ -373,6 +423,7 @@ impl<'a> Run<'a> {
             }
         }
         let mut looks = Looks::new(CONFIDENCE);
+        self.place = 0;
         for pair in 0.. {
             let order = orders.next().unwrap_or([0, 1]);
             let order = if versions == 2 { order } else { [0, 0] };
@@ -467,6 +518,17 @@ impl<'a> Run<'a> {
         for version in order {
             both.push(self.measure(version, stretch)?);
         }
+        // The slower one had fewer inputs: the next pair goes on where it ended, so that none is left out.
+        let sent = both.iter().map(|done| done.measured.seen.sent()).min();
+        self.place += sent.unwrap_or_default();
+        for done in &mut both {
+            let inputs = std::mem::take(&mut done.measured.seen.inputs);
+            if stretch.phase == Phase::Pair {
+                let version = done.block.version;
+                let deck = self.decks[version].clone();
+                self.measuring().ledgers[version].add(&deck, stretch.place, &inputs);
+            }
+        }
         // A pair counts whole or not at all.
         self.measuring().done.extend(both);
         Ok(())
@@ -478,6 +540,7 @@ impl<'a> Run<'a> {
             length: self.block,
             phase,
             pair,
+            place: self.place,
         }
     }
 
@@ -487,15 +550,21 @@ impl<'a> Run<'a> {
             length,
             phase,
             pair,
+            place,
         } = stretch;
         let subject = &self.bench.subjects[version];
+        let dealt = Dealt {
+            subject,
+            deck: &self.decks[version],
+            place,
+        };
         let began = Instant::now();
         let stages = || subject.timings.as_ref().and_then(|timings| timings.read());
         let counts = phase == Phase::Pair;
         let before = counts.then(stages).flatten();
         let start = self.blocks.budget.elapsed();
         let seed = self.bench.seed.wrapping_add(u64::from(pair));
-        let measured: Measured = self.blocks.measure(subject, &load, length, seed)?;
+        let measured: Measured = self.blocks.measure(dealt, &load, length, seed)?;
         if let Some((before, after)) = before.zip(counts.then(stages).flatten()) {
             self.measuring().stages[version].add_between(&before, &after);
         }
@@ -512,8 +581,8 @@ impl<'a> Run<'a> {
         progress: &mut impl FnMut(&Progress<'_>),
     ) -> Result<(), Ended> {
         let tell = |label: &str, words: &str| progress(&Progress::Tried(label, words));
-        let (blocks, bench) = (&self.blocks, self.bench);
-        let sought = sustain(blocks, bench, slo, speeds, tell);
+        let versions = (self.bench, &self.decks[..]);
+        let sought = sustain(&self.blocks, versions, slo, speeds, tell);
         self.slo = Some((sought.report, sought.slips));
         sought.broken?;
         match sought.over {
@@ -533,7 +602,7 @@ impl<'a> Run<'a> {
         let levels: Vec<_> = self
             .levels
             .iter()
-            .map(|measuring| measuring.level(bench))
+            .map(|measuring| measuring.level(bench, &self.decks))
             .filter(|level| !level.figures.is_empty())
             .collect();
         if levels.is_empty() && self.slo.is_none() {
@@ -547,16 +616,24 @@ impl<'a> Run<'a> {
             bench.onnxruntime.clone(),
         );
         let done: Vec<_> = self.levels.into_iter().flat_map(|one| one.done).collect();
-        let checks = match &self.slo {
+        let mut checks = match &self.slo {
             Some((found, slips)) => search_checks(slips, found.slo.limit_ms, &environment),
-            None => checks(bench.scenario, &levels, &done, &environment),
+            None => checks(
+                bench.scenario,
+                &bench.labels(),
+                &levels,
+                &done,
+                &environment,
+            ),
         };
+        let different = self.decks[0].different();
+        checks.extend(inputs_check(different, &levels, self.answers.as_ref()));
         let mut report = Report {
             schema: SCHEMA,
             complete,
             interrupted,
             elapsed_s: self.blocks.budget.elapsed().as_secs_f64(),
-            setup: setup(bench, self.block),
+            setup: setup(bench, different, self.block),
             environment,
             versions: bench
                 .subjects
@@ -582,13 +659,13 @@ impl<'a> Run<'a> {
     }
 }
 
-fn setup(bench: &Bench, block: Duration) -> Setup {
+fn setup(bench: &Bench, different: usize, block: Duration) -> Setup {
     Setup {
         scenario: bench.scenario,
         primary: bench.scenario.primary(),
         seed: bench.seed,
         inputs: bench.inputs.clone(),
-        inputs_count: bench.subjects[0].inputs.len(),
+        inputs_count: different,
         requests_per_query: match bench.scenario {
             Scenario::MultiStream => u32::try_from(bench.connections[0]).unwrap_or(u32::MAX),
             _ => 1,
@@ -603,29 +680,36 @@ fn setup(bench: &Bench, block: Duration) -> Setup {
 /// The outcome of each condition. Of a sweep every load must keep them: the worst speaks.
 fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
     let answers = report.answers.as_ref();
-    let withheld = report.verdict.outcome == Outcome::Withheld;
+    // A machine that tells the baseline from itself tells nothing of ratios, and neither does a run that says nothing.
+    let says = !matches!(report.verdict.outcome, Outcome::Withheld | Outcome::Invalid);
     let judge = |condition: &Condition| {
-        let found: Vec<Option<Estimate>> = match condition.metric() {
-            GateMetric::Agreement => vec![answers.map(|answers| answers.agreement)],
-            GateMetric::Top1 => vec![answers.and_then(|answers| answers.top1)],
-            GateMetric::Ratio(metric) => report
-                .levels
-                .iter()
-                .map(|level| {
-                    let found = level.comparisons.iter().find(|one| one.metric == metric);
-                    // A machine that tells the baseline from itself tells nothing.
-                    found
-                        .filter(|_| !withheld)
-                        .map(|comparison| comparison.ratio.estimate)
-                })
+        let levels = report.levels.iter();
+        let judged: Vec<GateReport> = match condition.metric() {
+            GateMetric::Agreement => vec![condition.judge(answers.map(|found| found.agreement))],
+            GateMetric::Top1 => vec![condition.judge(answers.and_then(|found| found.top1))],
+            GateMetric::Failures => levels
+                .map(|level| condition.judge(level.failures.shares.last().copied()))
+                .collect(),
+            GateMetric::Ratio(metric) => levels
+                .map(|level| ratio_gate(condition, metric, says.then_some(level)))
                 .collect(),
         };
-        let judged = found.into_iter().map(|found| condition.judge(found));
-        judged
-            .max_by_key(|gate| gate.state)
-            .unwrap_or_else(|| condition.judge(None))
+        let worst = judged.into_iter().max_by_key(|gate| gate.state);
+        worst.unwrap_or_else(|| condition.judge(None))
     };
     conditions.iter().map(judge).collect()
+}
+
+/// A ratio under one load. A version that is proven to fail more than the baseline passes none.
+fn ratio_gate(condition: &Condition, metric: Metric, level: Option<&Level>) -> GateReport {
+    let comparisons = level.iter().flat_map(|level| &level.comparisons);
+    let found = comparisons.clone().find(|one| one.metric == metric);
+    let mut gate = condition.judge(found.map(|one| one.ratio.estimate));
+    let fails = level.is_some_and(|level| level.failures.other_fails_more());
+    if gate.state == GateState::Passed && fails {
+        gate.state = GateState::Undecided;
+    }
+    gate
 }
 
 /// The distance of the farther end of the interval from the ratio.
@@ -633,3 +717,6 @@ fn half_width(ratio: &Ratio) -> Option<f64> {
     let Estimate { point, low, high } = ratio.estimate;
     Some((high? / point - 1.0).max(1.0 - low? / point))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::bench::report::{
-    Block, Check, CheckState, Comparison, Environment, Figures, GateReport, GateState, Level,
-    Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup, Verdict, Version,
+    Block, Check, CheckState, Comparison, Environment, Failures, Figures, GateReport, GateState,
+    InputTimes, Level, LoadedInputs, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
+    Verdict, Version,
 };
 use crate::bench::sentence::{Evidence, verdict};
 use crate::bench::slo::{Probe, SloReport, Sustained};
@@ -53,6 +54,11 @@ pub(crate) fn alone() -> Report {
         level.figures.truncate(1);
         level.comparisons.clear();
         level.noise = None;
+        level.failures = Failures::of(&level.figures);
+        level.inputs.apart.clear();
+        for one in &mut level.inputs.slowest {
+            one.mean_ms.truncate(1);
+        }
         level
             .blocks
             .retain(|block| block.version == 0 && block.phase != Phase::Noise);
@@ -152,13 +158,16 @@ fn version(label: &str, sha: &str) -> Version {
 
 fn level(name: &str, load: f64, scale: f64) -> Level {
     let found = |metric, ratio| comparison(metric, ratio, Outcome::Faster);
+    let figures = vec![
+        figures(BASE_PER_S * scale, 0.095 * load.sqrt() / 2.83),
+        figures(BASE_PER_S * GAIN * scale, 0.072 * load.sqrt() / 2.83),
+    ];
     Level {
         name: name.to_owned(),
         load,
-        figures: vec![
-            figures(BASE_PER_S * scale, 0.095 * load.sqrt() / 2.83),
-            figures(BASE_PER_S * GAIN * scale, 0.072 * load.sqrt() / 2.83),
-        ],
+        failures: Failures::of(&figures),
+        figures,
+        inputs: loaded(),
         noise: Some(noise()),
         comparisons: vec![
             found(Metric::Throughput, [1.31, 1.28, 1.34]),
@@ -167,6 +176,19 @@ fn level(name: &str, load: f64, scale: f64) -> Level {
             found(Metric::Cpu, [0.774, 0.769, 0.779]),
         ],
         blocks: blocks(load, scale),
+    }
+}
+
+fn loaded() -> LoadedInputs {
+    let one = |input, base, other| InputTimes {
+        input,
+        mean_ms: vec![Some(base), Some(other)],
+    };
+    LoadedInputs {
+        loaded: 4096,
+        different: 4096,
+        slowest: vec![one(811, 0.412, 0.398), one(12, 0.391, 0.3)],
+        apart: vec![one(77, 0.08, 0.16)],
     }
 }
 
@@ -188,6 +210,7 @@ fn figures(throughput: f64, median_ms: f64) -> Figures {
     let ms = |quantile| latencies.quantile(quantile).as_secs_f64() * 1e3;
     Figures {
         requests: 789_412,
+        sent: 789_412,
         failures: 0,
         refused: 0,
         throughput_per_s: estimate(throughput, throughput - 1200.0, throughput + 1200.0),
@@ -256,6 +279,7 @@ fn answers() -> Answers {
     Answers {
         compared: 4096,
         differing: 0,
+        answered_by_one: 0,
         of_other_form: 0,
         unanswered: 0,
         tolerance: Tolerance {
@@ -266,6 +290,7 @@ fn answers() -> Answers {
         max_relative: 9.1e-6,
         agreement: estimate(1.0, 0.9991, 1.0),
         top1: Some(estimate(1.0, 0.9991, 1.0)),
+        rows: 4096,
         worst: vec![Difference {
             input: 17,
             path: "/predictions/0/3".to_owned(),

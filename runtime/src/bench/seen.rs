@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bench::ledger::Times;
 use crate::load::{LoadError, Reply, Sample, Summary};
 
 /// The outcome of a block.
@@ -36,6 +37,10 @@ pub(super) struct Seen {
     pub(super) first_failure: Option<String>,
     /// The times when the first request was due and when the last answer came.
     pub(super) span: Option<(Instant, Instant)>,
+    /// Of each input, in the order in which they are dealt.
+    pub(super) inputs: Vec<Times>,
+    /// Inputs that there are.
+    inputs_count: usize,
     /// The query that is under way, of several requests.
     query: Option<Query>,
 }
@@ -48,6 +53,14 @@ struct Query {
 }
 
 impl Seen {
+    /// Of nothing yet, where there are so many inputs.
+    pub(super) fn of_inputs(count: usize) -> Self {
+        Self {
+            inputs_count: count,
+            ..Self::default()
+        }
+    }
+
     /// Counts a request; answers after `until` are not of the block.
     pub(super) fn record(&mut self, sample: &Sample, per_query: u64, until: Option<Instant>) {
         let ok = sample.is_ok();
@@ -58,6 +71,7 @@ impl Seen {
             self.span = Some((first.min(sample.scheduled), sample.done));
         }
         self.slips.record_latency(sample.slip, true);
+        self.record_input(sample, ok);
         if !ok {
             self.failures += 1;
             self.refused += u64::from(is_full(&sample.reply));
@@ -73,9 +87,30 @@ impl Seen {
         query.latency = query.latency.max(sample.latency());
         query.ok &= ok;
         if query.answered == per_query {
-            self.latencies.record_latency(query.latency, query.ok);
+            match query.ok {
+                true => self.latencies.record_latency(query.latency, true),
+                // How soon a server fails is no latency of an answer.
+                false => self.latencies.record_endless(),
+            }
             self.query = None;
         }
+    }
+
+    fn record_input(&mut self, sample: &Sample, ok: bool) {
+        if self.inputs_count == 0 {
+            return;
+        }
+        let place = sample.index % self.inputs_count as u64;
+        let place = usize::try_from(place).expect("below the number of inputs");
+        if self.inputs.len() <= place {
+            self.inputs.resize(place + 1, Times::default());
+        }
+        self.inputs[place].record(sample.latency(), ok);
+    }
+
+    /// Requests that were sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.served + self.failures
     }
 }
 

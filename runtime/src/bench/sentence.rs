@@ -1,7 +1,8 @@
 //! The conclusion in words. Pure.
 
 use crate::bench::numbers::{
-    TOO_LITTLE, interval, inverse, percent, plain, rate, ratio, ratio_with, short,
+    TOO_LITTLE, interval, inverse, is_endless, percent, percent_estimate, plain, rate, ratio,
+    ratio_with, short,
 };
 use crate::bench::report::{
     Check, CheckState, Comparison, Figures, Level, Metric, Outcome, Report, Verdict, Version,
@@ -82,6 +83,7 @@ pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
         (Outcome::Slower, _) => "slower",
         (Outcome::NoEvidence, _) => "no evidence",
         (Outcome::Withheld, _) => "withheld",
+        (Outcome::FailsMore, _) => "fails more",
         (Outcome::Alone, _) => "alone",
         (Outcome::Invalid, _) => "invalid",
     }
@@ -113,18 +115,22 @@ pub(super) fn tolerance_words(tolerance: Tolerance) -> String {
 /// `0 of 4096 answers differ beyond 1e-4`.
 pub(super) fn answers_words(answers: &Answers) -> String {
     if answers.compared == 0 {
-        return "no input was answered by both".to_owned();
+        return "no input was answered".to_owned();
     }
     let share = match answers.differing {
         0 => String::new(),
         differing => format!(" ({})", percent(part(differing, answers.compared))),
     };
+    let alone = match answers.answered_by_one {
+        0 => String::new(),
+        inputs => format!("; {inputs} of them were answered by one alone"),
+    };
     let unanswered = match answers.unanswered {
         0 => String::new(),
-        inputs => format!("; {inputs} of the inputs were not answered by both"),
+        inputs => format!("; {inputs} of the inputs were answered by neither"),
     };
     format!(
-        "{} of {} answers differ beyond {}{share}{unanswered}",
+        "{} of {} answers differ beyond {}{share}{alone}{unanswered}",
         answers.differing,
         answers.compared,
         tolerance_words(answers.tolerance)
@@ -164,14 +170,44 @@ fn of_two(evidence: &Evidence<'_>, base: &str, other: &str) -> (Outcome, Vec<Str
         all if all.iter().any(|(_, one)| one.outcome == Outcome::Withheld) => {
             (Outcome::Withheld, Some(withheld(evidence.levels, base)))
         }
+        [(level, one)] if one.outcome == Outcome::FailsMore => {
+            (one.outcome, Some(fails_more(level, base, other)))
+        }
         [(_, one)] => (one.outcome, Some(compared(one, base, other))),
         all => (joint(all), Some(sweep(all, base, other))),
     };
     (outcome, first.into_iter().chain(slo).collect())
 }
 
+/// The version that would be better, and by how much more it fails.
+fn fails_more(level: &Level, base: &str, other: &str) -> String {
+    let (worse, better) = match level.failures.other_fails_more() {
+        true => (other, base),
+        false => (base, other),
+    };
+    let shares: Vec<_> = [base, other]
+        .iter()
+        .zip(&level.failures.shares)
+        .map(|(label, share)| format!("{label} {}", percent_estimate(*share)))
+        .collect();
+    format!(
+        "no winner is named: {worse} fails more often than {better} ({} of requests)",
+        shares.join(", ")
+    )
+}
+
 fn compared(comparison: &Comparison, base: &str, other: &str) -> String {
     let metric = metric_words(comparison.metric);
+    if is_endless(comparison.ratio.estimate) {
+        let (worse, better) = match comparison.outcome {
+            Outcome::Faster => (base, other),
+            _ => (other, base),
+        };
+        let words = outcome_words(comparison.outcome, comparison.metric);
+        return format!(
+            "{other} is {words} than {base}: more requests of {worse} fail than its {metric} leaves out, and not of {better}"
+        );
+    }
     let ratio_words = |words| ratio_with(outward(comparison), words);
     match (comparison.outcome, comparison.metric) {
         (Outcome::Faster, Metric::Cpu) => {
@@ -233,6 +269,9 @@ fn withheld(levels: &[Level], base: &str) -> String {
 /// The outcome that all loads come to together.
 fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
     let any = |outcome| all.iter().any(|(_, one)| one.outcome == outcome);
+    if any(Outcome::FailsMore) {
+        return Outcome::FailsMore;
+    }
     match (any(Outcome::Faster), any(Outcome::Slower)) {
         (true, false) => Outcome::Faster,
         (false, true) => Outcome::Slower,
@@ -247,14 +286,21 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
     };
     let metric = first.metric;
     let of = |outcome| all.iter().filter(|(_, one)| one.outcome == outcome).count();
-    let said: Vec<String> = [Outcome::Faster, Outcome::Slower]
+    let said: Vec<String> = [Outcome::Faster, Outcome::Slower, Outcome::FailsMore]
         .into_iter()
         .filter(|outcome| of(*outcome) > 0)
         .map(|outcome| format!("{} under {}", outcome_words(outcome, metric), of(outcome)))
         .collect();
     let loads = all.len();
     let verb = if metric == Metric::Cpu { "takes" } else { "is" };
-    let summary = if said.is_empty() {
+    let is_named =
+        |(_, one): &(&Level, &Comparison)| matches!(one.outcome, Outcome::Faster | Outcome::Slower);
+    let summary = if let Some((level, _)) = all
+        .iter()
+        .find(|(_, one)| one.outcome == Outcome::FailsMore)
+    {
+        format!("{} under {}", fails_more(level, base, other), level.name)
+    } else if !all.iter().any(is_named) {
         format!("no evidence of a difference between {base} and {other} under any of {loads} loads")
     } else {
         format!(
@@ -357,6 +403,7 @@ fn slo_outcome(found: &SloReport) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::report::Failures;
     use crate::bench::sample;
     use crate::bench::slo::Probe;
 
@@ -466,6 +513,56 @@ mod tests {
     }
 
     #[test]
+    fn a_better_version_that_fails_more_is_no_winner() {
+        let mut report = sample::report();
+        report.answers = None;
+        report.levels[0].figures[1].failures = 20_000;
+        report.levels[0].failures = Failures::of(&report.levels[0].figures);
+        report.levels[0].comparisons[0].outcome = Outcome::FailsMore;
+        assert_eq!(
+            words(&report),
+            "no winner is named: green fails more often than blue (blue 0.00 % [0.00, 0.00], green 2.53 % [2.50, 2.57] of requests)"
+        );
+        assert_eq!(
+            verdict(&Evidence::from(&report)).outcome,
+            Outcome::FailsMore
+        );
+        let mut sweep = sample::sweep();
+        sweep.levels[1] = report.levels.remove(0);
+        let found = verdict(&Evidence::from(&sweep));
+        assert_eq!(found.outcome, Outcome::FailsMore);
+        assert!(
+            found
+                .words
+                .starts_with("no winner is named: green fails more often")
+        );
+        assert!(
+            found.words.contains("under 8 connections (throughput); "),
+            "{}",
+            found.words
+        );
+    }
+
+    #[test]
+    fn a_quantile_that_only_failures_reach_is_told_without_a_number() {
+        let mut report = sample::report();
+        report.answers = None;
+        let endless = [f64::INFINITY; 3];
+        report.levels[0].comparisons =
+            vec![sample::comparison(Metric::P99, endless, Outcome::Slower)];
+        assert_eq!(
+            words(&report),
+            "green is slower than blue: more requests of green fail than its p99 latency leaves out, and not of blue"
+        );
+        report.levels[0].comparisons =
+            vec![sample::comparison(Metric::P99, [0.0; 3], Outcome::Faster)];
+        assert_eq!(
+            words(&report),
+            "green is faster than blue: more requests of blue fail than its p99 latency leaves out, and not of green"
+        );
+    }
+
+    #[test]
     fn a_failed_check_comes_before_everything() {
         let mut report = sample::report();
         report.checks.push(Check {
@@ -559,7 +656,13 @@ mod tests {
         answers.tolerance.relative = 1e-3;
         assert_eq!(
             answers_words(&answers),
-            "49 of 4096 answers differ beyond 1e-4 + 1e-3 of the value (1.2 %); 2 of the inputs were not answered by both"
+            "49 of 4096 answers differ beyond 1e-4 + 1e-3 of the value (1.2 %); 2 of the inputs were answered by neither"
+        );
+        answers.answered_by_one = 7;
+        assert!(
+            answers_words(&answers).contains("(1.2 %); 7 of them were answered by one alone; 2 of"),
+            "{}",
+            answers_words(&answers)
         );
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::bench::block::{Blocks, Broken, LoadPoint, Probed, Try, whole_rate};
+use crate::bench::deck::{Dealt, Deck};
 use crate::bench::report::Scenario;
 use crate::bench::search::{Search, Step};
 use crate::bench::slo::{Probe, SloReport};
@@ -44,10 +45,10 @@ pub(super) struct Sought {
 }
 
 /// Searches until all intervals are narrow or the time is over; what is known then.
-/// `speeds` are answers a second of each version in a closed loop; `tell` hears of every try.
+/// `decks` are the inputs of each version, `speeds` answers a second of each version in a closed loop; `tell` hears of every try.
 pub(super) fn sustain(
     blocks: &Blocks,
-    bench: &Bench,
+    (bench, decks): (&Bench, &[Deck]),
     slo: Slo,
     speeds: &[f64],
     mut tell: impl FnMut(&str, &str),
@@ -64,7 +65,8 @@ pub(super) fn sustain(
     let mut slips = Summary::new();
     'all: loop {
         let mut tried = false;
-        for (subject, (search, probes)) in bench.subjects.iter().zip(&mut searches) {
+        let versions = bench.subjects.iter().zip(decks);
+        for ((subject, deck), (search, probes)) in versions.zip(&mut searches) {
             let Some(step) = search.next() else { continue };
             let one = plan(
                 slo,
@@ -81,7 +83,12 @@ pub(super) fn sustain(
                 connections: bench.connections[0],
                 rate: Some(whole_rate(step.rate_per_s)),
             };
-            match blocks.probe(subject, &load, &one) {
+            let dealt = Dealt {
+                subject,
+                deck,
+                place: probes.iter().map(|probe: &Probe| probe.requests).sum(),
+            };
+            match blocks.probe(dealt, &load, &one) {
                 Ok(Probed { outcome, counts }) => {
                     search.learn(outcome);
                     let probe = Probe {

@@ -92,6 +92,9 @@ pub enum BenchError {
         /// The words of the other one.
         first: String,
     },
+    /// Conditions that no outcome would decide, one a line.
+    #[error("conditions that this run cannot decide:\n{0}")]
+    Undecidable(String),
     /// The budget was over before anything could be told.
     #[error("nothing was measured within {:.0} s: give more time with --budget", .0.as_secs_f64())]
     NoTime(Duration),
@@ -112,6 +115,12 @@ impl Bench {
             .filter_map(|subject| subject.process)
             .collect();
         processes.into_iter().filter_map(Process::cpu).sum()
+    }
+
+    /// Of the versions, in their order.
+    pub(super) fn labels(&self) -> Vec<&str> {
+        let versions = self.subjects.iter().map(|subject| &subject.version);
+        versions.map(|version| version.label.as_str()).collect()
     }
 
     pub(super) fn has_two(&self) -> bool {

@@ -882,7 +882,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "NUMBER", default_value_t = 1e-4, value_parser = tolerance, help_heading = "Requests")]
     pub(super) tolerance: f64,
 
-    /// Condition that fails a script when it is proven: `throughput<0.97`, `p99>1.10`, `agreement<0.99`
+    /// Condition that fails a script when it is proven: `throughput<0.97`, `p99>1.10`, `agreement<0.99`, `failures>0.1%`
     #[arg(long, value_name = "CONDITION", help_heading = "Result")]
     pub(super) fail_if: Vec<Condition>,
     /// Write a page with tables and plots that opens in any browser, offline

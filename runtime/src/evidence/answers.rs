@@ -13,6 +13,9 @@ use crate::evidence::stats::{Estimate, proportion};
 /// Differences that are kept.
 const WORST_MAX: usize = 5;
 
+/// Stands where a version did not answer with 2xx.
+const NO_ANSWER: &str = "no answer";
+
 /// Longest text that is kept of an answer, in characters.
 const QUOTED_MAX: usize = 60;
 
@@ -42,13 +45,15 @@ impl Default for Tolerance {
 /// All inputs together.
 #[derive(Debug, Clone, Serialize)]
 pub struct Answers {
-    /// Inputs that both answered.
+    /// Inputs that both were asked and at least one answered.
     pub compared: usize,
-    /// Of them those whose answers differ beyond the tolerance, or in their form.
+    /// Of them those whose answers differ beyond the tolerance, or in their form, or that one alone answered.
     pub differing: usize,
+    /// Of the differing those that one answered with 2xx and the other did not.
+    pub answered_by_one: usize,
     /// Of the differing those that differ in their form: other keys, other shape, a number against a text, NaN.
     pub of_other_form: usize,
-    /// Inputs that at least one did not answer with 2xx.
+    /// Inputs that neither answered with 2xx: they say nothing of whether the two agree.
     pub unanswered: usize,
     /// The distance that was allowed.
     pub tolerance: Tolerance,
@@ -60,6 +65,8 @@ pub struct Answers {
     pub agreement: Estimate,
     /// Share of rows whose largest number is at the same place, where answers are rows of at least two numbers.
     pub top1: Option<Estimate>,
+    /// Rows that [`Self::top1`] is of.
+    pub rows: u64,
     /// The worst differences, worst first.
     pub worst: Vec<Difference>,
 }
@@ -80,12 +87,13 @@ pub struct Difference {
 }
 
 /// Compares what two versions answered to the same inputs; none where the answer was not 2xx. An input that only one list has was
-/// not answered by the other.
+/// not answered by the other. What one answers and the other does not is a disagreement: a version that fails does not say the same.
 #[must_use]
 pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Tolerance) -> Answers {
     let mut answers = Answers {
         compared: 0,
         differing: 0,
+        answered_by_one: 0,
         of_other_form: 0,
         unanswered: 0,
         tolerance,
@@ -93,21 +101,27 @@ pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Toler
         max_relative: 0.0,
         agreement: proportion(0, 0, CONFIDENCE),
         top1: None,
+        rows: 0,
         worst: Vec::new(),
     };
     let mut rows = Rows::default();
     let mut worst: Vec<(Rank, Difference)> = Vec::new();
     for input in 0..base.len().max(other.len()) {
         let answer = |answers: &[Option<Bytes>]| answers.get(input).cloned().flatten();
-        let (Some(base), Some(other)) = (answer(base), answer(other)) else {
-            answers.unanswered += 1;
-            continue;
+        let found = match (answer(base), answer(other)) {
+            (Some(base), Some(other)) => compare_one(input, &base, &other, tolerance),
+            (Some(base), None) => missing(input, &base, |answer| (answer, NO_ANSWER.to_owned())),
+            (None, Some(other)) => missing(input, &other, |answer| (NO_ANSWER.to_owned(), answer)),
+            (None, None) => {
+                answers.unanswered += 1;
+                continue;
+            }
         };
-        let found = compare_one(input, &base, &other, tolerance);
         answers.compared += 1;
         answers.max_absolute = answers.max_absolute.max(found.max_absolute);
         answers.max_relative = answers.max_relative.max(found.max_relative);
         answers.of_other_form += usize::from(found.other_form);
+        answers.answered_by_one += usize::from(found.one_alone);
         rows.add(found.rows);
         if let Some(one) = found.worst {
             answers.differing += 1;
@@ -123,6 +137,7 @@ pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Toler
         answers.compared as u64,
         CONFIDENCE,
     );
+    answers.rows = rows.all;
     answers.top1 = (rows.all > 0).then(|| proportion(rows.agreeing, rows.all, CONFIDENCE));
     answers
 }
@@ -133,6 +148,7 @@ enum Rank {
     Number(f64),
     Text,
     Form,
+    Missing,
 }
 
 impl Rank {
@@ -148,6 +164,7 @@ impl Rank {
             Self::Number(_) => 0,
             Self::Text => 1,
             Self::Form => 2,
+            Self::Missing => 3,
         }
     }
 }
@@ -171,6 +188,7 @@ impl Rows {
 struct Compared {
     worst: Option<(Rank, Difference)>,
     other_form: bool,
+    one_alone: bool,
     max_absolute: f64,
     max_relative: f64,
     rows: Rows,
@@ -194,6 +212,44 @@ fn compare_one(input: usize, base: &Bytes, other: &Bytes, tolerance: Tolerance) 
         }
     }
     walk.found
+}
+
+/// An input that one version alone answered: none of its rows has its equal.
+fn missing(
+    input: usize,
+    answer: &Bytes,
+    sides: impl FnOnce(String) -> (String, String),
+) -> Compared {
+    let json: Option<Value> = serde_json::from_slice(answer).ok();
+    let (base, other) = sides(json.as_ref().map_or_else(|| text(answer), words));
+    let difference = Difference {
+        input,
+        path: String::new(),
+        base,
+        other,
+        difference: None,
+    };
+    Compared {
+        worst: Some((Rank::Missing, difference)),
+        one_alone: true,
+        rows: Rows {
+            all: json.map_or(0, |json| rows_of(&json, false)),
+            agreeing: 0,
+        },
+        ..Compared::default()
+    }
+}
+
+/// Rows of scores in an answer.
+fn rows_of(value: &Value, listed: bool) -> u64 {
+    match value {
+        Value::Object(object) => object.values().map(|one| rows_of(one, false)).sum(),
+        Value::Array(list) => {
+            let inner: u64 = list.iter().map(|one| rows_of(one, true)).sum();
+            inner + u64::from(listed && place_of_largest(list).is_some())
+        }
+        _ => 0,
+    }
 }
 
 /// Goes through two answers at once.
@@ -504,14 +560,44 @@ mod tests {
     }
 
     #[test]
-    fn inputs_that_one_did_not_answer_are_counted_apart() {
-        let base = [body("1"), None, body("1"), body("1")];
-        let other = [body("1"), body("1"), None];
+    fn an_input_that_one_alone_answers_is_a_disagreement_and_one_that_neither_answers_is_none() {
+        let base = [body("1"), None, body("1"), body("1"), None];
+        let other = [body("1"), body("1"), None, None, None];
         let answers = compare(&base, &other, Tolerance::default());
         assert_eq!(
             (answers.compared, answers.unanswered, answers.differing),
-            (1, 3, 0)
+            (4, 1, 3)
         );
+        assert_eq!((answers.answered_by_one, answers.of_other_form), (3, 0));
+        assert!((answers.agreement.point - 0.25).abs() < 1e-12);
+        let sides = |at: usize| (&*answers.worst[at].base, &*answers.worst[at].other);
+        assert_eq!(
+            [sides(0), sides(1)],
+            [("no answer", "1"), ("1", "no answer")]
+        );
+    }
+
+    #[test]
+    fn a_version_that_fails_where_it_would_differ_agrees_no_better() {
+        let base: Vec<_> = (0..100).map(body).collect();
+        let other = |wrong: Option<Bytes>| -> Vec<_> {
+            let answer = |at: usize| if at % 5 == 0 { wrong.clone() } else { body(at) };
+            (0..100).map(answer).collect()
+        };
+        let agreement = |wrong| compare(&base, &other(wrong), Tolerance::default()).agreement;
+        assert_eq!(agreement(None), agreement(body("-1")));
+    }
+
+    #[test]
+    fn the_rows_of_an_answer_that_is_missing_do_not_agree() {
+        let rows = body(json!({"p": [[0.1, 0.9], [0.8, 0.2]], "label": [1, 0]}));
+        let answers = compare(
+            &[rows.clone(), rows.clone()],
+            &[rows, None],
+            Tolerance::default(),
+        );
+        assert_eq!(answers.rows, 4);
+        assert!((answers.top1.unwrap().point - 0.5).abs() < 1e-12);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Proof from numbers: intervals, tests and comparisons that another part draws its conclusions from. Pure.
 //!
-//! `stats` (intervals, ratios of pairs, looks at a run that is not over), `order` (which version goes first), `latency_test` with
+//! `stats` (intervals, ratios of pairs, looks at a run that is not over), `shares` (the difference of two), `order` (which version goes
+//! first, and which input), `latency_test` with
 //! `slo` (a latency that is to be kept), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).
 //!
 //! Threads: called from any; each call works on what it is given.
@@ -10,12 +11,14 @@ mod answers;
 mod latency_test;
 mod order;
 mod random;
+mod shares;
 mod slo;
 mod stats;
 
 pub use answers::{Answers, Difference, Tolerance, compare};
 pub use latency_test::LatencyTest;
-pub use order::orders;
+pub use order::{orders, shuffled};
 pub use random::SplitMix64;
+pub use shares::difference;
 pub use slo::{ProbeOutcome, Slo, SloError};
 pub use stats::{Estimate, Looks, Ratio, mean, paired_ratio, proportion};

@@ -1,4 +1,4 @@
-//! The order of the versions within each pair. Pure.
+//! The order of the versions within each pair, and of the inputs. Pure.
 //!
 //! The order is drawn anew for each pair: an order that repeats, ABAB or ABBA, gives a drift of the machine to one of the versions.
 
@@ -12,6 +12,17 @@ pub fn orders(seed: u64) -> impl Iterator<Item = [usize; 2]> {
         let first = random.below(2);
         [first, 1 - first]
     })
+}
+
+/// The numbers from 0 to `count - 1`, shuffled (Fisher and Yates). The same seed gives the same order.
+#[must_use]
+pub fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut random = SplitMix64::new(seed);
+    let mut numbers: Vec<usize> = (0..count).collect();
+    for place in (1..count).rev() {
+        numbers.swap(place, random.below(place + 1));
+    }
+    numbers
 }
 
 #[cfg(test)]
@@ -33,6 +44,25 @@ mod tests {
         // Five standard deviations of 50.
         assert!(second_first.abs_diff(5000) < 250, "{second_first}");
         assert!(changes.abs_diff(5000) < 250, "{changes}");
+    }
+
+    #[test]
+    fn every_number_is_once_in_a_shuffle_and_at_every_place_equally_often() {
+        let mut firsts = [0_u32; 6];
+        for seed in 0..6000 {
+            let numbers = shuffled(6, seed);
+            firsts[numbers[0]] += 1;
+            let mut sorted = numbers.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4, 5]);
+            assert_eq!(shuffled(6, seed), numbers);
+        }
+        // Five standard deviations of 29.
+        assert!(
+            firsts.iter().all(|count| count.abs_diff(1000) < 145),
+            "{firsts:?}"
+        );
+        assert!(shuffled(0, 1).is_empty());
     }
 
     #[test]

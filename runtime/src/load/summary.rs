@@ -17,6 +17,8 @@ const NS_PER_S: f64 = 1e9;
 pub struct Summary {
     latencies_ns: Histogram<u64>,
     failures: u64,
+    /// Of the failures those that count as endless.
+    endless: u64,
 }
 
 /// A step of [`Summary::percentiles`].
@@ -44,6 +46,7 @@ impl Summary {
             latencies_ns: Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS)
                 .expect("bounds and digits are in the range of the crate"),
             failures: 0,
+            endless: 0,
         }
     }
 
@@ -59,18 +62,26 @@ impl Summary {
         self.latencies_ns.saturating_record(ns);
     }
 
+    /// Counts a request that never had what it asked for. Its latency is without end: the mean and the slowest are of the others, and
+    /// a quantile that reaches it is [`Duration::MAX`].
+    pub fn record_endless(&mut self) {
+        self.failures += 1;
+        self.endless += 1;
+    }
+
     /// Adds the requests of another summary.
     pub fn add(&mut self, other: &Self) {
         self.latencies_ns
             .add(&other.latencies_ns)
             .expect("all summaries have the same bounds");
         self.failures += other.failures;
+        self.endless += other.endless;
     }
 
     /// Requests, failures included.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.latencies_ns.len()
+        self.latencies_ns.len() + self.endless
     }
 
     /// Requests without an answer, or with one that is no 2xx.
@@ -79,9 +90,23 @@ impl Summary {
         self.failures
     }
 
-    /// The latency that a share `quantile` (0 to 1) of requests do not pass; zero when there are none.
+    /// The latency that a share `quantile` (0 to 1) of requests do not pass; zero when there are none, [`Duration::MAX`] when so many
+    /// never ended.
     #[must_use]
     pub fn quantile(&self, quantile: f64) -> Duration {
+        let ended = self.latencies_ns.len();
+        if self.endless > 0 {
+            let rank = (quantile * self.count() as f64).ceil().max(1.0);
+            return match rank <= ended as f64 {
+                // Half a request less is rounded up to this very one.
+                true => self.ended_quantile((rank - 0.5) / ended as f64),
+                false => Duration::MAX,
+            };
+        }
+        self.ended_quantile(quantile)
+    }
+
+    fn ended_quantile(&self, quantile: f64) -> Duration {
         Duration::from_nanos(self.latencies_ns.value_at_quantile(quantile))
     }
 
@@ -119,10 +144,14 @@ impl Summary {
     #[must_use]
     pub fn share_within(&self, latency: Duration) -> f64 {
         let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.latencies_ns.quantile_below(ns)
+        let ended = self.latencies_ns.len() as f64 / self.count().max(1) as f64;
+        match self.count() {
+            0 => 1.0,
+            _ => self.latencies_ns.quantile_below(ns) * ended,
+        }
     }
 
-    /// Quantiles in steps that become finer towards 1: so many for each halving of what is left. The last is 1.
+    /// Quantiles of what ended, in steps that become finer towards 1: so many for each halving of what is left. The last is 1.
     pub fn percentiles(&self, steps_per_halving: u32) -> impl Iterator<Item = Percentile> + '_ {
         let mut count = 0;
         self.latencies_ns
@@ -210,6 +239,29 @@ mod tests {
             summary.mean()
         );
         assert!((summary.share_within(Duration::from_micros(62)) - 0.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_never_ends_is_beyond_every_latency() {
+        let mut summary = Summary::new();
+        for ms in 1..=98 {
+            summary.record_latency(Duration::from_millis(ms), true);
+        }
+        assert!(summary.p99() < Duration::from_secs(1));
+        summary.record_endless();
+        summary.record_endless();
+        assert_eq!((summary.count(), summary.failures()), (100, 2));
+        assert_eq!(summary.p99(), Duration::MAX);
+        let p98 = summary.quantile(0.98);
+        assert!(p98 < Duration::from_millis(99) && p98 > Duration::from_millis(97));
+        assert_eq!(p98, summary.max());
+        assert!(summary.mean() < Duration::from_millis(50));
+        assert!((summary.share_within(Duration::MAX) - 0.98).abs() < 1e-9);
+        let mut both = Summary::new();
+        both.record_endless();
+        assert_eq!((both.p50(), both.max()), (Duration::MAX, Duration::ZERO));
+        both.add(&summary);
+        assert_eq!(both.failures(), 3);
     }
 
     #[test]

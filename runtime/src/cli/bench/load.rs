@@ -1,12 +1,13 @@
 //! The load on the versions, and its time.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::bench::Scenario;
+use crate::bench::{Ground, Scenario, undecidable};
 use crate::cli::args::{ArrivalKind, Bench as Typed, LoadScenario};
-use crate::cli::bench::found::{CONNECTIONS, Found, Place, slots};
+use crate::cli::bench::found::{Bodies, CONNECTIONS, Found, Place, slots};
 use crate::cli::exit::CliError;
 
 /// Default time to measure.
@@ -48,6 +49,28 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
         })?;
     }
     Ok(())
+}
+
+/// Refuses conditions that the run cannot decide, whatever it finds: better now than after an hour.
+pub(super) fn decidable(typed: &Typed, inputs: &[Bodies]) -> Result<(), CliError> {
+    let is_same = inputs.windows(2).all(|two| two[0] == two[1]);
+    let different = || inputs[0].iter().collect::<HashSet<_>>().len() as u64;
+    let slowest = typed.rate.iter().min().copied().map(u64::from);
+    let ground = Ground {
+        versions: inputs.len(),
+        inputs: is_same.then(different),
+        // Each version has at most its part of the time.
+        requests: slowest.map(|rate| rate * budget(typed).as_secs() / inputs.len() as u64),
+        is_search: typed.slo.is_some(),
+    };
+    let problems = undecidable(&typed.fail_if, &ground);
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(CliError::BadInput(format!(
+            "--fail-if: conditions that this run cannot decide:\n  {}",
+            problems.join("\n  ")
+        ))),
+    }
 }
 
 pub(super) fn scenario(typed: &Typed) -> Scenario {

@@ -13,7 +13,7 @@ mod words;
 use std::time::Duration;
 
 use self::found::Place;
-use self::load::{budget, check, connections, rates, scenario, warm_up_connections};
+use self::load::{budget, check, connections, decidable, rates, scenario, warm_up_connections};
 use self::progress::Line;
 use self::requests::inputs;
 use self::versions::{find, subject};
@@ -50,6 +50,7 @@ fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
         false => error.while_doing(&doing),
     };
     let (inputs, words) = inputs(typed, &found).map_err(within)?;
+    decidable(typed, &inputs)?;
     let connections = connections(typed, &found);
     let mut private = Vec::new();
     let mut subjects = Vec::new();
@@ -128,9 +129,6 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
             _ => Ok(()),
         };
     }
-    if report.verdict.outcome == Outcome::Invalid {
-        return Err(CliError::SaysNothing(words()));
-    }
     let with = |state| {
         let gates = report.gates.iter().filter(move |gate| gate.state == state);
         let conditions: Vec<_> = gates.map(|gate| gate.condition.as_str()).collect();
@@ -138,6 +136,10 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
     };
     if let Some(conditions) = with(GateState::Failed) {
         return Err(CliError::Regression(format!("{conditions}: {}", words())));
+    }
+    // Failures and answers are proven whatever the times say.
+    if report.verdict.outcome == Outcome::Invalid {
+        return Err(CliError::SaysNothing(words()));
     }
     match with(GateState::Undecided) {
         Some(conditions) => Err(CliError::Undecided(format!("{conditions}: {}", words()))),
@@ -152,6 +154,7 @@ fn refused(error: BenchError) -> CliError {
         BenchError::Threads(source) => CliError::Start(source),
         error @ (BenchError::Refused { .. }
         | BenchError::OtherInputs { .. }
+        | BenchError::Undecidable(_)
         | BenchError::NoTime(_)) => CliError::BadInput(error.to_string()),
     }
 }
