@@ -426,7 +426,7 @@ fn a_condition_that_is_broken_is_a_regression() {
     let place = Place::new();
     let (code, report, said) = judged(
         &place,
-        &format!("{} --budget 3 --fail-if agreement<0.99", both()),
+        &format!("{} --budget 3 --made 400 --fail-if agreement<0.99", both()),
     );
     assert_eq!(code, 1, "{said}");
     assert!(
@@ -434,6 +434,31 @@ fn a_condition_that_is_broken_is_a_regression() {
         "{said}"
     );
     assert_eq!(report.expect("a report")["gates"][0]["state"], "failed");
+}
+
+#[test]
+fn a_condition_that_the_run_cannot_decide_is_refused_before_it_starts() {
+    let place = Place::new();
+    let refused = |line: &str| {
+        let (code, report, said) = judged(&place, line);
+        assert_eq!((code, report), (3, None), "{said}");
+        assert!(!said.contains("starting a server"), "{said}");
+        said
+    };
+    let said = refused(&format!(
+        "{} --fail-if agreement<0.99 --fail-if p99>1.1",
+        both()
+    ));
+    assert!(
+        said.contains("agreement<0.99: 257 different inputs cannot prove it kept, whatever they say: at least 368 are needed"),
+        "{said}"
+    );
+    let said = refused(&format!("{} --fail-if p99>1.1", digits(1)));
+    assert!(said.contains("name the other one too"), "{said}");
+    let line = format!("{} --rate 100 --budget 10 --fail-if failures>0.1%", both());
+    let said = refused(&line);
+    assert!(said.contains("500 requests cannot prove it kept"), "{said}");
+    assert!(said.contains("at least 3688 are needed"), "{said}");
 }
 
 #[test]

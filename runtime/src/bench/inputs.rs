@@ -79,11 +79,9 @@ pub enum InputsError {
     NotJson(BadBodies),
     /// More values than anybody would send.
     #[error(
-        "{count} requests of {values} values each are more than {VALUES_MAX} values in all: ask for fewer requests or rows"
+        "a request of {values} values is more than the {VALUES_MAX} values that all together may have: ask for fewer rows, or give requests with --input"
     )]
     TooManyValues {
-        /// Requests that were to be made.
-        count: usize,
         /// Values of one.
         values: usize,
     },
@@ -176,14 +174,14 @@ impl Inputs {
         reading.inputs(path, folder)
     }
 
-    /// Makes `count` different requests of `rows` rows from what a model takes, in the form of
+    /// Makes `count` different requests, or as many as fit in memory and the words say so, of `rows` rows from what a model takes, in the form of
     /// [`serin_scorers::JsonScorer::example_body`]. `rows` is the first size of an input where that is free; other free sizes are 1.
     /// The same seed makes the same requests: floats from 0 to 1, whole numbers from 0 to 9, some texts.
     ///
     /// # Errors
     ///
-    /// [`InputsError::Rows`] when several rows are asked for and no input takes them, [`InputsError::TooManyValues`] when they
-    /// would not fit in memory, [`InputsError::Nothing`] when none are asked for.
+    /// [`InputsError::Rows`] when several rows are asked for and no input takes them, [`InputsError::TooManyValues`] when not
+    /// one would fit in memory, [`InputsError::Nothing`] when none are asked for.
     pub fn made(
         signature: &Signature,
         rows: usize,
@@ -207,16 +205,22 @@ impl Inputs {
         let sizes: Vec<Vec<usize>> = inputs.iter().map(|spec| sizes(spec, rows)).collect();
         let values = sizes.iter().map(|sizes| values(sizes));
         let values = values.fold(0, usize::saturating_add);
-        if values.max(1).saturating_mul(count) > VALUES_MAX {
-            return Err(InputsError::TooManyValues { count, values });
+        // Of images fewer fit than anybody asks for.
+        let fitting = count.min(VALUES_MAX / values.max(1));
+        if fitting == 0 {
+            return Err(InputsError::TooManyValues { values });
         }
         let mut random = SplitMix64::new(seed);
-        let bodies = (0..count)
+        let bodies = (0..fitting)
             .map(|_| made_body(inputs, &sizes, &mut random))
             .collect();
+        let fewer = match fitting < count {
+            true => format!(" (of {count} no more fit: each has {values} values)"),
+            false => String::new(),
+        };
         let words = format!(
-            "{} made from the model's inputs, {rows} {} each, seed {seed}",
-            requests(count),
+            "{} made from the model's inputs, {rows} {} each, seed {seed}{fewer}",
+            requests(fitting),
             if rows == 1 { "row" } else { "rows" }
         );
         Ok(Self { bodies, words })
@@ -580,11 +584,22 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_would_fill_the_memory_are_refused() {
+    fn of_images_as_many_are_made_as_fit_and_it_is_said() {
+        let large = signature(&[("x", ElementType::Fp32, &[-1, 3, 1024, 1024])]);
+        let made = Inputs::made(&large, 1, 256, 1).unwrap();
+        assert_eq!(made.bodies.len(), 5);
+        assert_eq!(
+            made.words,
+            "5 requests made from the model's inputs, 1 row each, seed 1 (of 256 no more fit: each has 3145728 values)"
+        );
+    }
+
+    #[test]
+    fn a_request_that_would_fill_the_memory_is_refused() {
         let image = signature(&[("x", ElementType::Fp32, &[-1, 3, 224, 224])]);
-        let told = Inputs::made(&image, 8, 64, 1).unwrap_err().to_string();
+        let told = Inputs::made(&image, 128, 64, 1).unwrap_err().to_string();
         assert!(
-            told.starts_with("64 requests of 1204224 values each are more than"),
+            told.starts_with("a request of 19267584 values is more than"),
             "{told}"
         );
         let absurd = signature(&[("x", ElementType::Fp32, &[i64::MAX, i64::MAX])]);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::bench::block::{Blocks, Broken, LoadPoint, Probed, Try, whole_rate};
+use crate::bench::block::{Blocks, Broken, Counts, LoadPoint, Probed, Try, whole_rate};
 use crate::bench::deck::{Dealt, Deck};
 use crate::bench::report::Scenario;
 use crate::bench::search::{Search, Step};
@@ -54,12 +54,10 @@ pub(super) fn sustain(
     mut tell: impl FnMut(&str, &str),
 ) -> Sought {
     let least = shortest(bench, slo, blocks.budget.left());
+    let search = |speed: &f64| Search::new(speed * START_SHARE, speed * CAP_FACTOR);
     let mut searches: Vec<_> = speeds
         .iter()
-        .map(|speed| {
-            let search = Search::new(speed * START_SHARE, speed * CAP_FACTOR);
-            (search, Vec::new())
-        })
+        .map(|speed| (search(speed), Vec::new()))
         .collect();
     let mut broken = Ok(());
     let mut slips = Summary::new();
@@ -91,12 +89,7 @@ pub(super) fn sustain(
             match blocks.probe(dealt, &load, &one) {
                 Ok(Probed { outcome, counts }) => {
                     search.learn(outcome);
-                    let probe = Probe {
-                        rate_per_s: load.number(),
-                        requests: counts.in_time + counts.over,
-                        over: counts.over,
-                        outcome,
-                    };
+                    let probe = counts.probe(load.number(), outcome);
                     if outcome == ProbeOutcome::Passed {
                         slips.add(&counts.slips);
                     }
@@ -148,6 +141,17 @@ fn plan(slo: Slo, step: Step, least: Duration, seed: u64) -> Try {
         least,
         most: MOST_FACTOR * least,
         seed,
+    }
+}
+
+impl Counts {
+    fn probe(&self, rate_per_s: f64, outcome: ProbeOutcome) -> Probe {
+        Probe {
+            rate_per_s,
+            requests: self.in_time + self.over,
+            over: self.over,
+            outcome,
+        }
     }
 }
 

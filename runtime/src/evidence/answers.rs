@@ -581,7 +581,13 @@ mod tests {
     fn a_version_that_fails_where_it_would_differ_agrees_no_better() {
         let base: Vec<_> = (0..100).map(body).collect();
         let other = |wrong: Option<Bytes>| -> Vec<_> {
-            let answer = |at: usize| if at % 5 == 0 { wrong.clone() } else { body(at) };
+            let answer = |at: usize| {
+                if at.is_multiple_of(5) {
+                    wrong.clone()
+                } else {
+                    body(at)
+                }
+            };
             (0..100).map(answer).collect()
         };
         let agreement = |wrong| compare(&base, &other(wrong), Tolerance::default()).agreement;
