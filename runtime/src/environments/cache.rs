@@ -75,6 +75,13 @@ struct Mark {
     bytes: u64,
 }
 
+/// A recipe, and the Python that was found for it.
+#[derive(Debug)]
+struct Wanted<'a> {
+    recipe: &'a Recipe,
+    interpreter: Interpreter,
+}
+
 /// The folder of environments, and where their interpreters are looked for.
 #[derive(Debug, Clone)]
 pub struct Environments {
@@ -168,6 +175,10 @@ impl Environments {
         }
         let interpreter = self.interpreter(recipe)?;
         let place = self.place(&recipe.hash(&interpreter.version.to_string()));
+        let wanted = Wanted {
+            recipe,
+            interpreter,
+        };
         let begun = Instant::now();
         let mut is_told = false;
         loop {
@@ -181,7 +192,7 @@ impl Environments {
             if let Some(lock) = place.lock_alone()? {
                 // Another may have ended its build between the two lines above.
                 if place.mark().is_none() {
-                    self.build(&place, &lock, recipe, &interpreter, settings)?;
+                    self.build(&place, &lock, &wanted, settings)?;
                 }
                 continue;
             }
@@ -239,10 +250,13 @@ impl Environments {
         &self,
         place: &Place,
         lock: &File,
-        recipe: &Recipe,
-        interpreter: &Interpreter,
+        wanted: &Wanted<'_>,
         settings: &BuildSettings<'_>,
     ) -> Result<(), EnvironmentError> {
+        let Wanted {
+            recipe,
+            interpreter,
+        } = wanted;
         place.clear()?;
         (settings.tell)(&format!(
             "building an environment with Python {} for {}",
@@ -359,9 +373,13 @@ impl Place {
         // The time of the last use; without it the environment goes a little earlier.
         drop(lock.set_modified(SystemTime::now()));
         let python = self.folder.join("bin/python");
+        let nearest = recipe
+            .python()
+            .filter(|wish| mark.python.parse().is_ok_and(|found| !wish.grants(found)));
+        let nearest = nearest.map_or_else(String::new, |wish| format!(", the nearest to {wish},"));
         Some(Environment {
             description: format!(
-                "Python {} with what {} asks for ({})",
+                "Python {}{nearest} with what {} asks for ({})",
                 mark.python,
                 recipe.file().display(),
                 python.display()

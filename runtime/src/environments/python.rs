@@ -345,6 +345,7 @@ pub(super) fn choose<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::write_program;
     use super::*;
 
     fn interpreter(version: &str, path: &str) -> Interpreter {
@@ -446,7 +447,7 @@ mod tests {
     fn a_program_that_only_says_that_there_is_none_is_no_python() {
         let folder = tempfile::tempdir().expect("a folder");
         let shim = |name: &str, script: &str| {
-            super::super::testing::write_program(&folder.path().join(name), script)
+            write_program(&folder.path().join(name), script);
         };
         shim(
             "python3",

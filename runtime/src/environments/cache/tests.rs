@@ -238,6 +238,23 @@ fn an_environment_that_is_there_needs_no_interpreter_to_be_looked_for() {
 }
 
 #[test]
+fn a_python_that_is_only_near_is_said_to_be() {
+    let machine = Machine::new(GOOD_PIP);
+    let text = "dependencies: [python=3.10, six]\n";
+    let recipe = Recipe::read(Path::new("env.yml"), text, &|_| Ok(String::new()));
+    let recipe = recipe.expect("a recipe").with_any_python(true);
+    let built = machine.ready(&recipe).expect("built");
+    let words = "Python 3.11.7, the nearest to 3.10, with what env.yml asks for (";
+    assert!(
+        built.description().starts_with(words),
+        "{}",
+        built.description()
+    );
+    let again = machine.ready(&recipe).expect("there");
+    assert_eq!(again.description(), built.description());
+}
+
+#[test]
 fn many_threads_that_want_the_same_build_it_once() {
     let machine = Machine::new(GOOD_PIP);
     let recipe = recipe("six");
