@@ -3,6 +3,7 @@
 import faulthandler
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -156,6 +157,17 @@ class Start(Harness):
         text = "def init():\n    global x\n    x = bytearray(2 << 30)\ndef run(data): pass"
         self.assertIn("536870912 bytes of memory", self.reason(text, memory_bytes_max=512 << 20))
 
+    def test_a_bound_of_memory_above_that_of_the_server_is_that_of_the_server(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        text = "import resource\ndef init(): pass\ndef run(data): return resource.getrlimit(resource.RLIMIT_DATA)[1]"
+        lane = self.lane(text, memory_bytes_max=2 << 30, data_limit=1 << 30)
+        self.assertEqual(lane.started().score().json(), 1 << 30)
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_DATA), (soft, hard))
+
+    def test_what_goes_wrong_before_the_script_is_told_too(self):
+        reason = self.reason("def init(): pass\ndef run(data): pass", variables={"no=name": "x\0"}, given=False)
+        self.assertIn("could not be prepared", reason)
+
     def test_a_process_whose_parent_is_another_one_ends_at_once(self):
         layout = json.dumps({"fd": 0, "parent": 1})
         finished = subprocess.run([PYTHON, str(HARNESS), layout], timeout=PATIENCE_S)
@@ -168,7 +180,11 @@ class Start(Harness):
 
     def test_a_driver_module_is_called_for_init_and_its_script_for_run(self):
         (self.folder / "real.py").write_text("calls = []\ndef run(data): return calls")
-        lane = self.started("import real as driver_module\ndef init(): driver_module.calls.append(1)\ndef run(data): return 'driver'")
+        lane = self.started("""
+            import real as driver_module
+            def init(): driver_module.calls.append(1)
+            def run(data): return "driver"
+        """)
         self.assertEqual(lane.score().json(), [1])
 
 
@@ -349,6 +365,22 @@ class Harm(Harness):
             self.assertEqual((answer.status, answer.failed), (500, True))
         self.assertEqual(lane.score().json(), process)
 
+    def test_a_timeout_of_the_scripts_own_is_not_called_one_of_scoring(self):
+        for variables in ({}, {"SCORING_TIMEOUT_MS": "60000"}):
+            answer = self.run_of("raise TimeoutError('a database is away')", variables=variables).score()
+            self.assertEqual((answer.status, answer.failed), (500, True))
+            self.assertIn("An unexpected error occurred in scoring script", answer.json()["message"])
+
+    def test_what_nests_too_deep_for_json_is_an_error_and_the_process_lives(self):
+        lane = self.run_of("""
+            whole = []
+            for _ in range(int(data)):
+                whole = [whole]
+            return whole
+        """)
+        self.assertEqual(lane.score("100000").status, 500)
+        self.assertEqual(lane.score("2").json(), [[[]]])
+
     def test_signals_for_the_whole_service_do_not_end_it(self):
         lane = self.run_of("return data")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -397,11 +429,12 @@ class Harm(Harness):
 
     def test_what_is_printed_appears_line_by_line(self):
         begun, go_on = self.pipe("begun"), self.pipe("go_on")
-        lane = self.run_of("""
+        text = """
             print("a line \\u00f6 \\ud800")
             open("begun", "w").close()
             open("go_on").close()
-        """, locale="C")
+        """
+        lane = self.run_of(text, locale="C")
         lane.submit([(HEAD, b"")])
         begun.open().close()
         self.assertIn("a line ", lane.printed())
@@ -430,6 +463,18 @@ class Harm(Harness):
         self.assertEqual(lane.score("x").json(), "x")
         self.assertEqual(lane.score("y").json(), "y")
 
+    def test_a_script_that_replaces_the_json_functions_costs_no_answer(self):
+        lane = self.run_of("""
+            json.dumps = json.loads = None
+            if data == "bad":
+                raise ValueError
+            return data
+        """)
+        for body in ("x", "bad", b"\xff"):
+            answer = lane.score(body)
+            self.assertIn(answer.status, (400, 500))
+            self.assertIn("message", answer.json())
+
     def test_threads_go_on_between_requests(self):
         pipe = self.pipe("pipe")
         lane = self.run_of("""
@@ -457,8 +502,8 @@ class Harm(Harness):
         pipe = self.pipe("alive")
         script = self.folder / "score.py"
         script.write_text("alive = open('alive', 'w')\ndef init(): pass\ndef run(data): pass")
-        program = "import sys; sys.path.insert(0, {!r}); import driver; lane = driver.Lane({!r}, {!r}).started(); print('ready', flush=True); input()"
-        program = program.format(str(Path(__file__).parent), str(script), PYTHON)
+        program = "import sys; sys.path.insert(0, {!r}); import driver; lane = driver.Lane({!r}, {!r}).started(); "
+        program = program.format(str(Path(__file__).parent), str(script), PYTHON) + "print('ready', flush=True); input()"
         parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         with pipe.open("rb") as alive:
             self.assertEqual(parent.stdout.readline(), b"ready\n")
