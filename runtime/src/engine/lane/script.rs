@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use serin_scorers::Signature;
 use sha2::{Digest as _, Sha256};
 
+use crate::cache_folder::cache_folder;
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::lane::page::Page;
 use crate::engine::lane::words::LaneReport;
-use crate::engine::library::cache_folder;
 use crate::engine::loading::Loading;
 use crate::engine::{RequestHead, ResponseHead, Scored, ScriptSpec};
 
