@@ -366,3 +366,5 @@ const _: () = {
     assert!(DESCRIPTION_BYTES_MAX <= SPEC_BYTES_MAX);
     assert!(SPEC_BYTES_MAX <= ADMIN_BODY_BYTES_MAX);
 };
+/// Most files and folders of a folder that are looked at for a scoring script.
+pub const SCRIPT_FILES_MAX: usize = 10_000;
