@@ -1,6 +1,7 @@
 """What the harness promises beside the contract, under the Python that `HARNESS_PYTHON` names: standard library alone."""
 
 import faulthandler
+import importlib.util
 import json
 import os
 import resource
@@ -9,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import types
 import unittest
 from pathlib import Path
 
-from driver import HANG_S, HARNESS, PATIENCE_S, Lane
+from driver import ANSWERED, HANG_S, HARNESS, LAYOUT, PATIENCE_S, WAITING, Lane
 
 PYTHON = os.environ.get("HARNESS_PYTHON", sys.executable)
 HEAD = {"method": "POST", "path": "/score", "query": "", "headers": []}
@@ -263,6 +265,69 @@ class Batches(Harness):
         lane.submit([])
         lane.submit([(HEAD, b""), (HEAD, b"")])
         self.assertEqual([answer.json() for answer in lane.collect(2)], [[""], [""]])
+
+
+class Once:
+    """Raises the first time that it is used, as a signal handler of a script might."""
+
+    def __init__(self, then=None):
+        self.uses = 0
+        self._then = then
+
+    def __call__(self, *arguments):
+        self.uses += 1
+        if self.uses == 1:
+            raise RuntimeError("rung")
+        return self._then(*arguments)
+
+    def __enter__(self):
+        return self(None)
+
+    def __exit__(self, *_problem):
+        return None
+
+
+class Interruptions(unittest.TestCase):
+    """What comes in the middle of an answer, at the very places where it does most harm. It is played in this process."""
+
+    def setUp(self):
+        spec = importlib.util.spec_from_file_location("harness", HARNESS)
+        self.harness = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.harness)
+        file = os.memfd_create("lane")
+        os.ftruncate(file, 1 << 16)
+        self.page = self.harness.Page(dict(LAYOUT, fd=file, room_bytes=(1 << 16) - LAYOUT["room"]))
+        self.page.words[self.page.rows] = 1
+        self.page.words[self._at("state")] = WAITING
+
+    def _at(self, field):
+        return (LAYOUT["table"] + LAYOUT["row"][field]) // 4
+
+    def _go_on_twice(self, answer):
+        batch = self.harness.Batch(self.page, types.SimpleNamespace(answer=answer), 1)
+        with self.assertRaises(RuntimeError):
+            batch.go_on()
+        batch.go_on()
+        self.assertEqual(self.page.words[self._at("state")], ANSWERED)
+        start, end = self.page.span(0, "answer")
+        return self.page.words[self._at("kind")], self.page.memory[start:end]
+
+    def test_a_request_that_was_interrupted_does_not_run_twice(self):
+        run = Once()
+        kind, answer = self._go_on_twice(run)
+        self.assertEqual((run.uses, kind), (1, 2))
+        self.assertIn(b"An unexpected internal error occurred", answer)
+
+    def test_an_answer_that_is_written_and_not_told_is_told(self):
+        self.page.barrier = Once(lambda _: None)
+        runs = []
+
+        def run(*_request):
+            runs.append(1)
+            return None, b"[1]"
+
+        self.assertEqual(self._go_on_twice(run), (0, b"[1]"))
+        self.assertEqual(runs, [1])
 
 
 class Harm(Harness):
