@@ -14,6 +14,7 @@ const RANKS: &[(&str, u8)] = &[
     ("plain_file", 0),
     ("black_box", 1),
     ("budget", 1),
+    ("environments", 1),
     ("evidence", 1),
     ("observe", 1),
     ("plot", 1),

@@ -39,6 +39,7 @@ mod plain_file;
 
 pub mod black_box;
 pub mod budget;
+pub mod environments;
 pub mod evidence;
 pub mod load;
 pub mod observe;
