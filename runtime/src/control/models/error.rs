@@ -44,6 +44,15 @@ pub enum ModelStoreError {
         files: usize,
         bytes: u64,
     },
+    /// Nothing is at the path of the code, or no folder.
+    #[error("expected the folder of the scoring script, found {found} at {}", path.display())]
+    NoCode { path: PathBuf, found: &'static str },
+    /// The folder of the code has no files.
+    #[error("{} holds no code: expected the folder of the scoring script (hidden files and __pycache__ are left out)", .0.display())]
+    EmptyCode(PathBuf),
+    /// The folder of the code holds more than code.
+    #[error("{} holds {what}: give the folder of the code alone", path.display())]
+    TooMuchCode { path: PathBuf, what: String },
     /// The copy would hold itself.
     #[error("{} holds the data folder of this server, {}: give the folder of the model alone", path.display(), data.display())]
     HoldsData { path: PathBuf, data: PathBuf },
@@ -175,6 +184,9 @@ impl ModelStoreError {
         match self {
             Self::NoSuchPath(_)
             | Self::Empty(_)
+            | Self::NoCode { .. }
+            | Self::EmptyCode(_)
+            | Self::TooMuchCode { .. }
             | Self::OrtFormat(_)
             | Self::NoModel(_)
             | Self::SeveralModels { .. }
