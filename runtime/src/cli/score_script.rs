@@ -198,13 +198,14 @@ impl Tried {
 }
 
 fn answered(answer: &ScriptAnswer, story: &mut String) {
-    let ran_for = answer.ran_for.unwrap_or_default().as_secs_f64() * 1e3;
+    let failed = answer.head.as_ref().is_some_and(|head| head.failed);
+    let ran = match answer.ran_for {
+        Some(time) if !failed => format!("took {:.3} ms", time.as_secs_f64() * 1e3),
+        _ => "failed".to_owned(),
+    };
     let status = status(answer);
-    writeln!(
-        story,
-        "run() took {ran_for:.3} ms and answered with status {status}"
-    )
-    .expect("text takes any text");
+    writeln!(story, "run() {ran}, and the answer has status {status}")
+        .expect("text takes any text");
     for (name, value) in headers(answer) {
         writeln!(story, "{name}: {value}").expect("text takes any text");
     }
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(report["answer"]["body"], json!([1, 2, "7"]));
         assert_eq!(tried.failure(), None);
         assert!(
-            tried.story().contains("answered with status 200"),
+            tried.story().contains("the answer has status 200"),
             "{}",
             tried.story()
         );
@@ -312,6 +313,11 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(tried.report()["answer"]["failed"], true);
+        let story = tried.story();
+        assert!(
+            story.contains("run() failed, and the answer has status 500"),
+            "{story}"
+        );
         let words = tried.failure().unwrap();
         assert!(words.contains("status 500"), "{words}");
     }
