@@ -44,7 +44,8 @@ const SETTINGS_OF_PIP: &[(&str, &str)] = &[
     ("PIP_CERT", "SSL_CERT_FILE"),
 ];
 
-/// Asks the system to end the command with this process, and becomes it. Where that cannot be asked for the lock still does its part.
+/// Asks the system to end the command with this process, and becomes it, behind those who serve meanwhile. Where the system cannot be
+/// asked, the lock still does its part.
 const LAUNCH: &str = "\
 import os, sys
 try:
@@ -52,6 +53,7 @@ try:
     ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
 except Exception:
     pass
+os.nice(10)
 if os.getppid() != int(sys.argv[1]):
     sys.exit('the process that builds has ended')
 os.execv(sys.argv[2], sys.argv[2:])

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{Build, BuildProblem};
 use super::error::{EnvironmentError, at};
-use super::python::{Interpreter, Places, choose};
+use super::python::{Interpreter, Places, answers, choose};
 use super::recipe::Recipe;
 use super::settings::BuildSettings;
 use crate::cache_folder::cache_folder;
@@ -266,7 +266,7 @@ impl Environments {
         let build = Build {
             recipe,
             interpreter,
-            uv: self.uv.as_deref(),
+            uv: self.uv.as_deref().filter(|uv| answers(uv)),
             folder: &place.folder,
             lock,
             log: &place.log(),

@@ -444,7 +444,7 @@ fn uv_builds_where_it_is_there() {
     let mut machine = Machine::new("exit 1");
     let (root, uv) = (machine.folder.path(), machine.folder.path().join("bin/uv"));
     let script = format!(
-        "echo \"uv $@\" >> {}/calls; for last; do :; done; [ \"$1\" != venv ] || {{ mkdir -p $last/bin; echo > $last/bin/python; }}",
+        "[ \"$1\" != --version ] || exit 0; echo \"uv $@\" >> {}/calls; for last; do :; done; [ \"$1\" != venv ] || {{ mkdir -p $last/bin; echo > $last/bin/python; }}",
         root.display()
     );
     write_program(&uv, &script);
@@ -469,6 +469,21 @@ fn uv_builds_where_it_is_there() {
     assert_eq!(
         fs::read_to_string(format!("{folder}/requirements.txt")).expect("a file"),
         "six\n"
+    );
+}
+
+#[test]
+fn where_uv_is_only_a_name_pip_builds() {
+    let mut machine = Machine::new(GOOD_PIP);
+    let uv = machine.folder.path().join("bin/uv");
+    write_program(&uv, "echo 'pyenv: uv: command not found' >&2; exit 127");
+    machine.environments.uv = Some(uv);
+    machine.ready(&recipe("six")).expect("built");
+    assert!(
+        machine
+            .calls()
+            .iter()
+            .any(|call| call.starts_with("-m pip install"))
     );
 }
 
