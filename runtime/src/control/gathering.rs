@@ -29,6 +29,8 @@ pub(super) struct Gathered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct GatheredScript {
     pub(super) code: ModelDigest,
+    /// The name of its folder.
+    pub(super) folder: String,
     /// The places of the files of the code.
     pub(super) files: BTreeSet<String>,
     pub(super) recipe: Option<StoredRecipe>,
@@ -83,6 +85,7 @@ fn gather_script(
     match files.ingest_code(&source.code) {
         Ok(code) if problems.is_empty() => Ok(Ok(GatheredScript {
             code: code.digest,
+            folder: code.name,
             files: code.files,
             recipe: recipe
                 .map(|recipe| StoredRecipe::of(&recipe.with_any_python(source.any_python))),
@@ -273,6 +276,22 @@ mod tests {
         std::os::unix::fs::symlink("/etc/hostname", place.path("src/link")).expect("a link");
         let refused = place.gather(&place.path("src"), None).expect_err("refused");
         assert!(refused[0].contains("out of"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_folder_of_code_is_called_as_it_was_given_and_the_likes_of_dots_as_what_they_stand_for() {
+        let place = Place::new();
+        let link = place.path("current");
+        std::os::unix::fs::symlink("src", &link).expect("a link");
+        let dots = place.path("src/m1/..");
+        for (code, name) in [
+            (link, "current"),
+            (dots, "src"),
+            (place.path("src/."), "src"),
+        ] {
+            let script = place.gather(&code, None).expect("gathered");
+            assert_eq!(script.folder, name);
+        }
     }
 
     #[test]

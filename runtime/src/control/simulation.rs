@@ -250,6 +250,7 @@ fn gathered() -> Gathered {
         };
         let script = GatheredScript {
             code: ModelDigest::for_test("code"),
+            folder: "code".to_owned(),
             files: BTreeSet::from(["score.py".to_owned()]),
             recipe: Some(StoredRecipe::of(&recipe.expect("a recipe"))),
         };
@@ -1478,6 +1479,7 @@ fn deployments_of_one_environment_wait_for_one_build_and_fail_with_it_alone() {
     let mut at = at.map(|one| matches!(one, UnderWay::Try(Need::Environment(_))));
     let at = at.position(|is_build| is_build).expect("a build");
     let build = world.under_way.remove(at);
+    world.fair = false;
     world.tell(build, false);
     world.settle_down();
     assert_eq!(world.state_of(2), ProvisioningState::Failed);

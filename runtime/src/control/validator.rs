@@ -369,10 +369,9 @@ fn resolved(
             looked.join(" and ")
         ));
     };
-    let name = folder.file_name().unwrap_or("code".as_ref());
     Ok(ResolvedScript {
         code: gathered.code.clone(),
-        folder: name.to_string_lossy().into_owned(),
+        folder: gathered.folder.clone(),
         entry_script: entry_script.clone(),
         recipe: gathered.recipe.clone(),
         variables: spec.variables(),

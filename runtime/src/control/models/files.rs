@@ -26,7 +26,7 @@ use crate::config::{
     DISK_RESERVE_BYTES_MAX, DISK_RESERVE_PART, MODEL_BYTES_MAX, MODEL_FILES_MAX, SAMPLE_BYTES_MAX,
 };
 use crate::control::models::error::{at, unread};
-use crate::control::models::folder::{Whose, files_of};
+use crate::control::models::folder::{Whose, files_of, text};
 use crate::control::models::source::{Source, first_names, onnx_among};
 use crate::control::models::verified::{Stamp, Verified};
 use crate::control::models::{ModelDigest, ModelStoreError};
@@ -60,6 +60,8 @@ pub(in crate::control) struct Ingested {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::control) struct IngestedCode {
     pub(in crate::control) digest: ModelDigest,
+    /// Its name.
+    pub(in crate::control) name: String,
     /// The places of its files below it.
     pub(in crate::control) files: BTreeSet<String>,
 }
@@ -141,7 +143,7 @@ impl ModelFiles {
         &self,
         folder: &Path,
     ) -> Result<IngestedCode, ModelStoreError> {
-        check_code(folder)?;
+        let name = name_of_code(folder)?;
         self.check_apart(folder).map_err(in_words_of_code)?;
         let mut files = files_of(folder, Whose::Given).map_err(in_words_of_code)?;
         files.retain(|name, _| !name.split('/').any(|part| part == "__pycache__"));
@@ -151,6 +153,7 @@ impl ModelFiles {
         let (digest, _) = self.copy_in(folder, &files, |_| true)?;
         Ok(IngestedCode {
             digest,
+            name,
             files: files.into_keys().collect(),
         })
     }
@@ -394,8 +397,8 @@ fn sizes_of(files: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, u64>, 
     files.iter().map(size).collect()
 }
 
-/// Refuses what is no folder of code, before it is looked into.
-fn check_code(folder: &Path) -> Result<(), ModelStoreError> {
+/// The name of a folder of code. What is none is refused before it is looked into.
+fn name_of_code(folder: &Path) -> Result<String, ModelStoreError> {
     let refused = |found| {
         Err(ModelStoreError::NoCode {
             path: folder.to_owned(),
@@ -403,11 +406,16 @@ fn check_code(folder: &Path) -> Result<(), ModelStoreError> {
         })
     };
     match fs::metadata(folder) {
-        Ok(_) if folder.file_name().is_none() => refused("the root of all folders"),
-        Ok(kind) if kind.is_dir() => Ok(()),
-        Ok(_) => refused("a file"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => refused("nothing"),
-        Err(error) => Err(unread(folder)(error)),
+        Ok(kind) if kind.is_dir() => {}
+        Ok(_) => return refused("a file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return refused("nothing"),
+        Err(error) => return Err(unread(folder)(error)),
+    }
+    // The name that was given, but for the likes of `..`, which stands for one.
+    let real = fs::canonicalize(folder).map_err(unread(folder))?;
+    match folder.file_name().or(real.file_name()) {
+        Some(name) if real.file_name().is_some() => text(name, folder),
+        _ => refused("the root of all folders"),
     }
 }
 

@@ -51,7 +51,8 @@ impl Mount {
     /// A single file keeps its name, but for ONNX.
     fn looks_like_a_folder(&self, stored: &BTreeSet<String>) -> bool {
         let is_onnx = self.name.to_ascii_lowercase().ends_with(".onnx");
-        !stored.contains(&self.name) && !(is_onnx && stored.contains(MODEL_FILE))
+        let was_renamed = is_onnx && stored.contains(MODEL_FILE);
+        !(was_renamed || stored.contains(&self.name))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::control::{ModelDigest, back_up};
 
 const SCRIPT: &str = "def init(): pass";
 
@@ -182,4 +183,54 @@ async fn a_server_that_takes_over_leaves_the_folders_of_the_one_that_still_serve
     assert_eq!(after.len(), 2, "each has its own");
     other.shutdown().await;
     assert_eq!(folders(&world), before);
+}
+
+#[tokio::test]
+async fn a_backup_has_the_code_and_the_model_of_a_script() {
+    let world = with_script();
+    world.succeed(create()).await;
+    world.succeed(add(spec(&world, "blue", ""))).await;
+    let to = world.data.path().join("backup");
+    let copied = back_up(&world.data.path().join("data"), &to).expect("copied");
+    assert_eq!(copied.models, 2);
+    let blue = world.deployment("blue");
+    let stored = |digest: &ModelDigest| to.join("models/sha256").join(digest.as_str());
+    let code = stored(&blue.script.expect("a script").code_digest);
+    assert!(code.join("m1/score.py").is_file());
+    assert!(stored(&blue.model_digest).join("model.pkl").is_file());
+}
+
+#[tokio::test]
+async fn a_registered_model_is_seen_under_its_name_and_version_and_not_deleted_while_a_script_runs_it()
+ {
+    let world = with_script();
+    let (name, version) = (
+        "digits".parse().expect("a name"),
+        "7".parse().expect("a version"),
+    );
+    let registered = world.handle.register_model(
+        world.data.path().join("model.pkl"),
+        name,
+        Some(version),
+        "me".to_owned(),
+    );
+    let record = registered.await.expect("registered");
+    assert_eq!(record.is_folder, Some(false));
+    world.succeed(create()).await;
+    let text = "name: blue\nmodel: azureml:digits:7\ninstance_type: Standard_F2s_v2\n\
+                code_configuration: {code: src/m1, scoring_script: score.py}\n";
+    let mut spec = read_deployment(text, "test.yml", &[]).expect("a deployment");
+    spec.resolve_paths(world.data.path());
+    world.succeed(add(spec)).await;
+    let folder = folders(&world).remove(0);
+    let model = fs::read_to_string(folder.join("azureml-models/digits/7/model.pkl"));
+    assert_eq!(model.expect("a model"), "pickle");
+    let deleted = world
+        .handle
+        .delete_model(record.name, record.version, "me".to_owned());
+    let refused = deleted.await.expect_err("refused");
+    assert!(
+        refused.to_string().contains("is in use by iris/blue"),
+        "{refused}"
+    );
 }
