@@ -140,16 +140,9 @@ fn seed() -> TempDir {
     folder
 }
 
-#[test]
-fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
-    let (seed, data, cache) = (seed(), folder(), folder());
-    let start = || {
-        let mut command = serin(data.path());
-        command.env("SERIN_CACHE", cache.path());
-        Server::start_command(command, data.path())
-    };
-    let server = start();
-    let file = |name: &str| seed.path().join(name).to_str().expect("UTF-8").to_owned();
+/// The first step of the flow: two models, the endpoint and blue.
+fn deploy_blue(server: &Server, seed: &Path) {
+    let file = |name: &str| seed.join(name).to_str().expect("UTF-8").to_owned();
     for version in ["m1", "m2"] {
         let (name, path) = (
             format!("my-model-{version}"),
@@ -181,6 +174,18 @@ fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
     ]);
     assert!(told.stderr.contains("environment"), "{}", told.stderr);
     told.ok();
+}
+
+#[test]
+fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
+    let (seed, data, cache) = (seed(), folder(), folder());
+    let start = || {
+        let mut command = serin(data.path());
+        command.env("SERIN_CACHE", cache.path());
+        Server::start_command(command, data.path())
+    };
+    let server = start();
+    deploy_blue(&server, seed.path());
     server.update("myEndpoint", &["--traffic", "blue:100"]);
     let key = server.key("myEndpoint");
     let body = r#"{"data": 7}"#;
@@ -190,10 +195,11 @@ fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
         "myEndpoint",
         &["--set", "deployments.blue.scale.instance_count=5"],
     );
-    let green = file("managed-3-green-OnlineDeployment.yaml");
+    let green = seed.path().join("managed-3-green-OnlineDeployment.yaml");
+    let green = green.to_str().expect("UTF-8");
     server.update(
         "myEndpoint",
-        &["--deployment", "green", "--deployment-file", &green],
+        &["--deployment", "green", "--deployment-file", green],
     );
     assert_eq!(says(Some("green")), json!(["m2", "weights of m2", "7"]));
     server.update("myEndpoint", &["--traffic", "blue:90,green:10"]);
