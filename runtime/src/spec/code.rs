@@ -1,4 +1,4 @@
-//! The code of a deployment as it is written: a folder, and the scoring script in it. Pure.
+//! The code of a deployment as it is written: a folder, and the scoring script in it; and whether it is run. Pure.
 //!
 //! Files give the path of a script in two ways: seen from the folder of the code, or seen from themselves. Which of the two is meant
 //! shows when somebody looks; here is said where to look. Not here: looking (`control`).
@@ -25,6 +25,35 @@ pub struct CodeConfiguration {
     /// The folder of the file, where the script may be meant as seen from there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relative_to: Option<PathBuf>,
+}
+
+/// The way in which a deployment scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scoring<'a> {
+    /// Its ONNX model, without a script.
+    Native,
+    /// By this script.
+    Script(&'a CodeConfiguration),
+}
+
+/// `scoring` of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoringKind {
+    /// The ONNX model, without a script.
+    Native,
+    /// A script.
+    Script,
+}
+
+/// `environment_python` of a deployment: which Python will do for its environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnvironmentPython {
+    /// The one that the environment asks for.
+    Exact,
+    /// The nearest that there is.
+    Any,
 }
 
 impl CodeConfiguration {

@@ -29,7 +29,7 @@ mod traffic;
 mod yaml;
 
 pub use assignment::{Assignment, SetError};
-pub use code::CodeConfiguration;
+pub use code::{CodeConfiguration, EnvironmentPython, Scoring, ScoringKind};
 pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment};
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
 pub use model::{ModelSpec, read_model};
@@ -37,7 +37,7 @@ pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
 pub use request::{Isolation, RequestSettings};
-pub use scoring::{EnvironmentPython, EnvironmentSource, Scoring, ScoringKind};
+pub use scoring::EnvironmentSource;
 pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};

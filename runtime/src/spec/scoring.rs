@@ -1,44 +1,14 @@
-//! The way in which a deployment scores: its ONNX model natively, or a script. And what a script asks for. Pure.
+//! All that a deployment asks for its script: an environment, variables; and what keeps the script from being run. Pure.
 //!
 //! Not here: whether the files are there (`control`), and what an environment file says (`environments`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::paths::is_asset;
-use super::{CodeConfiguration, DeploymentSpec};
-
-/// The way in which a deployment scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scoring<'a> {
-    /// Its ONNX model, without a script.
-    Native,
-    /// By this script.
-    Script(&'a CodeConfiguration),
-}
-
-/// `scoring` of a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ScoringKind {
-    /// The ONNX model, without a script.
-    Native,
-    /// A script.
-    Script,
-}
-
-/// `environment_python` of a deployment: which Python will do for its environment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EnvironmentPython {
-    /// The one that the environment asks for.
-    Exact,
-    /// The nearest that there is.
-    Any,
-}
+use super::{CodeConfiguration, DeploymentSpec, Scoring};
 
 /// Where the packages of a script come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
