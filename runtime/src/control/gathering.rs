@@ -255,15 +255,15 @@ mod tests {
         };
         refused(
             "file.py",
-            "code_configuration.code: expected the folder of the scoring script, found a file at [folder]/file.py",
+            "code_configuration.code: expected the folder of the scoring script, found a file at [folder]/file.py; scoring: native scores an ONNX model without its script",
         );
         refused(
             "none",
-            "code_configuration.code: expected the folder of the scoring script, found nothing at [folder]/none",
+            "code_configuration.code: expected the folder of the scoring script, found nothing at [folder]/none; scoring: native scores an ONNX model without its script",
         );
         refused(
             "/",
-            "code_configuration.code: expected the folder of the scoring script, found the root of all folders at /",
+            "code_configuration.code: expected the folder of the scoring script, found the root of all folders at /; scoring: native scores an ONNX model without its script",
         );
         refused(
             "bare",
@@ -310,7 +310,7 @@ mod tests {
             &place.path("none"),
             Some(EnvironmentSource::Record(record)),
             &[
-                "code_configuration.code: expected the folder of the scoring script, found nothing at [folder]/none",
+                "code_configuration.code: expected the folder of the scoring script, found nothing at [folder]/none; scoring: native scores an ONNX model without its script",
                 "environment: expected a conda file or a requirements.txt, found nothing at [folder]/none.yml",
             ],
         );

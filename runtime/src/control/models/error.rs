@@ -45,7 +45,7 @@ pub enum ModelStoreError {
         bytes: u64,
     },
     /// Nothing is at the path of the code, or no folder.
-    #[error("expected the folder of the scoring script, found {found} at {}", path.display())]
+    #[error("expected the folder of the scoring script, found {found} at {}; scoring: native scores an ONNX model without its script", path.display())]
     NoCode { path: PathBuf, found: &'static str },
     /// The folder of the code has no files.
     #[error("{} holds no code: expected the folder of the scoring script (hidden files and __pycache__ are left out)", .0.display())]
