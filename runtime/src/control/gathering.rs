@@ -273,9 +273,17 @@ mod tests {
             "",
             "code_configuration.code: [folder]/ holds the data folder of this server, [folder]/data: give the folder of the code alone",
         );
-        std::os::unix::fs::symlink("/etc/hostname", place.path("src/link")).expect("a link");
-        let refused = place.gather(&place.path("src"), None).expect_err("refused");
-        assert!(refused[0].contains("out of"), "{refused:?}");
+        fs::create_dir(place.path("src/venv")).expect("made");
+        std::os::unix::fs::symlink("/bin/sh", place.path("src/venv/python")).expect("a link");
+        let real = fs::canonicalize("/bin/sh").expect("a shell");
+        refused(
+            "src",
+            &format!(
+                "code_configuration.code: [folder]/src/venv/python is a link to {}, out of the folder of the code: put the file \
+                 itself there, or keep it out of that folder",
+                real.display()
+            ),
+        );
     }
 
     #[test]

@@ -53,6 +53,12 @@ pub enum ModelStoreError {
     /// The folder of the code holds more than code.
     #[error("{} holds {what}: give the folder of the code alone", path.display())]
     TooMuchCode { path: PathBuf, what: String },
+    /// A link by which more than the code would be copied, as in a virtual environment.
+    #[error(
+        "{} is a link to {}, out of the folder of the code: put the file itself there, or keep it out of that folder",
+        link.display(), real.display()
+    )]
+    CodeOutside { link: PathBuf, real: PathBuf },
     /// The copy would hold itself.
     #[error("{} holds the data folder of this server, {}: give the folder of the model alone", path.display(), data.display())]
     HoldsData { path: PathBuf, data: PathBuf },
@@ -187,6 +193,7 @@ impl ModelStoreError {
             | Self::NoCode { .. }
             | Self::EmptyCode(_)
             | Self::TooMuchCode { .. }
+            | Self::CodeOutside { .. }
             | Self::OrtFormat(_)
             | Self::NoModel(_)
             | Self::SeveralModels { .. }

@@ -435,6 +435,9 @@ fn in_words_of_code(error: ModelStoreError) -> ModelStoreError {
             path,
             format!("the data folder of this server, {}", data.display()),
         ),
+        ModelStoreError::LinkOutside { link, real, .. } => {
+            ModelStoreError::CodeOutside { link, real }
+        }
         other => other,
     }
 }

@@ -77,10 +77,12 @@ impl ScriptFolders {
         layout: &Layout<'_>,
     ) -> Result<ScriptFolder, ModelStoreError> {
         let made = tempfile::tempdir_in(&self.root);
-        let made = made.map_err(at("create a folder in", &self.root))?.keep();
+        let made = made.map_err(at("create a folder in", &self.root))?;
         let ((code, code_name), (name, version)) = (layout.code, layout.reference);
-        let lock_file = made.join(LOCK_FILE);
+        let lock_file = made.path().join(LOCK_FILE);
         let lock = File::create(&lock_file).map_err(at("write", &lock_file))?;
+        lock.lock().map_err(at("lock", &lock_file))?;
+        let made = made.keep();
         let app_root = made.join("azureml-app");
         let folder = ScriptFolder {
             source_directory: app_root.join(code_name),
@@ -89,7 +91,6 @@ impl ScriptFolders {
             root: made,
             _lock: lock,
         };
-        folder._lock.lock().map_err(at("lock", &lock_file))?;
         copy(code, &folder.source_directory)?;
         link(layout.model, &folder.model_dir)?;
         Ok(folder)
@@ -218,6 +219,21 @@ mod tests {
             place.data.path().join("model/w.bin").exists(),
             "links are not followed"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_laid_out_leaves_nothing_behind() {
+        let place = Place::new();
+        let mount = Mount::of(Path::new("/m"), Some(true));
+        for (code, model) in [("none", "model"), ("code", "none")] {
+            let refused = place.folders.lay_out(&Layout {
+                code: (&place.data.path().join(code), "src"),
+                model: (&place.data.path().join(model), &mount),
+                reference: ("digits", "3"),
+            });
+            refused.expect_err("it is not there");
+            assert_eq!(place.left(), 0);
+        }
     }
 
     #[test]
