@@ -1,16 +1,15 @@
-//! The seven steps of the canary flow that serin was made for, verbatim but for the name of the tool and for the scripts, which the
-//! models do without.
+//! The seven steps of the canary flow that serin was made for, verbatim but for the name of the tool.
 
 use crate::support::{Place, repository};
 
 /// Every command of the flow, in order.
 const COMMANDS: [&str; 11] = [
     "endpoint create --file ../configs/online-endpoint/mir/standard/managed-1-create-OnlineEndpoint.yaml",
-    "endpoint update --name myEndpoint --deployment blue --deployment-file ../configs/online-endpoint/mir/standard/managed-2-blue-OnlineDeployment.yaml --set deployments.blue.scoring=native",
+    "endpoint update --name myEndpoint --deployment blue --deployment-file ../configs/online-endpoint/mir/standard/managed-2-blue-OnlineDeployment.yaml",
     "endpoint update --name myEndpoint --traffic 'blue:100'",
     "endpoint update --name myEndpoint --deployment blue --instance-count 5",
     "endpoint update --name myEndpoint --set deployments.blue.scale.instance_count=5",
-    "endpoint update --name myEndpoint --deployment green --deployment-file ../configs/online-endpoint/mir/standard/managed-3-green-OnlineDeployment.yaml --set deployments.green.scoring=native",
+    "endpoint update --name myEndpoint --deployment green --deployment-file ../configs/online-endpoint/mir/standard/managed-3-green-OnlineDeployment.yaml",
     "endpoint invoke --name myEndpoint --deployment green --request-file ../configs/online-endpoint/sample-request.json",
     "endpoint update --name myEndpoint --traffic 'blue:90,green:10'",
     "endpoint update --name myEndpoint --traffic 'blue:0,green:100'",
