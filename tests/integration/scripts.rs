@@ -308,6 +308,21 @@ fn a_script_that_cannot_begin_fails_its_deployment_with_its_traceback_and_nothin
         assert!(failed.stderr.contains(word), "{word}: {}", failed.stderr);
     }
     assert_eq!(server.score("iris", &key, None, "{}").status, 200);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--endpoint-name",
+        "iris",
+        "--name",
+        "blue",
+    ]);
+    assert_eq!(shown["scoring"], "script");
+    assert_eq!(shown["script"]["entry_script"], "src/score.py", "{shown}");
+    // Nothing was measured of it, and it says nothing of itself.
+    assert!(
+        shown.get("model_profile").is_none() && shown.get("batching").is_none(),
+        "{shown}"
+    );
     // Corrected, it takes the place of the one that never was ready.
     written.put(
         "bad/score.py",

@@ -171,7 +171,8 @@ impl Work {
             Report::Started { no, outcome } => Event::Started {
                 no,
                 outcome: outcome.map(|instance| {
-                    let handle = instance.handle();
+                    // Of a script nothing was measured.
+                    let handle = instance.handle().filter(|handle| !handle.runs_a_script());
                     let facts = Facts {
                         placement: instance.placement(),
                         profile: handle.map(|handle| Arc::clone(handle.profile())),
