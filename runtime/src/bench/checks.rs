@@ -211,7 +211,7 @@ fn own_cpu(blocks: &[&Done]) -> Check {
     let mut time = Duration::ZERO;
     for Done { measured, .. } in blocks {
         used += measured.own_cpu.unwrap_or_default();
-        time += measured.elapsed;
+        time += measured.took;
     }
     let share = used.as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
     let (state, more) = match share > OWN_CPU_MAX {

@@ -131,8 +131,8 @@ struct Measuring {
 }
 
 impl Measuring {
-    fn pairs(&self, phase: Phase) -> Vec<(&Block, &Block)> {
-        pairs(self.done.iter().map(|done| &done.block), phase)
+    fn pairs(&self, phase: Phase) -> Vec<(&Done, &Done)> {
+        pairs(&self.done, phase)
     }
 
     fn level(&self, bench: &Bench) -> Level {
