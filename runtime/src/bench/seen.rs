@@ -8,6 +8,7 @@
 //!
 //! Not here: how they are sent (`block`), what is made of the numbers (`figures`).
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use crate::load::{LoadError, Reply, Sample, Summary};
@@ -22,6 +23,8 @@ pub(super) struct Measured {
     pub(super) elapsed: Duration,
     /// All of it, with what is left out.
     pub(super) took: Duration,
+    /// Requests a second, in an open loop.
+    pub(super) rate: Option<NonZeroU32>,
     pub(super) seen: Seen,
     /// Requests that were due and were never sent.
     pub(super) unsent: usize,

@@ -214,29 +214,29 @@ mod tests {
     #[test]
     fn equal_versions_have_a_winner_by_a_percentile_in_one_run_of_twenty() {
         let mut random = SplitMix64::new(2);
-        for (pairs, requests) in [(5, 100), (8, 25), (15, 100)] {
-            for quantile in [0.5, 0.9, 0.99] {
-                let runs = 400;
-                let winners = (0..runs).filter(|_| {
-                    let pairs: Vec<_> = (0..pairs)
-                        .map(|_| [(); 2].map(|()| block(requests, 1.0, &mut random)))
-                        .collect();
-                    is_winner(&compared(&pairs, quantile).unwrap())
-                });
-                // 5 %, and three standard deviations of 4.4 runs.
-                let winners = winners.count();
-                assert!(
-                    winners <= 33,
-                    "{winners} of {runs} by {quantile} with {pairs} pairs of {requests}"
-                );
-            }
+        for (pairs, requests, quantile) in
+            [(5, 60, 0.5), (8, 25, 0.9), (8, 25, 0.99), (15, 40, 0.99)]
+        {
+            let runs = 200;
+            let winners = (0..runs).filter(|_| {
+                let pairs: Vec<_> = (0..pairs)
+                    .map(|_| [(); 2].map(|()| block(requests, 1.0, &mut random)))
+                    .collect();
+                is_winner(&compared(&pairs, quantile).unwrap())
+            });
+            // 5 %, and three standard deviations of 3.1 runs.
+            let winners = winners.count();
+            assert!(
+                winners <= 19,
+                "{winners} of {runs} by {quantile} with {pairs} pairs of {requests}"
+            );
         }
     }
 
     #[test]
     fn a_tail_that_is_half_as_long_again_is_found() {
         let mut random = SplitMix64::new(4);
-        let found = (0..60).filter(|_| {
+        let found = (0..20).filter(|_| {
             let pairs: Vec<_> = (0..15)
                 .map(|_| [block(200, 1.0, &mut random), block(200, 1.5, &mut random)])
                 .collect();
@@ -244,6 +244,6 @@ mod tests {
             ratio.estimate.low.unwrap() > 1.0
         });
         let found = found.count();
-        assert!(found >= 54, "{found} of 60");
+        assert!(found >= 18, "{found} of 20");
     }
 }

@@ -155,31 +155,35 @@ fn outcome(
     (found.iter().filter(wins).count() as f64 / runs, bias / runs)
 }
 
-const SYSTEMS: [(usize, usize); 4] = [(1, 1), (8, 8), (8, 4), (8, 1)];
-
 #[test]
 fn no_shape_of_service_times_wins_a_closed_loop() {
-    let (runs, pairs) = (400, 10);
-    for (connections, lanes) in SYSTEMS {
-        for cycles in [20.0, 60.0] {
-            let system = System {
-                connections,
-                lanes,
-                cycles,
-            };
-            let runs_of = |seed| move |shape| (shape, system.runs(shape, runs, pairs, seed));
-            let base = SHAPES.map(runs_of(1));
-            let other = SHAPES.map(runs_of(2));
-            for (index, (one, base)) in base.iter().enumerate() {
-                for (two, other) in &other[index..] {
-                    let (winners, bias) = outcome(base, other, |block| block.whole_cycles);
-                    // 5 %, and three standard deviations of a share of 400.
-                    assert!(
-                        winners <= 0.083,
-                        "{winners} of runs of {one:?} against {two:?} name a winner: {system:?}"
-                    );
-                    assert!(bias.abs() < 0.02, "{bias}: {one:?} {two:?} {system:?}");
-                }
+    const RUNS: usize = 400;
+    for (connections, lanes, cycles) in [
+        (1, 1, 20.0),
+        (1, 1, 60.0),
+        (4, 4, 20.0),
+        (8, 4, 20.0),
+        (4, 1, 20.0),
+    ] {
+        let system = System {
+            connections,
+            lanes,
+            cycles,
+        };
+        let runs = SHAPES.map(|shape| (shape, system.runs(shape, RUNS, 10, 1)));
+        let again = (
+            Shape::Exponential,
+            system.runs(Shape::Exponential, RUNS, 10, 2),
+        );
+        for (index, (one, base)) in runs.iter().enumerate() {
+            for (two, other) in runs[index + 1..].iter().chain([&again]) {
+                let (winners, bias) = outcome(base, other, |block| block.whole_cycles);
+                // 5 %, and three and a half standard deviations of a share of 400, for there are fifty points.
+                assert!(
+                    winners <= 0.088,
+                    "{winners} of runs of {one:?} against {two:?} name a winner: {system:?}"
+                );
+                assert!(bias.abs() < 0.02, "{bias}: {one:?} {two:?} {system:?}");
             }
         }
     }
@@ -187,46 +191,44 @@ fn no_shape_of_service_times_wins_a_closed_loop() {
 
 #[test]
 fn answers_by_the_time_of_the_last_let_a_shape_win() {
-    // The grid tells estimators apart: that which was here before names one of two equals.
+    // The grid tells estimators apart: the plain one names one of two equals.
     let system = System {
         connections: 8,
         lanes: 8,
         cycles: 10.0,
     };
-    let base = system.runs(Shape::Constant, 200, 10, 1);
-    let other = system.runs(Shape::Bimodal, 200, 10, 2);
-    let (winners, _) = outcome(&base, &other, |block| block.to_the_last_answer);
-    assert!(winners > 0.2, "{winners}");
-    let (winners, _) = outcome(&base, &other, |block| block.whole_cycles);
-    assert!(winners < 0.1, "{winners}");
+    let base = system.runs(Shape::Constant, 100, 10, 1);
+    let other = system.runs(Shape::Bimodal, 100, 10, 2);
+    let (winners, bias) = outcome(&base, &other, |block| block.to_the_last_answer);
+    assert!(winners > 0.2 && bias > 0.04, "{winners} {bias}");
+    let (winners, bias) = outcome(&base, &other, |block| block.whole_cycles);
+    assert!(winners < 0.12 && bias.abs() < 0.02, "{winners} {bias}");
 }
 
 #[test]
-fn a_server_that_is_faster_by_a_twentieth_wins_whatever_its_shape() {
+fn a_server_that_is_faster_by_a_fifth_wins_whatever_its_shape() {
     let system = System {
-        connections: 8,
-        lanes: 8,
-        cycles: 60.0,
+        connections: 4,
+        lanes: 4,
+        cycles: 40.0,
     };
+    let base = system.runs(Shape::Exponential, 40, 10, 3);
     for shape in SHAPES {
-        let base = system.runs(shape, 60, 15, 3);
-        let faster = |block: &Estimates| Part {
-            amount: block.whole_cycles.amount * 1.05,
-            ..block.whole_cycles
-        };
-        let other = system.runs(Shape::Exponential, 60, 15, 4);
-        let pairs = |base: &[Estimates], other: &[Estimates]| -> Vec<[Part; 2]> {
-            let blocks = base.iter().zip(other);
-            blocks
-                .map(|(base, other)| [base.whole_cycles, faster(other)])
-                .collect()
+        let other = system.runs(shape, 40, 10, 4);
+        let faster = |block: &Estimates| Estimates {
+            whole_cycles: Part {
+                amount: block.whole_cycles.amount * 1.2,
+                ..block.whole_cycles
+            },
+            ..*block
         };
         let found = base.iter().zip(&other).filter(|(base, other)| {
-            let ratio = pooled_ratio(&pairs(base, other), 0.95, 1).unwrap();
+            let other: Vec<_> = other.iter().map(faster).collect();
+            let ratio = compared(base, &other, |block| block.whole_cycles).unwrap();
             ratio.estimate.low.unwrap() > 1.0
         });
         let found = found.count();
-        assert!(found >= 30, "{found} of 60 with {shape:?}");
+        assert!(found >= 36, "{found} of 40 with {shape:?}");
     }
 }
 
@@ -285,7 +287,19 @@ fn mean(blocks: &[Course]) -> f64 {
     halves().map(|half| half.amount).sum::<f64>() / halves().map(|half| half.per).sum::<f64>()
 }
 
-/// The queues with their mean latencies: in theory, and for four lanes by a long simulation of another seed.
+/// The mean wait of an M/D/4 queue, in service times: that of an M/M/4 (Erlang's C) by the factor of Cosmetatos (1976), which is
+/// right to a hundredth.
+fn wait_of_four(load: f64) -> f64 {
+    let offered = 4.0 * load;
+    let terms = [1.0, offered, offered.powi(2) / 2.0, offered.powi(3) / 6.0];
+    let last = offered.powi(4) / 24.0 / (1.0 - load);
+    let waits = last / (terms.iter().sum::<f64>() + last);
+    let exponential = waits / (4.0 * (1.0 - load));
+    let factor = 1.0 + (1.0 - load) * 3.0 * (24.0_f64.sqrt() - 2.0) / (64.0 * load);
+    exponential * factor / 2.0
+}
+
+/// The queues with their mean latencies in theory.
 fn queues() -> Vec<(Queue, f64)> {
     let mut queues = Vec::new();
     for load in [0.5, 0.7, 0.8, 0.9, 0.95] {
@@ -293,20 +307,19 @@ fn queues() -> Vec<(Queue, f64)> {
         let idle = 1.0 - load;
         queues.push((queue(Shape::Exponential, 1), 1.0 / idle));
         queues.push((queue(Shape::Constant, 1), 1.0 + load / 2.0 / idle));
-        let four = queue(Shape::Constant, 4);
-        let long = four.block(400_000.0, &mut SplitMix64::new(99));
-        queues.push((four, mean(&[long])));
+        queues.push((queue(Shape::Constant, 4), 1.0 + wait_of_four(load)));
     }
     queues
 }
 
 #[test]
 fn an_open_loop_is_near_theory_or_said_to_be_unsettled() {
-    let runs = 40;
+    let runs = 30;
     let (mut settled, mut all) = (0, 0);
     for (queue, theory) in queues() {
         // Down to where no block comes to what it would stay at, and as long as a debug build bears.
-        for latencies in [10.0, 30.0, 100.0, 300.0] {
+        let longest = if queue.load < 0.85 { 300.0 } else { 60.0 };
+        for latencies in [10.0, 30.0, longest] {
             let mut random = SplitMix64::new(7);
             let wrong = (0..runs).filter(|_| {
                 let blocks = queue.run(latencies * theory, &mut random);
@@ -321,6 +334,18 @@ fn an_open_loop_is_near_theory_or_said_to_be_unsettled() {
     }
     // Not everything is called unsettled.
     assert!(settled * 10 > all, "{settled} of {all}");
+}
+
+#[test]
+fn long_blocks_settle_at_the_latency_of_theory() {
+    for (queue, theory) in queues() {
+        if queue.load < 0.75 {
+            let blocks = queue.run(2000.0 * theory, &mut SplitMix64::new(9));
+            assert_eq!(steadiness(&blocks), Steadiness::Settled, "{queue:?}");
+            let off = mean(&blocks) / theory;
+            assert!((0.9..1.1).contains(&off), "{off}: {queue:?}");
+        }
+    }
 }
 
 #[test]
