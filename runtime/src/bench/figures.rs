@@ -266,3 +266,95 @@ pub(super) fn comparison(
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bench::seen::Seen;
+
+    /// A block of a closed loop with these latencies, in microseconds.
+    fn done(version: usize, latencies: &[u64]) -> Done {
+        let mut seen = Seen::default();
+        seen.answers = latencies.len() as u64;
+        seen.served = 2 * latencies.len() as u64;
+        for us in latencies {
+            seen.latencies
+                .record_latency(Duration::from_micros(*us), true);
+        }
+        let elapsed = Duration::from_micros(latencies.iter().sum());
+        let measured = Measured {
+            elapsed,
+            took: elapsed,
+            rate: None,
+            seen,
+            unsent: 0,
+            cpu: Some(elapsed / 3),
+            own_cpu: None,
+            peak_rss_mb: None,
+        };
+        Done::new((Phase::Pair, 0), version, Duration::ZERO, measured)
+    }
+
+    /// The value of a version that is shown.
+    fn shown(figures: &Figures, metric: Metric) -> f64 {
+        match metric {
+            Metric::Throughput => figures.throughput_per_s.point,
+            Metric::Mean => figures.mean_ms,
+            Metric::P50 => figures.p50_ms,
+            Metric::P90 => figures.p90_ms,
+            Metric::P99 => figures.p99_ms,
+            Metric::Cpu => figures.cpu_s_per_1000.unwrap(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compared_is_the_quotient_of_what_is_shown(
+            blocks in prop::collection::vec(
+                (
+                    prop::collection::vec(50_u64..2_000_000, 1..150),
+                    prop::collection::vec(50_u64..2_000_000, 1..150),
+                ),
+                2..12,
+            ),
+        ) {
+            let both: Vec<_> = blocks.iter().map(|(base, other)| (done(0, base), done(1, other))).collect();
+            let of = |pick: fn(&(Done, Done)) -> &Done| {
+                figures(&both.iter().map(pick).collect::<Vec<_>>(), None)
+            };
+            let (base, other) = (of(|both| &both.0), of(|both| &both.1));
+            let pairs: Vec<_> = both.iter().map(|both| (&both.0, &both.1)).collect();
+            for metric in Scenario::Closed.metrics() {
+                let found = ratio(&pairs, metric, CONFIDENCE, 1).unwrap().estimate.point;
+                let expected = shown(&other, metric) / shown(&base, metric);
+                prop_assert!((found / expected - 1.0).abs() < 1e-4, "{metric:?}: {found} {expected}");
+            }
+        }
+
+        #[test]
+        fn swapping_the_versions_mirrors_every_outcome(
+            blocks in prop::collection::vec(
+                (
+                    prop::collection::vec(500_u64..1_000, 20),
+                    prop::collection::vec(550_u64..1_200, 20),
+                ),
+                3..8,
+            ),
+        ) {
+            let both: Vec<_> = blocks.iter().map(|(base, other)| (done(0, base), done(1, other))).collect();
+            let pairs: Vec<_> = both.iter().map(|both| (&both.0, &both.1)).collect();
+            let swapped: Vec<_> = pairs.iter().map(|(base, other)| (*other, *base)).collect();
+            for metric in Scenario::Closed.metrics() {
+                let found = |pairs: &[_]| comparison(pairs, metric, CONFIDENCE, 1).unwrap().outcome;
+                let mirrored = match found(&swapped) {
+                    Outcome::Faster => Outcome::Slower,
+                    Outcome::Slower => Outcome::Faster,
+                    other => other,
+                };
+                prop_assert_eq!(found(&pairs), mirrored, "{:?}", metric);
+            }
+        }
+    }
+}

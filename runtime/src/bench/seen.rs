@@ -224,3 +224,128 @@ pub(super) fn told(reply: &Result<Reply, LoadError>) -> String {
         Err(error) => error.words(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// A request that was answered, by the milliseconds from the start at which it was due and done.
+    fn sample(start: Instant, connection: usize, due: u64, done: u64) -> Sample {
+        let at = |ms| start + Duration::from_millis(ms);
+        Sample {
+            index: 0,
+            connection,
+            scheduled: at(due),
+            sent: at(due),
+            slip: Duration::ZERO,
+            done: at(done),
+            reply: Ok(Reply {
+                status: 200,
+                deployment: None,
+                body: Bytes::new(),
+            }),
+        }
+    }
+
+    /// The requests of connections that send the next when the last is answered, by the times of the answers; in any order.
+    fn closed(length: u64, connections: &[&[u64]]) -> Seen {
+        let start = Instant::now();
+        let window = Window::closed(start, Duration::from_millis(length), connections.len(), 1);
+        let mut seen = Seen::default();
+        for (connection, times) in connections.iter().enumerate() {
+            let mut due = 0;
+            for done in *times {
+                seen.record(&sample(start, connection, due, *done), &window);
+                due = *done;
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn a_connection_counts_from_its_first_answer_after_a_quarter_to_its_first_after_the_end() {
+        // Of 100 ms, 25 are left out: from 30 to 110, and what comes after is not of the block.
+        let seen = closed(100, &[&[10, 30, 50, 110, 120]]);
+        assert_eq!((seen.answers, seen.served), (2, 5));
+        assert_eq!(seen.cycles(), Duration::from_millis(80));
+        assert_eq!(seen.latencies.count(), 2);
+        assert!(seen.latencies.max() >= Duration::from_millis(60));
+    }
+
+    #[test]
+    fn the_time_of_a_closed_loop_is_the_mean_of_its_connections() {
+        let seen = closed(100, &[&[30, 50, 110], &[40, 100]]);
+        assert_eq!(seen.answers, 3);
+        assert_eq!(seen.cycles(), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn a_block_has_ended_when_each_connection_had_an_answer_after_its_end() {
+        assert!(!closed(100, &[]).has_ended());
+        assert!(!closed(100, &[&[30, 99], &[40, 100]]).has_ended());
+        assert!(closed(100, &[&[30, 100], &[40, 100]]).has_ended());
+    }
+
+    #[test]
+    fn a_request_that_is_longer_than_the_block_is_measured_once() {
+        let seen = closed(100, &[&[400]]);
+        assert!(!seen.has_ended() && seen.cycles().is_zero());
+        let seen = closed(100, &[&[400, 900, 1300]]);
+        assert!(seen.has_ended());
+        assert_eq!(
+            (seen.answers, seen.cycles()),
+            (1, Duration::from_millis(500))
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_no_2xx_ends_a_cycle_and_is_no_answer() {
+        let start = Instant::now();
+        let window = Window::closed(start, Duration::from_millis(100), 1, 1);
+        let mut seen = Seen::default();
+        for (due, done, status) in [(0, 30, 200), (30, 60, 429), (60, 100, 200)] {
+            let mut sample = sample(start, 0, due, done);
+            if let Ok(reply) = &mut sample.reply {
+                reply.status = status;
+            }
+            seen.record(&sample, &window);
+        }
+        assert_eq!((seen.answers, seen.failures, seen.refused), (1, 1, 1));
+        assert_eq!(seen.cycles(), Duration::from_millis(70));
+    }
+
+    #[test]
+    fn a_query_of_several_requests_is_one_cycle() {
+        let start = Instant::now();
+        let window = Window::closed(start, Duration::from_millis(100), 1, 2);
+        let mut seen = Seen::default();
+        for (connection, due, done) in [(0, 0, 20), (1, 0, 30), (1, 30, 90), (0, 30, 130)] {
+            seen.record(&sample(start, connection, due, done), &window);
+        }
+        assert!(seen.has_ended());
+        assert_eq!((seen.answers, seen.latencies.count()), (2, 1));
+        assert_eq!(seen.cycles(), Duration::from_millis(100));
+    }
+
+    #[test]
+    fn an_open_loop_counts_what_was_due_and_apart_from_it_what_came() {
+        let start = Instant::now();
+        let window = Window::open(start, Duration::from_millis(100));
+        let mut seen = Seen::default();
+        for (due, done) in [(10, 20), (20, 40), (30, 50), (60, 70), (90, 140)] {
+            seen.record(&sample(start, 0, due, done), &window);
+        }
+        let open = seen.open.unwrap();
+        assert_eq!(
+            (seen.answers, seen.latencies.count(), seen.served),
+            (3, 3, 5)
+        );
+        // The one that came after what is left out, and not the one that came after the end.
+        assert_eq!((open.answers, open.replies), (3, 3));
+        assert_eq!(open.halves.map(|(_, count)| count), [2, 1]);
+        assert!((open.halves[1].0 - 0.05).abs() < 1e-9);
+        assert_eq!(open.shortest, Some(Duration::from_millis(10)));
+    }
+}
