@@ -174,7 +174,7 @@ pub struct Figures {
     pub failures: u64,
     /// Of the failures those that the server refused with 429.
     pub refused: u64,
-    /// Answers a second: mean of the blocks, with its interval.
+    /// Answers a second over all blocks, with its interval.
     pub throughput_per_s: Estimate,
     /// Mean latency.
     pub mean_ms: f64,
@@ -243,13 +243,13 @@ pub struct Block {
     pub version: usize,
     /// The time when it began, from the start of the run.
     pub start_s: f64,
-    /// The time that it took.
+    /// The time of it that counts: in a closed loop the mean over the connections, in whole cycles of a request and its answer.
     pub elapsed_s: f64,
-    /// Requests that were answered with 2xx.
+    /// Requests that count and were answered with 2xx.
     pub answers: u64,
     /// Those that were not.
     pub failures: u64,
-    /// Answers a second.
+    /// Answers a second: in an open loop those that came in the time that counts.
     pub throughput_per_s: f64,
     /// Mean latency.
     pub mean_ms: f64,

@@ -1,6 +1,7 @@
 //! Proof from numbers: intervals, tests and comparisons that another part draws its conclusions from. Pure.
 //!
-//! `stats` (intervals, ratios of pairs, looks at a run that is not over), `order` (which version goes first), `latency_test` with
+//! `stats` (intervals, ratios of pairs, looks at a run that is not over), `quantiles` (percentiles of two versions), `steadiness` (whether
+//! the latencies of an open loop are those of its rate), `order` (which version goes first), `latency_test` with
 //! `slo` (a latency that is to be kept), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).
 //!
 //! Threads: called from any; each call works on what it is given.
@@ -9,13 +10,19 @@
 mod answers;
 mod latency_test;
 mod order;
+mod quantiles;
 mod random;
+#[cfg(test)]
+mod simulation;
 mod slo;
 mod stats;
+mod steadiness;
 
 pub use answers::{Answers, Difference, Tolerance, compare};
 pub use latency_test::LatencyTest;
 pub use order::orders;
+pub use quantiles::{Recorded, quantile_ratio};
 pub use random::SplitMix64;
 pub use slo::{ProbeOutcome, Slo, SloError};
-pub use stats::{Estimate, Looks, Ratio, mean, paired_ratio, proportion};
+pub use stats::{Estimate, Looks, Part, Ratio, pooled, pooled_ratio, proportion};
+pub use steadiness::{Course, Steadiness, steadiness};

@@ -122,6 +122,13 @@ impl Summary {
         self.latencies_ns.quantile_below(ns)
     }
 
+    /// Every latency that came, in nanoseconds and rising, with how often.
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.latencies_ns
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
+    }
+
     /// Quantiles in steps that become finer towards 1: so many for each halving of what is left. The last is 1.
     pub fn percentiles(&self, steps_per_halving: u32) -> impl Iterator<Item = Percentile> + '_ {
         let mut count = 0;
@@ -151,6 +158,7 @@ mod tests {
         let scheduled = Instant::now();
         Sample {
             index: 0,
+            connection: 0,
             scheduled,
             sent: scheduled + latency / 2,
             slip: Duration::ZERO,
