@@ -1,7 +1,8 @@
 //! One stretch of load on one version.
 //!
-//! Latencies are of all requests that were sent in the block, whenever they were answered: the longest would be missing else. What a
-//! closed loop gets after the end of its block is no answer of the block, so that every block is cut by the same rule.
+//! Latencies are of all requests that count, whenever they were answered: the longest would be missing else. A closed loop goes on
+//! until those that were under way at the end of its block are answered, under the load that they were sent in. Which requests count
+//! is said in `seen`.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -13,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::deck::Dealt;
 use crate::bench::report::Scenario;
-use crate::bench::seen::{Measured, Seen, is_full, told};
+use crate::bench::seen::{Measured, Seen, Window, is_full, told};
 use crate::budget::{Budget, Over};
 use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
@@ -23,6 +24,8 @@ use crate::observe::Process;
 const DRAIN: Duration = Duration::from_secs(1);
 /// The time between two looks at a probe.
 const LOOK: Duration = Duration::from_millis(5);
+/// The time between two looks at the end of a block.
+const END_LOOK: Duration = Duration::from_millis(1);
 
 /// An amount of load, and its kind.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -121,6 +124,15 @@ impl LoadPoint {
         }
     }
 
+    /// The part of a load from `start` that counts.
+    fn window(&self, start: Instant, length: Duration) -> Window {
+        match (self.rate, self.scenario) {
+            (Some(_), _) => Window::open(start, length),
+            (None, Scenario::MultiStream) => Window::closed(start, length, 1, self.per_query()),
+            (None, _) => Window::closed(start, length, self.connections, 1),
+        }
+    }
+
     fn pace(&self, duration: Duration, seed: u64) -> Pace {
         match (self.scenario, self.rate) {
             (Scenario::Server, Some(rate)) => {
@@ -147,31 +159,30 @@ impl Blocks {
         let cpu = || subject.process.and_then(Process::cpu);
         let (cpu_before, own_before) = (cpu(), own_cpu());
         let started = Instant::now();
-        let until = load.rate.is_none().then(|| started + duration);
+        let window = load.window(started, duration);
+        let pace = load.pace(duration, seed);
         let (running, seen) = self
-            .start(dealt, load, load.pace(duration, seed), until)
+            .start(dealt, load, pace, window)
             .map_err(Broken::Threads)?;
         self.budget.sleep(duration)?;
-        let elapsed = started.elapsed();
-        match until {
-            Some(_) => running.stop(),
-            None => self.drain(&running)?,
+        match load.rate {
+            Some(_) => self.drain(&running)?,
+            None => self.finish_cycles(&running, &seen)?,
         }
         let unsent = running.finish();
         // A closed loop always leaves requests behind that it would have sent.
-        let unsent = if until.is_some() { 0 } else { unsent };
+        let unsent = if load.rate.is_some() { unsent } else { 0 };
         let used = |before: Option<Duration>, after: Option<Duration>| {
             Some(after?.saturating_sub(before?))
         };
         let seen = std::mem::take(&mut *lock(&seen));
-        let span = seen.span.map_or(elapsed, |(first, last)| last - first);
         Ok(Measured {
-            elapsed: match until {
-                // So that a few slow answers are not counted by the whole number that fits.
-                Some(_) => span,
-                // It is over with its schedule, unless answers come after it.
-                None => span.max(duration),
+            elapsed: match load.rate {
+                Some(_) => window.length(),
+                None => seen.cycles(),
             },
+            took: started.elapsed(),
+            rate: load.rate,
             unsent,
             cpu: used(cpu_before, cpu()),
             own_cpu: used(own_before, own_cpu()),
@@ -188,14 +199,13 @@ impl Blocks {
         dealt: Dealt<'_>,
         load: &LoadPoint,
         pace: Pace,
-        until: Option<Instant>,
+        window: Window,
     ) -> io::Result<(RunningLoad, Arc<Mutex<Seen>>)> {
         let seen = Arc::new(Mutex::new(Seen::of_inputs(dealt.deck.len())));
         let running = self
             .load(dealt, load, pace, {
                 let seen = Arc::clone(&seen);
-                let per_query = load.per_query();
-                move |sample| lock(&seen).record(&sample, per_query, until)
+                move |sample| lock(&seen).record(&sample, &window)
             })
             .start()?;
         Ok((running, seen))
@@ -217,6 +227,16 @@ impl Blocks {
             bodies: Arc::new(move |index| deck.body(first + index)),
             on_sample: Arc::new(on_sample),
         }
+    }
+
+    /// Goes on until what was under way at the end of a closed loop is answered: a server that works on all at once would do it sooner
+    /// if nothing more came.
+    fn finish_cycles(&self, running: &RunningLoad, seen: &Mutex<Seen>) -> Result<(), Over> {
+        while !running.has_finished() && !lock(seen).has_ended() {
+            self.budget.sleep(END_LOOK)?;
+        }
+        running.stop();
+        Ok(())
     }
 
     /// Waits for the answers that an open loop still has to get.
@@ -502,7 +522,7 @@ mod tests {
     }
 
     fn stalls_once(number: u64, answers: &mut TcpStream) {
-        if number == 20 {
+        if number == 40 {
             thread::sleep(STALL);
         }
         drop(answers.write_all(OK));
@@ -512,7 +532,8 @@ mod tests {
     fn a_server_that_stalls_is_in_the_tail_of_an_open_loop() {
         let measured = measured(stalls_once, load(Scenario::Constant, Some(100)));
         let seen = measured.seen;
-        assert_eq!((seen.answers, seen.failures, measured.unsent), (100, 0, 0));
+        // A quarter of the block is left out.
+        assert_eq!((seen.answers, seen.failures, measured.unsent), (75, 0, 0));
         // 30 requests were due while it stood still: they waited for most of it, on average for half of it.
         assert!(
             seen.latencies.p99() >= STALL * 9 / 10,
@@ -524,7 +545,14 @@ mod tests {
 
     #[test]
     fn a_server_that_stalls_is_told_of_in_a_closed_loop() {
-        let mut measured = measured(stalls_once, load(Scenario::Closed, None));
+        // However fast the machine is, one of them is after what is left out.
+        let stalls_at_every_tenth = |number: u64, answers: &mut TcpStream| {
+            if number % 10 == 9 {
+                thread::sleep(STALL);
+            }
+            drop(answers.write_all(OK));
+        };
+        let mut measured = measured(stalls_at_every_tenth, load(Scenario::Closed, None));
         assert!(measured.seen.latencies.max() >= STALL);
         // It is one answer of many, so that the p99 hardly shows it: a warning does. How quick the others are is the machine's affair.
         measured.seen.latencies = Summary::new();
@@ -545,7 +573,10 @@ mod tests {
             load(Scenario::Constant, Some(100)),
         );
         let seen = measured.seen;
-        assert_eq!((seen.answers, seen.failures, seen.refused), (75, 25, 25));
+        assert_eq!(seen.answers + seen.failures, 75);
+        assert_eq!((seen.failures, seen.refused), (19, 19));
+        // A failure is one in what is left out too.
+        assert_eq!((seen.failed, seen.full, seen.sent()), (25, 25, 100));
         assert_eq!(seen.first_failure.as_deref(), Some("status 429: {}"));
     }
 

@@ -1,9 +1,11 @@
 //! Checks whether the generator and the machine can be trusted. Pure.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::bench::figures::Done;
 use crate::bench::report::{Check, CheckState, Environment, Level, Phase, Scenario};
+use crate::bench::settled::settled;
 use crate::evidence::Answers;
 use crate::load::Summary;
 
@@ -27,7 +29,7 @@ const OWN_CPU_MAX: f64 = 0.9;
 const STALL_FACTOR: f64 = 20.0;
 /// Shortest stall.
 const STALL_MIN_MS: f64 = 20.0;
-/// Requests of a block from which its p99 is more than its slowest request.
+/// Requests of a version from which its p99 is more than its slowest request.
 const P99_REQUESTS: u64 = 100;
 
 /// All checks, in the order in which a reader wants them.
@@ -46,14 +48,25 @@ pub(super) fn checks(
     if matches!(scenario, Scenario::Constant | Scenario::Server) {
         checks.push(slip(&slips(&counted), least_median_ms(levels)));
         checks.push(drops(&counted));
+        checks.push(settled(alike(&counted)));
     } else {
         checks.extend(stalls(&counted));
     }
     checks.extend(noise(levels));
     checks.push(own_cpu(&counted));
     checks.push(machine(environment));
-    checks.extend(short_blocks(&counted));
+    checks.extend(few_requests(levels));
     checks
+}
+
+/// The blocks of each version at each rate.
+fn alike<'a>(blocks: &[&'a Done]) -> Vec<Vec<&'a Done>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for done in blocks.iter().filter(|done| done.block.phase == Phase::Pair) {
+        let key = (done.measured.rate, done.block.version);
+        groups.entry(key).or_default().push(*done);
+    }
+    groups.into_values().collect()
 }
 
 fn check(name: &'static str, state: CheckState, words: String) -> Check {
@@ -88,9 +101,10 @@ fn failures(labels: &[&str], blocks: &[&Done]) -> Check {
 
 fn failures_of(blocks: &[&Done]) -> (CheckState, String) {
     let sum = |of: fn(&Done) -> u64| blocks.iter().map(|done| of(done)).sum::<u64>();
-    let failures = sum(|done| done.measured.seen.failures);
-    let refused = sum(|done| done.measured.seen.refused);
+    let failures = sum(|done| done.measured.seen.failed);
+    let refused = sum(|done| done.measured.seen.full);
     let all = sum(|done| done.measured.seen.sent());
+    let counted = sum(|done| done.measured.seen.latencies.count());
     let share = failures as f64 / all.max(1) as f64;
     let state = match (sum(|done| done.measured.seen.answers), share) {
         (0, _) => CheckState::Invalid,
@@ -98,7 +112,7 @@ fn failures_of(blocks: &[&Done]) -> (CheckState, String) {
         (_, share) if share > FAILURES_MAX => CheckState::Warning,
         _ => CheckState::Ok,
     };
-    if all == 0 {
+    if counted == 0 {
         let words = "no request was answered within a block: give more time with --budget";
         return (state, words.to_owned());
     }
@@ -266,7 +280,7 @@ fn own_cpu(blocks: &[&Done]) -> Check {
     let mut time = Duration::ZERO;
     for Done { measured, .. } in blocks {
         used += measured.own_cpu.unwrap_or_default();
-        time += measured.elapsed;
+        time += measured.took;
     }
     let share = used.as_secs_f64() / time.as_secs_f64().max(f64::MIN_POSITIVE);
     let (state, more) = match share > OWN_CPU_MAX {
@@ -310,18 +324,17 @@ fn machine(environment: &Environment) -> Check {
     }
 }
 
-fn short_blocks(blocks: &[&Done]) -> Option<Check> {
-    let fewest = blocks
-        .iter()
-        .map(|done| done.measured.seen.latencies.count())
-        .min()?;
+/// Of a percentile that is the slowest request nobody knows how far off it is.
+fn few_requests(levels: &[Level]) -> Option<Check> {
+    let figures = levels.iter().flat_map(|level| &level.figures);
+    let fewest = figures.map(|figures| figures.requests).min()?;
     (fewest < P99_REQUESTS).then(|| {
         check(
-            "blocks",
+            "requests",
             CheckState::Warning,
             format!(
-                "a block had {fewest} requests: with fewer than {P99_REQUESTS} the p99 that is compared is the slowest of them; \
-                 --thorough makes blocks longer"
+                "a version had {fewest} requests in all: with fewer than {P99_REQUESTS} the p99 is the slowest of them; \
+                 more time with --budget, or --thorough, gives more"
             ),
         )
     })

@@ -12,8 +12,13 @@ impl Failures {
             let (failures, sent) = counts(one);
             proportion(failures, sent, CONFIDENCE)
         });
+        let endless = figures.iter().map(|one| {
+            let queries = one.latencies.count();
+            proportion(queries - one.latencies.ended(), queries, CONFIDENCE)
+        });
         Self {
             shares: shares.collect(),
+            endless: endless.collect(),
             difference: match figures {
                 [base, other] => Some(difference(counts(base), counts(other), CONFIDENCE)),
                 _ => None,
@@ -44,7 +49,7 @@ impl Failures {
     /// The comparison with failures as what they are: without end where a quantile reaches them, and no reason to win.
     pub(super) fn applied(&self, mut comparison: Comparison) -> Comparison {
         if let Some(quantile) = quantile(comparison.metric)
-            && let [base, other] = self.shares[..]
+            && let [base, other] = self.endless[..]
         {
             let ends = (ends(base, quantile), ends(other, quantile));
             if ends != (Some(true), Some(true)) {
@@ -96,14 +101,25 @@ fn ends(failures: Estimate, quantile: f64) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::bench::sample;
+    use crate::load::Summary;
 
     fn figures(failures: u64, sent: u64) -> Figures {
         let mut figures = sample::report().levels[0].figures[0].clone();
         (figures.failures, figures.sent) = (failures, sent);
+        figures.latencies = Summary::new();
+        for _ in failures..sent {
+            let latency = Duration::from_millis(1);
+            figures.latencies.record_latency(latency, true);
+        }
+        for _ in 0..failures {
+            figures.latencies.record_endless();
+        }
         figures
     }
 
@@ -169,6 +185,16 @@ mod tests {
             let unknown = (Outcome::NoEvidence, None);
             assert_eq!(applied(&found, Metric::P99, Outcome::Faster), unknown);
         }
+    }
+
+    #[test]
+    fn failures_that_do_not_count_reach_no_quantile_and_are_no_reason_to_win() {
+        // All in what is left out of a block.
+        let mut other = figures(0, 10_000);
+        (other.failures, other.sent) = (2_500, 12_500);
+        let found = Failures::of(&[figures(0, 10_000), other]);
+        let expected = (Outcome::FailsMore, Some(0.4));
+        assert_eq!(applied(&found, Metric::P99, Outcome::Faster), expected);
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
 use crate::bench::seen::Measured;
-use crate::evidence::{self, Estimate, Ratio};
+use crate::evidence::{Estimate, Part, Ratio, Recorded, pooled, pooled_ratio, quantile_ratio};
 use crate::load::Summary;
 
 /// Of every interval.
@@ -15,6 +15,20 @@ pub(super) const CONFIDENCE: f64 = 0.95;
 pub(super) struct Done {
     pub(super) block: Block,
     pub(super) measured: Measured,
+    /// The latencies, for what is compared by a percentile.
+    recorded: Recorded,
+}
+
+impl AsRef<Self> for Block {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsRef<Block> for Done {
+    fn as_ref(&self) -> &Block {
+        &self.block
+    }
 }
 
 impl Scenario {
@@ -87,7 +101,10 @@ impl Done {
             elapsed_s,
             answers: seen.answers,
             failures: seen.failures,
-            throughput_per_s: seen.answers as f64 / elapsed_s,
+            throughput_per_s: match (answers_in_time(&measured), elapsed_s) {
+                (_, 0.0) => 0.0,
+                (answers, elapsed_s) => answers / elapsed_s,
+            },
             mean_ms: ms(seen.latencies.mean()),
             p50_ms: ms(seen.latencies.p50()),
             p90_ms: ms(seen.latencies.p90()),
@@ -95,8 +112,42 @@ impl Done {
             cpu_s: measured.cpu.map(|cpu| cpu.as_secs_f64() * counted),
             slip_p99_ms: (seen.slips.max() > Duration::ZERO).then(|| ms(seen.slips.p99())),
         };
-        Self { block, measured }
+        let endless = seen.latencies.count() - seen.latencies.ended();
+        let recorded = Recorded::new(seen.latencies.counts(), endless);
+        Self {
+            block,
+            measured,
+            recorded,
+        }
     }
+
+    /// The part of a metric that is no percentile: the sums of all blocks, divided, are the version's value. None where the processor
+    /// time is not known.
+    fn part(&self, metric: Metric) -> Option<Part> {
+        let measured = &self.measured;
+        let latencies = &measured.seen.latencies;
+        let ended = latencies.ended() as f64;
+        let (amount, per) = match metric {
+            Metric::Throughput => (answers_in_time(measured), measured.elapsed.as_secs_f64()),
+            Metric::Cpu => (self.block.cpu_s?, self.block.answers as f64),
+            Metric::Mean | Metric::P50 | Metric::P90 | Metric::P99 => {
+                (latencies.mean().as_secs_f64() * ended, ended)
+            }
+        };
+        Some(Part { amount, per })
+    }
+
+    /// Whether all that was asked of the version in this block failed.
+    fn has_failed(&self) -> bool {
+        let latencies = &self.measured.seen.latencies;
+        latencies.count() > 0 && latencies.ended() == 0
+    }
+}
+
+/// Answers in the time that counts: in an open loop those that came in it.
+fn answers_in_time(measured: &Measured) -> f64 {
+    let seen = &measured.seen;
+    seen.open.map_or(seen.answers, |open| open.answers) as f64
 }
 
 /// One version by itself: its blocks together.
@@ -107,8 +158,8 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
     for Done { measured, .. } in blocks {
         latencies.add(&measured.seen.latencies);
         sent += measured.seen.sent();
-        failures += measured.seen.failures;
-        refused += measured.seen.refused;
+        failures += measured.seen.failed;
+        refused += measured.seen.full;
         answers += measured.seen.answers;
         peak_rss_mb = peak_rss_mb
             .into_iter()
@@ -117,7 +168,7 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
     }
     let throughputs: Vec<_> = blocks
         .iter()
-        .map(|done| done.block.throughput_per_s)
+        .filter_map(|done| done.part(Metric::Throughput))
         .collect();
     let cpu_s: Option<f64> = blocks.iter().map(|done| done.block.cpu_s).sum();
     let cpu_s = cpu_s.filter(|_| answers > 0);
@@ -126,7 +177,7 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
         sent,
         failures,
         refused,
-        throughput_per_s: evidence::mean(&throughputs, CONFIDENCE),
+        throughput_per_s: pooled(&throughputs, CONFIDENCE),
         mean_ms: ms(latencies.mean()),
         p50_ms: ms(latencies.p50()),
         p90_ms: ms(latencies.p90()),
@@ -143,53 +194,80 @@ pub(super) fn figures(blocks: &[&Done], stages: Option<(Duration, Duration)>) ->
 }
 
 /// The pairs of a phase, in order: the baseline's block and the other version's, or of noise the first and the second.
-pub(super) fn pairs<'a>(
-    blocks: impl IntoIterator<Item = &'a Block>,
+pub(super) fn pairs<'a, B: AsRef<Block>>(
+    blocks: impl IntoIterator<Item = &'a B>,
     phase: Phase,
-) -> Vec<(&'a Block, &'a Block)> {
+) -> Vec<(&'a B, &'a B)> {
     let blocks: Vec<_> = blocks
         .into_iter()
-        .filter(|block| block.phase == phase)
+        .filter(|block| block.as_ref().phase == phase)
         .collect();
+    let version = |block: &B| block.as_ref().version;
     // A pair counts whole or not at all, so that its blocks stand together.
-    let pair = |both: &[&'a Block]| match phase {
-        Phase::Pair if both[0].version > both[1].version => (both[1], both[0]),
+    let pair = |both: &[&'a B]| match phase {
+        Phase::Pair if version(both[0]) > version(both[1]) => (both[1], both[0]),
         _ => (both[0], both[1]),
     };
     blocks
         .chunks_exact(2)
         .map(pair)
         // One version alone has blocks and no pairs.
-        .filter(|(one, two)| phase != Phase::Pair || one.version != two.version)
+        .filter(|(one, two)| phase != Phase::Pair || version(one) != version(two))
         .collect()
 }
 
-/// The ratio of a metric over whole pairs: the second of each by the first.
+/// The ratio of a metric over whole pairs: that of all second blocks by that of all first. It is the quotient of what is shown of each.
+/// Without an interval where a version failed in all of a block: the other pairs would speak for it.
 pub(super) fn ratio(
-    pairs: &[(&Block, &Block)],
+    pairs: &[(&Done, &Done)],
     metric: Metric,
     confidence: f64,
     seed: u64,
 ) -> Option<Ratio> {
-    let values: Option<Vec<_>> = pairs
-        .iter()
-        .map(|(base, other)| Some((metric.of(base)?, metric.of(other)?)))
-        .collect();
-    let found = evidence::paired_ratio(&values?, confidence, seed);
-    // Pairs in which a version failed must not be left out: the rest would speak for it.
-    match found.as_ref().map_or(0, |ratio| ratio.pairs) {
-        used if used < pairs.len() && pairs.len() > 1 && metric != Metric::Cpu => Some(Ratio {
-            estimate: Estimate {
-                point: found.map_or(f64::NAN, |ratio| ratio.estimate.point),
-                low: None,
-                high: None,
-            },
-            pairs: used,
-            confidence,
-            detectable: None,
-            bootstrap: None,
-        }),
-        _ => found,
+    let found = ratio_of_all(pairs, metric, confidence, seed);
+    let mut blocks = pairs.iter().flat_map(|(base, other)| [*base, *other]);
+    if pairs.len() < 2 || !blocks.any(Done::has_failed) {
+        return found;
+    }
+    Some(Ratio {
+        estimate: Estimate {
+            point: found
+                .as_ref()
+                .map_or(f64::NAN, |ratio| ratio.estimate.point),
+            low: None,
+            high: None,
+        },
+        pairs: found.map_or(0, |ratio| ratio.pairs),
+        confidence,
+        detectable: None,
+        bootstrap: None,
+    })
+}
+
+fn ratio_of_all(
+    pairs: &[(&Done, &Done)],
+    metric: Metric,
+    confidence: f64,
+    seed: u64,
+) -> Option<Ratio> {
+    let by_quantile = |quantile| {
+        let blocks: Vec<_> = pairs
+            .iter()
+            .map(|(base, other)| [&base.recorded, &other.recorded])
+            .collect();
+        quantile_ratio(&blocks, quantile, confidence, seed)
+    };
+    match metric {
+        Metric::P50 => by_quantile(0.5),
+        Metric::P90 => by_quantile(0.9),
+        Metric::P99 => by_quantile(0.99),
+        Metric::Throughput | Metric::Mean | Metric::Cpu => {
+            let parts: Option<Vec<_>> = pairs
+                .iter()
+                .map(|(base, other)| Some([base.part(metric)?, other.part(metric)?]))
+                .collect();
+            pooled_ratio(&parts?, confidence, seed)
+        }
     }
 }
 
@@ -208,7 +286,7 @@ pub(super) fn outcome(metric: Metric, ratio: &Ratio) -> Outcome {
 
 /// One metric of two versions.
 pub(super) fn comparison(
-    pairs: &[(&Block, &Block)],
+    pairs: &[(&Done, &Done)],
     metric: Metric,
     confidence: f64,
     seed: u64,
@@ -226,5 +304,140 @@ fn ms(duration: Duration) -> f64 {
     match duration {
         Duration::MAX => f64::INFINITY,
         duration => duration.as_secs_f64() * 1e3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bench::seen::Seen;
+
+    /// A block of a closed loop with these latencies, in microseconds.
+    fn done(version: usize, latencies: &[u64]) -> Done {
+        let mut seen = Seen::default();
+        seen.answers = latencies.len() as u64;
+        seen.served = 2 * latencies.len() as u64;
+        for us in latencies {
+            seen.latencies
+                .record_latency(Duration::from_micros(*us), true);
+        }
+        let elapsed = Duration::from_micros(latencies.iter().sum());
+        let measured = Measured {
+            elapsed,
+            took: elapsed,
+            rate: None,
+            seen,
+            unsent: 0,
+            cpu: Some(elapsed / 3),
+            own_cpu: None,
+            peak_rss_mb: None,
+        };
+        Done::new((Phase::Pair, 0), version, Duration::ZERO, measured)
+    }
+
+    /// A block that was refused everything.
+    fn failed(version: usize) -> Done {
+        let mut measured = done(version, &[]).measured;
+        measured.elapsed = Duration::from_millis(100);
+        (measured.seen.failures, measured.seen.failed) = (9, 9);
+        for _ in 0..9 {
+            measured.seen.latencies.record_endless();
+        }
+        Done::new((Phase::Pair, 0), version, Duration::ZERO, measured)
+    }
+
+    #[test]
+    fn a_metric_of_a_version_that_failed_in_some_pair_has_no_interval_either_way() {
+        let steady: Vec<_> = (900..909).map(|us| done(0, &[us; 20])).collect();
+        let mut other: Vec<_> = (400..409).map(|us| done(1, &[us; 20])).collect();
+        let bounds = |other: &[Done], is_swapped: bool, metric| {
+            let both = steady.iter().zip(other);
+            let both = both.map(|(one, two)| if is_swapped { (two, one) } else { (one, two) });
+            let pairs: Vec<_> = both.collect();
+            let found = comparison(&pairs, metric, CONFIDENCE, 1).unwrap();
+            (found.ratio.estimate.low, found.outcome)
+        };
+        for metric in Scenario::Closed.metrics() {
+            let (low, outcome) = bounds(&other, false, metric);
+            assert!(
+                low.is_some() && outcome != Outcome::NoEvidence,
+                "{metric:?}"
+            );
+        }
+        other[4] = failed(1);
+        for metric in Scenario::Closed.metrics() {
+            for is_swapped in [false, true] {
+                let found = bounds(&other, is_swapped, metric);
+                assert_eq!(found, (None, Outcome::NoEvidence), "{metric:?}");
+            }
+        }
+        // In all of them.
+        let never: Vec<_> = steady.iter().map(|_| failed(1)).collect();
+        for metric in Scenario::Closed.metrics() {
+            assert_eq!(bounds(&never, false, metric), (None, Outcome::NoEvidence));
+        }
+    }
+
+    /// The value of a version that is shown.
+    fn shown(figures: &Figures, metric: Metric) -> f64 {
+        match metric {
+            Metric::Throughput => figures.throughput_per_s.point,
+            Metric::Mean => figures.mean_ms,
+            Metric::P50 => figures.p50_ms,
+            Metric::P90 => figures.p90_ms,
+            Metric::P99 => figures.p99_ms,
+            Metric::Cpu => figures.cpu_s_per_1000.unwrap(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compared_is_the_quotient_of_what_is_shown(
+            blocks in prop::collection::vec(
+                (
+                    prop::collection::vec(50_u64..2_000_000, 1..150),
+                    prop::collection::vec(50_u64..2_000_000, 1..150),
+                ),
+                2..12,
+            ),
+        ) {
+            let both: Vec<_> = blocks.iter().map(|(base, other)| (done(0, base), done(1, other))).collect();
+            let of = |pick: fn(&(Done, Done)) -> &Done| {
+                figures(&both.iter().map(pick).collect::<Vec<_>>(), None)
+            };
+            let (base, other) = (of(|both| &both.0), of(|both| &both.1));
+            let pairs: Vec<_> = both.iter().map(|both| (&both.0, &both.1)).collect();
+            for metric in Scenario::Closed.metrics() {
+                let found = ratio(&pairs, metric, CONFIDENCE, 1).unwrap().estimate.point;
+                let expected = shown(&other, metric) / shown(&base, metric);
+                prop_assert!((found / expected - 1.0).abs() < 1e-4, "{metric:?}: {found} {expected}");
+            }
+        }
+
+        #[test]
+        fn swapping_the_versions_mirrors_every_outcome(
+            blocks in prop::collection::vec(
+                (
+                    prop::collection::vec(500_u64..1_000, 20),
+                    prop::collection::vec(550_u64..1_200, 20),
+                ),
+                3..8,
+            ),
+        ) {
+            let both: Vec<_> = blocks.iter().map(|(base, other)| (done(0, base), done(1, other))).collect();
+            let pairs: Vec<_> = both.iter().map(|both| (&both.0, &both.1)).collect();
+            let swapped: Vec<_> = pairs.iter().map(|(base, other)| (*other, *base)).collect();
+            for metric in Scenario::Closed.metrics() {
+                let found = |pairs: &[_]| comparison(pairs, metric, CONFIDENCE, 1).unwrap().outcome;
+                let mirrored = match found(&swapped) {
+                    Outcome::Faster => Outcome::Slower,
+                    Outcome::Slower => Outcome::Faster,
+                    other => other,
+                };
+                prop_assert_eq!(found(&pairs), mirrored, "{:?}", metric);
+            }
+        }
     }
 }

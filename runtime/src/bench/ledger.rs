@@ -13,31 +13,31 @@ const ANSWERS_MIN: u32 = 5;
 /// The requests of one input.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Times {
+    requests: u32,
+    /// Answers whose time counts.
     answers: u32,
-    failures: u32,
     /// Of the answers.
     total: Duration,
 }
 
 impl Times {
-    pub(super) fn record(&mut self, latency: Duration, ok: bool) {
-        match ok {
-            true => {
-                self.answers = self.answers.saturating_add(1);
-                self.total += latency;
-            }
-            false => self.failures = self.failures.saturating_add(1),
+    /// Adds a request; its latency where it is one of an answer, and of those that count.
+    pub(super) fn record(&mut self, latency: Duration, counts: bool) {
+        self.requests = self.requests.saturating_add(1);
+        if counts {
+            self.answers = self.answers.saturating_add(1);
+            self.total += latency;
         }
     }
 
     fn add(&mut self, other: &Self) {
+        self.requests = self.requests.saturating_add(other.requests);
         self.answers = self.answers.saturating_add(other.answers);
-        self.failures = self.failures.saturating_add(other.failures);
         self.total += other.total;
     }
 
     fn is_loaded(&self) -> bool {
-        self.answers > 0 || self.failures > 0
+        self.requests > 0
     }
 
     fn mean_ms(&self) -> Option<f64> {

@@ -28,6 +28,7 @@ mod run;
 mod search;
 mod seen;
 mod sentence;
+mod settled;
 mod slo;
 mod subject;
 mod sustain;

@@ -71,7 +71,8 @@ pub(super) fn ratio(estimate: Estimate) -> String {
 
 /// Whether a ratio is that of a value without an end: failures are no latency.
 pub(super) fn is_endless(estimate: Estimate) -> bool {
-    estimate.low == estimate.high && (estimate.point.is_infinite() || estimate.point == 0.0)
+    let is_point = estimate.low.is_some() && estimate.low == estimate.high;
+    is_point && (estimate.point.is_infinite() || estimate.point == 0.0)
 }
 
 /// A ratio, words, and its interval: `1.31x faster [1.28, 1.34]`.

@@ -174,6 +174,9 @@ pub struct Level {
 pub struct Failures {
     /// Of each version the share of its requests that had no answer with 2xx, 0 to 1 (Clopper and Pearson).
     pub shares: Vec<Estimate>,
+    /// Of each version the share of latencies that count and have no end; in multi-stream those of whole queries.
+    #[serde(skip)]
+    pub(super) endless: Vec<Estimate>,
     /// The other version's share less the baseline's (Newcombe 1998, method 10); of two versions.
     pub difference: Option<Estimate>,
 }
@@ -207,11 +210,11 @@ pub struct Figures {
     pub requests: u64,
     /// Requests that were sent, each one of a query.
     pub sent: u64,
-    /// Of them without an answer, or with one that is no 2xx. Latencies are of answers; a quantile that failures reach has no end.
+    /// Of them, at any time of a block, without an answer, or with one that is no 2xx. Latencies are of answers; a quantile that failures reach has no end.
     pub failures: u64,
     /// Of the failures those that the server refused with 429.
     pub refused: u64,
-    /// Answers a second: mean of the blocks, with its interval.
+    /// Answers a second over all blocks, with its interval.
     pub throughput_per_s: Estimate,
     /// Mean latency.
     pub mean_ms: f64,
@@ -282,13 +285,13 @@ pub struct Block {
     pub version: usize,
     /// The time when it began, from the start of the run.
     pub start_s: f64,
-    /// The time that it took.
+    /// The time of it that counts: in a closed loop the mean over the connections, in whole cycles of a request and its answer.
     pub elapsed_s: f64,
-    /// Requests that were answered with 2xx.
+    /// Requests that count and were answered with 2xx.
     pub answers: u64,
     /// Those that were not.
     pub failures: u64,
-    /// Answers a second.
+    /// Answers a second: in an open loop those that came in the time that counts.
     pub throughput_per_s: f64,
     /// Mean latency.
     pub mean_ms: f64,

@@ -40,8 +40,10 @@ const PAIRS_MIN: u32 = 8;
 const NOISE_SHARE: f64 = 0.3;
 /// Answers of a connection that a block is made for.
 const BLOCK_ANSWERS: u32 = 20;
-/// Requests of a rate that a block is made for, so that it has a p99.
+/// Requests of a rate that a block is made for.
 const BLOCK_REQUESTS: u32 = 100;
+/// Mean latencies that a block of a rate is made for: a queue needs time to come to what it stays at.
+const BLOCK_LATENCIES: u32 = 100;
 /// Shortest block: what starts and ends with it must be little of it.
 const BLOCK_MIN: Duration = Duration::from_millis(50);
 /// Longest block: more pairs say more than longer ones.
@@ -153,8 +155,8 @@ impl Measuring {
         }
     }
 
-    fn pairs(&self, phase: Phase) -> Vec<(&Block, &Block)> {
-        pairs(self.done.iter().map(|done| &done.block), phase)
+    fn pairs(&self, phase: Phase) -> Vec<(&Done, &Done)> {
+        pairs(&self.done, phase)
     }
 
     fn level(&self, bench: &Bench, decks: &[Deck]) -> Level {
@@ -422,6 +424,13 @@ impl<'a> Run<'a> {
                 progress(&Progress::Noise(pair + 1, NOISE_PAIRS));
             }
         }
+        // A queue makes answers slower than those of the warm-up.
+        if load.rate.is_some() {
+            let seen = self.measuring().done.iter().map(|done| done.block.mean_ms);
+            let slowest = seen.fold(0.0, f64::max);
+            self.latency = self.latency.max(Duration::from_secs_f64(slowest / 1e3));
+            self.block = self.block_for(&load, share);
+        }
         let mut looks = Looks::new(CONFIDENCE);
         self.place = 0;
         for pair in 0.. {
@@ -471,7 +480,10 @@ impl<'a> Run<'a> {
             .saturating_sub(self.overhead)
             .min(BLOCK_MAX);
         let for_answers = match load.rate {
-            Some(rate) => Duration::from_secs(BLOCK_REQUESTS.into()) / rate.get(),
+            Some(rate) => {
+                let for_requests = Duration::from_secs(BLOCK_REQUESTS.into()) / rate.get();
+                for_requests.max(self.latency * BLOCK_LATENCIES)
+            }
             None => self.latency * BLOCK_ANSWERS,
         };
         let most = (share / (2 * PAIRS_MIN)).saturating_sub(self.overhead);
@@ -518,9 +530,10 @@ impl<'a> Run<'a> {
         for version in order {
             both.push(self.measure(version, stretch)?);
         }
-        // The slower one had fewer inputs: the next pair goes on where it ended, so that none is left out.
-        let sent = both.iter().map(|done| done.measured.seen.sent()).min();
-        self.place += sent.unwrap_or_default();
+        // The slower one had fewer inputs, and those of the beginning of a block do not count: the next pair begins before the place
+        // where it ended by as many, so that none is left out of what counts.
+        let counted = both.iter().map(|done| done.measured.seen.counted()).min();
+        self.place += counted.unwrap_or_default();
         for done in &mut both {
             let inputs = std::mem::take(&mut done.measured.seen.inputs);
             if stretch.phase == Phase::Pair {

@@ -563,6 +563,21 @@ mod tests {
     }
 
     #[test]
+    fn a_quantile_that_failures_may_reach_or_not_is_no_evidence() {
+        let mut report = sample::report();
+        report.answers = None;
+        for point in [0.0, f64::INFINITY, f64::NAN] {
+            let mut found = sample::comparison(Metric::P99, [point; 3], Outcome::NoEvidence);
+            (found.ratio.estimate.low, found.ratio.estimate.high) = (None, None);
+            found.ratio.detectable = None;
+            report.levels[0].comparisons = vec![found];
+            let words = words(&report);
+            assert!(words.starts_with("too little to say about"), "{words}");
+            assert!(!words.contains("inf") && !words.contains("NaN"), "{words}");
+        }
+    }
+
+    #[test]
     fn a_failed_check_comes_before_everything() {
         let mut report = sample::report();
         report.checks.push(Check {

@@ -1,7 +1,11 @@
 //! Intervals and tests. Pure.
 //!
-//! Versions are compared by a paired t test on the logarithms of the pairs' ratios: what drifts meets both halves of a pair, and a
-//! ratio is as far from 1 whichever version is called the baseline.
+//! A version's value is a quotient of sums over all its blocks (answers by time, time by answers), and versions are compared by the
+//! quotient of these values: a mean of the blocks' own quotients is off by as much as their denominators vary, and so names the version
+//! whose times vary less, or more, for a winner. The error is of a jackknife that leaves out whole pairs, on the logarithm: what drifts
+//! meets both halves of a pair, and a ratio is as far from 1 whichever version is called the baseline.
+//!
+//! Not here: quantiles (`quantiles`).
 
 use serde::Serialize;
 use statrs::distribution::{Beta, Continuous, ContinuousCDF, Normal, StudentsT};
@@ -12,10 +16,10 @@ use crate::evidence::random::SplitMix64;
 const POWER: f64 = 0.8;
 
 /// Fewest pairs of which a bootstrap says something: with fewer, a percentile interval excludes the truth too often.
-const BOOTSTRAP_PAIRS_MIN: usize = 30;
+pub(super) const BOOTSTRAP_PAIRS_MIN: usize = 30;
 
-/// Resamples of a bootstrap: its ends vary by some hundredths of its width.
-const RESAMPLES: usize = 2000;
+/// Resamples of a bootstrap: its spread is known to some 2 %.
+const RESAMPLES: usize = 1000;
 
 /// A value with its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -28,10 +32,19 @@ pub struct Estimate {
     pub high: Option<f64>,
 }
 
+/// A share of a value that is a quotient of sums: answers and the time that they took, or the other way round. Of one block.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part {
+    /// The numerator.
+    pub amount: f64,
+    /// The denominator.
+    pub per: f64,
+}
+
 /// A ratio of two versions, from pairs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Ratio {
-    /// Geometric mean of the pairs' ratios, with the interval of a paired t test on their logarithms.
+    /// The other version's value over all its blocks by the baseline's, with an interval by the t distribution.
     #[serde(flatten)]
     pub estimate: Estimate,
     /// Pairs.
@@ -44,49 +57,110 @@ pub struct Ratio {
     pub bootstrap: Option<(f64, f64)>,
 }
 
-/// Compares pairs of measurements (baseline, other) of one metric, at `confidence` such as 0.95; `seed` is of the bootstrap.
-///
-/// A pair with a value that is not above 0, or not finite, has no ratio: it is left out, and not counted in [`Ratio::pairs`]. None
-/// with fewer than two pairs left. At a confidence of 1 there is no interval.
-#[must_use]
-pub fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
-    let usable = |value: f64| value.is_finite() && value > 0.0;
-    let logs: Vec<f64> = pairs
-        .iter()
-        .filter(|(base, other)| usable(*base) && usable(*other))
-        .map(|(base, other)| (other / base).ln())
-        .filter(|log| log.is_finite())
-        .collect();
-    if logs.len() < 2 {
-        return None;
+impl Part {
+    fn sum(parts: impl IntoIterator<Item = Self>) -> Self {
+        let zero = Self {
+            amount: 0.0,
+            per: 0.0,
+        };
+        parts.into_iter().fold(zero, |sum, part| Self {
+            amount: sum.amount + part.amount,
+            per: sum.per + part.per,
+        })
     }
-    let (centre, error) = centre_and_error(&logs);
-    let sure = t_quantile((1.0 + confidence) / 2.0, logs.len());
-    let detectable = (t_quantile(POWER, logs.len()) + sure) * error;
-    Some(Ratio {
-        estimate: interval(centre, sure * error, f64::exp),
-        pairs: logs.len(),
-        confidence,
-        detectable: Some(detectable.exp_m1()).filter(|size| logs.len() > 2 && size.is_finite()),
-        bootstrap: (logs.len() >= BOOTSTRAP_PAIRS_MIN).then(|| bootstrap(&logs, confidence, seed)),
-    })
+
+    fn without(self, part: Self) -> Self {
+        Self {
+            amount: self.amount - part.amount,
+            per: self.per - part.per,
+        }
+    }
+
+    fn log(self) -> f64 {
+        (self.amount / self.per).ln()
+    }
+
+    fn is_usable(&self) -> bool {
+        self.amount.is_finite() && self.amount >= 0.0 && self.per.is_finite() && self.per > 0.0
+    }
 }
 
-/// The mean of repeated measurements, with the interval of a t test. What is not finite is left out; without a value the point
-/// is 0, and with fewer than two there are no bounds.
+/// Compares pairs of blocks (baseline, other) of one metric, at `confidence` such as 0.95; `seed` is of the bootstrap.
+///
+/// A pair with a part whose denominator is not above 0, or that is not finite, is left out, and not counted in [`Ratio::pairs`]. None
+/// with fewer than two pairs left, or when a version has nothing in all of them. At a confidence of 1 there is no interval.
 #[must_use]
-pub fn mean(values: &[f64], confidence: f64) -> Estimate {
-    let values: Vec<f64> = values.iter().copied().filter(|v| v.is_finite()).collect();
-    if values.len() < 2 {
+pub fn pooled_ratio(pairs: &[[Part; 2]], confidence: f64, seed: u64) -> Option<Ratio> {
+    let pairs: Vec<_> = pairs
+        .iter()
+        .filter(|pair| pair.iter().all(Part::is_usable))
+        .collect();
+    let of = |version: usize| Part::sum(pairs.iter().map(|pair| pair[version]));
+    let (base, other) = (of(0), of(1));
+    let centre = other.log() - base.log();
+    if pairs.len() < 2 || !centre.is_finite() {
+        return None;
+    }
+    let without: Vec<f64> = pairs
+        .iter()
+        .map(|pair| other.without(pair[1]).log() - base.without(pair[0]).log())
+        .collect();
+    let log_of = |drawn: &[usize]| {
+        let of = |version: usize| Part::sum(drawn.iter().map(|pair| pairs[*pair][version]));
+        of(1).log() - of(0).log()
+    };
+    let bootstrap = (pairs.len() >= BOOTSTRAP_PAIRS_MIN)
+        .then(|| ends(resampled(pairs.len(), seed, log_of), confidence));
+    let error = jackknife(&without);
+    Some(Ratio::new(
+        (centre, error),
+        pairs.len(),
+        confidence,
+        bootstrap,
+    ))
+}
+
+/// The quotient of the sums of all parts, with the interval of a jackknife. Parts whose denominator is not above 0 are left out; of
+/// nothing the point is 0, and with fewer than two parts, or where one has all there is, there are no bounds.
+#[must_use]
+pub fn pooled(parts: &[Part], confidence: f64) -> Estimate {
+    let parts: Vec<_> = parts.iter().filter(|part| part.is_usable()).collect();
+    let all = Part::sum(parts.iter().copied().copied());
+    if parts.len() < 2 || all.amount <= 0.0 {
+        let point = if all.per > 0.0 {
+            all.amount / all.per
+        } else {
+            0.0
+        };
         return Estimate {
-            point: values.first().copied().unwrap_or(0.0),
+            point,
             low: None,
             high: None,
         };
     }
-    let (centre, error) = centre_and_error(&values);
-    let sure = t_quantile((1.0 + confidence) / 2.0, values.len());
-    interval(centre, sure * error, std::convert::identity)
+    let without: Vec<f64> = parts.iter().map(|part| all.without(**part).log()).collect();
+    let sure = t_quantile((1.0 + confidence) / 2.0, parts.len());
+    interval(all.log(), sure * jackknife(&without), f64::exp)
+}
+
+impl Ratio {
+    /// A ratio by its logarithm with the standard error of so many pairs.
+    pub(super) fn new(
+        (centre, error): (f64, f64),
+        pairs: usize,
+        confidence: f64,
+        bootstrap: Option<(f64, f64)>,
+    ) -> Self {
+        let sure = t_quantile((1.0 + confidence) / 2.0, pairs);
+        let detectable = (t_quantile(POWER, pairs) + sure) * error;
+        Self {
+            estimate: interval(centre, sure * error, f64::exp),
+            pairs,
+            confidence,
+            detectable: Some(detectable.exp_m1()).filter(|size| pairs > 2 && size.is_finite()),
+            bootstrap,
+        }
+    }
 }
 
 /// The share of `hits` in `of`, 0 to 1, with the interval of Clopper and Pearson, which holds the truth at least as often as
@@ -162,12 +236,12 @@ impl Looks {
     }
 }
 
-/// Mean and its standard error; of at least two values.
-fn centre_and_error(values: &[f64]) -> (f64, f64) {
-    let count = values.len() as f64;
-    let centre = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
-    (centre, (squares / (count - 1.0) / count).sqrt())
+/// The standard error, from the values that are found without each of the parts; of at least two.
+fn jackknife(without: &[f64]) -> f64 {
+    let count = without.len() as f64;
+    let centre = without.iter().sum::<f64>() / count;
+    let squares: f64 = without.iter().map(|value| (value - centre).powi(2)).sum();
+    ((count - 1.0) / count * squares).sqrt()
 }
 
 fn interval(centre: f64, half: f64, scale: impl Fn(f64) -> f64) -> Estimate {
@@ -203,22 +277,26 @@ fn polished(start: f64, wanted: f64, at: impl Fn(f64) -> (f64, f64)) -> f64 {
     if end.is_finite() { end } else { start }
 }
 
-/// The ratio's percentiles over samples of the pairs with replacement.
-fn bootstrap(logs: &[f64], confidence: f64, seed: u64) -> (f64, f64) {
+/// The values of [`RESAMPLES`] samples of so many pairs with replacement, by the indices that were drawn.
+pub(super) fn resampled(pairs: usize, seed: u64, value: impl Fn(&[usize]) -> f64) -> Vec<f64> {
     let mut random = SplitMix64::new(seed);
-    let mut centres: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            let sum: f64 = logs.iter().map(|_| logs[random.below(logs.len())]).sum();
-            sum / logs.len() as f64
-        })
-        .collect();
-    centres.sort_unstable_by(f64::total_cmp);
-    // 2.5 % of 2000 are 50, of which the last is the end.
+    let mut drawn = vec![0; pairs];
+    let one = |_| {
+        drawn.fill_with(|| random.below(pairs));
+        value(&drawn)
+    };
+    (0..RESAMPLES).map(one).collect()
+}
+
+/// The ratio at the percentiles of resampled logarithms.
+pub(super) fn ends(mut logs: Vec<f64>, confidence: f64) -> (f64, f64) {
+    logs.sort_unstable_by(f64::total_cmp);
+    // 2.5 % of 1000 are 25, of which the last is the end.
     let beyond = (1..=RESAMPLES / 2)
         .take_while(|rank| *rank as f64 <= RESAMPLES as f64 * (1.0 - confidence) / 2.0)
         .last()
         .unwrap_or(1);
-    (centres[beyond - 1].exp(), centres[RESAMPLES - beyond].exp())
+    (logs[beyond - 1].exp(), logs[RESAMPLES - beyond].exp())
 }
 
 /// A normal variable, for simulations.
@@ -236,6 +314,16 @@ mod tests {
 
     fn close(found: f64, expected: f64, within: f64) -> bool {
         (found - expected).abs() <= within
+    }
+
+    /// The comparison of values that are quotients by 1.
+    fn paired_ratio(pairs: &[(f64, f64)], confidence: f64, seed: u64) -> Option<Ratio> {
+        let part = |amount| Part { amount, per: 1.0 };
+        let pairs: Vec<_> = pairs
+            .iter()
+            .map(|(base, other)| [part(*base), part(*other)])
+            .collect();
+        pooled_ratio(&pairs, confidence, seed)
     }
 
     /// Whether the interval excludes 1.
@@ -293,40 +381,78 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_the_geometric_mean_with_its_paired_interval() {
+    fn a_ratio_is_the_quotient_of_sums_with_the_interval_of_a_jackknife() {
         let pairs = [(100.0, 110.0), (200.0, 236.0), (50.0, 54.0), (80.0, 92.0)];
         let ratio = paired_ratio(&pairs, 0.95, 1).unwrap();
-        // Logarithms .09531 .16551 .07696 .13976: mean .119387, sd .040516, t(3) 3.182446.
-        assert!(close(ratio.estimate.point, 1.126_806, 1e-4), "{ratio:?}");
+        // 492 by 430; the logarithms without each pair have the jackknife error .026388, t(3) is 3.182446.
+        assert!(close(ratio.estimate.point, 1.144_186, 1e-6), "{ratio:?}");
         assert!(
-            close(ratio.estimate.low.unwrap(), 1.056_44, 1e-3),
+            close(ratio.estimate.low.unwrap(), 1.052_023, 1e-5),
             "{ratio:?}"
         );
         assert!(
-            close(ratio.estimate.high.unwrap(), 1.201_86, 1e-3),
+            close(ratio.estimate.high.unwrap(), 1.244_423, 1e-5),
             "{ratio:?}"
         );
-        // (3.182446 + .978472) x .040516 / 2 = .084290.
+        // (3.182446 + .978472) x .026388.
         assert!(
-            close(ratio.detectable.unwrap(), 0.087_94, 1e-3),
+            close(ratio.detectable.unwrap(), 0.116_053, 1e-5),
             "{ratio:?}"
         );
         assert_eq!((ratio.pairs, ratio.bootstrap), (4, None));
     }
 
     #[test]
-    fn a_pair_without_a_ratio_is_left_out() {
-        let pairs = [
-            (1.0, 1.0),
-            (0.0, 1.0),
-            (1.0, -1.0),
-            (f64::NAN, 1.0),
-            (2.0, 2.1),
-            (1.0, f64::INFINITY),
+    fn a_pair_without_a_denominator_is_left_out() {
+        let part = |amount, per| Part { amount, per };
+        let one = [part(1.0, 1.0), part(1.1, 1.0)];
+        let bad = [
+            part(1.0, 0.0),
+            part(1.0, -1.0),
+            part(1.0, f64::NAN),
+            part(f64::INFINITY, 1.0),
         ];
-        assert_eq!(paired_ratio(&pairs, 0.95, 1).unwrap().pairs, 2);
-        assert_eq!(paired_ratio(&pairs[..4], 0.95, 1), None);
-        assert_eq!(paired_ratio(&[], 0.95, 1), None);
+        let mut pairs: Vec<_> = bad.map(|bad| [part(1.0, 1.0), bad]).into();
+        assert_eq!(pooled_ratio(&pairs, 0.95, 1), None);
+        pairs.push(one);
+        assert_eq!(pooled_ratio(&pairs, 0.95, 1), None);
+        pairs.push(one);
+        assert_eq!(pooled_ratio(&pairs, 0.95, 1).unwrap().pairs, 2);
+    }
+
+    #[test]
+    fn a_block_without_an_answer_counts_with_its_time() {
+        let part = |amount, per| Part { amount, per };
+        let pairs = [
+            [part(10.0, 1.0), part(0.0, 1.0)],
+            [part(10.0, 1.0), part(10.0, 1.0)],
+            [part(10.0, 1.0), part(10.0, 1.0)],
+        ];
+        let ratio = pooled_ratio(&pairs, 0.95, 1).unwrap();
+        assert!(close(ratio.estimate.point, 2.0 / 3.0, 1e-12), "{ratio:?}");
+        // A version that answered in no block has no ratio.
+        let nothing = pairs.map(|[base, _]| [base, part(0.0, 1.0)]);
+        assert_eq!(pooled_ratio(&nothing, 0.95, 1), None);
+        // Where one block has all there is, the spread is not known.
+        let once = [pairs[0], pairs[0], pairs[1]];
+        let ratio = pooled_ratio(&once, 0.95, 1).unwrap();
+        assert_eq!((ratio.estimate.low, ratio.detectable), (None, None));
+    }
+
+    #[test]
+    fn the_compared_ratio_is_the_quotient_of_the_pooled_values() {
+        let mut random = SplitMix64::new(12);
+        let mut part = || Part {
+            amount: 100.0 * random.unit(),
+            per: 1.0 + random.unit(),
+        };
+        let pairs: Vec<_> = (0..9).map(|_| [part(), part()]).collect();
+        let of = |version: usize| {
+            let parts: Vec<_> = pairs.iter().map(|pair| pair[version]).collect();
+            pooled(&parts, 0.95).point
+        };
+        let ratio = pooled_ratio(&pairs, 0.95, 1).unwrap();
+        assert!(close(ratio.estimate.point, of(1) / of(0), 1e-12));
     }
 
     #[test]
@@ -430,23 +556,28 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_blocks_has_a_t_interval() {
-        let estimate = mean(&[10.0, 12.0, 11.0, 13.0], 0.95);
-        // sd 1.290994, t(3) 3.182446, half 2.054261.
+    fn a_pooled_value_has_the_interval_of_a_jackknife() {
+        let parts = [10.0, 12.0, 11.0, 13.0].map(|amount| Part { amount, per: 1.0 });
+        let estimate = pooled(&parts, 0.95);
         assert!(close(estimate.point, 11.5, 1e-12));
-        assert!(close(estimate.low.unwrap(), 9.445_739, 1e-5));
-        assert!(close(estimate.high.unwrap(), 13.554_261, 1e-5));
+        assert!(close(estimate.low.unwrap(), 9.617_631, 1e-5));
+        assert!(close(estimate.high.unwrap(), 13.750_787, 1e-5));
     }
 
     #[test]
-    fn a_mean_of_one_or_of_nothing_has_no_bounds() {
+    fn a_pooled_value_of_one_part_or_of_nothing_has_no_bounds() {
         let bare = |point| Estimate {
             point,
             low: None,
             high: None,
         };
-        assert_eq!(mean(&[], 0.95), bare(0.0));
-        assert_eq!(mean(&[7.0, f64::NAN], 0.95), bare(7.0));
+        let part = |amount, per| Part { amount, per };
+        assert_eq!(pooled(&[], 0.95), bare(0.0));
+        assert_eq!(
+            pooled(&[part(7.0, 2.0), part(1.0, f64::NAN)], 0.95),
+            bare(3.5)
+        );
+        assert_eq!(pooled(&[part(0.0, 2.0), part(0.0, 1.0)], 0.95), bare(0.0));
     }
 
     #[test]

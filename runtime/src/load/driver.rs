@@ -84,6 +84,8 @@ impl fmt::Debug for Pace {
 pub struct Sample {
     /// Number of the request, in order of arrival, from 0.
     pub index: u64,
+    /// Number of the connection that it went over, from 0.
+    pub connection: usize,
     /// The time at which it was to be sent. In a closed loop: at which it was.
     pub scheduled: Instant,
     /// The time at which it was sent.
@@ -140,8 +142,9 @@ impl Load {
         let source = Rc::new(Source::new(self.pace.requests_max(), Arc::clone(stop)));
         let mut tasks = JoinSet::new();
         let local = LocalSet::new();
-        for _ in 0..self.connections {
+        for connection in 0..self.connections {
             let sender = Sender {
+                connection,
                 source: Rc::clone(&source),
                 client: Client::new(self.target.clone(), self.timeout),
                 bodies: Arc::clone(&self.bodies),
@@ -414,6 +417,7 @@ impl Pacer {
 
 /// One connection at work.
 struct Sender {
+    connection: usize,
     source: Rc<Source>,
     client: Client,
     bodies: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
@@ -432,6 +436,7 @@ impl Sender {
             let reply = self.client.exchange(&body).await;
             (self.on_sample)(Sample {
                 index,
+                connection: self.connection,
                 scheduled,
                 sent,
                 slip: slip.saturating_duration_since(scheduled),

@@ -84,6 +84,12 @@ impl Summary {
         self.latencies_ns.len() + self.endless
     }
 
+    /// Requests that have a latency: all but those without end.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.latencies_ns.len()
+    }
+
     /// Requests without an answer, or with one that is no 2xx.
     #[must_use]
     pub fn failures(&self) -> u64 {
@@ -151,6 +157,13 @@ impl Summary {
         }
     }
 
+    /// Every latency of what ended, in nanoseconds and rising, with how often.
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.latencies_ns
+            .iter_recorded()
+            .map(|step| (step.value_iterated_to(), step.count_at_value()))
+    }
+
     /// Quantiles of what ended, in steps that become finer towards 1: so many for each halving of what is left. The last is 1.
     pub fn percentiles(&self, steps_per_halving: u32) -> impl Iterator<Item = Percentile> + '_ {
         let mut count = 0;
@@ -180,6 +193,7 @@ mod tests {
         let scheduled = Instant::now();
         Sample {
             index: 0,
+            connection: 0,
             scheduled,
             sent: scheduled + latency / 2,
             slip: Duration::ZERO,
@@ -250,7 +264,10 @@ mod tests {
         assert!(summary.p99() < Duration::from_secs(1));
         summary.record_endless();
         summary.record_endless();
-        assert_eq!((summary.count(), summary.failures()), (100, 2));
+        assert_eq!(
+            (summary.count(), summary.ended(), summary.failures()),
+            (100, 98, 2)
+        );
         assert_eq!(summary.p99(), Duration::MAX);
         let p98 = summary.quantile(0.98);
         assert!(p98 < Duration::from_millis(99) && p98 > Duration::from_millis(97));

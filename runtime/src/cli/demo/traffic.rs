@@ -221,6 +221,7 @@ mod tests {
         let now = Instant::now();
         Sample {
             index: 0,
+            connection: 0,
             scheduled: now,
             sent: now,
             slip: Duration::ZERO,
