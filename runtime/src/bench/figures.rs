@@ -19,8 +19,8 @@ pub(super) struct Done {
     recorded: Recorded,
 }
 
-impl AsRef<Block> for Block {
-    fn as_ref(&self) -> &Block {
+impl AsRef<Self> for Block {
+    fn as_ref(&self) -> &Self {
         self
     }
 }

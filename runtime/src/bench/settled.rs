@@ -3,7 +3,6 @@
 //! Not here: the test itself (`crate::evidence`), the other checks (`checks`).
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use crate::bench::figures::Done;
 use crate::bench::report::{Check, CheckState};
@@ -110,6 +109,8 @@ fn range(Estimate { point, low, high }: Estimate, unit: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::bench::report::Phase;
     use crate::bench::seen::Seen;
