@@ -78,9 +78,15 @@ fn start(driver: &Path, tests: &str, harness_python: &Path) -> Child {
 /// Waits for tests, prints what they say, and whether they have passed.
 fn passed(tests: Child) -> bool {
     let output = tests.wait_with_output().expect("the end of the tests");
-    println!("{}", String::from_utf8_lossy(&output.stdout));
-    println!("{}", String::from_utf8_lossy(&output.stderr));
+    for text in [&output.stdout, &output.stderr] {
+        say(&String::from_utf8_lossy(text));
+    }
     output.status.success()
+}
+
+#[expect(clippy::print_stdout, reason = "the output of a test")]
+fn say(text: &str) {
+    println!("{text}");
 }
 
 /// A Python with Azure's inference server.
@@ -119,14 +125,14 @@ fn succeed(command: &mut Command) {
 #[test]
 fn scripts_are_answered_as_azures_own_server_answers_them() {
     let python = reference();
-    println!("with {}", python.display());
+    say(&format!("with {}", python.display()));
     assert!(passed(start(&python, "test_contract", &python)));
 }
 
 #[test]
 fn the_harness_keeps_its_promises_under_old_and_new_pythons() {
     let found = pythons();
-    println!("found {found:?}");
+    say(&format!("found {found:?}"));
     let (newest, driver) = found.last_key_value().expect("a Python 3 on the path");
     assert!(
         *newest >= DRIVER_MINOR_MIN,

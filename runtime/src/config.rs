@@ -190,6 +190,8 @@ pub const PROBE_MAX: Duration = Duration::from_secs(60);
 pub const PROBE_MEMORY_BYTES_DEFAULT: u64 = 8 * 1024 * 1024 * 1024;
 /// Longest that the child may then take to prepare the model; after that the model is served as it is.
 pub const PREPARE_MAX: Duration = Duration::from_secs(120);
+/// Longest that a deployment waits for its environment: for the build of another process and then for its own, of an hour each.
+pub const ENVIRONMENT_READY_MAX: Duration = Duration::from_secs(130 * 60);
 /// Longest from the first try of a model until instances may load it; then whoever waits for it fails.
 pub const MODEL_READY_MAX: Duration = Duration::from_secs(200);
 /// Time after which memory that a session keeps for its next run goes back, when none came.
@@ -366,3 +368,5 @@ const _: () = {
     assert!(DESCRIPTION_BYTES_MAX <= SPEC_BYTES_MAX);
     assert!(SPEC_BYTES_MAX <= ADMIN_BODY_BYTES_MAX);
 };
+/// Most files and folders of a folder that are looked at for a scoring script.
+pub const SCRIPT_FILES_MAX: usize = 10_000;

@@ -33,7 +33,9 @@ const PATHS_READ: [&str; 15] = [
 ];
 
 /// Those that have no file of their own to begin with.
-const PATHS_BESIDE: [&str; 3] = [
+const PATHS_BESIDE: [&str; 5] = [
+    "score-script check code -r PATH",
+    "score-script check code -e PATH",
     "tune digits.onnx -r PATH",
     "tune digits.onnx --instance-type half --skus PATH",
     "bench digits.onnx --instance-type half --skus PATH",
@@ -56,11 +58,12 @@ fn shell(place: &Place, script: &str) -> Command {
     bash
 }
 
-/// A place with a model `digits.onnx`.
+/// A place with a model `digits.onnx`, and a scoring script in `code`.
 fn place_with_model() -> Place {
     let place = Place::new();
     let model = fs::read(repository("models/digits/1/model.onnx")).expect("a model");
     place.write("digits.onnx", model);
+    place.write("code/score.py", "def init(): pass\ndef run(data): pass\n");
     place
 }
 

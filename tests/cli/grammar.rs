@@ -17,19 +17,20 @@ fn the_help_names_every_command() {
     Usage: serin [OPTIONS] <COMMAND>
 
     Commands:
-      demo        Play a canary release on sample models, under live traffic
-      serve       Run the server in the foreground
-      up          Serve bare model files in the foreground, with nothing stored
-      endpoint    Endpoints: what clients call, and how traffic is split [alias: online-endpoint]
-      deployment  Deployments: a model on instances, behind an endpoint [alias: online-deployment]
-      model       Models by name and version
-      sku         Instance types: cores and memory of one instance
-      tune        Measure which lanes and batches serve a model best on this machine
-      bench       Compare two versions under load, with a verdict that holds, or measure one
-      status      State of the server
-      journal     Journal of changes: who made them, and how they ended
-      backup      Copy the whole state of a server, running or not, to a new folder
-      restore     Bring a backup into the data folder of a stopped server
+      demo          Play a canary release on sample models, under live traffic
+      serve         Run the server in the foreground
+      up            Serve bare model files in the foreground, with nothing stored
+      endpoint      Endpoints: what clients call, and how traffic is split [alias: online-endpoint]
+      deployment    Deployments: a model on instances, behind an endpoint [alias: online-deployment]
+      model         Models by name and version
+      score-script  Scoring scripts: try one outside any server
+      sku           Instance types: cores and memory of one instance
+      tune          Measure which lanes and batches serve a model best on this machine
+      bench         Compare two versions under load, with a verdict that holds, or measure one
+      status        State of the server
+      journal       Journal of changes: who made them, and how they ended
+      backup        Copy the whole state of a server, running or not, to a new folder
+      restore       Bring a backup into the data folder of a stopped server
 
     Options:
       -h, --help     Print help

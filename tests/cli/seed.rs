@@ -17,6 +17,22 @@ const COMMANDS: [&str; 11] = [
     "endpoint delete --name myEndpoint",
 ];
 
+/// What the flow's deployments name beside their models. It asks for no package, so none is fetched.
+const ENVIRONMENT: &str = "name: none\ndependencies:\n  - python>=3.8\n";
+
+/// The script of both versions: says which files the model has.
+const SCRIPT: &str = "\
+import os
+
+def init():
+    global files
+    folder = os.environ['AZUREML_MODEL_DIR']
+    files = sorted(name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+
+def run(data):
+    return {'files': files, 'bytes': len(data)}
+";
+
 #[test]
 fn the_seed_plays_from_end_to_end() {
     let place = Place::new();
@@ -34,6 +50,9 @@ fn the_seed_plays_from_end_to_end() {
     let request = std::fs::read(sample).expect("a sample");
     place.write("../configs/online-endpoint/sample-request.json", request);
     for version in ["1", "2"] {
+        let src = "../configs/online-endpoint/mir/standard/src/onlinescoring";
+        place.write(&format!("{src}/m{version}/score.py"), SCRIPT);
+        place.write(&format!("{src}/env_m{version}.yaml"), ENVIRONMENT);
         let path = repository("models/digits").join(version);
         place.ok(&format!(
             "model create --name my-model-m{version} --version 1 --path {}",
@@ -54,7 +73,7 @@ fn the_seed_plays_from_end_to_end() {
     assert_eq!(blue(3)["instances_ready"], 5);
     assert_eq!(blue(4)["instances_ready"], 5);
     assert_eq!(endpoint(5)["traffic"]["green"], 0);
-    assert!(said[6].contains("\"label\""), "{}", said[6]);
+    assert!(said[6].contains("model.onnx"), "{}", said[6]);
     assert_eq!(endpoint(7)["traffic"]["blue"], 90);
     assert_eq!(endpoint(8)["traffic"]["green"], 100);
     assert_eq!(place.ok("endpoint list").trim(), "[]");

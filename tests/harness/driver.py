@@ -4,6 +4,7 @@ import ctypes
 import json
 import mmap
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -79,7 +80,7 @@ class Answer:
 class Lane:
     """The process of a script, and the memory that it shares with this one."""
 
-    def __init__(self, script, python=sys.executable, room_bytes=ROOM_BYTES, locale=None, **order):
+    def __init__(self, script, python=sys.executable, room_bytes=ROOM_BYTES, locale=None, data_limit=None, given=True, **order):
         script = Path(script)
         self.report = None
         self.room_bytes = room_bytes
@@ -110,7 +111,8 @@ class Lane:
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **order["variables"], **({"LC_ALL": locale} if locale else {})},
+            env={**os.environ, **(order["variables"] if given else {}), **({"LC_ALL": locale} if locale else {})},
+            preexec_fn=data_limit and (lambda: resource.setrlimit(resource.RLIMIT_DATA, (data_limit, data_limit))),
         )
         os.close(file)
 

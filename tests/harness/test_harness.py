@@ -1,17 +1,20 @@
 """What the harness promises beside the contract, under the Python that `HARNESS_PYTHON` names: standard library alone."""
 
 import faulthandler
+import importlib.util
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import textwrap
+import types
 import unittest
 from pathlib import Path
 
-from driver import HANG_S, HARNESS, PATIENCE_S, Lane
+from driver import ANSWERED, HANG_S, HARNESS, LAYOUT, PATIENCE_S, WAITING, Lane
 
 PYTHON = os.environ.get("HARNESS_PYTHON", sys.executable)
 HEAD = {"method": "POST", "path": "/score", "query": "", "headers": []}
@@ -156,6 +159,17 @@ class Start(Harness):
         text = "def init():\n    global x\n    x = bytearray(2 << 30)\ndef run(data): pass"
         self.assertIn("536870912 bytes of memory", self.reason(text, memory_bytes_max=512 << 20))
 
+    def test_a_bound_of_memory_above_that_of_the_server_is_that_of_the_server(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        text = "import resource\ndef init(): pass\ndef run(data): return resource.getrlimit(resource.RLIMIT_DATA)[1]"
+        lane = self.lane(text, memory_bytes_max=2 << 30, data_limit=1 << 30)
+        self.assertEqual(lane.started().score().json(), 1 << 30)
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_DATA), (soft, hard))
+
+    def test_what_goes_wrong_before_the_script_is_told_too(self):
+        reason = self.reason("def init(): pass\ndef run(data): pass", variables={"no=name": "x\0"}, given=False)
+        self.assertIn("could not be prepared", reason)
+
     def test_a_process_whose_parent_is_another_one_ends_at_once(self):
         layout = json.dumps({"fd": 0, "parent": 1})
         finished = subprocess.run([PYTHON, str(HARNESS), layout], timeout=PATIENCE_S)
@@ -168,7 +182,11 @@ class Start(Harness):
 
     def test_a_driver_module_is_called_for_init_and_its_script_for_run(self):
         (self.folder / "real.py").write_text("calls = []\ndef run(data): return calls")
-        lane = self.started("import real as driver_module\ndef init(): driver_module.calls.append(1)\ndef run(data): return 'driver'")
+        lane = self.started("""
+            import real as driver_module
+            def init(): driver_module.calls.append(1)
+            def run(data): return "driver"
+        """)
         self.assertEqual(lane.score().json(), [1])
 
 
@@ -247,6 +265,69 @@ class Batches(Harness):
         lane.submit([])
         lane.submit([(HEAD, b""), (HEAD, b"")])
         self.assertEqual([answer.json() for answer in lane.collect(2)], [[""], [""]])
+
+
+class Once:
+    """Raises the first time that it is used, as a signal handler of a script might."""
+
+    def __init__(self, then=None):
+        self.uses = 0
+        self._then = then
+
+    def __call__(self, *arguments):
+        self.uses += 1
+        if self.uses == 1:
+            raise RuntimeError("rung")
+        return self._then(*arguments)
+
+    def __enter__(self):
+        return self(None)
+
+    def __exit__(self, *_problem):
+        return None
+
+
+class Interruptions(unittest.TestCase):
+    """What comes in the middle of an answer, at the very places where it does most harm. It is played in this process."""
+
+    def setUp(self):
+        spec = importlib.util.spec_from_file_location("harness", HARNESS)
+        self.harness = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.harness)
+        file = os.memfd_create("lane")
+        os.ftruncate(file, 1 << 16)
+        self.page = self.harness.Page(dict(LAYOUT, fd=file, room_bytes=(1 << 16) - LAYOUT["room"]))
+        self.page.words[self.page.rows] = 1
+        self.page.words[self._at("state")] = WAITING
+
+    def _at(self, field):
+        return (LAYOUT["table"] + LAYOUT["row"][field]) // 4
+
+    def _go_on_twice(self, answer):
+        batch = self.harness.Batch(self.page, types.SimpleNamespace(answer=answer), 1)
+        with self.assertRaises(RuntimeError):
+            batch.go_on()
+        batch.go_on()
+        self.assertEqual(self.page.words[self._at("state")], ANSWERED)
+        start, end = self.page.span(0, "answer")
+        return self.page.words[self._at("kind")], self.page.memory[start:end]
+
+    def test_a_request_that_was_interrupted_does_not_run_twice(self):
+        run = Once()
+        kind, answer = self._go_on_twice(run)
+        self.assertEqual((run.uses, kind), (1, 2))
+        self.assertIn(b"An unexpected internal error occurred", answer)
+
+    def test_an_answer_that_is_written_and_not_told_is_told(self):
+        self.page.barrier = Once(lambda _: None)
+        runs = []
+
+        def run(*_request):
+            runs.append(1)
+            return None, b"[1]"
+
+        self.assertEqual(self._go_on_twice(run), (0, b"[1]"))
+        self.assertEqual(runs, [1])
 
 
 class Harm(Harness):
@@ -349,6 +430,22 @@ class Harm(Harness):
             self.assertEqual((answer.status, answer.failed), (500, True))
         self.assertEqual(lane.score().json(), process)
 
+    def test_a_timeout_of_the_scripts_own_is_not_called_one_of_scoring(self):
+        for variables in ({}, {"SCORING_TIMEOUT_MS": "60000"}):
+            answer = self.run_of("raise TimeoutError('a database is away')", variables=variables).score()
+            self.assertEqual((answer.status, answer.failed), (500, True))
+            self.assertIn("An unexpected error occurred in scoring script", answer.json()["message"])
+
+    def test_what_nests_too_deep_for_json_is_an_error_and_the_process_lives(self):
+        lane = self.run_of("""
+            whole = []
+            for _ in range(int(data)):
+                whole = [whole]
+            return whole
+        """)
+        self.assertEqual(lane.score("100000").status, 500)
+        self.assertEqual(lane.score("2").json(), [[[]]])
+
     def test_signals_for_the_whole_service_do_not_end_it(self):
         lane = self.run_of("return data")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
@@ -397,11 +494,12 @@ class Harm(Harness):
 
     def test_what_is_printed_appears_line_by_line(self):
         begun, go_on = self.pipe("begun"), self.pipe("go_on")
-        lane = self.run_of("""
+        text = """
             print("a line \\u00f6 \\ud800")
             open("begun", "w").close()
             open("go_on").close()
-        """, locale="C")
+        """
+        lane = self.run_of(text, locale="C")
         lane.submit([(HEAD, b"")])
         begun.open().close()
         self.assertIn("a line ", lane.printed())
@@ -430,6 +528,18 @@ class Harm(Harness):
         self.assertEqual(lane.score("x").json(), "x")
         self.assertEqual(lane.score("y").json(), "y")
 
+    def test_a_script_that_replaces_the_json_functions_costs_no_answer(self):
+        lane = self.run_of("""
+            json.dumps = json.loads = None
+            if data == "bad":
+                raise ValueError
+            return data
+        """)
+        for body in ("x", "bad", b"\xff"):
+            answer = lane.score(body)
+            self.assertIn(answer.status, (400, 500))
+            self.assertIn("message", answer.json())
+
     def test_threads_go_on_between_requests(self):
         pipe = self.pipe("pipe")
         lane = self.run_of("""
@@ -457,8 +567,8 @@ class Harm(Harness):
         pipe = self.pipe("alive")
         script = self.folder / "score.py"
         script.write_text("alive = open('alive', 'w')\ndef init(): pass\ndef run(data): pass")
-        program = "import sys; sys.path.insert(0, {!r}); import driver; lane = driver.Lane({!r}, {!r}).started(); print('ready', flush=True); input()"
-        program = program.format(str(Path(__file__).parent), str(script), PYTHON)
+        program = "import sys; sys.path.insert(0, {!r}); import driver; lane = driver.Lane({!r}, {!r}).started(); "
+        program = program.format(str(Path(__file__).parent), str(script), PYTHON) + "print('ready', flush=True); input()"
         parent = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         with pipe.open("rb") as alive:
             self.assertEqual(parent.stdout.readline(), b"ready\n")

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::support::{Server, folder, repository};
 use crate::traffic::Traffic;
 
-/// A server with the two digits models registered.
+/// A server with the two digits models registered. The files of the flow name scoring scripts; here the models are scored without.
 fn server(data: &std::path::Path) -> Server {
     let server = Server::start(data);
     for version in ["1", "2"] {
@@ -37,7 +37,14 @@ fn with_blue(data: &std::path::Path) -> Server {
     let blue = fixture("managed-2-blue-OnlineDeployment.yaml");
     server.update(
         "myEndpoint",
-        &["--deployment", "blue", "--deployment-file", &blue],
+        &[
+            "--deployment",
+            "blue",
+            "--deployment-file",
+            &blue,
+            "--set",
+            "deployments.blue.scoring=native",
+        ],
     );
     server.update("myEndpoint", &["--traffic", "blue:100"]);
     server
@@ -47,7 +54,14 @@ fn deploy_green(server: &Server) {
     let green = fixture("managed-3-green-OnlineDeployment.yaml");
     server.update(
         "myEndpoint",
-        &["--deployment", "green", "--deployment-file", &green],
+        &[
+            "--deployment",
+            "green",
+            "--deployment-file",
+            &green,
+            "--set",
+            "deployments.green.scoring=native",
+        ],
     );
 }
 

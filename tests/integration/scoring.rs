@@ -637,7 +637,8 @@ fn health_answers_without_a_credential() {
         (200, json!({"ready": true}).to_string())
     );
     assert_eq!(get("/nowhere").0, 404);
-    assert_eq!(get("/score").0, 405);
+    // What scoring has to say of a method is for who may score.
+    assert_eq!(get("/score").0, 401);
 }
 
 /// The last request of a connection.
@@ -704,8 +705,10 @@ fn every_way_to_send_a_request_is_understood() {
     let compressed = whole.replacen("\r\n", "\r\ncontent-encoding: gzip\r\n", 1);
     assert_eq!(statuses(&server, &last(&compressed)), [415]);
 
-    let get = "GET /score HTTP/1.1\r\nhost: x\r\n\r\n";
-    assert_eq!(statuses(&server, &last(get)), [405]);
+    for method in ["GET", "OPTIONS"] {
+        let asked = format!("{method} /score HTTP/1.1\r\n{head}\r\n");
+        assert_eq!(statuses(&server, &last(&asked)), [405], "no script answers");
+    }
     let answer = converse(&server, &last("HEAD /score HTTP/1.1\r\nhost: x\r\n\r\n"));
     assert!(
         answer.starts_with("HTTP/1.1 405") && answer.ends_with("\r\n\r\n"),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::hygiene::wait_until;
-use crate::support::{Answer, Server, agent, folder, repository};
+use crate::support::{Answer, Server, agent, folder, repository, serin};
 use crate::traffic::Traffic;
 
 /// A script that does what its request asks for.
@@ -21,10 +21,10 @@ def init():
 @rawhttp
 def run(request):
     if request.method != "POST":
-        return AMLResponse({"method": request.method, "a": request.args.get("a")}, 200)
+        return AMLResponse({"method": request.method, "a": request.args.get("a")}, 200, json_str=True)
     asked = json.loads(request.get_data().decode())
     if "status" in asked:
-        return AMLResponse(asked, asked["status"], {"x-colour": "blue", "connection": "close, te"})
+        return AMLResponse(asked, asked["status"], {"x-colour": "blue", "connection": "close, te"}, json_str=True)
     if "sleep" in asked:
         time.sleep(asked["sleep"])
     if "raise" in asked:
@@ -32,10 +32,10 @@ def run(request):
     if "exit" in asked:
         os._exit(asked["exit"])
     if "start" in asked:
-        return AMLResponse(subprocess.Popen(["sleep", "100000"]).pid, 200)
+        return AMLResponse(subprocess.Popen(["sleep", "100000"]).pid, 200, json_str=True)
     if "header" in asked:
         return AMLResponse(request.headers.get(asked["header"]), 200)
-    return AMLResponse({"pid": os.getpid()}, 200)
+    return AMLResponse({"pid": os.getpid()}, 200, json_str=True)
 "#;
 
 /// A folder with a script, its model and the file of its deployment.
@@ -140,11 +140,9 @@ fn seed() -> TempDir {
     folder
 }
 
-#[test]
-fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
-    let (seed, data) = (seed(), folder());
-    let server = Server::start(data.path());
-    let file = |name: &str| seed.path().join(name).to_str().expect("UTF-8").to_owned();
+/// The first step of the flow: two models, the endpoint and blue.
+fn deploy_blue(server: &Server, seed: &Path) {
+    let file = |name: &str| seed.join(name).to_str().expect("UTF-8").to_owned();
     for version in ["m1", "m2"] {
         let (name, path) = (
             format!("my-model-{version}"),
@@ -176,6 +174,18 @@ fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
     ]);
     assert!(told.stderr.contains("environment"), "{}", told.stderr);
     told.ok();
+}
+
+#[test]
+fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
+    let (seed, data, cache) = (seed(), folder(), folder());
+    let start = || {
+        let mut command = serin(data.path());
+        command.env("SERIN_CACHE", cache.path());
+        Server::start_command(command, data.path())
+    };
+    let server = start();
+    deploy_blue(&server, seed.path());
     server.update("myEndpoint", &["--traffic", "blue:100"]);
     let key = server.key("myEndpoint");
     let body = r#"{"data": 7}"#;
@@ -185,10 +195,11 @@ fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
         "myEndpoint",
         &["--set", "deployments.blue.scale.instance_count=5"],
     );
-    let green = file("managed-3-green-OnlineDeployment.yaml");
+    let green = seed.path().join("managed-3-green-OnlineDeployment.yaml");
+    let green = green.to_str().expect("UTF-8");
     server.update(
         "myEndpoint",
-        &["--deployment", "green", "--deployment-file", &green],
+        &["--deployment", "green", "--deployment-file", green],
     );
     assert_eq!(says(Some("green")), json!(["m2", "weights of m2", "7"]));
     server.update("myEndpoint", &["--traffic", "blue:90,green:10"]);
@@ -204,7 +215,7 @@ fn the_seeds_own_files_run_their_scripts_from_the_first_step_to_the_last() {
 
     // What was accepted serves again, with the environment that is there.
     std::fs::remove_dir_all(seed.path().join("src")).expect("gone");
-    let server = Server::start(data.path());
+    let server = start();
     assert_eq!(
         server
             .score("myEndpoint", &key_of(&server), None, body)
@@ -297,6 +308,21 @@ fn a_script_that_cannot_begin_fails_its_deployment_with_its_traceback_and_nothin
         assert!(failed.stderr.contains(word), "{word}: {}", failed.stderr);
     }
     assert_eq!(server.score("iris", &key, None, "{}").status, 200);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--endpoint-name",
+        "iris",
+        "--name",
+        "blue",
+    ]);
+    assert_eq!(shown["scoring"], "script");
+    assert_eq!(shown["script"]["entry_script"], "src/score.py", "{shown}");
+    // Nothing was measured of it, and it says nothing of itself.
+    assert!(
+        shown.get("model_profile").is_none() && shown.get("batching").is_none(),
+        "{shown}"
+    );
     // Corrected, it takes the place of the one that never was ready.
     written.put(
         "bad/score.py",
@@ -443,7 +469,9 @@ fn a_script_and_its_onnx_form_stand_behind_one_endpoint_and_are_compared() {
     ]);
     let verdict: Value =
         serde_json::from_str(&verdict.stdout).unwrap_or_else(|_| panic!("{}", verdict.stderr));
-    assert_eq!(verdict["agreement"]["differ"], 0, "{verdict}");
+    let answers = &verdict["answers"];
+    assert_eq!(answers["differing"], 0, "{answers}");
+    assert!(answers["compared"].as_u64() > Some(100), "{answers}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub use embedded::{
 };
 pub use error::AppError;
 pub use model_folder::ModelFolderError;
-pub use script_check::{CheckError, Checked, check_script};
+pub use script_check::{CheckError, Checked, ScriptAnswer, check_script};
 pub use server::App;
 pub use sockets::{HandedOver, Sockets};
 pub use supervisor::{Supervised, serve_supervised, supervise};

@@ -20,15 +20,22 @@ use crate::engine::{
 use crate::observe::Timings;
 use crate::spec::Isolation;
 
-/// The answer of a script that was tried.
+/// A script that was tried.
 #[derive(Debug)]
 pub struct Checked {
+    /// From the start of its process until `init()` had returned.
+    pub ready_after: Duration,
+    /// The answer to the request, if there was one.
+    pub answer: Option<ScriptAnswer>,
+}
+
+/// The answer of a script that was tried.
+#[derive(Debug)]
+pub struct ScriptAnswer {
     /// Status and headers; none where they are 200 and JSON.
     pub head: Option<Box<ResponseHead>>,
     /// The body.
     pub body: Bytes,
-    /// From the start of its process until `init()` had returned.
-    pub ready_after: Duration,
     /// How long `run()` took.
     pub ran_for: Option<Duration>,
 }
@@ -51,27 +58,23 @@ impl SlotOwner for OnlySlot {
     fn give_back(&self) {}
 }
 
-/// Starts the script, sends it one request, and ends it. Blocks; what it prints goes to the log.
+/// Starts the script, sends it the request, and ends it. Blocks; what it prints goes to the log.
 ///
 /// # Errors
 ///
 /// [`CheckError`] with the script's own words.
 pub fn check_script(
     script: ScriptSpec,
-    head: RequestHead,
-    body: Bytes,
+    request: Option<(RequestHead, Bytes)>,
 ) -> Result<Checked, CheckError> {
     let began = Instant::now();
     let instance = start(script)?;
     let ready_after = began.elapsed();
-    let answer = ask(&instance, head, body);
+    let answer = request.map(|(head, body)| ask(&instance, head, body));
     instance.stop();
-    let (scored, timings) = answer?;
     Ok(Checked {
-        head: scored.head,
-        body: scored.body,
         ready_after,
-        ran_for: timings.run(),
+        answer: answer.transpose()?,
     })
 }
 
@@ -101,11 +104,7 @@ fn start(script: ScriptSpec) -> Result<Instance, StartError> {
     })
 }
 
-fn ask(
-    instance: &Instance,
-    head: RequestHead,
-    payload: Bytes,
-) -> Result<(crate::engine::Scored, Timings), RunError> {
+fn ask(instance: &Instance, head: RequestHead, payload: Bytes) -> Result<ScriptAnswer, RunError> {
     let (reply, answer) = oneshot::channel();
     let now = Instant::now();
     let job = Job {
@@ -122,5 +121,9 @@ fn ask(
     let reservation = handle.reserve().map_err(|_| RunError::InstanceGone)?;
     handle.queue([reservation.give_to(job)]);
     let reply = answer.blocking_recv().map_err(|_| RunError::InstanceGone)?;
-    reply.outcome.map(|scored| (scored, reply.timings))
+    reply.outcome.map(|scored| ScriptAnswer {
+        head: scored.head,
+        body: scored.body,
+        ran_for: reply.timings.run(),
+    })
 }

@@ -117,6 +117,9 @@ pub(super) enum Command {
     /// Models by name and version
     #[command(subcommand)]
     Model(Model),
+    /// Scoring scripts: try one outside any server
+    #[command(subcommand)]
+    ScoreScript(ScoreScript),
     /// Instance types: cores and memory of one instance
     #[command(subcommand)]
     Sku(Sku),
@@ -544,6 +547,36 @@ pub(super) struct ModelCreate {
     /// Kept for scripts of `az ml`: the files say what a model is.
     #[arg(long = "type", short = 't', hide = true, value_parser = ["custom_model"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
+}
+
+/// `serin score-script`
+#[derive(Debug, Subcommand)]
+pub(super) enum ScoreScript {
+    /// Run init() and one request of a scoring script where it lies, and print what came out
+    Check(ScriptCheck),
+}
+
+/// `serin score-script check`
+#[derive(Debug, Args)]
+pub(super) struct ScriptCheck {
+    /// Folder of the code
+    #[arg(value_name = "FOLDER", value_parser = text_path())]
+    pub(super) code: PathBuf,
+    /// The scoring script, seen from the folder [default: the only score.py in it]
+    #[arg(long, short, value_name = "FILE", value_parser = text_path())]
+    pub(super) script: Option<PathBuf>,
+    /// File or folder of the model [default: model or models in the folder, else its only file that looks like a model]
+    #[arg(long, short, value_name = "PATH", value_parser = text_path())]
+    pub(super) model: Option<PathBuf>,
+    /// conda file or requirements.txt; built where it is not there yet [default: none, the Python of the path]
+    #[arg(long, short, value_name = "FILE", value_parser = text_path())]
+    pub(super) environment: Option<PathBuf>,
+    /// Take the nearest Python where the one that the environment asks for is not there
+    #[arg(long, requires = "environment")]
+    pub(super) any_python: bool,
+    /// The body of the request; - is standard input [default: sample-request.json beside the script or in the folder]
+    #[arg(long, short, value_name = "FILE", value_parser = text_path())]
+    pub(super) request: Option<PathBuf>,
 }
 
 /// `serin sku`

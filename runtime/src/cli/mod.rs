@@ -20,6 +20,8 @@ mod model;
 mod output;
 mod port;
 mod progress;
+mod score_script;
+mod script_folder;
 mod serve;
 mod server;
 mod signals;
@@ -33,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use self::args::{Command, Typed};
+use self::args::{Command, ScoreScript, Typed};
 use self::exit::CliError;
 use crate::config::LOG_FLUSH_MAX;
 use crate::engine::{lane_child, probe_child};
@@ -103,6 +105,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Endpoint(command) => endpoint::run(command, global),
         Command::Deployment(command) => deployment::run(command, global),
         Command::Model(command) => model::run(command, global),
+        Command::ScoreScript(ScoreScript::Check(typed)) => score_script::check(&typed, global),
         Command::Sku(command) => sku::run(command, global),
         Command::Tune(typed) => tune::run(&typed, global),
         Command::Bench(typed) => bench::run(&typed, global),

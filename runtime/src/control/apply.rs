@@ -362,16 +362,20 @@ mod tests {
     use super::*;
     use crate::control::change::{DeploymentUpdate, EndpointUpdate};
     use crate::control::desired::{Settlement, SplitOutcome};
-    use crate::control::models::{Ingested, ModelDigest, ModelRecord, Models};
+    use crate::control::gathering::{Gathered, GatheredScript};
+    use crate::control::models::{Ingested, ModelDigest, ModelRecord, Models, Mount};
+    use crate::control::needs::ScriptSource;
     use crate::control::validator::{Unready, UnreadyDeployments};
-    use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, ModelRef, SkuTable, VersionRef};
+    use crate::spec::{
+        Assignment, CodeConfiguration, DeploymentSpec, EndpointSpec, ModelRef, SkuTable, VersionRef,
+    };
 
     /// A desired state, and what changes of it are judged by.
     #[derive(Debug)]
     struct World {
         desired: Desired,
         models: Models,
-        ingested: BTreeMap<PathBuf, Ingested>,
+        gathered: Gathered,
         cores_max: Option<usize>,
         unready: UnreadyDeployments,
         revision: Revision,
@@ -387,6 +391,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             created_by: "me".to_owned(),
             without_onnx: None,
+            is_folder: None,
         }
     }
 
@@ -466,7 +471,7 @@ mod tests {
             Self {
                 desired: Desired::default(),
                 models: Models::new(vec![record("digits", "1"), record("digits", "2")]),
-                ingested: BTreeMap::new(),
+                gathered: Gathered::default(),
                 cores_max: None,
                 unready: UnreadyDeployments::new(),
                 revision: Revision(0),
@@ -491,7 +496,7 @@ mod tests {
             let context = Context {
                 skus: &SkuTable::builtin(),
                 models: &self.models,
-                ingested: &self.ingested,
+                gathered: &self.gathered,
                 cores_max: self.cores_max,
                 unready: &self.unready,
                 revision: self.revision.next(),
@@ -977,6 +982,7 @@ mod tests {
             digest: ModelDigest::for_test(content),
             size_bytes: 1,
             without_onnx,
+            is_folder: Some(false),
         }
     }
 
@@ -995,13 +1001,175 @@ mod tests {
             "{refused}"
         );
         let path = PathBuf::from("/m/model.pkl");
-        world.ingested.insert(path.clone(), ingested("p", pickle));
+        let pickle = ingested("p", pickle);
+        world.gathered.models.insert(path.clone(), pickle);
         let spec = DeploymentSpec::new(name("red"), ModelRef::Path(path), "Standard_F4s_v2");
         let refused = world.refuse(&add("iris", spec));
         assert!(
             refused.to_string().contains("holds no ONNX file"),
             "{refused}"
         );
+    }
+
+    /// `red` with a pickle and a script.
+    fn with_script() -> DeploymentSpec {
+        let model = ModelRef::Path("/m/model.pkl".into());
+        let mut spec = DeploymentSpec::new(name("red"), model, "Standard_F4s_v2");
+        spec.code_configuration = Some(CodeConfiguration {
+            code: Some("/src".into()),
+            scoring_script: Some("src/m1/score.py".into()),
+            relative_to: Some("/".into()),
+        });
+        spec
+    }
+
+    /// A world in which its files are gathered.
+    fn with_files() -> World {
+        let mut world = World::with_iris();
+        let pickle = ingested("pickle", Some(vec!["model.pkl".to_owned()]));
+        world.gathered.models.insert("/m/model.pkl".into(), pickle);
+        let source = ScriptSource {
+            code: "/src".into(),
+            environment: None,
+            any_python: false,
+        };
+        let files = ["m1/score.py", "other.py"].map(str::to_owned);
+        let script = GatheredScript {
+            code: ModelDigest::for_test("code"),
+            folder: "src".to_owned(),
+            files: files.into(),
+            recipe: None,
+        };
+        world.gathered.scripts.push((source, Ok(script)));
+        world
+    }
+
+    fn red(world: &World) -> &DesiredDeployment {
+        &world.iris().deployments[&name("red")]
+    }
+
+    #[test]
+    fn a_script_runs_any_model_and_its_files_are_asked_for_first() {
+        let mut world = with_files();
+        let gathered = std::mem::take(&mut world.gathered);
+        let change = add("iris", with_script());
+        match world.apply(&change) {
+            Err(NotApplied::Needs(needs)) => {
+                assert_eq!((needs.models.len(), needs.scripts.len()), (1, 1));
+            }
+            other => panic!("expected needs, found {other:?}"),
+        }
+        world.gathered = gathered;
+        world.accept(&change);
+        let target = &red(&world).target;
+        let script = target.script.as_ref().expect("a script");
+        assert_eq!(
+            (script.folder.as_str(), script.entry_script.as_str()),
+            ("src", "m1/score.py")
+        );
+        assert_eq!(
+            target.model.mount,
+            Some(Mount::of("/m/model.pkl".as_ref(), Some(false)))
+        );
+        let contents: Vec<_> = target.contents().map(ModelDigest::as_str).collect();
+        assert_eq!(contents, ["pickle", "code"]);
+        assert!(world.desired.models().any(|one| one.as_str() == "code"));
+        let stored = serde_json::to_string(&world.desired).expect("JSON");
+        let again: Desired = serde_json::from_str(&stored).expect("its own form");
+        assert_eq!(again, world.desired);
+    }
+
+    #[test]
+    fn a_script_that_is_not_in_its_folder_is_refused_with_the_places_looked_at() {
+        let mut world = with_files();
+        let mut spec = with_script();
+        if let Some(code) = &mut spec.code_configuration {
+            code.scoring_script = Some("src/none.py".into());
+        }
+        let refused = world.refuse(&add("iris", spec));
+        assert_eq!(
+            refused.to_string(),
+            "deployment red: code_configuration.scoring_script: no such file: looked for /src/src/none.py and /src/none.py"
+        );
+        let wrong = vec!["environment: it is no YAML".to_owned()];
+        world.gathered.scripts[0].1 = Err(wrong);
+        let refused = world.refuse(&add("iris", with_script()));
+        assert_eq!(
+            refused.to_string(),
+            "deployment red: environment: it is no YAML"
+        );
+    }
+
+    #[test]
+    fn scoring_native_asks_for_onnx_again_and_for_no_files_of_a_script() {
+        let mut world = with_files();
+        let mut spec = with_script();
+        spec.set(&set(&["scoring=native"])).expect("set");
+        let refused = world.refuse(&add("iris", spec));
+        assert!(
+            refused.to_string().contains("holds no ONNX file"),
+            "{refused}"
+        );
+        world.accept(&add("iris", with_script()));
+        let native = DeploymentUpdate {
+            set: set(&["scoring=native"]),
+            ..DeploymentUpdate::default()
+        };
+        let refused = world.refuse(&edit("red", native.clone()));
+        assert!(
+            refused.to_string().contains("holds no ONNX file"),
+            "{refused}"
+        );
+        world.gathered = Gathered::default();
+        let onnx = ingested("onnx", None);
+        world.gathered.models.insert("/m/model.pkl".into(), onnx);
+        world.accept(&edit("red", native));
+        assert_eq!(red(&world).target.script, None);
+    }
+
+    #[test]
+    fn other_settings_leave_a_script_the_content_that_it_is_and_variables_are_settings() {
+        let mut world = with_files();
+        world.accept(&add("iris", with_script()));
+        let before = red(&world).target.clone();
+        world.gathered = Gathered::default();
+        world.accept(&edit("red", count(2)));
+        assert_eq!(red(&world).target.aim().build, before.aim().build);
+        // What means something for runs of models alone replaces no instance.
+        let set_to = |text: &str| DeploymentUpdate {
+            set: set(&[text]),
+            ..DeploymentUpdate::default()
+        };
+        world.accept(&edit("red", set_to("request_settings.spin=true")));
+        assert_eq!(red(&world).target.aim().build, before.aim().build);
+        world.accept(&edit("red", set_to("environment_variables.A=1")));
+        let script = red(&world).target.script.clone().expect("a script");
+        assert_eq!(script.variables["A"], "1");
+        assert_ne!(red(&world).target.aim().build, before.aim().build);
+    }
+
+    #[test]
+    fn what_an_earlier_release_accepted_without_its_script_stays_native_until_its_file_comes_again()
+    {
+        let mut world = with_files();
+        world
+            .gathered
+            .models
+            .insert("/m/model.pkl".into(), ingested("onnx", None));
+        world.accept(&add("iris", with_script()));
+        let mut stored = serde_json::to_value(&world.desired).expect("JSON");
+        let stored_red = stored.pointer_mut("/endpoints/iris/deployments/red");
+        let stored_red = stored_red.and_then(serde_json::Value::as_object_mut);
+        stored_red.expect("it is there").remove("script");
+        world.desired = serde_json::from_value(stored).expect("an older state");
+        world.accept(&edit("red", count(2)));
+        assert_eq!(red(&world).target.script, None);
+        let file = DeploymentUpdate {
+            file: Some(with_script()),
+            ..DeploymentUpdate::default()
+        };
+        world.accept(&edit("red", file));
+        assert!(red(&world).target.script.is_some());
     }
 
     #[test]
@@ -1014,16 +1182,18 @@ mod tests {
         );
         let change = add("iris", spec);
         match world.apply(&change) {
-            Err(NotApplied::Needs(paths)) => {
-                assert_eq!(paths, BTreeSet::from([PathBuf::from("/m/a.onnx")]));
+            Err(NotApplied::Needs(needs)) => {
+                let paths = BTreeSet::from([PathBuf::from("/m/a.onnx")]);
+                assert_eq!((needs.models, needs.scripts), (paths, Vec::new()));
             }
             other => panic!("expected a path, found {other:?}"),
         }
         world
-            .ingested
+            .gathered
+            .models
             .insert("/m/a.onnx".into(), ingested("a", None));
         world.accept(&change);
-        world.ingested.clear();
+        world.gathered.models.clear();
         world.accept(&edit("red", count(2)));
     }
 

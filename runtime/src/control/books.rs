@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::control::build::{Aim, Build, InstanceNo};
+use crate::control::build::{Aim, Build, InstanceNo, Need};
 use crate::control::desired::{Desired, DesiredDeployment, DesiredEndpoint, Target};
-use crate::control::event::{Facts, Key, ModelNotes, Shown, ShownDeployment};
+use crate::control::event::{Facts, Key, NeedNotes, Shown, ShownDeployment};
 use crate::control::models::ModelDigest;
 use crate::control::operation::OperationId;
 use crate::control::revision::Revision;
 use crate::control::validator::{Unready, UnreadyDeployments};
-use crate::engine::{Capacity, CoreGrant, CoreMap, Stage};
+use crate::engine::{Capacity, CoreGrant, CoreMap};
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// Everything that the reconciler knows.
@@ -28,7 +28,7 @@ pub(super) struct Books {
     pub(super) instances: BTreeMap<InstanceNo, InstanceBook>,
     /// Their numbers by deployment: an event looks at every deployment, so one must not cost a look at the instances of all.
     numbers: BTreeMap<Key, BTreeSet<InstanceNo>>,
-    pub(super) models: BTreeMap<ModelDigest, ModelBook>,
+    pub(super) needs: BTreeMap<Need, NeedBook>,
     /// Models that were tried, now or by an earlier process, and are good.
     pub(super) probed: BTreeSet<ModelDigest>,
     /// Models that have killed a server, and how: they are to run in processes of their own.
@@ -111,17 +111,17 @@ pub(super) enum Phase {
     Leaving,
 }
 
-/// One model, from the moment it is tried until no instance has it.
+/// One model or environment, from the moment it is tried or built until no instance has it.
 #[derive(Debug)]
-pub(super) enum ModelBook {
-    /// A child process tries and prepares it.
+pub(super) enum NeedBook {
+    /// Child processes try and prepare, or build.
     Trying {
         since: Instant,
         trial: Trial,
         /// The step that it has come to, where that was told.
-        stage: Option<Stage>,
+        stage: Option<String>,
     },
-    Ready(ModelNotes),
+    Ready(NeedNotes),
 }
 
 /// The use of a trial that is under way.
@@ -196,7 +196,7 @@ impl Books {
             deployments: BTreeMap::new(),
             instances: BTreeMap::new(),
             numbers: BTreeMap::new(),
-            models: BTreeMap::new(),
+            needs: BTreeMap::new(),
             probed: probed.into_iter().collect(),
             isolated: BTreeMap::new(),
             operations: BTreeMap::new(),
@@ -240,6 +240,12 @@ impl Books {
     ) -> impl Iterator<Item = (InstanceNo, &InstanceBook)> {
         let numbers = self.numbers.get(key).into_iter().flatten();
         numbers.filter_map(|no| Some((*no, self.instances.get(no)?)))
+    }
+
+    /// The death of a server by the model of a build. A script runs in processes of its own as it is.
+    pub(super) fn isolation_of(&self, build: &Build) -> Option<&String> {
+        let death = self.isolated.get(&build.model);
+        death.filter(|_| build.script.is_none())
     }
 
     /// Whether an instance of the endpoint is there.

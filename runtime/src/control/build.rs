@@ -1,8 +1,11 @@
-//! An instance as it is to be made, and how many of them.
+//! An instance as it is to be made, how many of them, and what must be ready before.
+
+use std::sync::Arc;
 
 use serin_scorers::NonFinite;
 
 use crate::control::models::ModelDigest;
+use crate::control::script::{ScriptBuild, StoredRecipe};
 use crate::engine::BatchSettings;
 use crate::spec::Isolation;
 
@@ -23,6 +26,27 @@ pub(super) struct Build {
     pub(super) spin: bool,
     pub(super) isolation: Isolation,
     pub(super) non_finite: NonFinite,
+    /// The script that it runs, beside which the settings of runs of models are at their defaults.
+    pub(super) script: Option<Arc<ScriptBuild>>,
+}
+
+/// Something that must be ready before an instance can start, and that others may wait for too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Need {
+    /// A model, tried and prepared.
+    Model(ModelDigest),
+    /// An environment; without a recipe the Python of the path.
+    Environment(Option<StoredRecipe>),
+}
+
+impl Build {
+    /// What it needs. A script knows itself what to do with its model.
+    pub(super) fn need(&self) -> Need {
+        match &self.script {
+            Some(build) => Need::Environment(build.script.recipe.clone()),
+            None => Need::Model(self.model.clone()),
+        }
+    }
 }
 
 /// So many instances of one build.

@@ -20,6 +20,7 @@ use crate::config::{
 };
 use crate::control::apply::Applied;
 use crate::control::books::Books;
+use crate::control::build::Need;
 use crate::control::change::Change;
 use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
 use crate::control::desired::{Settlement, SplitOutcome};
@@ -28,12 +29,12 @@ use crate::control::last_words;
 use crate::control::lent::Lent;
 use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
 use crate::control::models::ModelDigest;
-use crate::control::models::{ModelFiles, ModelStoreError, Models};
+use crate::control::models::{ModelFiles, ModelStoreError, Models, ScriptFolders};
 use crate::control::operation::{Operation, OperationId, ProvisioningState, replaced_by};
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
 use crate::control::refusal::NotApplied;
-use crate::control::registry::Registry;
+use crate::control::registry::{Places, Registry};
 use crate::control::revision::Revision;
 use crate::control::starter::{EngineStarter, Starter};
 use crate::control::store::{
@@ -169,7 +170,10 @@ impl Controller {
             issuer.clone(),
             (journal, files.clone()),
         ));
-        let places = Arc::new(files.clone());
+        let places = Arc::new(Places {
+            files: files.clone(),
+            scripts: ScriptFolders::open(folder.path())?,
+        });
         let mut books = Books::new(bulletin.desired.load_full(), cores, probed);
         books.isolated = isolated;
         let controller = Self {
@@ -229,8 +233,8 @@ impl Controller {
 
     async fn on_report(&mut self, report: Report) {
         let event = self.work.take_in(report);
-        if let Event::ModelReady {
-            model,
+        if let Event::NeedReady {
+            need: Need::Model(model),
             outcome: Ok(_),
         } = &event
             && !self.books.probed.contains(model)
@@ -258,7 +262,7 @@ impl Controller {
     async fn on_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Change(request) => self.change(request).await,
-            Mail::Copied(request, copied) => self.copied(request, copied).await,
+            Mail::Gathered(request, gathered) => self.gathered(request, gathered).await,
             Mail::Register(registration) => match self.check_is_writer() {
                 Ok(()) => self.register(registration),
                 Err(refused) => drop(registration.reply.send(Err(not_writer(&refused)))),
@@ -361,7 +365,7 @@ impl Controller {
                 drop(request.reply.send(Err(error)));
                 self.collect_models();
             }
-            Err(NotApplied::Needs(paths)) => self.copy_in(request, paths),
+            Err(NotApplied::Needs(needs)) => self.gather(request, needs),
         }
     }
 
@@ -436,7 +440,7 @@ impl Controller {
         let context = Context {
             skus: &self.skus,
             models: &self.registry.models,
-            ingested: &request.ingested,
+            gathered: &request.gathered,
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,

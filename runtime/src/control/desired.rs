@@ -7,16 +7,19 @@
 //! something else keeps its [`DesiredDeployment::last_good`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serin_scorers::NonFinite;
 
 use crate::control::build::{Aim, Build};
-use crate::control::models::{ModelDigest, ModelRecord};
+use crate::control::models::{ModelDigest, ModelRecord, Mount};
 use crate::control::refusal::ChangeError;
 use crate::control::revision::Revision;
+use crate::control::script::{ResolvedScript, ScriptBuild};
 use crate::engine::BatchSettings;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelName, ModelVersion,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName, ModelVersion,
     TrafficSplit,
 };
 
@@ -108,6 +111,9 @@ pub(super) struct Target {
     pub(super) spec: DeploymentSpec,
     pub(super) model: ResolvedModel,
     pub(super) vcpus: usize,
+    /// The script that scores; nothing where the model is scored natively, as in all states of releases that ran none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) script: Option<ResolvedScript>,
     /// Memory of the instance type; 0 where it has none, and in states of releases that did not look.
     #[serde(default)]
     pub(super) memory_mib: u64,
@@ -121,30 +127,77 @@ pub(super) struct ResolvedModel {
     pub(super) digest: ModelDigest,
     /// The registered version; none for a plain path.
     pub(super) registered: Option<(ModelName, ModelVersion)>,
+    /// The name under which a script sees it; none where no script does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mount: Option<Mount>,
+}
+
+impl ResolvedModel {
+    /// The model as the processes of a script see it.
+    fn seen_by(&self, script: &ResolvedScript) -> ScriptBuild {
+        let mount = self.mount.clone();
+        let mount = mount.unwrap_or_else(|| Mount::of("model".as_ref(), None));
+        let reference = match &self.registered {
+            Some((name, version)) => (name.to_string(), version.to_string()),
+            // One without a name is called as its file is.
+            None => {
+                let (stem, _) = mount.name.split_once('.').unwrap_or((&mount.name, ""));
+                let name = if stem.is_empty() { "model" } else { stem };
+                (name.to_owned(), "1".to_owned())
+            }
+        };
+        ScriptBuild {
+            script: script.clone(),
+            reference,
+            mount,
+        }
+    }
 }
 
 impl Target {
     /// The instances that it asks for.
     pub(super) fn aim(&self) -> Aim {
         let settings = self.spec.request_settings();
+        let build = Build {
+            model: self.model.digest.clone(),
+            vcpus: self.vcpus,
+            memory_bytes: (self.memory_mib > 0).then(|| self.memory_mib.saturating_mul(1 << 20)),
+            concurrency: settings.max_concurrent_requests_per_instance(),
+            lanes: settings.lanes(),
+            batch: BatchSettings {
+                size_max: settings.max_batch_size(),
+                delay: settings.max_batch_delay(),
+            },
+            spin: settings.spin(),
+            isolation: settings.isolation(),
+            non_finite: settings.non_finite(),
+            script: None,
+        };
         Aim {
-            build: Build {
-                model: self.model.digest.clone(),
-                vcpus: self.vcpus,
-                memory_bytes: (self.memory_mib > 0)
-                    .then(|| self.memory_mib.saturating_mul(1 << 20)),
-                concurrency: settings.max_concurrent_requests_per_instance(),
-                lanes: settings.lanes(),
-                batch: BatchSettings {
-                    size_max: settings.max_batch_size(),
-                    delay: settings.max_batch_delay(),
-                },
-                spin: settings.spin(),
-                isolation: settings.isolation(),
-                non_finite: settings.non_finite(),
+            build: match &self.script {
+                Some(script) => self.of_script(script, build),
+                None => build,
             },
             count: usize::try_from(self.spec.instance_count()).unwrap_or(usize::MAX),
         }
+    }
+
+    /// The build of a script: what is written for runs of models makes no difference to it.
+    fn of_script(&self, script: &ResolvedScript, build: Build) -> Build {
+        Build {
+            batch: BatchSettings::default(),
+            spin: false,
+            isolation: Isolation::default(),
+            non_finite: NonFinite::default(),
+            script: Some(Arc::new(self.model.seen_by(script))),
+            ..build
+        }
+    }
+
+    /// The contents that its instances are made of.
+    pub(super) fn contents(&self) -> impl Iterator<Item = &ModelDigest> {
+        let code = self.script.as_ref().map(|script| &script.code);
+        std::iter::once(&self.model.digest).chain(code)
     }
 }
 
@@ -252,11 +305,11 @@ impl Desired {
             .collect()
     }
 
-    /// The content of every model that a deployment runs or would go back to.
+    /// The content of every model that a deployment runs or would go back to, and of the code of their scripts.
     pub(super) fn models(&self) -> impl Iterator<Item = &ModelDigest> {
         self.deployments().flat_map(|(_, one)| {
-            let good = one.last_good.as_ref().map(|good| &good.model.digest);
-            std::iter::once(&one.target.model.digest).chain(good)
+            let good = one.last_good.as_deref().map(Target::contents);
+            one.target.contents().chain(good.into_iter().flatten())
         })
     }
 

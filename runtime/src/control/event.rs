@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::build::{Build, InstanceNo};
+use crate::control::build::{Build, InstanceNo, Need};
 use crate::control::desired::{Desired, Generations, Settlement};
-use crate::control::models::ModelDigest;
 use crate::control::operation::{Operation, OperationId};
-use crate::engine::{CoreGrant, ModelProfile, Placement, Stage};
+use crate::control::script::EnvironmentFacts;
+use crate::engine::{CoreGrant, ModelProfile, Placement};
 use crate::spec::{DeploymentName, EndpointName, EndpointSpec};
 
 /// A deployment of an endpoint.
@@ -35,12 +35,12 @@ pub(super) enum Event {
         settlement: Settlement,
         outcome: Result<Arc<Desired>, String>,
     },
-    /// The trial of a model has come to its next step.
-    ModelStage { model: ModelDigest, stage: Stage },
-    /// A model may be loaded by instances, or is no good.
-    ModelReady {
-        model: ModelDigest,
-        outcome: Result<ModelNotes, String>,
+    /// The trial of a model, or the build of an environment, has come to its next step.
+    Stage { need: Need, stage: String },
+    /// A model may be loaded by instances, or is no good; an environment is there, or cannot be built.
+    NeedReady {
+        need: Need,
+        outcome: Result<NeedNotes, String>,
     },
     /// An instance is ready, or will never be.
     Started {
@@ -59,11 +59,13 @@ pub(super) enum Event {
     Shutdown,
 }
 
-/// Remarks on a model that is ready to be loaded.
+/// Remarks on a model that is ready to be loaded, or on an environment that is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ModelNotes {
-    /// The reason why it is served as it is, where it was to be prepared.
+pub(super) struct NeedNotes {
+    /// The reason why a model is served as it is, where it was to be prepared.
     pub(super) note: Option<String>,
+    /// Which environment it is.
+    pub(super) environment: Option<EnvironmentFacts>,
 }
 
 /// Facts about an instance that is ready.
@@ -78,16 +80,17 @@ pub(super) struct Facts {
 /// Something to do. Commands of one event are carried out in their order; none waits for the end of another.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Command {
-    /// Tries a model where it can do no harm, unless it was `tried` before, and prepares it; ends in [`Event::ModelReady`].
+    /// Tries a model where it can do no harm, unless it was `tried` before, and prepares it; or builds an environment that is not there.
+    /// Ends in [`Event::NeedReady`].
     MakeReady {
-        model: ModelDigest,
+        need: Need,
         tried: bool,
         background: bool,
     },
-    /// Nobody waits for the trial of the model any more: it ends as soon as it can, and is reported like any other.
-    EndTrial(ModelDigest),
-    /// No instance has the model any more.
-    ForgetModel(ModelDigest),
+    /// Nobody waits for the trial or the build any more: it ends as soon as it can, and is reported like any other.
+    EndTrial(Need),
+    /// No instance has the model or the environment any more.
+    Forget(Need),
     /// Starts an instance; ends in [`Event::Started`].
     Start(NewInstance),
     /// Shows requests an endpoint as it is now, or that it is gone.

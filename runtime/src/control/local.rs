@@ -18,12 +18,15 @@ use crate::control::books::Books;
 use crate::control::change::Change;
 use crate::control::desired::{Desired, Generation, Generations};
 use crate::control::event::{Command, Event, Outcome};
-use crate::control::models::{Ingested, ModelDigest, Models};
+use crate::control::gathering::Gathered;
+use crate::control::models::{Ingested, ModelDigest, Models, ScriptFolder};
+use crate::control::needs::Needs;
 use crate::control::operation::OperationId;
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
 use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
+use crate::control::script::ScriptBuild;
 use crate::control::starter::{EngineStarter, Starter};
 use crate::control::validator::Context;
 use crate::control::work::{AuthSource, ModelPlace, ModelPlaces, Report, Work};
@@ -163,7 +166,14 @@ impl ModelPlaces for Places {
             by_content: false,
         })
     }
+
+    fn lay_out(&self, _build: &ScriptBuild, _model: &ModelDigest) -> Result<ScriptFolder, String> {
+        Err(NO_SCRIPTS.to_owned())
+    }
 }
+
+const NO_SCRIPTS: &str =
+    "scoring scripts run in a server alone: use `serin serve`, or write scoring: native";
 
 /// Endpoints in the caller's own process are open to it.
 #[derive(Debug)]
@@ -283,13 +293,17 @@ impl LocalControl {
             size_bytes: 0,
             // The engine says what is wrong with the file.
             without_onnx: None,
+            is_folder: None,
         };
-        let ingested: BTreeMap<_, _> = digests.map(|path| (path.clone(), ingest(path))).collect();
+        let gathered = Gathered {
+            models: digests.map(|path| (path.clone(), ingest(path))).collect(),
+            scripts: Vec::new(),
+        };
         let cores = &self.books.cores;
         let context = Context {
             skus: &mail.skus,
             models: &Models::default(),
-            ingested: &ingested,
+            gathered: &gathered,
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,
@@ -302,12 +316,8 @@ impl LocalControl {
                 drop(mail.reply.send(Err(error.into())));
                 return;
             }
-            Err(NotApplied::Needs(paths)) => {
-                let problems = paths
-                    .iter()
-                    .map(|path| format!("no model is given for {}", path.display()));
-                let error = ChangeError::Invalid(problems.collect());
-                drop(mail.reply.send(Err(error.into())));
+            Err(NotApplied::Needs(needs)) => {
+                drop(mail.reply.send(Err(missing(&needs).into())));
                 return;
             }
         };
@@ -326,13 +336,22 @@ impl LocalControl {
     }
 }
 
+/// The refusal of a change that names what the caller did not give.
+fn missing(needs: &Needs) -> ChangeError {
+    let models = needs.models.iter();
+    let models = models.map(|path| format!("no model is given for {}", path.display()));
+    let scripts = needs.scripts.iter().map(|_| NO_SCRIPTS.to_owned());
+    ChangeError::Invalid(models.chain(scripts).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::change::{DeploymentUpdate, EndpointUpdate};
-    use crate::control::starter::{Candidate, Started};
-    use crate::engine::{InstanceHandle, InstanceSpec, Placement, ReadyModel};
-    use crate::spec::{DeploymentSpec, ModelRef};
+    use crate::control::starter::{Candidate, ReadyEnvironment, Started};
+    use crate::engine::{Cancel, InstanceHandle, InstanceSpec, Placement, ReadyModel};
+    use crate::environments::Recipe;
+    use crate::spec::{CodeConfiguration, DeploymentSpec, ModelRef};
 
     /// An engine whose instances start at once and do nothing.
     #[derive(Debug)]
@@ -341,6 +360,15 @@ mod tests {
     impl Starter for Paper {
         fn make_ready(&self, _candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
             Ok(ReadyModel::default())
+        }
+
+        fn environment(
+            &self,
+            _recipe: Option<&Recipe>,
+            _tell: &dyn Fn(&str),
+            _cancel: &Cancel,
+        ) -> Result<ReadyEnvironment, String> {
+            Err("nobody asks for one".to_owned())
         }
 
         fn start(&self, _spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
@@ -431,6 +459,20 @@ mod tests {
             endpoint: EndpointSpec::new(endpoint.parse().expect("a name")),
             deployments: vec![deployment],
         }
+    }
+
+    #[tokio::test]
+    async fn a_scoring_script_is_refused_with_the_way_to_run_it() {
+        let mut hand = Hand::new(4);
+        let mut blue = deployment("blue", "m1");
+        blue.code_configuration = Some(CodeConfiguration {
+            code: Some("/src".into()),
+            scoring_script: Some("score.py".into()),
+            relative_to: None,
+        });
+        let answer = hand.change(create("iris", blue), "m1");
+        let refused = answer.try_recv().expect("at once").expect_err("refused");
+        assert_eq!(refused.to_string(), NO_SCRIPTS);
     }
 
     #[tokio::test]

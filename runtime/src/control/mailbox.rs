@@ -13,6 +13,7 @@ use crate::config::OPERATIONS_KEPT;
 use crate::control::change::Change;
 use crate::control::credentials::{Credentials, Issuer};
 use crate::control::desired::Desired;
+use crate::control::gathering::Gathered;
 use crate::control::models::{Ingested, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::refusal::ChangeError;
@@ -27,11 +28,8 @@ use crate::spec::{EndpointName, ModelName, ModelVersion};
 pub(super) enum Mail {
     /// Somebody wants something else.
     Change(Request),
-    /// The plain paths of a change were copied in.
-    Copied(
-        Request,
-        Result<BTreeMap<PathBuf, Ingested>, ModelStoreError>,
-    ),
+    /// The files that a change names were gathered.
+    Gathered(Request, Result<Gathered, ModelStoreError>),
     /// Somebody has a model to register.
     Register(Registration),
     /// It was copied in.
@@ -62,8 +60,8 @@ pub(super) struct Request {
     pub(super) change: Change,
     pub(super) by: String,
     pub(super) expected: Option<Revision>,
-    /// Plain paths that were copied in for it.
-    pub(super) ingested: BTreeMap<PathBuf, Ingested>,
+    /// Files that were gathered for it.
+    pub(super) gathered: Gathered,
     pub(super) reply: oneshot::Sender<Result<Operation, ChangeError>>,
 }
 
@@ -175,7 +173,7 @@ impl ControllerHandle {
             change,
             by,
             expected,
-            ingested: BTreeMap::new(),
+            gathered: Gathered::default(),
             reply,
         };
         match self.mailbox.try_send(Mail::Change(request)) {

@@ -105,7 +105,9 @@ mod tests {
             let path = ModelRef::Path(format!("/m/{model}").into());
             let target = Target {
                 spec: DeploymentSpec::new(name(text), path, "Standard_F2s_v2"),
+                script: None,
                 model: ResolvedModel {
+                    mount: None,
                     digest: ModelDigest::for_test(model),
                     registered: None,
                 },

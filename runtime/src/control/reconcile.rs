@@ -14,21 +14,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{MODEL_READY_MAX, REPAIR_PAUSE_MAX, REPAIR_PAUSE_MIN, START_MAX};
+use crate::config::{
+    ENVIRONMENT_READY_MAX, MODEL_READY_MAX, REPAIR_PAUSE_MAX, REPAIR_PAUSE_MIN, START_MAX,
+};
 use crate::control::books::{
-    Attempt, Books, DeploymentBook, Failure, InstanceBook, ModelBook, OperationBook, Phase, Repair,
+    Attempt, Books, DeploymentBook, Failure, InstanceBook, NeedBook, OperationBook, Phase, Repair,
     Trial,
 };
-use crate::control::build::{Aim, InstanceNo};
+use crate::control::build::{Aim, InstanceNo, Need};
 use crate::control::desired::{
     Desired, DesiredDeployment, DesiredEndpoint, Settlement, SplitOutcome,
 };
-use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome};
-use crate::control::models::ModelDigest;
+use crate::control::event::{Command, Event, Facts, Key, NeedNotes, NewInstance, Outcome};
 use crate::control::operation::{Operation, OperationId, replaced_by};
 use crate::control::revision::Revision;
 use crate::control::split_rule;
-use crate::engine::{CoreGrant, Stage};
+use crate::engine::CoreGrant;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Takes an event into the books, and says what is to be done now.
@@ -87,8 +88,8 @@ impl Turn<'_> {
                 }
                 Err(reason) => self.not_settled(&settlement, &reason),
             },
-            Event::ModelStage { model, stage } => self.model_stage(&model, stage),
-            Event::ModelReady { model, outcome } => self.model_ready(&model, outcome),
+            Event::Stage { need, stage } => self.stage(&need, stage),
+            Event::NeedReady { need, outcome } => self.need_ready(&need, outcome),
             Event::Started { no, outcome } => self.started(no, outcome),
             Event::Died(no) => self.died(no),
             Event::Troubled { no, what } => {
@@ -315,40 +316,42 @@ impl Turn<'_> {
         });
     }
 
-    // What happens to models and instances.
+    // What happens to models, environments and instances.
 
-    fn model_stage(&mut self, model: &ModelDigest, now: Stage) {
-        if let Some(ModelBook::Trying { stage, .. }) = self.books.models.get_mut(model) {
+    fn stage(&mut self, need: &Need, now: String) {
+        if let Some(NeedBook::Trying { stage, .. }) = self.books.needs.get_mut(need) {
             *stage = Some(now);
         }
     }
 
-    fn model_ready(&mut self, model: &ModelDigest, outcome: Result<ModelNotes, String>) {
+    fn need_ready(&mut self, need: &Need, outcome: Result<NeedNotes, String>) {
         match outcome {
             Ok(notes) => {
-                self.books.probed.insert(model.clone());
+                if let Need::Model(model) = need {
+                    self.books.probed.insert(model.clone());
+                }
                 self.books
-                    .models
-                    .insert(model.clone(), ModelBook::Ready(notes));
+                    .needs
+                    .insert(need.clone(), NeedBook::Ready(notes));
             }
             Err(reason) => {
-                let trial = match self.books.models.remove(model) {
-                    Some(ModelBook::Trying { trial, .. }) => Some(trial),
-                    Some(ModelBook::Ready(_)) | None => None,
+                let trial = match self.books.needs.remove(need) {
+                    Some(NeedBook::Trying { trial, .. }) => Some(trial),
+                    Some(NeedBook::Ready(_)) | None => None,
                 };
                 // One that was ended says nothing of the model: who wants it again has it tried again.
                 if trial == Some(Trial::Wanted) {
-                    self.model_failed(model, &reason);
+                    self.need_failed(need, &reason);
                 }
             }
         }
     }
 
-    /// A model cannot be loaded, so nothing that misses an instance of it gets one now.
-    fn model_failed(&mut self, model: &ModelDigest, reason: &str) {
+    /// A model cannot be loaded, or an environment not be built, so nothing that misses an instance for it gets one now.
+    fn need_failed(&mut self, need: &Need, reason: &str) {
         let keys: Vec<_> = self.books.deployments.keys().cloned().collect();
         for key in keys {
-            let misses = |aim: &Aim| aim.build.model == *model && self.missing(&key, aim) > 0;
+            let misses = |aim: &Aim| aim.build.need() == *need && self.missing(&key, aim) > 0;
             let attempt = self.active(&key).map(|attempt| attempt.aim.clone());
             let base = self.base(&key);
             let (attempt_misses, base_misses) = (
@@ -475,12 +478,12 @@ impl Turn<'_> {
             .collect();
         let stuck: Vec<_> = self
             .books
-            .models
+            .needs
             .iter()
-            .filter(|(_, book)| {
-                matches!(book, ModelBook::Trying { since, trial: Trial::Wanted, .. } if late(*since, MODEL_READY_MAX))
+            .filter(|(need, book)| {
+                matches!(book, NeedBook::Trying { since, trial: Trial::Wanted, .. } if late(*since, ready_max(need)))
             })
-            .map(|(model, _)| model.clone())
+            .map(|(need, _)| need.clone())
             .collect();
         for no in overdue {
             let reason = format!("an instance was not ready within {} s", START_MAX.as_secs());
@@ -489,15 +492,16 @@ impl Turn<'_> {
                 one.phase = Phase::Abandoned;
             }
         }
-        for model in stuck {
-            if let Some(ModelBook::Trying { trial, .. }) = self.books.models.get_mut(&model) {
+        for need in stuck {
+            if let Some(NeedBook::Trying { trial, .. }) = self.books.needs.get_mut(&need) {
                 *trial = Trial::Overdue;
             }
-            let reason = format!(
-                "the model was not tried and prepared within {} s",
-                MODEL_READY_MAX.as_secs()
-            );
-            self.model_failed(&model, &reason);
+            let what = match need {
+                Need::Model(_) => "the model was not tried and prepared",
+                Need::Environment(_) => "the environment was not built",
+            };
+            let reason = format!("{what} within {} s", ready_max(&need).as_secs());
+            self.need_failed(&need, &reason);
         }
         self.drop_stale_splits();
     }
@@ -624,7 +628,7 @@ impl Turn<'_> {
         }
         self.publish();
         self.retire();
-        self.forget_models();
+        self.forget_needs();
         self.conclude();
     }
 
@@ -890,7 +894,7 @@ impl Turn<'_> {
                     ..one.cores.clone()
                 },
                 background,
-                isolated: self.books.isolated.get(&one.build.model).cloned(),
+                isolated: self.books.isolation_of(&one.build).cloned(),
             }));
         }
         anew
@@ -920,11 +924,12 @@ impl Turn<'_> {
         if repair.is_some_and(|repair| self.now < repair.not_before) {
             return missing.saturating_mul(vcpus);
         }
-        match self.make_ready(&aim.build.model) {
+        let need = aim.build.need();
+        match self.make_ready(&need) {
             Readiness::Ready => {}
             Readiness::Waits => return missing.saturating_mul(vcpus),
             Readiness::Stuck => {
-                self.base_failed(key, STUCK);
+                self.base_failed(key, stuck(&need));
                 return 0;
             }
         }
@@ -954,11 +959,12 @@ impl Turn<'_> {
         if missing == 0 {
             return false;
         }
-        match self.make_ready(&aim.build.model) {
+        let need = aim.build.need();
+        match self.make_ready(&need) {
             Readiness::Ready => {}
             Readiness::Waits => return false,
             Readiness::Stuck => {
-                self.fail(key, STUCK.to_owned());
+                self.fail(key, stuck(&need).to_owned());
                 return true;
             }
         }
@@ -1023,11 +1029,11 @@ impl Turn<'_> {
         }))
     }
 
-    /// Has a model tried and prepared, unless it is or is being.
-    fn make_ready(&mut self, model: &ModelDigest) -> Readiness {
-        match self.books.models.get(model) {
-            Some(ModelBook::Ready(_)) => return Readiness::Ready,
-            Some(ModelBook::Trying { trial, .. }) => {
+    /// Has a model tried and prepared, or an environment built, unless it is or is being.
+    fn make_ready(&mut self, need: &Need) -> Readiness {
+        match self.books.needs.get(need) {
+            Some(NeedBook::Ready(_)) => return Readiness::Ready,
+            Some(NeedBook::Trying { trial, .. }) => {
                 return match trial {
                     Trial::Wanted | Trial::Ended => Readiness::Waits,
                     Trial::Overdue => Readiness::Stuck,
@@ -1035,15 +1041,15 @@ impl Turn<'_> {
             }
             None => {}
         }
-        let trying = ModelBook::Trying {
+        let trying = NeedBook::Trying {
             since: self.now,
             trial: Trial::Wanted,
             stage: None,
         };
-        self.books.models.insert(model.clone(), trying);
+        self.books.needs.insert(need.clone(), trying);
         self.commands.push(Command::MakeReady {
-            model: model.clone(),
-            tried: self.books.probed.contains(model),
+            tried: matches!(need, Need::Model(model) if self.books.probed.contains(model)),
+            need: need.clone(),
             background: self.books.serves(),
         });
         Readiness::Waits
@@ -1100,36 +1106,35 @@ impl Turn<'_> {
         }
     }
 
-    fn forget_models(&mut self) {
+    fn forget_needs(&mut self) {
         let mut needed: BTreeSet<_> = self
             .books
             .instances
             .values()
-            .map(|one| &one.build.model)
+            .map(|one| one.build.need())
             .collect();
         let desired = &self.books.desired;
         for (key, book) in &self.books.deployments {
             let attempt = book.attempt.as_ref();
-            needed.extend(attempt.map(|attempt| &attempt.aim.build.model));
+            needed.extend(attempt.map(|attempt| attempt.aim.build.need()));
             let good = desired.deployment(&key.endpoint, &key.deployment);
             let good = good.and_then(|one| one.last_good.as_ref());
-            needed.extend(good.map(|good| &good.model.digest));
+            needed.extend(good.map(|good| good.aim().build.need()));
         }
-        let needed: BTreeSet<_> = needed.into_iter().cloned().collect();
         let commands = &mut self.commands;
-        self.books.models.retain(|model, book| {
-            if needed.contains(model) {
+        self.books.needs.retain(|need, book| {
+            if needed.contains(need) {
                 return true;
             }
             match book {
-                ModelBook::Ready(_) => {
-                    commands.push(Command::ForgetModel(model.clone()));
+                NeedBook::Ready(_) => {
+                    commands.push(Command::Forget(need.clone()));
                     false
                 }
-                ModelBook::Trying { trial, .. } => {
+                NeedBook::Trying { trial, .. } => {
                     if *trial == Trial::Wanted {
                         *trial = Trial::Ended;
-                        commands.push(Command::EndTrial(model.clone()));
+                        commands.push(Command::EndTrial(need.clone()));
                     }
                     true
                 }
@@ -1163,7 +1168,7 @@ impl Turn<'_> {
     }
 }
 
-/// Whether instances may load a model.
+/// Whether instances may start, as far as their model or environment goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Readiness {
     Ready,
@@ -1172,7 +1177,20 @@ enum Readiness {
     Stuck,
 }
 
-const STUCK: &str = "an earlier try of the same model has not ended yet";
+fn stuck(need: &Need) -> &'static str {
+    match need {
+        Need::Model(_) => "an earlier try of the same model has not ended yet",
+        Need::Environment(_) => "an earlier build of the same environment has not ended yet",
+    }
+}
+
+/// The longest that a deployment waits for what it needs.
+fn ready_max(need: &Need) -> Duration {
+    match need {
+        Need::Model(_) => MODEL_READY_MAX,
+        Need::Environment(_) => ENVIRONMENT_READY_MAX,
+    }
+}
 
 fn key_of(endpoint: &EndpointName, deployment: &DeploymentName) -> Key {
     Key {

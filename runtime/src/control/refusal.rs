@@ -1,8 +1,6 @@
 //! Refusals of changes, with their reasons.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-
+use crate::control::needs::Needs;
 use crate::control::revision::Revision;
 use crate::spec::{DeploymentName, EndpointName};
 
@@ -111,8 +109,8 @@ impl ChangeError {
 #[derive(Debug)]
 pub(super) enum NotApplied {
     Refused(ChangeError),
-    /// Copy these models in and apply again.
-    Needs(BTreeSet<PathBuf>),
+    /// Gather these and apply again.
+    Needs(Needs),
 }
 
 impl From<ChangeError> for NotApplied {

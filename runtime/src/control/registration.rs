@@ -3,15 +3,18 @@
 //! Copies run on threads of their own and come back as mail. As long as one is under way no files are deleted, for it may be
 //! of the same content.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use tokio::task::spawn_blocking;
 
-use crate::control::books::ModelBook;
+use crate::control::books::NeedBook;
+use crate::control::build::Need;
 use crate::control::controller::Controller;
+use crate::control::gathering::{Gathered, gather};
 use crate::control::mailbox::{Mail, Registration, Request};
 use crate::control::models::{Ingested, ModelDigest, ModelFiles, ModelRecord, ModelStoreError};
+use crate::control::needs::Needs;
 use crate::control::refusal::{ChangeError, ErrorKind};
 use crate::control::store::NewEntry;
 use crate::engine::run_in_background_if;
@@ -28,30 +31,26 @@ fn ingest(
 }
 
 impl Controller {
-    /// Copies the plain paths of a change in, off the loop.
-    pub(super) fn copy_in(&mut self, request: Request, paths: BTreeSet<PathBuf>) {
+    /// Gathers the files that a change names, off the loop.
+    pub(super) fn gather(&mut self, request: Request, needs: Needs) {
         self.registry.under_way += 1;
         let (files, mail) = (self.registry.files.clone(), self.mail.clone());
         let background = self.books.serves();
         spawn_blocking(move || {
-            let copy = |path: PathBuf| {
-                let ingested = ingest(&files, &path, background);
-                ingested.map(|model| (path, model))
-            };
-            let copied = paths.into_iter().map(copy).collect();
-            drop(mail.send(Mail::Copied(request, copied)));
+            let gathered = run_in_background_if(background, move || gather(&files, &needs));
+            drop(mail.send(Mail::Gathered(request, gathered)));
         });
     }
 
-    pub(super) async fn copied(
+    pub(super) async fn gathered(
         &mut self,
         mut request: Request,
-        copied: Result<BTreeMap<PathBuf, Ingested>, ModelStoreError>,
+        gathered: Result<Gathered, ModelStoreError>,
     ) {
         self.registry.under_way -= 1;
-        match copied {
-            Ok(copied) => {
-                request.ingested.extend(copied);
+        match gathered {
+            Ok(gathered) => {
+                request.gathered.extend(gathered);
                 self.change(request).await;
             }
             Err(error) => {
@@ -112,6 +111,7 @@ impl Controller {
             created_at: jiff::Timestamp::now(),
             created_by: registration.by.clone(),
             without_onnx: ingested.without_onnx,
+            is_folder: ingested.is_folder,
         };
         let entry = model_entry("register_model", &record, &registration.by);
         let row = record.clone();
@@ -203,11 +203,19 @@ impl Controller {
     fn models_in_use(&self) -> BTreeSet<ModelDigest> {
         let records = self.registry.models.records().iter();
         let instances = self.books.instances.values();
-        let tried = self.books.models.iter();
-        let tried = tried.filter(|(_, book)| matches!(book, ModelBook::Trying { .. }));
+        let tried = self.books.needs.iter();
+        let tried = tried.filter(|(_, book)| matches!(book, NeedBook::Trying { .. }));
+        let tried = tried.filter_map(|(need, _)| match need {
+            Need::Model(model) => Some(model),
+            Need::Environment(_) => None,
+        });
         let mut used: BTreeSet<_> = records.map(|record| record.digest.clone()).collect();
-        used.extend(instances.map(|one| one.build.model.clone()));
-        used.extend(tried.map(|(model, _)| model.clone()));
+        for one in instances {
+            used.insert(one.build.model.clone());
+            let script = one.build.script.as_ref();
+            used.extend(script.map(|script| script.script.code.clone()));
+        }
+        used.extend(tried.cloned());
         used.extend(self.books.desired.models().cloned());
         used
     }

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,30 +17,36 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::control::books::{Books, DeploymentBook, Phase};
-use crate::control::build::{Build, InstanceNo};
+use crate::control::build::{Build, InstanceNo, Need};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 use crate::control::desired::{Desired, DesiredEndpoint, Generation, Settlement, SplitOutcome};
-use crate::control::event::{Command, Event, Facts, Key, ModelNotes, NewInstance, Outcome, Shown};
+use crate::control::event::{Command, Event, Facts, Key, NeedNotes, NewInstance, Outcome, Shown};
+use crate::control::gathering::{Gathered, GatheredScript};
 use crate::control::models::Models;
 use crate::control::models::{ModelDigest, ModelRecord};
+use crate::control::needs::ScriptSource;
 use crate::control::operation::replaced_by;
 use crate::control::operation::{Operation, OperationId, ProvisioningState};
 use crate::control::reconcile::on;
 use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
+use crate::control::script::StoredRecipe;
 use crate::control::validator::Context;
 use crate::control::view::view;
 use crate::engine::{Capacity, CoreGrant, CoreMap, Topology};
+use crate::environments::Recipe;
 use crate::evidence::SplitMix64;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, ModelRef, Percent,
-    SkuTable, TrafficSplit, VersionRef,
+    Assignment, CodeConfiguration, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec,
+    EnvironmentSource, ModelRef, Percent, SkuTable, TrafficSplit, VersionRef,
 };
 
 /// Scripts of every run of the tests.
 const SCRIPTS: u64 = 2_000;
 const ACTS_MAX: usize = 60;
 const MODELS: [&str; 4] = ["1", "2", "3", "4"];
+/// Files of environments.
+const ENVIRONMENTS: [&str; 2] = ["/one.txt", "/two.txt"];
 const DEPLOYMENTS: [&str; 3] = ["blue", "green", "red"];
 const ENDPOINTS: [&str; 2] = ["iris", "wine"];
 /// vCPUs: 2 and 4.
@@ -130,6 +137,9 @@ impl Words {
         let mut spec = DeploymentSpec::new(self.name.clone(), model, sku);
         spec.set(&[set("instance_count", 1 + (self.b / 6) % 3)])
             .expect("a count");
+        if (self.a / 32).is_multiple_of(4) {
+            run_script(&mut spec, ENVIRONMENTS[(self.a / 128) % 2]);
+        }
         spec
     }
 
@@ -215,6 +225,43 @@ impl Words {
     }
 }
 
+/// Has a deployment run a scoring script in this environment.
+fn run_script(spec: &mut DeploymentSpec, environment: &str) {
+    spec.code_configuration = Some(CodeConfiguration {
+        code: Some("/code".into()),
+        scoring_script: Some("score.py".into()),
+        relative_to: None,
+    });
+    spec.kept
+        .insert("environment".to_owned(), environment.into());
+}
+
+/// The files of all scoring scripts.
+fn gathered() -> Gathered {
+    let script = |file: &&str| {
+        let file = PathBuf::from(*file);
+        let recipe = Recipe::read(&file, &format!("six # {}", file.display()), &|_| {
+            Ok(String::new())
+        });
+        let source = ScriptSource {
+            code: "/code".into(),
+            environment: Some(EnvironmentSource::File(file)),
+            any_python: false,
+        };
+        let script = GatheredScript {
+            code: ModelDigest::for_test("code"),
+            folder: "code".to_owned(),
+            files: BTreeSet::from(["score.py".to_owned()]),
+            recipe: Some(StoredRecipe::of(&recipe.expect("a recipe"))),
+        };
+        (source, Ok(script))
+    };
+    Gathered {
+        models: BTreeMap::new(),
+        scripts: ENVIRONMENTS.iter().map(script).collect(),
+    }
+}
+
 /// A script: the seed gives the machine and the acts.
 fn script(seed: u64) -> (Option<usize>, Vec<Act>) {
     let mut random = SplitMix64::new(seed);
@@ -226,7 +273,7 @@ fn script(seed: u64) -> (Option<usize>, Vec<Act>) {
 /// Something that is under way and ends with an event.
 #[derive(Debug, Clone)]
 enum UnderWay {
-    Try(ModelDigest),
+    Try(Need),
     Start(InstanceNo),
     Retire(Vec<InstanceNo>),
 }
@@ -302,8 +349,11 @@ struct World {
 }
 
 /// Situations that some script must bring about, or the scripts prove less than they seem to.
-const SITUATIONS: [&str; 13] = [
+const SITUATIONS: [&str; 16] = [
     "a trial was ended that nobody waited for",
+    "a build was ended that nobody waited for",
+    "an environment was built for two deployments at once",
+    "an environment could not be built",
     "an operation succeeded",
     "an operation failed",
     "an operation was canceled",
@@ -328,6 +378,7 @@ fn record(version: &str) -> ModelRecord {
         created_at: jiff::Timestamp::UNIX_EPOCH,
         created_by: "me".to_owned(),
         without_onnx: None,
+        is_folder: None,
     }
 }
 
@@ -422,7 +473,7 @@ impl World {
         let context = Context {
             skus: &self.skus,
             models: &self.models,
-            ingested: &BTreeMap::new(),
+            gathered: &gathered(),
             cores_max: self.cores,
             unready: &self.books.unready(),
             revision,
@@ -570,19 +621,28 @@ impl World {
 
     fn carry_out(&mut self, command: Command) -> Option<Event> {
         match command {
-            Command::MakeReady { model, .. } => {
-                let twice = self.tries().any(|other| *other == model);
-                assert!(!twice, "a model is tried twice at once");
-                self.under_way.push(UnderWay::Try(model));
+            Command::MakeReady { need, .. } => {
+                let twice = self.tries().any(|other| *other == need);
+                assert!(
+                    !twice,
+                    "a model is tried, or an environment built, twice at once"
+                );
+                self.under_way.push(UnderWay::Try(need));
             }
-            Command::EndTrial(model) => {
-                let under_way = self.tries().any(|tried| *tried == model);
+            Command::EndTrial(need) => {
+                let under_way = self.tries().any(|tried| *tried == need);
                 assert!(under_way, "a trial is ended that is not under way");
-                self.met.insert("a trial was ended that nobody waited for");
+                self.met.insert(match need {
+                    Need::Model(_) => "a trial was ended that nobody waited for",
+                    Need::Environment(_) => "a build was ended that nobody waited for",
+                });
             }
-            Command::ForgetModel(model) => {
-                let used = self.sheets.values().any(|sheet| sheet.build.model == model);
-                assert!(!used, "a model is forgotten that an instance has");
+            Command::Forget(need) => {
+                let used = self.sheets.values().any(|sheet| sheet.build.need() == need);
+                assert!(
+                    !used,
+                    "a model or environment is forgotten that an instance has"
+                );
             }
             Command::Start(new) => self.start(new),
             Command::Publish { endpoint, shown } => self.publish(endpoint, shown),
@@ -607,7 +667,7 @@ impl World {
         None
     }
 
-    fn tries(&self) -> impl Iterator<Item = &ModelDigest> {
+    fn tries(&self) -> impl Iterator<Item = &Need> {
         let all = self.under_way.iter().chain(&self.hanging);
         all.filter_map(|one| match one {
             UnderWay::Try(model) => Some(model),
@@ -842,13 +902,32 @@ impl World {
         self.tell(ended, well);
     }
 
+    fn note_end_of_build(&mut self, need: &Need, well: bool) {
+        let targets = self.desired.deployments().map(|(_, one)| &one.target);
+        let waiting = targets.filter(|target| target.aim().build.need() == *need);
+        match need {
+            Need::Model(_) => {}
+            Need::Environment(_) if !well => {
+                self.met.insert("an environment could not be built");
+            }
+            Need::Environment(_) if waiting.count() > 1 => {
+                self.met
+                    .insert("an environment was built for two deployments at once");
+            }
+            Need::Environment(_) => {}
+        }
+    }
+
     fn tell(&mut self, ended: UnderWay, well: bool) {
         let fails = || "it is broken".to_owned();
         let event = match ended {
-            UnderWay::Try(model) => Event::ModelReady {
-                model,
-                outcome: well.then(ModelNotes::default).ok_or_else(fails),
-            },
+            UnderWay::Try(need) => {
+                self.note_end_of_build(&need, well);
+                Event::NeedReady {
+                    need,
+                    outcome: well.then(NeedNotes::default).ok_or_else(fails),
+                }
+            }
             UnderWay::Start(no) => {
                 let phase = self.books.instances.get(&no).map(|one| one.phase);
                 if well && phase == Some(Phase::Abandoned) {
@@ -925,9 +1004,9 @@ impl World {
         self.check_rules();
         // Whatever hangs later: all that was good is begun with the first event, side by side.
         let good = self.desired.deployments();
-        let good = good.filter_map(|(_, one)| Some(one.last_good.as_ref()?.model.digest.clone()));
-        for model in good.collect::<Vec<_>>() {
-            let begun = self.tries().any(|tried| *tried == model);
+        let good = good.filter_map(|(_, one)| Some(one.last_good.as_ref()?.aim().build.need()));
+        for need in good.collect::<Vec<_>>() {
+            let begun = self.tries().any(|tried| *tried == need);
             assert!(begun, "a last good state waits for something else");
         }
     }
@@ -1304,7 +1383,7 @@ impl World {
     /// All that is under way for a model ends well.
     fn settle_only(&mut self, model: &ModelDigest) {
         let is_of = |world: &Self, one: &UnderWay| match one {
-            UnderWay::Try(tried) => tried == model,
+            UnderWay::Try(tried) => *tried == Need::Model(model.clone()),
             UnderWay::Start(no) => world.sheets[no].build.model == *model,
             UnderWay::Retire(_) => false,
         };
@@ -1366,6 +1445,59 @@ fn a_model_that_killed_a_server_is_started_isolated_also_after_a_crash_and_its_n
         let is_told = notes.contains("isolated, in processes of its own: killed by SIGFPE");
         assert_eq!(is_told, name.as_str() == "green", "{name}: {notes}");
     }
+}
+
+#[test]
+fn a_model_that_killed_a_server_isolates_no_script_that_runs_it() {
+    let mut world = scene(None);
+    let isolated = BTreeMap::from([(ModelDigest::for_test("2"), "killed".to_owned())]);
+    world.books.isolated = isolated;
+    let mut spec = deployment("red", "2", SKUS[0], 1);
+    run_script(&mut spec, ENVIRONMENTS[0]);
+    world.submit(&add(spec));
+    world.settle_down();
+    assert!(world.sheets.values().all(|sheet| !sheet.isolated));
+    let shown = view(&world.books, world.revision);
+    let red = shown.endpoints[0].deployments.values().next();
+    assert_eq!(red.expect("it is there").notes, [""; 0]);
+}
+
+#[test]
+fn deployments_of_one_environment_wait_for_one_build_and_fail_with_it_alone() {
+    let mut world = scene(None);
+    for name in ["red", "green"] {
+        let mut spec = deployment(name, "1", SKUS[0], 1);
+        run_script(&mut spec, ENVIRONMENTS[0]);
+        world.submit(&add(spec));
+    }
+    world.submit(&add(deployment("blue", "1", SKUS[0], 1)));
+    let builds = world
+        .tries()
+        .filter(|need| matches!(need, Need::Environment(_)));
+    assert_eq!(builds.count(), 1);
+    let at = world.under_way.iter();
+    let mut at = at.map(|one| matches!(one, UnderWay::Try(Need::Environment(_))));
+    let at = at.position(|is_build| is_build).expect("a build");
+    let build = world.under_way.remove(at);
+    world.fair = false;
+    world.tell(build, false);
+    world.settle_down();
+    assert_eq!(world.state_of(2), ProvisioningState::Failed);
+    assert_eq!(world.state_of(3), ProvisioningState::Failed);
+    assert_eq!(world.state_of(4), ProvisioningState::Succeeded);
+    // The next change that speaks of one tries again, and no other does.
+    let red = "red".parse().expect("a name");
+    world.submit(&Change::UpdateDeployment {
+        endpoint: "iris".parse().expect("a name"),
+        name: red,
+        update: DeploymentUpdate {
+            set: vec![set("instance_count", 2)],
+            ..DeploymentUpdate::default()
+        },
+    });
+    world.settle_down();
+    assert_eq!(world.state_of(5), ProvisioningState::Succeeded);
+    assert_eq!(world.state_of(3), ProvisioningState::Failed);
 }
 
 fn traffic(split: &str) -> Change {

@@ -1,13 +1,17 @@
-//! The seam between the controller and the engine: what it takes to try, start and stop a model.
+//! The seam between the controller and the engine: what it takes to try, start and stop a model, and to have an environment.
 //!
 //! The controller is tested without threads or models by another implementation of these two traits.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::PROBE_MEMORY_BYTES_DEFAULT;
 use crate::engine::{
-    Cancel, Instance, InstanceHandle, InstanceSpec, ModelFile, Placement, Prober, ReadyModel, Tell,
+    Cancel, Instance, InstanceHandle, InstanceSpec, KeptAlive, ModelFile, Placement, Prober,
+    ReadyModel, Tell,
 };
+use crate::environments::{BuildSettings, Environment, Environments, Recipe};
 
 /// A model that is to be tried and prepared.
 #[derive(Debug, Clone)]
@@ -31,8 +35,37 @@ pub(super) trait Starter: std::fmt::Debug + Send + Sync + 'static {
     /// is wrong with the model.
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String>;
 
+    /// Has the environment of a recipe, or without one the Python of the path; builds it where it is not there, for minutes. `tell` hears of
+    /// the steps, `cancel` is asked whether somebody still waits. The error says why there is none.
+    fn environment(
+        &self,
+        recipe: Option<&Recipe>,
+        tell: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<ReadyEnvironment, String>;
+
     /// Starts an instance and returns when it is ready to answer.
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String>;
+}
+
+/// An environment that stays for as long as this lives.
+#[derive(Debug, Clone)]
+pub(super) struct ReadyEnvironment {
+    pub(super) python: PathBuf,
+    pub(super) version: String,
+    pub(super) description: String,
+    pub(super) keep: Option<Arc<dyn KeptAlive>>,
+}
+
+impl From<Environment> for ReadyEnvironment {
+    fn from(environment: Environment) -> Self {
+        Self {
+            python: environment.python().to_owned(),
+            version: environment.version().to_owned(),
+            description: environment.description(),
+            keep: Some(Arc::new(environment)),
+        }
+    }
 }
 
 /// An instance that has started: the owner's half.
@@ -92,6 +125,27 @@ impl Starter for EngineStarter {
             prober.make_file_ready(file.path, file.sample_request, background)
         };
         ready.map_err(|error| error.to_string())
+    }
+
+    fn environment(
+        &self,
+        recipe: Option<&Recipe>,
+        tell: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<ReadyEnvironment, String> {
+        let environments = Environments::in_cache();
+        let environments =
+            environments.map_err(|error| format!("no place for environments: {error}"))?;
+        let settings = BuildSettings {
+            tell,
+            cancel: &|| cancel.is_canceled(),
+        };
+        let ready = match recipe {
+            Some(recipe) => environments.ready(recipe, &settings),
+            None => environments.python_of_the_path(),
+        };
+        let ready = ready.map_err(|error| error.to_string())?;
+        Ok(ready.into())
     }
 
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {

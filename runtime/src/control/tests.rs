@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::control::starter::{Candidate, Started, Starter};
+use crate::control::starter::{Candidate, ReadyEnvironment, Started, Starter};
 use crate::control::store::{DataFolder, OnLoss};
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
@@ -17,12 +17,15 @@ use crate::control::{
     ProvisioningState,
 };
 use crate::engine::{
-    BackendKind, Capacity, CoreMap, InstanceHandle, InstanceSpec, Pinning, Placement, ReadyModel,
-    Stage, Topology,
+    BackendKind, Cancel, Capacity, CoreMap, InstanceHandle, InstanceSpec, Pinning, Placement,
+    ReadyModel, ScriptSpec, Stage, Topology,
 };
+use crate::environments::Recipe;
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::{Assignment, DeploymentSpec, EndpointSpec, SkuTable, read_deployment};
+
+mod scripts;
 
 /// The behaviour of the paper engine, set by a test while it runs.
 #[derive(Debug, Default)]
@@ -36,6 +39,10 @@ struct Paper {
     /// Starts of this model wait.
     held_model: Mutex<String>,
     released: Condvar,
+    /// Environments that were asked for, by their recipe.
+    environments: Mutex<Vec<String>>,
+    /// Of those the number that came to an end.
+    builds_ended: AtomicUsize,
     /// Instances born under this flag can be killed by it.
     dead: Mutex<Arc<AtomicBool>>,
 }
@@ -73,8 +80,36 @@ impl Starter for Paper {
         }
     }
 
+    fn environment(
+        &self,
+        recipe: Option<&Recipe>,
+        tell: &dyn Fn(&str),
+        cancel: &Cancel,
+    ) -> Result<ReadyEnvironment, String> {
+        let text = serde_json::to_string(&recipe).expect("JSON");
+        self.environments.lock().expect("whole").push(text.clone());
+        tell("downloading six");
+        let mut held = self.held.lock().expect("whole");
+        while *self.held_model.lock().expect("whole") == "environment" && !cancel.is_canceled() {
+            let look = Duration::from_millis(10);
+            held = self.released.wait_timeout(held, look).expect("whole").0;
+        }
+        self.builds_ended.fetch_add(1, Ordering::SeqCst);
+        match text.contains("broken") || cancel.is_canceled() {
+            true => Err("no distribution found for broken".to_owned()),
+            false => Ok(ReadyEnvironment {
+                python: "/usr/bin/python3".into(),
+                version: "3.11.7".to_owned(),
+                description: "a paper environment".to_owned(),
+                keep: None,
+            }),
+        }
+    }
+
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
-        let content = std::fs::read_to_string(&spec.model).expect("a model");
+        let script = spec.script.as_ref();
+        let file = script.map_or(&spec.model, |script| &script.entry_script);
+        let content = std::fs::read_to_string(file).expect("a model");
         let mut held = self.held.lock().expect("whole");
         while *held || *self.held_model.lock().expect("whole") == content {
             held = self.released.wait(held).expect("whole");
@@ -89,6 +124,7 @@ impl Starter for Paper {
         Ok(Box::new(Sheet {
             running: Arc::clone(&self.running),
             dead,
+            _script: spec.script,
             placement: Placement {
                 vcpus_asked: spec.cores.vcpus,
                 intra_op_threads: spec.cores.cores.len(),
@@ -112,6 +148,7 @@ impl Starter for Paper {
 struct Sheet {
     running: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
+    _script: Option<ScriptSpec>,
     placement: Placement,
 }
 

@@ -1,19 +1,23 @@
 //! The checks of a pending change: all that is wrong with it at once. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::control::desired::{
     DesiredDeployment, DesiredEndpoint, Generation, ResolvedModel, Target,
 };
-use crate::control::models::{Ingested, ModelStoreError, Models};
+use crate::control::gathering::{Gathered, GatheredScript};
+use crate::control::models::{Ingested, ModelRecord, ModelStoreError, Models, Mount};
+use crate::control::needs::{Needs, ScriptSource};
 use crate::control::pending_change::{PendingChange, Touch};
 use crate::control::refusal::ChangeError;
 use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
+use crate::control::script::ResolvedScript;
 use crate::control::split_rule;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, ModelRef, SkuTable, TrafficSplit, VersionRef,
+    CodeConfiguration, DeploymentName, DeploymentSpec, EndpointName, ModelRef, Scoring, SkuTable,
+    TrafficSplit, VersionRef,
 };
 
 /// The reason why a deployment cannot answer.
@@ -32,8 +36,8 @@ pub(super) type UnreadyDeployments = BTreeMap<(EndpointName, DeploymentName), Un
 pub(super) struct Context<'a> {
     pub(super) skus: &'a SkuTable,
     pub(super) models: &'a Models,
-    /// Plain paths that were copied in for this change.
-    pub(super) ingested: &'a BTreeMap<PathBuf, Ingested>,
+    /// The files that were gathered for this change.
+    pub(super) gathered: &'a Gathered,
     /// Cores in all, where none may be given twice.
     pub(super) cores_max: Option<usize>,
     pub(super) unready: &'a UnreadyDeployments,
@@ -62,7 +66,7 @@ pub(super) struct Validator<'a> {
     problems: Vec<String>,
     /// What does not fit the present state.
     early: Vec<String>,
-    needs: BTreeSet<PathBuf>,
+    needs: Needs,
 }
 
 impl<'a> Validator<'a> {
@@ -71,7 +75,7 @@ impl<'a> Validator<'a> {
             context,
             problems,
             early: Vec::new(),
-            needs: BTreeSet::new(),
+            needs: Needs::default(),
         }
     }
 
@@ -124,18 +128,28 @@ impl<'a> Validator<'a> {
         {
             return Some(known.clone());
         }
-        let same_model = known.map(|known| &known.target).filter(|known| {
+        let before = known.map(|known| &known.target);
+        let script = self.script(&spec, touch, before);
+        let runs_script = !matches!(script, Some(None));
+        let same_model = before.filter(|known| {
             known.spec.model == spec.model
                 && (touch == Some(Touch::Settings) || !moves(&spec.model))
+                // What a script ran may hold no ONNX file.
+                && (known.script.is_none() || runs_script)
         });
         let model = match same_model {
             Some(known) => Some(known.model.clone()),
-            None => self.model(&spec),
+            None => self.model(&spec, runs_script),
         };
         let size = self.size(&spec);
         let (vcpus, memory_mib) = size?;
+        let mut model = model?;
+        if runs_script && model.mount.is_none() {
+            model.mount = self.mount(&spec.model, &model);
+        }
         let target = Target {
-            model: model?,
+            model,
+            script: script?,
             vcpus,
             memory_mib,
             spec,
@@ -170,14 +184,89 @@ impl<'a> Validator<'a> {
         }
     }
 
-    fn model(&mut self, spec: &DeploymentSpec) -> Option<ResolvedModel> {
+    /// The script that scores, or that none does; nothing with problems, or where its files are needed first.
+    fn script(
+        &mut self,
+        spec: &DeploymentSpec,
+        touch: Option<Touch>,
+        before: Option<&Target>,
+    ) -> Option<Option<ResolvedScript>> {
+        let problems = spec.problems_of_scoring();
+        let Scoring::Script(code) = spec.scoring() else {
+            return Some(None);
+        };
+        if !problems.is_empty() {
+            self.take(spec, problems);
+            return None;
+        }
+        // One that is native although its file names a script was accepted by an earlier release; its next file runs it.
+        let same = before
+            .filter(|known| touch == Some(Touch::Settings) && is_same_script(&known.spec, spec));
+        if let Some(known) = same {
+            return Some(known.script.clone().map(|script| ResolvedScript {
+                variables: spec.variables(),
+                ..script
+            }));
+        }
+        let source = ScriptSource {
+            code: code.code.clone().unwrap_or_default(),
+            environment: spec.environment(),
+            any_python: spec.any_python(),
+        };
+        match self.context.gathered.script(&source) {
+            None => {
+                if !self.needs.scripts.contains(&source) {
+                    self.needs.scripts.push(source);
+                }
+                None
+            }
+            Some(Ok(gathered)) => match resolved(spec, code, gathered) {
+                Ok(script) => Some(Some(script)),
+                Err(problem) => {
+                    self.take(spec, vec![problem]);
+                    None
+                }
+            },
+            Some(Err(problems)) => {
+                self.take(spec, problems.clone());
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, spec: &DeploymentSpec, problems: Vec<String>) {
+        let problems = problems.into_iter();
+        self.problems
+            .extend(problems.map(|problem| format!("deployment {}: {problem}", spec.name)));
+    }
+
+    /// The name under which a script sees a model that was resolved for none.
+    fn mount(&self, written: &ModelRef, model: &ResolvedModel) -> Option<Mount> {
+        match (written, &model.registered) {
+            (ModelRef::Path(path), None) => Some(Mount::of(path, None)),
+            (_, registered) => {
+                let (name, version) = registered.as_ref()?;
+                let record = self.context.models.find(name, Some(version)).ok()?;
+                Some(mount_of(record))
+            }
+        }
+    }
+
+    fn model(&mut self, spec: &DeploymentSpec, runs_script: bool) -> Option<ResolvedModel> {
         let found = match &spec.model {
             ModelRef::Path(path) => {
-                let Some(ingested) = self.context.ingested.get(path) else {
-                    self.needs.insert(path.clone());
+                let Some(ingested) = self.context.gathered.models.get(path) else {
+                    self.needs.models.insert(path.clone());
                     return None;
                 };
-                native(path, ingested)
+                match runs_script {
+                    true => Ok(ResolvedModel {
+                        digest: ingested.digest.clone(),
+                        registered: None,
+                        mount: Some(Mount::of(path, ingested.is_folder)),
+                    }),
+                    false => native(path, ingested),
+                }
             }
             ModelRef::Registered { name, version } => {
                 let version = match version {
@@ -186,10 +275,13 @@ impl<'a> Validator<'a> {
                 };
                 let record = self.context.models.find(name, version);
                 record.and_then(|record| {
-                    record.require_onnx()?;
+                    if !runs_script {
+                        record.require_onnx()?;
+                    }
                     Ok(ResolvedModel {
                         digest: record.digest.clone(),
                         registered: Some((record.name.clone(), record.version.clone())),
+                        mount: runs_script.then(|| mount_of(record)),
                     })
                 })
             }
@@ -216,7 +308,7 @@ impl<'a> Validator<'a> {
         }
     }
 
-    /// All problems, else the models that must be copied in first.
+    /// All problems, else the files that must be gathered first.
     pub(super) fn outcome(self) -> Result<(), NotApplied> {
         if !self.problems.is_empty() {
             let problems = [self.problems, self.early].concat();
@@ -242,8 +334,48 @@ fn native(path: &Path, ingested: &Ingested) -> Result<ResolvedModel, ModelStoreE
         None => Ok(ResolvedModel {
             digest: ingested.digest.clone(),
             registered: None,
+            mount: None,
         }),
     }
+}
+
+fn mount_of(record: &ModelRecord) -> Mount {
+    Mount::of(&record.path, record.is_folder)
+}
+
+/// Whether two specs name the same files of a script. What these hold is looked at again when a file names them.
+fn is_same_script(one: &DeploymentSpec, other: &DeploymentSpec) -> bool {
+    one.scoring() == other.scoring()
+        && one.environment() == other.environment()
+        && one.any_python() == other.any_python()
+}
+
+/// The script among the files that were gathered, or a sentence that says where it was looked for.
+fn resolved(
+    spec: &DeploymentSpec,
+    code: &CodeConfiguration,
+    gathered: &GatheredScript,
+) -> Result<ResolvedScript, String> {
+    let folder = code.code.as_deref().unwrap_or(Path::new(""));
+    let places = code.places();
+    let entry_script = places.iter().find(|place| gathered.files.contains(*place));
+    let Some(entry_script) = entry_script else {
+        let looked: Vec<_> = places
+            .iter()
+            .map(|place| folder.join(place).display().to_string())
+            .collect();
+        return Err(format!(
+            "code_configuration.scoring_script: no such file: looked for {}",
+            looked.join(" and ")
+        ));
+    };
+    Ok(ResolvedScript {
+        code: gathered.code.clone(),
+        folder: gathered.folder.clone(),
+        entry_script: entry_script.clone(),
+        recipe: gathered.recipe.clone(),
+        variables: spec.variables(),
+    })
 }
 
 /// Whether the same reference may mean other content when it is looked up again.

@@ -1,21 +1,24 @@
 //! The words of `show` and `list`: what should be, beside what is. Pure.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::control::books::{Books, InstanceBook, ModelBook, Phase};
+use crate::control::books::{Books, InstanceBook, NeedBook, Phase};
 use crate::control::build::InstanceNo;
-use crate::control::desired::{DesiredDeployment, DesiredEndpoint};
-use crate::control::event::Key;
+use crate::control::desired::{DesiredDeployment, DesiredEndpoint, Target};
+use crate::control::event::{Key, NeedNotes};
 use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
 use crate::control::revision::Revision;
+use crate::control::script::StoredRecipe;
 use crate::engine::{Batching, ModelProfile, Placement};
 use crate::observe::Degraded;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, TrafficSplit,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, Scoring, ScoringKind,
+    TrafficSplit,
 };
 
 /// Everything, at one moment.
@@ -75,6 +78,9 @@ pub struct DeploymentView {
     pub progress: Option<String>,
     /// The content that the model stands for.
     pub model_digest: ModelDigest,
+    /// The script that scores, where one does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub script: Option<ScriptView>,
     /// Instances that answer requests.
     pub instances_ready: usize,
     /// Cores asked for and given, of each instance.
@@ -88,6 +94,24 @@ pub struct DeploymentView {
     /// Settings that are kept without effect, and what is not quite as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// The script of a deployment, and what runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScriptView {
+    /// Its place below the folder of the code.
+    pub entry_script: String,
+    /// The content of that folder, as it was copied.
+    pub code_digest: ModelDigest,
+    /// The interpreter, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub python: Option<PathBuf>,
+    /// Its version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub python_version: Option<String>,
+    /// The environment in words, else the file that it is built from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
 }
 
 /// Everything as it is now.
@@ -194,6 +218,13 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
     };
     let mut spec = wanted.target.spec.clone();
     spec.write_instance_count();
+    spec.write_scoring(match wanted.target.script {
+        Some(_) => ScoringKind::Script,
+        None => ScoringKind::Native,
+    });
+    if let Some(code) = &mut spec.code_configuration {
+        code.relative_to = None;
+    }
     DeploymentView {
         model_profile: live.iter().find_map(|(_, one)| one.facts.profile.clone()),
         batching: live.iter().find_map(|(_, one)| words_of_batching(one)),
@@ -206,6 +237,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
             .then(|| progress_of(books, key, wanted))
             .flatten(),
         model_digest: wanted.target.model.digest.clone(),
+        script: script_of(books, &wanted.target),
         instances_ready: live.len(),
         placements: live
             .iter()
@@ -214,11 +246,35 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
     }
 }
 
-/// The step that a deployment waits for: of its model, or the instance that starts.
+fn script_of(books: &Books, target: &Target) -> Option<ScriptView> {
+    let script = target.script.as_ref()?;
+    let facts = notes_of_need(books, target).and_then(|notes| notes.environment.as_ref());
+    let file = |recipe: &StoredRecipe| recipe.recipe().file().display().to_string();
+    Some(ScriptView {
+        entry_script: format!("{}/{}", script.folder, script.entry_script),
+        code_digest: script.code.clone(),
+        python: facts.map(|facts| facts.python.clone()),
+        python_version: facts.map(|facts| facts.version.clone()),
+        environment: match facts {
+            Some(facts) => Some(facts.description.clone()),
+            None => script.recipe.as_ref().map(file),
+        },
+    })
+}
+
+/// What is known of the model or the environment of a target, once that is ready.
+fn notes_of_need<'a>(books: &'a Books, target: &Target) -> Option<&'a NeedNotes> {
+    match books.needs.get(&target.aim().build.need())? {
+        NeedBook::Ready(notes) => Some(notes),
+        NeedBook::Trying { .. } => None,
+    }
+}
+
+/// The step that a deployment waits for: of its model or environment, or the instance that starts.
 fn progress_of(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Option<String> {
     let aim = wanted.target.aim();
-    if let Some(ModelBook::Trying { stage, .. }) = books.models.get(&aim.build.model) {
-        return stage.map(|stage| stage.to_string());
+    if let Some(NeedBook::Trying { stage, .. }) = books.needs.get(&aim.build.need()) {
+        return stage.clone();
     }
     let own = books.instances.values();
     let own = own.filter(|one| one.key == *key && one.build == aim.build);
@@ -261,10 +317,20 @@ fn notes_of(books: &Books, wanted: &DesiredDeployment, live: &[Live<'_>]) -> Vec
     notes.extend(live.iter().find_map(|(_, one)| note_of_training(one)));
     notes.extend(live.iter().find_map(|one| note_of_spinning(books, one)));
     notes.extend(note_of_isolation(books, wanted));
-    if let Some(ModelBook::Ready(model)) = books.models.get(&wanted.target.model.digest) {
-        notes.extend(model.note.clone());
-    }
+    notes.extend(notes_of_script(&wanted.target));
+    notes.extend(notes_of_need(books, &wanted.target).and_then(|ready| ready.note.clone()));
     notes
+}
+
+/// What of the environment of a script has no effect, or that a script which the file names does not run.
+fn notes_of_script(target: &Target) -> Vec<String> {
+    let Some(script) = &target.script else {
+        let is_named = matches!(target.spec.scoring(), Scoring::Script(_));
+        let words = "code_configuration is kept but not run: the model is scored natively, as an earlier release accepted it; update                      the deployment with its file to run the script";
+        return is_named.then(|| words.to_owned()).into_iter().collect();
+    };
+    let recipe = script.recipe.as_ref().map(StoredRecipe::recipe);
+    recipe.map_or_else(Vec::new, |recipe| recipe.notes().to_vec())
 }
 
 /// What happened to lanes of an instance that goes on.
@@ -276,7 +342,8 @@ fn troubled(one: &InstanceBook) -> Option<String> {
 /// The death of a server by the model of the target, or by the one that serves until that is ready.
 fn note_of_isolation(books: &Books, wanted: &DesiredDeployment) -> Option<String> {
     let targets = std::iter::once(&wanted.target).chain(wanted.last_good.as_deref());
-    let mut deaths = targets.filter_map(|target| books.isolated.get(&target.model.digest));
+    let native = targets.filter(|target| target.script.is_none());
+    let mut deaths = native.filter_map(|target| books.isolated.get(&target.model.digest));
     let death = deaths.next()?;
     Some(format!("isolated, in processes of its own: {death}"))
 }

@@ -1,6 +1,6 @@
 //! The hands of the reconciler: carries commands out, and reports what came of them.
 //!
-//! It has what the books only know by number: the owner's halves of instances, the prepared models, the admission controls and
+//! It has what the books only know by number: the owner's halves of instances, the prepared models and environments, the admission controls and
 //! the table that requests see. No command is waited for; what takes time runs on threads of its own, and each sends one
 //! [`Report`].
 //!
@@ -19,14 +19,17 @@ use tokio::sync::mpsc;
 
 use crate::config::{DRAIN_MAX, THREAD_PAUSE};
 use crate::control::books::Books;
-use crate::control::build::{Build, InstanceNo};
+use crate::control::build::{Build, InstanceNo, Need};
 use crate::control::desired::Generations;
 use crate::control::event::{
-    Command, Event, Facts, Key, ModelNotes, NewInstance, Shown, ShownDeployment,
+    Command, Event, Facts, Key, NeedNotes, NewInstance, Shown, ShownDeployment,
 };
-use crate::control::models::ModelDigest;
-use crate::control::starter::{Candidate, Started, Starter};
-use crate::engine::{Cancel, InstanceSpec, ModelFile, ReadyModel, Stage, Tell, give_back_memory};
+use crate::control::models::{ModelDigest, ScriptFolder};
+use crate::control::script::{EnvironmentFacts, ScriptBuild, StoredRecipe};
+use crate::control::starter::{Candidate, ReadyEnvironment, Started, Starter};
+use crate::engine::{
+    Cancel, InstanceSpec, KeptAlive, ModelFile, ReadyModel, ScriptSpec, Tell, give_back_memory,
+};
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
 use crate::spec::{EndpointName, EndpointSpec};
@@ -35,6 +38,9 @@ use crate::spec::{EndpointName, EndpointSpec};
 pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
     /// The files of a model. Blocks. The error says what is missing.
     fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String>;
+
+    /// Makes the folder in which an instance of a script runs with this model. Blocks. The error says what is missing.
+    fn lay_out(&self, build: &ScriptBuild, model: &ModelDigest) -> Result<ScriptFolder, String>;
 }
 
 /// The files of one model.
@@ -56,11 +62,11 @@ pub(super) trait AuthSource: std::fmt::Debug + Send + Sync + 'static {
 /// The end of something that took time, with what came of it.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// A trial has come to its next step.
-    ModelStage { model: ModelDigest, stage: Stage },
-    ModelReady {
-        model: ModelDigest,
-        outcome: Result<ReadyModel, String>,
+    /// A trial or a build has come to its next step.
+    Stage { need: Need, stage: String },
+    NeedReady {
+        need: Need,
+        outcome: Result<Ready, String>,
     },
     Started {
         no: InstanceNo,
@@ -71,6 +77,32 @@ pub(super) enum Report {
         /// The number of those that were stopped under running work.
         forced: usize,
     },
+}
+
+/// What instances need and what is ready.
+#[derive(Debug, Clone)]
+pub(super) enum Ready {
+    Model(ReadyModel),
+    Environment(ReadyEnvironment),
+}
+
+impl Ready {
+    fn notes(&self) -> NeedNotes {
+        match self {
+            Self::Model(model) => NeedNotes {
+                note: model.note.clone(),
+                environment: None,
+            },
+            Self::Environment(environment) => NeedNotes {
+                note: None,
+                environment: Some(EnvironmentFacts {
+                    python: environment.python.clone(),
+                    version: environment.version.clone(),
+                    description: environment.description.clone(),
+                }),
+            },
+        }
+    }
 }
 
 /// All that commands need.
@@ -84,9 +116,9 @@ pub(super) struct Work {
     pub(super) reports: mpsc::UnboundedSender<Report>,
     /// The owner's halves of instances that are ready.
     instances: BTreeMap<InstanceNo, Box<dyn Started>>,
-    ready: BTreeMap<ModelDigest, ReadyModel>,
-    /// The way to end each trial that is under way.
-    trials: BTreeMap<ModelDigest, Cancel>,
+    ready: BTreeMap<Need, Ready>,
+    /// The way to end each trial and build that is under way.
+    trials: BTreeMap<Need, Cancel>,
     published: BTreeMap<EndpointName, Arc<Endpoint>>,
     /// One for the life of a deployment, through all its instances.
     admissions: BTreeMap<Key, Arc<AdmissionControl>>,
@@ -126,20 +158,21 @@ impl Work {
     /// Takes what a report brings into keeping; what is left is an event.
     pub(super) fn take_in(&mut self, report: Report) -> Event {
         match report {
-            Report::ModelStage { model, stage } => Event::ModelStage { model, stage },
-            Report::ModelReady { model, outcome } => {
-                self.trials.remove(&model);
+            Report::Stage { need, stage } => Event::Stage { need, stage },
+            Report::NeedReady { need, outcome } => {
+                self.trials.remove(&need);
                 let outcome = outcome.map(|ready| {
-                    let note = ready.note.clone();
-                    self.ready.insert(model.clone(), ready);
-                    ModelNotes { note }
+                    let notes = ready.notes();
+                    self.ready.insert(need.clone(), ready);
+                    notes
                 });
-                Event::ModelReady { model, outcome }
+                Event::NeedReady { need, outcome }
             }
             Report::Started { no, outcome } => Event::Started {
                 no,
                 outcome: outcome.map(|instance| {
-                    let handle = instance.handle();
+                    // Of a script nothing was measured.
+                    let handle = instance.handle().filter(|handle| !handle.runs_a_script());
                     let facts = Facts {
                         placement: instance.placement(),
                         profile: handle.map(|handle| Arc::clone(handle.profile())),
@@ -186,17 +219,21 @@ impl Work {
     pub(super) fn carry_out(&mut self, command: Command) {
         match command {
             Command::MakeReady {
-                model,
+                need: Need::Model(model),
                 tried,
                 background,
             } => self.make_ready(model, tried, background),
-            Command::EndTrial(model) => {
-                if let Some(cancel) = self.trials.remove(&model) {
+            Command::MakeReady {
+                need: Need::Environment(recipe),
+                ..
+            } => self.make_environment(recipe),
+            Command::EndTrial(need) => {
+                if let Some(cancel) = self.trials.remove(&need) {
                     cancel.cancel();
                 }
             }
-            Command::ForgetModel(model) => {
-                self.ready.remove(&model);
+            Command::Forget(need) => {
+                self.ready.remove(&need);
             }
             Command::Start(new) => self.start(new),
             Command::Publish { endpoint, shown } => self.publish(&endpoint, shown),
@@ -211,22 +248,20 @@ impl Work {
 
     fn make_ready(&mut self, model: ModelDigest, tried: bool, background: bool) {
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
+        let need = Need::Model(model.clone());
         let cancel = Cancel::default();
-        self.trials.insert(model.clone(), cancel.clone());
-        let tell = {
-            let model = model.clone();
-            |outcome| Report::ModelReady { model, outcome }
-        };
+        self.trials.insert(need.clone(), cancel.clone());
         let stages = {
-            let (model, reports) = (model.clone(), self.reports.clone());
+            let (need, reports) = (need.clone(), self.reports.clone());
             Tell::new(move |_, stage| {
-                let model = model.clone();
-                drop(reports.send(Report::ModelStage { model, stage }));
+                let (need, stage) = (need.clone(), stage.to_string());
+                drop(reports.send(Report::Stage { need, stage }));
             })
         };
+        let tell = |outcome| Report::NeedReady { need, outcome };
         self.on_thread(tell, move || {
             let place = places.place(&model)?;
-            starter.make_ready(&Candidate {
+            let ready = starter.make_ready(&Candidate {
                 file: ModelFile {
                     path: &place.file,
                     digest: model.as_str(),
@@ -238,7 +273,26 @@ impl Work {
                 background,
                 cancel,
                 tell: stages,
-            })
+            });
+            ready.map(Ready::Model)
+        });
+    }
+
+    fn make_environment(&mut self, recipe: Option<StoredRecipe>) {
+        let starter = Arc::clone(&self.starter);
+        let need = Need::Environment(recipe.clone());
+        let cancel = Cancel::default();
+        self.trials.insert(need.clone(), cancel.clone());
+        let (told, reports) = (need.clone(), self.reports.clone());
+        let tell = |outcome| Report::NeedReady { need, outcome };
+        self.on_thread(tell, move || {
+            let recipe = recipe.map(|recipe| recipe.recipe());
+            let say = |step: &str| {
+                let (need, stage) = (told.clone(), format!("building the environment: {step}"));
+                drop(reports.send(Report::Stage { need, stage }));
+            };
+            let ready = starter.environment(recipe.as_ref(), &say, &cancel);
+            ready.map(Ready::Environment)
         });
     }
 
@@ -252,33 +306,39 @@ impl Work {
             isolated,
         } = new;
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
-        let ready = self.ready.get(&build.model).cloned();
-        let ready = ready.unwrap_or_default();
-        let label = format!("{}/{}", key.endpoint, key.deployment);
+        let ready = self.ready.get(&build.need()).cloned();
         let tell = move |outcome| Report::Started { no, outcome };
+        let spec = InstanceSpec {
+            label: format!("{}/{}", key.endpoint, key.deployment),
+            model: PathBuf::new(),
+            cached: None,
+            concurrency: build.concurrency,
+            lanes: build.lanes,
+            batch: build.batch,
+            spin: build.spin,
+            non_finite: build.non_finite,
+            cores,
+            memory_bytes_max: build.memory_bytes,
+            sample_request: None,
+            digest: None,
+            profile: None,
+            background,
+            isolation: build.isolation,
+            suspicion: isolated,
+            script: None,
+            exe: None,
+        };
         self.on_thread(tell, move || {
-            let place = places.place(&build.model)?;
-            let copied = ready.copy.as_ref().map(|copy| copy.model().to_owned());
-            starter.start(InstanceSpec {
-                label,
-                model: copied.unwrap_or(place.file),
-                cached: ready.cached.clone(),
-                concurrency: build.concurrency,
-                lanes: build.lanes,
-                batch: build.batch,
-                spin: build.spin,
-                non_finite: build.non_finite,
-                cores,
-                memory_bytes_max: build.memory_bytes,
-                sample_request: place.sample_request,
-                digest: place.by_content.then(|| build.model.to_string()),
-                profile: None,
-                background,
-                isolation: build.isolation,
-                suspicion: isolated,
-                script: None,
-                exe: None,
-            })
+            let spec = match (&build.script, ready) {
+                (None, Some(Ready::Model(ready))) => of_model(spec, &*places, &build.model, &ready),
+                (None, _) => of_model(spec, &*places, &build.model, &ReadyModel::default()),
+                (Some(script), Some(Ready::Environment(environment))) => {
+                    let folder = places.lay_out(script, &build.model);
+                    folder.map(|folder| of_script(spec, script, folder, environment))
+                }
+                (Some(_), _) => Err("its environment has gone: update the deployment".to_owned()),
+            };
+            starter.start(spec?)
         });
     }
 
@@ -439,6 +499,53 @@ impl Work {
     }
 }
 
+/// An instance that scores a model natively.
+fn of_model(
+    spec: InstanceSpec,
+    places: &dyn ModelPlaces,
+    model: &ModelDigest,
+    ready: &ReadyModel,
+) -> Result<InstanceSpec, String> {
+    let place = places.place(model)?;
+    let copied = ready.copy.as_ref().map(|copy| copy.model().to_owned());
+    Ok(InstanceSpec {
+        model: copied.unwrap_or(place.file),
+        cached: ready.cached.clone(),
+        sample_request: place.sample_request,
+        digest: place.by_content.then(|| model.to_string()),
+        ..spec
+    })
+}
+
+/// An instance that runs a script. It has no digest: the death of its processes is no death of the server.
+fn of_script(
+    spec: InstanceSpec,
+    build: &ScriptBuild,
+    folder: ScriptFolder,
+    environment: ReadyEnvironment,
+) -> InstanceSpec {
+    let script = &build.script;
+    let file = |recipe: &StoredRecipe| recipe.recipe().file().display().to_string();
+    InstanceSpec {
+        model: folder.model_dir.clone(),
+        script: Some(ScriptSpec {
+            python: environment.python,
+            entry_script: folder.source_directory.join(&script.entry_script),
+            source_directory: folder.source_directory.clone(),
+            app_root: folder.app_root.clone(),
+            model_dir: Some(folder.model_dir.clone()),
+            variables: script.variables.clone(),
+            environment: script.recipe.as_ref().map(file),
+            keep: environment
+                .keep
+                .into_iter()
+                .chain([Arc::new(folder) as Arc<dyn KeptAlive>])
+                .collect(),
+        }),
+        ..spec
+    }
+}
+
 /// Ends instances; says how many were stopped under running work. Blocks.
 fn stop_all(instances: Vec<Box<dyn Started>>, drain: bool, deadline: Instant) -> usize {
     let mut forced = 0;
@@ -497,6 +604,7 @@ mod tests {
     use crate::control::desired::Generation;
     use crate::deadline::Deadline;
     use crate::engine::BatchSettings;
+    use crate::environments::Recipe;
     use crate::router::Rejected;
     use crate::spec::Isolation;
 
@@ -509,6 +617,15 @@ mod tests {
             Err("nothing".to_owned())
         }
 
+        fn environment(
+            &self,
+            _recipe: Option<&Recipe>,
+            _tell: &dyn Fn(&str),
+            _cancel: &Cancel,
+        ) -> Result<ReadyEnvironment, String> {
+            Err("nothing".to_owned())
+        }
+
         fn start(&self, _spec: InstanceSpec) -> Result<Box<dyn Started>, String> {
             Err("nothing".to_owned())
         }
@@ -516,6 +633,14 @@ mod tests {
 
     impl ModelPlaces for Nothing {
         fn place(&self, _model: &ModelDigest) -> Result<ModelPlace, String> {
+            Err("nothing".to_owned())
+        }
+
+        fn lay_out(
+            &self,
+            _build: &ScriptBuild,
+            _model: &ModelDigest,
+        ) -> Result<ScriptFolder, String> {
             Err("nothing".to_owned())
         }
     }
@@ -633,6 +758,7 @@ mod tests {
             isolation: Isolation::Auto,
             non_finite: serin_scorers::NonFinite::default(),
             memory_bytes: None,
+            script: None,
         };
         publish_build(&mut work, Some(1), Some(lanes(1)));
         let metrics = work.metrics.deployment("iris", "blue");

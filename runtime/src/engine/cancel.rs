@@ -14,7 +14,9 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_canceled(&self) -> bool {
+    /// Whether somebody has asked.
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -44,7 +44,8 @@ const SETTINGS_OF_PIP: &[(&str, &str)] = &[
     ("PIP_CERT", "SSL_CERT_FILE"),
 ];
 
-/// Asks the system to end the command with this process, and becomes it. Where that cannot be asked for the lock still does its part.
+/// Asks the system to end the command with this process, and becomes it, behind those who serve meanwhile. Where the system cannot be
+/// asked, the lock still does its part.
 const LAUNCH: &str = "\
 import os, sys
 try:
@@ -52,6 +53,7 @@ try:
     ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
 except Exception:
     pass
+os.nice(10)
 if os.getppid() != int(sys.argv[1]):
     sys.exit('the process that builds has ended')
 os.execv(sys.argv[2], sys.argv[2:])
@@ -91,6 +93,13 @@ pub(super) struct Build<'a> {
     pub(super) log: &'a Path,
 }
 
+/// What the commands of a build share.
+struct Steps<'a> {
+    until: Instant,
+    settings: &'a BuildSettings<'a>,
+    log: Log,
+}
+
 impl Build<'_> {
     /// Builds.
     ///
@@ -98,29 +107,26 @@ impl Build<'_> {
     ///
     /// [`BuildProblem`]; the folder may then hold anything.
     pub(super) fn run(&self, settings: &BuildSettings<'_>) -> Result<(), BuildProblem> {
-        let mut log = Log::create(self.log)?;
-        let until = Instant::now() + ENVIRONMENT_BUILD_MAX;
+        let mut steps = Steps {
+            until: Instant::now() + ENVIRONMENT_BUILD_MAX,
+            settings,
+            log: Log::create(self.log)?,
+        };
         let uv = self
             .uv
             .filter(|_| is_at_least(self.interpreter.version, OLDEST_OF_UV));
         let done = match uv {
-            Some(uv) => self.with_uv(uv, until, settings, &mut log),
-            None => self.with_pip(until, settings, &mut log),
+            Some(uv) => self.with_uv(uv, &mut steps),
+            None => self.with_pip(&mut steps),
         };
-        log.finish();
+        steps.log.finish();
         done
     }
 
-    fn with_uv(
-        &self,
-        uv: &Path,
-        until: Instant,
-        settings: &BuildSettings<'_>,
-        log: &mut Log,
-    ) -> Result<(), BuildProblem> {
+    fn with_uv(&self, uv: &Path, steps: &mut Steps<'_>) -> Result<(), BuildProblem> {
         let mut make = arguments(&["venv", "--no-project", "--python"]);
         make.extend([self.interpreter.path.clone().into(), self.folder.into()]);
-        self.step(uv, &make, until, settings, log)?;
+        self.step(uv, &make, steps)?;
         if self.recipe.packages() == 0 {
             return Ok(());
         }
@@ -136,15 +142,10 @@ impl Build<'_> {
             // `venv` puts it there, and many packages of that time count on it.
             install.push("setuptools".into());
         }
-        self.step(uv, &install, until, settings, log)
+        self.step(uv, &install, steps)
     }
 
-    fn with_pip(
-        &self,
-        until: Instant,
-        settings: &BuildSettings<'_>,
-        log: &mut Log,
-    ) -> Result<(), BuildProblem> {
+    fn with_pip(&self, steps: &mut Steps<'_>) -> Result<(), BuildProblem> {
         let base = &self.interpreter.path;
         let is_empty = self.recipe.packages() == 0;
         if !is_empty && !self.interpreter.makes_environments {
@@ -160,14 +161,14 @@ impl Build<'_> {
             make.push("--without-pip".into());
         }
         make.push(self.folder.into());
-        self.step(base, &make, until, settings, log)?;
+        self.step(base, &make, steps)?;
         if is_empty {
             return Ok(());
         }
         let python = self.python();
         if !is_at_least(self.interpreter.version, FIRST_WITH_GOOD_PIP) && !self.recipe.is_closed() {
             let better = arguments(&["-m", "pip", "install", "--upgrade", "pip"]);
-            match self.step(&python, &better, until, settings, log) {
+            match self.step(&python, &better, steps) {
                 // The old one may do: what it cannot take it says itself.
                 Ok(()) | Err(BuildProblem::Failed(_)) => {}
                 Err(BuildProblem::Canceled) => return Err(BuildProblem::Canceled),
@@ -175,7 +176,7 @@ impl Build<'_> {
         }
         let mut install = arguments(&["-m", "pip", "install"]);
         install.extend(self.files(|_| true)?);
-        self.step(&python, &install, until, settings, log)
+        self.step(&python, &install, steps)
     }
 
     fn python(&self) -> PathBuf {
@@ -204,13 +205,12 @@ impl Build<'_> {
         &self,
         program: &Path,
         arguments: &[OsString],
-        until: Instant,
-        settings: &BuildSettings<'_>,
-        log: &mut Log,
+        steps: &mut Steps<'_>,
     ) -> Result<(), BuildProblem> {
         let command = self.command(program, arguments)?;
+        let Steps { settings, log, .. } = steps;
         log.begin(program, arguments);
-        let ended = command::run(command, until, settings.cancel, &mut |line| {
+        let ended = command::run(command, steps.until, settings.cancel, &mut |line| {
             log.line(line);
             if let Some(words) = words::progress(line) {
                 (settings.tell)(&words);
@@ -220,6 +220,7 @@ impl Build<'_> {
             Ok(Ended::Status(status)) if status.success() => Ok(()),
             Ok(Ended::Status(_)) => Err(BuildProblem::Failed(words::reason(
                 log.last.make_contiguous(),
+                self.recipe.lines(),
             ))),
             Ok(Ended::Canceled) => Err(BuildProblem::Canceled),
             Ok(Ended::TooLong) => Err(BuildProblem::Failed(format!(
@@ -270,7 +271,7 @@ fn uv_arguments(lines: &[String]) -> Vec<OsString> {
             None if line == "--pre" => arguments.extend(["--prerelease".into(), "allow".into()]),
             None if line == "--require-hashes" => arguments.push(line.into()),
             Some(("--trusted-host", host)) => {
-                arguments.extend(["--allow-insecure-host".into(), host.into()])
+                arguments.extend(["--allow-insecure-host".into(), host.into()]);
             }
             _ => {}
         }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{Build, BuildProblem};
 use super::error::{EnvironmentError, at};
-use super::python::{Interpreter, Places, choose};
+use super::python::{Interpreter, Places, answers, choose};
 use super::recipe::Recipe;
 use super::settings::BuildSettings;
 use crate::cache_folder::cache_folder;
@@ -73,6 +73,13 @@ struct Mark {
     format: u32,
     python: String,
     bytes: u64,
+}
+
+/// A recipe, and the Python that was found for it.
+#[derive(Debug)]
+struct Wanted<'a> {
+    recipe: &'a Recipe,
+    interpreter: Interpreter,
 }
 
 /// The folder of environments, and where their interpreters are looked for.
@@ -168,6 +175,10 @@ impl Environments {
         }
         let interpreter = self.interpreter(recipe)?;
         let place = self.place(&recipe.hash(&interpreter.version.to_string()));
+        let wanted = Wanted {
+            recipe,
+            interpreter,
+        };
         let begun = Instant::now();
         let mut is_told = false;
         loop {
@@ -181,7 +192,7 @@ impl Environments {
             if let Some(lock) = place.lock_alone()? {
                 // Another may have ended its build between the two lines above.
                 if place.mark().is_none() {
-                    self.build(&place, &lock, recipe, &interpreter, settings)?;
+                    self.build(&place, &lock, &wanted, settings)?;
                 }
                 continue;
             }
@@ -239,10 +250,13 @@ impl Environments {
         &self,
         place: &Place,
         lock: &File,
-        recipe: &Recipe,
-        interpreter: &Interpreter,
+        wanted: &Wanted<'_>,
         settings: &BuildSettings<'_>,
     ) -> Result<(), EnvironmentError> {
+        let Wanted {
+            recipe,
+            interpreter,
+        } = wanted;
         place.clear()?;
         (settings.tell)(&format!(
             "building an environment with Python {} for {}",
@@ -252,7 +266,7 @@ impl Environments {
         let build = Build {
             recipe,
             interpreter,
-            uv: self.uv.as_deref(),
+            uv: self.uv.as_deref().filter(|uv| answers(uv)),
             folder: &place.folder,
             lock,
             log: &place.log(),
@@ -359,9 +373,13 @@ impl Place {
         // The time of the last use; without it the environment goes a little earlier.
         drop(lock.set_modified(SystemTime::now()));
         let python = self.folder.join("bin/python");
+        let nearest = recipe
+            .python()
+            .filter(|wish| mark.python.parse().is_ok_and(|found| !wish.grants(found)));
+        let nearest = nearest.map_or_else(String::new, |wish| format!(", the nearest to {wish},"));
         Some(Environment {
             description: format!(
-                "Python {} with what {} asks for ({})",
+                "Python {}{nearest} with what {} asks for ({})",
                 mark.python,
                 recipe.file().display(),
                 python.display()

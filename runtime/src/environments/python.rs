@@ -256,6 +256,15 @@ fn ask(file: &Path) -> Option<Interpreter> {
     answer.filter(|_| matches!(ended, Ok(Ended::Status(status)) if status.success()))
 }
 
+/// Whether a program says its version: a name on the path may stand for one that is not there.
+pub(super) fn answers(program: &Path) -> bool {
+    let mut question = Command::new(program);
+    question.arg("--version").stdin(Stdio::null());
+    let until = Instant::now() + INTERPRETER_ANSWER_MAX;
+    let ended = command::run(question, until, &|| false, &mut |_| {});
+    matches!(ended, Ok(Ended::Status(status)) if status.success())
+}
+
 fn answer_of(line: &str) -> Option<Interpreter> {
     let mut parts = line.strip_prefix("serin:")?.splitn(5, '|');
     let version = parts.next()?.parse().ok()?;
@@ -345,6 +354,7 @@ pub(super) fn choose<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::write_program;
     use super::*;
 
     fn interpreter(version: &str, path: &str) -> Interpreter {
@@ -446,7 +456,7 @@ mod tests {
     fn a_program_that_only_says_that_there_is_none_is_no_python() {
         let folder = tempfile::tempdir().expect("a folder");
         let shim = |name: &str, script: &str| {
-            super::super::testing::write_program(&folder.path().join(name), script)
+            write_program(&folder.path().join(name), script);
         };
         shim(
             "python3",

@@ -2,6 +2,8 @@
 
 /// Most characters of a reason that is told; the log has all of it.
 const REASON_CHARS_MAX: usize = 600;
+/// Packages that are told by name when they are installed.
+const NAMES_TOLD: usize = 3;
 /// Most lines of a reason.
 const REASON_LINES_MAX: usize = 12;
 
@@ -21,8 +23,13 @@ pub(super) fn progress(line: &str) -> Option<String> {
         }
         "Installing" => {
             let names = rest.strip_prefix("collected packages: ")?;
-            let count = names.split(", ").count();
-            Some(format!("installing {count} packages"))
+            let names: Vec<&str> = names.split(", ").collect();
+            let (told, more) = names.split_at(names.len().min(NAMES_TOLD));
+            let more = match more.len() {
+                0 => String::new(),
+                count => format!(" and {count} more"),
+            };
+            Some(format!("installing {}{more}", told.join(", ")))
         }
         "Resolved" | "Prepared" | "Installed" => {
             let rest = rest.split(" in ").next().unwrap_or(rest);
@@ -57,15 +64,35 @@ fn file_words(text: &str) -> String {
     }
 }
 
-/// The reason for a failure, in the tool's own words and short, from the last lines of its output.
-pub(super) fn reason(lines: &[String]) -> String {
+/// The reason for a failure, in the tool's own words and short, from the last lines of its output. Where it names lines of the file of
+/// requirements, it has the requirements instead: nobody has seen that file.
+pub(super) fn reason(lines: &[String], requirements: &[String]) -> String {
     let reason = no_space(lines)
         .or_else(|| conflict(lines))
         .or_else(|| no_distribution(lines))
         .or_else(|| unsolved(lines))
         .or_else(|| error_line(lines))
         .unwrap_or_else(|| last_words(lines));
-    cut(&reason)
+    cut(with_requirements(&reason, requirements).trim_end_matches('.'))
+}
+
+/// Puts requirements in the place of `-r <file> (line 3)`.
+fn with_requirements(reason: &str, requirements: &[String]) -> String {
+    let mut parts = reason.split("-r ");
+    let mut named = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let found = part.split_once(" (line ").and_then(|(file, rest)| {
+            let (number, rest) = rest.split_once(')')?;
+            let number: usize = number.parse().ok()?;
+            let line = requirements.get(number.checked_sub(1)?)?;
+            file.ends_with("requirements.txt").then_some((line, rest))
+        });
+        match found {
+            Some((line, rest)) => named.extend([line, rest]),
+            None => named.extend(["-r ", part]),
+        }
+    }
+    named
 }
 
 fn no_space(lines: &[String]) -> Option<String> {
@@ -213,7 +240,10 @@ mod tests {
     use super::*;
 
     fn reason_of(output: &str) -> String {
-        reason(&output.lines().map(str::to_owned).collect::<Vec<_>>())
+        reason(
+            &output.lines().map(str::to_owned).collect::<Vec<_>>(),
+            &["--pre".to_owned(), "a".to_owned()],
+        )
     }
 
     #[test]
@@ -242,8 +272,12 @@ mod tests {
             ("Building wheels for collected packages: b", None),
             ("   Building b==1.0", Some("building b==1.0")),
             (
+                "Installing collected packages: a, b, c, d, e",
+                Some("installing a, b, c and 2 more"),
+            ),
+            (
                 "Installing collected packages: a, b",
-                Some("installing 2 packages"),
+                Some("installing a, b"),
             ),
             ("Resolved 5 packages in 84ms", Some("resolved 5 packages")),
             (" + six==1.17.0", None),
@@ -272,7 +306,7 @@ mod tests {
         );
         assert_eq!(
             reason_of(
-                "ERROR: Cannot install a and b because these package versions have conflicting dependencies.\n\n\
+                "ERROR: Cannot install -r /x/requirements.txt (line 2) and b because these package versions have conflicting dependencies.\n\n\
                  The conflict is caused by:\n    The user requested b==1\n    a 2 depends on b>=2\n\nTo fix this you could try to:\n1. loosen\n\
                  ERROR: ResolutionImpossible: for help visit https://x"
             ),
@@ -302,13 +336,13 @@ mod tests {
                  And because you require b==1, we can conclude that your requirements are unsatisfiable."
             ),
             "No solution found when resolving dependencies: Because a depends on b>=2 and you require a, we can conclude that you \
-             require b>=2. And because you require b==1, we can conclude that your requirements are unsatisfiable."
+             require b>=2. And because you require b==1, we can conclude that your requirements are unsatisfiable"
         );
         assert_eq!(
             reason_of(
                 "  × No solution found when resolving dependencies:\n  ╰─▶ Because a was not found, done.\n"
             ),
-            "No solution found when resolving dependencies: Because a was not found, done."
+            "No solution found when resolving dependencies: Because a was not found, done"
         );
     }
 

@@ -27,9 +27,11 @@ pub enum Outcome {
     Ok,
     /// 424: the body is wrong for every model: it is not JSON. The client's fault.
     Malformed,
-    /// 424: the body does not fit the model. The client's fault, or the model's where it is so with every request.
+    /// 424: the body does not fit the model. The client's fault, or the model's where it is so with every request. Of a scoring script:
+    /// it answered with a status from 400 to 499.
     RejectedByModel,
-    /// 424: the model or scorer failed, or asked for more memory than it may have. The model's fault.
+    /// 424: the model or scorer failed, or asked for more memory than it may have. The model's fault. Of a scoring script: it answered
+    /// with 500 or more, or with what is no status of an answer.
     ModelError,
     /// 424: the process that ran the model ended. The model's fault.
     Died,

@@ -160,7 +160,9 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::config::{DEGRADED_AFTER, WRONG_KEY_DELAY, WRONG_KEYS_FREE, WRONG_KEYS_WAITING_MAX};
+    use crate::config::{
+        DEGRADED_AFTER, SMALL_BYTES, WRONG_KEY_DELAY, WRONG_KEYS_FREE, WRONG_KEYS_WAITING_MAX,
+    };
     use crate::engine::{InstanceHandle, RequestHead, ResponseHead, RunError, Scored};
     use crate::observe::Metrics;
     use crate::router::auth::hash_of_key;
@@ -419,7 +421,7 @@ mod tests {
     }
 
     /// Publishes `iris`, which its name opens, with deployments of scripts (`script`, which has the traffic) and of models (`model`).
-    /// A script answers with what it was asked, and by the header `x-want` with another status.
+    /// A script answers with what it was asked, and by the headers `x-want` and `x-want-bytes` with another status and size.
     fn publish_script(server: &Server, auth: EndpointAuth) {
         let deployment = |name: &str, runs_a_script| {
             Arc::new(Deployment {
@@ -457,6 +459,16 @@ mod tests {
             ("x-split", "a\r\nb: c"),
         ];
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let large = asked
+            .headers
+            .iter()
+            .find(|(name, _)| name == "x-want-bytes");
+        if let Some((_, bytes)) = large {
+            return Ok(Scored {
+                body: vec![b' '; bytes.parse().unwrap()].into(),
+                head: None,
+            });
+        }
         let mut said = json!(asked);
         said["body"] = String::from_utf8_lossy(body).into();
         Ok(Scored {
@@ -561,6 +573,17 @@ mod tests {
         }
         let gzip = format!("{KEY}\r\ncontent-encoding: gzip");
         assert_eq!(server.post("/score", &gzip).await.status, 415);
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_of_a_script_needs_room_like_any_other() {
+        let server = Server::start().await;
+        publish_script(&server, key_of_iris());
+        let large = format!("{KEY}\r\nx-want-bytes: {}", 10 * SMALL_BYTES);
+        let answer = server.post("/score", &large).await;
+        assert_eq!(answer.status, 503);
+        assert!(answer.message().contains("the answer is lost"));
+        assert_eq!(answer.headers["azureml-model-deployment"], "script");
     }
 
     /// Whatever a script says of length and status, the next answer begins where this one ends.

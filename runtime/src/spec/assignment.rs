@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::model_ref::ModelRef;
 use super::node::{Content, Node, find};
-use super::paths::resolve;
+use super::paths::{resolve, resolve_value};
 use super::problem::Problem;
 use super::spelling::{self, Spelling, modernise};
 
@@ -77,7 +77,7 @@ impl Assignment {
         self.path.split('.').next() == Some("traffic")
     }
 
-    /// Makes the path of a model absolute, seen from the folder `base` in which the assignment was typed.
+    /// Makes the path of a model, of code or of an environment absolute, seen from the folder `base` in which the assignment was typed.
     pub fn resolve_paths(&mut self, base: &Path) {
         let below_deployment = || {
             let rest = self.path.strip_prefix("deployments")?;
@@ -89,6 +89,11 @@ impl Assignment {
             "model" | "model.path" | "model.local_path" | "model.asset_path" => {
                 Some(&mut self.value)
             }
+            "code_configuration.code"
+            | "code_reference.code"
+            | "code_reference.directory"
+            | "environment"
+            | "environment.conda_file" => return resolve_value(&mut self.value, base),
             _ => None,
         };
         if let Some(value) = value
@@ -248,6 +253,20 @@ mod tests {
             r#"deployments[0].model={"path": "/home/ann/iris"}"#,
         );
         check("model=/srv/iris", "model=/srv/iris");
+    }
+
+    #[test]
+    fn code_and_environment_are_seen_from_where_they_were_typed() {
+        check(
+            "code_configuration.code=src",
+            "code_configuration.code=/home/ann/src",
+        );
+        check(
+            "deployments.blue.environment=./conda.yml",
+            "deployments.blue.environment=/home/ann/conda.yml",
+        );
+        check("environment=azureml:env:1", "environment=azureml:env:1");
+        check("environment.image=img", "environment.image=img");
     }
 
     #[test]

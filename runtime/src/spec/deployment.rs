@@ -1,24 +1,26 @@
 //! A deployment as it is written: a model, how many instances of what size, and how they take requests.
 //!
-//! The canonical form is the current (v2) form of Azure's files. What serin keeps without acting upon it is told by
-//! [`DeploymentSpec::notes`].
+//! The canonical form is the current (v2) form of Azure's files, and two keys of serin's own: `scoring` and `environment_python`. What
+//! serin keeps without acting upon it is told by [`DeploymentSpec::notes`].
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
 use serin_scorers::NonFinite;
 
 use super::assignment::{Assignment, assign_to_deployment};
+use super::code::{CodeConfiguration, read_code};
 use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
-use super::paths::{is_asset, resolve, resolve_value};
+use super::paths::{resolve, resolve_value};
 use super::sku::note_of_gpus;
 use super::spelling::{self, modernise, old_keys};
 use super::{
-    DeploymentName, EndpointName, Isolation, ModelRef, Problem, RequestSettings, SpecError, yaml,
+    DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
+    Scoring, ScoringKind, SpecError, yaml,
 };
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
@@ -40,6 +42,9 @@ const KEPT: &Kept = &[
     ("resources", Shape::Map),
     ("startup_probe", Shape::Map),
 ];
+
+/// Of the keys that are kept those that a script is run by.
+const OF_SCRIPTS: &[&str] = &["environment", "environment_variables"];
 
 /// Keys that Azure writes into its answers and drops from what it reads.
 const READ_ONLY: &[&str] = &[
@@ -83,17 +88,6 @@ impl Serialize for ScaleBounds {
     }
 }
 
-/// The scoring script of a deployment. Kept and shown; the model is scored natively.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CodeConfiguration {
-    /// The folder of the code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<PathBuf>,
-    /// The script within it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scoring_script: Option<PathBuf>,
-}
-
 /// A deployment as it was written.
 ///
 /// Serialises to the canonical form, the current form of Azure's files, with only what was written.
@@ -127,9 +121,13 @@ pub struct DeploymentSpec {
         skip_serializing_if = "ScaleBounds::is_unwritten"
     )]
     pub scale_bounds: ScaleBounds,
-    /// The scoring script, kept.
+    /// The scoring script and its folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code_configuration: Option<CodeConfiguration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scoring: Option<ScoringKind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment_python: Option<EnvironmentPython>,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
     #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
@@ -151,6 +149,8 @@ impl DeploymentSpec {
             request_settings: RequestSettings::default(),
             scale_bounds: ScaleBounds::default(),
             code_configuration: None,
+            scoring: None,
+            environment_python: None,
             kept: BTreeMap::new(),
         }
     }
@@ -164,6 +164,36 @@ impl DeploymentSpec {
     /// Writes down how many instances there are where that was left to the default.
     pub fn write_instance_count(&mut self) {
         self.instance_count = Some(self.instance_count());
+    }
+
+    /// The way in which it scores: as `scoring` says, else by the script that is written, else natively.
+    #[must_use]
+    pub fn scoring(&self) -> Scoring<'_> {
+        const NO_CODE: &CodeConfiguration = &CodeConfiguration {
+            code: None,
+            scoring_script: None,
+            relative_to: None,
+        };
+        let code = self.code_configuration.as_ref();
+        match self.scoring {
+            Some(ScoringKind::Native) => Scoring::Native,
+            Some(ScoringKind::Script) => Scoring::Script(code.unwrap_or(NO_CODE)),
+            None => match code.filter(|code| code.scoring_script.is_some()) {
+                Some(code) => Scoring::Script(code),
+                None => Scoring::Native,
+            },
+        }
+    }
+
+    /// Writes down how it scores where that was left to what else is written.
+    pub fn write_scoring(&mut self, scoring: ScoringKind) {
+        self.scoring = Some(scoring);
+    }
+
+    /// Whether a Python other than the one that the environment asks for will do.
+    #[must_use]
+    pub fn any_python(&self) -> bool {
+        self.environment_python == Some(EnvironmentPython::Any)
     }
 
     /// The way in which an instance takes requests.
@@ -189,6 +219,8 @@ impl DeploymentSpec {
             self.scale_bounds = newer.scale_bounds;
         }
         self.code_configuration = newer.code_configuration.or(self.code_configuration.take());
+        self.scoring = newer.scoring.or(self.scoring);
+        self.environment_python = newer.environment_python.or(self.environment_python);
         self.kept.extend(newer.kept);
     }
 
@@ -199,18 +231,13 @@ impl DeploymentSpec {
 
     /// Makes the paths of model, code and environment absolute, seen from the folder `base` of the file.
     ///
-    /// The scoring script stays as written: files give it relative to the code or to themselves.
+    /// The scoring script stays as written; see [`CodeConfiguration::places`].
     pub fn resolve_paths(&mut self, base: &Path) {
         if let ModelRef::Path(path) = &mut self.model {
             *path = resolve(path, base);
         }
-        if let Some(code) = self
-            .code_configuration
-            .as_mut()
-            .and_then(|code| code.code.as_mut())
-            && !is_asset(&code.to_string_lossy())
-        {
-            *code = resolve(code, base);
+        if let Some(code) = &mut self.code_configuration {
+            code.resolve_paths(base);
         }
         let Some(environment) = self.kept.get_mut("environment") else {
             return;
@@ -229,11 +256,15 @@ impl DeploymentSpec {
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
+        let runs_script = matches!(self.scoring(), Scoring::Script(_));
         let mut notes = Vec::new();
-        if self.code_configuration.is_some() {
+        if self.code_configuration.is_some() && !runs_script {
             notes.push(
                 "code_configuration is kept but not run: the model is scored natively".to_owned(),
             );
+        }
+        if self.environment_python.is_some() && !runs_script {
+            notes.push("environment_python is kept without effect".to_owned());
         }
         if !self.scale_bounds.is_unwritten() {
             notes.push(
@@ -246,8 +277,17 @@ impl DeploymentSpec {
                     .to_owned(),
             );
         }
+        if runs_script {
+            let written = self.request_settings.written_for_models();
+            notes.extend(written.map(|key| {
+                format!("request_settings.{key} is kept without effect: a script runs one request after another in a process of its own")
+            }));
+        }
         notes.extend(note_of_gpus(&self.instance_type));
-        notes.extend(kept_notes(&self.kept));
+        let of_scripts = |key: &str| OF_SCRIPTS.contains(&key);
+        notes.extend(kept_notes(&self.kept, |key| {
+            !(runs_script && of_scripts(key))
+        }));
         notes
     }
 }
@@ -318,6 +358,8 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
     let code_configuration = fields
         .take("code_configuration")
         .map(|node| read_code(node, fields.problems()));
+    let scoring = fields.read("scoring", read_scoring);
+    let environment_python = fields.read("environment_python", read_python);
     let kept = read_kept(KEPT, &mut fields);
     fields.finish(&old_keys(spelling::DEPLOYMENT, ""));
     Some(DeploymentSpec {
@@ -332,6 +374,8 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
         request_settings,
         scale_bounds,
         code_configuration,
+        scoring,
+        environment_python,
         kept,
     })
 }
@@ -444,12 +488,18 @@ fn non_finite(node: Node) -> Result<NonFinite, Problem> {
     }
 }
 
-fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {
-    let mut fields = Fields::open(node, problems);
-    let code = CodeConfiguration {
-        code: fields.read("code", text).map(PathBuf::from),
-        scoring_script: fields.read("scoring_script", text).map(PathBuf::from),
-    };
-    fields.finish(&old_keys(spelling::DEPLOYMENT, "code_configuration"));
-    code
+fn read_scoring(node: Node) -> Result<ScoringKind, Problem> {
+    let word = one_of(node, &["native", "script"])?;
+    Ok(match word.eq_ignore_ascii_case("native") {
+        true => ScoringKind::Native,
+        false => ScoringKind::Script,
+    })
+}
+
+fn read_python(node: Node) -> Result<EnvironmentPython, Problem> {
+    let word = one_of(node, &["any", "exact"])?;
+    Ok(match word.eq_ignore_ascii_case("any") {
+        true => EnvironmentPython::Any,
+        false => EnvironmentPython::Exact,
+    })
 }

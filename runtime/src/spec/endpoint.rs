@@ -114,7 +114,7 @@ impl EndpointSpec {
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        kept_notes(&self.kept).collect()
+        kept_notes(&self.kept, |_| true).collect()
     }
 }
 

@@ -45,9 +45,13 @@ pub(super) fn read_kept(kept: &Kept, fields: &mut Fields<'_>) -> BTreeMap<String
         .collect()
 }
 
-/// One sentence for each setting that says something.
-pub(super) fn kept_notes(kept: &BTreeMap<String, Value>) -> impl Iterator<Item = String> {
+/// One sentence for each setting that says something and has no effect.
+pub(super) fn kept_notes(
+    kept: &BTreeMap<String, Value>,
+    has_no_effect: impl Fn(&str) -> bool,
+) -> impl Iterator<Item = String> {
     kept.iter()
+        .filter(move |(key, _)| has_no_effect(key))
         .filter(|(_, value)| **value != Value::Bool(false) && **value != json!({}))
         .map(|(key, _)| format!("{key} is kept without effect"))
 }

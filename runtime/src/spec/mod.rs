@@ -9,6 +9,7 @@
 
 mod assignment;
 mod bounds;
+mod code;
 mod deployment;
 mod endpoint;
 mod fields;
@@ -20,6 +21,7 @@ mod node;
 mod paths;
 mod problem;
 mod request;
+mod scoring;
 mod set;
 mod sku;
 mod spelling;
@@ -27,15 +29,15 @@ mod traffic;
 mod yaml;
 
 pub use assignment::{Assignment, SetError};
-pub use deployment::{
-    CodeConfiguration, DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment,
-};
+pub use code::{CodeConfiguration, EnvironmentPython, Scoring, ScoringKind};
+pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment};
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
 pub use model::{ModelSpec, read_model};
 pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
 pub use request::{Isolation, RequestSettings};
+pub use scoring::EnvironmentSource;
 pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};

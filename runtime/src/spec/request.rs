@@ -134,6 +134,20 @@ impl RequestSettings {
         problems
     }
 
+    /// Keys that are written and mean something for models alone.
+    pub(super) fn written_for_models(&self) -> impl Iterator<Item = &'static str> {
+        let written = [
+            ("max_batch_size", self.max_batch_size.is_some()),
+            ("max_batch_delay_us", self.max_batch_delay_us.is_some()),
+            ("spin", self.spin.is_some()),
+            ("isolation", self.isolation.is_some()),
+            ("non_finite", self.non_finite.is_some()),
+        ];
+        written
+            .into_iter()
+            .filter_map(|(key, is_written)| is_written.then_some(key))
+    }
+
     pub(super) fn is_unwritten(&self) -> bool {
         *self == Self::default()
     }

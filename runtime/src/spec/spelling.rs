@@ -26,6 +26,10 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ("code_reference", "code_configuration"),
     ("code_configuration.directory", "code_configuration.code"),
     (
+        "code_configuration.code.scoring_script",
+        "code_configuration.scoring_script",
+    ),
+    (
         "code_configuration.code.directory",
         "code_configuration.code",
     ),

@@ -104,6 +104,12 @@ fn the_notes_say_what_is_kept_without_effect() {
     assert_eq!(
         deployment(SEED_BLUE).notes(),
         [
+            "min_instances and max_instances are kept without effect: instance_count says how many run"
+        ]
+    );
+    assert_eq!(
+        deployment(&format!("{SEED_BLUE}\nscoring: native\n")).notes(),
+        [
             "code_configuration is kept but not run: the model is scored natively",
             "min_instances and max_instances are kept without effect: instance_count says how many run",
             "environment is kept without effect",
@@ -160,12 +166,9 @@ egress_public_network_access: disabled
     assert_eq!(
         spec.notes(),
         [
-            "code_configuration is kept but not run: the model is scored natively",
             "max_queue_wait_ms is kept without effect: request_timeout_ms covers the wait",
             "data_collector is kept without effect",
             "egress_public_network_access is kept without effect",
-            "environment is kept without effect",
-            "environment_variables is kept without effect",
             "liveness_probe is kept without effect",
         ]
     );
@@ -249,6 +252,9 @@ liveness_probe: {period: 3}
     assert_eq!(deployment(old), deployment(new));
     let nested = old.replace("directory: ./src", "code: {local_path: ./src}");
     assert_eq!(deployment(&nested), deployment(new));
+    let within = "code: {local_path: ./src, scoring_script: score.py}";
+    let within = old.replace("directory: ./src, scoring_script: score.py", within);
+    assert_eq!(deployment(&within), deployment(new));
 }
 
 #[test]
@@ -898,4 +904,131 @@ proptest! {
             drop(read_deployment(GREEN, "d.yml", &[assignment]));
         }
     }
+}
+
+/// A deployment of three lines, and more.
+fn with_script(more: &str) -> DeploymentSpec {
+    deployment(&format!(
+        "name: blue\nmodel: model.pkl\ninstance_type: Standard_F2s_v2\n{more}"
+    ))
+}
+
+const CODE: &str = "code_configuration: {code: src, scoring_script: score.py}\n";
+
+#[test]
+fn a_file_that_names_a_script_runs_it_in_every_generation_unless_scoring_is_native() {
+    let runs = |spec: &DeploymentSpec| matches!(spec.scoring(), Scoring::Script(_));
+    assert!(runs(&deployment(SEED_BLUE)) && runs(&deployment(SEED_GREEN)));
+    assert!(runs(&with_script(CODE)));
+    assert!(runs(&with_script(
+        "code_reference: {directory: src, scoring_script: s.py}\n"
+    )));
+    for native in [
+        "",
+        "code_configuration: {code: src}\n",
+        "code_configuration: {}\n",
+    ] {
+        assert!(!runs(&with_script(native)), "{native:?}");
+    }
+    let mut spec = with_script(CODE);
+    spec.set(&assignments(&["scoring=native"])).expect("set");
+    assert!(!runs(&spec));
+    let canonical = serde_json::to_value(&spec).expect("JSON");
+    assert_eq!(canonical["scoring"], "native");
+    let again: DeploymentSpec = serde_json::from_value(canonical).expect("its own form");
+    assert_eq!(again, spec);
+    // What a newer file does not say stays.
+    spec.merge(with_script(CODE));
+    assert!(!runs(&spec));
+    spec.merge(with_script("scoring: SCRIPT\n"));
+    assert!(runs(&spec));
+    check_deployment_refused(
+        "scoring: python\n",
+        "d.yml:4:1: scoring: expected native or script, found \"python\"",
+    );
+    check_deployment_refused(
+        "environment_python: 3.8\n",
+        "d.yml:4:1: environment_python: expected any or exact, found 3.8",
+    );
+}
+
+#[test]
+fn what_keeps_a_script_from_running_is_told_all_at_once_and_of_native_scoring_nothing() {
+    let problems = |more: &str| with_script(more).problems_of_scoring();
+    let wrong = "environment: azureml:env:1\nenvironment_variables: {A: [1], 'B=C': 1}\n";
+    let scriptless = "scoring: script needs a script: write code_configuration with code (its folder) and scoring_script, or scoring: native";
+    assert_eq!(problems("scoring: script\n"), [scriptless]);
+    assert_eq!(
+        problems(&format!(
+            "scoring: script\ncode_configuration: {{code: src}}\n{wrong}"
+        )),
+        [
+            scriptless,
+            "environment: expected a conda file or a requirements.txt, found \"azureml:env:1\": environments are not registered here, give the file",
+            "environment_variables.A: expected text, a number, or true or false, found a list",
+            "environment_variables: expected names without `=`, found \"B=C\"",
+        ]
+    );
+    assert_eq!(
+        problems("code_configuration: {scoring_script: score.py}\n"),
+        ["code_configuration.code: expected the folder that holds score.py, found nothing"]
+    );
+    assert_eq!(
+        problems("code_configuration: {code: azureml:code:1, scoring_script: score.py}\n"),
+        [
+            "code_configuration.code: expected a folder on this machine, found \"azureml:code:1\": code is not registered here, give its folder"
+        ]
+    );
+    assert_eq!(
+        problems("code_configuration: {code: /src, scoring_script: ../score.py}\n"),
+        [
+            "code_configuration.scoring_script: expected a script within /src, found ../score.py, which is outside: name a folder that holds it as code"
+        ]
+    );
+    assert_eq!(
+        problems(&format!("{CODE}environment: {{build: {{path: .}}}}\n")),
+        [
+            "environment.build: no images are built here: list the packages in a conda_file or a requirements.txt"
+        ]
+    );
+    assert_eq!(problems(wrong), [""; 0]);
+    assert_eq!(
+        problems(&format!("{CODE}scoring: native\n{wrong}")),
+        [""; 0]
+    );
+}
+
+#[test]
+fn variables_of_a_script_are_text_as_python_would_write_it() {
+    let spec = with_script("environment_variables: {A: 1, B: 1.10, C: true, D: '007', E: }\n");
+    let read: Vec<_> = spec.variables().into_iter().collect();
+    let expected = [
+        ("A", "1"),
+        ("B", "1.1"),
+        ("C", "True"),
+        ("D", "007"),
+        ("E", ""),
+    ];
+    assert_eq!(
+        read,
+        expected.map(|(name, text)| (name.to_owned(), text.to_owned()))
+    );
+}
+
+#[test]
+fn settings_that_mean_something_for_models_alone_are_said_to_have_no_effect_on_a_script() {
+    let settings = "request_settings: {max_batch_size: 4, max_batch_delay_us: 1, spin: true, isolation: thread, non_finite: nulls, lanes: 1}\n";
+    let notes = with_script(&format!("{CODE}{settings}")).notes();
+    let keys = [
+        "max_batch_size",
+        "max_batch_delay_us",
+        "spin",
+        "isolation",
+        "non_finite",
+    ];
+    let expected = keys.map(|key| format!("request_settings.{key} is kept without effect: a script runs one request after another in a process of its own"));
+    assert_eq!(notes, expected);
+    assert_eq!(with_script(settings).notes(), [""; 0]);
+    let python = with_script("environment_python: any\n").notes();
+    assert_eq!(python, ["environment_python is kept without effect"]);
 }

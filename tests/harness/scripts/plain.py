@@ -47,7 +47,7 @@ def cases():
         "deep": deep,
         "large": lambda: "x" * 3_000_000,
         "raise": lambda: 1 / 0,
-        "timeout error": raise_timeout_error,
+        "away": away,
         "recursion": recursion,
         "exit": lambda: sys.exit(3),
         "exit silently": lambda: sys.exit(),
@@ -73,7 +73,7 @@ def deep():
     return whole
 
 
-def raise_timeout_error():
+def away():
     raise ConnectionError("a service that the script asks is away")
 
 

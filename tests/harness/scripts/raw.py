@@ -57,6 +57,8 @@ CASES = {
     "unavailable": lambda request: AMLResponse({"why": "no"}, 503, {"X-Why": "no"}, json_str=True),
     "repeated": lambda request: AMLResponse("x", 200, {"X-Many": "one, two,three", "X-One": "1"}),
     "moved": lambda request: AMLResponse("", 302, {"Location": "http://localhost/elsewhere"}),
+    "no content": lambda request: AMLResponse("x", 204),
+    "server headers": lambda request: AMLResponse("x", 200, {"x-request-id": "ours", "Connection": "close", "Server": "ours"}),
     "plain value": lambda request: {"a": [1, 2]},
     "plain nothing": lambda request: None,
     "plain text": lambda request: "text",

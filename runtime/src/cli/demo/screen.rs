@@ -68,6 +68,12 @@ impl Screen {
         }
     }
 
+    /// The verdict of a comparison: the first line of its table, a line for each of its parts.
+    pub(super) fn verdict(&self, text: &str) {
+        let verdict = text.lines().next().unwrap_or_default();
+        self.outcome(verdict.split("; "));
+    }
+
     /// The numbers so far, over those of the moment before.
     pub(super) fn live(&self, tally: &Tally, failures: u64) {
         if self.moving {

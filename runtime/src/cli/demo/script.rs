@@ -116,8 +116,6 @@ const MIGRATION_STEPS: [Step; 8] = [
             "green",
             "--endpoint-name",
             ENDPOINT,
-            "--input",
-            "../configs/online-endpoint/sample-request.json",
             "--budget",
             "8",
             "--output",

@@ -44,6 +44,21 @@ pub enum ModelStoreError {
         files: usize,
         bytes: u64,
     },
+    /// Nothing is at the path of the code, or no folder.
+    #[error("expected the folder of the scoring script, found {found} at {}; scoring: native scores an ONNX model without its script", path.display())]
+    NoCode { path: PathBuf, found: &'static str },
+    /// The folder of the code has no files.
+    #[error("{} holds no code: expected the folder of the scoring script (hidden files and __pycache__ are left out)", .0.display())]
+    EmptyCode(PathBuf),
+    /// The folder of the code holds more than code.
+    #[error("{} holds {what}: give the folder of the code alone", path.display())]
+    TooMuchCode { path: PathBuf, what: String },
+    /// A link by which more than the code would be copied, as in a virtual environment.
+    #[error(
+        "{} is a link to {}, out of the folder of the code: put the file itself there, or keep it out of that folder",
+        link.display(), real.display()
+    )]
+    CodeOutside { link: PathBuf, real: PathBuf },
     /// The copy would hold itself.
     #[error("{} holds the data folder of this server, {}: give the folder of the model alone", path.display(), data.display())]
     HoldsData { path: PathBuf, data: PathBuf },
@@ -175,6 +190,10 @@ impl ModelStoreError {
         match self {
             Self::NoSuchPath(_)
             | Self::Empty(_)
+            | Self::NoCode { .. }
+            | Self::EmptyCode(_)
+            | Self::TooMuchCode { .. }
+            | Self::CodeOutside { .. }
             | Self::OrtFormat(_)
             | Self::NoModel(_)
             | Self::SeveralModels { .. }

@@ -22,9 +22,11 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use crate::config::{DISK_RESERVE_BYTES_MAX, DISK_RESERVE_PART, SAMPLE_BYTES_MAX};
+use crate::config::{
+    DISK_RESERVE_BYTES_MAX, DISK_RESERVE_PART, MODEL_BYTES_MAX, MODEL_FILES_MAX, SAMPLE_BYTES_MAX,
+};
 use crate::control::models::error::{at, unread};
-use crate::control::models::folder::{Whose, files_of};
+use crate::control::models::folder::{Whose, files_of, text};
 use crate::control::models::source::{Source, first_names, onnx_among};
 use crate::control::models::verified::{Stamp, Verified};
 use crate::control::models::{ModelDigest, ModelStoreError};
@@ -50,6 +52,18 @@ pub(in crate::control) struct Ingested {
     pub(in crate::control) size_bytes: u64,
     /// Its first few files, where none of them is an ONNX file; see [`ModelRecord`](super::ModelRecord).
     pub(in crate::control) without_onnx: Option<Vec<String>>,
+    /// Whether it came as a folder; nothing where nobody has looked.
+    pub(in crate::control) is_folder: Option<bool>,
+}
+
+/// A folder of code that was copied in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::control) struct IngestedCode {
+    pub(in crate::control) digest: ModelDigest,
+    /// Its name.
+    pub(in crate::control) name: String,
+    /// The places of its files below it.
+    pub(in crate::control) files: BTreeSet<String>,
 }
 
 /// A copy that has left its place and is still to be deleted.
@@ -112,11 +126,50 @@ impl ModelFiles {
     pub(in crate::control) fn ingest(&self, source: &Path) -> Result<Ingested, ModelStoreError> {
         self.check_apart(source)?;
         let found = Source::at(source)?;
-        let sizes = sizes_of(&found)?;
+        let is_whole = |copy: &Path| found.is_whole_in(copy);
+        let (digest, size_bytes) = self.copy_in(source, &found.files, is_whole)?;
+        Ok(Ingested {
+            digest,
+            size_bytes,
+            without_onnx: found.without_onnx(),
+            is_folder: Some(source.is_dir()),
+        })
+    }
+
+    /// Copies the folder of a scoring script in, as models are: whole or not at all, and once for the same content.
+    ///
+    /// Hidden files and what Python has compiled are left out.
+    pub(in crate::control) fn ingest_code(
+        &self,
+        folder: &Path,
+    ) -> Result<IngestedCode, ModelStoreError> {
+        let name = name_of_code(folder)?;
+        self.check_apart(folder).map_err(in_words_of_code)?;
+        let mut files = files_of(folder, Whose::Given).map_err(in_words_of_code)?;
+        files.retain(|name, _| !name.split('/').any(|part| part == "__pycache__"));
+        if files.is_empty() {
+            return Err(ModelStoreError::EmptyCode(folder.to_owned()));
+        }
+        let (digest, _) = self.copy_in(folder, &files, |_| true)?;
+        Ok(IngestedCode {
+            digest,
+            name,
+            files: files.into_keys().collect(),
+        })
+    }
+
+    /// Copies files of `source` in, by the names they get. Gives their digest, and their bytes in all.
+    fn copy_in(
+        &self,
+        source: &Path,
+        files: &BTreeMap<String, PathBuf>,
+        is_whole: impl FnOnce(&Path) -> bool,
+    ) -> Result<(ModelDigest, u64), ModelStoreError> {
+        let sizes = sizes_of(files)?;
         self.check_room(source, &sizes)?;
         let copy = self.unfinished(INCOMING)?;
         let mut hash = Sha256::new();
-        for (name, path) in &found.files {
+        for (name, path) in files {
             let target = copy.path().join(name);
             if let Some(parent) = target.parent() {
                 make_private(parent).map_err(at("create folder", parent))?;
@@ -124,16 +177,12 @@ impl ModelFiles {
             hash.update(format!("{name}\0{}\0", sizes[name]));
             copy_hashed(path, &target, sizes[name], &mut hash)?;
         }
-        if !found.is_whole_in(copy.path()) {
+        if !is_whole(copy.path()) {
             return Err(changed_meanwhile(source));
         }
         let digest = ModelDigest::of(hash);
         self.settle(copy, &digest, &sizes)?;
-        Ok(Ingested {
-            digest,
-            size_bytes: sizes.values().sum(),
-            without_onnx: found.without_onnx(),
-        })
+        Ok((digest, sizes.values().sum()))
     }
 
     /// Refuses a folder that this one is in: the copy would hold itself.
@@ -338,14 +387,59 @@ fn changed_meanwhile(source: &Path) -> ModelStoreError {
 }
 
 /// Bytes of each file of a model before it is copied.
-fn sizes_of(found: &Source) -> Result<BTreeMap<String, u64>, ModelStoreError> {
+fn sizes_of(files: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, u64>, ModelStoreError> {
     let size = |(name, path): (&String, &PathBuf)| {
         // Also whether it can be read at all: nothing is copied of what cannot be copied whole.
         let file = plain_file::open(path).map_err(unread(path))?;
         let kind = file.metadata().map_err(unread(path))?;
         Ok((name.clone(), kind.len()))
     };
-    found.files.iter().map(size).collect()
+    files.iter().map(size).collect()
+}
+
+/// The name of a folder of code. What is none is refused before it is looked into.
+fn name_of_code(folder: &Path) -> Result<String, ModelStoreError> {
+    let refused = |found| {
+        Err(ModelStoreError::NoCode {
+            path: folder.to_owned(),
+            found,
+        })
+    };
+    match fs::metadata(folder) {
+        Ok(kind) if kind.is_dir() => {}
+        Ok(_) => return refused("a file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return refused("nothing"),
+        Err(error) => return Err(unread(folder)(error)),
+    }
+    // The name that was given, but for the likes of `..`, which stands for one.
+    let real = fs::canonicalize(folder).map_err(unread(folder))?;
+    match folder.file_name().or(real.file_name()) {
+        Some(name) if real.file_name().is_some() => text(name, folder),
+        _ => refused("the root of all folders"),
+    }
+}
+
+/// What is said of folders of models, said of one of code.
+fn in_words_of_code(error: ModelStoreError) -> ModelStoreError {
+    let too_much = |path, what| ModelStoreError::TooMuchCode { path, what };
+    match error {
+        ModelStoreError::TooManyFiles(path) => too_much(
+            path,
+            format!("more than {MODEL_FILES_MAX} files and folders"),
+        ),
+        ModelStoreError::TooLarge { path, bytes, .. } => too_much(
+            path,
+            format!("{bytes} bytes, and at most {MODEL_BYTES_MAX} are copied"),
+        ),
+        ModelStoreError::HoldsData { path, data } => too_much(
+            path,
+            format!("the data folder of this server, {}", data.display()),
+        ),
+        ModelStoreError::LinkOutside { link, real, .. } => {
+            ModelStoreError::CodeOutside { link, real }
+        }
+        other => other,
+    }
 }
 
 /// Whether a disk has room for so many bytes, or else how much of it stays free for everything else.
@@ -358,7 +452,7 @@ fn room(bytes: u64, free: u64, all: u64) -> Result<(), u64> {
 }
 
 /// Makes a folder for this user alone, or takes the right to write from others where it is there.
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -27,6 +27,9 @@ pub struct ModelRecord {
     /// Its first few files, where none of them is an ONNX file; nothing where one is, as in all versions of earlier servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without_onnx: Option<Vec<String>>,
+    /// Whether it was copied from a folder; not known of versions of earlier servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_folder: Option<bool>,
 }
 
 impl ModelRecord {
@@ -192,6 +195,7 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             created_by: "me".to_owned(),
             without_onnx: None,
+            is_folder: None,
         }
     }
 

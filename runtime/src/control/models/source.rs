@@ -20,7 +20,7 @@ use crate::engine::{ExternalTensor, ExternalTensors, is_onnx, is_ort_format};
 use crate::plain_file;
 
 /// The file that a single ONNX file becomes, and the one that is taken where a folder holds several.
-const MODEL_FILE: &str = "model.onnx";
+pub(super) const MODEL_FILE: &str = "model.onnx";
 
 /// Names that a model without an ONNX file is told by.
 const NAMES_TOLD_MAX: usize = 5;

@@ -8,7 +8,9 @@ server, and so are the texts of errors.
 Threads: the first one does everything. Those that a script starts go on while it waits.
 Not here: deadlines, sockets, packages (the server's side), and what the bytes of the layout mean beyond this script.
 
-It runs on Python 3.6 and later, and imports the standard library alone: packages are the script's.
+It runs on Python 3.6 and later, and imports the standard library alone: packages are the script's. Where it differs from Azure's
+server it does so for people: a script that can only fail (`async def run`) does not start, a `TimeoutError` of the script itself is
+not called one of scoring, and a response of Flask always says whether `run` failed.
 """
 
 import codecs
@@ -56,6 +58,9 @@ def _clock_of_old_pythons():
     """The monotonic clock in nanoseconds, rounded: Python 3.6 has it in seconds alone."""
     return int(time.monotonic() * 1e9)
 
+
+# Scripts replace functions of the standard library: what the server reads is written by those that were there first.
+dumps, loads = json.dumps, json.loads
 
 # The clock that the server reads too (CLOCK_MONOTONIC).
 clock_ns = getattr(time, "monotonic_ns", _clock_of_old_pythons)
@@ -120,7 +125,7 @@ class Page:
         """Sleeps until the server has submitted another batch than the last that was seen; the count then."""
         words, at = self.words, self._submitted
         while words[at] == seen:
-            # The kernel compares the count once more, so a batch that comes in between is not missed. The call lets other threads run.
+            # The kernel compares the count once more: a batch that comes in between is not missed. Other threads run meanwhile.
             words[at + 1] = 1
             LIBC.syscall(self._futex, self._submitted_at, FUTEX_WAIT, seen, None)
         words[at + 1] = 0
@@ -165,7 +170,7 @@ class Page:
 
     def report(self, outcome):
         """Tells the server that the script is ready, or why it is not."""
-        text = json.dumps(outcome).encode()
+        text = dumps(outcome).encode()
         end = self.write(self.room, [text])
         self.set_answer(0, BODY, self.room, end)
         with self.barrier:
@@ -298,7 +303,7 @@ def parts_of(answer):
     head, body = answer
     if head is None:
         return BODY, [body]
-    text = json.dumps(head).encode()
+    text = dumps(head).encode()
     return BODY_WITH_HEAD, [struct.pack("<I", len(text)), text, body]
 
 
@@ -308,10 +313,25 @@ def parts_of(answer):
 POST = b'{"method":"POST"'
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 # Headers that are of one connection alone, or that the server sets itself.
-NOT_THE_SCRIPTS = frozenset(
-    "connection content-length date keep-alive proxy-authenticate proxy-authorization server te trailers transfer-encoding upgrade "
-    "x-ms-run-function-failed".split()
-)
+NOT_THE_SCRIPTS = {
+    "connection",
+    "content-length",
+    "date",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "server",
+    "te",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "x-ms-request-id",
+    "x-ms-run-fn-exec-ms",
+    "x-ms-run-function-failed",
+    "x-request-id",
+}
+# Statuses whose answers have no body.
+BODILESS = (204, 304)
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 HEADER_VALUE = re.compile("[\t\x20-\x7e\x80-\xff]*\\Z")
 
@@ -330,7 +350,7 @@ class Request:
     def head(self):
         """Method, path, query, and headers in their order."""
         if self._head is None:
-            self._head = json.loads(self._text.decode())
+            self._head = loads(self._text.decode())
         return self._head
 
     def method(self):
@@ -409,7 +429,7 @@ def error(status, message, failed=False):
 def json_answer(status, value, failed=False):
     """A JSON answer with a status of its own."""
     head = {"status": status, "headers": [["content-type", "application/json"]], "failed": failed}
-    return head, json.dumps(value).encode()
+    return head, dumps(value).encode()
 
 
 INTERNAL_ERROR = error(500, "An unexpected internal error occurred. Check the logs for more info.")
@@ -450,7 +470,7 @@ def answer_of_response(response):
         if name.lower() not in NOT_THE_SCRIPTS:
             headers.append([name, value.strip(" \t")])
     response.close()
-    return {"status": status, "headers": headers, "failed": failed}, body
+    return {"status": status, "headers": headers, "failed": failed}, b"" if status in BODILESS else body
 
 
 # ---
@@ -1140,6 +1160,9 @@ def limit(memory_bytes_max):
     # A crash is an answer; nobody wants its core file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if memory_bytes_max is not None:
+        most = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if most != resource.RLIM_INFINITY:
+            memory_bytes_max = min(memory_bytes_max, most)
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes_max, memory_bytes_max))
 
 
@@ -1364,18 +1387,25 @@ def look_after_children():
     os.fork = fork_with_care
 
 
+def refuse(page, reason):
+    """Ends with the reason why the script does not start."""
+    page.report({"Err": reason})
+    flush()
+    os._exit(1)
+
+
 def main():
     """The life of the process. It ends with the server, or when it has said why it does not start."""
-    layout = json.loads(sys.argv[1])
+    layout = loads(sys.argv[1])
     leave_ending_to_the_server(layout["parent"])
     page = Page(layout)
     try:
-        start_of_order, end = page.span(0, "body")
-        script = start(json.loads(page.memory[start_of_order:end].decode()))
+        begin, end = page.span(0, "body")
+        script = start(loads(page.memory[begin:end].decode()))
     except NotStarted as problem:
-        page.report({"Err": str(problem)})
-        flush()
-        os._exit(1)
+        refuse(page, str(problem))
+    except BaseException as problem:
+        refuse(page, "the process of the script could not be prepared\n{}".format(trace(problem)))
     # Before the server may submit: it does so from then on.
     seen = page.submissions()
     page.report({"Ok": {"python": version()}})

@@ -82,10 +82,8 @@ impl LastWords {
     fn end_line(&mut self, heard: Hears<'_>) {
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim_end();
-        if !line.trim_start().is_empty() {
-            if heard(line) {
-                line.trim_start().clone_into(&mut self.last);
-            }
+        if !line.trim_start().is_empty() && heard(line) {
+            line.trim_start().clone_into(&mut self.last);
         }
         self.line.clear();
     }

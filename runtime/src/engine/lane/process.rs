@@ -405,7 +405,7 @@ impl ProcessBackend {
                 Placed::At(next) => start = next,
                 Placed::Refused => self.alone = self.alone.saturating_sub(1),
                 Placed::Full(request) => {
-                    self.waiting.push_front(request);
+                    self.waiting.push_front(*request);
                     break;
                 }
             }
@@ -447,7 +447,7 @@ impl ProcessBackend {
         let row = process.page.row(self.submitted.len());
         let Some((row, (body, next))) = row.zip(written) else {
             if start > 0 {
-                return Placed::Full(request);
+                return Placed::Full(Box::new(request));
             }
             request.finish(Err(too_large()));
             return Placed::Refused;
@@ -597,7 +597,7 @@ enum Placed {
     /// It is answered already.
     Refused,
     /// There is no room left in this batch.
-    Full(ReservedJob),
+    Full(Box<ReservedJob>),
 }
 
 impl Drop for ProcessBackend {

@@ -5,9 +5,10 @@
 //!
 //! Threads: the lane's own. Not here: the life of the process (`process`), where the files of a script come from (`control`).
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +24,7 @@ use crate::engine::lane::page::Page;
 use crate::engine::lane::words::LaneReport;
 use crate::engine::loading::Loading;
 use crate::engine::{RequestHead, ResponseHead, Scored, ScriptSpec};
+use crate::plain_file;
 
 /// What the process runs.
 const HARNESS: &str = include_str!("harness.py");
@@ -144,10 +146,15 @@ fn unpack_to(folder: &Path) -> io::Result<PathBuf> {
         "{HARNESS_NAME}{:016x}.py",
         digest.as_slice().get_u64()
     ));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    // What lies there is run.
+    plain_file::check_private(folder)?;
     if fs::read(&file).is_ok_and(|found| found == HARNESS.as_bytes()) {
         return Ok(file);
     }
-    fs::create_dir_all(folder)?;
     let mut whole = tempfile::NamedTempFile::new_in(folder)?;
     whole.write_all(HARNESS.as_bytes())?;
     let _file: File = whole.persist(&file)?;
@@ -203,6 +210,16 @@ mod tests {
         assert_eq!(unpack_to(cache.path()).unwrap(), file);
         assert_eq!(fs::read_to_string(&file).unwrap(), HARNESS);
         assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_not_used() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let cache = tempfile::tempdir().unwrap();
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(cache.path(), open).unwrap();
+        unpack_to(cache.path()).unwrap_err();
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -238,6 +238,23 @@ fn an_environment_that_is_there_needs_no_interpreter_to_be_looked_for() {
 }
 
 #[test]
+fn a_python_that_is_only_near_is_said_to_be() {
+    let machine = Machine::new(GOOD_PIP);
+    let text = "dependencies: [python=3.10, six]\n";
+    let recipe = Recipe::read(Path::new("env.yml"), text, &|_| Ok(String::new()));
+    let recipe = recipe.expect("a recipe").with_any_python(true);
+    let built = machine.ready(&recipe).expect("built");
+    let words = "Python 3.11.7, the nearest to 3.10, with what env.yml asks for (";
+    assert!(
+        built.description().starts_with(words),
+        "{}",
+        built.description()
+    );
+    let again = machine.ready(&recipe).expect("there");
+    assert_eq!(again.description(), built.description());
+}
+
+#[test]
 fn many_threads_that_want_the_same_build_it_once() {
     let machine = Machine::new(GOOD_PIP);
     let recipe = recipe("six");
@@ -427,7 +444,7 @@ fn uv_builds_where_it_is_there() {
     let mut machine = Machine::new("exit 1");
     let (root, uv) = (machine.folder.path(), machine.folder.path().join("bin/uv"));
     let script = format!(
-        "echo \"uv $@\" >> {}/calls; for last; do :; done; [ \"$1\" != venv ] || {{ mkdir -p $last/bin; echo > $last/bin/python; }}",
+        "[ \"$1\" != --version ] || exit 0; echo \"uv $@\" >> {}/calls; for last; do :; done; [ \"$1\" != venv ] || {{ mkdir -p $last/bin; echo > $last/bin/python; }}",
         root.display()
     );
     write_program(&uv, &script);
@@ -452,6 +469,21 @@ fn uv_builds_where_it_is_there() {
     assert_eq!(
         fs::read_to_string(format!("{folder}/requirements.txt")).expect("a file"),
         "six\n"
+    );
+}
+
+#[test]
+fn where_uv_is_only_a_name_pip_builds() {
+    let mut machine = Machine::new(GOOD_PIP);
+    let uv = machine.folder.path().join("bin/uv");
+    write_program(&uv, "echo 'pyenv: uv: command not found' >&2; exit 127");
+    machine.environments.uv = Some(uv);
+    machine.ready(&recipe("six")).expect("built");
+    assert!(
+        machine
+            .calls()
+            .iter()
+            .any(|call| call.starts_with("-m pip install"))
     );
 }
 
