@@ -4,24 +4,26 @@
 //! - `drift`: both versions become 10 % slower over the run: how many of 20 runs name a winner.
 //! - `slower`: a version that is 5 % slower: how many of 20 runs find it.
 //! - `stall`: a server that stands still for 1 s in 10: what the two kinds of loop say of it.
+//! - `shapes`: constant service times against exponential, bimodal and lognormal ones of the same mean: how many of 20 runs name a winner.
+//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: the mean latency by that of theory, and what the check says of it.
 //! - `rate`: the most that the generator sends on one core, and how late it is at 20,000 a second.
 //!
 //! Servers stand in for versions, so that what is to be found is known: each answers after a time that is set, on cores that are
-//! busy meanwhile. Not run by the tests: it takes some twelve minutes, and a quiet machine.
+//! busy meanwhile. Not run by the tests: it takes some half an hour, and a quiet machine.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serin::bench::{Bench, CheckState, Outcome, Report, Scenario, Subject, Version};
-use serin::evidence::Tolerance;
+use serin::evidence::{SplitMix64, Tolerance};
 use serin::load::Target;
 use tokio::sync::watch;
 
@@ -37,11 +39,13 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 7] = [
         ("same", same),
         ("drift", drift),
         ("slower", slower),
         ("stall", stall),
+        ("shapes", shapes),
+        ("queues", queues),
         ("rate", rate),
     ];
     for (name, measure) in all {
@@ -131,6 +135,123 @@ fn stall() {
             }
         }
     }
+}
+
+/// Equal means, over blocks that are short beside what the longest request takes: nobody is faster.
+fn shapes() {
+    for (name, shape) in [
+        ("exponential", exponential as fn(u64) -> f64),
+        ("bimodal", bimodal),
+        ("lognormal", lognormal),
+    ] {
+        let servers = [
+            server(|_| thread::sleep(4 * SERVICE)),
+            server(move |number| thread::sleep((4 * SERVICE).mul_f64(shape(number)))),
+        ];
+        let mut wins = 0;
+        for seed in 0..20 {
+            let bench = Bench {
+                connections: vec![4],
+                warm_up_connections: 4,
+                ..bench(&servers, Duration::from_secs(6), seed)
+            };
+            wins += winners(&[measure(&bench)]);
+        }
+        println!("shapes: constant against {name}: {wins} of 20 runs name a winner");
+    }
+}
+
+/// The time of the request of this number in means, the same in each run.
+fn exponential(number: u64) -> f64 {
+    -SplitMix64::new(number).unit().ln()
+}
+
+fn bimodal(number: u64) -> f64 {
+    if SplitMix64::new(number).unit() <= 0.1 {
+        5.5
+    } else {
+        0.5
+    }
+}
+
+fn lognormal(number: u64) -> f64 {
+    let mut random = SplitMix64::new(number);
+    let normal = (-2.0 * random.unit().ln()).sqrt() * (std::f64::consts::TAU * random.unit()).cos();
+    (normal - 0.5).exp()
+}
+
+/// Loads whose theory is known. A sleep is longer than it was asked for by some tens of microseconds, which theory does not know.
+fn queues() {
+    const LANE: Duration = Duration::from_millis(2);
+    for (name, lanes, shape) in [
+        ("M/M/1", 1, exponential as fn(u64) -> f64),
+        ("M/D/1", 1, |_| 1.0),
+        ("M/D/4", 4, |_| 1.0),
+    ] {
+        for percent in [50, 70, 80, 90, 95, 110] {
+            let address = queue(lanes, move |number| LANE.mul_f64(shape(number)));
+            // A lane answers 500 a second.
+            let rate = percent * 5 * lanes;
+            let load = f64::from(percent) / 100.0;
+            let bench = Bench {
+                scenario: Scenario::Server,
+                connections: vec![1024],
+                rates: NonZeroU32::new(rate).into_iter().collect(),
+                ..bench(&[address], Duration::from_secs(60), 1)
+            };
+            let report = measure(&bench);
+            let found = report.levels[0].figures[0].mean_ms / LANE.as_secs_f64() / 1e3;
+            let theory = 1.0 + wait(name, load);
+            let settled = report.checks.iter().find(|check| check.name == "settled");
+            println!(
+                "queues: {name} at {load}: {found:.2} service times, {theory:.2} in theory; {:?}: {}",
+                settled.map(|check| check.state),
+                settled.map_or("", |check| &check.words)
+            );
+        }
+    }
+}
+
+/// The mean wait in service times (Pollaczek and Khinchine; of four lanes Cosmetatos 1976); without an end from a load of 1 on.
+fn wait(queue: &str, load: f64) -> f64 {
+    let idle = 1.0 - load;
+    match queue {
+        _ if idle <= 0.0 => f64::INFINITY,
+        "M/M/1" => load / idle,
+        "M/D/1" => load / idle / 2.0,
+        _ => {
+            let offered = 4.0 * load;
+            let free = 1.0 + offered + offered.powi(2) / 2.0 + offered.powi(3) / 6.0;
+            let all_busy = offered.powi(4) / 24.0 / idle;
+            let factor = 1.0 + idle * 3.0 * (24.0_f64.sqrt() - 2.0) / (64.0 * load);
+            all_busy / (free + all_busy) / (4.0 * idle) * factor / 2.0
+        }
+    }
+}
+
+/// A server with a queue before so many lanes.
+fn queue(
+    lanes: u32,
+    service: impl Fn(u64) -> Duration + Send + Sync + Copy + 'static,
+) -> SocketAddr {
+    let free: &'static _ = Box::leak(Box::new((
+        Mutex::new(lanes),
+        Condvar::new(),
+        AtomicU64::new(0),
+    )));
+    let (lanes, freed, requests) = free;
+    server(move |_| {
+        // A thread that panics ends its connection, and the run tells of it.
+        let mut left = lanes.lock().expect("no thread panics with it");
+        while *left == 0 {
+            left = freed.wait(left).expect("no thread panics with it");
+        }
+        *left -= 1;
+        drop(left);
+        thread::sleep(service(requests.fetch_add(1, Ordering::Relaxed)));
+        *lanes.lock().expect("no thread panics with it") += 1;
+        freed.notify_one();
+    })
 }
 
 /// Server on the last core, generator on the first.

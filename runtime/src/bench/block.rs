@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::bench::deck::Dealt;
 use crate::bench::report::Scenario;
-use crate::bench::seen::{Measured, Seen, Window, is_full, told};
+use crate::bench::seen::{LEFT_OUT, Measured, Seen, Window, is_full, told};
 use crate::budget::{Budget, Over};
 use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
@@ -125,20 +125,33 @@ impl LoadPoint {
     }
 
     /// The part of a load from `start` that counts.
-    fn window(&self, start: Instant, length: Duration) -> Window {
+    fn window(&self, start: Instant, length: Duration, seed: u64) -> Window {
         match (self.rate, self.scenario) {
-            (Some(_), _) => Window::open(start, length),
+            (Some(rate), _) => {
+                let left_out = self.arrivals(rate, length.mul_f64(LEFT_OUT), seed).count();
+                Window::open(start, length, left_out as u64)
+            }
             (None, Scenario::MultiStream) => Window::closed(start, length, 1, self.per_query()),
             (None, _) => Window::closed(start, length, self.connections, 1),
         }
     }
 
+    fn arrivals(
+        &self,
+        rate: NonZeroU32,
+        duration: Duration,
+        seed: u64,
+    ) -> Box<dyn Iterator<Item = Duration> + Send> {
+        let arrivals = match self.scenario {
+            Scenario::Server => Arrivals::poisson(rate, seed),
+            _ => Arrivals::constant(rate),
+        };
+        Box::new(arrivals.until(duration))
+    }
+
     fn pace(&self, duration: Duration, seed: u64) -> Pace {
         match (self.scenario, self.rate) {
-            (Scenario::Server, Some(rate)) => {
-                Pace::Open(Box::new(Arrivals::poisson(rate, seed).until(duration)))
-            }
-            (_, Some(rate)) => Pace::Open(Box::new(Arrivals::constant(rate).until(duration))),
+            (_, Some(rate)) => Pace::Open(self.arrivals(rate, duration, seed)),
             (Scenario::MultiStream, None) => Pace::Together,
             (_, None) => Pace::Closed { requests: None },
         }
@@ -159,7 +172,7 @@ impl Blocks {
         let cpu = || subject.process.and_then(Process::cpu);
         let (cpu_before, own_before) = (cpu(), own_cpu());
         let started = Instant::now();
-        let window = load.window(started, duration);
+        let window = load.window(started, duration, seed);
         let pace = load.pace(duration, seed);
         let (running, seen) = self
             .start(dealt, load, pace, window)

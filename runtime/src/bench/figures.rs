@@ -393,6 +393,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case resamples; more would cost the tests minutes.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn what_is_compared_is_the_quotient_of_what_is_shown(
             blocks in prop::collection::vec(

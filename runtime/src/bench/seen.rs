@@ -15,7 +15,7 @@ use crate::bench::ledger::Times;
 use crate::load::{LoadError, Reply, Sample, Summary};
 
 /// Share of a block that is left out at its beginning.
-const LEFT_OUT: f64 = 0.25;
+pub(super) const LEFT_OUT: f64 = 0.25;
 
 /// The outcome of a block.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub(super) struct Window {
     streams: Option<usize>,
     /// Requests of a query.
     per_query: u64,
+    /// Requests of an open loop that are left out: by number, so that both blocks of a pair have the same, whenever they began.
+    left_out: u64,
 }
 
 /// The requests of a block that count.
@@ -110,16 +112,17 @@ impl Window {
         Self {
             streams: Some(streams),
             per_query,
-            ..Self::open(start, length)
+            ..Self::open(start, length, 0)
         }
     }
 
-    pub(super) fn open(start: Instant, length: Duration) -> Self {
+    pub(super) fn open(start: Instant, length: Duration, left_out: u64) -> Self {
         Self {
             from: start + length.mul_f64(LEFT_OUT),
             to: start + length,
             streams: None,
             per_query: 1,
+            left_out,
         }
     }
 
@@ -166,7 +169,7 @@ impl Seen {
             None => {
                 let open = self.open.get_or_insert_default();
                 open.record(sample, window);
-                sample.scheduled >= window.from
+                sample.index >= window.left_out
             }
         };
         if counts {
@@ -242,7 +245,7 @@ impl OpenSeen {
             self.answers += u64::from(sample.is_ok());
             self.replies += 1;
         }
-        if sample.scheduled >= window.from {
+        if sample.index >= window.left_out {
             let middle = window.from + window.length() / 2;
             let latency = sample.latency();
             let (sum, count) = &mut self.halves[usize::from(sample.scheduled >= middle)];
@@ -406,10 +409,12 @@ mod tests {
     #[test]
     fn an_open_loop_counts_what_was_due_and_apart_from_it_what_came() {
         let start = Instant::now();
-        let window = Window::open(start, Duration::from_millis(100));
+        let window = Window::open(start, Duration::from_millis(100), 2);
         let mut seen = Seen::default();
-        for (due, done) in [(10, 20), (20, 40), (30, 50), (60, 70), (90, 140)] {
-            seen.record(&sample(start, 0, due, done), &window);
+        let times = [(10, 20), (20, 40), (30, 50), (60, 70), (90, 140)];
+        for (index, (due, done)) in (0..).zip(times) {
+            let sample = sample(start, 0, due, done);
+            seen.record(&Sample { index, ..sample }, &window);
         }
         let open = seen.open.unwrap();
         assert_eq!(
