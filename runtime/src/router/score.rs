@@ -898,7 +898,10 @@ mod tests {
         });
         let ends = [(Outcome::Ok, 1), (Outcome::ExpiredWaiting, 1)];
         assert_eq!(recorded(&blue), ends);
-        assert_eq!(blue.admission.held(), 0);
+        // Where the lane was to answer it, the slot returns with the lane's look at it.
+        while blue.admission.held() > 0 {
+            std::thread::yield_now();
+        }
         one.stop();
     }
 
