@@ -182,17 +182,22 @@ def answer_for_ever(page, script, seen):
     """Answers batch after batch."""
     batches = Batches(page, script, seen)
     while True:
-        # A signal handler of the script may raise anywhere, also while the last such error is written.
+        # A signal handler of the script may raise anywhere, also while the error that it raised before is told.
         try:
-            batches.go_on()
+            while True:
+                answer_until_interrupted(batches, script)
         except BaseException:
-            # Or there was no memory for an answer.
-            if os.getpid() != script.pid:
-                os._exit(1)
-            try:
-                complain()
-            except BaseException:
-                continue
+            continue
+
+
+def answer_until_interrupted(batches, script):
+    """Answers until something is raised between requests, and tells of it; or there was no memory for an answer."""
+    try:
+        batches.go_on()
+    except BaseException:
+        if os.getpid() != script.pid:
+            os._exit(1)
+        complain()
 
 
 class Batches:
@@ -206,6 +211,9 @@ class Batches:
 
     def go_on(self):
         """Answers what is submitted, for ever."""
+        # A child that the script forked, and that was interrupted on its way out, is nobody who answers.
+        if os.getpid() != self._script.pid:
+            os._exit(1)
         while True:
             if self._batch is None:
                 self._batch = Batch(self._page, self._script, self._page.wait(self._seen))
