@@ -381,10 +381,16 @@ fn the_model_and_the_variables_are_where_the_script_looks_for_them() {
     std::fs::write(model.join("weights.txt"), "0.5").unwrap();
     let script = spec.script.as_mut().unwrap();
     script.model_dir = Some(model);
-    script.variables = BTreeMap::from([("COLOUR".to_owned(), "blue".to_owned())]);
+    script.variables = BTreeMap::from([
+        ("COLOUR".to_owned(), "blue".to_owned()),
+        ("AML_APP_ROOT".to_owned(), "of the file".to_owned()),
+    ]);
     let instance = Instance::start(spec).unwrap();
     assert_eq!(ask(&instance, "{\"model\": \"weights.txt\"}"), "0.5");
     assert_eq!(ask(&instance, "{\"variable\": \"COLOUR\"}"), "blue");
+    // What the file says counts before what serin would say.
+    let root = ask(&instance, "{\"variable\": \"AML_APP_ROOT\"}");
+    assert_eq!(root, "of the file");
     assert_eq!(ask(&instance, "{\"variable\": \"OMP_NUM_THREADS\"}"), "1");
     instance.stop();
 }

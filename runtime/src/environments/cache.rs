@@ -15,7 +15,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -28,7 +28,7 @@ use super::error::{EnvironmentError, at};
 use super::python::{Interpreter, Places, answers, choose};
 use super::recipe::Recipe;
 use super::settings::BuildSettings;
-use crate::cache_folder::cache_folder;
+use crate::cache_folder::{cache_folder_for, make_private};
 use crate::config::{
     ENVIRONMENT_BUILD_MAX, ENVIRONMENT_LOGS_MAX, ENVIRONMENT_LOOK_PERIOD, ENVIRONMENTS_BYTES_MAX,
 };
@@ -98,11 +98,7 @@ impl Environments {
     ///
     /// The reason why there can be none.
     pub fn in_cache() -> io::Result<Self> {
-        let cache = cache_folder().ok_or_else(|| {
-            io::Error::other(
-                "no folder for environments: neither SERIN_CACHE, XDG_CACHE_HOME nor HOME is set; set SERIN_CACHE to a folder",
-            )
-        })?;
+        let cache = cache_folder_for("environments")?;
         Self::at(&cache.join("environments"))
     }
 
@@ -112,29 +108,11 @@ impl Environments {
     ///
     /// The reason why there can be none.
     pub fn at(folder: &Path) -> io::Result<Self> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        let in_words = |error: io::Error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot use {}: {error}", folder.display()),
-            )
-        };
-        builder.create(folder).map_err(in_words)?;
-        let found = fs::metadata(folder).map_err(in_words)?;
-        if found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o022 != 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                format!(
-                    "expected a folder that only this user writes to, found {}; set SERIN_CACHE to a folder of your own",
-                    folder.display()
-                ),
-            ));
-        }
+        make_private(folder)?;
         let places = Places::of_machine();
         Ok(Self {
             // The folder is the working folder of commands, whose arguments name files in it.
-            root: fs::canonicalize(folder).map_err(in_words)?,
+            root: fs::canonicalize(folder)?,
             uv: places.program("uv"),
             places,
             bytes_max: ENVIRONMENTS_BYTES_MAX,

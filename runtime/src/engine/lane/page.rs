@@ -299,11 +299,9 @@ pub(super) struct Layout {
     parent: u32,
     submitted: usize,
     answered: usize,
-    canceled: usize,
     rows: usize,
     begun: usize,
     table: usize,
-    rows_max: usize,
     row_bytes: usize,
     row: RowLayout,
     room: usize,
@@ -313,7 +311,6 @@ pub(super) struct Layout {
 /// Where everything is in a row, in bytes from its beginning.
 #[derive(Debug, Serialize)]
 struct RowLayout {
-    id: usize,
     state: usize,
     canceled: usize,
     body: usize,
@@ -397,14 +394,11 @@ impl Page {
             parent: std::process::id(),
             submitted: offset_of!(Words, submitted),
             answered: offset_of!(Words, answered),
-            canceled: offset_of!(Words, canceled),
             rows: offset_of!(Words, rows),
             begun: offset_of!(Words, begun),
             table: offset_of!(Words, table),
-            rows_max: ROWS_MAX,
             row_bytes: size_of::<Row>(),
             row: RowLayout {
-                id: offset_of!(Row, id),
                 state: offset_of!(Row, state),
                 canceled: offset_of!(Row, canceled),
                 body: offset_of!(Row, body),

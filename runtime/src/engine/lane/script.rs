@@ -5,10 +5,10 @@
 //!
 //! Threads: the lane's own. Not here: the life of the process (`process`), where the files of a script come from (`control`).
 
-use std::fs::{self, DirBuilder, File};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,13 +18,12 @@ use serde::{Deserialize, Serialize};
 use serin_scorers::Signature;
 use sha2::{Digest as _, Sha256};
 
-use crate::cache_folder::cache_folder;
+use crate::cache_folder::{cache_folder_for, make_private};
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
 use crate::engine::lane::page::Page;
 use crate::engine::lane::words::LaneReport;
 use crate::engine::loading::Loading;
 use crate::engine::{RequestHead, ResponseHead, Scored, ScriptSpec};
-use crate::plain_file;
 
 /// What the process runs.
 const HARNESS: &str = include_str!("harness.py");
@@ -38,12 +37,13 @@ const HARNESS_NAME: &str = "serin_harness_";
 /// The order of the server, in the first row of the shared memory.
 #[derive(Debug, Serialize)]
 struct ScriptOrder<'a> {
-    label: &'a str,
     entry_script: &'a Path,
     app_root: &'a Path,
     source_directory: &'a Path,
     model_dir: Option<&'a Path>,
     environment: Option<&'a str>,
+    /// Those of the file count before what the process is told otherwise.
+    variables: &'a BTreeMap<String, String>,
     /// Most bytes of data that the process may have.
     memory_bytes_max: Option<u64>,
     /// Cores on which it may run.
@@ -96,12 +96,12 @@ fn cores_of(loading: &Loading) -> &[CoreId] {
 /// The order as JSON.
 pub(super) fn order(script: &ScriptSpec, loading: &Loading) -> io::Result<Vec<u8>> {
     let order = ScriptOrder {
-        label: &loading.label,
         entry_script: &script.entry_script,
         app_root: &script.app_root,
         source_directory: &script.source_directory,
         model_dir: script.model_dir.as_deref(),
         environment: script.environment.as_deref(),
+        variables: &script.variables,
         memory_bytes_max: loading.memory.bytes_max(),
         cores: cores_of(loading),
         comm: name(loading),
@@ -133,10 +133,7 @@ pub(super) fn command(
 
 /// The harness as a file of the cache. It appears there whole or not at all; one that is damaged is replaced.
 fn unpacked() -> io::Result<PathBuf> {
-    let cache = cache_folder().ok_or_else(|| {
-        let problem = "no folder for what runs scoring scripts: neither SERIN_CACHE, XDG_CACHE_HOME nor HOME is set";
-        io::Error::new(io::ErrorKind::NotFound, problem)
-    })?;
+    let cache = cache_folder_for("what runs scoring scripts")?;
     unpack_to(&cache.join("harness"))
 }
 
@@ -146,12 +143,7 @@ fn unpack_to(folder: &Path) -> io::Result<PathBuf> {
         "{HARNESS_NAME}{:016x}.py",
         digest.as_slice().get_u64()
     ));
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    // What lies there is run.
-    plain_file::check_private(folder)?;
+    make_private(folder)?;
     if fs::read(&file).is_ok_and(|found| found == HARNESS.as_bytes()) {
         return Ok(file);
     }
