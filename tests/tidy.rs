@@ -25,6 +25,7 @@ const RANKS: &[(&str, u8)] = &[
     ("serve", 4),
     ("control", 4),
     ("admin", 5),
+    ("embedded", 5),
     ("app", 6),
     ("bench", 7),
     ("tune", 7),

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use serin::Embedded;
-use serin::app::{DeploymentSettings, EmbeddedEndpoint};
+use serin::{DeploymentSettings, Embedded, EmbeddedEndpoint};
 
 /// How many of `count` requests each deployment answers.
 async fn answers(

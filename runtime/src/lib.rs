@@ -54,6 +54,7 @@ pub mod control;
 pub mod serve;
 
 pub mod admin;
+pub mod embedded;
 
 pub mod app;
 
@@ -62,4 +63,6 @@ pub mod tune;
 
 pub mod cli;
 
-pub use app::Embedded;
+pub use embedded::{
+    DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
+};

@@ -3,8 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::app::{EmbeddedError, ModelFolderError};
+use crate::app::ModelFolderError;
 use crate::control::StartupError;
+use crate::embedded::EmbeddedError;
 
 /// The reason why a server does not start or go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,9 @@
-//! Wiring: settings become a running server, a foreground server of bare files, or a library without HTTP. Knows every part;
-//! no part knows it.
+//! Wiring: settings become a running server, or a foreground server of bare files. Knows every part; no part knows it.
 
 mod child;
 mod config;
 mod descriptors;
 mod edge;
-mod embedded;
 mod error;
 mod handover;
 mod model_folder;
@@ -22,9 +20,6 @@ pub use child::{ChildError, ChildServer};
 pub(crate) use config::edge_threads;
 pub use config::{Config, MetricsAt};
 pub use descriptors::raise_descriptor_limit;
-pub use embedded::{
-    DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
-};
 pub use error::AppError;
 pub use model_folder::ModelFolderError;
 pub use script_check::{CheckError, Checked, ScriptAnswer, check_script};

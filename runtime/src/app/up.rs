@@ -12,7 +12,6 @@ use tracing::{info, warn};
 use crate::app::config::{MetricsAt, bytes_in_flight_max};
 use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
-use crate::app::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::app::error::AppError;
 use crate::app::model_folder::model_at;
 use crate::app::server::{bound_for_metrics, spawn_metrics};
@@ -22,6 +21,7 @@ use crate::config::{
     BODY_BYTES_DEFAULT, CONCURRENCY_MAX, CONNECTIONS_DEFAULT, GRACE_DEFAULT, IDLE_WAIT_MIN,
     NAME_LEN_MAX, NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
 };
+use crate::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::engine::{Capacity, Pinning, Prober, Topology, begin_to_load_library};
 use crate::serve::{BytesInFlight, ConnectionLimits, Scoring};
 use crate::spec::EndpointName;

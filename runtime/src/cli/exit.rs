@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use crate::admin::{ClientError, ErrorCode};
-use crate::app::{AppError, ChildError, EmbeddedError};
+use crate::app::{AppError, ChildError};
 use crate::control::{BackupError, StoreError};
+use crate::embedded::EmbeddedError;
 use crate::observe::LogError;
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 

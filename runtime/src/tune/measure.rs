@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::app::EmbeddedEndpoint;
+use crate::embedded::EmbeddedEndpoint;
 use crate::router::Unserved;
 use crate::tune::choice::Repetition;
 use crate::tune::edge::Edge;

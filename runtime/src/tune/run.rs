@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::app::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError, edge_threads};
+use crate::app::edge_threads;
 use crate::budget::{Budget, Over};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
+use crate::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
 use crate::engine::{BatchSettings, Pinning, Topology};
 use crate::observe::CpuTimes;
 use crate::router::Unserved;

@@ -273,7 +273,7 @@ impl Embedded {
     }
 
     /// The parts that the scoring routes need to serve these endpoints over HTTP.
-    pub(super) fn parts(&self) -> (Arc<Router>, Arc<Metrics>) {
+    pub(crate) fn parts(&self) -> (Arc<Router>, Arc<Metrics>) {
         (
             Arc::clone(&self.runtime.router),
             Arc::clone(&self.runtime.metrics),
