@@ -45,6 +45,9 @@ pub const INLINE_INTERRUPTIONS_MAX: u32 = 3;
 /// Longest that a run which was ended may go on: as long as the slowest nodes of usual models take, for it ends between two of them.
 /// Then its process is ended, or its thread is left behind.
 pub const RUN_END_MAX: Duration = Duration::from_secs(2);
+/// Longest wait of who ends everything, beyond the time that it gave, for runs that were cut: longer than [`RUN_END_MAX`], after which the
+/// watchdog leaves a thread behind.
+pub const CUT_MAX: Duration = Duration::from_secs(3);
 /// Pauses between the tries to start the process of a lane again, while requests wait for it.
 pub const LANE_RESTART_PAUSES: [Duration; 4] = [
     Duration::from_millis(20),

@@ -86,6 +86,9 @@ pub struct DeploymentUpdate {
     pub file: Option<DeploymentSpec>,
     /// Whether `file` makes the deployment where there is none.
     pub upsert: bool,
+    /// Whether `file` is all that the deployment shall be, and is not merged into what it was.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replaces: bool,
     /// Any attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Assignment>,
@@ -97,6 +100,7 @@ pub struct DeploymentUpdate {
 struct DeploymentUpdateForm {
     file: Option<DeploymentSpec>,
     upsert: bool,
+    replaces: bool,
     instance_count: Option<u32>,
     set: Vec<Assignment>,
 }
@@ -108,6 +112,7 @@ impl From<DeploymentUpdateForm> for DeploymentUpdate {
         Self {
             file: form.file,
             upsert: form.upsert,
+            replaces: form.replaces,
             set: count.into_iter().chain(form.set).collect(),
         }
     }

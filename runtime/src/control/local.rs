@@ -3,17 +3,23 @@
 //! The same changes, the same reconciler and the same hands as in the server, so an instance that died is replaced here too. What
 //! it does not have: a disk, credentials, names of models. A change is in force when it was applied.
 //!
-//! Threads: one of its own, which only begins things and ends when the last handle is gone and everything has stopped.
+//! Threads: one of its own, which only begins things and ends when the last handle is gone and everything has stopped. Nobody waits
+//! for it but who awaits a [`LocalOutcome`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
-use std::time::Instant;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use crate::config::HEALTH_PERIOD;
+use crate::config::{CUT_MAX, HEALTH_PERIOD};
 use crate::control::books::Books;
 use crate::control::change::Change;
 use crate::control::desired::{Desired, Generation, Generations};
@@ -29,8 +35,9 @@ use crate::control::revision::Revision;
 use crate::control::script::ScriptBuild;
 use crate::control::starter::{EngineStarter, Starter};
 use crate::control::validator::Context;
+use crate::control::view::{View, view};
 use crate::control::work::{AuthSource, ModelPlace, ModelPlaces, Report, Work};
-use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology};
+use crate::engine::{Capacity, CoreMap, Pinning, PrivateCopy, Prober, Topology};
 use crate::observe::Metrics;
 use crate::router::{EndpointAuth, Router};
 use crate::spec::{EndpointSpec, SkuTable};
@@ -47,7 +54,7 @@ pub struct LocalConfig {
 }
 
 /// The reason why a change did not come about.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocalError {
     /// It was refused, and nothing has changed.
     #[error(transparent)]
@@ -55,31 +62,103 @@ pub enum LocalError {
     /// It was begun and failed; what it started is stopped again.
     #[error("{0}")]
     Failed(String),
+    /// What was to end has not, after its time and the patience beyond it; it ends by itself, or never.
+    #[error("{0}")]
+    StillRuns(String),
 }
 
-/// A model file by the name that changes give it.
+/// A model by the name that changes give it.
 #[derive(Debug, Clone)]
 pub struct LocalModel {
-    /// The ONNX file.
-    pub file: PathBuf,
+    /// Where it comes from.
+    pub source: LocalSource,
     /// A body that tries it and warms it up.
     pub sample_request: Option<Bytes>,
 }
 
+/// The source of a model.
+#[derive(Debug, Clone)]
+pub enum LocalSource {
+    /// An ONNX file, with its external data beside it.
+    File(PathBuf),
+    /// An ONNX file in memory.
+    Bytes(Arc<ModelInMemory>),
+}
+
+/// An ONNX file in memory, and its copy on a disk, from which every instance loads it.
+#[derive(Debug)]
+pub struct ModelInMemory {
+    name: String,
+    bytes: Bytes,
+    copy: OnceLock<Result<PrivateCopy, String>>,
+}
+
+impl ModelInMemory {
+    /// A model that errors call by this name.
+    #[must_use]
+    pub fn new(name: String, bytes: Bytes) -> Self {
+        Self {
+            name,
+            bytes,
+            copy: OnceLock::new(),
+        }
+    }
+
+    /// Its file, which the first caller writes. Blocks.
+    fn file(&self) -> Result<PathBuf, String> {
+        let copy = self
+            .copy
+            .get_or_init(|| PrivateCopy::of_bytes(&self.name, &self.bytes));
+        copy.as_ref()
+            .map(|copy| copy.model().to_owned())
+            .map_err(Clone::clone)
+    }
+}
+
+/// An order to the thread.
+#[derive(Debug)]
+enum Mail {
+    Change(ChangeMail),
+    /// Requests may end until then; what runs longer is cut.
+    Shutdown {
+        cut_at: Instant,
+        reply: Reply,
+    },
+}
+
+type Reply = oneshot::Sender<Result<(), LocalError>>;
+
 /// A change, all that it refers to, and who waits for its end.
 #[derive(Debug)]
-struct Mail {
+struct ChangeMail {
     change: Change,
     /// By the path that the change names.
     models: BTreeMap<PathBuf, LocalModel>,
     skus: SkuTable,
-    reply: std_mpsc::Sender<Result<(), LocalError>>,
+    reply: Reply,
 }
 
 /// The way to the thread. Dropping it lets what runs finish its work and stop, elsewhere.
 #[derive(Debug)]
 pub struct Local {
     mailbox: mpsc::UnboundedSender<Mail>,
+    view: Arc<ArcSwap<View>>,
+    timers: Handle,
+}
+
+/// The end of a change: until what it starts is ready, or what it deletes has stopped. Dropping it ends the wait and nothing else.
+#[derive(Debug)]
+#[must_use = "a change may fail: await its end"]
+pub struct LocalOutcome(oneshot::Receiver<Result<(), LocalError>>);
+
+impl Future for LocalOutcome {
+    type Output = Result<(), LocalError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let outcome = Pin::new(&mut self.0).poll(context);
+        // The thread ends with the last handle, or when it was told to; one that has panicked answers nothing.
+        outcome.map(|outcome| outcome.unwrap_or(Err(ChangeError::Stopped.into())))
+    }
 }
 
 impl Local {
@@ -104,43 +183,70 @@ impl Local {
         let (mailbox, mail) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
         let control = LocalControl::new((starter, cores), shown, reports);
+        let view = Arc::clone(&control.view);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()?;
+        let timers = runtime.handle().clone();
         std::thread::Builder::new()
             .name("serin-control".to_owned())
             .spawn(move || {
                 runtime.block_on(control.run(mail, ends));
                 runtime.shutdown_background();
             })?;
-        Ok(Self { mailbox })
+        Ok(Self {
+            mailbox,
+            view,
+            timers,
+        })
     }
 
-    /// Asks for a change and waits for its end: until what it starts is ready, or what it deletes has stopped. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`LocalError`].
-    pub fn carry_out(
+    /// Asks for a change. It is under way when this returns, whoever awaits its end.
+    pub fn begin(
         &self,
         change: Change,
         models: BTreeMap<PathBuf, LocalModel>,
         skus: SkuTable,
-    ) -> Result<(), LocalError> {
-        let (reply, answer) = std_mpsc::channel();
-        let mail = Mail {
-            change,
-            models,
-            skus,
-            reply,
-        };
-        // The thread ends with the last handle, and this is one; a thread that has panicked answers nothing.
-        drop(self.mailbox.send(mail));
-        answer
-            .recv()
-            .unwrap_or(Err(LocalError::Refused(ChangeError::Stopped)))
+    ) -> LocalOutcome {
+        self.send(|reply| {
+            Mail::Change(ChangeMail {
+                change,
+                models,
+                skus,
+                reply,
+            })
+        })
+    }
+
+    /// Ends everything: what requests have begun may end within that time, and is cut then. Nothing is changed any more.
+    pub fn shutdown(&self, within: Duration) -> LocalOutcome {
+        let now = Instant::now();
+        let cut_at = now.checked_add(within).unwrap_or(now + FOREVER);
+        self.send(|reply| Mail::Shutdown { cut_at, reply })
+    }
+
+    fn send(&self, mail: impl FnOnce(Reply) -> Mail) -> LocalOutcome {
+        let (reply, outcome) = oneshot::channel();
+        // A thread that has ended drops the mail, and who awaits the outcome is told.
+        drop(self.mailbox.send(mail(reply)));
+        LocalOutcome(outcome)
+    }
+
+    /// Everything as it was after the last event.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// A runtime with timers that nobody pauses, for futures that are polled elsewhere.
+    #[must_use]
+    pub fn timers(&self) -> &Handle {
+        &self.timers
     }
 }
+
+/// As good as no end, and no overflow.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The places of models, as told with the changes.
 #[derive(Debug, Default)]
@@ -159,11 +265,15 @@ impl ModelPlaces for Places {
     fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String> {
         let known = self.lock().get(model).cloned();
         let known = known.ok_or("the model is not known any more")?;
+        let (file, is_private) = match &known.source {
+            LocalSource::File(file) => (file.clone(), false),
+            LocalSource::Bytes(model) => (model.file()?, true),
+        };
         Ok(ModelPlace {
-            file: known.file,
+            file,
             sample_request: known.sample_request,
             bytes: 0,
-            by_content: false,
+            by_content: is_private,
         })
     }
 
@@ -195,7 +305,20 @@ struct LocalControl {
     places: Arc<Places>,
     revision: Revision,
     /// Callers that wait, each for the end of an operation.
-    waiting: BTreeMap<OperationId, std_mpsc::Sender<Result<(), LocalError>>>,
+    waiting: BTreeMap<OperationId, Reply>,
+    /// As the books are, for who asks.
+    view: Arc<ArcSwap<View>>,
+    /// The end that somebody has asked for.
+    end: Option<Ending>,
+}
+
+/// The end of everything.
+#[derive(Debug)]
+struct Ending {
+    /// When work under way is cut; later when whoever waits is told that something does not end.
+    next: Option<Instant>,
+    is_cut: bool,
+    waiting: Vec<Reply>,
 }
 
 impl LocalControl {
@@ -214,6 +337,8 @@ impl LocalControl {
             places,
             revision: Revision(0),
             waiting: BTreeMap::new(),
+            view: Arc::default(),
+            end: None,
         }
     }
 
@@ -222,28 +347,80 @@ impl LocalControl {
         mut mail: mpsc::UnboundedReceiver<Mail>,
         mut reports: mpsc::UnboundedReceiver<Report>,
     ) {
-        let mut health = tokio::time::interval(HEALTH_PERIOD);
-        health.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut health = interval(HEALTH_PERIOD);
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_open = true;
         while !self.books.stopping || !self.books.instances.is_empty() {
+            let next_of_end = self.end.as_ref().and_then(|end| end.next);
             tokio::select! {
                 Some(report) = reports.recv() => {
                     let event = self.work.take_in(report);
                     self.feed(event);
                 }
-                next = mail.recv(), if !self.books.stopping => match next {
-                    Some(mail) => self.change(mail),
-                    None => self.feed(Event::Shutdown),
+                next = mail.recv(), if is_open => match next {
+                    Some(Mail::Change(mail)) => self.change(mail),
+                    Some(Mail::Shutdown { cut_at, reply }) => self.begin_to_end(cut_at, reply),
+                    None => {
+                        is_open = false;
+                        if !self.books.stopping {
+                            self.feed(Event::Shutdown);
+                        }
+                    }
                 },
-                _ = health.tick() => {
-                    for no in self.work.dead() {
-                        self.feed(Event::Died(no));
-                    }
-                    for event in self.work.troubled(&self.books) {
-                        self.feed(event);
-                    }
-                    self.feed(Event::Tick);
-                }
+                () = until(next_of_end) => self.go_on_ending(),
+                _ = health.tick() => self.look_around(),
             }
+        }
+        for reply in self.end.into_iter().flat_map(|end| end.waiting) {
+            drop(reply.send(Ok(())));
+        }
+    }
+
+    fn look_around(&mut self) {
+        for no in self.work.dead() {
+            self.feed(Event::Died(no));
+        }
+        for event in self.work.troubled(&self.books) {
+            self.feed(event);
+        }
+        self.feed(Event::Tick);
+    }
+
+    /// Whoever asks first says when work is cut, unless a later one has less patience.
+    fn begin_to_end(&mut self, cut_at: Instant, reply: Reply) {
+        let end = self.end.get_or_insert_with(|| Ending {
+            next: None,
+            is_cut: false,
+            waiting: Vec::new(),
+        });
+        end.waiting.push(reply);
+        if !end.is_cut {
+            end.next = Some(end.next.map_or(cut_at, |next| next.min(cut_at)));
+        }
+        if !self.books.stopping {
+            self.feed(Event::Shutdown);
+        }
+    }
+
+    /// The time of those who wait is over: what runs is cut, and when that does not help they are told.
+    fn go_on_ending(&mut self) {
+        let left = self.books.instances.len();
+        let Some(end) = &mut self.end else {
+            return;
+        };
+        if end.is_cut {
+            end.next = None;
+            let words = format!(
+                "{left} instances have not ended after their runs were cut: a node of the graph that computes, or a start, does not \
+                 look whether it is to end"
+            );
+            for reply in end.waiting.drain(..) {
+                drop(reply.send(Err(LocalError::StillRuns(words.clone()))));
+            }
+        } else {
+            end.is_cut = true;
+            end.next = Some(Instant::now() + CUT_MAX);
+            self.work.cut();
         }
     }
 
@@ -265,6 +442,7 @@ impl LocalControl {
             }
         }
         self.work.finish();
+        self.view.store(Arc::new(view(&self.books, self.revision)));
         let used: Vec<_> = self.desired.models().cloned().collect();
         self.places.lock().retain(|model, _| used.contains(model));
     }
@@ -282,7 +460,11 @@ impl LocalControl {
         }
     }
 
-    fn change(&mut self, mail: Mail) {
+    fn change(&mut self, mail: ChangeMail) {
+        if self.books.stopping {
+            drop(mail.reply.send(Err(ChangeError::Stopped.into())));
+            return;
+        }
         let revision = self.revision.next();
         let digests = mail.models.keys();
         // A file may change from one start to the next, so each time it is another model.
@@ -333,6 +515,14 @@ impl LocalControl {
             endpoint: applied.endpoint,
             desired: Arc::clone(&self.desired),
         });
+    }
+}
+
+/// Sleeps until then; for ever without a time.
+async fn until(then: Option<Instant>) {
+    match then {
+        Some(then) => sleep_until(then.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -416,16 +606,16 @@ mod tests {
             &mut self,
             change: Change,
             model: &str,
-        ) -> std_mpsc::Receiver<Result<(), LocalError>> {
-            let (reply, answer) = std_mpsc::channel();
+        ) -> oneshot::Receiver<Result<(), LocalError>> {
+            let (reply, answer) = oneshot::channel();
             let model = (
                 PathBuf::from(model),
                 LocalModel {
-                    file: model.into(),
+                    source: LocalSource::File(model.into()),
                     sample_request: None,
                 },
             );
-            self.control.change(Mail {
+            self.control.change(ChangeMail {
                 change,
                 models: BTreeMap::from([model]),
                 skus: SkuTable::builtin(),
@@ -470,7 +660,7 @@ mod tests {
             scoring_script: Some("score.py".into()),
             relative_to: None,
         });
-        let answer = hand.change(create("iris", blue), "m1");
+        let mut answer = hand.change(create("iris", blue), "m1");
         let refused = answer.try_recv().expect("at once").expect_err("refused");
         assert_eq!(refused.to_string(), NO_SCRIPTS);
     }
@@ -478,11 +668,11 @@ mod tests {
     #[tokio::test]
     async fn of_two_settlements_of_one_event_neither_undoes_the_other() {
         let mut hand = Hand::new(4);
-        let first = hand.change(create("iris", deployment("blue", "m1")), "m1");
+        let mut first = hand.change(create("iris", deployment("blue", "m1")), "m1");
         hand.hear().await;
         hand.hear().await;
         first.try_recv().expect("it has ended").expect("well");
-        let second = hand.change(create("wine", deployment("green", "m1")), "m1");
+        let mut second = hand.change(create("wine", deployment("green", "m1")), "m1");
         hand.hear().await;
         let green_is_ready = hand.next().await;
         // No cores are left for it but those of an instance that it would replace: it fails when nothing moves any more.
@@ -499,7 +689,7 @@ mod tests {
             ..EndpointUpdate::default()
         };
         let name = "iris".parse().expect("a name");
-        let third = hand.change(Change::UpdateEndpoint { name, update }, "m2");
+        let mut third = hand.change(Change::UpdateEndpoint { name, update }, "m2");
         hand.hear().await;
         hand.tell(green_is_ready);
         second.try_recv().expect("it has ended").expect("well");

@@ -159,7 +159,11 @@ impl PendingChange {
             (Some(position), file) => {
                 if let Some(mut file) = file.clone() {
                     file.name = self.deployments[position].name.clone();
-                    self.deployments[position].merge(file);
+                    if update.replaces {
+                        self.deployments[position] = file;
+                    } else {
+                        self.deployments[position].merge(file);
+                    }
                 }
                 position
             }

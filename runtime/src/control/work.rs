@@ -28,7 +28,7 @@ use crate::control::models::{ModelDigest, ScriptFolder};
 use crate::control::script::{EnvironmentFacts, ScriptBuild, StoredRecipe};
 use crate::control::starter::{Candidate, ReadyEnvironment, Started, Starter};
 use crate::engine::{
-    Cancel, InstanceSpec, KeptAlive, ModelFile, ReadyModel, ScriptSpec, Tell, give_back_memory,
+    Cancel, InstanceHandle, InstanceSpec, KeptAlive, ModelFile, ReadyModel, ScriptSpec, Tell, give_back_memory,
 };
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
@@ -126,6 +126,8 @@ pub(super) struct Work {
     builds: BTreeMap<Key, Build>,
     /// Of deployments that no table shows any more, until what they admitted has ended.
     closing: Vec<(Key, Arc<AdmissionControl>)>,
+    /// Instances that end, for who cannot wait.
+    leaving: BTreeMap<InstanceNo, InstanceHandle>,
 }
 
 /// Deployments that get more slots when their table is published, and how many they have then.
@@ -152,6 +154,7 @@ impl Work {
             admissions: BTreeMap::new(),
             builds: BTreeMap::new(),
             closing: Vec::new(),
+            leaving: BTreeMap::new(),
         }
     }
 
@@ -190,8 +193,19 @@ impl Work {
                         "instances were stopped under running requests: the drain took too long"
                     );
                 }
+                for no in &instances {
+                    self.leaving.remove(no);
+                }
                 Event::Retired(instances)
             }
+        }
+    }
+
+    /// Ends the runs of all instances that leave, and of those that are still there; their requests are told.
+    pub(super) fn cut(&self) {
+        let ready = self.instances.values().filter_map(|one| one.handle());
+        for handle in self.leaving.values().cloned().chain(ready) {
+            handle.cut();
         }
     }
 
@@ -462,6 +476,9 @@ impl Work {
             .iter()
             .filter_map(|no| self.instances.remove(no))
             .collect();
+        let handles = numbers.iter().zip(&taken);
+        let handles = handles.filter_map(|(no, one)| Some((*no, one.handle()?)));
+        self.leaving.extend(handles);
         let (closing, others) = std::mem::take(&mut self.closing)
             .into_iter()
             .partition(|(closing, _)| closing == key);

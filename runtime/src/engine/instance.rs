@@ -464,6 +464,13 @@ impl InstanceHandle {
         self.0.lanes.iter().any(|lane| lane.cancel(job))
     }
 
+    /// Ends what runs, and answers what waits with [`RunError::InstanceGone`](crate::engine::RunError::InstanceGone). For an instance
+    /// that is closed already, and whose jobs nobody can wait for.
+    pub fn cut(&self) {
+        self.0.state.close();
+        self.0.lanes.cut();
+    }
+
     /// The troubles of its lanes, most recent last, in words; none where nothing happened to them.
     #[must_use]
     pub fn troubles(&self) -> Option<String> {

@@ -75,15 +75,20 @@ impl Lanes {
         after.iter().chain(before).map(|slot| slot.lane.load_full())
     }
 
+    /// Ends what runs; a run that would begin from now on is not begun (`ReservedJob::refusal`).
+    pub(super) fn cut(&self) {
+        self.state.begin_to_stop();
+        for lane in self.iter() {
+            lane.cancel_any();
+        }
+    }
+
     /// Ends the threads, terminating what still runs, and joins them; but for those that do not end.
     pub(super) fn stop(&self) {
         // In this order: no job comes any more, for the instance is closed; a run that begins from now on is not begun
         // (`ReservedJob::refusal`); one that has begun is ended; and what waits in the inbox by then stands before the stop messages,
         // and is answered. A job that is queued later, for it had its reservation, is dropped with the channel.
-        self.state.begin_to_stop();
-        for lane in self.iter() {
-            lane.cancel_any();
-        }
+        self.cut();
         for slot in &self.slots {
             if lock(&slot.thread).is_some() {
                 // Fails only when every lane has ended already.

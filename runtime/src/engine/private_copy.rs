@@ -46,14 +46,7 @@ impl PrivateCopy {
 
     fn within(place: &Path, model: &Path) -> Result<Self, String> {
         let problem = |error: io::Error| format!("cannot copy {}: {error}", model.display());
-        fs::create_dir_all(place).map_err(problem)?;
-        delete_leftovers(place);
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(place)
-            .map_err(problem)?;
-        let lock = File::create(folder.path().join(LOCK_FILE)).map_err(problem)?;
-        lock.lock_shared().map_err(problem)?;
+        let (folder, lock) = Self::folder(place).map_err(problem)?;
         let name = model.file_name().unwrap_or(OsStr::new("model.onnx"));
         let copied = folder.path().join(name);
         // A pipe would be waited for.
@@ -77,6 +70,34 @@ impl PrivateCopy {
             _folder: folder,
             _lock: lock,
         })
+    }
+
+    /// Writes an ONNX file that is in memory. Its data lies within it: there is no folder in which another file could be.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written, in words.
+    pub fn of_bytes(name: &str, bytes: &[u8]) -> Result<Self, String> {
+        let problem = |error: io::Error| format!("cannot write {name}: {error}");
+        let place = ModelCache::open().map_or_else(|_| std::env::temp_dir(), |cache| cache.copies());
+        let (folder, lock) = Self::folder(&place).map_err(problem)?;
+        let model = folder.path().join("model.onnx");
+        fs::write(&model, bytes).map_err(problem)?;
+        Ok(Self {
+            model,
+            _folder: folder,
+            _lock: lock,
+        })
+    }
+
+    /// A folder of its own, and the lock on it.
+    fn folder(place: &Path) -> io::Result<(TempDir, File)> {
+        fs::create_dir_all(place)?;
+        delete_leftovers(place);
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
+        let lock = File::create(folder.path().join(LOCK_FILE))?;
+        lock.lock_shared()?;
+        Ok((folder, lock))
     }
 
     /// The ONNX file of the copy.
