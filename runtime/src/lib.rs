@@ -64,5 +64,6 @@ pub mod tune;
 pub mod cli;
 
 pub use embedded::{
-    DeploymentSettings, Embedded, EmbeddedBuilder, EmbeddedEndpoint, EmbeddedError, EndpointBuilder,
+    Builder, Deployment, Endpoint, EndpointBuilder, Error, Model, Pending, Request, Response, ScoreError, Serin,
 };
+pub use serin_scorers::{Element, ElementType, ScoreError as CodecError, Tensor, TensorView, Value};

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::app::ModelFolderError;
 use crate::control::StartupError;
-use crate::embedded::EmbeddedError;
+use crate::embedded::Error;
 
 /// The reason why a server does not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -51,5 +51,5 @@ pub enum AppError {
     CutShort,
     /// `serin up` could not deploy a file.
     #[error(transparent)]
-    Deploy(#[from] EmbeddedError),
+    Deploy(#[from] Error),
 }

@@ -19,9 +19,9 @@ use crate::app::sockets::Bound;
 use crate::app::status::{self, Status};
 use crate::config::{
     BODY_BYTES_DEFAULT, CONCURRENCY_MAX, CONNECTIONS_DEFAULT, GRACE_DEFAULT, IDLE_WAIT_MIN,
-    NAME_LEN_MAX, NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
+    NAME_LEN_MAX, NAME_LEN_MIN, REQUEST_TIMEOUT_DEFAULT, UP_CONCURRENCY_PER_CORE,
 };
-use crate::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
+use crate::embedded::{Deployment, DeploymentSettings, Endpoint, Error, Serin};
 use crate::engine::{Capacity, Pinning, Prober, Topology, begin_to_load_library};
 use crate::serve::{BytesInFlight, ConnectionLimits, Scoring};
 use crate::spec::EndpointName;
@@ -76,6 +76,7 @@ impl UpConfig {
             traffic: None,
             settings: DeploymentSettings {
                 max_concurrent_requests_per_instance: concurrency(Topology::read().len()),
+                request_timeout: Some(REQUEST_TIMEOUT_DEFAULT),
                 ..DeploymentSettings::default()
             },
             capacity: Capacity::default(),
@@ -136,7 +137,7 @@ pub fn up(
     let deployments = name_deployments(&config)?;
     let Bound { listener, address } = Bound::new(config.address, "--port")?;
     let metrics_listener = bound_for_metrics(config.metrics)?;
-    let mut builder = Embedded::builder()
+    let mut builder = Serin::builder()
         .capacity(config.capacity)
         .pinning(config.pinning);
     if let Some(prober) = &config.prober {
@@ -189,23 +190,28 @@ pub fn up(
         Ok::<_, AppError>(())
     })?;
     // After the last request, so that each found its instances.
-    drop(endpoint);
+    if let Err(error) = endpoint.close().wait() {
+        warn!(%error, "the models were not stopped");
+    }
     Ok(())
 }
 
 fn start(
-    serin: &Embedded,
+    serin: &Serin,
     config: &UpConfig,
     deployments: &[UpDeployment],
-) -> Result<EmbeddedEndpoint, EmbeddedError> {
+) -> Result<Endpoint, Error> {
     let mut endpoint = serin.endpoint(config.endpoint());
     for UpDeployment { name, model } in deployments {
-        endpoint = endpoint.deployment_with(name, model, config.settings.clone());
+        endpoint = {
+            let deployment = Deployment::new(model).with_settings(config.settings.clone());
+            endpoint.deployment(name, deployment)
+        };
     }
     if let Some(traffic) = &config.traffic {
         endpoint = endpoint.traffic(traffic);
     }
-    endpoint.start()
+    endpoint.start_blocking()
 }
 
 /// Finds the models, and names deployments after their files: `digits-v2.onnx` is `digits-v2`; `digits/2/model.onnx`, whose file

@@ -335,6 +335,20 @@ impl Metrics {
         self.families.forget(&labels);
     }
 
+    /// Something about each deployment, by endpoint and name.
+    pub fn each_deployment<T>(
+        &self,
+        about: impl Fn(&str, &str, &DeploymentMetrics) -> T,
+    ) -> Vec<T> {
+        let deployments = self.lock_deployments();
+        let mut named: Vec<_> = deployments.iter().collect();
+        named.sort_by_key(|(labels, _)| (&labels.endpoint, &labels.deployment));
+        named
+            .into_iter()
+            .map(|(labels, metrics)| about(&labels.endpoint, &labels.deployment, metrics))
+            .collect()
+    }
+
     /// Requests that ended before a deployment was chosen (401, 404, 413, ..), by status.
     pub fn refused(&self, status: u16) {
         self.families
@@ -555,6 +569,12 @@ impl DeploymentMetrics {
     pub fn set_instances(&self, instances: usize) {
         self.instances
             .set(i64::try_from(instances).unwrap_or(i64::MAX));
+    }
+
+    /// Requests that wait for a slot or have one.
+    #[must_use]
+    pub fn now_in_flight(&self) -> u64 {
+        u64::try_from(self.in_flight.get()).unwrap_or(0)
     }
 
     /// A request was admitted or queued (+1) or ended (-1).

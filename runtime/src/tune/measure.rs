@@ -13,8 +13,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::embedded::EmbeddedEndpoint;
-use crate::router::Unserved;
+use crate::embedded::{Endpoint, Request, ScoreError};
 use crate::tune::choice::Repetition;
 use crate::tune::edge::Edge;
 
@@ -33,7 +32,7 @@ pub(super) struct Window {
 /// The state that the clients of one window share.
 #[derive(Debug)]
 struct Common {
-    endpoint: Arc<EmbeddedEndpoint>,
+    endpoint: Arc<Endpoint>,
     body: Bytes,
     begin: Instant,
     end: Instant,
@@ -56,11 +55,11 @@ struct Seen {
 /// The first request that was not served.
 pub(super) async fn measure(
     edge: &Edge,
-    endpoint: &Arc<EmbeddedEndpoint>,
+    endpoint: &Arc<Endpoint>,
     body: &Bytes,
     window: Window,
     cut: impl Future<Output = ()>,
-) -> Result<Option<Repetition>, Unserved> {
+) -> Result<Option<Repetition>, ScoreError> {
     let begin = Instant::now() + window.time / WARM_UP_SHARE;
     let common = Arc::new(Common {
         endpoint: Arc::clone(endpoint),
@@ -103,10 +102,10 @@ pub(super) async fn measure(
 }
 
 /// Sends one request after another, until one fails.
-async fn client(common: Arc<Common>) -> Unserved {
+async fn client(common: Arc<Common>) -> ScoreError {
     loop {
         let sent = Instant::now();
-        if let Err(error) = common.endpoint.score(common.body.clone()).await {
+        if let Err(error) = common.endpoint.run(Request::json(common.body.clone())).await {
             return error;
         }
         common.record(sent, Instant::now());

@@ -18,10 +18,9 @@ use tokio::sync::watch;
 use crate::app::edge_threads;
 use crate::budget::{Budget, Over};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
-use crate::embedded::{DeploymentSettings, Embedded, EmbeddedEndpoint, EmbeddedError};
+use crate::embedded::{Deployment, DeploymentSettings, Endpoint, Error, ScoreError, Serin};
 use crate::engine::{BatchSettings, Pinning, Topology};
 use crate::observe::CpuTimes;
-use crate::router::Unserved;
 use crate::tune::choice::{Goal, Measured, Repetition, choose};
 use crate::tune::edge::Edge;
 use crate::tune::grid::{Point, Scan, Setting, clients, divisors, more_clients};
@@ -113,10 +112,10 @@ pub enum Progress<'a> {
 pub enum TuneError {
     /// The model does not start in this process.
     #[error(transparent)]
-    Start(#[from] EmbeddedError),
+    Start(#[from] Error),
     /// The model did not answer.
     #[error("the model did not answer its request: {0}")]
-    Unserved(#[from] Unserved),
+    Unserved(#[from] ScoreError),
     /// The budget was over before the first answers.
     #[error(
         "nothing was measured within {}: give more time with --budget-s",
@@ -218,7 +217,7 @@ impl Tune {
 /// One run: what it measures with, and what it has measured.
 struct Bench<'a> {
     tune: &'a Tune,
-    serin: Embedded,
+    serin: Serin,
     edge: Edge,
     budget: Budget,
     window: Duration,
@@ -238,7 +237,7 @@ impl<'a> Bench<'a> {
         Ok(Self {
             tune,
             budget: Budget::start(tune.budget, stop).map_err(TuneError::Threads)?,
-            serin: Embedded::builder().pinning(Pinning::On).build()?,
+            serin: Serin::builder().pinning(Pinning::On).build()?,
             edge: Edge::start(threads).map_err(TuneError::Threads)?,
             window: (tune.budget / (WINDOWS * lanes)).clamp(WINDOW_MIN, WINDOW_MAX),
             cores: tune.cores(),
@@ -367,7 +366,7 @@ impl<'a> Bench<'a> {
     /// Measures a setting that runs under each load.
     fn measure_all(
         &mut self,
-        endpoint: &Arc<EmbeddedEndpoint>,
+        endpoint: &Arc<Endpoint>,
         setting: Setting,
         loads: &Loads,
     ) -> Result<Result<(), Over>, TuneError> {
@@ -391,7 +390,7 @@ impl<'a> Bench<'a> {
         Ok(Ok(()))
     }
 
-    fn start(&self, setting: Setting, clients_max: u32) -> Result<EmbeddedEndpoint, TuneError> {
+    fn start(&self, setting: Setting, clients_max: u32) -> Result<Endpoint, TuneError> {
         let settings = DeploymentSettings {
             vcpus: self.tune.subject.vcpus,
             max_concurrent_requests_per_instance: clients_max,
@@ -401,22 +400,25 @@ impl<'a> Bench<'a> {
                 delay: self.tune.subject.batch_delay,
             },
             spin: setting.spin,
-            request_timeout: REQUEST_TIMEOUT_MAX,
+            request_timeout: Some(REQUEST_TIMEOUT_MAX),
             sample_request: Some(self.tune.subject.body.clone()),
             ..DeploymentSettings::default()
         };
         let (endpoint, deployment) = NAMES;
         let endpoint = self.serin.endpoint(endpoint);
         Ok(endpoint
-            .deployment_with(deployment, &self.tune.subject.model, settings)
-            .start()?)
+            .deployment(
+                deployment,
+                Deployment::new(&self.tune.subject.model).with_settings(settings),
+            )
+            .start_blocking()?)
     }
 
     fn measure(
         &self,
-        endpoint: &Arc<EmbeddedEndpoint>,
+        endpoint: &Arc<Endpoint>,
         clients: u32,
-    ) -> Result<Option<Repetition>, Unserved> {
+    ) -> Result<Option<Repetition>, ScoreError> {
         let window = Window {
             clients,
             time: self.window,

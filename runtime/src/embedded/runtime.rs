@@ -1,0 +1,119 @@
+//! The parts that all endpoints of one serin share.
+
+use std::collections::BTreeSet;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::control::Local;
+use crate::embedded::error::{Error, ScoreError};
+use crate::observe::Metrics;
+use crate::router::Router;
+use crate::spec::{EndpointName, SkuTable};
+
+/// Router, metrics and the control plane. Dropped with the last handle: what runs ends then, elsewhere.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    router: Arc<Router>,
+    metrics: Arc<Metrics>,
+    skus: SkuTable,
+    control: Local,
+    /// Endpoints that somebody holds.
+    names: Mutex<BTreeSet<EndpointName>>,
+    /// Somebody has shut everything down. Relaxed wherever it is read or written: who misses it is told by the control plane.
+    is_stopped: AtomicBool,
+    /// The process that has the threads.
+    process: u32,
+}
+
+impl Runtime {
+    pub(super) fn new(
+        (router, metrics): (Arc<Router>, Arc<Metrics>),
+        skus: SkuTable,
+        control: Local,
+    ) -> Self {
+        Self {
+            router,
+            metrics,
+            skus,
+            control,
+            names: Mutex::default(),
+            is_stopped: AtomicBool::new(false),
+            process: process::id(),
+        }
+    }
+
+    pub(super) fn router(&self) -> &Arc<Router> {
+        &self.router
+    }
+
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) fn skus(&self) -> &SkuTable {
+        &self.skus
+    }
+
+    pub(super) fn control(&self) -> &Local {
+        &self.control
+    }
+
+    /// Nothing begins from now on.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Whether the threads are another process's: after `fork` nobody would answer.
+    fn is_of_another_process(&self) -> bool {
+        self.process != process::id()
+    }
+
+    /// Whether anything can be changed.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.is_of_another_process() {
+            Err(Error::Forked)
+        } else if self.is_stopped() {
+            Err(Error::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether anything can be scored.
+    pub(super) fn check_request(&self) -> Result<(), ScoreError> {
+        if self.is_of_another_process() {
+            Err(ScoreError::Forked)
+        } else if self.is_stopped() {
+            Err(ScoreError::Stopped)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The error as it is after a shutdown: then the instances are not out of order, but gone.
+    pub(super) fn told_of_end(&self, error: ScoreError) -> ScoreError {
+        match error {
+            ScoreError::NotReady { .. } | ScoreError::InstanceGone { .. } if self.is_stopped() => {
+                ScoreError::Stopped
+            }
+            error => error,
+        }
+    }
+
+    /// Takes the name for an endpoint; whether nobody had it.
+    pub(super) fn take_name(&self, name: &EndpointName) -> bool {
+        // Held for an insertion; a panic elsewhere leaves the set whole.
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.insert(name.clone())
+    }
+
+    pub(super) fn free_name(&self, name: &EndpointName) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.remove(name);
+    }
+}
