@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout_at};
 
 use crate::deadline::Deadline;
 use crate::engine::{Permit, SlotOwner};
@@ -226,14 +225,13 @@ impl AdmissionControl {
             slot.forget();
             return Ok(());
         }
-        let until = Instant::from_std(deadline.instant());
-        match timeout_at(until, self.free.acquire()).await {
-            Ok(Ok(slot)) => {
+        match deadline.bound(self.free.acquire()).await {
+            Some(Ok(slot)) => {
                 slot.forget();
                 Ok(())
             }
-            Ok(Err(_closed)) => Err(Rejected::Draining),
-            Err(_elapsed) => Err(Rejected::DeadlinePassed),
+            Some(Err(_closed)) => Err(Rejected::Draining),
+            None => Err(Rejected::DeadlinePassed),
         }
     }
 
@@ -315,6 +313,7 @@ mod tests {
 
     use proptest::prelude::*;
     use tokio::task::{JoinHandle, yield_now};
+    use tokio::time::Instant;
 
     use super::*;
 

@@ -16,6 +16,7 @@ use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::paths::{resolve, resolve_value};
+use super::request::beyond;
 use super::sku::note_of_gpus;
 use super::spelling::{self, modernise, old_keys};
 use super::{
@@ -159,6 +160,27 @@ impl DeploymentSpec {
     #[must_use]
     pub fn instance_count(&self) -> u32 {
         self.instance_count.unwrap_or(1)
+    }
+
+    /// All that cannot be on instances of so many vCPUs, in sentences.
+    #[must_use]
+    pub fn problems(&self, vcpus: u32) -> Vec<String> {
+        let count = self.instance_count();
+        let count = beyond(
+            "instance_count",
+            count.into(),
+            &(1..=INSTANCE_COUNT_MAX.into()),
+        );
+        count
+            .into_iter()
+            .chain(self.request_settings.problems(vcpus))
+            .collect()
+    }
+
+    /// Takes the settings of a program, whatever they are; [`Self::problems`] judges them.
+    pub(super) fn take_settings(&mut self, instance_count: u32, settings: RequestSettings) {
+        self.instance_count = Some(instance_count);
+        self.request_settings = settings;
     }
 
     /// Writes down how many instances there are where that was left to the default.

@@ -1,11 +1,15 @@
 //! Request settings: how many requests an instance takes at once, for how long, on how many threads, and how many in one run.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serin_scorers::NonFinite;
 
-use crate::config::REQUEST_TIMEOUT_DEFAULT;
+use crate::config::{BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, REQUEST_TIMEOUT_DEFAULT};
+
+/// Stands for no timeout, which a program alone can ask for; no file may have such a number.
+const NEVER: u64 = u64::MAX;
 
 /// Where the lanes of an instance compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -44,11 +48,21 @@ pub struct RequestSettings {
 }
 
 impl RequestSettings {
-    /// The longest that a request may take, waiting included.
+    /// The longest that a request may take, waiting included; [`Duration::MAX`] where it may take for ever.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
-        self.request_timeout_ms
-            .map_or(REQUEST_TIMEOUT_DEFAULT, Duration::from_millis)
+        match self.request_timeout_ms {
+            None => REQUEST_TIMEOUT_DEFAULT,
+            Some(NEVER) => Duration::MAX,
+            Some(ms) => Duration::from_millis(ms),
+        }
+    }
+
+    /// Sets the timeout of a program, which may be longer than that of a file, or none.
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        // Rounded up, so that a short timeout does not become 0.
+        let ms = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000));
+        self.request_timeout_ms = Some(ms.map_or(NEVER, |ms| u64::try_from(ms).unwrap_or(NEVER)));
     }
 
     /// The number of requests that one instance runs at once.
@@ -103,9 +117,49 @@ impl RequestSettings {
     }
 
     /// The settings that cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
-    /// leave to the deployment that it updates what another setting depends on.
+    /// leave to the deployment that it updates what another setting depends on. Numbers out of their bounds are told here too: a file
+    /// with such a one was refused with its line, and a program has no lines.
     #[must_use]
     pub fn problems(&self, vcpus: u32) -> Vec<String> {
+        let mut problems: Vec<_> = self.out_of_bounds().collect();
+        problems.extend(self.contradictions(vcpus));
+        problems
+    }
+
+    /// The settings that are beyond their own bounds.
+    fn out_of_bounds(&self) -> impl Iterator<Item = String> {
+        let concurrency = self.max_concurrent_requests_per_instance.map(u64::from);
+        let delay_us_max = u64::try_from(BATCH_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
+        let judged = [
+            ("request_timeout_ms", self.request_timeout_ms, 1..=u64::MAX),
+            (
+                "max_concurrent_requests_per_instance",
+                concurrency,
+                1..=CONCURRENCY_MAX.into(),
+            ),
+            (
+                "lanes",
+                self.lanes.map(u64::from),
+                1..=CONCURRENCY_MAX.into(),
+            ),
+            (
+                "max_batch_size",
+                self.max_batch_size.map(u64::from),
+                1..=BATCH_SIZE_MAX.into(),
+            ),
+            (
+                "max_batch_delay_us",
+                self.max_batch_delay_us,
+                0..=delay_us_max,
+            ),
+        ];
+        judged.into_iter().filter_map(|(key, found, bounds)| {
+            beyond(&format!("request_settings.{key}"), found?, &bounds)
+        })
+    }
+
+    /// The settings that do not go with each other.
+    fn contradictions(&self, vcpus: u32) -> Vec<String> {
         let concurrency = self.max_concurrent_requests_per_instance();
         let mut problems = Vec::new();
         if let Some(lanes) = self.lanes {
@@ -172,6 +226,15 @@ impl RequestSettings {
         self.isolation = newer.isolation.or(self.isolation);
         self.non_finite = newer.non_finite.or(self.non_finite);
     }
+}
+
+/// The problem of a number that is not within its bounds.
+pub(super) fn beyond(key: &str, found: u64, bounds: &RangeInclusive<u64>) -> Option<String> {
+    let (least, most) = (bounds.start(), bounds.end());
+    (!bounds.contains(&found)).then(|| match *most {
+        u64::MAX => format!("{key}: expected at least {least}, found {found}"),
+        _ => format!("{key}: expected {least} to {most}, found {found}"),
+    })
 }
 
 #[cfg(test)]
