@@ -19,6 +19,9 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 pub const VCPUS_MAX: u32 = 4096;
 /// Most requests that one instance may run at once. Room for all of them is made when it starts: some 200 KB.
 pub const CONCURRENCY_MAX: u32 = 1024;
+/// Largest `max_waiting_requests_per_instance`: each that waits keeps its body, and at the pace of most models the last of more would
+/// wait for minutes.
+pub const WAITING_MAX: u32 = 65_536;
 /// Requests at once of an instance of `serin up`, for each core of the machine: with as many that wait, more than the clients of one
 /// machine usually have.
 pub const UP_CONCURRENCY_PER_CORE: u32 = 32;

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
+    WAITING_MAX,
 };
 
 /// Keys that are kept without being understood, and the shape that each must have.
@@ -482,6 +483,8 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
             whole(1..=CONCURRENCY_MAX),
         ),
         max_queue_wait_ms: fields.read("max_queue_wait_ms", whole(0..=timeout_ms_max)),
+        max_waiting_requests_per_instance: fields
+            .read("max_waiting_requests_per_instance", whole(0..=WAITING_MAX)),
         lanes: fields.read("lanes", whole(1..=CONCURRENCY_MAX)),
         max_batch_size: fields.read("max_batch_size", whole(1..=BATCH_SIZE_MAX)),
         max_batch_delay_us: fields.read("max_batch_delay_us", whole(0..=delay_us_max)),

@@ -38,7 +38,7 @@ pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
 pub use program::ProgramSettings;
-pub use request::{Isolation, RequestSettings};
+pub use request::{Isolation, Queueing, RequestSettings};
 pub use scoring::EnvironmentSource;
 pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};

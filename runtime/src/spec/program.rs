@@ -8,7 +8,9 @@ use std::time::Duration;
 use serin_scorers::NonFinite;
 
 use super::request::beyond;
-use super::{DeploymentName, DeploymentSpec, Isolation, ModelRef, RequestSettings, SkuTable};
+use super::{
+    DeploymentName, DeploymentSpec, Isolation, ModelRef, Queueing, RequestSettings, SkuTable,
+};
 use crate::config::{REQUEST_TIMEOUT_DEFAULT, VCPUS_MAX};
 
 /// The settings of a deployment, as a program gives them.
@@ -22,6 +24,8 @@ pub struct ProgramSettings {
     pub vcpus: usize,
     /// Requests that one instance runs at once.
     pub max_concurrent_requests_per_instance: usize,
+    /// The queue for its slots.
+    pub queueing: Queueing,
     /// Score threads of one instance; without a number one for each request at once, up to its cores.
     pub lanes: Option<usize>,
     /// Most rows that one run takes together; without a number the model's measured profile decides.
@@ -46,6 +50,7 @@ impl Default for ProgramSettings {
             instance_type: None,
             vcpus: 1,
             max_concurrent_requests_per_instance: 1,
+            queueing: Queueing::default(),
             lanes: None,
             batch_size_max: None,
             batch_delay: Duration::ZERO,
@@ -73,6 +78,7 @@ impl ProgramSettings {
             ..RequestSettings::default()
         };
         settings.set_timeout(self.request_timeout);
+        settings.set_queueing(self.queueing);
         settings
     }
 }
@@ -130,6 +136,7 @@ mod tests {
     use super::*;
     use crate::config::{
         BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
+        WAITING_MAX,
     };
 
     fn spec(settings: &ProgramSettings) -> Result<DeploymentSpec, Vec<String>> {
@@ -158,6 +165,7 @@ mod tests {
             instance_count: 0,
             vcpus: 0,
             max_concurrent_requests_per_instance: usize::MAX,
+            queueing: Queueing::Waiting(u32::MAX),
             lanes: Some(0),
             batch_size_max: Some(1025),
             batch_delay: Duration::MAX,
@@ -172,12 +180,30 @@ mod tests {
                 "request_settings.request_timeout_ms: expected at least 1, found 0",
                 "request_settings.max_concurrent_requests_per_instance: expected 1 to 1024, found 4294967295",
                 "request_settings.lanes: expected 1 to 1024, found 0",
+                "request_settings.max_waiting_requests_per_instance: expected 0 to 65536, found 4294967294",
                 "request_settings.max_batch_size: expected 1 to 1024, found 1025",
                 "request_settings.max_batch_delay_us: expected 0 to 1000000, found 18446744073709551615",
                 "request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is 0, found \
                  18446744073709551615 us: every request would time out",
             ]
         );
+    }
+
+    #[test]
+    fn a_program_chooses_its_queue_and_has_one_without_an_end() {
+        for queueing in [
+            Queueing::PerSlot,
+            Queueing::Waiting(0),
+            Queueing::Waiting(65_536),
+            Queueing::Unbounded,
+        ] {
+            let settings = ProgramSettings {
+                queueing,
+                ..ProgramSettings::default()
+            };
+            let spec = spec(&settings).expect("good");
+            assert_eq!(spec.request_settings().queueing(), queueing);
+        }
     }
 
     #[test]
@@ -234,6 +260,7 @@ mod tests {
             CONCURRENCY_MAX,
             BATCH_SIZE_MAX,
             VCPUS_MAX,
+            WAITING_MAX,
             u32::MAX,
         ];
         let near = prop::sample::select(bounds.to_vec()).prop_map(|bound| bound as usize);
@@ -256,6 +283,7 @@ mod tests {
         fn any_settings()(
             (instance_count, vcpus, concurrency) in (any_number(), any_number(), any_number()),
             (lanes, batch_size_max) in (prop::option::of(any_number()), prop::option::of(any_number())),
+            waiting in prop::option::of(any_number()),
             (batch_delay, request_timeout) in (any_time(), prop::option::of(any_time())),
             spin: bool,
         ) -> ProgramSettings {
@@ -263,6 +291,7 @@ mod tests {
                 instance_count,
                 vcpus,
                 max_concurrent_requests_per_instance: concurrency,
+                queueing: waiting.map_or(Queueing::Unbounded, |waiting| Queueing::Waiting(number(waiting))),
                 lanes,
                 batch_size_max,
                 batch_delay,
@@ -284,12 +313,17 @@ mod tests {
                 && within(concurrency, CONCURRENCY_MAX)
                 && given.lanes.is_none_or(|lanes| lanes > 0 && lanes <= concurrency.min(given.vcpus))
                 && given.batch_size_max.is_none_or(|size| within(size, BATCH_SIZE_MAX))
+                && match given.queueing {
+                    Queueing::Waiting(waiting) => waiting <= WAITING_MAX,
+                    Queueing::PerSlot | Queueing::Unbounded => true,
+                }
                 && given.batch_delay <= BATCH_DELAY_MAX
                 && !timeout.is_zero();
             match spec(&given) {
                 Ok(good) => {
                     prop_assert!(is_good, "{given:?}");
                     let settings = good.request_settings();
+                    prop_assert_eq!(settings.queueing(), given.queueing);
                     prop_assert_eq!(settings.max_concurrent_requests_per_instance() as usize, concurrency);
                     prop_assert!(settings.max_batch_delay() < settings.request_timeout());
                     prop_assert!(settings.request_timeout() >= timeout.min(Duration::from_millis(u64::MAX)));

@@ -6,10 +6,27 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serin_scorers::NonFinite;
 
-use crate::config::{BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, REQUEST_TIMEOUT_DEFAULT};
+use crate::config::{
+    BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, REQUEST_TIMEOUT_DEFAULT, WAITING_MAX,
+};
 
 /// Stands for no timeout, which a program alone can ask for; no file may have such a number.
 const NEVER: u64 = u64::MAX;
+
+/// Stands for a queue without an end, which a program alone can ask for.
+const WITHOUT_END: u32 = u32::MAX;
+
+/// The queue of a deployment: how many requests may wait for a slot before the next one is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Queueing {
+    /// For each slot one: as many wait as run.
+    #[default]
+    PerSlot,
+    /// So many for each instance; with 0 a request that cannot run at once is refused.
+    Waiting(u32),
+    /// All of them, until a slot is free or their deadline passes.
+    Unbounded,
+}
 
 /// Where the lanes of an instance compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,6 +50,8 @@ pub struct RequestSettings {
     pub(super) max_concurrent_requests_per_instance: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_queue_wait_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_waiting_requests_per_instance: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lanes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +88,26 @@ impl RequestSettings {
     #[must_use]
     pub fn max_concurrent_requests_per_instance(&self) -> u32 {
         self.max_concurrent_requests_per_instance.unwrap_or(1)
+    }
+
+    /// The queue for the slots of its instances.
+    #[must_use]
+    pub fn queueing(&self) -> Queueing {
+        match self.max_waiting_requests_per_instance {
+            None => Queueing::PerSlot,
+            Some(WITHOUT_END) => Queueing::Unbounded,
+            Some(waiting) => Queueing::Waiting(waiting),
+        }
+    }
+
+    /// Sets the queue of a program, which may be one without an end.
+    pub(super) fn set_queueing(&mut self, queueing: Queueing) {
+        self.max_waiting_requests_per_instance = match queueing {
+            Queueing::PerSlot => None,
+            // What is far beyond the bound stays there, and is no queue without an end.
+            Queueing::Waiting(waiting) => Some(waiting.min(WITHOUT_END - 1)),
+            Queueing::Unbounded => Some(WITHOUT_END),
+        };
     }
 
     /// `max_queue_wait_ms` as written. It has no effect: the request timeout covers the wait, as in Azure.
@@ -143,6 +182,13 @@ impl RequestSettings {
                 1..=CONCURRENCY_MAX.into(),
             ),
             (
+                "max_waiting_requests_per_instance",
+                self.max_waiting_requests_per_instance
+                    .filter(|waiting| *waiting != WITHOUT_END)
+                    .map(u64::from),
+                0..=WAITING_MAX.into(),
+            ),
+            (
                 "max_batch_size",
                 self.max_batch_size.map(u64::from),
                 1..=BATCH_SIZE_MAX.into(),
@@ -210,6 +256,7 @@ impl RequestSettings {
     pub(super) fn take_rules_of(&mut self, newer: &Self) {
         self.request_timeout_ms = newer.request_timeout_ms;
         self.max_queue_wait_ms = newer.max_queue_wait_ms;
+        self.max_waiting_requests_per_instance = newer.max_waiting_requests_per_instance;
     }
 
     /// Takes over what `newer` says and keeps the rest.
@@ -219,6 +266,9 @@ impl RequestSettings {
             .max_concurrent_requests_per_instance
             .or(self.max_concurrent_requests_per_instance);
         self.max_queue_wait_ms = newer.max_queue_wait_ms.or(self.max_queue_wait_ms);
+        self.max_waiting_requests_per_instance = newer
+            .max_waiting_requests_per_instance
+            .or(self.max_waiting_requests_per_instance);
         self.lanes = newer.lanes.or(self.lanes);
         self.max_batch_size = newer.max_batch_size.or(self.max_batch_size);
         self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
