@@ -12,8 +12,16 @@ pub const INSTANCE_COUNT_MAX: u32 = 50;
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(180);
 /// `request_timeout_ms` where none is written.
 pub const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_millis(5000);
-/// Most requests that one instance may run at once.
+/// Longest timeout that has an end: beyond it a request is as one without. More than any process lives, and little enough that every
+/// clock can count so far.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+/// Most virtual CPUs of an instance; the largest machines one can rent have fewer.
+pub const VCPUS_MAX: u32 = 4096;
+/// Most requests that one instance may run at once. Room for all of them is made when it starts: some 200 KB.
 pub const CONCURRENCY_MAX: u32 = 1024;
+/// Largest `max_waiting_requests_per_instance`: each that waits keeps its body, and at the pace of most models the last of more would
+/// wait for minutes.
+pub const WAITING_MAX: u32 = 65_536;
 /// Requests at once of an instance of `serin up`, for each core of the machine: with as many that wait, more than the clients of one
 /// machine usually have.
 pub const UP_CONCURRENCY_PER_CORE: u32 = 32;
@@ -326,6 +334,9 @@ pub const ENVIRONMENT_LOGS_MAX: usize = 50;
 const _: () = {
     assert!(NAME_LEN_MIN < NAME_LEN_MAX);
     assert!(REQUEST_TIMEOUT_DEFAULT.as_millis() <= REQUEST_TIMEOUT_MAX.as_millis());
+    assert!(REQUEST_TIMEOUT_MAX.as_millis() <= DEADLINE_MAX.as_millis());
+    // A lane has at least one vCPU and one request.
+    assert!(CONCURRENCY_MAX <= VCPUS_MAX);
     assert!(BATCH_SIZE_DEFAULT_MAX <= BATCH_SIZE_MAX);
     // Every request of an instance may be in one batch.
     assert!(CONCURRENCY_MAX <= BATCH_SIZE_MAX);

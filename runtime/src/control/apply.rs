@@ -367,7 +367,8 @@ mod tests {
     use crate::control::needs::ScriptSource;
     use crate::control::validator::{Unready, UnreadyDeployments};
     use crate::spec::{
-        Assignment, CodeConfiguration, DeploymentSpec, EndpointSpec, ModelRef, SkuTable, VersionRef,
+        Assignment, CodeConfiguration, DeploymentSpec, EndpointSpec, ModelRef, Queueing, SkuTable,
+        VersionRef,
     };
 
     /// A desired state, and what changes of it are judged by.
@@ -905,6 +906,27 @@ mod tests {
         world.accept_only(&edit_blue("request_settings.request_timeout_ms=80"));
         assert_eq!(timeout(&world), 80);
         assert!(!world.blue().is_good());
+    }
+
+    #[test]
+    fn the_length_of_the_queue_is_in_force_at_once_and_starts_nothing() {
+        let mut world = World::with_iris();
+        let before = world.blue().target.aim();
+        for (written, queueing) in [("7", Queueing::Waiting(7)), ("0", Queueing::Waiting(0))] {
+            world.accept_only(&edit(
+                "blue",
+                DeploymentUpdate {
+                    set: set(&[&format!(
+                        "request_settings.max_waiting_requests_per_instance={written}"
+                    )]),
+                    ..DeploymentUpdate::default()
+                },
+            ));
+            let good = world.blue().last_good.as_ref().expect("it was ready");
+            assert_eq!(good.spec.request_settings().queueing(), queueing);
+            assert!(world.blue().is_good());
+        }
+        assert_eq!(world.blue().target.aim(), before);
     }
 
     #[test]

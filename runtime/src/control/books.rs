@@ -15,7 +15,7 @@ use crate::control::operation::OperationId;
 use crate::control::revision::Revision;
 use crate::control::validator::{Unready, UnreadyDeployments};
 use crate::engine::{Capacity, CoreGrant, CoreMap};
-use crate::spec::{DeploymentName, EndpointName, Percent};
+use crate::spec::{DeploymentName, EndpointName, Percent, Queueing};
 
 /// Everything that the reconciler knows.
 #[derive(Debug)]
@@ -419,12 +419,15 @@ impl Books {
                 usize::try_from(build.unwrap_or(0)).unwrap_or(usize::MAX)
             };
             let build = |no: &InstanceNo| self.instances.get(no).map(|one| one.build.clone());
+            let slots = instances.iter().map(concurrency).sum();
+            let settings = rules.spec.request_settings();
             deployments.push(ShownDeployment {
                 name: name.clone(),
                 build: instances.last().and_then(build),
-                slots: instances.iter().map(concurrency).sum(),
+                slots,
+                request_timeout: settings.request_timeout(),
+                waiting_max: waiting_max(settings.queueing(), slots, instances.len()),
                 instances,
-                request_timeout: rules.spec.request_settings().request_timeout(),
             });
         }
         Shown {
@@ -432,5 +435,17 @@ impl Books {
             generations: wanted.generations,
             deployments,
         }
+    }
+}
+
+/// Most requests that may wait for so many slots, of so many instances; without a number all of them.
+pub(super) fn waiting_max(queueing: Queueing, slots: usize, instances: usize) -> Option<usize> {
+    match queueing {
+        Queueing::PerSlot => Some(slots),
+        Queueing::Waiting(each) => {
+            let each = usize::try_from(each).unwrap_or(usize::MAX);
+            Some(each.saturating_mul(instances))
+        }
+        Queueing::Unbounded => None,
     }
 }

@@ -158,4 +158,6 @@ pub(super) struct ShownDeployment {
     /// Requests that they may run at once, in all.
     pub(super) slots: usize,
     pub(super) request_timeout: Duration,
+    /// Most requests that may wait for a slot; without a number all of them.
+    pub(super) waiting_max: Option<usize>,
 }

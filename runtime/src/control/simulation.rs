@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::control::books::{Books, DeploymentBook, Phase};
+use crate::control::books::{Books, DeploymentBook, Phase, waiting_max};
 use crate::control::build::{Build, InstanceNo, Need};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 use crate::control::desired::{Desired, DesiredEndpoint, Generation, Settlement, SplitOutcome};
@@ -198,7 +198,11 @@ impl Words {
             },
             34..46 => self.update(self.by_file(self.a.is_multiple_of(2))),
             46..52 => self.set("instance_count", 1 + self.a % 4),
-            52..58 => self.set("request_settings.request_timeout_ms", 100 + self.a % 9),
+            52..55 => self.set("request_settings.request_timeout_ms", 100 + self.a % 9),
+            55..58 => self.set(
+                "request_settings.max_waiting_requests_per_instance",
+                self.a % 9,
+            ),
             58..80 => self.update_endpoint(EndpointUpdate {
                 traffic: Some(self.split()),
                 ..EndpointUpdate::default()
@@ -1045,6 +1049,9 @@ impl World {
                 let rules = wanted.last_good.as_deref().unwrap_or(&wanted.target);
                 let timeout = rules.spec.request_settings().request_timeout();
                 assert_eq!(one.request_timeout, timeout, "the timeout is not in force");
+                let queueing = rules.spec.request_settings().queueing();
+                let waiting = waiting_max(queueing, one.slots, one.instances.len());
+                assert_eq!(one.waiting_max, waiting, "the queue is not in force");
             }
         }
         for name in self.table.keys() {

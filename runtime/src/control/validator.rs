@@ -168,7 +168,7 @@ impl<'a> Validator<'a> {
     fn size(&mut self, spec: &DeploymentSpec) -> Option<(usize, u64)> {
         match self.context.skus.find(&spec.instance_type) {
             Ok(sku) => {
-                let problems = spec.request_settings().problems(sku.vcpus).into_iter();
+                let problems = spec.problems(sku.vcpus).into_iter();
                 self.problems
                     .extend(problems.map(|problem| format!("deployment {}: {problem}", spec.name)));
                 let vcpus = usize::try_from(sku.vcpus).unwrap_or(usize::MAX);

@@ -425,6 +425,7 @@ impl Work {
         let is_another = before.is_some() && before != shown.build;
         let admission = self.admissions.entry(key);
         let admission = admission.or_insert_with(|| AdmissionControl::new(shown.slots));
+        admission.set_waiting_max(shown.waiting_max);
         if shown.slots < admission.slots() {
             admission.resize(shown.slots);
         } else {
@@ -703,6 +704,7 @@ mod tests {
                 build,
                 slots,
                 request_timeout: Duration::from_secs(1),
+                waiting_max: Some(slots),
             }],
         });
         work.carry_out(Command::Publish { endpoint, shown });

@@ -15,6 +15,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use serin_scorers::{NonFinite, Signature};
 
 use crate::black_box::{self, Slot};
+use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
 use crate::engine::graph::{Fact, GraphFacts};
 use crate::engine::inbox::{InstanceState, Message};
@@ -77,6 +78,23 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
+    /// Refuses what no deployment can ask for: the room of the inbox is made for all requests at once, and lanes count time.
+    fn check(&self) -> Result<(), StartError> {
+        if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
+            let found = self.concurrency;
+            return Err(StartError::Settings(format!(
+                "expected 1 to {CONCURRENCY_MAX} requests at once, found {found}"
+            )));
+        }
+        if self.batch.delay > REQUEST_TIMEOUT_MAX {
+            let found = self.batch.delay;
+            return Err(StartError::Settings(format!(
+                "expected a batch delay of at most {REQUEST_TIMEOUT_MAX:?}, found {found:?}"
+            )));
+        }
+        Ok(())
+    }
+
     /// The threads of the widest lane, when the cores are split so.
     fn threads(&self, split: &[Vec<CoreId>]) -> Threads {
         let count = split.iter().map(Vec::len).max().unwrap_or(1);
@@ -194,6 +212,7 @@ impl Instance {
     ///
     /// [`StartError`] of the first lane that failed; the others were stopped.
     pub fn start(spec: InstanceSpec) -> Result<Self, StartError> {
+        spec.check()?;
         let split = spec.cores.lanes(spec.concurrency, spec.lanes);
         let state = Arc::new(InstanceState::new(spec.concurrency));
         let threads_of_lane = spec.threads(&split);
@@ -583,6 +602,22 @@ mod tests {
     const SLOW: &str = "models/test/slow.onnx";
     /// More work than any test waits for.
     const SLOW_BODY: &str = "{\"data\": [100000000]}";
+
+    #[test]
+    fn settings_that_no_memory_and_no_clock_bear_are_refused_with_words() {
+        for concurrency in [0, CONCURRENCY_MAX + 1, u32::MAX] {
+            let refused = start(DIGITS, concurrency).unwrap_err().to_string();
+            let words = format!("expected 1 to 1024 requests at once, found {concurrency}");
+            assert_eq!(refused, words);
+        }
+        let mut spec = spec(DIGITS, 1);
+        spec.batch.delay = Duration::MAX;
+        let refused = Instance::start(spec).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("expected a batch delay of at most 180s, found"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn a_job_is_answered_and_its_slot_is_back_before_the_answer() {

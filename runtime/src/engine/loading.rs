@@ -24,6 +24,9 @@ const WARM_UP_RUNS: usize = 2;
 /// The reason why an instance did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A setting that no deployment can have.
+    #[error("{0}")]
+    Settings(String),
     /// The model did not load; names the file and what is wrong with it.
     #[error(transparent)]
     Load(#[from] LoadError),

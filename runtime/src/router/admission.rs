@@ -1,7 +1,8 @@
 //! Admission: says whether a deployment may take one more request now.
 //!
 //! A permit is taken before any work and travels with the request, so a slot comes back when the work ends, even if the
-//! client has gone. A request is *held* from its arrival until then; at most twice the slots are held.
+//! client has gone. A request is *held* from its arrival until then. Beyond those that have slots so many are held, waiting, as the
+//! deployment's rule says: usually one for each slot.
 //!
 //! Threads: requests wait on the edge; permits are dropped where the work ends, on score threads or
 //! inline on the edge; the controller resizes and drains.
@@ -12,7 +13,6 @@ use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::{Instant, timeout_at};
 
 use crate::deadline::Deadline;
 use crate::engine::{Permit, SlotOwner};
@@ -33,18 +33,15 @@ enum Takeover {
     Done,
 }
 
-/// Requests held for each slot: one that runs and one that waits.
-const HELD_PER_SLOT: usize = 2;
-
 /// The reason why a request was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// Running and waiting requests are at twice the slots.
+    /// As many requests wait as may.
     #[error("too many pending requests: {held} held, at most {held_max}")]
     QueueFull {
         /// Running and waiting requests.
         held: usize,
-        /// Twice the slots.
+        /// The slots, and those who may wait for one.
         held_max: usize,
     },
     /// The deadline passed while waiting.
@@ -55,7 +52,7 @@ pub enum Rejected {
     Draining,
 }
 
-/// Slots of one deployment: instances x concurrency. Running plus waiting requests are at most twice that.
+/// Slots of one deployment: instances x concurrency. As many requests more are held as may wait.
 #[derive(Debug)]
 pub struct AdmissionControl {
     /// Free slots, and who waits for one, in order of arrival. Closed when draining.
@@ -65,6 +62,8 @@ pub struct AdmissionControl {
     /// Slots taken away while in use: the next that come back pay for them and are not given out again.
     debt: AtomicUsize,
     slots: AtomicUsize,
+    /// Most requests that may wait beyond those that have slots; [`usize::MAX`] is no bound.
+    waiting_max: AtomicUsize,
     /// One resize at a time.
     resizing: Mutex<()>,
     /// `held` became 0.
@@ -72,7 +71,7 @@ pub struct AdmissionControl {
 }
 
 impl AdmissionControl {
-    /// Admission to `slots` slots, all free.
+    /// Admission to `slots` slots, all free; as many requests may wait.
     #[must_use]
     pub fn new(slots: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -80,6 +79,7 @@ impl AdmissionControl {
             held: AtomicUsize::new(0),
             debt: AtomicUsize::new(0),
             slots: AtomicUsize::new(slots),
+            waiting_max: AtomicUsize::new(slots),
             resizing: Mutex::new(()),
             idle: Notify::new(),
         })
@@ -89,7 +89,7 @@ impl AdmissionControl {
     ///
     /// # Errors
     ///
-    /// [`Rejected::QueueFull`] at once when twice the slots are held; [`Rejected::DeadlinePassed`] when the wait is over;
+    /// [`Rejected::QueueFull`] at once when as many wait as may; [`Rejected::DeadlinePassed`] when the wait is over;
     /// [`Rejected::Draining`] when the deployment is going away.
     ///
     /// # Cancel safety
@@ -167,6 +167,13 @@ impl AdmissionControl {
         }
     }
 
+    /// Changes how many requests may wait for a slot; without a number all may. Those who wait stay, also when they are now more.
+    pub fn set_waiting_max(&self, waiting_max: Option<usize>) {
+        // Relaxed: one number; who reads the old one came before the change.
+        self.waiting_max
+            .store(waiting_max.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
     /// Refuses from now on with [`Rejected::Draining`], requests that wait too; resolves when the work of the last admitted
     /// request has ended.
     ///
@@ -210,7 +217,8 @@ impl AdmissionControl {
         if self.free.is_closed() {
             return Err(Rejected::Draining);
         }
-        let held_max = self.slots().saturating_mul(HELD_PER_SLOT);
+        let waiting_max = self.waiting_max.load(Ordering::Relaxed);
+        let held_max = self.slots().saturating_add(waiting_max);
         self.held
             // Relaxed: the bound holds because look and change are one step. `drain` has its own order (see there).
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
@@ -226,14 +234,13 @@ impl AdmissionControl {
             slot.forget();
             return Ok(());
         }
-        let until = Instant::from_std(deadline.instant());
-        match timeout_at(until, self.free.acquire()).await {
-            Ok(Ok(slot)) => {
+        match deadline.bound(self.free.acquire()).await {
+            Some(Ok(slot)) => {
                 slot.forget();
                 Ok(())
             }
-            Ok(Err(_closed)) => Err(Rejected::Draining),
-            Err(_elapsed) => Err(Rejected::DeadlinePassed),
+            Some(Err(_closed)) => Err(Rejected::Draining),
+            None => Err(Rejected::DeadlinePassed),
         }
     }
 
@@ -315,6 +322,7 @@ mod tests {
 
     use proptest::prelude::*;
     use tokio::task::{JoinHandle, yield_now};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -356,6 +364,77 @@ mod tests {
             full.to_string(),
             "too many pending requests: 4 held, at most 4"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_queue_what_cannot_run_at_once_is_refused_at_once() {
+        let admission = AdmissionControl::new(1);
+        admission.set_waiting_max(Some(0));
+        let running = admitted(arrive(&admission).await).await;
+        let full = Rejected::QueueFull {
+            held: 1,
+            held_max: 1,
+        };
+        assert_eq!(refused(arrive(&admission).await).await, full);
+        assert!(admission.admit_now().is_none());
+        drop(running);
+        drop(admitted(arrive(&admission).await).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_without_an_end_refuses_nobody_and_keeps_the_order() {
+        let admission = AdmissionControl::new(1);
+        admission.set_waiting_max(None);
+        let mut running = Some(admitted(arrive(&admission).await).await);
+        let mut line = VecDeque::new();
+        for _ in 0..1000 {
+            line.push_back(arrive(&admission).await);
+        }
+        assert_eq!(admission.held(), 1001);
+        while let Some(first) = line.pop_front() {
+            drop(running.take());
+            yield_now().await;
+            assert!(line.front().is_none_or(|second| !second.is_finished()));
+            running = Some(admitted(first).await);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_deadline_waits_until_there_is_a_slot() {
+        let admission = AdmissionControl::new(1);
+        let running = admission.admit_now().unwrap();
+        let waiting = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.admit(Deadline::never()).await }
+        });
+        // Longer than any timeout; where a timer were set, this clock would be at it.
+        tokio::time::sleep(TIMEOUT * 1000).await;
+        assert!(!waiting.is_finished());
+        drop(running);
+        drop(admitted(waiting).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_gets_shorter_keeps_who_waits_and_takes_nobody_more() {
+        let admission = AdmissionControl::new(1);
+        admission.set_waiting_max(Some(3));
+        let mut running = Some(admitted(arrive(&admission).await).await);
+        let mut line = VecDeque::new();
+        for _ in 0..3 {
+            line.push_back(arrive(&admission).await);
+        }
+        admission.set_waiting_max(Some(1));
+        let full = Rejected::QueueFull {
+            held: 4,
+            held_max: 2,
+        };
+        assert_eq!(refused(arrive(&admission).await).await, full);
+        while let Some(first) = line.pop_front() {
+            drop(running.take());
+            running = Some(admitted(first).await);
+        }
+        let _next = arrive(&admission).await;
+        assert_eq!(admission.held(), 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -555,6 +634,8 @@ mod tests {
         PassOn(usize),
         Leave(usize),
         Resize(usize),
+        /// So many may wait from now on.
+        Queue(Option<usize>),
         /// Lets tasks run; without it slots are assigned to requests that have not noticed.
         Settle,
     }
@@ -566,6 +647,7 @@ mod tests {
             2 => any::<usize>().prop_map(Action::PassOn),
             1 => any::<usize>().prop_map(Action::Leave),
             2 => (1..6_usize).prop_map(Action::Resize),
+            1 => prop::option::of(0..6_usize).prop_map(Action::Queue),
             2 => Just(Action::Settle),
         ]
     }
@@ -595,6 +677,7 @@ mod tests {
                     drop(leaver.await);
                 }
                 Action::Resize(slots) => admission.resize(slots),
+                Action::Queue(waiting_max) => admission.set_waiting_max(waiting_max),
                 Action::GiveBack(_) | Action::PassOn(_) | Action::Leave(_) => {}
                 Action::Settle => self.settle().await,
             }
@@ -622,8 +705,19 @@ mod tests {
         let mut model = Model::default();
         // In use never exceeds the slots, or what was in use when they were taken away.
         let mut in_use_max = 2;
+        // One that arrives is refused when as many are held as may be, and at no other time.
+        let mut waiting_max = 2;
         for action in actions {
+            let held_before = admission.held();
             model.act(&admission, action).await;
+            match action {
+                Action::Queue(most) => waiting_max = most.unwrap_or(usize::MAX),
+                Action::Arrive => {
+                    let is_full = held_before >= admission.slots().saturating_add(waiting_max);
+                    prop_assert_eq!(admission.held(), held_before + usize::from(!is_full));
+                }
+                _ => {}
+            }
             model.settle().await;
             in_use_max = match action {
                 Action::Resize(slots) => slots.max(model.running.len()),

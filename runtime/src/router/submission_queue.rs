@@ -19,7 +19,6 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::task::yield_now;
-use tokio::time::timeout_at;
 
 use crate::config::{EDGE_COMPUTE_MAX, GATHER_MAX};
 use crate::deadline::Deadline;
@@ -167,7 +166,7 @@ pub(super) async fn send_and_wait(
     .await;
     match answered {
         Some(answered) => Some(answered),
-        None => timeout_at(deadline.instant().into(), answer).await.ok(),
+        None => deadline.bound(answer).await,
     }
 }
 

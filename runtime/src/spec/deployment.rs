@@ -16,6 +16,7 @@ use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::paths::{resolve, resolve_value};
+use super::request::beyond;
 use super::sku::note_of_gpus;
 use super::spelling::{self, modernise, old_keys};
 use super::{
@@ -24,6 +25,7 @@ use super::{
 };
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
+    WAITING_MAX,
 };
 
 /// Keys that are kept without being understood, and the shape that each must have.
@@ -159,6 +161,27 @@ impl DeploymentSpec {
     #[must_use]
     pub fn instance_count(&self) -> u32 {
         self.instance_count.unwrap_or(1)
+    }
+
+    /// All that cannot be on instances of so many vCPUs, in sentences.
+    #[must_use]
+    pub fn problems(&self, vcpus: u32) -> Vec<String> {
+        let count = self.instance_count();
+        let count = beyond(
+            "instance_count",
+            count.into(),
+            &(1..=INSTANCE_COUNT_MAX.into()),
+        );
+        count
+            .into_iter()
+            .chain(self.request_settings.problems(vcpus))
+            .collect()
+    }
+
+    /// Takes the settings of a program, whatever they are; [`Self::problems`] judges them.
+    pub(super) fn take_settings(&mut self, instance_count: u32, settings: RequestSettings) {
+        self.instance_count = Some(instance_count);
+        self.request_settings = settings;
     }
 
     /// Writes down how many instances there are where that was left to the default.
@@ -460,6 +483,8 @@ fn read_requests(node: Option<Node>, problems: &mut Vec<Problem>) -> RequestSett
             whole(1..=CONCURRENCY_MAX),
         ),
         max_queue_wait_ms: fields.read("max_queue_wait_ms", whole(0..=timeout_ms_max)),
+        max_waiting_requests_per_instance: fields
+            .read("max_waiting_requests_per_instance", whole(0..=WAITING_MAX)),
         lanes: fields.read("lanes", whole(1..=CONCURRENCY_MAX)),
         max_batch_size: fields.read("max_batch_size", whole(1..=BATCH_SIZE_MAX)),
         max_batch_delay_us: fields.read("max_batch_delay_us", whole(0..=delay_us_max)),

@@ -1,11 +1,32 @@
 //! Request settings: how many requests an instance takes at once, for how long, on how many threads, and how many in one run.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serin_scorers::NonFinite;
 
-use crate::config::REQUEST_TIMEOUT_DEFAULT;
+use crate::config::{
+    BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, REQUEST_TIMEOUT_DEFAULT, WAITING_MAX,
+};
+
+/// Stands for no timeout, which a program alone can ask for; no file may have such a number.
+const NEVER: u64 = u64::MAX;
+
+/// Stands for a queue without an end, which a program alone can ask for.
+const WITHOUT_END: u32 = u32::MAX;
+
+/// The queue of a deployment: how many requests may wait for a slot before the next one is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Queueing {
+    /// For each slot one: as many wait as run.
+    #[default]
+    PerSlot,
+    /// So many for each instance; with 0 a request that cannot run at once is refused.
+    Waiting(u32),
+    /// All of them, until a slot is free or their deadline passes.
+    Unbounded,
+}
 
 /// Where the lanes of an instance compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -30,6 +51,8 @@ pub struct RequestSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_queue_wait_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_waiting_requests_per_instance: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lanes: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_batch_size: Option<u32>,
@@ -44,17 +67,47 @@ pub struct RequestSettings {
 }
 
 impl RequestSettings {
-    /// The longest that a request may take, waiting included.
+    /// The longest that a request may take, waiting included; [`Duration::MAX`] where it may take for ever.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
-        self.request_timeout_ms
-            .map_or(REQUEST_TIMEOUT_DEFAULT, Duration::from_millis)
+        match self.request_timeout_ms {
+            None => REQUEST_TIMEOUT_DEFAULT,
+            Some(NEVER) => Duration::MAX,
+            Some(ms) => Duration::from_millis(ms),
+        }
+    }
+
+    /// Sets the timeout of a program, which may be longer than that of a file, or none.
+    pub(super) fn set_timeout(&mut self, timeout: Option<Duration>) {
+        // Rounded up, so that a short timeout does not become 0.
+        let ms = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000));
+        self.request_timeout_ms = Some(ms.map_or(NEVER, |ms| u64::try_from(ms).unwrap_or(NEVER)));
     }
 
     /// The number of requests that one instance runs at once.
     #[must_use]
     pub fn max_concurrent_requests_per_instance(&self) -> u32 {
         self.max_concurrent_requests_per_instance.unwrap_or(1)
+    }
+
+    /// The queue for the slots of its instances.
+    #[must_use]
+    pub fn queueing(&self) -> Queueing {
+        match self.max_waiting_requests_per_instance {
+            None => Queueing::PerSlot,
+            Some(WITHOUT_END) => Queueing::Unbounded,
+            Some(waiting) => Queueing::Waiting(waiting),
+        }
+    }
+
+    /// Sets the queue of a program, which may be one without an end.
+    pub(super) fn set_queueing(&mut self, queueing: Queueing) {
+        self.max_waiting_requests_per_instance = match queueing {
+            Queueing::PerSlot => None,
+            // What is far beyond the bound stays there, and is no queue without an end.
+            Queueing::Waiting(waiting) => Some(waiting.min(WITHOUT_END - 1)),
+            Queueing::Unbounded => Some(WITHOUT_END),
+        };
     }
 
     /// `max_queue_wait_ms` as written. It has no effect: the request timeout covers the wait, as in Azure.
@@ -103,9 +156,56 @@ impl RequestSettings {
     }
 
     /// The settings that cannot be on an instance of so many vCPUs, in sentences. Judged when everything is known, for a file may
-    /// leave to the deployment that it updates what another setting depends on.
+    /// leave to the deployment that it updates what another setting depends on. Numbers out of their bounds are told here too: a file
+    /// with such a one was refused with its line, and a program has no lines.
     #[must_use]
     pub fn problems(&self, vcpus: u32) -> Vec<String> {
+        let mut problems: Vec<_> = self.out_of_bounds().collect();
+        problems.extend(self.contradictions(vcpus));
+        problems
+    }
+
+    /// The settings that are beyond their own bounds.
+    fn out_of_bounds(&self) -> impl Iterator<Item = String> {
+        let concurrency = self.max_concurrent_requests_per_instance.map(u64::from);
+        let delay_us_max = u64::try_from(BATCH_DELAY_MAX.as_micros()).unwrap_or(u64::MAX);
+        let judged = [
+            ("request_timeout_ms", self.request_timeout_ms, 1..=u64::MAX),
+            (
+                "max_concurrent_requests_per_instance",
+                concurrency,
+                1..=CONCURRENCY_MAX.into(),
+            ),
+            (
+                "lanes",
+                self.lanes.map(u64::from),
+                1..=CONCURRENCY_MAX.into(),
+            ),
+            (
+                "max_waiting_requests_per_instance",
+                self.max_waiting_requests_per_instance
+                    .filter(|waiting| *waiting != WITHOUT_END)
+                    .map(u64::from),
+                0..=WAITING_MAX.into(),
+            ),
+            (
+                "max_batch_size",
+                self.max_batch_size.map(u64::from),
+                1..=BATCH_SIZE_MAX.into(),
+            ),
+            (
+                "max_batch_delay_us",
+                self.max_batch_delay_us,
+                0..=delay_us_max,
+            ),
+        ];
+        judged.into_iter().filter_map(|(key, found, bounds)| {
+            beyond(&format!("request_settings.{key}"), found?, &bounds)
+        })
+    }
+
+    /// The settings that do not go with each other.
+    fn contradictions(&self, vcpus: u32) -> Vec<String> {
         let concurrency = self.max_concurrent_requests_per_instance();
         let mut problems = Vec::new();
         if let Some(lanes) = self.lanes {
@@ -156,6 +256,7 @@ impl RequestSettings {
     pub(super) fn take_rules_of(&mut self, newer: &Self) {
         self.request_timeout_ms = newer.request_timeout_ms;
         self.max_queue_wait_ms = newer.max_queue_wait_ms;
+        self.max_waiting_requests_per_instance = newer.max_waiting_requests_per_instance;
     }
 
     /// Takes over what `newer` says and keeps the rest.
@@ -165,6 +266,9 @@ impl RequestSettings {
             .max_concurrent_requests_per_instance
             .or(self.max_concurrent_requests_per_instance);
         self.max_queue_wait_ms = newer.max_queue_wait_ms.or(self.max_queue_wait_ms);
+        self.max_waiting_requests_per_instance = newer
+            .max_waiting_requests_per_instance
+            .or(self.max_waiting_requests_per_instance);
         self.lanes = newer.lanes.or(self.lanes);
         self.max_batch_size = newer.max_batch_size.or(self.max_batch_size);
         self.max_batch_delay_us = newer.max_batch_delay_us.or(self.max_batch_delay_us);
@@ -172,6 +276,15 @@ impl RequestSettings {
         self.isolation = newer.isolation.or(self.isolation);
         self.non_finite = newer.non_finite.or(self.non_finite);
     }
+}
+
+/// The problem of a number that is not within its bounds.
+pub(super) fn beyond(key: &str, found: u64, bounds: &RangeInclusive<u64>) -> Option<String> {
+    let (least, most) = (bounds.start(), bounds.end());
+    (!bounds.contains(&found)).then(|| match *most {
+        u64::MAX => format!("{key}: expected at least {least}, found {found}"),
+        _ => format!("{key}: expected {least} to {most}, found {found}"),
+    })
 }
 
 #[cfg(test)]

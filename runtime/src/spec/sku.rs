@@ -10,9 +10,7 @@ use serde::Serialize;
 use super::fields::{Fields, nearest, text, whole};
 use super::node::{Content, Node};
 use super::{Problem, SpecError, yaml};
-
-/// Most virtual CPUs of a profile; the largest machines one can rent have fewer.
-const VCPUS_MAX: u32 = 4096;
+use crate::config::VCPUS_MAX;
 
 /// The share of the machine that one instance gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -358,6 +358,28 @@ fn how_an_instance_computes_is_read_in_every_generation_and_kept_in_the_canonica
 }
 
 #[test]
+fn the_length_of_the_queue_is_a_key_beside_azure_s() {
+    let mut spec = deployment(GREEN);
+    assert_eq!(spec.request_settings().queueing(), Queueing::PerSlot);
+    let none = assignments(&["request_settings.max_waiting_requests_per_instance=0"]);
+    spec.set(&none).expect("set");
+    assert_eq!(spec.request_settings().queueing(), Queueing::Waiting(0));
+    let mut merged = spec.clone();
+    merged.merge(deployment(GREEN));
+    assert_eq!(merged.request_settings().queueing(), Queueing::Waiting(0));
+    let json = serde_json::to_value(&spec).expect("JSON");
+    let again: DeploymentSpec = serde_json::from_value(json).expect("its own form");
+    assert_eq!(again, spec);
+    let beyond = ["65537", "4294967295", "-1", "1.5", "many"];
+    for number in beyond {
+        let assignment = format!("request_settings.max_waiting_requests_per_instance={number}");
+        let refused = spec.set(&assignments(&[&assignment])).expect_err(number);
+        let refused = refused.to_string();
+        assert!(refused.contains("0 to 65536"), "{refused}");
+    }
+}
+
+#[test]
 fn how_an_instance_computes_is_set_merged_and_taken_back() {
     let mut spec = deployment(GREEN);
     let set = |spec: &mut DeploymentSpec, text: &str| spec.set(&assignments(&[text])).expect("set");

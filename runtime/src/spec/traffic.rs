@@ -492,6 +492,14 @@ mod tests {
         for nothing in ["", " ", ","] {
             assert_eq!(TrafficSplit::parse(nothing), Err(TrafficError::Empty));
         }
+        for number in ["NaN", "inf", "101", "-0", "1e2", "", "100%"] {
+            check_refused(
+                &format!("blue={number}"),
+                &format!(
+                    "expected a percent from 0 to 100 with at most two decimals, found {number}"
+                ),
+            );
+        }
         check_refused(
             "blue",
             "expected entries such as blue:90,green:10 or blue=90 green=10, found \"blue\"",
@@ -575,8 +583,18 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics(text: String) {
-            drop(TrafficSplit::parse(&text));
+        fn any_text_is_a_split_of_0_or_100_or_refused_with_words(
+            text in "\\PC*|[a-b]{3}[=:][0-9.NaInfe+-]{0,4}([, ][a-b]{3}[=:][0-9.]{0,3}){0,3}"
+        ) {
+            match TrafficSplit::parse(&text) {
+                Ok(split) => {
+                    let shares = split.entries().iter().map(|(_, percent)| u64::from(percent.0));
+                    let sum: u64 = shares.sum();
+                    prop_assert!(sum == 0 || sum == u64::from(WHOLE), "{sum}");
+                    prop_assert_eq!(TrafficSplit::new(split.entries.clone()), Ok(split));
+                }
+                Err(error) => prop_assert!(error.to_string().starts_with("expected"), "{error}"),
+            }
         }
     }
 }
