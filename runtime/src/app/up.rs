@@ -19,12 +19,12 @@ use crate::app::sockets::Bound;
 use crate::app::status::{self, Status};
 use crate::config::{
     BODY_BYTES_DEFAULT, CONCURRENCY_MAX, CONNECTIONS_DEFAULT, GRACE_DEFAULT, IDLE_WAIT_MIN,
-    NAME_LEN_MAX, NAME_LEN_MIN, REQUEST_TIMEOUT_DEFAULT, UP_CONCURRENCY_PER_CORE,
+    NAME_LEN_MAX, NAME_LEN_MIN, UP_CONCURRENCY_PER_CORE,
 };
-use crate::embedded::{Deployment, DeploymentSettings, Endpoint, Error, Serin};
+use crate::embedded::{Deployment, Endpoint, Error, Serin};
 use crate::engine::{Capacity, Pinning, Prober, Topology, begin_to_load_library};
 use crate::serve::{BytesInFlight, ConnectionLimits, Scoring};
-use crate::spec::EndpointName;
+use crate::spec::{EndpointName, ProgramSettings};
 
 /// The one endpoint where nobody names it. `/score` serves it in any case.
 const ENDPOINT: &str = "up-endpoint";
@@ -41,7 +41,7 @@ pub struct UpConfig {
     /// Percent per deployment, as in `--traffic`; without it the first has all.
     pub traffic: Option<String>,
     /// Instances, cores and bounds of each deployment.
-    pub settings: DeploymentSettings,
+    pub settings: ProgramSettings,
     /// The rule for instances that ask for more cores than there are.
     pub capacity: Capacity,
     /// Whether threads keep to the cores of their instance.
@@ -74,10 +74,9 @@ impl UpConfig {
             models,
             name: None,
             traffic: None,
-            settings: DeploymentSettings {
+            settings: ProgramSettings {
                 max_concurrent_requests_per_instance: concurrency(Topology::read().len()),
-                request_timeout: Some(REQUEST_TIMEOUT_DEFAULT),
-                ..DeploymentSettings::default()
+                ..ProgramSettings::default()
             },
             capacity: Capacity::default(),
             pinning: Pinning::default(),
@@ -92,11 +91,11 @@ impl UpConfig {
 }
 
 /// Requests at once of one instance on a machine with so many cores. Those that it does not compute yet wait in order of arrival.
-fn concurrency(cores: usize) -> u32 {
-    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+fn concurrency(cores: usize) -> usize {
+    let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     cores
-        .saturating_mul(UP_CONCURRENCY_PER_CORE)
-        .clamp(1, CONCURRENCY_MAX)
+        .saturating_mul(number(UP_CONCURRENCY_PER_CORE))
+        .clamp(1, number(CONCURRENCY_MAX))
 }
 
 /// What `serin up` serves, once it does.

@@ -117,6 +117,7 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         .or_else(|| Some(deployment_file.as_ref()?.name.clone()))
         .map(|deployment| {
             let update = DeploymentUpdate {
+                replaces: false,
                 upsert: deployment_file.is_some(),
                 file: deployment_file,
                 set: count.into_iter().collect(),

@@ -173,9 +173,10 @@ pub(super) fn up(typed: Up) -> Result<(), CliError> {
         .as_deref()
         .map(TrafficSplit::parse)
         .transpose()?;
-    config.settings.instance_count = typed.instance_count;
+    let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    config.settings.instance_count = number(typed.instance_count);
     if let Some(requests) = typed.max_concurrent_requests {
-        config.settings.max_concurrent_requests_per_instance = requests;
+        config.settings.max_concurrent_requests_per_instance = number(requests);
     }
     config.pinning = pinning(typed.pin);
     let (watching, tell) = Watching::start();

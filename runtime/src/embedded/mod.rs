@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::deployment::{Deployment, DeploymentSettings, Model};
+pub use self::deployment::{Deployment, Model};
 pub use self::endpoint::{Endpoint, EndpointBuilder};
 pub use self::error::{Error, ScoreError};
 pub use self::metrics::DeploymentCounts;
@@ -182,3 +182,5 @@ impl Serin {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wrong_uses;

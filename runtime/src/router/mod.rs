@@ -12,7 +12,7 @@ mod turn;
 pub use admission::{AdmissionControl, Rejected};
 pub use auth::{EndpointAuth, Unauthorized};
 pub use deployment::Deployment;
-pub use score::{Answer, ScoreRequest, Unserved};
+pub use score::{Answer, RequestInputs, ScoreRequest, Unserved};
 pub use script::{MakesHead, ScriptWords};
 pub use submission_queue::deliver;
 pub use table::{Endpoint, MissingDeployment, Router, RoutingTable};

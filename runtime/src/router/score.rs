@@ -4,16 +4,21 @@
 //! Threads: edge. The work itself is done on a score thread, or inline where it is small.
 //! Not here: credentials and bytes on the wire (`serve`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serin_scorers::{ScoreError, Signature, TensorView};
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
-use crate::engine::{InstanceHandle, Job, Permit, Reply, ResponseHead, RunError, Scored};
+use crate::engine::{
+    Here, HereDone, HereWork, InstanceHandle, Job, Payload, Permit, Reply, Reservation,
+    ResponseHead, RunError, Scored, ScoredBody,
+};
 use crate::observe::{DeploymentMetrics, FailureStreak, Outcome, Timings};
 use crate::router::deployment::NotReserved;
 use crate::router::script::{self, MakesHead, ScriptWords};
@@ -25,26 +30,78 @@ use crate::spec::DeploymentName;
 /// more than two are rare.
 const LOOKS_MAX: usize = 8;
 
+/// The inputs of a request.
+#[derive(Debug, Clone)]
+pub enum RequestInputs<'a> {
+    /// A body, not yet decoded.
+    Body(Bytes),
+    /// One tensor for each input of the model, in its order.
+    Tensors(Vec<TensorView<'a>>),
+    /// One tensor for each input, by its name.
+    Named(Vec<(Cow<'a, str>, TensorView<'a>)>),
+}
+
+impl RequestInputs<'_> {
+    /// Puts named tensors into the order of a model.
+    fn order(&mut self, signature: &Signature) -> Result<(), ScoreError> {
+        let Self::Named(named) = self else {
+            return Ok(());
+        };
+        let names: Vec<_> = named.iter().map(|(name, _)| name.as_ref()).collect();
+        let order = signature.order_of(&names)?;
+        let tensors = order.into_iter().map(|index| named[index].1.clone());
+        *self = Self::Tensors(tensors.collect());
+        Ok(())
+    }
+
+    /// What a lane is given, which outlives the caller's memory.
+    fn payload(&self) -> Payload {
+        let copied = |tensors: &[TensorView<'_>]| tensors.iter().map(TensorView::to_tensor).collect();
+        match self {
+            Self::Body(body) => Payload::Body(body.clone()),
+            Self::Tensors(tensors) => Payload::Tensors(copied(tensors)),
+            Self::Named(named) => {
+                let tensors = named.iter().map(|(_, tensor)| tensor.to_tensor());
+                Payload::Tensors(tensors.collect())
+            }
+        }
+    }
+}
+
+impl ScoreRequest<'_> {
+    /// The longest that it may take there.
+    fn timeout_at(&self, deployment: &Deployment) -> Duration {
+        let longest = deployment.request_timeout;
+        self.timeout.map_or(longest, |timeout| timeout.min(longest))
+    }
+}
+
 /// One request, any protocol.
 #[derive(Debug)]
 pub struct ScoreRequest<'a> {
     /// Go straight to this deployment (header `azureml-model-deployment`), also at 0 %.
-    pub deployment: Option<String>,
-    /// The body, not yet decoded.
-    pub payload: Bytes,
+    pub deployment: Option<Cow<'a, str>>,
+    /// What is to be scored.
+    pub inputs: RequestInputs<'a>,
     /// Makes the head for a scoring script; none where there is no head.
     pub head: Option<&'a dyn MakesHead>,
     /// Only a scoring script knows what it means: a model has no answer to it.
     pub is_for_scripts: bool,
     /// When head and body were read; the deadline counts from here.
     pub received: Instant,
+    /// The longest that it may take, where that is less than its deployment allows.
+    pub timeout: Option<Duration>,
+    /// The caller waits on the thread that polls, so that thread may compute for as long as it takes.
+    pub waits: bool,
 }
 
 /// The answer, who gave it, and when it passed each point.
 #[derive(Debug)]
 pub struct Answer {
-    /// The response body (JSON).
-    pub body: Bytes,
+    /// The outputs of the model, or the body that a scoring script made.
+    pub body: ScoredBody,
+    /// Inputs and outputs of the model; none where nobody is answered with values.
+    pub signature: Option<Arc<Signature>>,
     /// Status and headers of a scoring script, whatever they say; none where that is 200 and JSON.
     pub head: Option<Box<ResponseHead>>,
     /// A scoring script has answered, and not a model.
@@ -136,12 +193,12 @@ impl Router {
     pub async fn score(
         &self,
         endpoint: &Endpoint,
-        request: ScoreRequest<'_>,
+        mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
         let mut deployment = choose(endpoint, request.deployment.as_deref())?;
         let mut admitted = None;
         for _ in 1..LOOKS_MAX {
-            match attempt(&deployment, &request, admitted.take()).await {
+            match attempt(&deployment, &mut request, admitted.take()).await {
                 ControlFlow::Break(outcome) => return outcome,
                 ControlFlow::Continue(left) => {
                     let next = self.look_again(endpoint, &deployment, &request)?;
@@ -266,7 +323,7 @@ async fn permit_of(
 /// Tries one deployment. What ends here is recorded here.
 async fn attempt(
     deployment: &Deployment,
-    request: &ScoreRequest<'_>,
+    request: &mut ScoreRequest<'_>,
     admitted: Option<Admitted>,
 ) -> Attempt {
     let mut recording = Recording::start(&deployment.metrics, request.received);
@@ -277,7 +334,8 @@ async fn attempt(
     if request.is_for_scripts && !deployment.runs_a_script() {
         return ControlFlow::Break(Err(recording.no_script(deployment)));
     }
-    let deadline = Deadline::after(request.received, deployment.request_timeout);
+    let timeout = request.timeout_at(deployment);
+    let deadline = Deadline::after(request.received, timeout);
     let permit = match permit_of(deployment, deadline, admitted).await {
         Ok(permit) => permit,
         Err(Rejected::Draining) => {
@@ -310,6 +368,19 @@ async fn attempt(
     if request.is_for_scripts && !recording.by_script {
         return ControlFlow::Break(Err(recording.no_script(deployment)));
     }
+    if let Err(error) = request.inputs.order(instance.signature()) {
+        return ControlFlow::Break(recording.close(deployment, Err(RunError::Input(error))));
+    }
+    let work = Admission { id, deadline, permit, reservation };
+    let work = match run_here(instance, request, work, &mut recording) {
+        Ok(scored) => {
+            let answered = recording.close(deployment, scored);
+            return ControlFlow::Break(with_signature(answered, instance));
+        }
+        Err(work) => work,
+    };
+    let is_of_tensors = matches!(request.inputs, RequestInputs::Tensors(_));
+    let Admission { permit, reservation, .. } = work;
     let (reply_to, reply) = oneshot::channel();
     let job = job(request, &recording, (id, deadline, permit), reply_to);
     // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
@@ -325,7 +396,7 @@ async fn attempt(
         is_last: !deployment.admission.has_free_slots(),
     };
     let Some(replied) = submission_queue::send_and_wait(instance, sent, reply).await else {
-        let expired = work.expire(waited, deployment.request_timeout);
+        let expired = work.expire(waited, timeout);
         return ControlFlow::Break(recording.close(deployment, Err(expired)));
     };
     work.outstanding = false;
@@ -336,7 +407,69 @@ async fn attempt(
         }
         Err(_dropped) => Err(RunError::InstanceGone),
     };
-    ControlFlow::Break(recording.close(deployment, scored))
+    let answered = recording.close(deployment, scored);
+    ControlFlow::Break(match is_of_tensors {
+        true => with_signature(answered, instance),
+        false => answered,
+    })
+}
+
+/// A request that may run: its number, its time, and what it occupies.
+struct Admission {
+    id: u64,
+    deadline: Deadline,
+    permit: Permit,
+    reservation: Reservation,
+}
+
+/// Runs tensors on this thread, over the caller's memory, where a lane is idle and the thread may be kept for so long. Else it is still
+/// to be done.
+fn run_here(
+    instance: &InstanceHandle,
+    request: &ScoreRequest<'_>,
+    admission: Admission,
+    recording: &mut Recording<'_>,
+) -> Result<Result<Scored, RunError>, Admission> {
+    let RequestInputs::Tensors(inputs) = &request.inputs else {
+        return Err(admission);
+    };
+    if !request.waits && !instance.is_small_run(inputs) {
+        return Err(admission);
+    }
+    let Admission { id, deadline, permit, reservation } = admission;
+    let work = HereWork {
+        id,
+        inputs,
+        deadline,
+        may_take_long: request.waits,
+        timings: recording.timings,
+        reservation,
+        permit,
+    };
+    match instance.run_here(work) {
+        Here::Done(HereDone { outcome, timings }) => {
+            recording.timings = timings;
+            Ok(outcome.map(|values| Scored {
+                body: ScoredBody::Values(values),
+                head: None,
+            }))
+        }
+        Here::Left(HereWork { reservation, permit, .. }) => Err(Admission {
+            id,
+            deadline,
+            permit,
+            reservation,
+        }),
+    }
+}
+
+/// The answer with the names of its values.
+fn with_signature(
+    answered: Result<Answer, Unserved>,
+    instance: &InstanceHandle,
+) -> Result<Answer, Unserved> {
+    let signature = Some(Arc::clone(instance.signature()));
+    answered.map(|answer| Answer { signature, ..answer })
 }
 
 fn job(
@@ -348,7 +481,7 @@ fn job(
     let makes_head = request.head.filter(|_| recording.by_script);
     Job {
         id,
-        payload: request.payload.clone(),
+        payload: request.inputs.payload(),
         head: makes_head.map(|makes| Box::new(makes.request_head())),
         deadline,
         timings: recording.timings,
@@ -476,7 +609,7 @@ impl<'a> Recording<'a> {
         match &scored {
             Ok(_) if outcome == Outcome::Ok => streak.succeeded(),
             Ok(scored) => {
-                let words = ScriptWords::of(scored.head.as_deref(), &scored.body);
+                let words = ScriptWords::of(scored.head.as_deref(), scored.body.bytes());
                 judge(streak, outcome, &words);
             }
             Err(error) => judge(streak, outcome, error),
@@ -486,6 +619,7 @@ impl<'a> Recording<'a> {
         match scored {
             Ok(Scored { body, head }) => Ok(Answer {
                 body,
+                signature: None,
                 head,
                 by_script,
                 deployment,
@@ -600,10 +734,12 @@ mod tests {
     fn request(body: impl Into<Bytes>) -> ScoreRequest<'static> {
         ScoreRequest {
             deployment: None,
-            payload: body.into(),
+            inputs: RequestInputs::Body(body.into()),
             head: None,
             is_for_scripts: false,
             received: Instant::now(),
+            timeout: None,
+            waits: false,
         }
     }
 
@@ -613,7 +749,7 @@ mod tests {
 
     fn named(deployment: &str) -> ScoreRequest<'static> {
         ScoreRequest {
-            deployment: Some(deployment.to_owned()),
+            deployment: Some(deployment.to_owned().into()),
             ..digits_request()
         }
     }
@@ -1341,7 +1477,7 @@ mod tests {
         // It is refused also where no slot is free, and takes none.
         let _slot = model.admission.admit_now().unwrap();
         let mut asked = for_scripts(named("model"));
-        asked.payload = Bytes::new();
+        asked.inputs = RequestInputs::Body(Bytes::new());
         let refused = router.score(&endpoint, asked).await.unwrap_err();
         assert!(matches!(refused, Unserved::NoScript { .. }), "{refused}");
     }

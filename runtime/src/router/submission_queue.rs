@@ -3,8 +3,8 @@
 //! A thread that serves connections installs [`deliver`] beside them. Requests that arrive together then reach an instance
 //! together: one wake-up for all of them, one run where the model allows it, and no thread at all where the work is small
 //! enough to be executed inline. A request that finds no slot first hands over what has the slots ([`take_of`]): else a thousand
-//! requests of one tick would meet the two that are admitted first. Jobs for a process wait a moment for company. On other threads
-//! each job is handed over by itself, at once.
+//! requests of one tick would meet the two that are admitted first. Jobs for a process wait a moment for company. On other threads,
+//! which are those of a program that embeds serin, each job is executed inline or handed over by itself, at once.
 //!
 //! Threads: each has its own queue; nothing is shared. Not here: which instance (`deployment`), who computes (`engine`).
 
@@ -170,24 +170,33 @@ pub(super) async fn send_and_wait(
     }
 }
 
-/// Hands the job over at the end of this tick, and wakes the task then; at once, and false, on a thread without
-/// [`deliver`].
+/// Hands the job over at the end of this tick, and wakes the task then; at once, and false, on a thread without [`deliver`].
 fn send(instance: &InstanceHandle, job: ReservedJob, is_last: bool, context: &Context<'_>) -> bool {
     // A lane that is to compute it has nothing to do until then, and the tick has nobody to join it.
     let is_awaited = is_last && !instance.is_small(&job);
-    let is_queued = enqueue(instance, job, context);
-    if is_queued && is_awaited {
-        take_of(std::slice::from_ref(instance)).hand_over();
+    match enqueue(instance, job, context) {
+        Ok(()) => {
+            if is_awaited {
+                take_of(std::slice::from_ref(instance)).hand_over();
+            }
+            true
+        }
+        Err(job) => {
+            instance.run_inline_or_queue(vec![job]);
+            false
+        }
     }
-    is_queued
 }
 
-/// Keeps the job until the end of this tick; false when it was handed over, on a thread without [`deliver`].
-fn enqueue(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -> bool {
+/// Keeps the job until the end of this tick; gives it back on a thread without [`deliver`].
+fn enqueue(
+    instance: &InstanceHandle,
+    job: ReservedJob,
+    context: &Context<'_>,
+) -> Result<(), ReservedJob> {
     QUEUE.with_borrow_mut(|queue| {
         let Some(deliver) = &queue.deliver else {
-            instance.queue([job]);
-            return false;
+            return Err(job);
         };
         // It comes after all tasks that are ready now, for the queue of tasks is first in, first out. To wake a task only queues it:
         // nothing runs, and asks for this queue, while it is lent out here.
@@ -195,7 +204,7 @@ fn enqueue(instance: &InstanceHandle, job: ReservedJob, context: &Context<'_>) -
             deliver.wake_by_ref();
         }
         queue.add(instance, job, context.waker().clone());
-        true
+        Ok(())
     })
 }
 

@@ -264,15 +264,17 @@ impl Scoring {
             (endpoint, _) = found.map_err(|refused| refused.failure)?;
         }
         let request = ScoreRequest {
-            deployment,
-            payload,
+            deployment: deployment.map(Cow::Owned),
+            inputs: RequestInputs::Body(payload),
             head: Some(&asked.head),
             is_for_scripts,
             received,
+            timeout: None,
+            waits: false,
         };
         let mut answer = self.router.score(&endpoint, request).await?;
-        answer.body = match self.bytes.hold_answer(answer.body, room) {
-            Ok(held) => held,
+        answer.body = match self.bytes.hold_answer(answer.body.into_bytes(), room) {
+            Ok(held) => held.into(),
             Err(no_room) => {
                 return Err(Failure::NoRoomForAnswer {
                     deployment: answer.deployment,
@@ -450,7 +452,7 @@ fn refuse_encoding(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 fn success(answer: Answer, ids: RequestIds) -> Response {
-    let mut response = Response::new(Body::from(answer.body));
+    let mut response = Response::new(Body::from(answer.body.into_bytes()));
     let headers = response.headers_mut();
     headers.reserve(HEADERS_USUAL);
     headers.insert(CONTENT_TYPE, JSON);

@@ -119,7 +119,7 @@ fn is_of_serin(name: &HeaderName) -> bool {
 /// The answer of a script, with what serin has to say beside it.
 pub(super) fn script_answer(answer: Answer, parts: &Parts, ids: RequestIds) -> Response {
     let head = answer.head.as_deref();
-    let words = ScriptWords::of(head, &answer.body);
+    let words = ScriptWords::of(head, answer.body.bytes());
     let script_status = words.status;
     let status = status_of_script(script_status);
     if is_error(script_status) {
@@ -148,7 +148,7 @@ pub(super) fn script_answer(answer: Answer, parts: &Parts, ids: RequestIds) -> R
     write_deployment(&mut headers, &answer.deployment);
     write_model_time(&mut headers, &answer.timings);
     ids.write(&mut headers);
-    let mut response = Response::new(Body::from(answer.body));
+    let mut response = Response::new(Body::from(answer.body.into_bytes()));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

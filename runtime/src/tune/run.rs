@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use crate::app::edge_threads;
 use crate::budget::{Budget, Over};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
-use crate::embedded::{Deployment, DeploymentSettings, Endpoint, Error, ScoreError, Serin};
-use crate::engine::{BatchSettings, Pinning, Topology};
+use crate::embedded::{Deployment, Endpoint, Error, ScoreError, Serin};
+use crate::engine::{Pinning, Topology};
+use crate::spec::ProgramSettings;
 use crate::observe::CpuTimes;
 use crate::tune::choice::{Goal, Measured, Repetition, choose};
 use crate::tune::edge::Edge;
@@ -391,25 +392,25 @@ impl<'a> Bench<'a> {
     }
 
     fn start(&self, setting: Setting, clients_max: u32) -> Result<Endpoint, TuneError> {
-        let settings = DeploymentSettings {
+        let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let settings = ProgramSettings {
             vcpus: self.tune.subject.vcpus,
-            max_concurrent_requests_per_instance: clients_max,
-            lanes: Some(setting.lanes),
-            batch: BatchSettings {
-                size_max: setting.batch_size,
-                delay: self.tune.subject.batch_delay,
-            },
+            max_concurrent_requests_per_instance: number(clients_max),
+            lanes: Some(number(setting.lanes)),
+            batch_size_max: setting.batch_size.map(number),
+            batch_delay: self.tune.subject.batch_delay,
             spin: setting.spin,
             request_timeout: Some(REQUEST_TIMEOUT_MAX),
-            sample_request: Some(self.tune.subject.body.clone()),
-            ..DeploymentSettings::default()
+            ..ProgramSettings::default()
         };
         let (endpoint, deployment) = NAMES;
         let endpoint = self.serin.endpoint(endpoint);
         Ok(endpoint
             .deployment(
                 deployment,
-                Deployment::new(&self.tune.subject.model).with_settings(settings),
+                Deployment::new(&self.tune.subject.model)
+                    .with_settings(settings)
+                    .sample_request(self.tune.subject.body.clone()),
             )
             .start_blocking()?)
     }
