@@ -84,4 +84,43 @@ pub enum ScoreError {
         /// Most elements that an example may have.
         elements_max: usize,
     },
+    /// The number of tensors is not that of the model's inputs.
+    #[error("the model takes {wanted} tensors ({known}), found {found}")]
+    TensorCount {
+        /// Inputs of the model.
+        wanted: usize,
+        /// Their names, quoted.
+        known: String,
+        /// Tensors that were given.
+        found: usize,
+    },
+    /// A tensor's shape has more or fewer elements than there are.
+    #[error("a tensor of shape {shape:?} has {wanted} elements, found {found}")]
+    ElementCount {
+        /// The shape, outermost size first.
+        shape: Vec<usize>,
+        /// Elements of such a tensor.
+        wanted: usize,
+        /// Elements that were given.
+        found: usize,
+    },
+    /// A shape that no memory could hold.
+    #[error("expected a shape of at most {} elements, found {shape:?}", isize::MAX)]
+    ShapeTooLarge {
+        /// The shape, outermost size first.
+        shape: Vec<usize>,
+    },
+    /// An array whose elements do not lie row by row, so that they cannot be lent.
+    #[error(
+        "expected an array whose elements lie row by row, found another layout of shape {shape:?}; copy it to standard layout"
+    )]
+    NotRowMajor {
+        /// The shape, outermost size first.
+        shape: Vec<usize>,
+    },
+    /// Tensors for a scoring script, which reads bodies.
+    #[error(
+        "expected the bytes of a body, which the scoring script reads, found tensors; send a body"
+    )]
+    BodyWanted,
 }

@@ -11,15 +11,21 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "ndarray")]
+mod arrays;
+mod element;
 mod error;
 mod json;
+mod packed;
 mod rows;
 mod scorer;
 mod signature;
 mod tensor;
 
+pub use element::Element;
 pub use error::ScoreError;
 pub use json::{JsonScorer, NonFinite};
+pub use packed::{pack_tensors, pack_values, unpack_tensors, unpack_values};
 pub use scorer::Scorer;
 pub use signature::{ElementType, OutputKind, OutputSpec, Signature, TensorSpec};
-pub use tensor::{OutputView, Tensor};
+pub use tensor::{OutputView, Tensor, TensorView, Value};

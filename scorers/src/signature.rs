@@ -4,6 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::ScoreError;
+use crate::tensor::TensorView;
+
+/// Most dimensions of an input whose rank the model leaves open.
+pub(crate) const RANK_MAX: usize = 32;
+
 /// Element type of a tensor, named as in ONNX and the Open Inference Protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -36,6 +42,25 @@ pub enum ElementType {
     Fp64,
     /// Strings (`BYTES` in the Open Inference Protocol).
     Bytes,
+}
+
+impl ElementType {
+    /// Its elements in words.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Bool => "values (true or false)",
+            Self::Bytes => "strings",
+            Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64 => "numbers",
+            Self::Uint8
+            | Self::Uint16
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64 => "whole numbers",
+        }
+    }
 }
 
 impl fmt::Display for ElementType {
@@ -80,6 +105,86 @@ pub struct Signature {
     pub inputs: Vec<TensorSpec>,
     /// The tensors that every response holds.
     pub outputs: Vec<OutputSpec>,
+}
+
+impl Signature {
+    /// Whether these tensors are the model's inputs: in its order, each of its type and shape.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreError::TensorCount`], or [`ScoreError::Misfit`] of the first that is another.
+    pub fn check(&self, inputs: &[TensorView<'_>]) -> Result<(), ScoreError> {
+        if self.inputs.len() != inputs.len() {
+            return Err(ScoreError::TensorCount {
+                wanted: self.inputs.len(),
+                known: self.known_inputs(),
+                found: inputs.len(),
+            });
+        }
+        let mut pairs = self.inputs.iter().zip(inputs);
+        match pairs.find(|(spec, input)| !spec.takes(input)) {
+            Some((spec, input)) => {
+                let (datatype, shape) = (input.element_type(), input.shape());
+                Err(spec.misfit(format!("found {datatype} of shape {shape:?}")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The place of an input among the model's.
+    #[must_use]
+    pub fn index_of_input(&self, name: &str) -> Option<usize> {
+        self.inputs.iter().position(|spec| spec.name == name)
+    }
+
+    /// The names of the inputs, quoted, for messages.
+    pub(crate) fn known_inputs(&self) -> String {
+        let names: Vec<_> = self
+            .inputs
+            .iter()
+            .map(|spec| format!("{:?}", spec.name))
+            .collect();
+        names.join(", ")
+    }
+}
+
+impl TensorSpec {
+    /// Whether a tensor is of its type and shape.
+    fn takes(&self, input: &TensorView<'_>) -> bool {
+        let shape = input.shape();
+        let fits = |(wanted, found): (&i64, &usize)| {
+            *wanted < 0 || usize::try_from(*wanted).is_ok_and(|wanted| wanted == *found)
+        };
+        let rank_fits = match self.any_rank {
+            true => shape.len() <= RANK_MAX,
+            false => shape.len() == self.shape.len(),
+        };
+        rank_fits && input.element_type() == self.datatype && self.shape.iter().zip(shape).all(fits)
+    }
+
+    /// The words for an input that is not given as the model wants it.
+    pub(crate) fn misfit(&self, found: String) -> ScoreError {
+        let of = if self.any_rank { "" } else { "of shape " };
+        let wanted = format!(
+            "{} {} {of}{}",
+            self.datatype,
+            self.datatype.noun(),
+            self.shape_in_words()
+        );
+        ScoreError::Misfit {
+            input: self.name.clone(),
+            wanted,
+            found,
+        }
+    }
+
+    pub(crate) fn shape_in_words(&self) -> String {
+        if self.any_rank {
+            "of any shape".to_owned()
+        } else {
+            format!("{:?}", self.shape)
+        }
+    }
 }
 
 /// One output of a model.

@@ -4,9 +4,10 @@ use half::{bf16, f16};
 
 use super::NonFinite;
 use super::text::{Scalar, Text, token};
+use crate::element::Element;
 
 /// An element of a tensor. Each `from_` gives nothing where the JSON value is not of this type or does not fit.
-pub(super) trait Element: Sized + Clone {
+pub(super) trait JsonElement: Element {
     /// Reads the number that begins at the next byte. What it leaves unread where it gives nothing says nothing.
     fn read_number(_: &mut Text<'_>) -> Option<Self> {
         None
@@ -41,7 +42,7 @@ pub(super) fn write_json<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<
     serde_json::to_writer(out, value).expect("a plain value written to memory");
 }
 
-impl Element for bool {
+impl JsonElement for bool {
     fn from_bool(value: bool) -> Option<Self> {
         Some(value)
     }
@@ -50,7 +51,7 @@ impl Element for bool {
     }
 }
 
-impl Element for String {
+impl JsonElement for String {
     fn from_text(value: &str) -> Option<Self> {
         Some(value.to_owned())
     }
@@ -61,7 +62,7 @@ impl Element for String {
 
 macro_rules! whole_elements {
     ($($whole:ty),*) => {$(
-        impl Element for $whole {
+        impl JsonElement for $whole {
             #[inline]
             fn read_number(text: &mut Text<'_>) -> Option<Self> {
                 text.whole()?.try_into().ok()
@@ -77,7 +78,7 @@ whole_elements!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 macro_rules! float_elements {
     ($($float:ty, $narrow:expr, $wide:expr;)*) => {$(
-        impl Element for $float {
+        impl JsonElement for $float {
             /// Rounds to the nearest; what would round to infinity does not fit.
             #[inline]
             fn read_number(text: &mut Text<'_>) -> Option<Self> {

@@ -4,19 +4,16 @@
 //! it opens. The first thing that does not fit ends the parse. Its place is gathered on the way
 //! out, so that keeping track of it costs a body that fits nothing.
 
-use ndarray::{ArrayD, IxDyn};
-
-use super::element::Element;
+use super::element::JsonElement;
 use super::plain;
 use super::text::{Fault, Text, shortened};
+use crate::element::with_element_type;
 use crate::error::ScoreError;
-use crate::signature::{ElementType, Signature, TensorSpec};
+use crate::signature::{ElementType, RANK_MAX, Signature, TensorSpec};
 use crate::tensor::Tensor;
 
 /// Bytes that a number and its comma usually take.
 const NUMBER_BYTES: usize = 8;
-/// Most dimensions of an input whose rank the model leaves open.
-const RANK_MAX: usize = 32;
 
 /// The reason why the parse ended early.
 enum Stop {
@@ -107,54 +104,25 @@ fn not_json(signature: &Signature, payload: &[u8], fault: Fault) -> ScoreError {
 /// The body that a model wants, for messages.
 fn wanted_body(signature: &Signature) -> String {
     match signature.inputs.as_slice() {
-        [only] => format!("{{\"data\": ..}} with {} {}", only.datatype, shape(only)),
+        [only] => format!(
+            "{{\"data\": ..}} with {} {}",
+            only.datatype,
+            only.shape_in_words()
+        ),
         several => {
             let inputs: Vec<_> = several
                 .iter()
-                .map(|input| format!("{:?}: {} {}", input.name, input.datatype, shape(input)))
+                .map(|input| {
+                    format!(
+                        "{:?}: {} {}",
+                        input.name,
+                        input.datatype,
+                        input.shape_in_words()
+                    )
+                })
                 .collect();
             format!("{{\"data\": {{{}}}}}", inputs.join(", "))
         }
-    }
-}
-
-fn shape(spec: &TensorSpec) -> String {
-    if spec.any_rank {
-        "of any shape".to_owned()
-    } else {
-        format!("{:?}", spec.shape)
-    }
-}
-
-fn noun(datatype: ElementType) -> &'static str {
-    match datatype {
-        ElementType::Bool => "values (true or false)",
-        ElementType::Bytes => "strings",
-        ElementType::Fp16 | ElementType::Bf16 | ElementType::Fp32 | ElementType::Fp64 => "numbers",
-        ElementType::Uint8
-        | ElementType::Uint16
-        | ElementType::Uint32
-        | ElementType::Uint64
-        | ElementType::Int8
-        | ElementType::Int16
-        | ElementType::Int32
-        | ElementType::Int64 => "whole numbers",
-    }
-}
-
-/// The words for an input that the body does not give as the model wants it.
-fn misfit_of(spec: &TensorSpec, found: String) -> ScoreError {
-    let of = if spec.any_rank { "" } else { "of shape " };
-    let wanted = format!(
-        "{} {} {of}{}",
-        spec.datatype,
-        noun(spec.datatype),
-        shape(spec)
-    );
-    ScoreError::Misfit {
-        input: spec.name.clone(),
-        wanted,
-        found,
     }
 }
 
@@ -235,56 +203,40 @@ impl Body<'_, '_> {
             slots[at] = Some(input(&inputs[at], &mut self.text, 0)?);
             more = self.text.goes_on(b'}')?;
         }
-        let tensors = slots.into_iter().zip(inputs).map(|(slot, spec)| {
-            slot.ok_or_else(|| misfit_of(spec, "found nothing".to_owned()).into())
-        });
+        let tensors = slots
+            .into_iter()
+            .zip(inputs)
+            .map(|(slot, spec)| slot.ok_or_else(|| spec.misfit("found nothing".to_owned()).into()));
         tensors.collect()
     }
 
     fn input_named(&self, key: &str) -> Result<usize, ScoreError> {
-        let inputs = &self.signature.inputs;
-        let at = inputs.iter().position(|spec| spec.name == key);
-        at.ok_or_else(|| {
-            let known: Vec<_> = inputs
-                .iter()
-                .map(|spec| format!("{:?}", spec.name))
-                .collect();
-            ScoreError::UnknownInput {
-                input: shortened(key),
-                known: known.join(", "),
-            }
+        let at = self.signature.index_of_input(key);
+        at.ok_or_else(|| ScoreError::UnknownInput {
+            input: shortened(key),
+            known: self.signature.known_inputs(),
         })
     }
 }
 
 /// Reads one input, which has about `room` elements.
 fn input(spec: &TensorSpec, text: &mut Text<'_>, room: usize) -> Result<Tensor, Stopped> {
-    match spec.datatype {
-        ElementType::Bool => grid(spec, text, room).map(Tensor::Bool),
-        ElementType::Uint8 => grid(spec, text, room).map(Tensor::Uint8),
-        ElementType::Uint16 => grid(spec, text, room).map(Tensor::Uint16),
-        ElementType::Uint32 => grid(spec, text, room).map(Tensor::Uint32),
-        ElementType::Uint64 => grid(spec, text, room).map(Tensor::Uint64),
-        ElementType::Int8 => grid(spec, text, room).map(Tensor::Int8),
-        ElementType::Int16 => grid(spec, text, room).map(Tensor::Int16),
-        ElementType::Int32 => grid(spec, text, room).map(Tensor::Int32),
-        ElementType::Int64 => grid(spec, text, room).map(Tensor::Int64),
-        ElementType::Fp16 => grid(spec, text, room).map(Tensor::Fp16),
-        ElementType::Bf16 => grid(spec, text, room).map(Tensor::Bf16),
-        ElementType::Fp32 => grid(spec, text, room).map(Tensor::Fp32),
-        ElementType::Fp64 => grid(spec, text, room).map(Tensor::Fp64),
-        // Far larger than a number, and of any length.
-        ElementType::Bytes => grid(spec, text, 0).map(Tensor::Bytes),
-    }
+    // A string is far larger than a number, and of any length.
+    let room = if spec.datatype == ElementType::Bytes {
+        0
+    } else {
+        room
+    };
+    with_element_type!(spec.datatype, T => grid::<T>(spec, text, room))
 }
 
 /// Reads nested lists, row-major.
-fn grid<T: Element>(
+fn grid<T: JsonElement>(
     spec: &TensorSpec,
     text: &mut Text<'_>,
     room: usize,
-) -> Result<ArrayD<T>, Stopped> {
-    let mut grid = Grid {
+) -> Result<Tensor, Stopped> {
+    let mut grid = Grid::<T> {
         spec,
         // A negative size is free until the first list of that depth sets it.
         sizes: spec
@@ -297,13 +249,15 @@ fn grid<T: Element>(
     };
     if let Err(stopped) = grid.level(text, 0) {
         return Err(match *stopped {
-            Stop::Misfit(misfit) => misfit_of(spec, grid.place(&misfit)).into(),
+            Stop::Misfit(misfit) => spec.misfit(grid.place(&misfit)).into(),
             other => Box::new(other),
         });
     }
-    let sizes = grid.shape().map_err(|found| misfit_of(spec, found))?;
-    ArrayD::from_shape_vec(IxDyn(&sizes), grid.values)
-        .map_err(|error| misfit_of(spec, format!("found a shape of {sizes:?} ({error})")).into())
+    let sizes = grid.shape().map_err(|found| spec.misfit(found))?;
+    Tensor::new(&sizes, grid.values).map_err(|error| {
+        spec.misfit(format!("found a shape of {sizes:?} ({error})"))
+            .into()
+    })
 }
 
 /// A tensor in the making.
@@ -316,7 +270,7 @@ struct Grid<'s, T> {
     values: Vec<T>,
 }
 
-impl<T: Element> Grid<'_, T> {
+impl<T: JsonElement> Grid<'_, T> {
     /// The lists, or in the end the elements, at this depth.
     fn level(&mut self, text: &mut Text<'_>, depth: usize) -> Result<(), Stopped> {
         match text.next_byte() {
@@ -420,7 +374,7 @@ impl<T: Element> Grid<'_, T> {
         let part = match (innermost, self.spec.datatype) {
             (false, _) => "rows",
             (true, ElementType::Bool) => "values",
-            (true, datatype) => noun(datatype),
+            (true, datatype) => datatype.noun(),
         };
         let declared = self.spec.shape.get(depth).is_some_and(|size| *size >= 0);
         let found = match declared {
