@@ -137,6 +137,29 @@ impl Signature {
         self.inputs.iter().position(|spec| spec.name == name)
     }
 
+    /// For each input of the model the place of its name among these.
+    ///
+    /// # Errors
+    ///
+    /// [`ScoreError::UnknownInput`], [`ScoreError::RepeatedInput`], or [`ScoreError::Misfit`] where an input has no name among them.
+    pub fn order_of(&self, names: &[&str]) -> Result<Vec<usize>, ScoreError> {
+        for (place, name) in names.iter().enumerate() {
+            let input = (*name).to_owned();
+            if self.index_of_input(name).is_none() {
+                let known = self.known_inputs();
+                return Err(ScoreError::UnknownInput { input, known });
+            }
+            if names[..place].contains(name) {
+                return Err(ScoreError::RepeatedInput { input });
+            }
+        }
+        let place = |spec: &TensorSpec| {
+            let place = names.iter().position(|name| *name == spec.name);
+            place.ok_or_else(|| spec.misfit("found nothing under that name".to_owned()))
+        };
+        self.inputs.iter().map(place).collect()
+    }
+
     /// The names of the inputs, quoted, for messages.
     pub(crate) fn known_inputs(&self) -> String {
         let names: Vec<_> = self

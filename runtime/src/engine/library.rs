@@ -84,7 +84,7 @@ pub unsafe fn prepare_process() {
             std::env::set_var(TELEMETRY_VARIABLE, "1");
         }
     }
-    memory::fix_mmap_threshold();
+    memory::own_process();
 }
 
 /// Whether ONNX Runtime, when it is loaded now, comes up without telemetry.

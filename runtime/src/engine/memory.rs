@@ -6,12 +6,18 @@
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Blocks from this size on are mapped each on their own and unmapped when freed, in bytes.
 const MMAP_THRESHOLD_BYTES: libc::c_int = 256 * 1024;
 
-/// Fixes the threshold above which blocks are mapped each on their own.
-pub(super) fn fix_mmap_threshold() {
+/// Whether the process is serin's own: nobody else has memory in it that is given back with ours. Relaxed wherever it is read or
+/// written: it is set before there is a second thread.
+static IS_OURS: AtomicBool = AtomicBool::new(false);
+
+/// Takes the memory of the process to be serin's own, and fixes the threshold above which blocks are mapped each on their own.
+pub(super) fn own_process() {
+    IS_OURS.store(true, Ordering::Relaxed);
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "mallopt has no safe form")]
     // SAFETY: mallopt takes two integers by value and is thread-safe; the parameter is one that glibc documents.
@@ -20,8 +26,12 @@ pub(super) fn fix_mmap_threshold() {
     debug_assert_eq!(accepted, 1, "glibc accepts a threshold below its maximum");
 }
 
-/// Hands memory that is free but kept, and code that was run, back to the system; called after an unload.
+/// Hands memory that is free but kept, and code that was run, back to the system; called after an unload. In somebody else's process
+/// it does nothing: what is free there is not ours to give.
 pub fn give_back_memory() {
+    if !IS_OURS.load(Ordering::Relaxed) {
+        return;
+    }
     forget_code();
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "malloc_trim has no safe form")]
@@ -52,6 +62,9 @@ pub(super) fn library_is_loaded(library: &Path) {
 /// Takes the code of ONNX Runtime out of memory: what is run again comes back from the file. Most of it is run to load a model
 /// and never after that.
 pub(super) fn forget_code() {
+    if !IS_OURS.load(Ordering::Relaxed) {
+        return;
+    }
     for (start, bytes) in LIBRARY_CODE.get().into_iter().flatten() {
         drop_pages(*start, *bytes);
     }

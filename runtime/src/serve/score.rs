@@ -4,6 +4,7 @@
 //! Threads: edge. Nothing here computes; the router may, inline, where a model's work is small.
 //! Not here: which deployment, which instance, and the outcome of what reached one (`router`).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use tracing::Level;
 use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX};
 use crate::observe::Metrics;
 use crate::router::{
-    Answer, Deployment, Endpoint, EndpointAuth, Rejected, Router, RoutingTable, ScoreRequest, Turn,
-    Unserved,
+    Answer, Deployment, Endpoint, EndpointAuth, Rejected, RequestInputs, Router, RoutingTable,
+    ScoreRequest, Turn, Unserved,
 };
 use crate::serve::answer::{
     JSON, MODEL_DEPLOYMENT, MODEL_ERROR_REASON, MODEL_ERROR_STATUS, SHED, write_deployment,
