@@ -268,14 +268,16 @@ impl Books {
         self.instances.values().any(InstanceBook::is_ready)
     }
 
-    /// Whether an instance that stays beside this one has some of its cores.
+    /// Whether an instance that stays beside this one, also one of another control plane in this process, has some of its cores.
     pub(super) fn shares_cores(&self, no: InstanceNo) -> bool {
         let Some(one) = self.instances.get(&no) else {
             return false;
         };
-        self.instances.iter().any(|(other_no, other)| {
+        let mut own = self.instances.iter();
+        let shares = own.any(|(other_no, other)| {
             *other_no != no && other.stays_beside(one) && other.cores.overlaps(&one.cores)
-        })
+        });
+        shares || self.cores.others_have_some_of(&one.cores)
     }
 
     /// Cores that may be given to new instances; none where they are shared when they run out.

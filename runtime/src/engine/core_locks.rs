@@ -1,4 +1,5 @@
 //! Which cores the servers of a user have: a locked file for each, so that two of them do not pin their threads to the same ones.
+//! Within one process they know of each other by the map (`cores`), and have one set of locks.
 //!
 //! A lock is the kernel's (`flock`) and lasts as long as its file is open, so a server that dies has none; processes that it
 //! starts do not inherit it. The folder is known to all processes of a user on one machine, but not to those of another user or
@@ -78,6 +79,13 @@ impl CoreLocks {
         let identity = served.and_then(identity_of);
         Self::open(&folder, identity.unwrap_or_default())
             .map_err(|source| NoLocks { folder, source })
+    }
+
+    /// Says what is served too, where nothing was said before: whoever was first in this process may serve nothing that is kept.
+    pub(super) fn serve(&mut self, served: Option<&Path>) {
+        if self.identity.is_empty() {
+            self.identity = served.and_then(identity_of).unwrap_or_default();
+        }
     }
 
     fn open(folder: &Path, identity: String) -> io::Result<Self> {

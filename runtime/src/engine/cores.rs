@@ -1,7 +1,8 @@
 //! The machine's cores and who has each.
 //!
-//! [`Topology::read`] looks at the machine once; [`CoreMap`] is pure from there on, but for the locks by which servers of one
-//! user know of each other, where it was told to ask for them ([`CoreMap::beside_others`]). An instance gets as many distinct
+//! [`Topology::read`] looks at the machine once; [`CoreMap`] is pure from there on, unless it was told that there are others
+//! ([`CoreMap::beside_others`]): then all maps of this process share one book of who has which core, and servers of one user know
+//! of each other by locks. An instance gets as many distinct
 //! cores as its instance type has vCPUs: those of no other server first, of them those with the fewest other instances, and
 //! physical cores before their siblings. A machine that is too small gives what it has, evenly; [`Capacity::Strict`] refuses instead.
 //!
@@ -12,8 +13,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crate::engine::core_locks::{CoreLocks, Holder};
+use crate::engine::lock::lock;
 use crate::observe::cpu_quota;
 
 /// A core as the kernel numbers it.
@@ -37,6 +40,8 @@ pub struct Topology {
     quota: Option<f64>,
     /// Whether the machine has more cores than these: then somebody has chosen them for this process.
     is_part: bool,
+    /// Whether it is that of the machine, which all of this process share, and not one on paper.
+    is_real: bool,
 }
 
 impl Topology {
@@ -63,6 +68,7 @@ impl Topology {
         let online = online.and_then(|text| parse_cores(&text));
         Self {
             is_part: online.is_some_and(|online| online.len() > allowed.len()),
+            is_real: true,
             ..Self::new(&allowed, siblings, cpu_quota())
         }
     }
@@ -107,6 +113,7 @@ impl Topology {
             allowed,
             quota,
             is_part: false,
+            is_real: false,
         }
     }
 
@@ -114,6 +121,11 @@ impl Topology {
     #[must_use]
     pub fn len(&self) -> usize {
         self.cores.len()
+    }
+
+    fn total_and_free(&self, book: &Book) -> (usize, usize) {
+        let free = self.cores.iter().filter(|core| book.users(**core) == 0);
+        (self.cores.len(), free.count())
     }
 
     /// Never true: there is always one core.
@@ -166,6 +178,8 @@ pub struct CoreGrant {
     pub vcpus: usize,
     /// Distinct cores given, at most `vcpus`, best first.
     pub cores: Vec<CoreId>,
+    /// Those of them that are locked for it, so that no other server takes them.
+    pub locked: Vec<CoreId>,
     /// Whether another instance had some of these cores when they were given; who knows which instances leave takes those out.
     pub shared: bool,
     /// All cores that the process may use, where its threads keep to none of those given.
@@ -198,15 +212,61 @@ impl CoreGrant {
     }
 }
 
-/// The cores, and the instances on each.
+/// The cores, and the instances on each. Dropped, it gives back what was not released.
 #[derive(Debug)]
 pub struct CoreMap {
     topology: Topology,
     capacity: Capacity,
-    /// Instances per core.
-    users: BTreeMap<CoreId, usize>,
+    book: Arc<Mutex<Book>>,
+    /// What of the book is this map's.
+    own: Book,
     pinning: Pinning,
     others: Others,
+}
+
+/// Who has which core. A choice of cores is made and written down under one lock, so that two maps never give one core away twice.
+#[derive(Debug, Default)]
+struct Book {
+    /// Instances per core.
+    users: BTreeMap<CoreId, usize>,
+    /// Instances per core for which it is locked.
+    claims: BTreeMap<CoreId, usize>,
+    locks: Option<CoreLocks>,
+}
+
+/// The book of all maps of this process whose cores are those of the machine.
+static PROCESS: LazyLock<Arc<Mutex<Book>>> = LazyLock::new(Arc::default);
+
+impl Book {
+    fn users(&self, core: CoreId) -> usize {
+        self.users.get(&core).copied().unwrap_or(0)
+    }
+
+    fn note(&mut self, grant: &CoreGrant) {
+        for core in &grant.cores {
+            *self.users.entry(*core).or_default() += 1;
+        }
+        for core in &grant.locked {
+            *self.claims.entry(*core).or_default() += 1;
+        }
+    }
+
+    fn take_back(&mut self, cores: &[CoreId], locked: &[CoreId]) {
+        let less = |counts: &mut BTreeMap<CoreId, usize>, core: &CoreId| {
+            if let Some(count) = counts.get_mut(core) {
+                *count = count.saturating_sub(1);
+            }
+        };
+        cores.iter().for_each(|core| less(&mut self.users, core));
+        locked.iter().for_each(|core| less(&mut self.claims, core));
+        self.unlock(locked);
+    }
+
+    fn unlock(&mut self, cores: &[CoreId]) {
+        if let Some(locks) = &mut self.locks {
+            cores.iter().for_each(|core| locks.release(*core));
+        }
+    }
 }
 
 /// What is known of other servers.
@@ -214,8 +274,8 @@ pub struct CoreMap {
 enum Others {
     /// Nobody asks.
     NotAsked,
-    /// Each core is asked for.
-    Locks(CoreLocks),
+    /// Each core is asked for, by the locks of the book.
+    Locks,
     /// It cannot be known; the reason.
     Unknown(String),
 }
@@ -223,6 +283,7 @@ enum Others {
 /// The cores of one instance, as they were chosen.
 struct Choice {
     cores: Vec<CoreId>,
+    locked: Vec<CoreId>,
     /// What another server has of them.
     taken: Vec<(CoreId, Holder)>,
     /// The reason why it is not known who has them.
@@ -230,36 +291,59 @@ struct Choice {
 }
 
 impl CoreMap {
-    /// All cores free; threads keep to theirs, whatever other servers do.
+    /// All cores free; threads keep to theirs, whatever others do.
     #[must_use]
     pub fn new(topology: Topology, capacity: Capacity) -> Self {
-        let users = topology.cores.iter().map(|core| (*core, 0)).collect();
         Self {
             topology,
             capacity,
-            users,
+            book: Arc::default(),
+            own: Book::default(),
             pinning: Pinning::On,
             others: Others::NotAsked,
         }
     }
 
-    /// The same, with regard to other servers of the user. One that serves the same data is taken for the one whose place this
-    /// process takes.
+    /// The same, with regard to others in this process, and to other servers of the user. One of these that serves the same data
+    /// is taken for the one whose place this process takes.
     #[must_use]
     pub fn beside_others(mut self, pinning: Pinning, data: Option<&Path>) -> Self {
         self.pinning = pinning;
+        if self.topology.is_real {
+            self.book = Arc::clone(&PROCESS);
+        }
         let never_pins = match pinning {
             Pinning::Auto => self.topology.quota.is_some(),
             Pinning::On => false,
             Pinning::Off => true,
         };
         if !never_pins {
-            self.others = match CoreLocks::of_this_user(data) {
-                Ok(locks) => Others::Locks(locks),
-                Err(error) => Others::Unknown(error.to_string()),
-            };
+            self.others = self.ask_for_locks(data);
         }
         self
+    }
+
+    fn ask_for_locks(&self, data: Option<&Path>) -> Others {
+        let mut book = lock(&self.book);
+        if let Some(locks) = &mut book.locks {
+            locks.serve(data);
+            return Others::Locks;
+        }
+        match CoreLocks::of_this_user(data) {
+            Ok(locks) => {
+                book.locks = Some(locks);
+                Others::Locks
+            }
+            Err(error) => Others::Unknown(error.to_string()),
+        }
+    }
+
+    /// Another map of the same cores in the same process; for tests, whose cores are on paper.
+    #[cfg(test)]
+    pub(crate) fn twin(&self) -> Self {
+        let mut twin = Self::new(self.topology.clone(), self.capacity);
+        twin.book = Arc::clone(&self.book);
+        twin
     }
 
     /// Gives cores to one instance.
@@ -268,7 +352,9 @@ impl CoreMap {
     ///
     /// [`NotEnoughCores`] with [`Capacity::Strict`], when fewer than `vcpus` cores are free.
     pub fn grant(&mut self, vcpus: usize) -> Result<CoreGrant, NotEnoughCores> {
-        let (total, free) = self.total_and_free();
+        let shared_book = Arc::clone(&self.book);
+        let mut book = lock(&shared_book);
+        let (total, free) = self.topology.total_and_free(&book);
         if self.capacity == Capacity::Strict && free < vcpus {
             return Err(NotEnoughCores {
                 asked: vcpus,
@@ -276,39 +362,43 @@ impl CoreMap {
                 total,
             });
         }
-        let choice = self.choose(vcpus.clamp(1, self.topology.len()));
+        let mut choice = self.choose(&mut book, vcpus.clamp(1, self.topology.len()));
         let reason = self.reason_to_float(&choice);
         if reason.is_some() {
-            self.give_back(&choice.cores);
+            book.unlock(&choice.locked);
+            choice.locked.clear();
         }
-        let pinning = words_of_pinning(&choice, reason.as_deref());
-        let cores = choice.cores;
-        let shared = cores.iter().any(|core| self.users[core] > 0);
-        for core in &cores {
-            *self.users.entry(*core).or_default() += 1;
-        }
-        Ok(CoreGrant {
+        let grant = CoreGrant {
             vcpus,
-            cores,
-            shared,
+            shared: choice.cores.iter().any(|core| book.users(*core) > 0),
+            pinning: words_of_pinning(&choice, reason.as_deref()),
             floats_over: reason.map(|_| self.topology.allowed.clone()),
-            pinning,
-        })
+            cores: choice.cores,
+            locked: choice.locked,
+        };
+        book.note(&grant);
+        self.own.note(&grant);
+        Ok(grant)
     }
 
     /// The cores with the fewest instances; what another server has only where nothing else is left.
-    fn choose(&mut self, count: usize) -> Choice {
+    fn choose(&self, book: &mut Book, count: usize) -> Choice {
         let mut order = self.topology.cores.clone();
         // Stable: among cores with as many users, the topology's order decides.
-        order.sort_by_key(|core| self.users[core]);
-        let (mut cores, mut taken, mut unknown) = (Vec::new(), Vec::new(), None);
+        order.sort_by_key(|core| book.users(*core));
+        let (mut cores, mut locked, mut taken, mut unknown) =
+            (Vec::new(), Vec::new(), Vec::new(), None);
         for core in order {
             if cores.len() == count {
                 break;
             }
-            match self.claim(core) {
-                Ok(None) => cores.push(core),
-                Ok(Some(holder)) => taken.push((core, holder)),
+            match self.claim(book, core) {
+                Ok(Claim::Locked) => {
+                    cores.push(core);
+                    locked.push(core);
+                }
+                Ok(Claim::NotAsked) => cores.push(core),
+                Ok(Claim::Taken(holder)) => taken.push((core, holder)),
                 Err(why) => {
                     cores.push(core);
                     unknown = Some(why);
@@ -319,27 +409,22 @@ impl CoreMap {
         cores.extend(taken.iter().map(|(core, _)| *core));
         Choice {
             cores,
+            locked,
             taken,
             unknown,
         }
     }
 
     /// Takes a core, unless another server has it, or it cannot be known whether one has.
-    fn claim(&mut self, core: CoreId) -> Result<Option<Holder>, String> {
-        match &mut self.others {
-            Others::NotAsked => Ok(None),
-            Others::Unknown(why) => Err(why.clone()),
-            Others::Locks(locks) => locks
-                .claim(core)
-                .map_err(|error| format!("core {core} cannot be locked: {error}")),
-        }
-    }
-
-    fn give_back(&mut self, cores: &[CoreId]) {
-        if let Others::Locks(locks) = &mut self.others {
-            for core in cores {
-                locks.release(*core);
-            }
+    fn claim(&self, book: &mut Book, core: CoreId) -> Result<Claim, String> {
+        match (&self.others, &mut book.locks) {
+            (Others::Unknown(why), _) => Err(why.clone()),
+            (Others::Locks, Some(locks)) => match locks.claim(core) {
+                Ok(None) => Ok(Claim::Locked),
+                Ok(Some(holder)) => Ok(Claim::Taken(holder)),
+                Err(error) => Err(format!("core {core} cannot be locked: {error}")),
+            },
+            (Others::NotAsked, _) | (Others::Locks, None) => Ok(Claim::NotAsked),
         }
     }
 
@@ -364,23 +449,22 @@ impl CoreMap {
 
     /// Takes the cores of an instance back.
     pub fn release(&mut self, grant: &CoreGrant) {
-        for core in &grant.cores {
-            if let Some(users) = self.users.get_mut(core) {
-                *users = users.saturating_sub(1);
-            }
-        }
-        if grant.floats_over.is_none() {
-            self.give_back(&grant.cores);
-        }
+        lock(&self.book).take_back(&grant.cores, &grant.locked);
+        self.own.take_back(&grant.cores, &grant.locked);
     }
 
-    /// Cores in all, and cores that no instance has.
+    /// Cores in all, and cores that no instance of this process has.
     #[must_use]
     pub fn total_and_free(&self) -> (usize, usize) {
-        (
-            self.users.len(),
-            self.users.values().filter(|users| **users == 0).count(),
-        )
+        self.topology.total_and_free(&lock(&self.book))
+    }
+
+    /// Whether instances of another map of this process have some of these cores now.
+    #[must_use]
+    pub fn others_have_some_of(&self, grant: &CoreGrant) -> bool {
+        let book = lock(&self.book);
+        let mut cores = grant.cores.iter();
+        cores.any(|core| book.users(*core) > self.own.users(*core))
     }
 
     /// The rule for when the cores do not suffice.
@@ -388,6 +472,28 @@ impl CoreMap {
     pub fn capacity(&self) -> Capacity {
         self.capacity
     }
+}
+
+impl Drop for CoreMap {
+    fn drop(&mut self) {
+        let mut book = lock(&self.book);
+        let all = |counts: &BTreeMap<CoreId, usize>| -> Vec<CoreId> {
+            let each = counts.iter();
+            each.flat_map(|(core, count)| std::iter::repeat_n(*core, *count))
+                .collect()
+        };
+        book.take_back(&all(&self.own.users), &all(&self.own.claims));
+    }
+}
+
+/// The answer of a core that is asked for.
+enum Claim {
+    /// It is locked for one more instance.
+    Locked,
+    /// Another server has it.
+    Taken(Holder),
+    /// Nobody is asked.
+    NotAsked,
 }
 
 /// How many cores, and which, as `core 0` or `cores 0-2,5`.
@@ -620,11 +726,131 @@ mod tests {
 
     /// A server on these cores that asks for locks in a folder.
     fn server(topology: Topology, pinning: Pinning, folder: &Path) -> CoreMap {
-        CoreMap {
-            pinning,
-            others: Others::Locks(core_locks::in_folder(folder, "").unwrap()),
-            ..CoreMap::new(topology, Capacity::Overcommit)
-        }
+        let mut map = CoreMap::new(topology, Capacity::Overcommit);
+        lock(&map.book).locks = Some(core_locks::in_folder(folder, "").unwrap());
+        (map.pinning, map.others) = (pinning, Others::Locks);
+        map
+    }
+
+    /// Another map of the same process, with the same locks.
+    fn second(map: &CoreMap) -> CoreMap {
+        let mut twin = map.twin();
+        (twin.pinning, twin.others) = (map.pinning, Others::Locks);
+        twin
+    }
+
+    #[test]
+    fn two_in_one_process_take_cores_of_their_own_as_long_as_there_are_some() {
+        let mut one = CoreMap::new(paired(4), Capacity::Overcommit);
+        let mut other = one.twin();
+        assert_eq!(one.grant(2).unwrap().cores, [0, 1]);
+        let theirs = other.grant(2).unwrap();
+        assert_eq!(
+            (theirs.cores.as_slice(), theirs.shared),
+            (&[2, 3][..], false)
+        );
+        assert_eq!(
+            (one.total_and_free(), other.total_and_free()),
+            ((4, 0), (4, 0))
+        );
+        let crowded = one.grant(1).unwrap();
+        assert!(crowded.shared, "it has a core of one of the four");
+        assert!(!one.others_have_some_of(&crowded), "but of its own");
+        assert!(other.grant(4).unwrap().shared);
+        assert!(one.others_have_some_of(&crowded));
+    }
+
+    #[test]
+    fn what_one_of_a_process_gives_back_the_other_can_have() {
+        let mut one = CoreMap::new(paired(4), Capacity::Strict);
+        let mut other = one.twin();
+        let all = one.grant(4).unwrap();
+        let refused = NotEnoughCores {
+            asked: 1,
+            free: 0,
+            total: 4,
+        };
+        assert_eq!(other.grant(1), Err(refused));
+        one.release(&all);
+        other.grant(3).unwrap();
+        drop(other);
+        assert_eq!(one.total_and_free(), (4, 4), "also when it ends");
+    }
+
+    #[test]
+    fn strict_capacity_holds_across_all_of_a_process_that_ask_at_once() {
+        let one = CoreMap::new(paired(8), Capacity::Strict);
+        let barrier = std::sync::Barrier::new(8);
+        let (given, kept) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (mut map, given, barrier) = (one.twin(), given.clone(), &barrier);
+                scope.spawn(move || {
+                    barrier.wait();
+                    let grants: Vec<_> = (0..8).filter_map(|_| map.grant(1).ok()).collect();
+                    given.send((map, grants)).unwrap();
+                });
+            }
+        });
+        drop(given);
+        let kept: Vec<_> = kept.iter().collect();
+        let cores = kept.iter().flat_map(|(_, grants)| grants);
+        let mut cores: Vec<_> = cores.flat_map(|grant| grant.cores.clone()).collect();
+        cores.sort_unstable();
+        assert_eq!(cores, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn two_in_one_process_share_a_lock_and_it_goes_with_the_last_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut one = server(plain(&[0], None), Pinning::Auto, folder.path());
+        let mut other = second(&one);
+        let mut stranger = server(plain(&[0], None), Pinning::Auto, folder.path());
+        let first = one.grant(1).unwrap();
+        let theirs = other.grant(1).unwrap();
+        assert_eq!((theirs.floats_over.as_ref(), theirs.shared), (None, true));
+        one.release(&first);
+        let floating = stranger.grant(1).unwrap();
+        assert!(floating.floats_over.is_some(), "{}", floating.pinning);
+        stranger.release(&floating);
+        drop(other);
+        assert_eq!(stranger.grant(1).unwrap().pinning, "pinned to core 0");
+    }
+
+    #[test]
+    fn who_was_given_a_core_of_another_server_gives_no_lock_back_but_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = |pinning| server(plain(&[0], None), pinning, folder.path());
+        let (mut before, mut one, mut third) = (
+            start(Pinning::Auto),
+            start(Pinning::On),
+            start(Pinning::Auto),
+        );
+        let held = before.grant(1).unwrap();
+        let beside = one.grant(1).unwrap();
+        assert!(beside.locked.is_empty());
+        before.release(&held);
+        let _own = one.grant(1).unwrap();
+        one.release(&beside);
+        assert!(
+            third.grant(1).unwrap().floats_over.is_some(),
+            "the lock is held"
+        );
+    }
+
+    #[test]
+    fn maps_of_the_machine_that_are_to_know_of_others_have_one_book() {
+        let read = || CoreMap::new(Topology::read(), Capacity::Overcommit);
+        let one = read().beside_others(Pinning::Off, None);
+        let other = read().beside_others(Pinning::Off, None);
+        assert!(Arc::ptr_eq(&one.book, &other.book));
+        assert!(
+            !Arc::ptr_eq(&one.book, &read().book),
+            "who was not told so has its own"
+        );
+        let paper = CoreMap::new(paired(2), Capacity::Overcommit);
+        let paper = paper.beside_others(Pinning::Off, None);
+        assert!(!Arc::ptr_eq(&one.book, &paper.book));
     }
 
     /// Cores without siblings.
@@ -727,11 +953,9 @@ mod tests {
                 is_part,
                 ..plain(&[4, 6], None)
             };
-            let mut map = CoreMap {
-                pinning: Pinning::Auto,
-                others: Others::Unknown("no folder".to_owned()),
-                ..CoreMap::new(topology, Capacity::Overcommit)
-            };
+            let mut map = CoreMap::new(topology, Capacity::Overcommit);
+            map.pinning = Pinning::Auto;
+            map.others = Others::Unknown("no folder".to_owned());
             map.grant(2).unwrap()
         };
         assert_eq!(granted(true).pinning, "pinned to cores 4,6");
@@ -835,8 +1059,10 @@ mod tests {
                 let distinct: std::collections::BTreeSet<_> = grant.cores.iter().collect();
                 prop_assert_eq!(distinct.len(), vcpus.min(2 * size));
                 grants.push(grant);
-                let (least, most) = (map.users.values().min().unwrap(), map.users.values().max().unwrap());
-                prop_assert!(most - least <= 1, "{:?}", map.users);
+                let users = &lock(&map.book).users;
+                let of = |core| users.get(&core).copied().unwrap_or(0);
+                let (least, most) = ((0..2 * size).map(of).min().unwrap(), (0..2 * size).map(of).max().unwrap());
+                prop_assert!(most - least <= 1, "{users:?}");
             }
             for grant in grants {
                 map.release(&grant);
