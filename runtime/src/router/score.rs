@@ -348,7 +348,7 @@ fn job(
     let makes_head = request.head.filter(|_| recording.by_script);
     Job {
         id,
-        payload: request.payload.clone(),
+        payload: request.payload.clone().into(),
         head: makes_head.map(|makes| Box::new(makes.request_head())),
         deadline,
         timings: recording.timings,
@@ -476,7 +476,7 @@ impl<'a> Recording<'a> {
         match &scored {
             Ok(_) if outcome == Outcome::Ok => streak.succeeded(),
             Ok(scored) => {
-                let words = ScriptWords::of(scored.head.as_deref(), &scored.body);
+                let words = ScriptWords::of(scored.head.as_deref(), scored.body.bytes());
                 judge(streak, outcome, &words);
             }
             Err(error) => judge(streak, outcome, error),
@@ -485,7 +485,7 @@ impl<'a> Recording<'a> {
         let deployment = deployment.name.clone();
         match scored {
             Ok(Scored { body, head }) => Ok(Answer {
-                body,
+                body: body.into_bytes(),
                 head,
                 by_script,
                 deployment,
