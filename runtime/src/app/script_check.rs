@@ -109,7 +109,7 @@ fn ask(instance: &Instance, head: RequestHead, payload: Bytes) -> Result<ScriptA
     let now = Instant::now();
     let job = Job {
         id: Job::next_id(),
-        payload,
+        payload: payload.into(),
         head: Some(Box::new(head)),
         deadline: Deadline::after(now, REQUEST_TIMEOUT_MAX),
         timings: Timings::start(now),
@@ -123,7 +123,7 @@ fn ask(instance: &Instance, head: RequestHead, payload: Bytes) -> Result<ScriptA
     let reply = answer.blocking_recv().map_err(|_| RunError::InstanceGone)?;
     reply.outcome.map(|scored| ScriptAnswer {
         head: scored.head,
-        body: scored.body,
+        body: scored.body.into_bytes(),
         ran_for: reply.timings.run(),
     })
 }

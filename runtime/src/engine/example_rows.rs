@@ -3,8 +3,7 @@
 //! Numbers that stand for something (words, classes, places) are taken from the rows that are given, so that they mean something
 //! to the model; floats are free. Pure. Not here: running them (`profile`).
 
-use ndarray::ArrayD;
-use serin_scorers::Tensor;
+use serin_scorers::{Element, Tensor};
 
 use crate::evidence::SplitMix64;
 
@@ -34,38 +33,45 @@ pub(super) fn example_rows(inputs: &[Tensor]) -> Vec<Vec<Tensor>> {
     rows
 }
 
-/// Whatever one array holds, and what it is made of.
-macro_rules! picked {
-    ($tensor:expr, $random:expr; $($variant:ident)*) => {
-        match $tensor {
-            $(Tensor::$variant(array) => picked(array, $random).map(Tensor::$variant),)*
-            _ => None,
-        }
-    };
-}
-
 /// A row of random floats of this size, or of elements of the input.
 fn made(input: &Tensor, scale: f64, random: &mut SplitMix64) -> Option<Tensor> {
-    let mut float = || (random.unit() * 2.0 - 1.0) * scale;
     let row = input.row(0)?;
-    match row {
-        Tensor::Fp32(array) => Some(Tensor::Fp32(array.mapv(|_| half_of(float())))),
-        Tensor::Fp64(array) => Some(Tensor::Fp64(array.mapv(|_| float()))),
-        Tensor::Fp16(array) => Some(Tensor::Fp16(array.mapv(|_| half::f16::from_f64(float())))),
-        Tensor::Bf16(array) => Some(Tensor::Bf16(array.mapv(|_| half::bf16::from_f64(float())))),
-        _ => picked!(input, random; Bool Uint8 Uint16 Uint32 Uint64 Int8 Int16 Int32 Int64 Bytes),
+    let mut float = || (random.unit() * 2.0 - 1.0) * scale;
+    macro_rules! drawn {
+        ($($type:ty),*) => {
+            $(if input.elements::<$type>().is_some() {
+                return drawn::<$type>(input, row.shape(), random);
+            })*
+        };
     }
+    if let Some(floats) = row.elements::<f32>() {
+        return filled(&row, floats, |_| half_of(float()));
+    }
+    if let Some(floats) = row.elements::<f64>() {
+        return filled(&row, floats, |_| float());
+    }
+    if let Some(floats) = row.elements::<half::f16>() {
+        return filled(&row, floats, |_| half::f16::from_f64(float()));
+    }
+    if let Some(floats) = row.elements::<half::bf16>() {
+        return filled(&row, floats, |_| half::bf16::from_f64(float()));
+    }
+    drawn!(bool, u8, u16, u32, u64, i8, i16, i32, i64, String);
+    None
+}
+
+/// The same shape, of other elements.
+fn filled<T: Element>(row: &Tensor, elements: &[T], other: impl FnMut(&T) -> T) -> Option<Tensor> {
+    Tensor::new(row.shape(), elements.iter().map(other).collect()).ok()
 }
 
 /// A row of elements that are drawn from all of the input.
-fn picked<T: Clone>(array: &ArrayD<T>, random: &mut SplitMix64) -> Option<ArrayD<T>> {
-    let all: Vec<&T> = array.iter().collect();
-    let row = array.select(ndarray::Axis(0), &[0]);
-    if all.is_empty() {
-        return Some(row);
-    }
-    let drawn = (0..row.len()).map(|_| all[random.below(all.len())].clone());
-    ArrayD::from_shape_vec(row.raw_dim(), drawn.collect()).ok()
+fn drawn<T: Element>(input: &Tensor, shape: &[usize], random: &mut SplitMix64) -> Option<Tensor> {
+    let all = input.elements::<T>()?;
+    let count = shape.iter().product();
+    // No elements at all, where a row has none.
+    let drawn = (0..count).map(|_| all[random.below(all.len())].clone());
+    Tensor::new(shape, drawn.collect()).ok()
 }
 
 /// Rounded to 32 bits.
@@ -76,28 +82,25 @@ fn half_of(number: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
-
     use super::*;
 
     #[test]
     fn rows_are_of_all_sizes_and_whole_numbers_are_those_given() {
         let inputs = [
-            Tensor::Fp32(ArrayD::zeros(vec![2, 3])),
-            Tensor::Int64(array![[7_i64], [9]].into_dyn()),
+            Tensor::new([2, 3], vec![0.0_f32; 6]).unwrap(),
+            Tensor::new([2, 1], vec![7_i64, 9]).unwrap(),
         ];
         let rows = example_rows(&inputs);
         assert_eq!(rows.len(), 6, "ones, two of the request, three sizes");
         assert_eq!(rows, example_rows(&inputs), "the same every time");
         let mut largest = Vec::new();
         for row in &rows[3..] {
-            let (Tensor::Fp32(floats), Tensor::Int64(whole)) = (&row[0], &row[1]) else {
-                panic!("other kinds: {row:?}");
-            };
-            assert_eq!(floats.shape(), [1, 3]);
+            assert_eq!(row[0].shape(), [1, 3]);
+            let floats = row[0].elements::<f32>().unwrap();
+            let whole = row[1].elements::<i64>().unwrap();
             assert!(
                 whole.iter().all(|number| [7, 9].contains(number)),
-                "{whole}"
+                "{whole:?}"
             );
             largest.push(
                 floats

@@ -8,18 +8,18 @@
 //! Not here: who computes (`lane`, `instance`), who starts the threads (`worker`, `instance`).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use crossbeam::channel::{Receiver, RecvError, TryRecvError, select};
+use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, select};
 use crossbeam::utils::Backoff;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
-use crate::engine::lane::Request;
+use crate::engine::job::AnswerForm;
+use crate::engine::lane::{Brought, Request};
 use crate::engine::lock::lock;
-use crate::engine::{Job, Permit, Reply, RequestHead, RunError, Scored};
+use crate::engine::{Job, Payload, Permit, Reply, RequestHead, RunError, Scored};
 use crate::observe::Timings;
 
 /// Set in the load word of an instance that takes no more jobs.
@@ -255,10 +255,7 @@ impl Reservation {
             deadline: job.deadline,
             timings: job.timings,
             reply: job.reply,
-            claim: Some(Claim {
-                reservation: self,
-                permit: job.permit,
-            }),
+            claim: Some(Claim::new(self, job.permit)),
         }
     }
 }
@@ -274,15 +271,32 @@ impl Drop for Reservation {
 pub(super) struct Claim {
     // Dropped in this order: who is admitted by the slot finds room at the instance.
     reservation: Reservation,
-    #[expect(dead_code, reason = "its drop gives the slot back")]
     permit: Permit,
+}
+
+impl Claim {
+    pub(super) fn new(reservation: Reservation, permit: Permit) -> Self {
+        Self {
+            reservation,
+            permit,
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (Reservation, Permit) {
+        (self.reservation, self.permit)
+    }
+
+    /// Whether its instance answers no more requests.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.reservation.0.is_stopping()
+    }
 }
 
 /// A job with its reservation at an instance.
 #[derive(Debug)]
 pub struct ReservedJob {
     id: u64,
-    payload: Bytes,
+    payload: Payload,
     head: Option<Box<RequestHead>>,
     deadline: Deadline,
     timings: Timings,
@@ -297,9 +311,9 @@ impl ReservedJob {
         self.head.as_deref()
     }
 
-    /// Bytes of the body.
-    pub(super) fn payload_bytes(&self) -> usize {
-        self.payload.len()
+    /// What it brings.
+    pub(super) fn payload(&self) -> &Payload {
+        &self.payload
     }
 }
 
@@ -310,13 +324,23 @@ impl Request for ReservedJob {
         self.id
     }
 
-    fn body(&self) -> &[u8] {
-        &self.payload
+    fn brought(&mut self) -> Brought<'_> {
+        match &mut self.payload {
+            Payload::Body(body) => Brought::Body(body),
+            Payload::Tensors(tensors) => Brought::Tensors(tensors),
+        }
+    }
+
+    fn wants(&self) -> AnswerForm {
+        match &self.payload {
+            Payload::Body(_) => AnswerForm::Json,
+            Payload::Tensors(_) => AnswerForm::Values,
+        }
     }
 
     fn refusal(&self, now: Instant) -> Option<RunError> {
         let claim = self.claim.as_ref();
-        if claim.is_some_and(|claim| claim.reservation.0.is_stopping()) {
+        if claim.is_some_and(Claim::is_stopping) {
             Some(RunError::InstanceGone)
         } else if self.reply.is_closed() {
             Some(RunError::Abandoned)
@@ -362,6 +386,8 @@ pub(super) enum Message {
 /// The jobs of an instance that wait for a lane, as one of its lanes sees them.
 pub(super) struct Inbox {
     pub(super) jobs: Receiver<Message>,
+    /// The way back for jobs that this lane leaves to others; gone with the last sender.
+    pub(super) back: Weak<Sender<Message>>,
     /// Says that the lane has something to do that did not come with a job; none where nobody says so.
     pub(super) wakes: Option<Receiver<()>>,
     pub(super) state: Arc<InstanceState>,
@@ -397,6 +423,21 @@ impl Inbox {
             }
         }
         false
+    }
+
+    /// Leaves jobs to whoever comes first. Where nobody takes any more they are refused.
+    pub(super) fn give_back(&self, jobs: Vec<ReservedJob>) {
+        let back = self.back.upgrade().filter(|_| !self.state.is_stopping());
+        for job in jobs {
+            match &back {
+                // Not full: the channel has room for every reservation.
+                Some(back) => drop(back.try_send(Message::Job(job))),
+                None => {
+                    let refusal = job.refusal(Instant::now());
+                    job.finish(Err(refusal.unwrap_or(RunError::InstanceGone)));
+                }
+            }
+        }
     }
 
     /// Waits for a message, or the end of all senders; none when the lane is woken.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use serin_scorers::{NonFinite, Signature};
+use serin_scorers::{NonFinite, Signature, Tensor, TensorView};
 
 use crate::black_box::{self, Slot};
 use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
@@ -24,14 +24,14 @@ use crate::engine::isolation::{self, Grounds};
 use crate::engine::lane::{Inline, Program};
 use crate::engine::lanes::{Lanes, Starting};
 use crate::engine::loading::Loading;
-use crate::engine::profile::ModelProfile;
+use crate::engine::profile::{ModelProfile, WorkSize};
 use crate::engine::profile_cache::{self, Threads};
 use crate::engine::run_memory::MemoryShare;
 use crate::engine::watchdog;
 use crate::engine::worker::LaneSpec;
 use crate::engine::{
-    BatchSettings, CacheEntry, CoreGrant, InstanceId, Placement, Reservation, ReserveError,
-    ReservedJob, ScriptSpec, StartError, give_back_memory,
+    BatchSettings, CacheEntry, CoreGrant, Here, HereWork, InstanceId, Payload, Placement,
+    Reservation, ReserveError, ReservedJob, ScriptSpec, StartError, give_back_memory,
 };
 use crate::spec::Isolation;
 
@@ -114,7 +114,11 @@ impl InstanceSpec {
     fn lanes(
         &self,
         split: &[Vec<CoreId>],
-        (state, jobs): (&Arc<InstanceState>, &Receiver<Message>),
+        (state, jobs, back): (
+            &Arc<InstanceState>,
+            &Receiver<Message>,
+            &Arc<Sender<Message>>,
+        ),
         (place, measures): (&Place, bool),
     ) -> Vec<LaneSpec> {
         let of_model = || {
@@ -155,6 +159,7 @@ impl InstanceSpec {
                 background: self.background,
                 lanes: split.len(),
                 jobs: jobs.clone(),
+                back: Arc::downgrade(back),
                 state: Arc::clone(state),
             }
         };
@@ -223,8 +228,9 @@ impl Instance {
         // Room for every admitted job and for one stop a lane, so that no sender ever waits.
         let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
+        let inbox = Arc::new(inbox);
         let place = spec.place()?;
-        let lanes = spec.lanes(&split, (&state, &jobs), (&place, known.is_none()));
+        let lanes = spec.lanes(&split, (&state, &jobs, &inbox), (&place, known.is_none()));
         tracing::info!(
             deployment = spec.label,
             instance = state.id().0,
@@ -232,7 +238,7 @@ impl Instance {
             spec.cores.pinning
         );
         drop(jobs);
-        let (mut ready, starting) = Starting::lanes(inbox.clone(), lanes)?.wait()?;
+        let (mut ready, starting) = Starting::lanes(Arc::clone(&inbox), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
         let measured = ready.iter_mut().find_map(|lane| lane.measured.take());
         let profile = match known {
@@ -260,6 +266,7 @@ impl Instance {
             signature,
             profile,
             inline: InlineTrust::new(spec.batch.delay.is_zero()),
+            joins_over_time: !spec.batch.delay.is_zero(),
             runs_a_script: spec.script.is_some(),
         }));
         Ok(Self {
@@ -355,13 +362,15 @@ pub struct InstanceHandle(Arc<SenderSide>);
 #[derive(Debug)]
 struct SenderSide {
     state: Arc<InstanceState>,
-    inbox: Sender<Message>,
+    inbox: Arc<Sender<Message>>,
     lanes: Arc<Lanes>,
     signature: Arc<Signature>,
     profile: Arc<ModelProfile>,
     /// Small work may be answered on the sender's own thread. Not where requests are to wait for each other, nor where it takes long
     /// each time.
     inline: InlineTrust,
+    /// Requests are to wait for each other.
+    joins_over_time: bool,
     runs_a_script: bool,
 }
 
@@ -458,6 +467,40 @@ impl InstanceHandle {
         self.queue(jobs);
     }
 
+    /// Runs the model on this thread with a lane that is idle now, over the memory of the inputs. The work comes back where no lane is
+    /// idle, others wait, requests are to wait for each other, or the lanes compute in processes; where the thread may not be kept
+    /// for long, also where the run took too long for it. Never waits for others.
+    pub fn run_here<'a>(&self, mut work: HereWork<'a>) -> Here<'a> {
+        let trust = &self.0.inline;
+        let brief = !work.may_take_long;
+        if self.0.joins_over_time || (brief && !trust.may()) || !self.0.inbox.is_empty() {
+            return Here::Left(work);
+        }
+        for lane in self.0.lanes.nearest_first() {
+            match lane.run_here(work) {
+                Here::Done(done) => {
+                    if brief {
+                        trust.ended_well();
+                    }
+                    return Here::Done(done);
+                }
+                Here::Left(left) => work = left,
+            }
+        }
+        Here::Left(work)
+    }
+
+    /// Whether a run of these tensors is small work by the measured profile: one that a thread with other things to do may be kept for.
+    #[must_use]
+    pub fn is_small_run(&self, inputs: &[TensorView<'_>]) -> bool {
+        let work = WorkSize {
+            requests: 1,
+            body_bytes: 0,
+            tensor_rows: rows_of(inputs.iter().map(TensorView::rows)),
+        };
+        self.0.inline.may() && self.0.profile.is_small_work(work, self.0.state.rows_max())
+    }
+
     /// Whether its lanes compute in processes: then the way there and back costs as much as several small requests.
     #[must_use]
     pub fn is_in_processes(&self) -> bool {
@@ -471,10 +514,19 @@ impl InstanceHandle {
     }
 
     fn is_small_work(&self, jobs: &[ReservedJob]) -> bool {
-        let bytes = jobs.iter().map(|reserved| reserved.payload_bytes()).sum();
-        self.0
-            .profile
-            .is_small_work(jobs.len(), bytes, self.0.state.rows_max())
+        let mut work = WorkSize {
+            requests: jobs.len(),
+            ..WorkSize::default()
+        };
+        for job in jobs {
+            match job.payload() {
+                Payload::Body(body) => work.body_bytes += body.len(),
+                Payload::Tensors(tensors) => {
+                    work.tensor_rows += rows_of(tensors.iter().map(Tensor::rows));
+                }
+            }
+        }
+        self.0.profile.is_small_work(work, self.0.state.rows_max())
     }
 
     /// Ends the job: skipped if it waits, terminated if it runs and no other job shares the run (`RunOptions::terminate`),
@@ -495,6 +547,11 @@ impl InstanceHandle {
     pub fn troubles(&self) -> Option<String> {
         self.0.state.troubles()
     }
+}
+
+/// Rows of the inputs of one request: those of the largest, for which the work is at least as much.
+fn rows_of(rows: impl Iterator<Item = Option<usize>>) -> usize {
+    rows.flatten().max().unwrap_or(1).max(1)
 }
 
 #[cfg(test)]
@@ -577,7 +634,7 @@ mod tests {
         let owner: Arc<dyn SlotOwner> = Arc::clone(returned) as _;
         let job = Job {
             id: Job::next_id(),
-            payload: Bytes::copy_from_slice(body.as_bytes()),
+            payload: Bytes::copy_from_slice(body.as_bytes()).into(),
             head: None,
             deadline: Deadline::after(now, PATIENCE),
             timings: Timings::start(now),
@@ -628,7 +685,8 @@ mod tests {
         let reply = answer.blocking_recv().unwrap();
         assert_eq!(returned.0.load(Ordering::SeqCst), 1);
         assert_eq!(instance.handle().load(), 0);
-        let body: serde_json::Value = serde_json::from_slice(&reply.outcome.unwrap().body).unwrap();
+        let body: serde_json::Value =
+            serde_json::from_slice(reply.outcome.unwrap().body.bytes()).unwrap();
         assert!(body["label"][0].is_number(), "{body}");
         assert!(
             reply.timings.encoded >= reply.timings.ran
@@ -791,7 +849,7 @@ mod tests {
 
     fn json(reply: &Reply) -> serde_json::Value {
         let scored = reply.outcome.as_ref().unwrap();
-        serde_json::from_slice(&scored.body).unwrap()
+        serde_json::from_slice(scored.body.bytes()).unwrap()
     }
 
     #[test]

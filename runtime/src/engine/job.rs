@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use serin_scorers::ScoreError;
+use serin_scorers::{ScoreError, Tensor, Value};
 
 use crate::deadline::Deadline;
 use crate::observe::Timings;
@@ -17,8 +17,8 @@ use crate::observe::Timings;
 pub struct Job {
     /// Number of this job within the process; names it when it must be terminated.
     pub id: u64,
-    /// The request body, not yet decoded.
-    pub payload: Bytes,
+    /// What the model is to answer.
+    pub payload: Payload,
     /// All that a scoring script may ask of the request beside its body; none where a model scores.
     pub head: Option<Box<RequestHead>>,
     /// When the answer is no longer wanted.
@@ -29,6 +29,21 @@ pub struct Job {
     pub permit: Permit,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Reply>,
+}
+
+/// What a request brings to the model.
+#[derive(Debug, Clone)]
+pub enum Payload {
+    /// A body, not yet decoded; it is answered in JSON.
+    Body(Bytes),
+    /// One tensor for each input, in the order of the signature; they are answered with values.
+    Tensors(Vec<Tensor>),
+}
+
+impl From<Bytes> for Payload {
+    fn from(body: Bytes) -> Self {
+        Self::Body(body)
+    }
 }
 
 impl Default for RequestHead {
@@ -63,10 +78,52 @@ pub struct Reply {
 /// An answer of the model.
 #[derive(Debug, Clone)]
 pub struct Scored {
-    /// The response body (JSON).
-    pub body: Bytes,
+    /// The outputs of the model.
+    pub body: ScoredBody,
     /// What a scoring script says beside its body; none where that is 200 and JSON.
     pub head: Option<Box<ResponseHead>>,
+}
+
+/// The outputs of a model in the form that was asked for.
+#[derive(Debug, Clone)]
+pub enum ScoredBody {
+    /// The response body (JSON, or what a scoring script made); for a [`Payload::Body`].
+    Json(Bytes),
+    /// The outputs in the order of the signature; for [`Payload::Tensors`].
+    Values(Vec<Value>),
+}
+
+impl ScoredBody {
+    /// The response body; empty where there are values.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Json(body) => body,
+            Self::Values(_) => &[],
+        }
+    }
+
+    /// The response body itself; empty where there are values.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Json(body) => body,
+            Self::Values(_) => Bytes::new(),
+        }
+    }
+}
+
+impl From<Bytes> for ScoredBody {
+    fn from(body: Bytes) -> Self {
+        Self::Json(body)
+    }
+}
+
+/// The form of the answer that a request wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    Json,
+    Values,
 }
 
 /// The head of a request, as a scoring script reads it.

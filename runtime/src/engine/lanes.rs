@@ -25,7 +25,7 @@ use crate::engine::worker::{self, LaneSpec, Ready};
 #[derive(Debug)]
 pub(super) struct Lanes {
     slots: Vec<Slot>,
-    inbox: Sender<Message>,
+    inbox: Arc<Sender<Message>>,
     state: Arc<InstanceState>,
     /// Threads left behind in runs that do not end.
     lost: AtomicU32,
@@ -52,7 +52,7 @@ impl std::fmt::Debug for Slot {
 impl Lanes {
     /// No lane: the inbox has another reader.
     #[cfg(test)]
-    pub(super) fn none(inbox: Sender<Message>, state: Arc<InstanceState>) -> Self {
+    pub(super) fn none(inbox: Arc<Sender<Message>>, state: Arc<InstanceState>) -> Self {
         Self {
             slots: Vec::new(),
             inbox,
@@ -211,14 +211,17 @@ fn spawn(
 
 /// Threads on their way up; dropped before it is finished, it ends and joins them.
 pub(super) struct Starting {
-    inbox: Sender<Message>,
+    inbox: Arc<Sender<Message>>,
     lanes: Vec<(LaneSpec, JoinHandle<()>)>,
     readies: mpsc::Receiver<(usize, Result<Ready, StartError>)>,
 }
 
 impl Starting {
     /// Starts a thread for each lane.
-    pub(super) fn lanes(inbox: Sender<Message>, specs: Vec<LaneSpec>) -> Result<Self, StartError> {
+    pub(super) fn lanes(
+        inbox: Arc<Sender<Message>>,
+        specs: Vec<LaneSpec>,
+    ) -> Result<Self, StartError> {
         let (ready, readies) = mpsc::channel();
         let mut starting = Self {
             inbox,
@@ -273,7 +276,7 @@ impl Starting {
             });
         Lanes {
             slots: slots.collect(),
-            inbox: self.inbox.clone(),
+            inbox: Arc::clone(&self.inbox),
             state,
             lost: AtomicU32::new(0),
         }

@@ -13,10 +13,11 @@ use crate::black_box::{Doing, Slot};
 use crate::engine::CacheEntry;
 use crate::engine::background::{self, Caller};
 use crate::engine::cores::{self, CoreId, ThreadPlacement};
+use crate::engine::job::AnswerForm;
 use crate::engine::lock::lock;
 use crate::engine::profile::ModelProfile;
 use crate::engine::run_memory::MemoryShare;
-use crate::engine::session::{LoadError, Session, SessionThreads};
+use crate::engine::session::{LoadError, Session, SessionThreads, views};
 
 /// Runs before a lane takes traffic: the first allocates, the second is as fast as all later ones.
 const WARM_UP_RUNS: usize = 2;
@@ -178,7 +179,9 @@ fn run_sample(
     let mut answer = Bytes::new();
     for _ in 0..WARM_UP_RUNS {
         answer = session
-            .run(&inputs, |outputs| scorer.postprocess(outputs))?
+            .run(&views(&inputs), AnswerForm::Json, |outputs| {
+                scorer.postprocess(outputs)
+            })?
             .map_err(words)?;
     }
     Ok(answer)
@@ -202,7 +205,7 @@ fn sample_inputs(
 fn give_back_arena(session: &mut Session, scorer: &JsonScorer, sample_request: Option<&[u8]>) {
     let shrunk = sample_inputs(session, scorer, sample_request)
         .map_err(|error| error.to_string())
-        .and_then(|inputs| session.run_and_shrink(&inputs));
+        .and_then(|inputs| session.run_and_shrink(&views(&inputs)));
     if let Err(problem) = shrunk {
         tracing::debug!(problem, "the memory of the first runs is kept");
     }

@@ -15,6 +15,7 @@ mod endings;
 mod example_rows;
 mod external_data;
 mod graph;
+mod here;
 mod inbox;
 mod inline_trust;
 mod instance;
@@ -58,9 +59,12 @@ pub use cores::{
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, ORT_FORMAT, is_onnx, is_ort_format};
 pub use graph::{Fact, GraphFacts, ModelSummary, Obstacle, TensorSummary};
+pub use here::{Here, HereDone, HereWork};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};
 pub use instance::{Instance, InstanceHandle, InstanceSpec};
-pub use job::{Job, Permit, Reply, RequestHead, ResponseHead, RunError, Scored, SlotOwner};
+pub use job::{
+    Job, Payload, Permit, Reply, RequestHead, ResponseHead, RunError, Scored, ScoredBody, SlotOwner,
+};
 pub use lane::{LANE_COMMAND, lane_child};
 pub use library::{LibraryError, library_id, prepare_process};
 pub use loading::StartError;
@@ -71,7 +75,7 @@ pub use private_copy::PrivateCopy;
 pub use probe::{ProbeError, Prober};
 pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
-pub use profile::{Batching, ModelProfile, RunTime};
+pub use profile::{Batching, ModelProfile, RunTime, WorkSize};
 pub use script::{KeptAlive, ScriptSpec};
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};
 pub use stage::{Stage, Tell};

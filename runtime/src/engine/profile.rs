@@ -15,7 +15,8 @@ use crate::config::{
     BATCH_GAIN_MIN, BATCH_SIZE_DEFAULT_MAX, EDGE_COMPUTE_MAX, INLINE_MAX, PROFILE_RUN_MAX,
 };
 use crate::engine::example_rows::example_rows;
-use crate::engine::session::Session;
+use crate::engine::job::AnswerForm;
+use crate::engine::session::{Session, views};
 use crate::engine::{GraphFacts, Obstacle};
 
 /// Runs of one size: at least, and at most unless they are over in no time.
@@ -52,6 +53,17 @@ pub struct ModelProfile {
     pub row_bytes: Option<RowBytes>,
     /// What the graph of the model proves.
     pub facts: GraphFacts,
+}
+
+/// The size of work before it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorkSize {
+    /// Requests of any kind.
+    pub requests: usize,
+    /// Bytes of those that are bodies.
+    pub body_bytes: usize,
+    /// Rows of those that are tensors, which nobody reads or writes as text.
+    pub tensor_rows: usize,
 }
 
 /// Time of one run.
@@ -149,25 +161,25 @@ impl ModelProfile {
     /// Whether answering these requests takes less time than handing them to another thread is worth: by what such bodies usually
     /// hold less than [`INLINE_MAX`], and whatever they hold less than [`EDGE_COMPUTE_MAX`].
     #[must_use]
-    pub fn is_small_work(&self, requests: usize, bytes: usize, rows_max: usize) -> bool {
+    pub fn is_small_work(&self, work: WorkSize, rows_max: usize) -> bool {
         self.row_bytes.is_some_and(|row| {
             let time = |row_bytes: usize| {
-                self.time_of(requests, bytes, bytes.div_ceil(row_bytes.max(1)), rows_max)
+                let rows_of_bodies = work.body_bytes.div_ceil(row_bytes.max(1));
+                self.time_of(work, rows_of_bodies, rows_max)
             };
             time(row.usual).is_some_and(|time| time <= INLINE_MAX)
                 && time(row.least).is_some_and(|time| time <= EDGE_COMPUTE_MAX)
         })
     }
 
-    /// Time to read, run and answer requests that hold `rows` rows together.
-    fn time_of(
-        &self,
-        requests: usize,
-        bytes: usize,
-        rows: usize,
-        rows_max: usize,
-    ) -> Option<Duration> {
-        let rows = rows.max(requests);
+    /// Time to read, run and answer requests whose bodies hold so many rows together.
+    fn time_of(&self, work: WorkSize, rows_of_bodies: usize, rows_max: usize) -> Option<Duration> {
+        let WorkSize {
+            requests,
+            body_bytes,
+            tensor_rows,
+        } = work;
+        let rows = rows_of_bodies.saturating_add(tensor_rows).max(requests);
         // Requests are not divided, so each is a run of its own where they are not joined.
         let runs = if rows_max > 1 {
             rows.div_ceil(rows_max)
@@ -176,8 +188,8 @@ impl ModelProfile {
         };
         let run_us = self.run_us(rows.div_ceil(runs.max(1)))?;
         let us = to_f64(runs) * run_us
-            + to_f64(bytes) * self.decode_ns_per_byte / 1e3
-            + to_f64(rows) * self.encode_us_per_row;
+            + to_f64(body_bytes) * self.decode_ns_per_byte / 1e3
+            + to_f64(rows.saturating_sub(tensor_rows)) * self.encode_us_per_row;
         Some(Duration::from_secs_f64(us / 1e6))
     }
 
@@ -316,7 +328,7 @@ impl<'a> Measurement<'a> {
             let began = Instant::now();
             let (ran, written) = self
                 .session
-                .run(inputs, |outputs| {
+                .run(&views(inputs), AnswerForm::Json, |outputs| {
                     let ran = began.elapsed();
                     let body = self.scorer.postprocess(outputs);
                     (ran, body.map(|_| began.elapsed()))
@@ -378,15 +390,17 @@ impl<'a> Measurement<'a> {
                 Tensor::join(&parts)
             })
             .collect::<Option<_>>()?;
-        let together = self.session.run(&inputs, |outputs| {
-            (0..rows.len())
-                .map(|row| {
-                    let parts = outputs.iter().map(|output| output.part(&(row..row + 1)));
-                    let outputs: Vec<_> = parts.collect::<Option<_>>()?;
-                    read(&self.scorer.postprocess(&outputs).ok()?)
-                })
-                .collect::<Option<Vec<_>>>()
-        });
+        let together = self
+            .session
+            .run(&views(&inputs), AnswerForm::Json, |outputs| {
+                (0..rows.len())
+                    .map(|row| {
+                        let parts = outputs.iter().map(|output| output.part(&(row..row + 1)));
+                        let outputs: Vec<_> = parts.collect::<Option<_>>()?;
+                        read(&self.scorer.postprocess(&outputs).ok()?)
+                    })
+                    .collect::<Option<Vec<_>>>()
+            });
         let Ok(Some(together)) = together else {
             return Some(false);
         };
@@ -401,7 +415,9 @@ impl<'a> Measurement<'a> {
     fn answer(&mut self, inputs: &[Tensor]) -> Option<serde_json::Value> {
         let body = self
             .session
-            .run(inputs, |outputs| self.scorer.postprocess(outputs));
+            .run(&views(inputs), AnswerForm::Json, |outputs| {
+                self.scorer.postprocess(outputs)
+            });
         read(&body.ok()?.ok()?)
     }
 }
@@ -538,6 +554,14 @@ mod tests {
 
     use super::*;
 
+    fn bodies(requests: usize, body_bytes: usize) -> WorkSize {
+        WorkSize {
+            requests,
+            body_bytes,
+            tensor_rows: 0,
+        }
+    }
+
     fn profile(batching: Batching, runs: &[(u32, f64)]) -> ModelProfile {
         ModelProfile {
             batching,
@@ -572,22 +596,28 @@ mod tests {
     #[test]
     fn small_work_is_what_is_quick_for_usual_bodies_and_bearable_for_any() {
         let joined = profile(Batching::Pays, &[(1, 10.0), (16, 16.0)]);
-        assert!(joined.is_small_work(1, 100, 16), "12 us");
-        assert!(joined.is_small_work(8, 800, 16), "some 29 us");
+        assert!(joined.is_small_work(bodies(1, 100), 16), "12 us");
+        assert!(joined.is_small_work(bodies(8, 800), 16), "some 29 us");
         assert!(
-            !joined.is_small_work(16, 1600, 1),
+            !joined.is_small_work(bodies(16, 1600), 1),
             "16 runs: more than 160 us"
         );
-        assert!(!joined.is_small_work(1, 10_000, 16), "some 100 rows");
+        assert!(
+            !joined.is_small_work(bodies(1, 10_000), 16),
+            "some 100 rows"
+        );
         let mut short = joined;
         short.row_bytes = Some(RowBytes {
             usual: 1000,
             least: 1,
         });
-        assert!(!short.is_small_work(1, 1000, 16), "it may hold 1000 rows");
+        assert!(
+            !short.is_small_work(bodies(1, 1000), 16),
+            "it may hold 1000 rows"
+        );
         short.row_bytes = None;
-        assert!(!short.is_small_work(1, 1, 16), "rows of any size");
-        assert!(!ModelProfile::unknown(GraphFacts::proven()).is_small_work(1, 1, 1));
+        assert!(!short.is_small_work(bodies(1, 1), 16), "rows of any size");
+        assert!(!ModelProfile::unknown(GraphFacts::proven()).is_small_work(bodies(1, 1), 1));
     }
 
     #[test]

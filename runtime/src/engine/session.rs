@@ -16,7 +16,6 @@ use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
-use ndarray::ArrayD;
 use ort::AsPointer as _;
 use ort::environment::{Environment, ThreadManager};
 use ort::logging::LogLevel;
@@ -28,12 +27,15 @@ use ort::value::{
     DynTensor, DynValue, DynValueTypeMarker, TensorElementType, TensorRef, ValueType,
 };
 use serin_scorers::{
-    ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Signature, Tensor, TensorSpec,
+    Element, ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Signature, Tensor,
+    TensorSpec, TensorView,
 };
+use smallvec::SmallVec;
 
 use crate::engine::background::Caller;
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::external_data::ORT_FORMAT;
+use crate::engine::job::AnswerForm;
 use crate::engine::lock::lock;
 use crate::engine::run_memory::{self, MemoryShare, RunMemory, Throw};
 use crate::engine::{CacheEntry, LibraryError, cores, is_ort_format, library, memory, model_cache};
@@ -232,43 +234,47 @@ impl Session {
     /// # Errors
     ///
     /// ONNX Runtime's own message.
-    pub(super) fn run_and_shrink(&mut self, inputs: &[Tensor]) -> Result<(), String> {
+    pub(super) fn run_and_shrink(&mut self, inputs: &[TensorView<'_>]) -> Result<(), String> {
         if let Some(memory) = &self.memory {
             memory.forget_usual();
         }
-        self.run(inputs, |_| ())
+        self.run(inputs, AnswerForm::Values, |_| ())
     }
 
-    /// Runs the model once and lends its outputs, in the order of the signature, to `read`.
+    /// Runs the model once on inputs that fit its signature, where they lie, and lends its outputs, in the order of the signature, to
+    /// `read`, which makes an answer of this form of them.
     ///
     /// # Errors
     ///
     /// ONNX Runtime's own message, or the numbers where the run asked for more memory than it may have.
     pub(super) fn run<T>(
         &mut self,
-        inputs: &[Tensor],
+        inputs: &[TensorView<'_>],
+        form: AnswerForm,
         read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
         match self.memory.clone() {
-            Some(memory) => memory.run(|| self.run_within(inputs, read)),
-            None => self.run_within(inputs, read),
+            Some(memory) => memory.run(|| self.run_within(inputs, form, read)),
+            None => self.run_within(inputs, form, read),
         }
     }
 
     fn run_within<T>(
         &mut self,
-        inputs: &[Tensor],
+        inputs: &[TensorView<'_>],
+        form: AnswerForm,
         mut read: impl FnMut(&[OutputView<'_>]) -> T,
     ) -> Result<T, String> {
-        let texts = inputs.iter().filter_map(|input| match input {
-            Tensor::Bytes(texts) => Some(texts.iter().map(String::len)),
-            _ => None,
-        });
+        let texts = inputs
+            .iter()
+            .filter_map(|input| Some(input.elements::<String>()?.iter().map(String::len)));
         let _room_for_texts = run_memory::room_for_texts(texts.flatten())?;
         let memory = self.memory.clone();
         let mut read = |views: &[OutputView<'_>]| {
             let bytes = views.iter().map(OutputView::bytes).sum();
-            let room = memory.as_ref().map(|memory| memory.room_for_text(bytes));
+            let room = memory
+                .as_ref()
+                .map(|memory| memory.room_for_answer(bytes, form));
             let _room = room.transpose()?;
             Ok(read(views))
         };
@@ -315,6 +321,11 @@ impl Session {
     }
 }
 
+/// Views of tensors.
+pub(super) fn views(tensors: &[Tensor]) -> Vec<TensorView<'_>> {
+    tensors.iter().map(Tensor::view).collect()
+}
+
 /// Lends the outputs, in the order of the signature.
 fn lend<T>(
     outputs: &SessionOutputs<'_>,
@@ -356,10 +367,10 @@ struct BoundTensors {
 
 impl BoundIo {
     /// The bound tensors, with these inputs copied in; nothing where they do not fit.
-    fn take_for(&mut self, inputs: &[Tensor]) -> Option<BoundTensors> {
+    fn take_for(&mut self, inputs: &[TensorView<'_>]) -> Option<BoundTensors> {
         let mut bound = self.bound.take()?;
         let shapes = self.shapes.iter();
-        if !shapes.eq(inputs.iter().map(Tensor::shape)) {
+        if !shapes.eq(inputs.iter().map(TensorView::shape)) {
             return None;
         }
         for (tensor, input) in bound.inputs.iter_mut().zip(inputs) {
@@ -369,21 +380,26 @@ impl BoundIo {
     }
 
     /// A run without bound I/O has ended; whether it is time to bind.
-    fn ran(&mut self, inputs: &[Tensor], small_outputs: bool) -> bool {
-        if self.shapes.iter().eq(inputs.iter().map(Tensor::shape)) {
+    fn ran(&mut self, inputs: &[TensorView<'_>], small_outputs: bool) -> bool {
+        if self.shapes.iter().eq(inputs.iter().map(TensorView::shape)) {
             self.in_a_row += 1;
         } else {
             self.shapes = inputs.iter().map(|input| input.shape().to_vec()).collect();
             self.in_a_row = 1;
         }
-        let bytes: usize = inputs.iter().map(Tensor::bytes).sum();
+        let bytes: usize = inputs.iter().map(TensorView::bytes).sum();
         small_outputs
             && !self.given_up
             && self.in_a_row >= BIND_AFTER_RUNS
             && bytes <= BOUND_BYTES_MAX
     }
 
-    fn bind(&mut self, session: &ort::session::Session, signature: &Signature, inputs: &[Tensor]) {
+    fn bind(
+        &mut self,
+        session: &ort::session::Session,
+        signature: &Signature,
+        inputs: &[TensorView<'_>],
+    ) {
         match bound(session, signature, inputs) {
             Ok(bound) => self.bound = Some(bound),
             Err(error) => {
@@ -397,7 +413,7 @@ impl BoundIo {
 fn bound(
     session: &ort::session::Session,
     signature: &Signature,
-    inputs: &[Tensor],
+    inputs: &[TensorView<'_>],
 ) -> ort::Result<BoundTensors> {
     let mut binding = session.create_binding()?;
     let mut bound = Vec::with_capacity(inputs.len());
@@ -421,32 +437,39 @@ fn bound(
     })
 }
 
+/// Does the same for the elements of a tensor, which are of the Rust type of its element type, but for strings.
+macro_rules! with_numbers {
+    ($input:expr, $elements:ident => $same:expr, strings => $strings:expr) => {
+        with_numbers!(@each $input, $elements, $same, $strings;
+            Bool bool, Uint8 u8, Uint16 u16, Uint32 u32, Uint64 u64, Int8 i8, Int16 i16, Int32 i32, Int64 i64,
+            Fp16 half::f16, Bf16 half::bf16, Fp32 f32, Fp64 f64)
+    };
+    (@each $input:expr, $elements:ident, $same:expr, $strings:expr; $($kind:ident $type:ty),*) => {
+        match $input.element_type() {
+            $(ElementType::$kind => {
+                let $elements = elements_of::<$type>($input);
+                $same
+            })*
+            ElementType::Bytes => $strings,
+        }
+    };
+}
+
+/// The elements of a tensor of this type.
+fn elements_of<'a, T: Element>(input: &TensorView<'a>) -> &'a [T] {
+    input.elements().unwrap_or_default()
+}
+
 /// Copies an input to the tensor that is bound for it.
-fn write(bound: &mut DynTensor, input: &Tensor) -> Option<()> {
+fn write(bound: &mut DynTensor, input: &TensorView<'_>) -> Option<()> {
     fn copy<T: ort::value::PrimitiveTensorElementType + Copy>(
         bound: &mut DynTensor,
-        array: &ArrayD<T>,
+        elements: &[T],
     ) -> Option<()> {
         let (_, values) = bound.try_extract_tensor_mut::<T>().ok()?;
-        let array = array.as_slice()?;
-        (values.len() == array.len()).then(|| values.copy_from_slice(array))
+        (values.len() == elements.len()).then(|| values.copy_from_slice(elements))
     }
-    match input {
-        Tensor::Bool(array) => copy(bound, array),
-        Tensor::Uint8(array) => copy(bound, array),
-        Tensor::Uint16(array) => copy(bound, array),
-        Tensor::Uint32(array) => copy(bound, array),
-        Tensor::Uint64(array) => copy(bound, array),
-        Tensor::Int8(array) => copy(bound, array),
-        Tensor::Int16(array) => copy(bound, array),
-        Tensor::Int32(array) => copy(bound, array),
-        Tensor::Int64(array) => copy(bound, array),
-        Tensor::Fp16(array) => copy(bound, array),
-        Tensor::Bf16(array) => copy(bound, array),
-        Tensor::Fp32(array) => copy(bound, array),
-        Tensor::Fp64(array) => copy(bound, array),
-        Tensor::Bytes(_) => None,
-    }
+    with_numbers!(input, elements => copy(bound, elements), strings => None)
 }
 
 /// Writes the model, prepared, into an empty folder.
@@ -956,28 +979,14 @@ fn tensor_type(datatype: ElementType) -> Option<TensorElementType> {
 }
 
 /// A tensor as ONNX Runtime takes it: borrowed, but for strings, which it copies.
-fn input(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
-    fn borrowed<T: ort::value::PrimitiveTensorElementType + Clone + fmt::Debug + 'static>(
-        array: &ArrayD<T>,
-    ) -> ort::Result<SessionInputValue<'_>> {
-        TensorRef::from_array_view(array).map(Into::into)
+fn input<'a>(tensor: &'a TensorView<'_>) -> ort::Result<SessionInputValue<'a>> {
+    fn borrowed<'a, T: ort::value::PrimitiveTensorElementType + Clone + fmt::Debug + 'static>(
+        shape: &'a [usize],
+        elements: &'a [T],
+    ) -> ort::Result<SessionInputValue<'a>> {
+        TensorRef::from_array_view((shape, elements)).map(Into::into)
     }
-    match tensor {
-        Tensor::Bool(array) => borrowed(array),
-        Tensor::Uint8(array) => borrowed(array),
-        Tensor::Uint16(array) => borrowed(array),
-        Tensor::Uint32(array) => borrowed(array),
-        Tensor::Uint64(array) => borrowed(array),
-        Tensor::Int8(array) => borrowed(array),
-        Tensor::Int16(array) => borrowed(array),
-        Tensor::Int32(array) => borrowed(array),
-        Tensor::Int64(array) => borrowed(array),
-        Tensor::Fp16(array) => borrowed(array),
-        Tensor::Bf16(array) => borrowed(array),
-        Tensor::Fp32(array) => borrowed(array),
-        Tensor::Fp64(array) => borrowed(array),
-        Tensor::Bytes(array) => strings(array).map(Into::into),
-    }
+    with_numbers!(tensor, elements => borrowed(tensor.shape(), elements), strings => strings(tensor).map(Into::into))
 }
 
 /// Strings as ONNX Runtime holds them: copied with their lengths, for U+0000 is a character like any other.
@@ -985,10 +994,10 @@ fn input(tensor: &Tensor) -> ort::Result<SessionInputValue<'_>> {
     unsafe_code,
     reason = "ort fills in texts that end at their first zero"
 )]
-fn strings(array: &ArrayD<String>) -> ort::Result<DynTensor> {
+fn strings(array: &TensorView<'_>) -> ort::Result<DynTensor> {
     let shape = array.shape();
     let mut tensor = DynTensor::new(&Allocator::default(), TensorElementType::String, shape)?;
-    for (index, text) in array.iter().enumerate() {
+    for (index, text) in elements_of::<String>(array).iter().enumerate() {
         let mut room = ptr::null_mut();
         // SAFETY: the tensor was made with as many strings as the array has. The room for one of them is as long as was asked for,
         // lies in no other memory, and stays until the string is resized or the tensor dropped. A status belongs to the caller.
@@ -1021,23 +1030,43 @@ fn view(value: &DynValue) -> Result<OutputView<'_>, String> {
 
 fn tensor_view(value: &DynValue, ty: TensorElementType) -> Result<OutputView<'_>, String> {
     match ty {
-        TensorElementType::Bool => value.try_extract_array().map(OutputView::Bool),
-        TensorElementType::Uint8 => value.try_extract_array().map(OutputView::Uint8),
-        TensorElementType::Uint16 => value.try_extract_array().map(OutputView::Uint16),
-        TensorElementType::Uint32 => value.try_extract_array().map(OutputView::Uint32),
-        TensorElementType::Uint64 => value.try_extract_array().map(OutputView::Uint64),
-        TensorElementType::Int8 => value.try_extract_array().map(OutputView::Int8),
-        TensorElementType::Int16 => value.try_extract_array().map(OutputView::Int16),
-        TensorElementType::Int32 => value.try_extract_array().map(OutputView::Int32),
-        TensorElementType::Int64 => value.try_extract_array().map(OutputView::Int64),
-        TensorElementType::Float16 => value.try_extract_array().map(OutputView::Fp16),
-        TensorElementType::Bfloat16 => value.try_extract_array().map(OutputView::Bf16),
-        TensorElementType::Float32 => value.try_extract_array().map(OutputView::Fp32),
-        TensorElementType::Float64 => value.try_extract_array().map(OutputView::Fp64),
-        TensorElementType::String => value.try_extract_string_array().map(OutputView::Bytes),
-        other => return Err(format!("elements of type {other} have no JSON form")),
+        TensorElementType::Bool => lent::<bool>(value),
+        TensorElementType::Uint8 => lent::<u8>(value),
+        TensorElementType::Uint16 => lent::<u16>(value),
+        TensorElementType::Uint32 => lent::<u32>(value),
+        TensorElementType::Uint64 => lent::<u64>(value),
+        TensorElementType::Int8 => lent::<i8>(value),
+        TensorElementType::Int16 => lent::<i16>(value),
+        TensorElementType::Int32 => lent::<i32>(value),
+        TensorElementType::Int64 => lent::<i64>(value),
+        TensorElementType::Float16 => lent::<half::f16>(value),
+        TensorElementType::Bfloat16 => lent::<half::bf16>(value),
+        TensorElementType::Float32 => lent::<f32>(value),
+        TensorElementType::Float64 => lent::<f64>(value),
+        TensorElementType::String => {
+            let found = value.try_extract_strings();
+            let (shape, texts) = found.map_err(|error| short(&error))?;
+            let tensor = Tensor::new(sizes(shape), texts).map_err(|error| error.to_string())?;
+            Ok(OutputView::Strings(tensor))
+        }
+        other => Err(format!("elements of type {other} have no JSON form")),
     }
-    .map_err(|error| short(&error))
+}
+
+/// A tensor of numbers, as it lies in ONNX Runtime's memory.
+fn lent<T: Element + ort::value::PrimitiveTensorElementType>(
+    value: &DynValue,
+) -> Result<OutputView<'_>, String> {
+    let found = value.try_extract_tensor::<T>();
+    let (shape, elements) = found.map_err(|error| short(&error))?;
+    let view = TensorView::new(sizes(shape), elements).map_err(|error| error.to_string())?;
+    Ok(OutputView::Tensor(view))
+}
+
+/// The sizes of an output, none of which is negative.
+fn sizes(shape: &[i64]) -> SmallVec<[usize; 6]> {
+    let sizes = shape.iter().map(|size| usize::try_from(*size).unwrap_or(0));
+    sizes.collect()
 }
 
 /// The elements of a sequence, each as `read` reads it.

@@ -3,7 +3,7 @@
 //! Threads: one per lane. It never awaits and never touches a socket.
 //! Not here: how jobs are answered (`lane`), which jobs come (`inbox`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -11,7 +11,7 @@ use serin_scorers::Signature;
 
 use crate::config::LANE_OUT_PAUSE;
 use crate::engine::cores::{self, ThreadPlacement};
-use crate::engine::inbox::{Inbox, InstanceState, Message};
+use crate::engine::inbox::{Inbox, InstanceState, Message, ReservedJob};
 use crate::engine::lane::{
     Backend, End, Lane, ProcessBackend, ProcessSpec, Program, ThreadBackend,
 };
@@ -34,6 +34,8 @@ pub(super) struct LaneSpec {
     /// Lanes of the instance.
     pub(super) lanes: usize,
     pub(super) jobs: Receiver<Message>,
+    /// The inbox from its other side, for jobs that the lane leaves to others.
+    pub(super) back: Weak<Sender<Message>>,
     pub(super) state: Arc<InstanceState>,
 }
 
@@ -81,6 +83,7 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
             }));
             let inbox = Inbox {
                 jobs: spec.jobs,
+                back: spec.back,
                 // Only what a process computes is ever left to the lane's own thread.
                 wakes: spec.program.is_some().then_some(wakes),
                 state: Arc::clone(&spec.state),
@@ -155,7 +158,7 @@ fn comes_back(lane: &Lane, state: &InstanceState) -> bool {
             return false;
         }
         match lane.answer(Vec::new(), 1) {
-            Ok(()) => {
+            Ok(_) => {
                 state.lane_back();
                 return true;
             }
@@ -164,21 +167,33 @@ fn comes_back(lane: &Lane, state: &InstanceState) -> bool {
     }
 }
 
+/// Leaves jobs to other lanes while a caller's thread has this one, which may take long.
+fn leave_to_others(lane: &Lane, inbox: &Inbox, jobs: Vec<ReservedJob>, told_to_stop: bool) {
+    inbox.give_back(jobs);
+    if !told_to_stop && !lane.is_lost() {
+        lane.wait_until_given_back();
+    }
+}
+
 /// Whether it was told to stop; else it cannot go on.
 fn answer_until_told_to_stop(lane: &Lane, inbox: &Inbox, lanes: usize) -> bool {
     loop {
         let mut jobs = Vec::new();
         let told_to_stop = inbox.take(&mut jobs);
-        if let Err(error) = lane.answer(jobs, inbox.state.rows_max()) {
-            let state = &inbox.state;
-            tracing::error!(%error, "a lane cannot go on");
-            state.lane_in_trouble(&format!("a lane cannot go on: {error}"));
-            if told_to_stop || (state.lane_out() == lanes) || state.is_stopping() {
-                return told_to_stop;
-            }
-            // The others serve meanwhile.
-            if !comes_back(lane, state) {
-                return true;
+        match lane.answer(jobs, inbox.state.rows_max()) {
+            Ok(left) if left.is_empty() => {}
+            Ok(left) => leave_to_others(lane, inbox, left, told_to_stop),
+            Err(error) => {
+                let state = &inbox.state;
+                tracing::error!(%error, "a lane cannot go on");
+                state.lane_in_trouble(&format!("a lane cannot go on: {error}"));
+                if told_to_stop || (state.lane_out() == lanes) || state.is_stopping() {
+                    return told_to_stop;
+                }
+                // The others serve meanwhile.
+                if !comes_back(lane, state) {
+                    return true;
+                }
             }
         }
         // Another lane has the place of one that was given up.

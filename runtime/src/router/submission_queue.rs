@@ -366,7 +366,7 @@ mod tests {
         let deadline = Deadline::after(now, Duration::from_secs(60));
         let job = Job {
             id: Job::next_id(),
-            payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            payload: bytes::Bytes::from(format!("{{\"data\": [{:?}]}}", [0; 64])).into(),
             head: None,
             deadline,
             timings: Timings::start(now),

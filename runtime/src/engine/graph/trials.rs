@@ -9,7 +9,8 @@ use crate::engine::graph::proto::{
     Attribute, Dimension, Graph, Model, Node, Opset, Shape, Tensor as Constant, TensorType, Type,
     ValueInfo,
 };
-use crate::engine::session::{Session, SessionThreads};
+use crate::engine::job::AnswerForm;
+use crate::engine::session::{Session, SessionThreads, views};
 use crate::evidence::SplitMix64;
 
 /// Rows of the two requests that are joined.
@@ -38,37 +39,39 @@ fn tensor(spec: &TensorSpec, rows: usize, random: &mut SplitMix64) -> Option<Ten
     let rest = spec.shape.get(1..)?.iter();
     let sizes = rest.map(|size| usize::try_from(*size).unwrap_or(FREE_SIZE));
     let shape: Vec<usize> = std::iter::once(rows).chain(sizes).collect();
+    let count: usize = shape.iter().product();
     macro_rules! filled {
-        ($kind:ident, $of:expr) => {
-            Tensor::$kind(ndarray::ArrayD::from_shape_simple_fn(shape, || {
-                element(random, $of)
-            }))
+        ($of:expr) => {
+            filled!(of || element(random, $of))
+        };
+        (of $one:expr) => {
+            Tensor::new(&shape, std::iter::repeat_with($one).take(count).collect()).ok()?
         };
     }
     Some(match spec.datatype {
-        ElementType::Bool => filled!(Bool, |one| one > 0),
-        ElementType::Uint8 => filled!(Uint8, |one| one),
-        ElementType::Uint16 => filled!(Uint16, u16::from),
-        ElementType::Uint32 => filled!(Uint32, u32::from),
-        ElementType::Uint64 => filled!(Uint64, u64::from),
-        ElementType::Int8 => filled!(Int8, |one| i8::try_from(one).expect("small")),
-        ElementType::Int16 => filled!(Int16, i16::from),
-        ElementType::Int32 => filled!(Int32, i32::from),
-        ElementType::Int64 => filled!(Int64, i64::from),
-        ElementType::Fp32 => Tensor::Fp32(ndarray::ArrayD::from_shape_simple_fn(shape, || {
-            f32::from(u16::try_from(random.below(4000)).expect("small")) / 1000.0 - 1.5
-        })),
-        ElementType::Fp64 => Tensor::Fp64(ndarray::ArrayD::from_shape_simple_fn(shape, || {
-            random.unit() * 4.0 - 1.5
-        })),
-        ElementType::Bytes => filled!(Bytes, |one| ["a", "b c", "D"][usize::from(one)].to_owned()),
+        ElementType::Bool => filled!(|one| one > 0),
+        ElementType::Uint8 => filled!(|one| one),
+        ElementType::Uint16 => filled!(u16::from),
+        ElementType::Uint32 => filled!(u32::from),
+        ElementType::Uint64 => filled!(u64::from),
+        ElementType::Int8 => filled!(|one| i8::try_from(one).expect("small")),
+        ElementType::Int16 => filled!(i16::from),
+        ElementType::Int32 => filled!(i32::from),
+        ElementType::Int64 => filled!(i64::from),
+        ElementType::Fp32 => filled!(
+            of || { f32::from(u16::try_from(random.below(4000)).expect("small")) / 1000.0 - 1.5 }
+        ),
+        ElementType::Fp64 => filled!(of || random.unit() * 4.0 - 1.5),
+        ElementType::Bytes => filled!(|one| ["a", "b c", "D"][usize::from(one)].to_owned()),
         ElementType::Fp16 | ElementType::Bf16 => return None,
     })
 }
 
 /// The answer to these inputs, as JSON.
 fn answer(session: &mut Session, scorer: &JsonScorer, inputs: &[Tensor]) -> Option<Json> {
-    let body = session.run(inputs, |outputs| scorer.postprocess(outputs));
+    let body = session.run(&views(inputs), AnswerForm::Json, |outputs| {
+        scorer.postprocess(outputs)
+    });
     serde_json::from_slice(&body.ok()?.ok()?).ok()
 }
 

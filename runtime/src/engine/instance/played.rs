@@ -4,7 +4,7 @@ use std::thread;
 
 use super::*;
 use crate::engine::lane::Request as _;
-use crate::engine::{RequestHead, RunError, Scored};
+use crate::engine::{Payload, RequestHead, RunError, Scored};
 
 impl InstanceHandle {
     /// An instance whose answers a test gives, on a thread that ends with the last handle.
@@ -15,11 +15,16 @@ impl InstanceHandle {
         const CONCURRENCY: u32 = 4;
         let state = Arc::new(InstanceState::new(CONCURRENCY));
         let (inbox, jobs) = bounded(4);
+        let inbox = Arc::new(inbox);
         let named = thread::Builder::new().name("played".to_owned());
         let work = move || {
             while let Ok(Message::Job(mut job)) = jobs.recv() {
                 let began = Instant::now();
-                let outcome = answer(job.head(), job.body());
+                let body = match job.payload() {
+                    Payload::Body(body) => body.clone(),
+                    Payload::Tensors(_) => Bytes::new(),
+                };
+                let outcome = answer(job.head(), &body);
                 let timings = job.timings();
                 timings.run_began = Some(began);
                 timings.ran = Some(Instant::now());
@@ -28,7 +33,7 @@ impl InstanceHandle {
         };
         drop(named.spawn(work).unwrap());
         Self(Arc::new(SenderSide {
-            lanes: Arc::new(Lanes::none(inbox.clone(), Arc::clone(&state))),
+            lanes: Arc::new(Lanes::none(Arc::clone(&inbox), Arc::clone(&state))),
             state,
             inbox,
             signature: Arc::new(Signature {
@@ -37,6 +42,7 @@ impl InstanceHandle {
             }),
             profile: Arc::new(ModelProfile::of_script()),
             inline: InlineTrust::new(false),
+            joins_over_time: true,
             runs_a_script,
         }))
     }

@@ -12,17 +12,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use rustix::process::{Resource, Signal, getppid, set_parent_process_death_signal};
-use serin_scorers::Signature;
+use serin_scorers::{Signature, pack_values};
 
 use crate::config::LANE_ANSWERS_TOGETHER;
 use crate::engine::child_limits::limit;
 use crate::engine::cores::{self, ThreadPlacement};
-use crate::engine::lane::Request;
-use crate::engine::lane::page::{AnswerKind, Page, Row, RowState, Span, clock_ns};
+use crate::engine::job::AnswerForm;
+use crate::engine::lane::page::{AnswerKind, BodyKind, Page, Row, RowState, Span, clock_ns};
 use crate::engine::lane::run_control::RunControl;
 use crate::engine::lane::thread::{Manner, ThreadBackend};
 use crate::engine::lane::words::{LaneOrder, LaneReport};
-use crate::engine::{RunError, Scored};
+use crate::engine::lane::{Brought, Request};
+use crate::engine::{RunError, Scored, ScoredBody};
 use crate::observe::Timings;
 
 /// The life of the process, called by the hidden subcommand. It ends with the server, or when it has said why it does not start.
@@ -249,9 +250,20 @@ impl Request for SharedRequest<'_> {
         self.row().id()
     }
 
-    fn body(&self) -> &[u8] {
+    fn brought(&mut self) -> Brought<'_> {
         let row = self.row();
-        self.page.view(row.body()).unwrap_or_default()
+        let bytes = self.page.view(row.body()).unwrap_or_default();
+        match row.body_kind() {
+            BodyKind::Body => Brought::Body(bytes),
+            BodyKind::Tensors => Brought::Packed(bytes),
+        }
+    }
+
+    fn wants(&self) -> AnswerForm {
+        match self.row().body_kind() {
+            BodyKind::Body => AnswerForm::Json,
+            BodyKind::Tensors => AnswerForm::Values,
+        }
     }
 
     fn refusal(&self, _now: Instant) -> Option<RunError> {
@@ -275,7 +287,10 @@ impl Request for SharedRequest<'_> {
 
     fn finish(self, outcome: Result<Scored, RunError>) {
         let written = match outcome {
-            Ok(scored) => self.write(AnswerKind::Body, &scored.body),
+            Ok(scored) => match scored.body {
+                ScoredBody::Json(body) => self.write(AnswerKind::Body, &body),
+                ScoredBody::Values(values) => self.write(AnswerKind::Values, &pack_values(&values)),
+            },
             Err(error) => {
                 let text = serde_json::to_vec(&error).unwrap_or_default();
                 self.write(AnswerKind::Error, &text)

@@ -4,14 +4,16 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use serin_scorers::{JsonScorer, Scorer as _, Tensor};
+use serin_scorers::{JsonScorer, Scorer as _, Tensor, unpack_tensors};
 
 use crate::engine::RunError;
-use crate::engine::lane::Request;
-use crate::engine::run_memory::room_for_tensors;
+use crate::engine::lane::request::{Brought, Request};
+use crate::engine::run_memory::{room_for_packed, room_for_tensors};
+use crate::engine::session::views;
 
 /// A request whose inputs are read.
 pub(super) struct Decoded<R> {
@@ -29,6 +31,14 @@ impl<R: Request> Decoded<R> {
             .finish(Err(refusal.unwrap_or(RunError::ExpiredRunning)));
     }
 
+    /// The request, with what it brought, for another run.
+    pub(super) fn into_request(mut self) -> R {
+        if let Brought::Tensors(tensors) = self.request.brought() {
+            *tensors = self.inputs;
+        }
+        self.request
+    }
+
     /// Whether rows of both can stand in one input.
     fn fits(&self, other: &Self) -> bool {
         let mut pairs = self.inputs.iter().zip(&other.inputs);
@@ -42,7 +52,7 @@ pub(super) fn decode<R: Request>(mut request: R, scorer: &JsonScorer) -> Option<
     request.timings().started = Some(now);
     let inputs = match request.refusal(now) {
         Some(refusal) => Err(refusal),
-        None => read(request.body(), scorer),
+        None => read(request.brought(), scorer),
     };
     match inputs {
         Ok(inputs) => {
@@ -60,7 +70,20 @@ pub(super) fn decode<R: Request>(mut request: R, scorer: &JsonScorer) -> Option<
     }
 }
 
-fn read(body: &[u8], scorer: &JsonScorer) -> Result<Vec<Tensor>, RunError> {
+fn read(brought: Brought<'_>, scorer: &JsonScorer) -> Result<Vec<Tensor>, RunError> {
+    match brought {
+        Brought::Body(body) => decoded(body, scorer),
+        Brought::Packed(bytes) => {
+            // Kept while the tensors are made.
+            let _room = room_for_packed(bytes.len()).map_err(RunError::Model)?;
+            let tensors = unpack_tensors(bytes).ok_or_else(damaged)?;
+            checked(tensors, scorer)
+        }
+        Brought::Tensors(tensors) => checked(mem::take(tensors), scorer),
+    }
+}
+
+fn decoded(body: &[u8], scorer: &JsonScorer) -> Result<Vec<Tensor>, RunError> {
     // Kept while the tensors are made.
     let _room = room_for_tensors(body.len(), scorer.signature()).map_err(RunError::Model)?;
     catch_unwind(AssertUnwindSafe(|| scorer.preprocess(body)))
@@ -68,8 +91,18 @@ fn read(body: &[u8], scorer: &JsonScorer) -> Result<Vec<Tensor>, RunError> {
         .map_err(RunError::Input)
 }
 
+fn checked(tensors: Vec<Tensor>, scorer: &JsonScorer) -> Result<Vec<Tensor>, RunError> {
+    let fits = scorer.signature().check(&views(&tensors));
+    fits.map(|()| tensors).map_err(RunError::Input)
+}
+
+fn damaged() -> RunError {
+    RunError::Model("the tensors on their way to the process of the lane are damaged".to_owned())
+}
+
+/// Rows of each input; none where they differ, or there are none.
 fn common_rows(inputs: &[Tensor]) -> Option<usize> {
-    let mut rows = inputs.iter().map(|input| input.shape().first().copied());
+    let mut rows = inputs.iter().map(Tensor::rows);
     let first = rows.next()??;
     (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
 }

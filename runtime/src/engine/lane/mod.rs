@@ -8,6 +8,7 @@
 mod child;
 mod decoded;
 mod last_words;
+mod lending;
 mod page;
 mod process;
 mod request;
@@ -24,15 +25,17 @@ use crossbeam::channel::Sender;
 
 use crate::config::EDGE_COMPUTE_MAX;
 use crate::engine::background;
+use crate::engine::here::{Here, HereRun, HereWork};
 use crate::engine::inbox::{Claim, ReservedJob};
 use crate::engine::loading::StartError;
 use crate::engine::lock::lock;
 use crate::engine::watchdog;
 
 pub use self::child::lane_child;
+use self::lending::Lending;
 pub(super) use self::process::{ProcessBackend, ProcessSpec, Program};
 use self::process::{ProcessControl, Progress};
-pub(super) use self::request::Request;
+pub(super) use self::request::{Brought, Request};
 pub(super) use self::run_control::Look;
 use self::run_control::RunControl;
 use self::thread::Manner;
@@ -63,6 +66,8 @@ pub(super) struct Lane {
     /// never the other way round.
     backend: Mutex<Option<Backend>>,
     control: Control,
+    /// Whether a caller's own thread has the lane.
+    lending: Lending,
     /// Wakes the lane's own thread for what an I/O thread could not wait for.
     left: Sender<()>,
     /// Its thread has ended, or is not waited for any more.
@@ -114,6 +119,7 @@ impl Lane {
         Self {
             backend: Mutex::new(Some(backend)),
             control,
+            lending: Lending::default(),
             left,
             ended: Default::default(),
             lost: AtomicBool::new(false),
@@ -191,13 +197,21 @@ impl Lane {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Answers requests, and what was left before, on the lane's own thread.
+    /// Answers requests, and what was left before, on the lane's own thread. Gives them back where a caller's thread has the lane, which
+    /// may take long.
     ///
     /// # Errors
     ///
     /// When the lane cannot go on; everything is answered.
-    pub(super) fn answer(&self, jobs: Vec<ReservedJob>, rows_max: usize) -> Result<(), StartError> {
-        match lock(&self.backend).as_mut() {
+    pub(super) fn answer(
+        &self,
+        jobs: Vec<ReservedJob>,
+        rows_max: usize,
+    ) -> Result<Vec<ReservedJob>, StartError> {
+        let Some(mut backend) = self.own_backend() else {
+            return Ok(jobs);
+        };
+        match backend.as_mut() {
             Some(Backend::Thread(thread)) => {
                 let manner = Manner {
                     rows_max,
@@ -208,11 +222,48 @@ impl Lane {
                 while !jobs.is_empty() {
                     jobs = thread.answer(jobs, manner, || {});
                 }
-                Ok(())
+                Ok(Vec::new())
             }
-            Some(Backend::Process(process)) => process.answer(jobs, rows_max, None).map(drop),
-            None => Ok(()),
+            Some(Backend::Process(process)) => {
+                process.answer(jobs, rows_max, None).map(|_| Vec::new())
+            }
+            None => Ok(Vec::new()),
         }
+    }
+
+    /// The backend for the lane's own thread, which waits for small work of others; none while a caller's thread has it.
+    fn own_backend(&self) -> Option<MutexGuard<'_, Option<Backend>>> {
+        if let Some(idle) = self.idle_backend() {
+            return Some(idle);
+        }
+        let _awaits = self.lending.await_it();
+        (!self.lending.is_lent()).then(|| lock(&self.backend))
+    }
+
+    /// Waits until a caller's thread has given the lane back, and keeps others from having it before.
+    pub(super) fn wait_until_given_back(&self) {
+        let _awaits = self.lending.await_it();
+        drop(lock(&self.backend));
+    }
+
+    /// Runs the model on this thread, if the lane is idle, computes on threads, and nobody waits for it.
+    pub(super) fn run_here<'a>(&self, work: HereWork<'a>) -> Here<'a> {
+        let Some(mut backend) = self.idle_backend() else {
+            return Here::Left(work);
+        };
+        let Some(Backend::Thread(thread)) = backend.as_mut() else {
+            return Here::Left(work);
+        };
+        let Some(_lent) = self.lending.lend() else {
+            return Here::Left(work);
+        };
+        watchdog::notice();
+        let here = thread.run_here(HereRun::from(work));
+        if self.is_lost() {
+            // Somebody else has its place, and its own thread waits for nothing.
+            drop(backend.take());
+        }
+        here
     }
 
     /// Answers requests on this thread, if the lane is idle: here and now, or as far as a moment goes.
@@ -256,9 +307,13 @@ impl Lane {
     }
 
     /// Gives the memory of the backend back. Handles live on for as long as routing tables do. The lock waits for an I/O thread that
-    /// answers inline, and the next one finds nothing.
+    /// answers inline, and the next one finds nothing. A lane that is lost gives it back when its run ends, if it does.
     pub(super) fn close(&self) {
-        drop(lock(&self.backend).take());
+        let backend = match self.is_lost() {
+            true => self.idle_backend(),
+            false => Some(lock(&self.backend)),
+        };
+        drop(backend.and_then(|mut backend| backend.take()));
     }
 
     /// Its thread has come to this end; the first end counts.

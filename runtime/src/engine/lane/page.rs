@@ -151,6 +151,7 @@ pub(super) struct Row {
     body: SpanWords,
     answer: SpanWords,
     kind: AtomicU32,
+    brought: AtomicU32,
     joined: AtomicU32,
     /// Nanoseconds of the monotonic clock, by [`Stage`]; 0 where it was not reached.
     times: [AtomicU64; 5],
@@ -168,6 +169,16 @@ pub(super) enum RowState {
     Answered = 3,
 }
 
+/// The meaning of a request's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum BodyKind {
+    /// A body, which is answered as [`AnswerKind::Body`].
+    Body = 0,
+    /// Tensors in their packed form, answered as [`AnswerKind::Values`].
+    Tensors = 1,
+}
+
 /// The meaning of an answer's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
@@ -178,6 +189,8 @@ pub(super) enum AnswerKind {
     Error = 1,
     /// A head and the body, of a scoring script.
     Response = 2,
+    /// Values in their packed form.
+    Values = 3,
 }
 
 impl Row {
@@ -186,14 +199,23 @@ impl Row {
         self.id.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin(&self, id: u64, body: Span) {
+    pub(super) fn begin(&self, id: u64, kind: BodyKind, body: Span) {
         self.canceled.store(0, Ordering::Relaxed);
         // Release, with the Acquire of `canceled_id`: who sees the number sees that it is not canceled yet.
         self.id.store(id, Ordering::Release);
+        self.brought.store(kind as u32, Ordering::Relaxed);
         self.body.set(body);
         self.set_state(RowState::Waiting);
         for time in &self.times {
             time.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The kind of its body, for the process that trusts the server.
+    pub(super) fn body_kind(&self) -> BodyKind {
+        match self.brought.load(Ordering::Relaxed) {
+            kind if kind == BodyKind::Tensors as u32 => BodyKind::Tensors,
+            _ => BodyKind::Body,
         }
     }
 
@@ -244,6 +266,7 @@ impl Row {
         let kind = match self.kind.load(Ordering::Relaxed) {
             kind if kind == AnswerKind::Body as u32 => AnswerKind::Body,
             kind if kind == AnswerKind::Response as u32 => AnswerKind::Response,
+            kind if kind == AnswerKind::Values as u32 => AnswerKind::Values,
             _ => AnswerKind::Error,
         };
         (kind, self.answer.get())

@@ -26,19 +26,21 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open,
     pidfd_send_signal, waitid,
 };
+use serin_scorers::{ScoreError, Tensor, pack_tensors, unpack_values};
 
 use crate::config::{LANE_LOOK_PERIOD, LANE_RESTART_PAUSES, RUN_END_MAX, START_MAX, STOP_MAX};
 use crate::engine::endings::how_it_ended;
 use crate::engine::inbox::{InstanceState, ReservedJob};
+use crate::engine::job::AnswerForm;
 use crate::engine::lane::Request as _;
 use crate::engine::lane::last_words::LastWords;
-use crate::engine::lane::page::{AnswerKind, Page, ROWS_MAX, Row, RowState, clock_ns};
+use crate::engine::lane::page::{AnswerKind, BodyKind, Page, ROWS_MAX, Row, RowState, clock_ns};
 use crate::engine::lane::run_control::Look;
 use crate::engine::lane::script::{self, ScriptReport};
 use crate::engine::lane::words::{LANE_COMMAND, LaneOrder, LaneReport};
 use crate::engine::loading::{Loading, StartError};
 use crate::engine::lock::lock;
-use crate::engine::{RunError, Scored, ScriptSpec};
+use crate::engine::{Payload, RunError, Scored, ScoredBody, ScriptSpec};
 
 /// The program that computes.
 #[derive(Debug, Clone)]
@@ -437,11 +439,22 @@ impl ProcessBackend {
             return Placed::Refused;
         }
         // Without the lock: a large body takes long to copy, and others want to cancel.
-        let written = match &self.spec.program {
-            Program::Model(_) => process.page.write(start, request.body()),
-            Program::Script(_) => {
+        let (kind, written) = match (&self.spec.program, request.payload()) {
+            (Program::Model(_), Payload::Body(body)) => {
+                (BodyKind::Body, process.page.write(start, body))
+            }
+            (Program::Model(_), Payload::Tensors(tensors)) => {
+                let packed = pack_tensors(tensors.iter().map(Tensor::view));
+                (BodyKind::Tensors, process.page.write(start, &packed))
+            }
+            (Program::Script(_), Payload::Body(body)) => {
                 let head = script::framed(request.head());
-                process.page.write_both(start, (&head, request.body()))
+                let both = process.page.write_both(start, (&head, body));
+                (BodyKind::Body, both)
+            }
+            (Program::Script(_), Payload::Tensors(_)) => {
+                request.finish(Err(RunError::Input(ScoreError::BodyWanted)));
+                return Placed::Refused;
             }
         };
         let row = process.page.row(self.submitted.len());
@@ -459,7 +472,7 @@ impl ProcessBackend {
             refuse(request, || RunError::ExpiredWaiting);
             return Placed::Refused;
         }
-        row.begin(request.id(), body);
+        row.begin(request.id(), kind, body);
         current.requests.push(SubmittedRequest {
             id: request.id(),
             is_canceled: false,
@@ -507,7 +520,7 @@ impl ProcessBackend {
                 read_timings(row, self.clock, &mut request);
                 let joined = row.joined().load(Ordering::Relaxed);
                 request.timings().joined = joined.min(together);
-                let outcome = outcome(&self.spec.program, &process.page, row);
+                let outcome = outcome((&self.spec.program, request.wants()), &process.page, row);
                 if matches!(outcome, Err(RunError::Abandoned)) {
                     refuse(request, || RunError::ExpiredRunning);
                 } else {
@@ -622,7 +635,11 @@ fn too_large() -> RunError {
 }
 
 /// The answer that the process wrote.
-fn outcome(program: &Program, page: &Page, row: &Row) -> Result<Scored, RunError> {
+fn outcome(
+    (program, asked): (&Program, AnswerForm),
+    page: &Page,
+    row: &Row,
+) -> Result<Scored, RunError> {
     let nonsense = || {
         let problem = "the process of the lane wrote no answer that can be read: the answers of one run took more than its \
                        memory, or it is damaged";
@@ -631,12 +648,21 @@ fn outcome(program: &Program, page: &Page, row: &Row) -> Result<Scored, RunError
     let (kind, span) = row.answer();
     let bytes = page.read(span).ok_or_else(nonsense)?;
     match (kind, program) {
-        (AnswerKind::Body, _) => Ok(Scored {
-            body: bytes,
+        (AnswerKind::Body, _) if asked == AnswerForm::Json => Ok(Scored {
+            body: bytes.into(),
             head: None,
         }),
+        (AnswerKind::Values, Program::Model(_)) if asked == AnswerForm::Values => {
+            let values = unpack_values(&bytes).ok_or_else(nonsense)?;
+            Ok(Scored {
+                body: ScoredBody::Values(values),
+                head: None,
+            })
+        }
         (AnswerKind::Response, Program::Script(_)) => script::scored(bytes).ok_or_else(nonsense),
-        (AnswerKind::Response, Program::Model(_)) => Err(nonsense()),
+        (AnswerKind::Body | AnswerKind::Values, _) | (AnswerKind::Response, Program::Model(_)) => {
+            Err(nonsense())
+        }
         (AnswerKind::Error, _) => Err(match serde_json::from_slice(&bytes) {
             Ok(error) if is_of_a_model(&error) => error,
             Ok(_) | Err(_) => nonsense(),
@@ -819,7 +845,7 @@ fn spawn(spec: &ProcessSpec, control: &ProcessControl) -> io::Result<Arc<LanePro
     for (index, bytes) in [&order, sample].into_iter().enumerate() {
         let written = page.row(index).zip(page.write(start, bytes));
         let (row, (span, next)) = written.ok_or(io::ErrorKind::FileTooLarge)?;
-        row.begin(0, span);
+        row.begin(0, BodyKind::Body, span);
         start = next;
     }
     let (mut child, printed) = spec.start(&page)?;

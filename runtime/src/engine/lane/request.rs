@@ -1,11 +1,25 @@
-//! A request as a backend of a lane sees it: bytes, somebody who may have left, and the way to answer.
+//! A request as a backend of a lane sees it: bytes or tensors, somebody who may have left, and the way to answer.
 //!
 //! Not here: what the bytes mean (`thread`), where they came from.
 
 use std::time::Instant;
 
+use serin_scorers::Tensor;
+
+use crate::engine::job::AnswerForm;
 use crate::engine::{RunError, Scored};
 use crate::observe::Timings;
+
+/// What a request brings, as its backend reads it.
+#[derive(Debug)]
+pub(in crate::engine) enum Brought<'r> {
+    /// A body, not yet decoded.
+    Body(&'r [u8]),
+    /// Tensors in their packed form.
+    Packed(&'r [u8]),
+    /// Tensors, which the backend takes out, and gives back where the request is left to another run.
+    Tensors(&'r mut Vec<Tensor>),
+}
 
 /// One request that a backend is to answer.
 pub(in crate::engine) trait Request: Sized {
@@ -15,8 +29,11 @@ pub(in crate::engine) trait Request: Sized {
     /// The number by which it is canceled.
     fn id(&self) -> u64;
 
-    /// The body, not yet decoded.
-    fn body(&self) -> &[u8];
+    /// What it brings.
+    fn brought(&mut self) -> Brought<'_>;
+
+    /// The form of the answer that it wants.
+    fn wants(&self) -> AnswerForm;
 
     /// The reason why nobody needs its answer any more.
     fn refusal(&self, now: Instant) -> Option<RunError>;

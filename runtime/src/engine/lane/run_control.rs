@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::config::{INLINE_RUN_MAX, RUN_END_MAX};
+use crate::deadline::Deadline;
+use crate::engine::RunError;
 use crate::engine::lane::Request;
 use crate::engine::lane::decoded::Decoded;
 use crate::engine::lock::lock;
@@ -35,6 +37,8 @@ struct CurrentRun<C> {
     began: Option<Instant>,
     /// On an I/O thread.
     inline: bool,
+    /// The instant at which it is to end, where nobody else looks at it.
+    deadline: Option<Deadline>,
     /// Since when it is to end.
     terminated: Option<Instant>,
     /// Its claims were freed under it.
@@ -48,6 +52,17 @@ pub(super) struct Ended {
     pub(super) terminated: bool,
     /// Its requests that somebody waited for to the end.
     pub(super) wanted: Vec<u64>,
+}
+
+/// How the run of one request on its own thread ended.
+#[derive(Debug)]
+pub(super) struct EndedAlone<C> {
+    /// It was terminated: its outcome is none of the model's.
+    pub(super) terminated: bool,
+    /// Somebody waited for it to the end.
+    pub(super) wanted: bool,
+    /// What the request occupies; nothing where that was freed under it.
+    pub(super) claim: Option<C>,
 }
 
 /// What the watchdog finds.
@@ -69,6 +84,7 @@ impl<C> RunControl<C> {
                 claims: Vec::new(),
                 began: None,
                 inline: false,
+                deadline: None,
                 terminated: None,
                 given_up: false,
             }),
@@ -137,6 +153,56 @@ impl<C> RunControl<C> {
         gone
     }
 
+    /// The same for a run of one request on its own thread, of which only this knows when it is to end. Gives back what the request
+    /// occupies, and why, where it is not wanted.
+    pub(super) fn begin_alone(
+        &self,
+        (id, claim): (u64, C),
+        (now, inline): (Instant, bool),
+        deadline: Deadline,
+        refusal: impl FnOnce(&C) -> Option<RunError>,
+    ) -> Result<(), (C, RunError)> {
+        let mut running = lock(&self.running);
+        if let Some(refusal) = refusal(&claim) {
+            return Err((claim, refusal));
+        }
+        running.wanted.push(id);
+        running.claims.push(Some(claim));
+        running.began = Some(now);
+        running.inline = inline;
+        running.deadline = Some(deadline);
+        self.computing.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The end of such a run.
+    pub(super) fn end_alone(&self) -> EndedAlone<C> {
+        self.computing.store(false, Ordering::Relaxed);
+        // Under the lock: see `end`.
+        let mut running = lock(&self.running);
+        let wanted = !running.wanted.is_empty();
+        running.wanted.clear();
+        let claim = running.claims.pop().flatten();
+        running.claims.clear();
+        EndedAlone {
+            terminated: self.over(&mut running),
+            wanted,
+            claim,
+        }
+    }
+
+    /// Nothing runs any more; whether it was terminated.
+    fn over(&self, running: &mut CurrentRun<C>) -> bool {
+        running.began = None;
+        running.deadline = None;
+        running.given_up = false;
+        let terminated = running.terminated.take().is_some();
+        if terminated {
+            self.terminator.clear();
+        }
+        terminated
+    }
+
     /// The run is over. The session can run again.
     pub(super) fn end<R>(&self, run: &mut [Decoded<R>]) -> Ended
     where
@@ -147,19 +213,15 @@ impl<C> RunControl<C> {
         // termination is left over for the next run.
         let mut running = lock(&self.running);
         let wanted = mem::take(&mut running.wanted);
-        running.began = None;
-        running.given_up = false;
         for (decoded, claim) in run.iter_mut().zip(running.claims.drain(..)) {
             decoded.request.give_claim(claim);
         }
-        let terminated = running.terminated.take().is_some();
-        if terminated {
-            self.terminator.clear();
-        }
+        let terminated = self.over(&mut running);
         Ended { terminated, wanted }
     }
 
-    /// Looks whether the run takes too long for where it is: inline it is interrupted, so that others need not wait for it.
+    /// Looks whether the run takes too long for where it is: inline it is interrupted, so that others need not wait for it, and on a
+    /// caller's own thread it is ended when its deadline has passed.
     pub(in crate::engine) fn look(&self, now: Instant) -> Look {
         let mut running = lock(&self.running);
         if let Some(since) = running.terminated {
@@ -167,12 +229,18 @@ impl<C> RunControl<C> {
             return if stuck { Look::Stuck } else { Look::Busy };
         }
         match running.began {
+            Some(_) if running.deadline.is_some_and(|end| end.has_passed(now)) => {
+                running.wanted.clear();
+                self.terminate(&mut running);
+                Look::Busy
+            }
             Some(began) if running.inline => {
                 if now.saturating_duration_since(began) >= INLINE_RUN_MAX {
                     self.terminate(&mut running);
                 }
                 Look::Busy
             }
+            Some(_) if running.deadline.is_some() => Look::Busy,
             _ => Look::Idle,
         }
     }

@@ -184,7 +184,7 @@ pub(super) fn scored(mut bytes: Bytes) -> Option<Scored> {
     }
     let head: ResponseHead = serde_json::from_slice(&bytes.split_to(len)).ok()?;
     Some(Scored {
-        body: bytes,
+        body: bytes.into(),
         head: Some(Box::new(head)),
     })
 }
@@ -228,7 +228,7 @@ mod tests {
         let len = u32::try_from(answer.len()).unwrap().to_le_bytes();
         let bytes = [&len[..], &answer[..], b"body"].concat();
         let scored = scored(bytes.into()).unwrap();
-        assert_eq!(scored.body, "body");
+        assert_eq!(scored.body.bytes(), b"body");
         let head = scored.head.unwrap();
         assert_eq!((head.status, head.failed), (400, true));
         assert_eq!(head.headers, [("x-a".to_owned(), "b".to_owned())]);

@@ -13,15 +13,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
-use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor};
+use serin_scorers::{JsonScorer, OutputView, Scorer as _, Tensor, TensorView, Value};
 
 use crate::black_box::{Doing, Slot};
+use crate::engine::here::{Here, HereRun};
+use crate::engine::inbox::Claim;
+use crate::engine::job::AnswerForm;
 use crate::engine::lane::Request;
 use crate::engine::lane::decoded::{Decoded, decode, next_run, panic_message};
 use crate::engine::lane::run_control::{Ended, RunControl};
-use crate::engine::session::Session;
-use crate::engine::{RunError, Scored};
+use crate::engine::session::{Session, views};
+use crate::engine::{RunError, Scored, ScoredBody};
 
 /// The parts that compute on the thread that has them now. The claims of its requests are of type `C`.
 pub(in crate::engine) struct ThreadBackend<C> {
@@ -78,7 +80,7 @@ impl<C> ThreadBackend<C> {
             after_run();
             if !interrupted.is_empty() {
                 let left = interrupted.into_iter().chain(decoded);
-                return left.map(|decoded| decoded.request).collect();
+                return left.map(Decoded::into_request).collect();
             }
         }
         Vec::new()
@@ -131,6 +133,70 @@ impl<C> ThreadBackend<C> {
     }
 }
 
+impl ThreadBackend<Claim> {
+    /// Runs the model for the thread that has it now, over the memory of that thread.
+    pub(in crate::engine) fn run_here<'a>(&mut self, mut run: HereRun<'a>) -> Here<'a> {
+        run.timings.started = Some(Instant::now());
+        if let Err(misfit) = self.scorer.signature().check(run.inputs) {
+            return run.done(Err(RunError::Input(misfit)));
+        }
+        let began = Instant::now();
+        run.timings.decoded = Some(began);
+        if let Err(refusal) = self.begin_here(&mut run, began) {
+            return run.done(Err(refusal));
+        }
+        let running = self.slot.busy(Doing::Running);
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.score_here(&mut run)))
+            .unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(panic.as_ref()))));
+        drop(running);
+        let ended = self.control.end_alone();
+        run.claim = ended.claim;
+        match outcome {
+            Err(_) if ended.terminated && ended.wanted => run.left(),
+            Err(_) if ended.terminated => {
+                let why = run.why_unwanted(Instant::now());
+                run.done(Err(why))
+            }
+            outcome => run.done(outcome),
+        }
+    }
+
+    fn begin_here(&self, run: &mut HereRun<'_>, began: Instant) -> Result<(), RunError> {
+        let Some(claim) = run.claim.take() else {
+            return Err(RunError::InstanceGone);
+        };
+        run.timings.run_began = Some(began);
+        let manner = (began, !run.may_take_long);
+        let deadline = run.deadline;
+        let refusal = |claim: &Claim| match claim.is_stopping() {
+            true => Some(RunError::InstanceGone),
+            false => deadline
+                .has_passed(began)
+                .then_some(RunError::ExpiredWaiting),
+        };
+        let begun = self
+            .control
+            .begin_alone((run.id, claim), manner, deadline, refusal);
+        begun.map_err(|(claim, refusal)| {
+            run.claim = Some(claim);
+            refusal
+        })
+    }
+
+    fn score_here(&mut self, run: &mut HereRun<'_>) -> Result<Vec<Value>, RunError> {
+        let mut ran = None;
+        let values = self.session.run(run.inputs, AnswerForm::Values, |outputs| {
+            ran = Some(Instant::now());
+            outputs.iter().map(OutputView::to_value).collect()
+        });
+        let encoded = Instant::now();
+        run.timings.ran = ran.or(Some(encoded));
+        run.timings.encoded = Some(encoded);
+        run.timings.joined = 1;
+        values.map_err(RunError::Model)
+    }
+}
+
 /// Answers those of a terminated run that nobody needs; the others are left.
 fn after_termination<R: Request>(run: Vec<Decoded<R>>, ended: &Ended) -> Vec<Decoded<R>> {
     let now = Instant::now();
@@ -145,8 +211,8 @@ fn after_termination<R: Request>(run: Vec<Decoded<R>>, ended: &Ended) -> Vec<Dec
     left
 }
 
-/// The body of each answer, or why it has none.
-type AnswerBodies = Vec<Result<Bytes, RunError>>;
+/// The outputs for each request, or why it has none.
+type AnswerBodies = Vec<Result<ScoredBody, RunError>>;
 
 impl<C> ThreadBackend<C> {
     /// Runs the model once for all these requests and encodes the answer of each.
@@ -159,9 +225,18 @@ impl<C> ThreadBackend<C> {
             [_] => None,
             several => Some(join(several)?),
         };
-        let inputs = joined.as_deref().unwrap_or(&run[0].inputs);
+        let inputs = views(joined.as_deref().unwrap_or(&run[0].inputs));
+        // The larger one, where requests of both run together.
+        let wants_json = run
+            .iter()
+            .any(|one| one.request.wants() == AnswerForm::Json);
+        let form = if wants_json {
+            AnswerForm::Json
+        } else {
+            AnswerForm::Values
+        };
         let mut ran = None;
-        let bodies = self.session.run(inputs, |outputs| {
+        let bodies = self.session.run(&inputs, form, |outputs| {
             ran = Some(Instant::now());
             encode(&self.scorer, run, outputs)
         });
@@ -183,22 +258,30 @@ fn join<R>(run: &[Decoded<R>]) -> Result<Vec<Tensor>, RunError> {
     let inputs = 0..run[0].inputs.len();
     inputs
         .map(|input| {
-            let parts: Vec<_> = run.iter().map(|one| &one.inputs[input]).collect();
-            Tensor::join(&parts)
+            let parts: Vec<_> = run.iter().map(|one| one.inputs[input].view()).collect();
+            TensorView::join(&parts)
                 .ok_or_else(|| RunError::Model("the inputs do not fit together".to_owned()))
         })
         .collect()
 }
 
 /// The answer of each request from its rows of the outputs.
-fn encode<R>(
+fn encode<R: Request>(
     scorer: &JsonScorer,
     run: &[Decoded<R>],
     outputs: &[OutputView<'_>],
 ) -> Result<AnswerBodies, RunError> {
-    let body = |outputs: &[OutputView<'_>]| scorer.postprocess(outputs).map_err(RunError::Output);
-    if let [_] = run {
-        return Ok(vec![body(outputs)]);
+    let body = |one: &Decoded<R>, outputs: &[OutputView<'_>]| match one.request.wants() {
+        AnswerForm::Json => {
+            let body = scorer.postprocess(outputs);
+            body.map(ScoredBody::Json).map_err(RunError::Output)
+        }
+        AnswerForm::Values => Ok(ScoredBody::Values(
+            outputs.iter().map(OutputView::to_value).collect(),
+        )),
+    };
+    if let [one] = run {
+        return Ok(vec![body(one, outputs)]);
     }
     let rows = run.iter().map(|one| one.rows.unwrap_or(0)).sum();
     if outputs.iter().any(|output| output.rows() != Some(rows)) {
@@ -210,7 +293,7 @@ fn encode<R>(
     let parts = run.iter().map(|one| {
         let part = start..start + one.rows.unwrap_or(0);
         start = part.end;
-        body(&parts_of(outputs, &part))
+        body(one, &parts_of(outputs, &part))
     });
     Ok(parts.collect())
 }
@@ -227,12 +310,13 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use bytes::Bytes;
     use serin_scorers::Signature;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::deadline::Deadline;
-    use crate::engine::inbox::{Claim, InstanceState, ReservedJob};
+    use crate::engine::inbox::{InstanceState, ReservedJob};
     use crate::engine::lane::run_control::Look;
     use crate::engine::session::SessionThreads;
     use crate::engine::{Job, Permit, Reply, SlotOwner};
@@ -262,7 +346,7 @@ mod tests {
         let now = Instant::now();
         let job = Job {
             id: Job::next_id(),
-            payload: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
+            payload: Bytes::from(format!("{{\"data\": [{:?}]}}", [0; 64])).into(),
             head: None,
             deadline: Deadline::after(now, Duration::from_secs(60)),
             timings: Timings::start(now),

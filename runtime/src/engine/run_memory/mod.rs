@@ -20,13 +20,14 @@ use std::fmt;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, LazyLock, Mutex};
 
+use crate::engine::job::AnswerForm;
 use crate::engine::lock::lock;
 use crate::engine::machine_memory::Grant;
 use crate::engine::run_memory::block::{Block, block_bytes, exact_bytes};
 use crate::engine::run_memory::idle::Idle;
 use crate::engine::run_memory::pool::{KEPT_BYTES_MIN, Pool, usual_after};
 
-pub(super) use self::room::{room_for_tensors, room_for_texts};
+pub(super) use self::room::{room_for_packed, room_for_tensors, room_for_texts};
 pub(super) use self::share::{MemoryShare, Refused};
 
 /// Memory from which on it is given back when no run comes for a while.
@@ -114,13 +115,17 @@ impl RunMemory {
         }
     }
 
-    /// Leave to make JSON of outputs of so many bytes, to be kept until it is made.
+    /// Leave to make an answer of outputs of so many bytes, to be kept until it is made.
     ///
     /// # Errors
     ///
     /// [`Refused`] in words, where the machine has less than it may take.
-    pub(super) fn room_for_text(&self, outputs: usize) -> Result<Option<Grant>, String> {
-        room::room_for_answer(outputs, &self.share)
+    pub(super) fn room_for_answer(
+        &self,
+        outputs: usize,
+        form: AnswerForm,
+    ) -> Result<Option<Grant>, String> {
+        room::room_for_answer(outputs, form, &self.share)
     }
 
     /// Loads a model, in the words of a refusal where that failed for want of memory.
@@ -501,9 +506,27 @@ mod tests {
     #[test]
     fn an_answer_that_the_share_cannot_hold_as_text_is_refused() {
         let memory = memory(100_000_000);
-        assert!(memory.room_for_text(1000).unwrap().is_none());
-        assert!(memory.room_for_text(10_000_000).unwrap().is_some());
-        let words = memory.room_for_text(50_000_000).unwrap_err();
+        assert!(
+            memory
+                .room_for_answer(1000, AnswerForm::Json)
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            memory
+                .room_for_answer(10_000_000, AnswerForm::Json)
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            memory
+                .room_for_answer(50_000_000, AnswerForm::Values)
+                .unwrap()
+                .is_some()
+        );
+        let words = memory
+            .room_for_answer(50_000_000, AnswerForm::Json)
+            .unwrap_err();
         assert!(words.contains("150.0 MB"), "{words}");
     }
 }

@@ -4,6 +4,7 @@
 
 use serin_scorers::{ElementType, Signature, TensorSpec};
 
+use crate::engine::job::AnswerForm;
 use crate::engine::machine_memory::{self, Grant};
 use crate::engine::run_memory::block::ASKED_BYTES_MIN;
 use crate::engine::run_memory::share::{MemoryShare, Refused};
@@ -13,6 +14,8 @@ const TEXT_BYTES_PER_BYTE: u64 = 3;
 /// Bytes of tensors that a byte of a body may become: `1,` is 8 bytes of INT64, and `"",` a text of 24.
 const BYTES_PER_TEXT_BYTE: u64 = 4;
 const BYTES_PER_TEXT_BYTE_OF_TEXT: u64 = 8;
+/// Bytes that a packed byte may become: an empty text is 8 bytes there and 24 here.
+const BYTES_PER_PACKED_BYTE: u64 = 3;
 /// Bytes that even an empty text takes on its way to the model and back: a copy with a 0 at its end (16, and 32 of the heap), the
 /// address of it (8), a string of C++ (32) and one of Rust (24).
 const BYTES_PER_TEXT: u64 = 16 + 32 + 8 + 32 + 24;
@@ -37,6 +40,16 @@ pub(in crate::engine) fn room_for_tensors(
         .map_err(|refused| format!("its body is too large: {refused}"))
 }
 
+/// Leave to unpack so many bytes of tensors, to be kept until that is done.
+///
+/// # Errors
+///
+/// [`Refused`] in words.
+pub(in crate::engine) fn room_for_packed(bytes: usize) -> Result<Option<Grant>, String> {
+    room((bytes as u64).saturating_mul(BYTES_PER_PACKED_BYTE))
+        .map_err(|refused| format!("its tensors are too large: {refused}"))
+}
+
 /// Leave to hand texts of these lengths to a model, and to read as many of its outputs: they are copied past the allocator.
 ///
 /// # Errors
@@ -49,16 +62,21 @@ pub(in crate::engine) fn room_for_texts(
     room(each.sum()).map_err(|refused| refused.to_string())
 }
 
-/// Leave to make JSON of outputs of so many bytes, to be kept until it is made.
+/// Leave to make an answer of outputs of so many bytes, to be kept until it is made.
 ///
 /// # Errors
 ///
 /// [`Refused`] in words, where the share or the machine has less than it may take.
 pub(super) fn room_for_answer(
     outputs: usize,
+    form: AnswerForm,
     share: &MemoryShare,
 ) -> Result<Option<Grant>, String> {
-    let asked = (outputs as u64).saturating_mul(TEXT_BYTES_PER_BYTE);
+    let times = match form {
+        AnswerForm::Json => TEXT_BYTES_PER_BYTE,
+        AnswerForm::Values => 1,
+    };
+    let asked = (outputs as u64).saturating_mul(times);
     if asked < ASKED_BYTES_MIN as u64 {
         return Ok(None);
     }

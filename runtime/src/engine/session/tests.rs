@@ -21,7 +21,7 @@ fn loaded(model: &str) -> Result<(Session, JsonScorer), String> {
 fn answer(session: &mut Session, scorer: &JsonScorer, data: &str) -> Result<String, String> {
     let words = |error: serin_scorers::ScoreError| error.to_string();
     let inputs = scorer.preprocess(format!("{{\"data\": {data}}}").as_bytes());
-    let body = session.run(&inputs.map_err(words)?, |outputs| {
+    let body = run(session, &inputs.map_err(words)?, |outputs| {
         scorer.postprocess(outputs).map_err(words)
     })??;
     Ok(String::from_utf8(body.to_vec()).unwrap())
@@ -223,10 +223,24 @@ fn a_locale_that_is_missing_is_named_with_the_way_to_install_it() {
     }
 }
 
+fn row<T: Element>(elements: &[T]) -> Tensor {
+    Tensor::new([elements.len()], elements.to_vec()).unwrap()
+}
+
+/// Runs the model for an answer in JSON.
+fn run<T>(
+    session: &mut Session,
+    inputs: &[Tensor],
+    read: impl FnMut(&[OutputView<'_>]) -> T,
+) -> Result<T, String> {
+    session.run(&views(inputs), AnswerForm::Json, read)
+}
+
 /// The number found at an index of the table of three.
 fn look_up(session: &mut Session, index: i64) -> Result<String, String> {
-    let input = Tensor::Int64(ndarray::arr1(&[index]).into_dyn());
-    session.run(&[input], |outputs| format!("{:?}", outputs[0]))
+    run(session, &[row(&[index])], |outputs| {
+        format!("{:?}", outputs[0])
+    })
 }
 
 #[test]
@@ -245,17 +259,16 @@ fn a_request_that_fails_does_not_take_bound_inputs_from_those_after_it() {
 #[test]
 fn outputs_whose_size_depends_on_values_are_not_bound_for_long() {
     let mut session = session("positions.onnx", vec![0]);
-    let mut run = |values: &[f32]| {
-        let input = Tensor::Fp32(ndarray::arr1(values).into_dyn());
-        session.run(&[input], |outputs| outputs[0].bytes()).unwrap();
+    let mut ran = |values: &[f32]| {
+        run(&mut session, &[row(values)], |outputs| outputs[0].bytes()).unwrap();
         (session.bound_io.bound.is_some(), session.bound_io.given_up)
     };
     for _ in 0..BIND_AFTER_RUNS {
-        run(&[0.0, 7.0]);
+        ran(&[0.0, 7.0]);
     }
-    assert_eq!(run(&[0.0, 7.0]), (true, false));
-    assert_eq!(run(&[7.0, 7.0]), (false, true));
-    assert_eq!(run(&[7.0, 7.0]), (false, true));
+    assert_eq!(ran(&[0.0, 7.0]), (true, false));
+    assert_eq!(ran(&[7.0, 7.0]), (false, true));
+    assert_eq!(ran(&[7.0, 7.0]), (false, true));
 }
 
 const SHARE: u64 = 100_000_000;
@@ -273,9 +286,8 @@ fn session(model: &str, cores: Vec<CoreId>) -> Session {
 
 /// Fills so many floats on the way, and counts those of the answer.
 fn swell(session: &mut Session, inside: i64, outside: i64) -> Result<usize, String> {
-    let one = |number| ndarray::arr1(&[number]).into_dyn();
-    let inputs = [inside, outside].map(|number| Tensor::Int64(one(number)));
-    session.run(&inputs, |outputs| outputs[0].bytes() / 4)
+    let inputs = [inside, outside].map(|number| row(&[number]));
+    run(session, &inputs, |outputs| outputs[0].bytes() / 4)
 }
 
 #[test]
@@ -309,16 +321,14 @@ fn an_answer_that_is_too_large_as_text_is_refused() {
 
 #[test]
 fn texts_and_maps_are_answers_of_their_own_size() {
-    let text = |text: &str| Tensor::Bytes(ndarray::arr1(&[text.to_owned()]).into_dyn());
+    let text = |text: &str| row(&[text.to_owned()]);
     let mut strings = session("strings.onnx", vec![0]);
-    let same = strings.run(&[text("abc")], |outputs| outputs[0].bytes());
+    let same = run(&mut strings, &[text("abc")], |outputs| outputs[0].bytes());
     assert_eq!(same, Ok(3));
-    let words = strings
-        .run(&[text(&"x".repeat(40_000_000))], |_| ())
-        .unwrap_err();
+    let words = run(&mut strings, &[text(&"x".repeat(40_000_000))], |_| ()).unwrap_err();
     assert!(words.starts_with("its answer is too large"), "{words}");
     let mut zipmap = session("zipmap.onnx", vec![0]);
-    let row = Tensor::Fp32(ndarray::arr2(&[[0.25, 0.75]]).into_dyn());
-    let maps = zipmap.run(&[row], |outputs| outputs[0].bytes());
+    let row = Tensor::new([1, 2], vec![0.25_f32, 0.75]).unwrap();
+    let maps = run(&mut zipmap, &[row], |outputs| outputs[0].bytes());
     assert_eq!(maps, Ok("no".len() + "yes".len() + 8));
 }
