@@ -32,14 +32,19 @@ async fn canary(models: &Path) -> Result<(), Box<dyn Error>> {
     let serin = Serin::new()?;
     let digits = serin
         .endpoint("digits")
-        .deployment("blue", Deployment::new(models.join("1/model.onnx")).instances(2))
+        .deployment(
+            "blue",
+            Deployment::new(models.join("1/model.onnx")).instances(2),
+        )
         .deployment("green", models.join("2/model.onnx"))
         .traffic("blue=100 green=0")
         .start()
         .await?;
 
     // Green takes no traffic yet, and can be asked all the same.
-    let answer = digits.run(Request::tensors([image.clone()]).to("green")).await?;
+    let answer = digits
+        .run(Request::tensors([image.clone()]).to("green"))
+        .await?;
     println!("green says {:?}", answer.tensor("label"));
 
     // One request in ten, exactly.

@@ -39,7 +39,11 @@ fn offline(model: &Path, rows: usize) -> Result<[usize; 10], Box<dyn Error + Sen
         .deployment("current", deployment)
         .start_blocking()?;
 
-    let images: Vec<f32> = (0_u8..17).cycle().map(f32::from).take(rows * PIXELS).collect();
+    let images: Vec<f32> = (0_u8..17)
+        .cycle()
+        .map(f32::from)
+        .take(rows * PIXELS)
+        .collect();
     let began = Instant::now();
     let parts = images.chunks((rows.div_ceil(THREADS)) * PIXELS);
     let found = std::thread::scope(|threads| {
@@ -50,7 +54,10 @@ fn offline(model: &Path, rows: usize) -> Result<[usize; 10], Box<dyn Error + Sen
         let mut found = [0; 10];
         for part in parts {
             let part = part.join().map_err(|_| "a thread panicked")??;
-            found.iter_mut().zip(part).for_each(|(sum, more)| *sum += more);
+            found
+                .iter_mut()
+                .zip(part)
+                .for_each(|(sum, more)| *sum += more);
         }
         Ok::<_, Box<dyn Error + Send + Sync>>(found)
     })?;
@@ -60,7 +67,9 @@ fn offline(model: &Path, rows: usize) -> Result<[usize; 10], Box<dyn Error + Sen
 }
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
-    let rows = std::env::args().nth(1).map_or(Ok(100_000), |rows| rows.parse())?;
+    let rows = std::env::args()
+        .nth(1)
+        .map_or(Ok(100_000), |rows| rows.parse())?;
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits/1/model.onnx");
     offline(&model, rows).map(drop)
 }

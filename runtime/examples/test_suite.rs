@@ -60,15 +60,23 @@ mod tests {
             .deployment("v2", model("2"))
             .start_blocking()
             .unwrap();
-        let images: Vec<f32> = (0..100 * 64_u32).map(|at| f32::from(u8::try_from(at * 31 % 17).unwrap())).collect();
+        let images: Vec<f32> = (0..100 * 64_u32)
+            .map(|at| f32::from(u8::try_from(at * 31 % 17).unwrap()))
+            .collect();
         let labels = |version: &str| {
             let rows = TensorView::new([100, 64], &images).unwrap();
-            let answer = digits.run_blocking(Request::tensors([rows]).to(version)).unwrap();
+            let answer = digits
+                .run_blocking(Request::tensors([rows]).to(version))
+                .unwrap();
             let label = answer.tensor("label").unwrap();
             label.elements::<i64>().unwrap().to_vec()
         };
         let (one, other) = (labels("v1"), labels("v2"));
-        let same = one.iter().zip(&other).filter(|(one, other)| one == other).count();
+        let same = one
+            .iter()
+            .zip(&other)
+            .filter(|(one, other)| one == other)
+            .count();
         assert!(same >= 30, "{same} of 100");
     }
 }

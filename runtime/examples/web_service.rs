@@ -36,7 +36,10 @@ async fn score(State(service): State<Service>, body: Bytes) -> Answer {
         }
         Err(error) => {
             let status = StatusCode::from_u16(error.http_status());
-            Err((status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error.to_string()))
+            Err((
+                status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                error.to_string(),
+            ))
         }
     }
 }
@@ -84,7 +87,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     axum::serve(listener, routes)
         .with_graceful_shutdown(async { drop(tokio::signal::ctrl_c().await) })
         .await?;
-    service.serin.shutdown(std::time::Duration::from_secs(5)).await?;
+    service
+        .serin
+        .shutdown(std::time::Duration::from_secs(5))
+        .await?;
     Ok(())
 }
 
@@ -119,7 +125,10 @@ mod tests {
             })
         };
         let (status, words) = ask(&routes, "/digits/version", "2".to_owned()).await;
-        assert_eq!((status, words.as_str()), (StatusCode::OK, "blue is version 2\n"));
+        assert_eq!(
+            (status, words.as_str()),
+            (StatusCode::OK, "blue is version 2\n")
+        );
         let (status, words) = ask(&routes, "/digits/version", "3".to_owned()).await;
         assert_eq!(status, StatusCode::CONFLICT, "{words}");
         traffic.await.unwrap();

@@ -64,6 +64,27 @@ pub mod tune;
 pub mod cli;
 
 pub use embedded::{
-    Builder, Deployment, Endpoint, EndpointBuilder, Error, Model, Pending, Request, Response, ScoreError, Serin,
+    Builder, Deployment, Endpoint, EndpointBuilder, Error, Model, Pending, Request, Response,
+    ScoreError, Serin,
 };
-pub use serin_scorers::{Element, ElementType, ScoreError as CodecError, Tensor, TensorView, Value};
+pub use serin_scorers::{
+    Element, ElementType, ScoreError as CodecError, Tensor, TensorView, Value,
+};
+
+/// The choices that settings of a [`Deployment`] and of a [`Builder`] have.
+pub mod settings {
+    pub use serin_scorers::NonFinite;
+
+    pub use crate::engine::{Capacity, Pinning};
+    pub use crate::spec::{Isolation, Queueing};
+}
+
+/// The inputs and outputs of a model ([`Endpoint::signature`]).
+pub mod signature {
+    pub use serin_scorers::{OutputKind, OutputSpec, Signature, TensorSpec};
+}
+
+/// What is ([`Endpoint::status`]), and what was ([`Serin::metrics`]).
+pub mod status {
+    pub use crate::embedded::{DeploymentCounts, DeploymentStatus, InstanceStatus, State, Status};
+}

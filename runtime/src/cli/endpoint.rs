@@ -118,6 +118,7 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         .map(|deployment| {
             let update = DeploymentUpdate {
                 replaces: false,
+                scale: None,
                 upsert: deployment_file.is_some(),
                 file: deployment_file,
                 set: count.into_iter().collect(),

@@ -9,7 +9,7 @@ use std::process::ExitStatus;
 use crate::admin::{ClientError, ErrorCode};
 use crate::app::{AppError, ChildError};
 use crate::control::{BackupError, StoreError};
-use crate::embedded::Error;
+use crate::embedded::Error as DeployError;
 use crate::observe::LogError;
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
@@ -198,7 +198,7 @@ impl CliError {
 /// What `serin up` was asked to serve may be wrong; all else is the server's.
 fn app_code(error: &AppError) -> u8 {
     match error {
-        AppError::Deploy(Error::Threads(_)) => SERVER_FAILED,
+        AppError::Deploy(DeployError::Threads(_)) => SERVER_FAILED,
         AppError::Deploy(_) => BAD_INPUT,
         _ => SERVER_FAILED,
     }

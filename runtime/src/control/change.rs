@@ -89,6 +89,9 @@ pub struct DeploymentUpdate {
     /// Whether `file` is all that the deployment shall be, and is not merged into what it was.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replaces: bool,
+    /// The number of instances, where a program changes that and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<u32>,
     /// Any attributes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Assignment>,
@@ -101,6 +104,7 @@ struct DeploymentUpdateForm {
     file: Option<DeploymentSpec>,
     upsert: bool,
     replaces: bool,
+    scale: Option<u32>,
     instance_count: Option<u32>,
     set: Vec<Assignment>,
 }
@@ -113,6 +117,7 @@ impl From<DeploymentUpdateForm> for DeploymentUpdate {
             file: form.file,
             upsert: form.upsert,
             replaces: form.replaces,
+            scale: form.scale,
             set: count.into_iter().chain(form.set).collect(),
         }
     }
@@ -185,6 +190,9 @@ impl fmt::Display for EndpointUpdate {
 impl fmt::Display for DeploymentUpdate {
     /// What it sets beyond its file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(count) = self.scale {
+            write!(f, ", instance_count={count}")?;
+        }
         write_assignments(f, &self.set)
     }
 }

@@ -46,7 +46,9 @@ pub use change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 pub use controller::{Controller, ControllerConfig, StartupError};
 pub use credentials::Credentials;
 pub use desired::Desired;
-pub use local::{Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource, ModelInMemory};
+pub use local::{
+    Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource, ModelInMemory,
+};
 pub use mailbox::ControllerHandle;
 pub use models::{FoundModel, ModelDigest, ModelRecord, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};

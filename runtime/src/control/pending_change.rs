@@ -179,6 +179,9 @@ impl PendingChange {
             }
         };
         let spec = &mut self.deployments[position];
+        if let Some(count) = update.scale {
+            spec.scale(count);
+        }
         if !update.set.is_empty()
             && let Err(error) = spec.set(&update.set)
         {

@@ -28,7 +28,8 @@ use crate::control::models::{ModelDigest, ScriptFolder};
 use crate::control::script::{EnvironmentFacts, ScriptBuild, StoredRecipe};
 use crate::control::starter::{Candidate, ReadyEnvironment, Started, Starter};
 use crate::engine::{
-    Cancel, InstanceHandle, InstanceSpec, KeptAlive, ModelFile, ReadyModel, ScriptSpec, Tell, give_back_memory,
+    Cancel, InstanceHandle, InstanceSpec, KeptAlive, ModelFile, ReadyModel, ScriptSpec, Tell,
+    give_back_memory,
 };
 use crate::observe::Metrics;
 use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};

@@ -1,6 +1,6 @@
 //! An endpoint: as it is described, and as it runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,7 @@ use std::time::Instant;
 
 use serin_scorers::Signature;
 
-use crate::control::{
-    Change, DeploymentUpdate, EndpointUpdate, LocalModel, LocalOutcome,
-};
+use crate::control::{Change, DeploymentUpdate, EndpointUpdate, LocalModel, LocalOutcome};
 use crate::embedded::deployment::{Deployment, Named};
 use crate::embedded::error::{Error, ScoreError};
 use crate::embedded::executor::{block_on, with_timers};
@@ -20,7 +18,7 @@ use crate::embedded::response::Response;
 use crate::embedded::runtime::Runtime;
 use crate::embedded::status::Status;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, SkuTable, TrafficSplit,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, SkuTable, TrafficSplit,
 };
 
 /// An endpoint that is being described. Nothing runs before it starts.
@@ -120,17 +118,24 @@ impl EndpointBuilder {
     fn described(&self) -> Result<(EndpointName, EndpointSpec, Described), Vec<String>> {
         let mut problems = Vec::new();
         let name = self.name.parse::<EndpointName>().map_err(|error| {
-            problems.push(format!("{:?} cannot be the name of an endpoint: {error}", self.name));
+            problems.push(format!(
+                "{:?} cannot be the name of an endpoint: {error}",
+                self.name
+            ));
         });
         if self.deployments.is_empty() {
-            problems.push("an endpoint without a deployment answers nothing: add one before it starts".to_owned());
+            problems.push(
+                "an endpoint without a deployment answers nothing: add one before it starts"
+                    .to_owned(),
+            );
         }
         let deployments: Vec<_> = self
             .deployments
             .iter()
             .map(|(name, deployment)| (name.as_str(), deployment))
             .collect();
-        let described = describe(&self.runtime, &deployments).map_err(|wrong| problems.extend(wrong));
+        let described =
+            describe(&self.runtime, &deployments).map_err(|wrong| problems.extend(wrong));
         let traffic = match &self.traffic {
             Some(traffic) => split_of(traffic).map_err(|wrong| problems.push(wrong)).ok(),
             None => None,
@@ -152,11 +157,11 @@ fn describe(
     runtime: &Runtime,
     deployments: &[(&str, &Deployment)],
 ) -> Result<Described, Vec<String>> {
-    let mut problems = Vec::new();
+    let (mut problems, mut known) = (Vec::new(), BTreeSet::new());
     let mut described = Described {
         specs: Vec::new(),
         models: BTreeMap::new(),
-        skus: runtime.skus().clone(),
+        skus: runtime.skus(),
     };
     for (given, deployment) in deployments {
         let name = match deployment_name(given) {
@@ -166,7 +171,7 @@ fn describe(
                 continue;
             }
         };
-        if described.specs.iter().any(|other| other.name == name) {
+        if !known.insert(name.clone()) {
             problems.push(format!("deployment {name} is given twice"));
             continue;
         }
@@ -182,6 +187,7 @@ fn describe(
         }
     }
     if problems.is_empty() {
+        runtime.keep_skus(&described.skus);
         Ok(described)
     } else {
         Err(problems)
@@ -237,7 +243,7 @@ impl Inner {
     }
 
     fn begin(&self, change: Change) -> LocalOutcome {
-        let skus = self.runtime.skus().clone();
+        let skus = self.runtime.skus();
         self.runtime.control().begin(change, BTreeMap::new(), skus)
     }
 }
@@ -319,14 +325,11 @@ impl Endpoint {
 
     /// Gives a deployment so many instances.
     pub fn scale(&self, name: &str, instances: u32) -> Pending {
-        let Some(count) = Assignment::new("instance_count", instances.into()) else {
-            return Pending::refused(Error::Stopped);
-        };
         self.change_of(name, |name| Change::UpdateDeployment {
             endpoint: self.0.name.clone(),
             name,
             update: DeploymentUpdate {
-                set: vec![count],
+                scale: Some(instances),
                 ..DeploymentUpdate::default()
             },
         })
@@ -410,7 +413,11 @@ impl Endpoint {
             return Pending::refused(error);
         }
         match describe(runtime, &[(name, deployment)]) {
-            Ok(Described { mut specs, models, skus }) => {
+            Ok(Described {
+                mut specs,
+                models,
+                skus,
+            }) => {
                 let change = change(specs.remove(0));
                 Pending::under_way(runtime.control().begin(change, models, skus))
             }

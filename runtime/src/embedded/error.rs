@@ -89,7 +89,9 @@ pub enum ScoreError {
         known: Vec<String>,
     },
     /// The split gives traffic to nobody.
-    #[error("endpoint {endpoint:?} sends traffic to no deployment: name one in the request, or set its traffic")]
+    #[error(
+        "endpoint {endpoint:?} sends traffic to no deployment: name one in the request, or set its traffic"
+    )]
     NoTraffic {
         /// The endpoint.
         endpoint: String,
@@ -101,7 +103,9 @@ pub enum ScoreError {
         deployment: String,
     },
     /// As many requests run and wait as may.
-    #[error("too many requests at deployment {deployment}: {held} run or wait, at most {held_max} may")]
+    #[error(
+        "too many requests at deployment {deployment}: {held} run or wait, at most {held_max} may"
+    )]
     QueueFull {
         /// Whose turn it was.
         deployment: String,

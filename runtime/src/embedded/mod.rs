@@ -179,8 +179,3 @@ impl Serin {
         )
     }
 }
-
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-mod wrong_uses;

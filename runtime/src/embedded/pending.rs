@@ -1,6 +1,5 @@
 //! A change on its way.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 

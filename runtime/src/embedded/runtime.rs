@@ -5,6 +5,8 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+
 use crate::control::Local;
 use crate::embedded::error::{Error, ScoreError};
 use crate::observe::Metrics;
@@ -16,7 +18,8 @@ use crate::spec::{EndpointName, SkuTable};
 pub(super) struct Runtime {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
-    skus: SkuTable,
+    /// With the sizes that deployments have asked for by their number of vCPUs.
+    skus: ArcSwap<SkuTable>,
     control: Local,
     /// Endpoints that somebody holds.
     names: Mutex<BTreeSet<EndpointName>>,
@@ -35,7 +38,7 @@ impl Runtime {
         Self {
             router,
             metrics,
-            skus,
+            skus: ArcSwap::from_pointee(skus),
             control,
             names: Mutex::default(),
             is_stopped: AtomicBool::new(false),
@@ -51,8 +54,13 @@ impl Runtime {
         &self.metrics
     }
 
-    pub(super) fn skus(&self) -> &SkuTable {
-        &self.skus
+    pub(super) fn skus(&self) -> SkuTable {
+        SkuTable::clone(&self.skus.load())
+    }
+
+    /// Knows the sizes of this table from now on.
+    pub(super) fn keep_skus(&self, skus: &SkuTable) {
+        self.skus.rcu(|known| known.joined(skus));
     }
 
     pub(super) fn control(&self) -> &Local {

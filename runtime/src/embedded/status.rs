@@ -2,6 +2,7 @@
 
 use crate::control::{DeploymentView, EndpointView, ProvisioningState};
 use crate::engine::{BackendKind, Placement};
+use crate::observe::Degraded;
 use crate::router::{Deployment, Endpoint};
 
 /// An endpoint at one moment: what was asked for, and what is.
@@ -127,7 +128,7 @@ impl DeploymentStatus {
             reason: view
                 .reason
                 .clone()
-                .or_else(|| degraded.map(|degraded| degraded.to_string())),
+                .or_else(|| degraded.as_ref().map(words_of)),
             progress: view.progress.clone(),
             instances_asked: view.spec.instance_count(),
             instances: view.placements.iter().map(InstanceStatus::of).collect(),
@@ -136,6 +137,14 @@ impl DeploymentStatus {
             notes: view.notes.clone(),
         }
     }
+}
+
+fn words_of(degraded: &Degraded) -> String {
+    let Degraded {
+        failures_in_a_row,
+        why,
+    } = degraded;
+    format!("{failures_in_a_row} requests in a row have failed: {why}")
 }
 
 impl InstanceStatus {

@@ -79,7 +79,8 @@ impl PrivateCopy {
     /// What could not be written, in words.
     pub fn of_bytes(name: &str, bytes: &[u8]) -> Result<Self, String> {
         let problem = |error: io::Error| format!("cannot write {name}: {error}");
-        let place = ModelCache::open().map_or_else(|_| std::env::temp_dir(), |cache| cache.copies());
+        let place =
+            ModelCache::open().map_or_else(|_| std::env::temp_dir(), |cache| cache.copies());
         let (folder, lock) = Self::folder(&place).map_err(problem)?;
         let model = folder.path().join("model.onnx");
         fs::write(&model, bytes).map_err(problem)?;

@@ -56,7 +56,8 @@ impl RequestInputs<'_> {
 
     /// What a lane is given, which outlives the caller's memory.
     fn payload(&self) -> Payload {
-        let copied = |tensors: &[TensorView<'_>]| tensors.iter().map(TensorView::to_tensor).collect();
+        let copied =
+            |tensors: &[TensorView<'_>]| tensors.iter().map(TensorView::to_tensor).collect();
         match self {
             Self::Body(body) => Payload::Body(body.clone()),
             Self::Tensors(tensors) => Payload::Tensors(copied(tensors)),
@@ -371,7 +372,12 @@ async fn attempt(
     if let Err(error) = request.inputs.order(instance.signature()) {
         return ControlFlow::Break(recording.close(deployment, Err(RunError::Input(error))));
     }
-    let work = Admission { id, deadline, permit, reservation };
+    let work = Admission {
+        id,
+        deadline,
+        permit,
+        reservation,
+    };
     let work = match run_here(instance, request, work, &mut recording) {
         Ok(scored) => {
             let answered = recording.close(deployment, scored);
@@ -380,7 +386,11 @@ async fn attempt(
         Err(work) => work,
     };
     let is_of_tensors = matches!(request.inputs, RequestInputs::Tensors(_));
-    let Admission { permit, reservation, .. } = work;
+    let Admission {
+        permit,
+        reservation,
+        ..
+    } = work;
     let (reply_to, reply) = oneshot::channel();
     let job = job(request, &recording, (id, deadline, permit), reply_to);
     // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
@@ -436,7 +446,12 @@ fn run_here(
     if !request.waits && !instance.is_small_run(inputs) {
         return Err(admission);
     }
-    let Admission { id, deadline, permit, reservation } = admission;
+    let Admission {
+        id,
+        deadline,
+        permit,
+        reservation,
+    } = admission;
     let work = HereWork {
         id,
         inputs,
@@ -454,7 +469,11 @@ fn run_here(
                 head: None,
             }))
         }
-        Here::Left(HereWork { reservation, permit, .. }) => Err(Admission {
+        Here::Left(HereWork {
+            reservation,
+            permit,
+            ..
+        }) => Err(Admission {
             id,
             deadline,
             permit,
@@ -469,7 +488,10 @@ fn with_signature(
     instance: &InstanceHandle,
 ) -> Result<Answer, Unserved> {
     let signature = Some(Arc::clone(instance.signature()));
-    answered.map(|answer| Answer { signature, ..answer })
+    answered.map(|answer| Answer {
+        signature,
+        ..answer
+    })
 }
 
 fn job(

@@ -184,6 +184,11 @@ impl DeploymentSpec {
         self.request_settings = settings;
     }
 
+    /// Asks for so many instances, whatever the number; [`Self::problems`] judges it.
+    pub fn scale(&mut self, instances: u32) {
+        self.instance_count = Some(instances);
+    }
+
     /// Writes down how many instances there are where that was left to the default.
     pub fn write_instance_count(&mut self) {
         self.instance_count = Some(self.instance_count());

@@ -66,6 +66,17 @@ impl SkuTable {
         name
     }
 
+    /// The instance types of both tables; of two with one name that of the other.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        let both = self.skus.iter().chain(&other.skus);
+        Self {
+            skus: both
+                .map(|(name, sku)| (name.clone(), sku.clone()))
+                .collect(),
+        }
+    }
+
     /// Finds a SKU by name; case does not count.
     ///
     /// # Errors

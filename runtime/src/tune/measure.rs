@@ -105,7 +105,11 @@ pub(super) async fn measure(
 async fn client(common: Arc<Common>) -> ScoreError {
     loop {
         let sent = Instant::now();
-        if let Err(error) = common.endpoint.run(Request::json(common.body.clone())).await {
+        if let Err(error) = common
+            .endpoint
+            .run(Request::json(common.body.clone()))
+            .await
+        {
             return error;
         }
         common.record(sent, Instant::now());

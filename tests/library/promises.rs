@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use serin_scorers::{NonFinite, TensorView};
+use serin::settings::{Capacity, Isolation, NonFinite};
+use serin::status::State;
+use serin::{Deployment, Endpoint, Error, Model, Pending, Request, ScoreError, Serin, TensorView};
 
-use super::*;
-use crate::spec::Isolation;
+use crate::executor::block_on;
 
 fn digits(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../models/digits/{version}/model.onnx"))
@@ -107,7 +107,11 @@ fn everything_is_changed_under_load_and_nothing_fails() {
             let (endpoint, stop, answered) = (endpoint.clone(), &stop, &answered);
             threads.spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
-                    let request = if number % 2 == 0 { image() } else { image_as_json() };
+                    let request = if number % 2 == 0 {
+                        image()
+                    } else {
+                        image_as_json()
+                    };
                     endpoint.run_blocking(request).unwrap();
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
@@ -115,11 +119,22 @@ fn everything_is_changed_under_load_and_nothing_fails() {
         }
         let changes = || -> Result<(), Error> {
             endpoint.scale("blue", 3).wait()?;
-            assert_eq!(endpoint.status().unwrap().deployment("blue").unwrap().instances.len(), 3);
+            assert_eq!(
+                endpoint
+                    .status()
+                    .unwrap()
+                    .deployment("blue")
+                    .unwrap()
+                    .instances
+                    .len(),
+                3
+            );
             endpoint.scale("blue", 1).wait()?;
             endpoint.replace("blue", digits("2")).wait()?;
             endpoint.set_traffic("blue=50 green=50").wait()?;
-            endpoint.replace("green", Deployment::new(digits("1")).concurrency(2)).wait()?;
+            endpoint
+                .replace("green", Deployment::new(digits("1")).concurrency(2))
+                .wait()?;
             endpoint.add("third", digits("1")).wait()?;
             endpoint.set_traffic("blue=0 green=0 third=100").wait()?;
             endpoint.remove("blue").wait()?;
@@ -133,7 +148,10 @@ fn everything_is_changed_under_load_and_nothing_fails() {
     let status = endpoint.status().unwrap();
     assert_eq!(status.deployments.len(), 1);
     let third = status.deployment("third").unwrap();
-    assert_eq!((third.traffic, third.state, third.held), (100.0, State::Ready, 0));
+    assert_eq!(
+        (third.traffic, third.state, third.held),
+        (100.0, State::Ready, 0)
+    );
 }
 
 #[test]
@@ -156,12 +174,34 @@ fn what_does_not_start_leaves_what_was_good_and_says_why() {
 fn a_change_that_cannot_be_is_refused_and_nothing_has_changed() {
     let endpoint = blue_and_green(&serin(), "blue=90 green=10").unwrap();
     let refused = |pending: Pending| pending.wait().unwrap_err();
-    assert!(matches!(refused(endpoint.add("blue", digits("1"))), Error::AlreadyExists(_)));
-    assert!(matches!(refused(endpoint.remove("red")), Error::NotFound(_)));
-    assert!(matches!(refused(endpoint.replace("red", digits("1"))), Error::NotFound(_)));
-    assert!(matches!(refused(endpoint.remove("green")), Error::Conflict(_)));
-    assert!(matches!(refused(endpoint.scale("blue", 0)), Error::Invalid(_)));
-    for split in ["", "blue", "blue=101", "blue=50", "red=100", "blue=90 blue=10"] {
+    assert!(matches!(
+        refused(endpoint.add("blue", digits("1"))),
+        Error::AlreadyExists(_)
+    ));
+    assert!(matches!(
+        refused(endpoint.remove("red")),
+        Error::NotFound(_)
+    ));
+    assert!(matches!(
+        refused(endpoint.replace("red", digits("1"))),
+        Error::NotFound(_)
+    ));
+    assert!(matches!(
+        refused(endpoint.remove("green")),
+        Error::Conflict(_)
+    ));
+    assert!(matches!(
+        refused(endpoint.scale("blue", 0)),
+        Error::Invalid(_)
+    ));
+    for split in [
+        "",
+        "blue",
+        "blue=101",
+        "blue=50",
+        "red=100",
+        "blue=90 blue=10",
+    ] {
         let error = refused(endpoint.set_traffic(split));
         assert!(matches!(error, Error::Invalid(_)), "{split:?}: {error}");
     }
@@ -208,17 +248,15 @@ fn a_request_may_have_less_time_than_its_deployment() {
     let request = || Request::json(ENDLESS).timeout(Duration::from_millis(50));
     for answer in [
         endpoint.run_blocking(request()),
-        block_on_elsewhere(endpoint.run(request())),
+        block_on(endpoint.run(request())),
     ] {
         let error = answer.unwrap_err();
-        assert!(matches!(error, ScoreError::DeadlinePassed { .. }), "{error}");
+        assert!(
+            matches!(error, ScoreError::DeadlinePassed { .. }),
+            "{error}"
+        );
         assert_eq!(error.http_status(), 408);
     }
-}
-
-/// An executor that is not tokio.
-fn block_on_elsewhere<F: Future>(future: F) -> F::Output {
-    super::executor::block_on(future)
 }
 
 /// "The deadline passed", 50 times of 50: the clock of a test had jumped.
@@ -226,19 +264,27 @@ fn block_on_elsewhere<F: Future>(future: F) -> F::Output {
 async fn a_paused_clock_of_the_caller_passes_no_deadline() {
     let endpoint = serin()
         .endpoint("one")
-        .deployment("blue", Deployment::new(tiny("slow")).timeout(Duration::from_secs(100)))
+        .deployment(
+            "blue",
+            Deployment::new(tiny("slow")).timeout(Duration::from_secs(100)),
+        )
         .start()
         .await
         .unwrap();
     for _ in 0..10 {
-        endpoint.run(Request::json("{\"data\": [1000]}")).await.unwrap();
+        endpoint
+            .run(Request::json("{\"data\": [1000]}"))
+            .await
+            .unwrap();
     }
 }
 
 #[test]
 fn a_runtime_of_tokio_without_timers_will_do() {
     let endpoint = one(&serin(), tiny("slow"));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let (one, other) = tokio::join!(
             endpoint.run(Request::json("{\"data\": [1000]}")),
@@ -283,8 +329,14 @@ async fn a_shutdown_cuts_what_does_not_end_and_nothing_begins_after_it() {
     serin.shutdown(Duration::from_millis(20)).await.unwrap();
     let cut = run.await.unwrap().unwrap_err();
     assert!(matches!(cut, ScoreError::Stopped), "{cut}");
-    assert!(matches!(endpoint.run(image()).await, Err(ScoreError::Stopped)));
-    assert!(matches!(endpoint.scale("blue", 2).await, Err(Error::Stopped)));
+    assert!(matches!(
+        endpoint.run(image()).await,
+        Err(ScoreError::Stopped)
+    ));
+    assert!(matches!(
+        endpoint.scale("blue", 2).await,
+        Err(Error::Stopped)
+    ));
     let again = serin.endpoint("two").deployment("blue", digits("1"));
     assert!(matches!(again.start().await, Err(Error::Stopped)));
     // A second one has nothing to do.
@@ -298,7 +350,8 @@ fn a_shutdown_lets_requests_end() {
     let endpoint = one(&serin, tiny("slow"));
     std::thread::scope(|threads| {
         let run = threads.spawn(|| endpoint.run_blocking(Request::json("{\"data\": [20000]}")));
-        while endpoint.status().unwrap().deployment("blue").unwrap().held == 0 && !run.is_finished() {
+        while endpoint.status().unwrap().deployment("blue").unwrap().held == 0 && !run.is_finished()
+        {
             std::thread::yield_now();
         }
         serin.shutdown(Duration::from_secs(60)).wait().unwrap();
@@ -311,7 +364,10 @@ fn an_endpoint_that_is_closed_answers_nobody_and_its_clones_know() {
     let endpoint = one(&serin(), digits("1"));
     let clone = endpoint.clone();
     endpoint.close().wait().unwrap();
-    assert!(matches!(clone.run_blocking(image()), Err(ScoreError::Stopped)));
+    assert!(matches!(
+        clone.run_blocking(image()),
+        Err(ScoreError::Stopped)
+    ));
     assert_eq!(clone.status(), None);
     assert!(clone.close().wait().is_err());
 }
@@ -329,8 +385,16 @@ fn all_that_is_wrong_is_told_at_once() {
     let Err(Error::Invalid(problems)) = wrong else {
         panic!("{wrong:?}");
     };
-    for part in ["\"no name!\" cannot be", "instance_count: expected 1 to 50, found 0", "given twice", "\"also wrong!\" cannot be"] {
-        assert!(problems.iter().any(|problem| problem.contains(part)), "{part}: {problems:?}");
+    for part in [
+        "\"no name!\" cannot be",
+        "instance_count: expected 1 to 50, found 0",
+        "given twice",
+        "\"also wrong!\" cannot be",
+    ] {
+        assert!(
+            problems.iter().any(|problem| problem.contains(part)),
+            "{part}: {problems:?}"
+        );
     }
     let none = serin.endpoint("empty").start_blocking().unwrap_err();
     assert!(none.to_string().contains("without a deployment"), "{none}");
@@ -366,7 +430,10 @@ fn counts_are_values_and_a_text_that_can_be_joined() {
         .collect();
     assert_eq!(ok.iter().map(|(_, ok, _)| ok).sum::<u64>(), 10, "{ok:?}");
     let text = serin.metrics_text();
-    assert!(text.contains("deployment=\"blue\"") && !text.contains("# EOF"), "{text}");
+    assert!(
+        text.contains("deployment=\"blue\"") && !text.contains("# EOF"),
+        "{text}"
+    );
 }
 
 /// Mapped from the user's file, other answers came without a word, and a file cut off ended the process (SIGBUS).
@@ -405,14 +472,17 @@ fn missing_values_are_scored_and_answered_in_the_form_of_the_deployment() {
     let endpoint = serin()
         .endpoint("gaps")
         .deployment("nulls", tiny("gaps"))
-        .deployment("tokens", Deployment::new(tiny("gaps")).non_finite(NonFinite::Tokens))
+        .deployment(
+            "tokens",
+            Deployment::new(tiny("gaps")).non_finite(NonFinite::Tokens),
+        )
         .start_blocking()
         .unwrap();
     for (deployment, same, inf) in [
         ("nulls", "[[null,null]]", "null"),
         ("tokens", "[[NaN,-Infinity]]", "-Infinity"),
     ] {
-        let body = Bytes::from_static(b"{\"data\": [[null, -Infinity]]}");
+        let body = "{\"data\": [[null, -Infinity]]}";
         let answer = endpoint.run_blocking(Request::json(body).to(deployment));
         let expected = format!("{{\"filled\":[[7.0,{inf}]],\"same\":{same}}}");
         assert_eq!(answer.unwrap().json().unwrap(), expected.as_bytes());
@@ -510,5 +580,5 @@ fn an_endpoint_is_shared_among_threads_and_tasks() {
         future
     }
     let future = is_send(endpoint.run(image()));
-    block_on_elsewhere(future).unwrap();
+    block_on(future).unwrap();
 }
