@@ -12,8 +12,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, RecvError, TryRecvError, select};
-use crossbeam::utils::Backoff;
+use crossbeam_channel::{Receiver, RecvError, TryRecvError, select};
+use crossbeam_utils::Backoff;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
