@@ -32,6 +32,19 @@ const RANKS: &[(&str, u8)] = &[
     ("cli", 8),
 ];
 
+/// Modules that only a feature compiles; the others are the library. `runtime/ARCHITECTURE.md` has the same table.
+const FEATURES: &[(&str, &str)] = &[
+    ("budget", "cli"),
+    ("load", "cli"),
+    ("plot", "cli"),
+    ("serve", "server"),
+    ("admin", "server"),
+    ("app", "server"),
+    ("bench", "cli"),
+    ("tune", "cli"),
+    ("cli", "cli"),
+];
+
 /// Crates that only some places may name.
 const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("ort", &["engine/session.rs", "engine/session/tests.rs"]),
@@ -160,6 +173,70 @@ fn a_module_imports_only_modules_of_a_lower_rank() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The feature that compiles a module; none for the library.
+fn feature(module: &str) -> Option<&'static str> {
+    FEATURES
+        .iter()
+        .find(|(name, _)| *name == module)
+        .map(|(_, feature)| *feature)
+}
+
+/// Whether code of one feature is there wherever code of the other is: `cli` has all of `server`.
+fn has(own: Option<&str>, other: Option<&str>) -> bool {
+    other.is_none() || own == other || (own, other) == (Some("cli"), Some("server"))
+}
+
+#[test]
+fn what_a_feature_compiles_is_imported_only_where_the_feature_is() {
+    let mut wrong = Vec::new();
+    let lines = code_lines();
+    for (at, (file, number, line)) in lines.iter().enumerate() {
+        let own = file.split(['/', '.']).next().and_then(feature);
+        let before = at.checked_sub(1).map(|at| lines[at].2.trim());
+        let is_gated = before.is_some_and(|line| line.starts_with("#[cfg("));
+        for other in imported(line) {
+            if file != "lib.rs" && file != "main.rs" && !is_gated && !has(own, feature(other)) {
+                wrong.push(format!(
+                    "{file}:{number}: imports {other}, which only the feature {} compiles",
+                    feature(other).unwrap_or_default()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_module_is_declared_for_its_feature() {
+    let root = fs::read_to_string(repository().join("runtime/src/lib.rs")).expect("lib.rs");
+    let mut attributes = String::new();
+    for line in root.lines().map(str::trim) {
+        if line.starts_with("#[") {
+            attributes += line;
+            continue;
+        }
+        let declared = line.trim_start_matches("pub ").strip_prefix("mod ");
+        if let Some(module) = declared.map(|rest| rest.trim_end_matches(';')) {
+            for named in ["server", "cli"] {
+                let asks = attributes.contains(&format!("feature = \"{named}\""));
+                assert_eq!(
+                    asks,
+                    feature(module) == Some(named),
+                    "lib.rs and FEATURES do not agree on whether {module} belongs to {named}"
+                );
+            }
+            let is_hidden = attributes.contains("#[doc(hidden)]")
+                && attributes.contains("unstable")
+                || feature(module) == Some("cli");
+            assert!(
+                !line.starts_with("pub ") || is_hidden,
+                "module {module} is public without the feature `unstable`"
+            );
+        }
+        attributes.clear();
+    }
+}
+
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let circles = circles::circles(&circles::graph(&sources()));
@@ -236,9 +313,15 @@ fn the_architecture_page_names_every_module() {
     let page = fs::read_to_string(repository().join("runtime/ARCHITECTURE.md"))
         .expect("the architecture page");
     for (module, rank) in RANKS {
+        let feature = feature(module).map_or(String::new(), |feature| format!("`{feature}`"));
+        let has_line = page.lines().any(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            matches!(cells[..], ["", at, names, of, _, ""]
+                if at == rank.to_string() && names.contains(&format!("`{module}`")) && of == feature)
+        });
         assert!(
-            page.contains(&format!("`{module}`")),
-            "runtime/ARCHITECTURE.md does not name `{module}` (rank {rank})"
+            has_line,
+            "the table of runtime/ARCHITECTURE.md has no line for `{module}` with rank {rank} and feature {feature:?}"
         );
     }
     let source = repository().join("runtime/src");

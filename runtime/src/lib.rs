@@ -31,36 +31,129 @@
 //! `runtime/ARCHITECTURE.md` has the map, the threads, the bounds and the invariants. The modules below stand in reading order,
 //! each built on those before it.
 
+// Inside, `pub` says that other modules use a thing; whether programs do is said here. What only the server or the binary uses has no
+// other user in the library, and is no dead code.
+#![cfg_attr(
+    not(feature = "cli"),
+    allow(
+        dead_code,
+        unused_imports,
+        unreachable_pub,
+        clippy::allow_attributes,
+        reason = "the server and the binary use it"
+    )
+)]
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod spec;
+#[cfg(not(feature = "unstable"))]
+mod spec;
 
 mod cache_folder;
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod config;
+#[cfg(not(feature = "unstable"))]
+mod config;
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod deadline;
+#[cfg(not(feature = "unstable"))]
+mod deadline;
+
 mod plain_file;
 
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod black_box;
+#[cfg(not(feature = "unstable"))]
+mod black_box;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod budget;
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod environments;
+#[cfg(not(feature = "unstable"))]
+mod environments;
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod evidence;
+#[cfg(not(feature = "unstable"))]
+mod evidence;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod load;
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod observe;
+#[cfg(not(feature = "unstable"))]
+mod observe;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod plot;
 
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod engine;
+#[cfg(not(feature = "unstable"))]
+mod engine;
 
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod router;
+#[cfg(not(feature = "unstable"))]
+mod router;
 
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod control;
+#[cfg(not(feature = "unstable"))]
+mod control;
+
+#[cfg(all(feature = "server", feature = "unstable"))]
+#[doc(hidden)]
 pub mod serve;
+#[cfg(all(feature = "server", not(feature = "unstable")))]
+mod serve;
 
+#[cfg(all(feature = "server", feature = "unstable"))]
+#[doc(hidden)]
 pub mod admin;
+#[cfg(all(feature = "server", not(feature = "unstable")))]
+mod admin;
+
+#[cfg(feature = "unstable")]
+#[doc(hidden)]
 pub mod embedded;
+#[cfg(not(feature = "unstable"))]
+mod embedded;
 
+#[cfg(all(feature = "server", feature = "unstable"))]
+#[doc(hidden)]
 pub mod app;
+#[cfg(all(feature = "server", not(feature = "unstable")))]
+mod app;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod bench;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod tune;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 
 pub use embedded::{

@@ -1,12 +1,15 @@
 //! The control plane over HTTP: routes for the server, a client for the command line, and the file by which they meet.
 
+#[cfg(feature = "cli")]
 mod client;
 mod error;
 mod routes;
 mod server_file;
 mod wire;
 
+#[cfg(feature = "cli")]
 pub(crate) use client::attended;
+#[cfg(feature = "cli")]
 pub use client::{Answer, Client, ClientError};
 pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};

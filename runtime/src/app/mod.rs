@@ -1,5 +1,6 @@
 //! Wiring: settings become a running server, or a foreground server of bare files. Knows every part; no part knows it.
 
+#[cfg(feature = "cli")]
 mod child;
 mod config;
 mod descriptors;
@@ -16,6 +17,7 @@ mod systemd;
 mod up;
 mod way_down;
 
+#[cfg(feature = "cli")]
 pub use child::{ChildError, ChildServer};
 pub(crate) use config::edge_threads;
 pub use config::{Config, MetricsAt};

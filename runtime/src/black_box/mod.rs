@@ -11,12 +11,24 @@
 //! Not here: what is done about it (`control`), and the lanes (`engine`). A process of somebody else's that embeds the library
 //! never installs one; then slots do nothing.
 
+#[cfg(feature = "server")]
 mod death;
+#[cfg(feature = "server")]
 mod file;
 mod page;
+#[cfg(feature = "server")]
 mod signals;
 mod slot;
 
+#[cfg(feature = "server")]
 pub use death::{Cause, LastDeath, Trace};
+#[cfg(feature = "server")]
 pub use file::{BlackBox, close, leave, slot};
 pub use slot::{Busy, Doing, Slot};
+
+/// A slot that does nothing: a program that embeds the library has no black box.
+#[cfg(not(feature = "server"))]
+#[must_use]
+pub fn slot(_label: &str, _number: &str, _digest: &str) -> Slot {
+    Slot::none()
+}

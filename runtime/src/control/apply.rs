@@ -355,6 +355,7 @@ fn without_traffic(name: &DeploymentName, endpoint: &DesiredEndpoint) -> String 
 }
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests {
     use std::collections::BTreeSet;
     use std::path::PathBuf;

@@ -21,7 +21,7 @@ use crate::control::desired::{DesiredEndpoint, Generation, Generations};
 use crate::control::store::{OnLoss, Store, StoreError, folder_aside};
 use crate::control::work::AuthSource;
 use crate::router::EndpointAuth;
-use crate::router::auth::{hash_of_key, key, token, token_secret};
+use crate::router::keys::{hash_of_key, key, token, token_secret};
 use crate::spec::{AuthMode, EndpointName, EndpointSpec};
 
 /// The credentials that a client needs to score, in the fields of `az ml online-endpoint get-credentials`.

@@ -5,16 +5,28 @@
 //! Threads: [`gather`] blocks, the rest is data. Not here: which files a change needs (`validator`).
 
 use std::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "server")]
 use std::io;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "server")]
+use std::path::Path;
+use std::path::PathBuf;
 
+#[cfg(feature = "server")]
 use crate::config::SPEC_FILE_BYTES_MAX;
-use crate::control::models::{Ingested, ModelDigest, ModelFiles, ModelStoreError};
-use crate::control::needs::{Needs, ScriptSource};
+use crate::control::models::{Ingested, ModelDigest};
+#[cfg(feature = "server")]
+use crate::control::models::{ModelFiles, ModelStoreError};
+#[cfg(feature = "server")]
+use crate::control::needs::Needs;
+use crate::control::needs::ScriptSource;
+#[cfg(feature = "server")]
 use crate::control::refusal::ErrorKind;
 use crate::control::script::StoredRecipe;
+#[cfg(feature = "server")]
 use crate::environments::Recipe;
+#[cfg(feature = "server")]
 use crate::plain_file;
+#[cfg(feature = "server")]
 use crate::spec::{EnvironmentSource, SpecError};
 
 /// All that was gathered.
@@ -58,6 +70,7 @@ impl Gathered {
 /// # Errors
 ///
 /// What is wrong with a model, and what the disk refuses.
+#[cfg(feature = "server")]
 pub(super) fn gather(files: &ModelFiles, needs: &Needs) -> Result<Gathered, ModelStoreError> {
     let mut gathered = Gathered::default();
     // Text first: a slip in it need not wait for gigabytes.
@@ -72,6 +85,7 @@ pub(super) fn gather(files: &ModelFiles, needs: &Needs) -> Result<Gathered, Mode
     Ok(gathered)
 }
 
+#[cfg(feature = "server")]
 fn gather_script(
     files: &ModelFiles,
     source: &ScriptSource,
@@ -99,6 +113,7 @@ fn gather_script(
     }
 }
 
+#[cfg(feature = "server")]
 fn read_recipe(source: &EnvironmentSource) -> Result<Recipe, Vec<String>> {
     let include = |path: &Path| read_text(path);
     let in_words = |error: SpecError| {
@@ -122,6 +137,7 @@ fn read_recipe(source: &EnvironmentSource) -> Result<Recipe, Vec<String>> {
     }
 }
 
+#[cfg(feature = "server")]
 fn unread(file: &Path, error: &io::Error) -> String {
     let file = file.display();
     match error.kind() {
@@ -132,6 +148,7 @@ fn unread(file: &Path, error: &io::Error) -> String {
     }
 }
 
+#[cfg(feature = "server")]
 fn read_text(file: &Path) -> io::Result<String> {
     let bytes = plain_file::read(file, SPEC_FILE_BYTES_MAX)?;
     String::from_utf8(bytes).map_err(|error| {
@@ -142,6 +159,7 @@ fn read_text(file: &Path) -> io::Result<String> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests {
     use std::fs;
 

@@ -5,20 +5,28 @@
 //! requests see.
 
 mod apply;
+#[cfg(feature = "server")]
 mod backup;
 mod books;
 mod build;
 mod change;
+#[cfg(feature = "server")]
 mod controller;
+#[cfg(feature = "server")]
 mod credentials;
 mod desired;
 mod event;
 mod gathering;
+#[cfg(feature = "server")]
 mod last_words;
+#[cfg(feature = "server")]
 mod lending;
+#[cfg(feature = "server")]
 mod lent;
 mod local;
+#[cfg(feature = "server")]
 mod mailbox;
+#[cfg(feature = "server")]
 mod migration;
 mod models;
 mod needs;
@@ -26,33 +34,48 @@ mod operation;
 mod pending_change;
 mod reconcile;
 mod refusal;
+#[cfg(feature = "server")]
 mod registration;
+#[cfg(feature = "server")]
 mod registry;
 mod revision;
 mod script;
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod simulation;
 mod split_rule;
 mod starter;
+#[cfg(feature = "server")]
 mod store;
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;
+mod timestamp;
 mod validator;
+#[cfg(feature = "server")]
 mod view;
 mod work;
 
+#[cfg(feature = "server")]
 pub use backup::{BackupError, Copied, back_up, restore};
 pub use change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
+#[cfg(feature = "server")]
 pub use controller::{Controller, ControllerConfig, StartupError};
+#[cfg(feature = "server")]
 pub use credentials::Credentials;
 pub use desired::Desired;
 pub use local::{
     Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource, ModelInMemory,
 };
+#[cfg(feature = "server")]
 pub use mailbox::ControllerHandle;
-pub use models::{FoundModel, ModelDigest, ModelRecord, ModelStoreError};
+#[cfg(feature = "server")]
+pub use models::FoundModel;
+pub use models::{ModelDigest, ModelRecord, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};
 pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
+#[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};
+#[cfg(feature = "server")]
 pub use view::{DeploymentView, EndpointView, ScriptView, View};

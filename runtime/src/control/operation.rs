@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::control::revision::Revision;
+use crate::control::timestamp::Timestamp;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Number of an operation: the revision that its change made.
@@ -87,8 +88,8 @@ pub struct Operation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// When the change was accepted.
-    pub started: jiff::Timestamp,
+    pub started: Timestamp,
     /// When it succeeded, failed or was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended: Option<jiff::Timestamp>,
+    pub ended: Option<Timestamp>,
 }

@@ -78,6 +78,7 @@ pub(super) struct EnvironmentFacts {
 }
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests {
     use std::path::Path;
 

@@ -11,7 +11,9 @@ use crate::engine::{
     Cancel, Instance, InstanceHandle, InstanceSpec, KeptAlive, ModelFile, Placement, Prober,
     ReadyModel, Tell,
 };
-use crate::environments::{BuildSettings, Environment, Environments, Recipe};
+use crate::environments::Recipe;
+#[cfg(feature = "server")]
+use crate::environments::{BuildSettings, Environment, Environments};
 
 /// A model that is to be tried and prepared.
 #[derive(Debug, Clone)]
@@ -57,6 +59,7 @@ pub(super) struct ReadyEnvironment {
     pub(super) keep: Option<Arc<dyn KeptAlive>>,
 }
 
+#[cfg(feature = "server")]
 impl From<Environment> for ReadyEnvironment {
     fn from(environment: Environment) -> Self {
         Self {
@@ -105,6 +108,38 @@ impl EngineStarter {
     }
 }
 
+/// The environment of a recipe, which no library builds: a script is served by a server.
+#[cfg(not(feature = "server"))]
+fn environment(
+    _recipe: Option<&Recipe>,
+    _tell: &dyn Fn(&str),
+    _cancel: &Cancel,
+) -> Result<ReadyEnvironment, String> {
+    Err("this program is built without the feature `server`, which runs scoring scripts".to_owned())
+}
+
+/// The environment of a recipe, or without one the Python of the path.
+#[cfg(feature = "server")]
+fn environment(
+    recipe: Option<&Recipe>,
+    tell: &dyn Fn(&str),
+    cancel: &Cancel,
+) -> Result<ReadyEnvironment, String> {
+    let environments = Environments::in_cache();
+    let environments =
+        environments.map_err(|error| format!("no place for environments: {error}"))?;
+    let settings = BuildSettings {
+        tell,
+        cancel: &|| cancel.is_canceled(),
+    };
+    let ready = match recipe {
+        Some(recipe) => environments.ready(recipe, &settings),
+        None => environments.python_of_the_path(),
+    };
+    let ready = ready.map_err(|error| error.to_string())?;
+    Ok(ready.into())
+}
+
 impl Starter for EngineStarter {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
         let Some(prober) = &self.prober else {
@@ -133,19 +168,7 @@ impl Starter for EngineStarter {
         tell: &dyn Fn(&str),
         cancel: &Cancel,
     ) -> Result<ReadyEnvironment, String> {
-        let environments = Environments::in_cache();
-        let environments =
-            environments.map_err(|error| format!("no place for environments: {error}"))?;
-        let settings = BuildSettings {
-            tell,
-            cancel: &|| cancel.is_canceled(),
-        };
-        let ready = match recipe {
-            Some(recipe) => environments.ready(recipe, &settings),
-            None => environments.python_of_the_path(),
-        };
-        let ready = ready.map_err(|error| error.to_string())?;
-        Ok(ready.into())
+        environment(recipe, tell, cancel)
     }
 
     fn start(&self, spec: InstanceSpec) -> Result<Box<dyn Started>, String> {

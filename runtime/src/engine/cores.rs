@@ -15,6 +15,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 
+use rustix::thread::{CpuSet, sched_setaffinity};
+
 use crate::engine::core_locks::{CoreLocks, Holder};
 use crate::engine::lock::lock;
 use crate::observe::cpu_quota;
@@ -50,11 +52,8 @@ impl Topology {
     pub fn read() -> Self {
         let allowed = allowed_cores(rustix::thread::gettid().as_raw_nonzero().get())
             .unwrap_or_else(|| {
-                core_affinity::get_core_ids()
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|core| core.id)
-                    .collect()
+                let count = std::thread::available_parallelism().map_or(1, usize::from);
+                (0..count).collect()
             });
         let siblings = |core: CoreId| {
             let list = fs::read_to_string(format!(
@@ -610,7 +609,13 @@ impl ThreadPlacement {
 
 /// Pins the calling thread to one core; a refusal shows in the placement.
 pub(super) fn pin_to(core: CoreId) {
-    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+    let mut cores = CpuSet::new();
+    // A set has a bound, and panics beyond it.
+    let pinned = core < CpuSet::MAX_CPU && {
+        cores.set(core);
+        sched_setaffinity(None, &cores).is_ok()
+    };
+    if !pinned {
         tracing::warn!(core, "cannot pin a thread");
     }
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvError, Sender, TryRecvError, select};
-use crossbeam::utils::Backoff;
+use crossbeam_channel::{Receiver, RecvError, Sender, TryRecvError, select};
+use crossbeam_utils::Backoff;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;

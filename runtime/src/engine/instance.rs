@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use serin_scorers::{NonFinite, Signature, Tensor, TensorView};
 
 use crate::black_box::{self, Slot};

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use crossbeam::channel::Sender;
+use crossbeam_channel::Sender;
 
 use crate::config::LOST_THREADS_MAX;
 use crate::engine::cores::{self, CoreId};

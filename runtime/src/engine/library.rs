@@ -1,63 +1,51 @@
-//! The ONNX Runtime library: inside the binary, unpacked once, and its telemetry, which `main` switches off before it is loaded.
+//! The ONNX Runtime library: which file it is, and its telemetry, which `main` switches off before it is loaded.
 //!
-//! The library goes to `$SERIN_CACHE`, else `$XDG_CACHE_HOME/serin`, else `~/.cache/serin`, in a folder named after its
-//! checksum. It appears there whole or not at all; a damaged copy is noticed at the next start and replaced.
+//! The path is, in order: the one that the program gave ([`set_library`]), the variable `SERIN_ONNXRUNTIME_LIB`, the library that the
+//! binary carries (`carried`), `libonnxruntime.so` beside the executable, and what the dynamic loader finds. A process has one.
+//! A file that was named is looked at before any code of it runs; when it will not do, nothing else is taken instead, and another
+//! one may be named.
 //!
-//! Not here: how a model is loaded (`session`).
+//! Threads: any. Not here: how it is loaded (`session`).
 
-use std::fs::File;
-use std::io::{self, BufReader, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::ffi::{CStr, OsStr, c_void};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::cache_folder::cache_folder;
+#[cfg(carries_onnxruntime)]
+use crate::engine::carried;
+use crate::engine::library_error::LibraryError;
+use crate::engine::lock::lock;
 use crate::engine::memory;
-
-/// The library as the build script found it.
-mod embedded {
-    include!(concat!(env!("OUT_DIR"), "/onnxruntime.rs"));
-}
+use crate::engine::shared_library;
 
 /// ONNX Runtime reads this as it initialises; its official builds send telemetry without it.
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
-/// Bytes of the library that are written at a time.
-const WRITE_BYTES: usize = 64 * 1024;
+/// Names a library of the user's choice.
+const LIBRARY_VARIABLE: &str = "SERIN_ONNXRUNTIME_LIB";
+/// The file that is looked for beside the executable.
+const BESIDE: &str = "libonnxruntime.so";
+/// The names that the dynamic loader is asked for.
+const LOADER_NAMES: [&CStr; 2] = [c"libonnxruntime.so.1", c"libonnxruntime.so"];
 
-/// The reason why ONNX Runtime is not there.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LibraryError {
-    /// No folder to unpack to.
-    #[error(
-        "no folder to unpack ONNX Runtime to: neither SERIN_CACHE, XDG_CACHE_HOME nor HOME is set; set SERIN_CACHE to a folder"
-    )]
-    NoCacheFolder,
-    /// The library could not be written.
-    #[error(
-        "cannot unpack ONNX Runtime to {folder}: {reason}; set SERIN_CACHE to a folder that can be written and has {megabytes} MB free"
-    )]
-    Unpack {
-        /// Where it should have gone.
-        folder: String,
-        /// The system's reason.
-        reason: String,
-        /// Room that it takes.
-        megabytes: u64,
-    },
-    /// The copy inside the binary is damaged.
-    #[error(
-        "the ONNX Runtime inside this binary is damaged (checksum {found}, expected {expected}); copy the binary again"
-    )]
-    Damaged {
-        /// Of what was unpacked.
-        found: String,
-        /// Of what was built in.
-        expected: String,
-    },
-    /// The system or the library refused.
-    #[error("cannot load ONNX Runtime: {0}")]
-    Load(String),
+/// The choice of this process.
+static CHOICE: Mutex<Choice> = Mutex::new(Choice {
+    given: None,
+    has_failed: false,
+    loaded: None,
+});
+
+struct Choice {
+    /// The path that the program gave.
+    given: Option<PathBuf>,
+    /// Whether loading it has failed, so that another may be given.
+    has_failed: bool,
+    /// The library that is in the process.
+    loaded: Option<PathBuf>,
 }
 
 /// Settings of the whole process that must be in force before ONNX Runtime is loaded: telemetry off, memory thresholds.
@@ -102,129 +90,186 @@ pub(super) fn warn_of_telemetry() {
     }
 }
 
-/// Short form of the library's checksum: names what a model was tried with.
+/// Gives the path of the ONNX Runtime that this process is to load, which comes before every other place.
+///
+/// # Errors
+///
+/// [`LibraryError::Unfit`] when the file is none; [`LibraryError::Second`] when another one is loaded, or is given and has not failed.
+pub fn set_library(path: impl Into<PathBuf>) -> Result<(), LibraryError> {
+    let path = path.into();
+    let mut choice = lock(&CHOICE);
+    let first = choice
+        .loaded
+        .as_ref()
+        .or(choice.given.as_ref().filter(|_| !choice.has_failed));
+    if let Some(first) = first {
+        return if is_same_file(first, &path) {
+            Ok(())
+        } else {
+            Err(LibraryError::Second {
+                first: first.clone(),
+                second: path,
+            })
+        };
+    }
+    choice.given = Some(checked(path, "the program gave")?);
+    choice.has_failed = false;
+    Ok(())
+}
+
+/// The name of the library that models are tried with and prepared by.
 #[must_use]
 pub fn library_id() -> &'static str {
-    &embedded::SHA256[..16]
+    static OF_FILE: OnceLock<String> = OnceLock::new();
+    if let Some(id) = OF_FILE.get() {
+        return id;
+    }
+    let loaded = lock(&CHOICE).loaded.clone();
+    match loaded.map_or_else(find, Ok) {
+        #[cfg(carries_onnxruntime)]
+        Ok(path) if carried::is_unpacked(&path) => carried::id(),
+        Ok(path) => OF_FILE.get_or_init(|| id_of(&path)),
+        // Nothing can be tried or prepared without one.
+        Err(_) => "none",
+    }
 }
 
-/// The unpacked library, ready to be loaded.
-pub(super) fn unpacked() -> Result<PathBuf, LibraryError> {
-    unpack_to(&cache_folder().ok_or(LibraryError::NoCacheFolder)?)
-}
-
-/// Unpacks the library below `cache` unless a sound copy is there.
-fn unpack_to(cache: &Path) -> Result<PathBuf, LibraryError> {
-    let folder = cache.join(format!("onnxruntime-{}", library_id()));
-    let library = folder.join("libonnxruntime.so");
-    if is_sound(&library) {
-        return Ok(library);
-    }
-    let failed = |error: &io::Error| LibraryError::Unpack {
-        folder: folder.display().to_string(),
-        reason: error.to_string(),
-        megabytes: embedded::BYTES / 1_000_000 + 1,
-    };
-    std::fs::create_dir_all(&folder).map_err(|error| failed(&error))?;
-    let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(|error| failed(&error))?;
-    let found = decompress(file.as_file_mut()).map_err(|error| failed(&error))?;
-    if found != embedded::SHA256 {
-        return Err(LibraryError::Damaged {
-            found,
-            expected: embedded::SHA256.to_owned(),
-        });
-    }
-    // Other users may share the cache folder.
-    let readable = std::fs::Permissions::from_mode(0o644);
-    file.as_file()
-        .set_permissions(readable)
-        .map_err(|error| failed(&error))?;
-    // Two processes at once: the later rename replaces a sound file by its twin.
-    file.persist(&library)
-        .map_err(|error| failed(&error.error))?;
-    Ok(library)
-}
-
-/// Writes the library to `file`, down to the disk; its SHA-256.
-fn decompress(file: &mut File) -> io::Result<String> {
-    let mut library = Vec::with_capacity(usize::try_from(embedded::BYTES).unwrap_or(0));
-    zstd::stream::Decoder::new(embedded::COMPRESSED)?.read_to_end(&mut library)?;
-    memory::forget(embedded::COMPRESSED);
-    // The system maps what is written at once as one piece, however little of it is run: a large write costs memory for good.
-    for piece in library.chunks(WRITE_BYTES) {
-        file.write_all(piece)?;
-    }
-    file.sync_all()?;
-    Ok(Sha256::digest(&library)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
-}
-
-/// Whether the file has the right size and CRC-32: a few milliseconds, where a cryptographic hash takes many.
-fn is_sound(library: &Path) -> bool {
-    let Ok(file) = File::open(library) else {
-        return false;
-    };
-    if file.metadata().map_or(0, |metadata| metadata.len()) != embedded::BYTES {
-        return false;
-    }
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut hasher = crc32fast::Hasher::new();
-    loop {
-        match io::BufRead::fill_buf(&mut reader) {
-            Ok([]) => return hasher.finalize() == embedded::CRC32,
-            Ok(chunk) => {
-                hasher.update(chunk);
-                let read = chunk.len();
-                io::BufRead::consume(&mut reader, read);
-            }
-            Err(_) => return false,
+/// Short form of what tells one file from another without reading megabytes: its place, size and time.
+fn id_of(library: &Path) -> String {
+    let place = fs::canonicalize(library).unwrap_or_else(|_| library.to_owned());
+    let mut digest = Sha256::new_with_prefix(place.as_os_str().as_bytes());
+    if let Ok(metadata) = fs::metadata(&place) {
+        for word in [
+            i128::from(metadata.len()),
+            metadata.mtime().into(),
+            metadata.mtime_nsec().into(),
+        ] {
+            digest.update(word.to_le_bytes());
         }
     }
+    let digest = digest.finalize();
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_library_is_unpacked_once_and_a_damaged_copy_is_replaced() {
-        let cache = tempfile::tempdir().unwrap();
-        let library = unpack_to(cache.path()).unwrap();
-        let first = std::fs::metadata(&library).unwrap().modified().unwrap();
-        assert_eq!(unpack_to(cache.path()).unwrap(), library);
-        assert_eq!(
-            std::fs::metadata(&library).unwrap().modified().unwrap(),
-            first,
-            "a sound copy is left alone"
-        );
-
-        let mut bytes = std::fs::read(&library).unwrap();
-        bytes[1_000_000] ^= 1;
-        std::fs::write(&library, &bytes).unwrap();
-        unpack_to(cache.path()).unwrap();
-        bytes[1_000_000] ^= 1;
-        assert!(
-            std::fs::read(&library).unwrap() == bytes,
-            "the damaged byte is mended"
-        );
-        std::fs::write(&library, b"half").unwrap();
-        unpack_to(cache.path()).unwrap();
-        assert!(is_sound(&library));
-        let files = std::fs::read_dir(library.parent().unwrap())
-            .unwrap()
-            .count();
-        assert_eq!(files, 1, "nothing is left beside the library");
+/// The library that this process is to load.
+pub(super) fn find() -> Result<PathBuf, LibraryError> {
+    if let Some(given) = &lock(&CHOICE).given {
+        return Ok(given.clone());
     }
+    let mut tried = vec!["the program gave no path".to_owned()];
+    match std::env::var_os(LIBRARY_VARIABLE).filter(|path| !path.is_empty()) {
+        Some(path) => return checked(path.into(), "the variable SERIN_ONNXRUNTIME_LIB names"),
+        None => tried.push(format!("{LIBRARY_VARIABLE} is not set")),
+    }
+    #[cfg(carries_onnxruntime)]
+    return carried::unpacked();
+    #[cfg(not(carries_onnxruntime))]
+    {
+        tried.push("this binary carries none".to_owned());
+        beside_the_executable(&mut tried)
+            .or_else(|| by_the_loader(&mut tried))
+            .ok_or_else(|| LibraryError::NotFound {
+                tried: tried.join("; "),
+            })
+    }
+}
 
-    #[test]
-    fn a_folder_that_cannot_be_written_is_named_with_the_way_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let message = unpack_to(&file).unwrap_err().to_string();
-        assert!(message.contains(file.to_str().unwrap()), "{message}");
-        assert!(message.contains("set SERIN_CACHE"), "{message}");
+/// The library was loaded from there.
+pub(super) fn is_loaded(path: &Path) {
+    lock(&CHOICE).loaded = Some(path.to_owned());
+    memory::library_is_loaded(path);
+}
+
+/// The library that was found does not load: where the program gave it, it may give another.
+pub(super) fn has_failed() {
+    lock(&CHOICE).has_failed = true;
+}
+
+/// A file that somebody named.
+fn checked(path: PathBuf, named_by: &'static str) -> Result<PathBuf, LibraryError> {
+    let os = std::env::consts::OS;
+    match shared_library::inspect(&path, os, std::env::consts::ARCH) {
+        // The loader takes a bare name for one that it is to search for.
+        Ok(_) => Ok(std::path::absolute(&path).unwrap_or(path)),
+        Err(found) => Err(LibraryError::Unfit {
+            path,
+            named_by,
+            found,
+        }),
+    }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    one == other || real(one) == real(other)
+}
+
+/// A library beside the executable.
+#[cfg_attr(
+    carries_onnxruntime,
+    expect(dead_code, reason = "the library that is carried comes first")
+)]
+fn beside_the_executable(tried: &mut Vec<String>) -> Option<PathBuf> {
+    let executable = std::env::current_exe().ok()?;
+    let path = executable.parent()?.join(BESIDE);
+    let found = shared_library::inspect(&path, std::env::consts::OS, std::env::consts::ARCH);
+    if let Err(found) = &found {
+        tried.push(format!("{} is {found}", path.display()));
+    }
+    found.is_ok().then_some(path)
+}
+
+/// The library that the dynamic loader finds by its name: `LD_LIBRARY_PATH`, the system's folders.
+#[cfg_attr(
+    carries_onnxruntime,
+    expect(dead_code, reason = "the library that is carried comes first")
+)]
+fn by_the_loader(tried: &mut Vec<String>) -> Option<PathBuf> {
+    LOADER_NAMES.iter().find_map(|name| {
+        let found = loaded_by_name(name);
+        if found.is_none() {
+            tried.push(format!(
+                "the dynamic loader has no {}",
+                name.to_string_lossy()
+            ));
+        }
+        found
+    })
+}
+
+#[expect(unsafe_code, reason = "only the dynamic loader knows its own search")]
+fn loaded_by_name(name: &CStr) -> Option<PathBuf> {
+    // SAFETY: the names end with a zero. The library stays loaded, so the address stays good; what it runs as it loads is ONNX Runtime's
+    // own, which this process is about to load in any case.
+    let address = unsafe {
+        let library = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if library.is_null() {
+            return None;
+        }
+        libc::dlsym(library, c"OrtGetApiBase".as_ptr())
+    };
+    file_at(address)
+}
+
+/// The file of the library that has this address.
+#[expect(
+    unsafe_code,
+    reason = "only the dynamic loader knows what it has loaded"
+)]
+pub(super) fn file_at(address: *const c_void) -> Option<PathBuf> {
+    // SAFETY: the structure is of plain words, for which zeros are valid. The name belongs to a library that stays loaded.
+    unsafe {
+        let mut found: libc::Dl_info = std::mem::zeroed();
+        if address.is_null()
+            || libc::dladdr(address, &raw mut found) == 0
+            || found.dli_fname.is_null()
+        {
+            return None;
+        }
+        let name = CStr::from_ptr(found.dli_fname).to_bytes();
+        Some(PathBuf::from(OsStr::from_bytes(name)))
     }
 }

@@ -7,6 +7,8 @@
 mod background;
 mod batch;
 mod cancel;
+#[cfg(carries_onnxruntime)]
+mod carried;
 mod child_limits;
 mod content;
 mod core_locks;
@@ -26,6 +28,7 @@ mod job;
 mod lane;
 mod lanes;
 mod library;
+mod library_error;
 mod loading;
 mod lock;
 mod machine_memory;
@@ -43,6 +46,7 @@ mod script;
 #[cfg(test)]
 mod script_tests;
 mod session;
+mod shared_library;
 mod stage;
 mod watchdog;
 mod wire;
@@ -66,7 +70,8 @@ pub use job::{
     Job, Payload, Permit, Reply, RequestHead, ResponseHead, RunError, Scored, ScoredBody, SlotOwner,
 };
 pub use lane::{LANE_COMMAND, lane_child};
-pub use library::{LibraryError, library_id, prepare_process};
+pub use library::{library_id, prepare_process, set_library};
+pub use library_error::LibraryError;
 pub use loading::StartError;
 pub use memory::give_back_memory;
 pub use model_cache::{CacheEntry, CacheError, CacheKey, ModelCache};
@@ -78,4 +83,6 @@ pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime, WorkSize};
 pub use script::{KeptAlive, ScriptSpec};
 pub use session::{LibraryLoading, LoadError, begin_to_load_library};
+#[cfg(feature = "ort")]
+pub use session::{environment_in_use, set_environment};
 pub use stage::{Stage, Tell};

@@ -11,6 +11,7 @@
 
 use std::ffi::c_void;
 use std::fmt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -551,32 +552,96 @@ struct Runtime {
     has_allocator: bool,
 }
 
+/// The process's ONNX Runtime, once it is there.
+static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+/// Held while it is brought in. What fails is not kept, so that the next one may try again.
+static BRINGING_IN: Mutex<()> = Mutex::new(());
+
+/// Start of `ort`'s words where it has an environment already.
+const ANOTHER_ENVIRONMENT: &str = "only one environment is allowed";
+
 /// The process's ONNX Runtime, loaded on first use.
 fn environment() -> Result<&'static Runtime, LibraryError> {
-    static ENVIRONMENT: OnceLock<Result<Runtime, LibraryError>> = OnceLock::new();
-    ENVIRONMENT
-        .get_or_init(|| {
-            library::warn_of_telemetry();
-            let path = library::unpacked()?;
-            let environment = ort::init_from(&path)
-                .map_err(|error| LibraryError::Load(error.to_string()))?
-                .with_name("serin")
-                .with_telemetry(false)
-                .with_logger(Arc::new(log))
-                .build()
-                .map_err(|error| LibraryError::Load(error.to_string()))?;
-            memory::library_is_loaded(&path);
-            memory::forget_code();
-            let registered = register_allocator(&environment).inspect_err(|problem| {
-                tracing::warn!(problem, "the memory of runs is not bounded");
-            });
-            Ok(Runtime {
-                environment,
-                has_allocator: registered.is_ok(),
-            })
-        })
-        .as_ref()
-        .map_err(Clone::clone)
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let _one_at_a_time = lock(&BRINGING_IN);
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    library::warn_of_telemetry();
+    let path = library::find()?;
+    let environment = environment_from(&path).inspect_err(|_| library::has_failed())?;
+    Ok(bring_in(environment))
+}
+
+fn environment_from(path: &Path) -> Result<Environment, LibraryError> {
+    let make = || {
+        let builder = ort::init_from(path).map_err(|error| error.to_string())?;
+        let builder = builder.with_name("serin").with_telemetry(false);
+        let environment = builder.with_logger(Arc::new(log)).build();
+        environment.map_err(|error| error.to_string())
+    };
+    // ort panics where a library has the function and not what it should give.
+    match panic::catch_unwind(make) {
+        Ok(Ok(environment)) => Ok(environment),
+        Ok(Err(words)) if words.contains(ANOTHER_ENVIRONMENT) => {
+            Err(LibraryError::ForeignEnvironment)
+        }
+        Ok(Err(words)) => Err(LibraryError::Load(words)),
+        Err(_) => Err(LibraryError::Load(format!(
+            "{} does not do what ONNX Runtime does: expected version 1.{} or later",
+            path.display(),
+            ort::MINOR_VERSION
+        ))),
+    }
+}
+
+/// Makes the environment the one of all sessions here. It never goes.
+fn bring_in(environment: Environment) -> &'static Runtime {
+    let function = ort::api().CreateStatus as *const c_void;
+    if let Some(path) = library::file_at(function) {
+        library::is_loaded(&path);
+        memory::forget_code();
+    }
+    let registered = register_allocator(&environment).inspect_err(|problem| {
+        tracing::warn!(problem, "the memory of runs is not bounded");
+    });
+    RUNTIME.get_or_init(|| Runtime {
+        environment,
+        has_allocator: registered.is_ok(),
+    })
+}
+
+/// Has all sessions here run in an environment that another part of this process has made. It stays for as long as the process.
+///
+/// Its log, its telemetry and its execution providers are those that whoever made it chose. The memory of runs is bounded unless an
+/// allocator for the processor is registered there already. Sessions have threads of their own, also where it has a pool of threads.
+///
+/// # Errors
+///
+/// [`LibraryError::EnvironmentInUse`] when another one is in use.
+#[cfg(feature = "ort")]
+pub fn set_environment(environment: Environment) -> Result<(), LibraryError> {
+    let _one_at_a_time = lock(&BRINGING_IN);
+    match RUNTIME.get() {
+        Some(runtime) if runtime.environment.ptr() == environment.ptr() => Ok(()),
+        Some(_) => Err(LibraryError::EnvironmentInUse),
+        None => {
+            bring_in(environment);
+            Ok(())
+        }
+    }
+}
+
+/// The environment that sessions here run in, for another user of `ort` in this process. Loads ONNX Runtime where it is not there yet.
+///
+/// # Errors
+///
+/// [`LibraryError`] when it cannot be had.
+#[cfg(feature = "ort")]
+pub fn environment_in_use() -> Result<Environment, LibraryError> {
+    Ok(environment()?.environment.clone())
 }
 
 /// Passes ONNX Runtime's own log on. What it calls an error also comes back to whoever asked, as the reason of a refusal or of a
@@ -684,6 +749,8 @@ fn builder(
     memory: Option<&Arc<RunMemory>>,
 ) -> ort::Result<SessionBuilder> {
     let mut builder = ort::session::Session::builder(environment)?
+        // The environment may be another's, with a pool for all.
+        .with_independent_thread_pool()?
         .with_intra_threads(threads.cores.len())?
         .with_inter_threads(1)?
         .with_intra_op_spinning(threads.spin)?

@@ -7,22 +7,36 @@
 //! Threads: [`Environments`] blocks, for minutes while it builds. Not here: what runs in an environment (`engine`), where files
 //! of environments are kept with a change (`control`), containers.
 
+#[cfg(feature = "server")]
 mod build;
+#[cfg(feature = "server")]
 mod cache;
+#[cfg(feature = "server")]
 mod command;
+#[cfg(feature = "server")]
 mod conda;
+#[cfg(feature = "server")]
 mod error;
+#[cfg(feature = "server")]
 mod python;
 mod recipe;
+#[cfg(feature = "server")]
 mod requirements;
+#[cfg(feature = "server")]
 mod settings;
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod testing;
 mod wish;
+#[cfg(feature = "server")]
 mod words;
 
+#[cfg(feature = "server")]
 pub use cache::{Environment, Environments};
+#[cfg(feature = "server")]
 pub use error::EnvironmentError;
+#[cfg(feature = "server")]
 pub use python::NoPython;
 pub use recipe::Recipe;
+#[cfg(feature = "server")]
 pub use settings::BuildSettings;

@@ -2,19 +2,26 @@
 //!
 //! Not here: the interpreters of this machine (`python`), and how a recipe becomes a folder (`cache`, `build`).
 
+#[cfg(feature = "server")]
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "server")]
 use serde_json::Value;
+#[cfg(feature = "server")]
 use sha2::{Digest as _, Sha256};
 
+#[cfg(feature = "server")]
 use super::conda;
+#[cfg(feature = "server")]
 use super::requirements::{Reader, Requirements};
 use super::wish::PythonWish;
+#[cfg(feature = "server")]
 use crate::spec::{Content, Fields, Node, SpecError, parse, text};
 
 /// Version of the normal form and of the way in which it is built: raise it when either changes.
+#[cfg(feature = "server")]
 const FORMAT: u32 = 1;
 
 /// Everything that an environment is made from.
@@ -39,6 +46,40 @@ pub struct Recipe {
     notes: Vec<String>,
 }
 
+impl Recipe {
+    /// The same, content with the Python that is nearest to the one it asks for.
+    #[must_use]
+    pub fn with_any_python(mut self, any_python: bool) -> Self {
+        self.any_python = any_python;
+        self
+    }
+
+    /// The file that asks.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The name of the environment, where it has one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Requirements and options of pip, in order.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// Words on what is kept without effect.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+#[cfg(feature = "server")]
 impl Recipe {
     /// Reads a conda file or a `requirements.txt`; which of the two, its content says. `include` reads the files that it names.
     ///
@@ -127,37 +168,6 @@ impl Recipe {
         SpecError::unless_clean(&file.display().to_string(), Some(recipe), problems)
     }
 
-    /// The same, content with the Python that is nearest to the one it asks for.
-    #[must_use]
-    pub fn with_any_python(mut self, any_python: bool) -> Self {
-        self.any_python = any_python;
-        self
-    }
-
-    /// The file that asks.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// The name of the environment, where it has one.
-    #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    /// Requirements and options of pip, in order.
-    #[must_use]
-    pub fn lines(&self) -> &[String] {
-        &self.lines
-    }
-
-    /// Words on what is kept without effect.
-    #[must_use]
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
     pub(super) fn python(&self) -> Option<&PythonWish> {
         self.python.as_ref()
     }
@@ -238,6 +248,7 @@ impl Recipe {
     }
 }
 
+#[cfg(feature = "server")]
 fn digest(content: &impl Serialize) -> String {
     let text = serde_json::to_vec(content).expect("texts and numbers have a JSON form");
     let hash = Sha256::digest(text);
@@ -245,6 +256,7 @@ fn digest(content: &impl Serialize) -> String {
 }
 
 /// A conda file is a mapping of some keys that no requirement looks like. Where nothing tells, the ending of the name does.
+#[cfg(feature = "server")]
 fn is_conda(file: &Path, text: &str) -> bool {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let keys = ["name", "channels", "dependencies", "prefix", "variables"];
@@ -259,6 +271,7 @@ fn is_conda(file: &Path, text: &str) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests {
     use serde_json::json;
 

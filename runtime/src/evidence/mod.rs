@@ -8,24 +8,41 @@
 //! Threads: called from any; each call works on what it is given.
 //! Not here: I/O, clocks, threads, how the numbers are measured (`load`, `bench`), words about them (`bench`).
 
+#[cfg(feature = "cli")]
 mod answers;
+#[cfg(feature = "cli")]
 mod latency_test;
+#[cfg(feature = "cli")]
 mod order;
+#[cfg(feature = "cli")]
 mod quantiles;
 mod random;
+#[cfg(feature = "cli")]
 mod shares;
 #[cfg(test)]
+#[cfg(feature = "cli")]
 mod simulation;
+#[cfg(feature = "cli")]
 mod slo;
+#[cfg(feature = "cli")]
 mod stats;
+#[cfg(feature = "cli")]
 mod steadiness;
 
+#[cfg(feature = "cli")]
 pub use answers::{Answers, Difference, Tolerance, compare};
+#[cfg(feature = "cli")]
 pub use latency_test::LatencyTest;
+#[cfg(feature = "cli")]
 pub use order::{orders, shuffled};
+#[cfg(feature = "cli")]
 pub use quantiles::{Recorded, quantile_ratio};
 pub use random::SplitMix64;
+#[cfg(feature = "cli")]
 pub use shares::difference;
+#[cfg(feature = "cli")]
 pub use slo::{ProbeOutcome, Slo, SloError};
+#[cfg(feature = "cli")]
 pub use stats::{Estimate, Looks, Part, Ratio, pooled, pooled_ratio, proportion};
+#[cfg(feature = "cli")]
 pub use steadiness::{Course, Steadiness, steadiness};

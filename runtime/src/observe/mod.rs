@@ -3,20 +3,28 @@
 mod control_groups;
 mod failure_streak;
 mod histogram;
+#[cfg(feature = "server")]
 mod log;
+#[cfg(feature = "server")]
 mod log_sampling;
+#[cfg(feature = "server")]
 mod log_writer;
+#[cfg(feature = "server")]
 mod machine;
 mod metrics;
+#[cfg(feature = "server")]
 mod process;
 mod system_cpu;
 mod system_memory;
 mod timings;
 
 pub use failure_streak::{Degraded, FailureStreak};
+#[cfg(feature = "server")]
 pub use log::{LogConfig, LogError, LogFormat, STATUS_TARGET, flush_log, reopen_log, start_log};
+#[cfg(feature = "server")]
 pub use machine::{CpuTimes, Others};
 pub use metrics::{ByteMetrics, DeploymentMetrics, Metrics, Outcome, WaitsForRoom};
+#[cfg(feature = "server")]
 pub use process::Process;
 pub use system_cpu::cpu_quota;
 pub use system_memory::{ControlGroup, memory_available, memory_limit};

@@ -1,19 +1,25 @@
 //! The data plane's decisions: who gets the request, and whether.
 
 mod admission;
-pub mod auth;
+mod auth;
 mod deployment;
+#[cfg(feature = "server")]
+pub mod keys;
 mod score;
 mod script;
 mod submission_queue;
 mod table;
 mod turn;
+#[cfg(feature = "server")]
+mod unauthorized;
 
 pub use admission::{AdmissionControl, Rejected};
-pub use auth::{EndpointAuth, Unauthorized};
+pub use auth::EndpointAuth;
 pub use deployment::Deployment;
 pub use score::{Answer, RequestInputs, ScoreRequest, Unserved};
 pub use script::{MakesHead, ScriptWords};
 pub use submission_queue::deliver;
 pub use table::{Endpoint, MissingDeployment, Router, RoutingTable};
 pub use turn::Turn;
+#[cfg(feature = "server")]
+pub use unauthorized::Unauthorized;

@@ -165,7 +165,7 @@ mod tests {
     };
     use crate::engine::{InstanceHandle, RequestHead, ResponseHead, RunError, Scored};
     use crate::observe::Metrics;
-    use crate::router::auth::hash_of_key;
+    use crate::router::keys::hash_of_key;
     use crate::router::{
         AdmissionControl, Deployment, Endpoint, EndpointAuth, Router as Endpoints, RoutingTable,
     };

@@ -19,9 +19,11 @@ use super::paths::{resolve, resolve_value};
 use super::request::beyond;
 use super::sku::note_of_gpus;
 use super::spelling::{self, modernise, old_keys};
+#[cfg(feature = "server")]
+use super::yaml;
 use super::{
     DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
-    Scoring, ScoringKind, SpecError, yaml,
+    Scoring, ScoringKind, SpecError,
 };
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
@@ -340,6 +342,7 @@ pub type DeploymentFile = DeploymentSpec;
 /// # Errors
 ///
 /// All problems of the file.
+#[cfg(feature = "server")]
 pub fn read_deployment(
     text: &str,
     file: &str,

@@ -10,8 +10,10 @@ use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
 use super::spelling::{self, modernise, old_keys};
+#[cfg(feature = "server")]
+use super::yaml;
 use super::{
-    DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, deployment, yaml,
+    DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, deployment,
 };
 
 /// Keys that are kept without being understood, and the shape that each must have.
@@ -144,6 +146,7 @@ pub struct EndpointFile {
 /// # Errors
 ///
 /// All problems of the file.
+#[cfg(feature = "server")]
 pub fn read_endpoint(
     text: &str,
     file: &str,

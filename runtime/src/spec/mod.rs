@@ -14,6 +14,7 @@ mod deployment;
 mod endpoint;
 mod fields;
 mod kept;
+#[cfg(feature = "server")]
 mod model;
 mod model_ref;
 mod names;
@@ -27,12 +28,18 @@ mod set;
 mod sku;
 mod spelling;
 mod traffic;
+#[cfg(feature = "server")]
 mod yaml;
 
 pub use assignment::{Assignment, SetError};
 pub use code::{CodeConfiguration, EnvironmentPython, Scoring, ScoringKind};
-pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment};
-pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
+#[cfg(feature = "server")]
+pub use deployment::read_deployment;
+pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds};
+#[cfg(feature = "server")]
+pub use endpoint::read_endpoint;
+pub use endpoint::{AuthMode, EndpointFile, EndpointSpec};
+#[cfg(feature = "server")]
 pub use model::{ModelSpec, read_model};
 pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
@@ -47,7 +54,9 @@ pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 // The reader of files with places, for the environment files of deployments.
 pub(crate) use fields::{Fields, nearest, text};
 pub(crate) use node::{Content, Node};
+#[cfg(feature = "server")]
 pub(crate) use yaml::parse;
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests;

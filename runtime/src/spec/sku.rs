@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::fields::{Fields, nearest, text, whole};
 use super::node::{Content, Node};
-use super::{Problem, SpecError, yaml};
+#[cfg(feature = "server")]
+use super::yaml;
+use super::{Problem, SpecError};
 use crate::config::VCPUS_MAX;
 
 /// The share of the machine that one instance gets.
@@ -106,6 +108,7 @@ impl SkuTable {
     /// # Errors
     ///
     /// All problems of the file; a name that is taken is one.
+    #[cfg(feature = "server")]
     pub fn extend_from_yaml(&mut self, text: &str, file: &str) -> Result<(), SpecError> {
         let root = yaml::parse(text, file)?;
         let mut problems = Vec::new();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::{MODEL_BYTES_MAX, MODEL_FILES_MAX};
 use crate::control::models::ModelDigest;
 use crate::control::refusal::ErrorKind;
+#[cfg(feature = "server")]
 use crate::control::store::StoreError;
 use crate::engine::ORT_FORMAT;
 use crate::spec::{ModelName, ModelVersion};
@@ -177,6 +178,7 @@ pub enum ModelStoreError {
     },
     /// The record could not be stored.
     #[error(transparent)]
+    #[cfg(feature = "server")]
     Store(#[from] StoreError),
     /// The server is going away.
     #[error("the server is stopping")]
@@ -212,10 +214,12 @@ impl ModelStoreError {
             Self::OtherContent { .. } => ErrorKind::AlreadyExists,
             Self::Unknown(_) => ErrorKind::NotFound,
             Self::InUse { .. } => ErrorKind::Conflict,
-            Self::Store(StoreError::Lent(_)) | Self::Stopped => ErrorKind::Busy,
-            Self::OtherFiles { .. } | Self::NoRoom { .. } | Self::Io { .. } | Self::Store(_) => {
-                ErrorKind::Storage
-            }
+            #[cfg(feature = "server")]
+            Self::Store(StoreError::Lent(_)) => ErrorKind::Busy,
+            #[cfg(feature = "server")]
+            Self::Store(_) => ErrorKind::Storage,
+            Self::Stopped => ErrorKind::Busy,
+            Self::OtherFiles { .. } | Self::NoRoom { .. } | Self::Io { .. } => ErrorKind::Storage,
         }
     }
 }

@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod files;
 mod folder;
+#[cfg(feature = "server")]
 mod found;
 mod mount;
 mod registry;
@@ -21,6 +22,7 @@ mod verified;
 pub use digest::ModelDigest;
 pub use error::ModelStoreError;
 pub(super) use files::{Ingested, ModelFiles};
+#[cfg(feature = "server")]
 pub use found::FoundModel;
 pub(super) use mount::Mount;
 pub use registry::ModelRecord;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::control::models::{ModelDigest, ModelStoreError};
+use crate::control::timestamp::Timestamp;
 use crate::spec::{ModelName, ModelVersion};
 
 /// One registered version of a model.
@@ -21,7 +22,7 @@ pub struct ModelRecord {
     /// Where it was copied from.
     pub path: PathBuf,
     /// When it was registered.
-    pub created_at: jiff::Timestamp,
+    pub created_at: Timestamp,
     /// Who registered it.
     pub created_by: String,
     /// Its first few files, where none of them is an ONNX file; nothing where one is, as in all versions of earlier servers.
@@ -182,6 +183,7 @@ fn number(version: &ModelVersion) -> Option<u64> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "server")]
 mod tests {
     use super::*;
 
@@ -192,7 +194,7 @@ mod tests {
             digest: ModelDigest::for_test(content),
             size_bytes: 1,
             path: PathBuf::from("/m"),
-            created_at: jiff::Timestamp::UNIX_EPOCH,
+            created_at: Timestamp::UNIX_EPOCH,
             created_by: "me".to_owned(),
             without_onnx: None,
             is_folder: None,

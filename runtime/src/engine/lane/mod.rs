@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Instant;
 
-use crossbeam::channel::Sender;
+use crossbeam_channel::Sender;
 
 use crate::config::EDGE_COMPUTE_MAX;
 use crate::engine::background;

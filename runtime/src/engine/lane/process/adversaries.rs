@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
-use crossbeam::channel::bounded;
+use crossbeam_channel::bounded;
 use tokio::sync::oneshot;
 
 use super::*;
