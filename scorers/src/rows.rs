@@ -60,7 +60,7 @@ impl TensorView<'_> {
         let row: usize = shape[1..].iter().product();
         with_elements!(self.any_elements(), elements => {
             let picked = order.flat_map(|at| &elements[at * row..(at + 1) * row]);
-            Tensor::of_parts(shape, picked.cloned().collect())
+            Tensor::of_parts(shape, picked.map(Clone::clone).collect())
         })
     }
 }

@@ -25,7 +25,7 @@ const ENDLESS: &str = "{\"data\": [100000000]}";
 const PIXELS: [f32; 64] = [0.0; 64];
 
 fn image() -> Request<'static> {
-    Request::tensors([TensorView::new([1, 64], &PIXELS).unwrap()])
+    Request::tensors([TensorView::new([1, 64], &PIXELS).expect("they fit")])
 }
 
 fn image_as_json() -> Request<'static> {
@@ -33,7 +33,7 @@ fn image_as_json() -> Request<'static> {
 }
 
 fn serin() -> Serin {
-    Serin::new().unwrap()
+    Serin::new().expect("there are threads")
 }
 
 fn blue_and_green(serin: &Serin, traffic: &str) -> Result<Endpoint, Error> {
@@ -47,7 +47,7 @@ fn blue_and_green(serin: &Serin, traffic: &str) -> Result<Endpoint, Error> {
 
 fn one(serin: &Serin, model: PathBuf) -> Endpoint {
     let endpoint = serin.endpoint("one").deployment("blue", model);
-    endpoint.start_blocking().unwrap()
+    endpoint.start_blocking().expect("it starts")
 }
 
 #[tokio::test]

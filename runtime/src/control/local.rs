@@ -118,7 +118,7 @@ impl ModelInMemory {
 /// An order to the thread.
 #[derive(Debug)]
 enum Mail {
-    Change(ChangeMail),
+    Change(Box<ChangeMail>),
     /// Requests may end until then; what runs longer is cut.
     Shutdown {
         cut_at: Instant,
@@ -209,12 +209,12 @@ impl Local {
         skus: SkuTable,
     ) -> LocalOutcome {
         self.send(|reply| {
-            Mail::Change(ChangeMail {
+            Mail::Change(Box::new(ChangeMail {
                 change,
                 models,
                 skus,
                 reply,
-            })
+            }))
         })
     }
 
@@ -358,7 +358,7 @@ impl LocalControl {
                     self.feed(event);
                 }
                 next = mail.recv(), if is_open => match next {
-                    Some(Mail::Change(mail)) => self.change(mail),
+                    Some(Mail::Change(mail)) => self.change(*mail),
                     Some(Mail::Shutdown { cut_at, reply }) => self.begin_to_end(cut_at, reply),
                     None => {
                         is_open = false;

@@ -52,7 +52,6 @@ mod store;
 mod tests;
 mod timestamp;
 mod validator;
-#[cfg(feature = "server")]
 mod view;
 mod work;
 
@@ -77,5 +76,4 @@ pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};
-#[cfg(feature = "server")]
 pub use view::{DeploymentView, EndpointView, ScriptView, View};

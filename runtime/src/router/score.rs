@@ -280,9 +280,13 @@ struct Work {
 impl Work {
     /// Ends the run, for the deadline has passed. What took the request's time: the run, or the line for it. A run that got only the
     /// rest of the time is not at fault.
-    fn expire(mut self, waited: Duration, timeout: Duration) -> RunError {
+    fn expire(mut self, timings: &Timings, deadline: Deadline) -> RunError {
         self.outstanding = false;
-        if self.instance.cancel(self.job) && waited < timeout / 2 {
+        let received = timings.received;
+        let waited = timings.admitted.unwrap_or(received) - received;
+        let timeout = deadline.instant().map(|instant| instant - received);
+        let had_time = timeout.is_none_or(|timeout| waited < timeout / 2);
+        if self.instance.cancel(self.job) && had_time {
             RunError::ExpiredRunning
         } else {
             RunError::ExpiredWaiting
@@ -335,33 +339,19 @@ async fn attempt(
     if request.is_for_scripts && !deployment.runs_a_script() {
         return ControlFlow::Break(Err(recording.no_script(deployment)));
     }
-    let timeout = request.timeout_at(deployment);
-    let deadline = Deadline::after(request.received, timeout);
-    let permit = match permit_of(deployment, deadline, admitted).await {
-        Ok(permit) => permit,
-        Err(Rejected::Draining) => {
+    let deadline = Deadline::after(request.received, request.timeout_at(deployment));
+    let admission = admit(deployment, deadline, admitted, &mut recording.timings).await;
+    let (instance, admission) = match admission {
+        Ok(admission) => admission,
+        Err(NotAdmitted::LookAgain(left)) => {
             recording.abandon();
-            return ControlFlow::Continue(None);
+            return ControlFlow::Continue(left);
         }
-        Err(rejected) => {
+        Err(NotAdmitted::Rejected(rejected)) => {
             recording.reject(rejected);
             return ControlFlow::Break(Err(refusal(deployment, rejected)));
         }
-    };
-    let now = Instant::now();
-    recording.timings.admitted = Some(now);
-    let waited = now.duration_since(request.received);
-    let id = Job::next_id();
-    let (instance, reservation) = match deployment.reserve(id, deadline).await {
-        Ok(reserved) => reserved,
-        Err(NotReserved::Closed) => {
-            recording.abandon();
-            return ControlFlow::Continue(Some(Admitted {
-                permit,
-                by: Arc::clone(&deployment.admission),
-            }));
-        }
-        Err(NotReserved::DeadlinePassed) => {
+        Err(NotAdmitted::DeadlinePassed) => {
             return ControlFlow::Break(recording.close(deployment, Err(RunError::ExpiredWaiting)));
         }
     };
@@ -372,27 +362,76 @@ async fn attempt(
     if let Err(error) = request.inputs.order(instance.signature()) {
         return ControlFlow::Break(recording.close(deployment, Err(RunError::Input(error))));
     }
-    let work = Admission {
+    let scored = match run_here(instance, request, admission, &mut recording) {
+        Ok(scored) => scored,
+        Err(admission) => {
+            let is_last = !deployment.admission.has_free_slots();
+            hand_over(instance, request, (admission, is_last), &mut recording).await
+        }
+    };
+    let answered = recording.close(deployment, scored);
+    ControlFlow::Break(match &request.inputs {
+        RequestInputs::Body(_) => answered,
+        RequestInputs::Tensors(_) | RequestInputs::Named(_) => with_signature(answered, instance),
+    })
+}
+
+/// The reason why a request may not run, at this look.
+enum NotAdmitted {
+    /// The deployment is to be looked up again, with the permit that there is.
+    LookAgain(Option<Admitted>),
+    Rejected(Rejected),
+    /// No instance had room until then.
+    DeadlinePassed,
+}
+
+/// Waits for a slot, and for room at an instance.
+async fn admit<'d>(
+    deployment: &'d Deployment,
+    deadline: Deadline,
+    admitted: Option<Admitted>,
+    timings: &mut Timings,
+) -> Result<(&'d InstanceHandle, Admission), NotAdmitted> {
+    let permit = match permit_of(deployment, deadline, admitted).await {
+        Ok(permit) => permit,
+        Err(Rejected::Draining) => return Err(NotAdmitted::LookAgain(None)),
+        Err(rejected) => return Err(NotAdmitted::Rejected(rejected)),
+    };
+    timings.admitted = Some(Instant::now());
+    let id = Job::next_id();
+    match deployment.reserve(id, deadline).await {
+        Ok((instance, reservation)) => Ok((
+            instance,
+            Admission {
+                id,
+                deadline,
+                permit,
+                reservation,
+            },
+        )),
+        Err(NotReserved::Closed) => Err(NotAdmitted::LookAgain(Some(Admitted {
+            permit,
+            by: Arc::clone(&deployment.admission),
+        }))),
+        Err(NotReserved::DeadlinePassed) => Err(NotAdmitted::DeadlinePassed),
+    }
+}
+
+/// Hands the work over to the instance, and waits for what comes of it. Nobody joins it where it has the last slot.
+async fn hand_over(
+    instance: &InstanceHandle,
+    request: &ScoreRequest<'_>,
+    (admission, is_last): (Admission, bool),
+    recording: &mut Recording<'_>,
+) -> Result<Scored, RunError> {
+    let Admission {
         id,
         deadline,
         permit,
         reservation,
-    };
-    let work = match run_here(instance, request, work, &mut recording) {
-        Ok(scored) => {
-            let answered = recording.close(deployment, scored);
-            return ControlFlow::Break(with_signature(answered, instance));
-        }
-        Err(work) => work,
-    };
-    let is_of_tensors = matches!(request.inputs, RequestInputs::Tensors(_));
-    let Admission {
-        permit,
-        reservation,
-        ..
-    } = work;
+    } = admission;
     let (reply_to, reply) = oneshot::channel();
-    let job = job(request, &recording, (id, deadline, permit), reply_to);
+    let job = job(request, recording, (id, deadline, permit), reply_to);
     // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
     // find that the client has gone (`Lane::begin`).
     let mut work = Work {
@@ -403,25 +442,19 @@ async fn attempt(
     let sent = submission_queue::Sent {
         job: reservation.give_to(job),
         deadline,
-        is_last: !deployment.admission.has_free_slots(),
+        is_last,
     };
     let Some(replied) = submission_queue::send_and_wait(instance, sent, reply).await else {
-        let expired = work.expire(waited, timeout);
-        return ControlFlow::Break(recording.close(deployment, Err(expired)));
+        return Err(work.expire(&recording.timings, deadline));
     };
     work.outstanding = false;
-    let scored = match replied {
+    match replied {
         Ok(Reply { outcome, timings }) => {
             recording.timings = timings;
             outcome
         }
         Err(_dropped) => Err(RunError::InstanceGone),
-    };
-    let answered = recording.close(deployment, scored);
-    ControlFlow::Break(match is_of_tensors {
-        true => with_signature(answered, instance),
-        false => answered,
-    })
+    }
 }
 
 /// A request that may run: its number, its time, and what it occupies.
