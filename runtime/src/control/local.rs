@@ -161,6 +161,7 @@ impl ModelPlaces for Places {
         let known = known.ok_or("the model is not known any more")?;
         Ok(ModelPlace {
             file: known.file,
+            content: None,
             sample_request: known.sample_request,
             bytes: 0,
             by_content: false,
