@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll};
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ use crate::control::starter::{EngineStarter, Starter};
 use crate::control::validator::Context;
 use crate::control::view::{View, view};
 use crate::control::work::{AuthSource, ModelPlace, ModelPlaces, Report, Work};
-use crate::engine::{Capacity, CoreMap, Pinning, PrivateCopy, Prober, Topology};
+use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology};
 use crate::observe::Metrics;
 use crate::router::{EndpointAuth, Router};
 use crate::spec::{EndpointSpec, SkuTable};
@@ -81,38 +81,8 @@ pub struct LocalModel {
 pub enum LocalSource {
     /// An ONNX file, with its external data beside it.
     File(PathBuf),
-    /// An ONNX file in memory.
-    Bytes(Arc<ModelInMemory>),
-}
-
-/// An ONNX file in memory, and its copy on a disk, from which every instance loads it.
-#[derive(Debug)]
-pub struct ModelInMemory {
-    name: String,
-    bytes: Bytes,
-    copy: OnceLock<Result<PrivateCopy, String>>,
-}
-
-impl ModelInMemory {
-    /// A model that errors call by this name.
-    #[must_use]
-    pub fn new(name: String, bytes: Bytes) -> Self {
-        Self {
-            name,
-            bytes,
-            copy: OnceLock::new(),
-        }
-    }
-
-    /// Its file, which the first caller writes. Blocks.
-    fn file(&self) -> Result<PathBuf, String> {
-        let copy = self
-            .copy
-            .get_or_init(|| PrivateCopy::of_bytes(&self.name, &self.bytes));
-        copy.as_ref()
-            .map(|copy| copy.model().to_owned())
-            .map_err(Clone::clone)
-    }
+    /// An ONNX file in memory, which errors call by this name.
+    Bytes(String, Bytes),
 }
 
 /// An order to the thread.
@@ -265,15 +235,16 @@ impl ModelPlaces for Places {
     fn place(&self, model: &ModelDigest) -> Result<ModelPlace, String> {
         let known = self.lock().get(model).cloned();
         let known = known.ok_or("the model is not known any more")?;
-        let (file, is_private) = match &known.source {
-            LocalSource::File(file) => (file.clone(), false),
-            LocalSource::Bytes(model) => (model.file()?, true),
+        let (file, content) = match known.source {
+            LocalSource::File(file) => (file, None),
+            LocalSource::Bytes(name, content) => (PathBuf::from(name), Some(content)),
         };
         Ok(ModelPlace {
             file,
+            content,
             sample_request: known.sample_request,
             bytes: 0,
-            by_content: is_private,
+            by_content: false,
         })
     }
 

@@ -63,9 +63,7 @@ pub use controller::{Controller, ControllerConfig, StartupError};
 #[cfg(feature = "server")]
 pub use credentials::Credentials;
 pub use desired::Desired;
-pub use local::{
-    Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource, ModelInMemory,
-};
+pub use local::{Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource};
 #[cfg(feature = "server")]
 pub use mailbox::ControllerHandle;
 #[cfg(feature = "server")]

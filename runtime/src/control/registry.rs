@@ -37,6 +37,7 @@ impl ModelPlaces for Places {
         let files = &self.files;
         files.verify(model).map_err(|error| error.to_string())?;
         Ok(ModelPlace {
+            content: None,
             file: files.onnx_file(model).map_err(|error| error.to_string())?,
             sample_request: files.sample_request(model),
             bytes: files.size_bytes(model),

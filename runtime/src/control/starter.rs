@@ -19,6 +19,8 @@ use crate::environments::{BuildSettings, Environment, Environments};
 #[derive(Debug, Clone)]
 pub(super) struct Candidate<'a> {
     pub(super) file: ModelFile<'a>,
+    /// The model itself, where a program has it in memory; the path of its file is a name then.
+    pub(super) content: Option<&'a [u8]>,
     /// Whether the file's digest stands for its content; otherwise nobody has looked at it yet.
     pub(super) by_content: bool,
     /// Whether it was tried before, and is good.
@@ -142,10 +144,15 @@ fn environment(
 
 impl Starter for EngineStarter {
     fn make_ready(&self, candidate: &Candidate<'_>) -> Result<ReadyModel, String> {
+        let (file, background) = (candidate.file, candidate.background);
+        let name = file.path.display().to_string();
+        let in_memory = candidate.content.map(|content| (name.as_str(), content));
+        let sample = file.sample_request;
         let Some(prober) = &self.prober else {
-            return match candidate.by_content {
-                true => Ok(ReadyModel::default()),
-                false => ReadyModel::of_untried_file(candidate.file.path),
+            return match (in_memory, candidate.by_content) {
+                (Some(model), _) => ReadyModel::of_bytes(model, sample, background),
+                (None, true) => Ok(ReadyModel::prepared_here(&file, background)),
+                (None, false) => ReadyModel::of_untried_file(file.path, sample, background),
             };
         };
         let prober = Prober {
@@ -153,11 +160,10 @@ impl Starter for EngineStarter {
             tell: prober.tell.and(&candidate.tell),
             ..prober.clone()
         };
-        let (file, background) = (candidate.file, candidate.background);
-        let ready = if candidate.by_content {
-            prober.make_ready(file, candidate.tried, background)
-        } else {
-            prober.make_file_ready(file.path, file.sample_request, background)
+        let ready = match (in_memory, candidate.by_content) {
+            (Some(model), _) => prober.make_bytes_ready(model, sample, background),
+            (None, true) => prober.make_ready(file, candidate.tried, background),
+            (None, false) => prober.make_file_ready(file.path, sample, background),
         };
         ready.map_err(|error| error.to_string())
     }

@@ -991,6 +991,47 @@ async fn an_instance_spins_unless_another_one_that_stays_has_its_cores() {
 }
 
 #[test]
+fn two_control_planes_of_a_process_never_have_a_core_twice_and_one_gets_what_the_other_gives_back()
+{
+    let two_cores = Topology::new(&[0, 1], |core| vec![core], None);
+    let first = CoreMap::new(two_cores, Capacity::Strict);
+    let second = first.twin();
+    let start = |cores| {
+        let starter: Arc<dyn Starter> = Arc::new(Paper::default());
+        Local::start_with((starter, cores), (Router::new(), Metrics::new())).expect("starts")
+    };
+    let (one, other) = (start(first), start(second));
+    let data = tempfile::tempdir().expect("a folder");
+    let path = data.path().join("m1.onnx");
+    std::fs::write(&path, "m1").expect("written");
+    let create = |local: &Local| {
+        let model = path.display();
+        let text = format!("name: blue\nmodel: {model}\ninstance_type: Standard_F2s_v2\n");
+        let change = Change::CreateEndpoint {
+            endpoint: EndpointSpec::new("iris".parse().expect("a name")),
+            deployments: vec![read_deployment(&text, "test.yml", &[]).expect("a deployment")],
+        };
+        let model = LocalModel {
+            file: path.clone(),
+            sample_request: None,
+        };
+        let models = BTreeMap::from([(path.clone(), model)]);
+        local.carry_out(change, models, SkuTable::builtin())
+    };
+    create(&one).expect("there is room");
+    let refused = create(&other).expect_err("no core is left").to_string();
+    assert!(refused.contains("0 of 2 are free"), "{refused}");
+    let delete = |local: &Local| {
+        let name = "iris".parse().expect("a name");
+        let delete = Change::DeleteEndpoint { name };
+        local.carry_out(delete, BTreeMap::new(), SkuTable::builtin())
+    };
+    delete(&one).expect("it ends");
+    delete(&other).expect("nothing of it runs");
+    create(&other).expect("the cores are back");
+}
+
+#[test]
 fn without_a_store_an_instance_that_dies_is_replaced_too() {
     let data = tempfile::tempdir().expect("a folder");
     let path = data.path().join("m1.onnx");

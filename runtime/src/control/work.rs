@@ -48,6 +48,8 @@ pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub(super) struct ModelPlace {
     pub(super) file: PathBuf,
+    /// The model itself, where a program has it in memory; `file` is its name then.
+    pub(super) content: Option<Bytes>,
     pub(super) sample_request: Option<Bytes>,
     /// Bytes of all its files.
     pub(super) bytes: u64,
@@ -283,6 +285,7 @@ impl Work {
                     bytes: place.bytes,
                     sample_request: place.sample_request.as_deref(),
                 },
+                content: place.content.as_deref(),
                 by_content: place.by_content,
                 tried,
                 background,
@@ -531,7 +534,10 @@ fn of_model(
         model: copied.unwrap_or(place.file),
         cached: ready.cached.clone(),
         sample_request: place.sample_request,
-        digest: place.by_content.then(|| model.to_string()),
+        digest: match place.by_content {
+            true => Some(model.to_string()),
+            false => ready.digest.clone(),
+        },
         ..spec
     })
 }

@@ -1,13 +1,12 @@
 //! A deployment as a program describes it: a model, and the means of its instances.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use serin_scorers::NonFinite;
 
-use crate::control::{LocalModel, LocalSource, ModelInMemory};
+use crate::control::{LocalModel, LocalSource};
 use crate::spec::{
     DeploymentName, DeploymentSpec, Isolation, ModelRef, ProgramSettings, Queueing, SkuTable,
 };
@@ -27,8 +26,10 @@ impl Model {
     /// An ONNX file in memory, with all its tensors inside: `Model::bytes(include_bytes!("model.onnx"))`.
     #[must_use]
     pub fn bytes(model: impl Into<Bytes>) -> Self {
-        let model = ModelInMemory::new("the model in memory".to_owned(), model.into());
-        Self(LocalSource::Bytes(Arc::new(model)))
+        Self(LocalSource::Bytes(
+            "the model in memory".to_owned(),
+            model.into(),
+        ))
     }
 }
 
@@ -173,7 +174,7 @@ impl Deployment {
         };
         let place = match &model.source {
             LocalSource::File(path) => path.clone(),
-            LocalSource::Bytes(_) => PathBuf::from("in-memory.onnx"),
+            LocalSource::Bytes(..) => PathBuf::from("in-memory.onnx"),
         };
         // The name of the deployment tells apart two that have the same file and other samples.
         let place = PathBuf::from(name.key()).join(place);

@@ -25,7 +25,7 @@ use crate::engine::lane::{Inline, Program};
 use crate::engine::lanes::{Lanes, Starting};
 use crate::engine::loading::Loading;
 use crate::engine::profile::{ModelProfile, WorkSize};
-use crate::engine::profile_cache::{self, Threads};
+use crate::engine::profile_cache::{self, Threads, Turn};
 use crate::engine::run_memory::MemoryShare;
 use crate::engine::watchdog;
 use crate::engine::worker::LaneSpec;
@@ -104,10 +104,31 @@ impl InstanceSpec {
         }
     }
 
-    /// The cost of the model on lanes of such threads, if that was measured before.
-    fn known_profile(&self, threads: Threads) -> Option<Arc<ModelProfile>> {
-        let kept = || profile_cache::find(self.digest.as_deref()?, threads).map(Arc::new);
-        self.profile.clone().or_else(kept)
+    /// Whose it is to measure the cost of the model on lanes of such threads; nothing where nobody has a name for its content.
+    fn turn_to_measure(&self, threads: Threads) -> Option<Turn> {
+        if self.script.is_some() {
+            return Some(Turn::Known(Arc::new(ModelProfile::of_script())));
+        }
+        let given = self.profile.clone().map(Turn::Known);
+        given.or_else(|| Some(profile_cache::turn(self.digest.as_deref()?, threads)))
+    }
+
+    /// The cost of the model, which a lane has `measured` where it was to.
+    fn profile(
+        &self,
+        turn: Option<Turn>,
+        measured: Option<ModelProfile>,
+    ) -> Result<Arc<ModelProfile>, StartError> {
+        let measured = || measured.ok_or(StartError::Ended);
+        Ok(match turn {
+            Some(Turn::Known(known)) => known,
+            Some(Turn::Mine(mine)) => mine.keep(measured()?),
+            // Where that failed each request runs alone, on a lane's own thread.
+            Some(Turn::Another(another)) => another
+                .wait()
+                .unwrap_or_else(|| Arc::new(ModelProfile::unmeasured(&self.model))),
+            None => Arc::new(measured()?),
+        })
     }
 
     /// The lanes on cores that are split so; the first of them `measures` the model, if one is to.
@@ -221,16 +242,14 @@ impl Instance {
         let split = spec.cores.lanes(spec.concurrency, spec.lanes);
         let state = Arc::new(InstanceState::new(spec.concurrency));
         let threads_of_lane = spec.threads(&split);
-        let known = match spec.script {
-            Some(_) => Some(Arc::new(ModelProfile::of_script())),
-            None => spec.known_profile(threads_of_lane),
-        };
+        let turn = spec.turn_to_measure(threads_of_lane);
+        let measures = matches!(turn, None | Some(Turn::Mine(_)));
         // Room for every admitted job and for one stop a lane, so that no sender ever waits.
         let concurrency = usize::try_from(spec.concurrency).unwrap_or(usize::MAX);
         let (inbox, jobs) = bounded(concurrency.saturating_add(split.len()));
         let inbox = Arc::new(inbox);
         let place = spec.place()?;
-        let lanes = spec.lanes(&split, (&state, &jobs, &inbox), (&place, known.is_none()));
+        let lanes = spec.lanes(&split, (&state, &jobs, &inbox), (&place, measures));
         tracing::info!(
             deployment = spec.label,
             instance = state.id().0,
@@ -241,16 +260,7 @@ impl Instance {
         let (mut ready, starting) = Starting::lanes(Arc::clone(&inbox), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
         let measured = ready.iter_mut().find_map(|lane| lane.measured.take());
-        let profile = match known {
-            Some(known) => known,
-            None => {
-                let measured = measured.ok_or(StartError::Ended)?;
-                if let Some(digest) = &spec.digest {
-                    profile_cache::keep(digest, threads_of_lane, &measured);
-                }
-                Arc::new(measured)
-            }
-        };
+        let profile = spec.profile(turn, measured)?;
         let rows_max = profile.rows_max(spec.batch.size_max);
         state.set_rows_max(rows_max);
         let threads = ready.iter().flat_map(|lane| lane.threads.clone());

@@ -1,27 +1,32 @@
 //! Before an instance loads a model: it was tried once, and the cache has its prepared form where that pays.
 //!
-//! The child process that tries a model prepares it too, for that takes seconds of computing and twice the memory of the model.
-//! The prepared form is used only where it gives the same answer as the model, byte for byte. Whatever stands in the way of
+//! The child process that tries a model prepares it too, for that takes seconds of computing and twice the memory of the model;
+//! where no child is wanted, as in a program that has no serin binary, this process does it, one model after another. The prepared form is used only where it gives the same answer as the model, byte for byte. Whatever stands in the way of
 //! preparing (no room, no rights, ONNX Runtime's reasons), the model itself is served, and the log and a note say why.
 //!
 //! Threads: everything blocks. Not here: the files of the cache (`model_cache`), how a child is asked (`probe`), how a model
 //! is prepared (`probe_child`).
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::config::PREPARE_BYTES_MIN;
+use crate::engine::lock::lock;
 use crate::engine::model_cache::Made;
 use crate::engine::private_copy::Stamp;
 use crate::engine::probe::{NotPrepared, Trial};
+use crate::engine::probe_child;
 use crate::engine::probe_words::Order;
 use crate::engine::{
     CacheEntry, CacheKey, ModelCache, PrivateCopy, ProbeError, Prober, Stage, content,
-    run_in_background_if,
+    give_back_memory, run_in_background_if,
 };
 
 /// Both the weights as they are and the packed ones are written, and packing may make them larger.
 const ROOM_PER_MODEL_BYTE: u64 = 3;
+
+/// Held by who prepares a model in this process: two at once would take the memory of both.
+static PREPARING: Mutex<()> = Mutex::new(());
 
 /// A model that is to be served.
 #[derive(Debug, Clone, Copy)]
@@ -45,15 +50,22 @@ pub struct ReadyModel {
     pub note: Option<String>,
     /// Its files, where those that it was made of may change.
     pub copy: Option<Arc<PrivateCopy>>,
+    /// Stands for its content, where nobody else has a name for that: what is measured of it is kept under this name.
+    pub digest: Option<String>,
 }
 
 impl ReadyModel {
-    /// A model that nobody tries: a copy of its files, which may change. A file that is not there is told of by whoever loads it.
+    /// A model that nobody tries: a copy of its files, which may change, or its prepared form where it is large. A file that is
+    /// not there is told of by whoever loads it. Blocks.
     ///
     /// # Errors
     ///
     /// What stands in the way of copying, in words.
-    pub fn of_untried_file(path: &Path) -> Result<Self, String> {
+    pub fn of_untried_file(
+        path: &Path,
+        sample_request: Option<&[u8]>,
+        background: bool,
+    ) -> Result<Self, String> {
         if !path.is_file() {
             return Ok(Self::default());
         }
@@ -62,11 +74,84 @@ impl ReadyModel {
         if Stamp::of(path) != before {
             return Err(ProbeError::Changed(path.to_owned()).to_string());
         }
-        Ok(Self {
-            copy: Some(Arc::new(copy)),
-            ..Self::default()
-        })
+        Ok(Self::of_copy(copy, sample_request, background))
     }
+
+    /// A model that a program has in memory, and that nobody tries; `name` is for people. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What stands in the way of writing it to a file, or the file that it keeps data in, in words.
+    pub fn of_bytes(
+        (name, content): (&str, &[u8]),
+        sample_request: Option<&[u8]>,
+        background: bool,
+    ) -> Result<Self, String> {
+        let copy = PrivateCopy::of_bytes(name, content)?;
+        Ok(Self::of_copy(copy, sample_request, background))
+    }
+
+    /// The copy, and beside it the prepared form where that pays.
+    fn of_copy(copy: PrivateCopy, sample_request: Option<&[u8]>, background: bool) -> Self {
+        // Whoever loads it says what is wrong with a file that cannot be read.
+        let Ok(content) = content::of(copy.model()) else {
+            return Self {
+                copy: Some(Arc::new(copy)),
+                ..Self::default()
+            };
+        };
+        let model = ModelFile {
+            path: copy.model(),
+            digest: &content.digest,
+            bytes: content.bytes,
+            sample_request,
+        };
+        let ready = Self::prepared_here(&model, background);
+        Self {
+            digest: Some(content.digest),
+            copy: Some(Arc::new(copy)),
+            ..ready
+        }
+    }
+
+    /// A model that nobody tries and whose files nobody changes: prepared in this process unless the cache has it or it is too
+    /// small; in the `background` where others serve. Whatever stands in the way, the model is served as it is. Blocks.
+    #[must_use]
+    pub fn prepared_here(model: &ModelFile<'_>, background: bool) -> Self {
+        prepare_here(&Destination::of(model), model, background)
+    }
+}
+
+fn prepare_here(destination: &Destination, model: &ModelFile<'_>, background: bool) -> ReadyModel {
+    if matches!(destination, Destination::None) {
+        return ReadyModel::default();
+    }
+    if let Some(cached) = destination.look(background) {
+        return destination.ready(Some(cached), Ok(()));
+    }
+    let _alone = lock(&PREPARING);
+    // Whoever came first may have prepared the same content.
+    let cached = destination.look(background);
+    let order = match &cached {
+        Some(_) => Ok(None),
+        None => destination.order(model),
+    };
+    let prepared = match order {
+        Ok(None) => Ok(()),
+        Err(reason) => Err(reason),
+        Ok(Some(order)) => {
+            let (path, sample) = (
+                model.path.to_owned(),
+                model.sample_request.map(<[u8]>::to_vec),
+            );
+            let work = move || probe_child::prepare_here(&order, &path, sample.as_deref());
+            let prepared = run_in_background_if(background, work);
+            give_back_memory();
+            prepared
+        }
+    };
+    let cached = cached.or_else(|| destination.look(background));
+    destination.ready(cached, prepared)
 }
 
 impl Prober {
@@ -109,6 +194,34 @@ impl Prober {
         }
         Ok(ReadyModel {
             copy: copy.map(Arc::new),
+            digest: (!content.digest.is_empty()).then_some(content.digest),
+            ..ready
+        })
+    }
+
+    /// [`Prober::make_ready`] for a model that a program has in memory; `name` is for people. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError`] with the reason, when the model must not be served.
+    pub fn make_bytes_ready(
+        &self,
+        (name, content): (&str, &[u8]),
+        sample_request: Option<&[u8]>,
+        background: bool,
+    ) -> Result<ReadyModel, ProbeError> {
+        let copy = PrivateCopy::of_bytes(name, content).map_err(ProbeError::Model)?;
+        let content = content::of(copy.model()).unwrap_or_default();
+        let model = ModelFile {
+            path: copy.model(),
+            digest: &content.digest,
+            bytes: content.bytes,
+            sample_request,
+        };
+        let ready = self.make_ready(model, false, background)?;
+        Ok(ReadyModel {
+            copy: Some(Arc::new(copy)),
+            digest: (!content.digest.is_empty()).then_some(content.digest),
             ..ready
         })
     }
@@ -241,7 +354,7 @@ impl Destination {
         ReadyModel {
             cached,
             note,
-            copy: None,
+            ..ReadyModel::default()
         }
     }
 }
@@ -249,6 +362,106 @@ impl Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::session::{Session, SessionThreads};
+
+    fn digits() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits/2/model.onnx")
+    }
+
+    /// As if it were large.
+    fn model<'a>(path: &'a Path, digest: &'a str) -> ModelFile<'a> {
+        ModelFile {
+            path,
+            digest,
+            bytes: PREPARE_BYTES_MIN,
+            sample_request: None,
+        }
+    }
+
+    fn place(cache: &Path, digest: &str) -> Destination {
+        let cache = ModelCache::open_in(cache).unwrap();
+        Destination::Entry(cache, CacheKey::of_model(digest))
+    }
+
+    #[test]
+    fn a_large_model_is_prepared_in_this_process_and_all_sessions_map_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = digits();
+        let prepare = |background| {
+            let place = place(folder.path(), "digits");
+            prepare_here(&place, &model(&path, "digits"), background)
+        };
+        let ready = prepare(false);
+        assert_eq!(ready.note, None);
+        let cached = ready.cached.expect("it was prepared");
+        // In the background, and with what is there already.
+        assert!(
+            prepare(true)
+                .cached
+                .is_some_and(|one| one.model().is_some())
+        );
+        let load = || Session::load(&path, Some(&cached), &SessionThreads::one("test")).unwrap();
+        let weights = cached.folder().join("weights.bin");
+        let mapped = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let of_file = maps
+                .lines()
+                .filter(|line| line.ends_with(weights.to_str().unwrap()));
+            of_file.count()
+        };
+        let _one = load();
+        let tensors = mapped();
+        assert!(tensors > 0);
+        let _other = load();
+        assert_eq!(mapped(), 2 * tensors);
+    }
+
+    #[test]
+    fn models_of_one_content_that_are_prepared_at_once_are_prepared_and_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = digits();
+        let prepare = || {
+            let place = place(folder.path(), "at once");
+            prepare_here(&place, &model(&path, "at once"), true)
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(prepare)).collect();
+            for ready in threads.into_iter().map(|one| one.join().unwrap()) {
+                assert_eq!(ready.note, None);
+                assert!(ready.cached.is_some_and(|one| one.model().is_some()));
+            }
+        });
+    }
+
+    #[test]
+    fn what_cannot_be_prepared_here_is_served_as_it_is_with_a_note() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none.onnx");
+        std::fs::write(&path, "no model").unwrap();
+        let ready = prepare_here(&place(folder.path(), "none"), &model(&path, "none"), false);
+        assert!(ready.cached.is_none_or(|one| one.model().is_none()));
+        let note = ready.note.expect("a note");
+        assert!(note.contains("not an ONNX model"), "{note}");
+        let digits = digits();
+        let no_cache = Destination::NoCache("no rights".to_owned());
+        let ready = prepare_here(&no_cache, &model(&digits, "d"), false);
+        assert!(ready.note.expect("a note").contains("(no rights)"));
+        let small = prepare_here(&Destination::None, &model(&digits, "d"), false);
+        assert!(small.cached.is_none() && small.note.is_none());
+    }
+
+    #[test]
+    fn a_model_from_memory_is_a_file_that_goes_with_it() {
+        let content = std::fs::read(digits()).unwrap();
+        let ready = ReadyModel::of_bytes(("digits.onnx", &content), None, false).unwrap();
+        let copy = ready.copy.as_ref().expect("a copy").model().to_owned();
+        assert_eq!(std::fs::read(&copy).unwrap(), content);
+        assert_eq!(copy.file_name(), Some("digits.onnx".as_ref()));
+        let of_file = ReadyModel::of_untried_file(&digits(), None, false).unwrap();
+        assert!(ready.digest.is_some() && ready.digest == of_file.digest);
+        drop(ready);
+        assert!(!copy.exists());
+    }
 
     #[test]
     fn a_model_whose_preparation_kills_the_child_is_not_prepared_again() {

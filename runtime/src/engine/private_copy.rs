@@ -22,6 +22,10 @@ use crate::plain_file;
 /// Begins the names of copies.
 const PREFIX: &str = ".serin-copy-";
 const LOCK_FILE: &str = ".lock";
+/// Longest name of a file, in bytes.
+const FILE_NAME_BYTES_MAX: usize = 255;
+/// The name of a model whose own cannot be that of a file.
+const MODEL_NAME: &str = "model.onnx";
 
 /// The files of a model, copied; they go when this is dropped.
 #[derive(Debug)]
@@ -44,10 +48,44 @@ impl PrivateCopy {
         }
     }
 
+    /// Writes a model that a program has in memory to a file of this name.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written, or the file that it keeps data in, in words.
+    pub(super) fn of_bytes(name: &str, content: &[u8]) -> Result<Self, String> {
+        match ModelCache::open() {
+            Ok(cache) => Self::of_bytes_within(&cache.copies(), name, content),
+            Err(_) => Self::of_bytes_within(&std::env::temp_dir(), name, content),
+        }
+    }
+
+    fn of_bytes_within(place: &Path, name: &str, content: &[u8]) -> Result<Self, String> {
+        let problem = |error: io::Error| format!("cannot write {name} to a file: {error}");
+        let (folder, lock) = locked_folder(place).map_err(problem)?;
+        let model = folder.path().join(file_name(name));
+        fs::write(&model, content).map_err(problem)?;
+        // Whoever loads it says what is wrong with a model that cannot be read.
+        let elsewhere = ExternalTensors::of(&model).and_then(|mut tensors| tensors.next_tensor());
+        if let Ok(Some(tensor)) = elsewhere {
+            return Err(format!(
+                "{name} keeps its tensor {:?} in a file beside it ({:?}), and a model from memory has none: give the path of its \
+                 file, or save it with its data inside",
+                tensor.name,
+                String::from_utf8_lossy(&tensor.location)
+            ));
+        }
+        Ok(Self {
+            model,
+            _folder: folder,
+            _lock: lock,
+        })
+    }
+
     fn within(place: &Path, model: &Path) -> Result<Self, String> {
         let problem = |error: io::Error| format!("cannot copy {}: {error}", model.display());
-        let (folder, lock) = Self::folder(place).map_err(problem)?;
-        let name = model.file_name().unwrap_or(OsStr::new("model.onnx"));
+        let (folder, lock) = locked_folder(place).map_err(problem)?;
+        let name = model.file_name().unwrap_or(OsStr::new(MODEL_NAME));
         let copied = folder.path().join(name);
         // A pipe would be waited for.
         drop(plain_file::open(model).map_err(problem)?);
@@ -72,40 +110,30 @@ impl PrivateCopy {
         })
     }
 
-    /// Writes an ONNX file that is in memory. Its data lies within it: there is no folder in which another file could be.
-    ///
-    /// # Errors
-    ///
-    /// What could not be written, in words.
-    pub fn of_bytes(name: &str, bytes: &[u8]) -> Result<Self, String> {
-        let problem = |error: io::Error| format!("cannot write {name}: {error}");
-        let place =
-            ModelCache::open().map_or_else(|_| std::env::temp_dir(), |cache| cache.copies());
-        let (folder, lock) = Self::folder(&place).map_err(problem)?;
-        let model = folder.path().join("model.onnx");
-        fs::write(&model, bytes).map_err(problem)?;
-        Ok(Self {
-            model,
-            _folder: folder,
-            _lock: lock,
-        })
-    }
-
-    /// A folder of its own, and the lock on it.
-    fn folder(place: &Path) -> io::Result<(TempDir, File)> {
-        fs::create_dir_all(place)?;
-        delete_leftovers(place);
-        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
-        let lock = File::create(folder.path().join(LOCK_FILE))?;
-        lock.lock_shared()?;
-        Ok((folder, lock))
-    }
-
     /// The ONNX file of the copy.
     #[must_use]
     pub fn model(&self) -> &Path {
         &self.model
     }
+}
+
+/// The name that a program gave its model, where a file can have it.
+fn file_name(name: &str) -> &str {
+    let is_one = Path::new(name).file_name() == Some(OsStr::new(name))
+        && name != LOCK_FILE
+        && name.len() <= FILE_NAME_BYTES_MAX
+        && !name.contains('\0');
+    if is_one { name } else { MODEL_NAME }
+}
+
+/// A folder for a copy, locked for as long as the file is open.
+fn locked_folder(place: &Path) -> io::Result<(TempDir, File)> {
+    fs::create_dir_all(place)?;
+    delete_leftovers(place);
+    let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(place)?;
+    let lock = File::create(folder.path().join(LOCK_FILE))?;
+    lock.lock_shared()?;
+    Ok((folder, lock))
 }
 
 /// The files that a model keeps its data in, relative to its folder. One that leads out of it is not followed: ONNX Runtime
@@ -186,6 +214,42 @@ mod tests {
         let model = [written::number(1, 8), written::bytes(7, &graph)];
         fs::write(&path, model.concat()).unwrap();
         path
+    }
+
+    #[test]
+    fn a_model_from_memory_lies_within_its_folder_whatever_it_is_called() {
+        let place = tempfile::tempdir().unwrap();
+        let long = "x".repeat(300);
+        for name in [
+            "a.onnx",
+            "../up",
+            "/etc/passwd",
+            "",
+            ".",
+            "..",
+            "a/b",
+            ".lock",
+            "a\0b",
+            &long,
+        ] {
+            let copy = PrivateCopy::of_bytes_within(place.path(), name, b"any").unwrap();
+            let folder = copy.model().parent().unwrap();
+            assert_eq!(folder.parent(), Some(place.path()), "{name:?}");
+            assert_eq!(fs::read(copy.model()).unwrap(), b"any");
+            let is_kept = copy.model().file_name() == Some("a.onnx".as_ref());
+            assert_eq!(is_kept, name == "a.onnx");
+        }
+        let left = fs::read_dir(place.path()).unwrap();
+        assert_eq!(left.count(), 0, "they go with their owners");
+    }
+
+    #[test]
+    fn a_model_from_memory_that_keeps_data_in_a_file_is_refused_with_the_file() {
+        let (user, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let content = fs::read(model_with_data(user.path(), &["weights.bin"])).unwrap();
+        let refused = PrivateCopy::of_bytes_within(place.path(), "mine", &content).unwrap_err();
+        assert!(refused.starts_with("mine keeps its tensor"), "{refused}");
+        assert!(refused.contains("weights.bin"), "{refused}");
     }
 
     #[test]

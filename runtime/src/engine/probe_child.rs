@@ -20,10 +20,12 @@ use crate::engine::loading::{self, WarmUpProblem};
 use crate::engine::model_cache::{self, Made};
 use crate::engine::probe_words::{Order, ProbeRequest, is_about_memory};
 use crate::engine::session::{self, Session, SessionThreads};
-use crate::engine::{CacheError, ProbeReport};
+use crate::engine::{CacheError, LoadError, ProbeReport};
 
 /// Begins the names of the child's threads.
 const LABEL: &str = "probe";
+/// The same where the process is no child.
+const HERE_LABEL: &str = "prepare";
 
 /// The answer of a model, or its words instead.
 type ModelAnswer = Result<Bytes, String>;
@@ -112,6 +114,23 @@ fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), Strin
         run_ms: loaded.elapsed().as_secs_f64() * 1e3,
     };
     Ok((report, answer))
+}
+
+/// Runs the model once in this process and prepares it, for a program in which no child does; the reason where that fails.
+pub(super) fn prepare_here(
+    order: &Order,
+    model: &Path,
+    sample_request: Option<&[u8]>,
+) -> Result<(), String> {
+    let words = |error: LoadError| error.to_string();
+    let answer = {
+        let mut session =
+            Session::load(model, None, &SessionThreads::one(HERE_LABEL)).map_err(words)?;
+        let scorer = JsonScorer::new(Signature::clone(session.signature()));
+        let answer = loading::warm_up(&mut session, &scorer, sample_request);
+        answer.map_err(|failed| failed.problem)
+    };
+    carry_out(order, model, sample_request, &answer).map_err(|error| error.to_string())
 }
 
 /// Prepares a model that gave this `answer`.

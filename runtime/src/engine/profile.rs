@@ -118,6 +118,11 @@ impl ModelProfile {
         }
     }
 
+    /// The profile of a model that was not measured: the graph alone is known.
+    pub(super) fn unmeasured(file: &Path) -> Self {
+        Self::unknown(GraphFacts::of_file(file))
+    }
+
     /// The profile of a scoring script: each request runs alone, and nobody knows for how long.
     pub(super) fn of_script() -> Self {
         let why = "a scoring script answers each request by itself";
