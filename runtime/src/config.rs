@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const NAME_LEN_MAX: usize = 32;
 /// Shortest name of an endpoint or deployment, in characters.
 pub const NAME_LEN_MIN: usize = 3;
+/// Longest name of an endpoint or deployment of a program, in characters.
+pub const PROGRAM_NAME_LEN_MAX: usize = 64;
 /// Most instances of one deployment (Azure's limit).
 pub const INSTANCE_COUNT_MAX: u32 = 50;
 /// Longest `request_timeout_ms` (Azure: 180 s for managed endpoints).
@@ -333,6 +335,8 @@ pub const ENVIRONMENT_LOGS_MAX: usize = 50;
 // The relations: a reader of one line may rely on the others.
 const _: () = {
     assert!(NAME_LEN_MIN < NAME_LEN_MAX);
+    // What a file may say a program may say too.
+    assert!(NAME_LEN_MAX <= PROGRAM_NAME_LEN_MAX);
     assert!(REQUEST_TIMEOUT_DEFAULT.as_millis() <= REQUEST_TIMEOUT_MAX.as_millis());
     assert!(REQUEST_TIMEOUT_MAX.as_millis() <= DEADLINE_MAX.as_millis());
     // A lane has at least one vCPU and one request.

@@ -16,6 +16,7 @@ mod cores;
 mod endings;
 mod example_rows;
 mod external_data;
+mod fork;
 mod graph;
 mod here;
 mod inbox;
@@ -62,6 +63,7 @@ pub use cores::{
 #[cfg(test)]
 pub(crate) use external_data::written;
 pub use external_data::{ExternalTensor, ExternalTensors, ORT_FORMAT, is_onnx, is_ort_format};
+pub use fork::{ForkedChild, refuse_after_fork};
 pub use graph::{Fact, GraphFacts, ModelSummary, Obstacle, TensorSummary};
 pub use here::{Here, HereDone, HereWork};
 pub use inbox::{InstanceId, Reservation, ReserveError, ReservedJob};

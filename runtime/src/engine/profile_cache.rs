@@ -222,9 +222,11 @@ mod tests {
         let Turn::Another(another) = turn(&digest, THREADS) else {
             panic!("it is under way");
         };
-        let waiting = std::thread::spawn(|| another.wait());
-        drop(mine);
-        assert!(waiting.join().unwrap().is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| another.wait());
+            drop(mine);
+            assert!(waiting.join().unwrap().is_none());
+        });
         assert!(matches!(turn(&digest, THREADS), Turn::Mine(_)));
     }
 

@@ -1,7 +1,8 @@
 //! Names of endpoints, deployments and models. Parsed once, valid ever after.
 //!
 //! Endpoint and deployment names are compared without case and shown as written (Azure's SDK lowercases them, the
-//! documents that people copy from do not).
+//! documents that people copy from do not). Azure's rule for them binds what files and requests say; a program that has
+//! endpoints of its own may call them `v1` or `my_model`.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{NAME_LEN_MAX, NAME_LEN_MIN};
+use crate::config::{NAME_LEN_MAX, NAME_LEN_MIN, PROGRAM_NAME_LEN_MAX};
 
 /// The reason why a text is not a name: the rule, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,11 +37,35 @@ impl CaselessName {
                 "expected {NAME_LEN_MIN} to {NAME_LEN_MAX} letters, digits and dashes, from a letter to a letter or digit, found {text:?}"
             )));
         }
+        Ok(Self::new(text))
+    }
+
+    /// Parses by the rule for programs: what is safe in logs, labels of metrics and paths.
+    fn of_program(text: &str) -> Result<Self, NameError> {
+        label(text, PROGRAM_NAME_LEN_MAX).map(Self::new)
+    }
+
+    fn new(text: &str) -> Self {
         let key = text.to_ascii_lowercase();
-        Ok(Self {
+        Self {
             written: text.into(),
             key: key.into(),
-        })
+        }
+    }
+}
+
+/// A short label of any case, which cannot be read as anything else in a path.
+fn label(text: &str, len_max: usize) -> Result<&str, NameError> {
+    let fits = (1..=len_max).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
+    match fits {
+        true => Ok(text),
+        false => Err(NameError(format!(
+            "expected 1 to {len_max} letters, digits, dots, dashes and underscores, from a letter or digit, found {text:?}"
+        ))),
     }
 }
 
@@ -52,6 +77,16 @@ macro_rules! caseless_name {
         pub struct $name(CaselessName);
 
         impl $name {
+            /// Parses a name of a program, whose rule is wider than that of files: 1 to 64 letters, digits, dots, dashes and
+            /// underscores, from a letter or digit.
+            ///
+            /// # Errors
+            ///
+            /// [`NameError`] with the rule and what was found.
+            pub fn of_program(text: &str) -> Result<Self, NameError> {
+                CaselessName::of_program(text).map(Self)
+            }
+
             /// The name in lower case, as it is compared and stored.
             #[must_use]
             pub fn key(&self) -> &str {
@@ -149,17 +184,7 @@ macro_rules! asset_name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                let fits = (1..=$len_max).contains(&text.len())
-                    && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-                    && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-                if fits {
-                    Ok(Self(text.into()))
-                } else {
-                    Err(NameError(format!(
-                        "expected 1 to {} letters, digits, dots, dashes and underscores, from a letter or digit, found {text:?}",
-                        $len_max
-                    )))
-                }
+                label(text, $len_max).map(|text| Self(text.into()))
             }
         }
 
@@ -212,6 +237,33 @@ mod tests {
     }
 
     #[test]
+    fn a_program_may_use_names_that_no_file_may() {
+        for name in ["v1", "my_model", "a", "2024.1", "blue-", "BLUE"] {
+            let endpoint = EndpointName::of_program(name).expect(name);
+            assert_eq!(endpoint.key(), name.to_lowercase());
+            assert_eq!(DeploymentName::of_program(name).expect(name).as_str(), name);
+            let is_of_files = name == "BLUE";
+            assert_eq!(name.parse::<DeploymentName>().is_ok(), is_of_files);
+            let stored = serde_json::from_value::<EndpointName>(name.into());
+            assert_eq!(stored.is_ok(), is_of_files);
+        }
+        let long = "x".repeat(65);
+        let never = [
+            "", ".", "..", "-a", "_a", "a b", "a/b", "a:b", "a=1", "a,b", "a\n", "a\"", "\u{e4}",
+            &long,
+        ];
+        for name in never {
+            let refused = EndpointName::of_program(name).expect_err(name).to_string();
+            let words = "expected 1 to 64 letters, digits, dots, dashes and underscores, from a letter or digit, found ";
+            assert_eq!(refused, format!("{words}{name:?}"));
+        }
+        assert_eq!(
+            EndpointName::of_program("My_Model"),
+            EndpointName::of_program("my_model")
+        );
+    }
+
+    #[test]
     fn names_of_models_keep_their_case_and_may_hold_dots() {
         let model: ModelName = "My_Model.v2".parse().expect("a name");
         assert_ne!(Ok(model), "my_model.v2".parse());
@@ -229,6 +281,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_a_file_may_say_a_program_may_say_too(text in "\\PC{0,70}|[A-Za-z0-9._-]{1,70}") {
+            let of_program = DeploymentName::of_program(&text);
+            if let Ok(name) = text.parse::<DeploymentName>() {
+                prop_assert_eq!(of_program.as_ref(), Ok(&name));
+            }
+            if let Ok(name) = of_program {
+                prop_assert!(name.as_str().len() <= 64);
+                prop_assert!(name.key().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)));
+            }
+        }
+
         #[test]
         fn a_name_that_parses_is_a_path_segment_within_bounds(text in "\\PC{0,40}|[A-Za-z0-9-]{1,40}") {
             if let Ok(name) = text.parse::<DeploymentName>() {

@@ -194,6 +194,22 @@ impl TrafficSplit {
     ///
     /// Any [`TrafficError`].
     pub fn parse(text: &str) -> Result<Self, TrafficError> {
+        Self::parse_with(text, str::parse)
+    }
+
+    /// Reads the same form, with names of a program.
+    ///
+    /// # Errors
+    ///
+    /// Any [`TrafficError`].
+    pub fn of_program(text: &str) -> Result<Self, TrafficError> {
+        Self::parse_with(text, DeploymentName::of_program)
+    }
+
+    fn parse_with(
+        text: &str,
+        name_of: impl Fn(&str) -> Result<DeploymentName, NameError>,
+    ) -> Result<Self, TrafficError> {
         let mut entries = Vec::new();
         for entry in text.split([',', ' ']).filter(|entry| !entry.is_empty()) {
             let Some((name, percent)) = entry.split_once([':', '=']) else {
@@ -201,7 +217,7 @@ impl TrafficSplit {
                     found: entry.to_owned(),
                 });
             };
-            entries.push((name.parse()?, percent.parse()?));
+            entries.push((name_of(name)?, percent.parse()?));
         }
         if entries.is_empty() {
             // An unset variable of a script must not take all traffic away.
@@ -417,6 +433,24 @@ mod tests {
     fn both_spellings_of_the_command_line_mean_the_same() {
         assert_eq!(split("blue:90,green:10"), split("blue=90 green=10"));
         assert_eq!(split("blue:90, green:10").to_string(), "blue:90,green:10");
+    }
+
+    #[test]
+    fn a_split_of_a_program_names_what_a_program_may_name() {
+        let split = TrafficSplit::of_program("v1=90 my_model=10").expect("a split");
+        assert_eq!(split.to_string(), "v1:90,my_model:10");
+        let v1 = DeploymentName::of_program("V1").expect("a name");
+        assert_eq!(split.percent_of(&v1).hundredths(), 9000);
+        check_refused(
+            "v1=90 my_model=10",
+            "expected 3 to 32 letters, digits and dashes, from a letter to a letter or digit, found \"v1\"",
+        );
+        for wrong in ["", "v1", "v1=1", "v1=50 V1=50", "../x=100", "=100"] {
+            let refused = TrafficSplit::of_program(wrong)
+                .expect_err(wrong)
+                .to_string();
+            assert!(refused.starts_with("expected"), "{refused}");
+        }
     }
 
     #[test]
