@@ -77,5 +77,5 @@ pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime, WorkSize};
 pub use script::{KeptAlive, ScriptSpec};
-pub use session::{LibraryLoading, LoadError, begin_to_load_library};
+pub use session::{LibraryLoading, LoadError, begin_to_load_library, environment_in_use};
 pub use stage::{Stage, Tell};

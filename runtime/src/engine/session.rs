@@ -579,6 +579,15 @@ fn environment() -> Result<&'static Runtime, LibraryError> {
         .map_err(Clone::clone)
 }
 
+/// The environment in which all sessions of this process are made, loaded on first use: for who uses ONNX Runtime beside us.
+///
+/// # Errors
+///
+/// [`LibraryError`] where ONNX Runtime is not there.
+pub fn environment_in_use() -> Result<Environment, LibraryError> {
+    Ok(environment()?.environment.clone())
+}
+
 /// Passes ONNX Runtime's own log on. What it calls an error also comes back to whoever asked, as the reason of a refusal or of a
 /// failed request, so it is no news here.
 fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
