@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
-use ndarray::ArrayD;
+use ort::value::TensorRef;
 use serin::deadline::Deadline;
 use serin::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
-    ReservedJob, ScriptSpec, SlotOwner, Topology,
+    BatchSettings, Capacity, CoreMap, Here, HereWork, Instance, InstanceHandle, InstanceSpec, Job,
+    Permit, Reply, ReservedJob, ScriptSpec, SlotOwner, Topology, environment_in_use,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
 use serin::spec::{Isolation, Picker, TrafficSplit};
 use serin_scorers::{
     ElementType, JsonScorer, NonFinite, OutputKind, OutputSpec, OutputView, Scorer as _, Signature,
-    Tensor, TensorSpec,
+    Tensor, TensorSpec, TensorView,
 };
 use tokio::sync::oneshot;
 
@@ -85,13 +85,15 @@ fn script() -> ScriptSpec {
 
 /// One lane of a model that adds two rows of two numbers, on a thread or in a process, or of a script: what is left is the way to it.
 fn lane(isolation: Isolation, script: Option<ScriptSpec>) -> Instance {
+    lane_of("models/test/add.onnx", isolation, script)
+}
+
+fn lane_of(model: &str, isolation: Isolation, script: Option<ScriptSpec>) -> Instance {
     let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Instance::start(InstanceSpec {
         label: "bench/add".to_owned(),
-        model: root
-            .expect("runtime/ is in the repository")
-            .join("models/test/add.onnx"),
+        model: root.expect("runtime/ is in the repository").join(model),
         cached: None,
         concurrency: 16,
         lanes: Some(1),
@@ -120,7 +122,7 @@ fn job(
     let now = Instant::now();
     let job = Job {
         id: Job::next_id(),
-        payload: Bytes::from_static(b"{\"data\":{\"a\":[[1,2]],\"b\":[[3,4]]}}"),
+        payload: Bytes::from_static(b"{\"data\":{\"a\":[[1,2]],\"b\":[[3,4]]}}").into(),
         head: None,
         deadline: Deadline::after(now, Duration::from_secs(5)),
         timings: Timings::start(now),
@@ -177,10 +179,70 @@ fn to_and_fro(criterion: &mut Criterion, handle: &InstanceHandle, place: &str) {
     }
 }
 
+/// Tensors on the calling thread, over its memory; beside them the same by ONNX Runtime alone.
+fn tensors(criterion: &mut Criterion) {
+    const DIGITS: &str = "models/digits/1/model.onnx";
+    let instance = lane_of(DIGITS, Isolation::Thread, None);
+    let handle = instance.handle();
+    let owner: Arc<dyn SlotOwner> = Arc::new(Unbounded);
+    let mut bare = bare(DIGITS);
+    for rows in [1, 1000] {
+        let numbers = vec![0.5_f32; rows * 64];
+        criterion.bench_function(&format!("run {rows} rows here"), |bencher| {
+            bencher.iter(|| {
+                let view = TensorView::new([rows, 64], &numbers).expect("its shape");
+                run_here(&handle, &owner, &[view])
+            });
+        });
+        criterion.bench_function(
+            &format!("run {rows} rows by ONNX Runtime alone"),
+            |bencher| {
+                bencher.iter(|| {
+                    let view =
+                        TensorRef::from_array_view(([rows, 64], &*numbers)).expect("its shape");
+                    let outputs = bare.run(ort::inputs![view]).expect("a run");
+                    let (_, probabilities) =
+                        outputs[1].try_extract_tensor::<f32>().expect("floats");
+                    black_box(probabilities[0])
+                });
+            },
+        );
+    }
+    instance.stop();
+}
+
+fn run_here(handle: &InstanceHandle, owner: &Arc<dyn SlotOwner>, inputs: &[TensorView<'_>]) {
+    let now = Instant::now();
+    let work = HereWork {
+        id: Job::next_id(),
+        inputs,
+        deadline: Deadline::after(now, Duration::from_secs(5)),
+        may_take_long: true,
+        timings: Timings::start(now),
+        reservation: handle.reserve().expect("room"),
+        permit: Permit::new(Arc::clone(owner)),
+    };
+    let Here::Done(done) = handle.run_here(work) else {
+        panic!("the lane is idle");
+    };
+    black_box(done.outcome.expect("an answer"));
+}
+
+/// The model on the calling thread, without anything of ours.
+fn bare(model: &str) -> ort::session::Session {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let model = root.expect("runtime/ is in the repository").join(model);
+    let environment = environment_in_use().expect("ONNX Runtime");
+    let builder = ort::session::Session::builder(&environment).expect("a builder");
+    let builder = builder.with_intra_threads(1).expect("one thread");
+    let loaded = builder.clone().commit_from_file(model);
+    loaded.expect("the model loads")
+}
+
 /// Rows of 16 requests joined into one input.
 fn join(criterion: &mut Criterion) {
     let rows: Vec<_> = (0..16)
-        .map(|_| Tensor::Fp32(ArrayD::from_elem(vec![1, 64], 0.5_f32)))
+        .map(|_| Tensor::new([1, 64], vec![0.5_f32; 64]).expect("its shape"))
         .collect();
     let rows: Vec<_> = rows.iter().collect();
     criterion.bench_function("join 16 rows of 64", |bencher| {
@@ -217,16 +279,16 @@ fn json(criterion: &mut Criterion) {
                     .expect("it fits")
             });
         });
-        let answer = ArrayD::from_elem(vec![rows, 10], 0.123_456_7_f32);
+        let answer = Tensor::new([rows, 10], vec![0.123_456_7_f32; rows * 10]).expect("its shape");
         criterion.bench_function(&format!("encode {rows} rows of 10"), |bencher| {
             bencher.iter(|| {
                 scorer
-                    .postprocess(&[OutputView::Fp32(black_box(answer.view()))])
+                    .postprocess(&[OutputView::Tensor(black_box(answer.view()))])
                     .expect("it has a JSON form")
             });
         });
     }
 }
 
-criterion_group!(benches, pick, admit, hand_over, join, json);
+criterion_group!(benches, pick, admit, hand_over, tensors, join, json);
 criterion_main!(benches);

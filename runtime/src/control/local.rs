@@ -397,6 +397,7 @@ impl LocalControl {
 
     fn feed(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
+        let mut concluded = Vec::new();
         while let Some(event) = events.pop_front() {
             for command in on(&mut self.books, event, Instant::now()) {
                 match command {
@@ -407,13 +408,17 @@ impl LocalControl {
                             settlement,
                         });
                     }
-                    Command::Conclude { id, outcome } => self.conclude(id, outcome),
+                    Command::Conclude { id, outcome } => concluded.push((id, outcome)),
                     other => self.work.carry_out(other),
                 }
             }
         }
         self.work.finish();
         self.view.store(Arc::new(view(&self.books, self.revision)));
+        // Now: who hears that a change has come about must see it.
+        for (id, outcome) in concluded {
+            self.conclude(id, outcome);
+        }
         let used: Vec<_> = self.desired.models().cloned().collect();
         self.places.lock().retain(|model, _| used.contains(model));
     }

@@ -117,7 +117,7 @@ impl EndpointBuilder {
     /// All that is described, or all that is wrong with it.
     fn described(&self) -> Result<(EndpointName, EndpointSpec, Described), Vec<String>> {
         let mut problems = Vec::new();
-        let name = self.name.parse::<EndpointName>().map_err(|error| {
+        let name = EndpointName::of_program(&self.name).map_err(|error| {
             problems.push(format!(
                 "{:?} cannot be the name of an endpoint: {error}",
                 self.name
@@ -195,13 +195,11 @@ fn describe(
 }
 
 fn deployment_name(given: &str) -> Result<DeploymentName, String> {
-    given
-        .parse()
-        .map_err(|error| format!("{given:?} cannot be the name of a deployment: {error}"))
+    DeploymentName::of_program(given).map_err(|error| format!("{given:?} cannot be the name of a deployment: {error}"))
 }
 
 fn split_of(text: &str) -> Result<TrafficSplit, String> {
-    TrafficSplit::parse(text).map_err(|error| error.to_string())
+    TrafficSplit::of_program(text).map_err(|error| error.to_string())
 }
 
 /// An endpoint that runs.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serin_scorers::ScoreError as CodecError;
 
 use crate::control::{ChangeError, LocalError};
-use crate::engine::RunError;
+use crate::engine::{ForkedChild, RunError};
 use crate::router::{Rejected, Unserved};
 
 /// The reason why serin, an endpoint or a change of it did not come about. What was good before serves on.
@@ -36,10 +36,8 @@ pub enum Error {
     /// Everything was shut down.
     #[error("serin was shut down: build another one")]
     Stopped,
-    /// This process is a copy of the one that built serin: its threads were not copied.
-    #[error(
-        "this process came of a fork after serin was built, and has none of its threads: build serin after the fork"
-    )]
+    /// This process is the fork of one that uses serin: its threads were not copied.
+    #[error("{ForkedChild}")]
     Forked,
     /// The system gave no thread.
     #[error("cannot start threads: {0}")]
@@ -165,10 +163,8 @@ pub enum ScoreError {
     /// Everything was shut down, or the endpoint was closed.
     #[error("serin was shut down, or the endpoint was closed")]
     Stopped,
-    /// This process is a copy of the one that built serin: its threads were not copied.
-    #[error(
-        "this process came of a fork after serin was built, and has none of its threads: build serin after the fork"
-    )]
+    /// This process is the fork of one that uses serin: its threads were not copied.
+    #[error("{ForkedChild}")]
     Forked,
 }
 

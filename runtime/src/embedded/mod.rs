@@ -31,7 +31,7 @@ pub use self::response::Response;
 use self::runtime::Runtime;
 pub use self::status::{DeploymentStatus, InstanceStatus, State, Status};
 use crate::control::{Local, LocalConfig};
-use crate::engine::{Capacity, Pinning, Prober};
+use crate::engine::{Capacity, ForkedChild, Pinning, Prober, refuse_after_fork};
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::SkuTable;
@@ -106,8 +106,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::Threads`].
+    /// [`Error::Threads`]; [`Error::Forked`] in a process that came of a fork of one that uses serin.
     pub fn build(self) -> Result<Serin, Error> {
+        refuse_after_fork().map_err(|ForkedChild| Error::Forked)?;
         let (router, metrics) = (Router::new(), Metrics::new());
         let config = LocalConfig {
             capacity: self.capacity,

@@ -1,7 +1,6 @@
 //! The parts that all endpoints of one serin share.
 
 use std::collections::BTreeSet;
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::control::Local;
 use crate::embedded::error::{Error, ScoreError};
+use crate::engine::refuse_after_fork;
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::{EndpointName, SkuTable};
@@ -25,8 +25,6 @@ pub(super) struct Runtime {
     names: Mutex<BTreeSet<EndpointName>>,
     /// Somebody has shut everything down. Relaxed wherever it is read or written: who misses it is told by the control plane.
     is_stopped: AtomicBool,
-    /// The process that has the threads.
-    process: u32,
 }
 
 impl Runtime {
@@ -42,7 +40,6 @@ impl Runtime {
             control,
             names: Mutex::default(),
             is_stopped: AtomicBool::new(false),
-            process: process::id(),
         }
     }
 
@@ -76,14 +73,9 @@ impl Runtime {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether the threads are another process's: after `fork` nobody would answer.
-    fn is_of_another_process(&self) -> bool {
-        self.process != process::id()
-    }
-
     /// Whether anything can be changed.
     pub(super) fn check(&self) -> Result<(), Error> {
-        if self.is_of_another_process() {
+        if refuse_after_fork().is_err() {
             Err(Error::Forked)
         } else if self.is_stopped() {
             Err(Error::Stopped)
@@ -94,7 +86,7 @@ impl Runtime {
 
     /// Whether anything can be scored.
     pub(super) fn check_request(&self) -> Result<(), ScoreError> {
-        if self.is_of_another_process() {
+        if refuse_after_fork().is_err() {
             Err(ScoreError::Forked)
         } else if self.is_stopped() {
             Err(ScoreError::Stopped)

@@ -71,7 +71,7 @@ fn job(body: &str, returned: &Arc<Returned>) -> (Job, u64, oneshot::Receiver<Rep
     let owner: Arc<dyn SlotOwner> = Arc::clone(returned) as _;
     let job = Job {
         id,
-        payload: Bytes::copy_from_slice(body.as_bytes()),
+        payload: Bytes::copy_from_slice(body.as_bytes()).into(),
         head: None,
         deadline: Deadline::after(now, PATIENCE),
         timings: Timings::start(now),
@@ -93,7 +93,7 @@ fn ask(instance: &Instance, body: &str) -> Reply {
 }
 
 fn json(reply: Reply) -> serde_json::Value {
-    serde_json::from_slice(&reply.outcome.unwrap().body).unwrap()
+    serde_json::from_slice(reply.outcome.unwrap().body.bytes()).unwrap()
 }
 
 /// Divides 6 by 3, as often as asked, joined or not.

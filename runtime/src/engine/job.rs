@@ -85,7 +85,7 @@ pub struct Scored {
 }
 
 /// The outputs of a model in the form that was asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ScoredBody {
     /// The response body (JSON, or what a scoring script made); for a [`Payload::Body`].
     Json(Bytes),

@@ -162,7 +162,7 @@ fn send_with(instance: &Instance, head: Option<RequestHead>, body: impl Into<Byt
     let owner: Arc<dyn SlotOwner> = Arc::clone(&returned) as _;
     let job = Job {
         id,
-        payload: body.into(),
+        payload: body.into().into(),
         head: head.map(Box::new),
         deadline: Deadline::after(now, PATIENCE),
         timings: Timings::start(now),
@@ -191,7 +191,7 @@ impl Asked {
 fn ask(instance: &Instance, body: &str) -> serde_json::Value {
     let scored = send(instance, body).reply().outcome.unwrap();
     assert_eq!(scored.head, None, "{:?}", scored.body);
-    serde_json::from_slice(&scored.body).unwrap()
+    serde_json::from_slice(scored.body.bytes()).unwrap()
 }
 
 fn wait_until_gone(pid: &serde_json::Value) {
@@ -211,7 +211,10 @@ fn a_script_answers_each_request_with_what_run_returns_and_keeps_what_it_remembe
     for (number, asked) in asked.into_iter().enumerate() {
         let reply = asked.reply();
         assert!(reply.timings.queue().is_some() && reply.timings.run().is_some());
-        assert_eq!(reply.outcome.unwrap().body, number.to_string());
+        assert_eq!(
+            reply.outcome.unwrap().body.bytes(),
+            number.to_string().as_bytes()
+        );
     }
     assert_eq!(ask(&instance, "{\"answers\": 0}"), 5);
     assert_eq!(instance.handle().load(), 0);
@@ -299,8 +302,8 @@ fn a_request_that_ends_its_process_fails_alone_and_says_how() {
             matches!(&error, RunError::Died { how: found, .. } if found.contains(how)),
             "{error}"
         );
-        assert_eq!(before.reply().outcome.unwrap().body, "1");
-        assert_eq!(behind.reply().outcome.unwrap().body, "2");
+        assert_eq!(before.reply().outcome.unwrap().body.bytes(), b"1");
+        assert_eq!(behind.reply().outcome.unwrap().body.bytes(), b"2");
     }
     assert!(!instance.has_failed());
     assert_eq!(instance.handle().load(), 0);
@@ -367,7 +370,7 @@ fn a_failure_of_run_is_an_answer_with_a_status() {
         .unwrap();
     let head = scored.head.unwrap();
     assert_eq!((head.status, head.failed), (500, true));
-    let text = String::from_utf8(scored.body.to_vec()).unwrap();
+    let text = String::from_utf8(scored.body.bytes().to_vec()).unwrap();
     assert!(text.contains("scoring script"), "{text}");
     instance.stop();
 }
@@ -429,7 +432,7 @@ def run(request):
         .find(|(name, _)| name.eq_ignore_ascii_case("x-shape"));
     assert_eq!(shape.unwrap().1, "round");
     assert!(
-        scored.body.ends_with(b"POST blue body"),
+        scored.body.bytes().ends_with(b"POST blue body"),
         "{:?}",
         scored.body
     );
@@ -466,7 +469,7 @@ fn lanes_that_are_killed_fail_one_request_each_at_most() {
         rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
         for asked in asked {
             match asked.reply().outcome {
-                Ok(scored) => assert_eq!(scored.body, "1"),
+                Ok(scored) => assert_eq!(scored.body.bytes(), b"1"),
                 Err(RunError::Died { .. }) => failed += 1,
                 Err(error) => panic!("{error}"),
             }

@@ -639,7 +639,7 @@ pub fn set_environment(environment: Environment) -> Result<(), LibraryError> {
 /// # Errors
 ///
 /// [`LibraryError`] when it cannot be had.
-#[cfg(feature = "ort")]
+#[cfg(any(feature = "ort", feature = "unstable"))]
 pub fn environment_in_use() -> Result<Environment, LibraryError> {
     Ok(environment()?.environment.clone())
 }

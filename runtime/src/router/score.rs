@@ -1395,7 +1395,7 @@ mod tests {
             assert!(degraded.is_none_or(|degraded| degraded.why == error.to_string()));
             let recording = Recording::start(&blue.metrics, Instant::now());
             let scored = Scored {
-                body: Bytes::new(),
+                body: Bytes::new().into(),
                 head: None,
             };
             recording.close(&blue, Ok(scored)).unwrap();
@@ -1422,9 +1422,10 @@ mod tests {
         let instance = InstanceHandle::played(runs_a_script, |head, body| {
             let status = std::str::from_utf8(body).unwrap().parse().ok();
             Ok(Scored {
-                body: head
-                    .map_or_else(|| "no head".to_owned(), |head| head.query.clone())
-                    .into(),
+                body: Bytes::from(
+                    head.map_or_else(|| "no head".to_owned(), |head| head.query.clone()),
+                )
+                .into(),
                 head: status.map(|status| {
                     Box::new(ResponseHead {
                         status,

@@ -155,6 +155,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::Body;
+    use bytes::Bytes;
     use serde_json::Value;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -447,7 +448,7 @@ mod tests {
     fn script_says(asked: Option<&RequestHead>, body: &[u8]) -> Result<Scored, RunError> {
         let Some(asked) = asked else {
             return Ok(Scored {
-                body: "[]".into(),
+                body: Bytes::from("[]").into(),
                 head: None,
             });
         };
@@ -465,14 +466,14 @@ mod tests {
             .find(|(name, _)| name == "x-want-bytes");
         if let Some((_, bytes)) = large {
             return Ok(Scored {
-                body: vec![b' '; bytes.parse().unwrap()].into(),
+                body: Bytes::from(vec![b' '; bytes.parse().unwrap()]).into(),
                 head: None,
             });
         }
         let mut said = json!(asked);
         said["body"] = String::from_utf8_lossy(body).into();
         Ok(Scored {
-            body: said.to_string().into(),
+            body: Bytes::from(said.to_string()).into(),
             head: Some(Box::new(ResponseHead {
                 status,
                 headers: headers.iter().map(owned).collect(),

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use serde_json::Value as Json;
-use serin_scorers::{ElementType, JsonScorer, Scorer as _, Signature, Tensor, TensorSpec};
+use serin_scorers::{Element, ElementType, JsonScorer, Scorer as _, Signature, Tensor, TensorSpec};
 
 use crate::engine::graph::facts::GraphFacts;
 use crate::engine::graph::proto::{
@@ -34,21 +34,22 @@ fn element<T>(random: &mut SplitMix64, of: impl Fn(u8) -> T) -> T {
     of(u8::try_from(random.below(3)).expect("small"))
 }
 
+fn filled<T: Element>(shape: &[usize], one: impl FnMut() -> T) -> Option<Tensor> {
+    let count = shape.iter().product();
+    Tensor::new(shape, std::iter::repeat_with(one).take(count).collect()).ok()
+}
+
 /// A tensor of small values.
 fn tensor(spec: &TensorSpec, rows: usize, random: &mut SplitMix64) -> Option<Tensor> {
     let rest = spec.shape.get(1..)?.iter();
     let sizes = rest.map(|size| usize::try_from(*size).unwrap_or(FREE_SIZE));
     let shape: Vec<usize> = std::iter::once(rows).chain(sizes).collect();
-    let count: usize = shape.iter().product();
     macro_rules! filled {
         ($of:expr) => {
-            filled!(of || element(random, $of))
-        };
-        (of $one:expr) => {
-            Tensor::new(&shape, std::iter::repeat_with($one).take(count).collect()).ok()?
+            filled(&shape, || element(random, $of))
         };
     }
-    Some(match spec.datatype {
+    match spec.datatype {
         ElementType::Bool => filled!(|one| one > 0),
         ElementType::Uint8 => filled!(|one| one),
         ElementType::Uint16 => filled!(u16::from),
@@ -58,13 +59,13 @@ fn tensor(spec: &TensorSpec, rows: usize, random: &mut SplitMix64) -> Option<Ten
         ElementType::Int16 => filled!(i16::from),
         ElementType::Int32 => filled!(i32::from),
         ElementType::Int64 => filled!(i64::from),
-        ElementType::Fp32 => filled!(
-            of || { f32::from(u16::try_from(random.below(4000)).expect("small")) / 1000.0 - 1.5 }
-        ),
-        ElementType::Fp64 => filled!(of || random.unit() * 4.0 - 1.5),
+        ElementType::Fp32 => filled(&shape, || {
+            f32::from(u16::try_from(random.below(4000)).expect("small")) / 1000.0 - 1.5
+        }),
+        ElementType::Fp64 => filled(&shape, || random.unit() * 4.0 - 1.5),
         ElementType::Bytes => filled!(|one| ["a", "b c", "D"][usize::from(one)].to_owned()),
-        ElementType::Fp16 | ElementType::Bf16 => return None,
-    })
+        ElementType::Fp16 | ElementType::Bf16 => None,
+    }
 }
 
 /// The answer to these inputs, as JSON.

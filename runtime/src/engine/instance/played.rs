@@ -4,7 +4,7 @@ use std::thread;
 
 use super::*;
 use crate::engine::lane::Request as _;
-use crate::engine::{Payload, RequestHead, RunError, Scored};
+use crate::engine::{RequestHead, RunError, Scored};
 
 impl InstanceHandle {
     /// An instance whose answers a test gives, on a thread that ends with the last handle.

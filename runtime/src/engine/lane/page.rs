@@ -592,7 +592,7 @@ mod tests {
         let theirs = Page::of_file(ours.file().unwrap().into()).unwrap();
         let (span, next) = ours.write(0, b"body").unwrap();
         assert_eq!(next, ALIGN);
-        ours.row(3).unwrap().begin(7, span);
+        ours.row(3).unwrap().begin(7, BodyKind::Body, span);
         let row = theirs.row(3).unwrap();
         assert!(row.is(RowState::Waiting) && row.id() == 7);
         assert_eq!(theirs.view(row.body()), Some(&b"body"[..]));

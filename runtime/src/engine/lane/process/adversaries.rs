@@ -93,7 +93,7 @@ impl Played {
         );
         let job = Job {
             id,
-            payload: Bytes::from(body),
+            payload: Bytes::from(body).into(),
             head: None,
             deadline: Deadline::after(now, PATIENCE),
             timings: Timings::start(now),
@@ -148,7 +148,7 @@ impl Client {
     fn gets_its_quotient(self) {
         let (a, b) = self.numbers;
         let body = self.outcome().unwrap().body;
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(body.bytes()).unwrap();
         assert_eq!(body["quotient"], serde_json::json!([a / b]), "{a} / {b}");
     }
 }
@@ -196,7 +196,7 @@ fn answers_that_are_nonsense_fail_their_requests_alone() {
     played.finish();
     let mut clients: Vec<_> = clients.into_iter().collect();
     let last = clients.pop().unwrap().answer.blocking_recv().unwrap();
-    assert_eq!(last.outcome.unwrap().body, "fine");
+    assert_eq!(last.outcome.unwrap().body.bytes(), b"fine");
     assert!(last.timings.joined <= 4, "{:?}", last.timings);
     assert!(last.timings.ran.unwrap() <= Instant::now());
     for client in clients {
@@ -256,7 +256,7 @@ fn a_process_that_hides_what_it_does_is_given_up_all_the_same() {
     }
     for row in process.page.rows(2) {
         // As new, and in a state that is none.
-        row.begin(0, Span { start: 0, len: 0 });
+        row.begin(0, BodyKind::Body, Span { start: 0, len: 0 });
         row.damage(77);
     }
     process.page.words().rows.store(0, Ordering::Relaxed);
@@ -417,7 +417,10 @@ fn random_batch(played: &mut Played, random: &mut SplitMix64) -> u64 {
             match outcome {
                 Ok(scored) => {
                     let quotient = numbers.0 / numbers.1;
-                    assert_eq!(scored.body, format!("{{\"quotient\":[{quotient}]}}"));
+                    assert_eq!(
+                        scored.body.bytes(),
+                        format!("{{\"quotient\":[{quotient}]}}").as_bytes()
+                    );
                 }
                 Err(RunError::Died { .. }) => failed += 1,
                 Err(error) => panic!("{numbers:?}: {error}"),
