@@ -188,7 +188,8 @@ pub(super) fn is_loaded(path: &Path) {
         tracing::warn!(given = %given.display(), loaded = %path.display(), "another part of the program has loaded ONNX Runtime before");
     }
     choice.loaded = Some(path.to_owned());
-    memory::library_is_loaded(path);
+    // The kernel names what is mapped without links.
+    memory::library_is_loaded(&fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
 }
 
 /// The library that was found does not load: where the program gave it, it may give another.
