@@ -156,6 +156,8 @@ pub mod tune;
 #[doc(hidden)]
 pub mod cli;
 
+#[cfg(feature = "ort")]
+pub use embedded::environment;
 pub use embedded::{
     Builder, Deployment, Endpoint, EndpointBuilder, Error, Model, Pending, Request, Response,
     ScoreError, Serin,

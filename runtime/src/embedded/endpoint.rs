@@ -195,7 +195,8 @@ fn describe(
 }
 
 fn deployment_name(given: &str) -> Result<DeploymentName, String> {
-    DeploymentName::of_program(given).map_err(|error| format!("{given:?} cannot be the name of a deployment: {error}"))
+    DeploymentName::of_program(given)
+        .map_err(|error| format!("{given:?} cannot be the name of a deployment: {error}"))
 }
 
 fn split_of(text: &str) -> Result<TrafficSplit, String> {

@@ -31,7 +31,11 @@ pub use self::response::Response;
 use self::runtime::Runtime;
 pub use self::status::{DeploymentStatus, InstanceStatus, State, Status};
 use crate::control::{Local, LocalConfig};
-use crate::engine::{Capacity, ForkedChild, Pinning, Prober, refuse_after_fork};
+use crate::engine::{
+    Capacity, ForkedChild, LibraryError, Pinning, Prober, refuse_after_fork, set_library,
+};
+#[cfg(feature = "ort")]
+use crate::engine::{Environment, environment_in_use, set_environment};
 use crate::observe::Metrics;
 use crate::router::Router;
 use crate::spec::SkuTable;
@@ -75,6 +79,32 @@ pub struct Builder {
     pinning: Pinning,
     skus: Option<SkuTable>,
     prober: Option<Prober>,
+    onnxruntime: Option<PathBuf>,
+    #[cfg(feature = "ort")]
+    environment: EnvironmentOfHost,
+}
+
+/// The environment of ONNX Runtime that the program has made, if it has.
+#[cfg(feature = "ort")]
+#[derive(Default)]
+struct EnvironmentOfHost(Option<Environment>);
+
+#[cfg(feature = "ort")]
+impl std::fmt::Debug for EnvironmentOfHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EnvironmentOfHost")
+    }
+}
+
+/// The environment of ONNX Runtime that serin uses in this process, for other users of `ort`. Loads the library where that has not
+/// happened.
+///
+/// # Errors
+///
+/// [`Error::OnnxRuntime`].
+#[cfg(feature = "ort")]
+pub fn environment() -> Result<Environment, Error> {
+    environment_in_use().map_err(|error| Error::OnnxRuntime(error.to_string()))
 }
 
 impl Builder {
@@ -87,6 +117,19 @@ impl Builder {
 
     pub(crate) fn prober(mut self, prober: Prober) -> Self {
         self.prober = Some(prober);
+        self
+    }
+
+    /// The shared library of ONNX Runtime, 1.24 or later. There is one in a process: a second that is another is refused.
+    pub fn onnxruntime(mut self, library: impl Into<PathBuf>) -> Self {
+        self.onnxruntime = Some(library.into());
+        self
+    }
+
+    /// The environment of ONNX Runtime that the program has made by itself. There is one in a process.
+    #[cfg(feature = "ort")]
+    pub fn environment(mut self, environment: Environment) -> Self {
+        self.environment = EnvironmentOfHost(Some(environment));
         self
     }
 
@@ -106,9 +149,17 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::Threads`]; [`Error::Forked`] in a process that came of a fork of one that uses serin.
+    /// [`Error::OnnxRuntime`] where the library or the environment that was given cannot be used, [`Error::Threads`]; [`Error::Forked`] in a process that came of a fork of one that uses serin.
     pub fn build(self) -> Result<Serin, Error> {
         refuse_after_fork().map_err(|ForkedChild| Error::Forked)?;
+        let unfit = |error: LibraryError| Error::OnnxRuntime(error.to_string());
+        if let Some(library) = self.onnxruntime {
+            set_library(library).map_err(unfit)?;
+        }
+        #[cfg(feature = "ort")]
+        if let EnvironmentOfHost(Some(environment)) = self.environment {
+            set_environment(environment).map_err(unfit)?;
+        }
         let (router, metrics) = (Router::new(), Metrics::new());
         let config = LocalConfig {
             capacity: self.capacity,
@@ -170,6 +221,12 @@ impl Serin {
     pub fn metrics_text(&self) -> String {
         let text = self.runtime.metrics().render();
         text.strip_suffix("# EOF\n").unwrap_or(&text).to_owned()
+    }
+
+    /// Registers all metrics, those of deployments to come too, with a registry of the program.
+    #[cfg(feature = "prometheus-client")]
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.runtime.metrics().register(registry);
     }
 
     /// The parts that the scoring routes need to serve these endpoints over HTTP.

@@ -48,6 +48,24 @@ struct Choice {
     loaded: Option<PathBuf>,
 }
 
+impl Choice {
+    fn give(&mut self, path: PathBuf) -> Result<(), LibraryError> {
+        let given = self.given.as_ref().filter(|_| !self.has_failed);
+        if let Some(first) = self.loaded.as_ref().or(given) {
+            return match is_same_file(first, &path) {
+                true => Ok(()),
+                false => Err(LibraryError::Second {
+                    first: first.clone(),
+                    second: path,
+                }),
+            };
+        }
+        self.given = Some(checked(path, "the program gave")?);
+        self.has_failed = false;
+        Ok(())
+    }
+}
+
 /// Settings of the whole process that must be in force before ONNX Runtime is loaded: telemetry off, memory thresholds.
 ///
 /// For programs that own their process, as the first thing in `main`. Others start with `ORT_DISABLE_TELEMETRY=1` in their
@@ -96,25 +114,7 @@ pub(super) fn warn_of_telemetry() {
 ///
 /// [`LibraryError::Unfit`] when the file is none; [`LibraryError::Second`] when another one is loaded, or is given and has not failed.
 pub fn set_library(path: impl Into<PathBuf>) -> Result<(), LibraryError> {
-    let path = path.into();
-    let mut choice = lock(&CHOICE);
-    let first = choice
-        .loaded
-        .as_ref()
-        .or(choice.given.as_ref().filter(|_| !choice.has_failed));
-    if let Some(first) = first {
-        return if is_same_file(first, &path) {
-            Ok(())
-        } else {
-            Err(LibraryError::Second {
-                first: first.clone(),
-                second: path,
-            })
-        };
-    }
-    choice.given = Some(checked(path, "the program gave")?);
-    choice.has_failed = false;
-    Ok(())
+    lock(&CHOICE).give(path.into())
 }
 
 /// The name of the library that models are tried with and prepared by.
@@ -179,8 +179,17 @@ pub(super) fn find() -> Result<PathBuf, LibraryError> {
 
 /// The library was loaded from there.
 pub(super) fn is_loaded(path: &Path) {
-    lock(&CHOICE).loaded = Some(path.to_owned());
-    memory::library_is_loaded(path);
+    let mut choice = lock(&CHOICE);
+    if let Some(given) = choice
+        .given
+        .as_ref()
+        .filter(|given| !is_same_file(given, path))
+    {
+        tracing::warn!(given = %given.display(), loaded = %path.display(), "another part of the program has loaded ONNX Runtime before");
+    }
+    choice.loaded = Some(path.to_owned());
+    // The kernel names what is mapped without links.
+    memory::library_is_loaded(&fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
 }
 
 /// The library that was found does not load: where the program gave it, it may give another.
@@ -271,5 +280,71 @@ pub(super) fn file_at(address: *const c_void) -> Option<PathBuf> {
         }
         let name = CStr::from_ptr(found.dli_fname).to_bytes();
         Some(PathBuf::from(OsStr::from_bytes(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::shared_library::written;
+
+    fn choice() -> Choice {
+        Choice {
+            given: None,
+            has_failed: false,
+            loaded: None,
+        }
+    }
+
+    #[test]
+    fn a_second_path_is_refused_by_the_name_of_the_first_until_that_one_has_failed() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one.so", "other.so"].map(|name| folder.path().join(name));
+        for path in [&one, &other] {
+            fs::write(path, written(&["OrtGetApiBase"])).unwrap();
+        }
+        let mut choice = choice();
+        choice.give(one.clone()).unwrap();
+        choice.give(one.clone()).unwrap();
+        let refused = choice.give(other.clone()).unwrap_err().to_string();
+        assert!(refused.contains(one.to_str().unwrap()), "{refused}");
+        choice.has_failed = true;
+        choice.give(other.clone()).unwrap();
+        assert_eq!(choice.given, Some(other.clone()));
+        choice.loaded = Some(other);
+        choice.has_failed = true;
+        assert!(matches!(choice.give(one), Err(LibraryError::Second { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_no_library_is_refused_when_it_is_given_and_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("text.so");
+        fs::write(&file, "text").unwrap();
+        let mut choice = choice();
+        for wrong in [file, folder.path().to_owned(), folder.path().join("none")] {
+            let refused = choice.give(wrong.clone()).unwrap_err().to_string();
+            assert!(refused.contains(wrong.to_str().unwrap()), "{refused}");
+            assert_eq!(choice.given, None);
+        }
+    }
+
+    #[test]
+    fn another_file_at_the_same_place_has_another_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("library.so");
+        fs::write(&file, written(&["OrtGetApiBase"])).unwrap();
+        let first = id_of(&file);
+        assert_eq!(id_of(&file), first);
+        fs::write(&file, written(&["OrtGetApiBase", "VERS_1.99.0"])).unwrap();
+        assert_ne!(id_of(&file), first);
+    }
+
+    #[test]
+    fn an_address_of_a_library_leads_to_its_file() {
+        let function = libc::dlopen as *const c_void;
+        let file = file_at(function).unwrap();
+        assert!(file.is_file(), "{}", file.display());
+        assert_eq!(file_at(std::ptr::null()), None);
     }
 }

@@ -40,6 +40,7 @@ pub fn give_back_memory() {
 }
 
 /// Takes bytes of the binary out of memory, which are needed once; who reads them again gets them from the file.
+#[cfg(carries_onnxruntime)]
 pub(super) fn forget(bytes: &'static [u8]) {
     let page = rustix::param::page_size();
     let start = bytes.as_ptr().addr().next_multiple_of(page);

@@ -84,9 +84,9 @@ pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime, WorkSize};
 pub use script::{KeptAlive, ScriptSpec};
-pub use session::{LibraryLoading, LoadError, begin_to_load_library};
 #[cfg(any(feature = "ort", feature = "unstable"))]
 pub use session::environment_in_use;
 #[cfg(feature = "ort")]
-pub use session::set_environment;
+pub use session::{Environment, set_environment};
+pub use session::{LibraryLoading, LoadError, begin_to_load_library};
 pub use stage::{Stage, Tell};

@@ -9,16 +9,17 @@
 //! [`prepare`] writes an optimised model whose weights lie in a file of their own, packed as the kernels read them. ONNX Runtime
 //! maps that file, so all sessions of the model, in all processes, have one copy of its weights.
 
-use std::ffi::c_void;
+use std::ffi::{CStr, CString, c_void};
 use std::fmt;
-use std::panic;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use ort::AsPointer as _;
-use ort::environment::{Environment, ThreadManager};
+pub use ort::environment::Environment;
+use ort::environment::ThreadManager;
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -576,24 +577,65 @@ fn environment() -> Result<&'static Runtime, LibraryError> {
 }
 
 fn environment_from(path: &Path) -> Result<Environment, LibraryError> {
-    let make = || {
-        let builder = ort::init_from(path).map_err(|error| error.to_string())?;
-        let builder = builder.with_name("serin").with_telemetry(false);
-        let environment = builder.with_logger(Arc::new(log)).build();
-        environment.map_err(|error| error.to_string())
-    };
-    // ort panics where a library has the function and not what it should give.
-    match panic::catch_unwind(make) {
-        Ok(Ok(environment)) => Ok(environment),
-        Ok(Err(words)) if words.contains(ANOTHER_ENVIRONMENT) => {
-            Err(LibraryError::ForeignEnvironment)
+    check_api(path).map_err(LibraryError::Load)?;
+    let builder = ort::init_from(path).map_err(|error| LibraryError::Load(error.to_string()))?;
+    let builder = builder.with_name("serin").with_telemetry(false);
+    builder.with_logger(Arc::new(log)).build().map_err(|error| {
+        let words = error.to_string();
+        if words.contains(ANOTHER_ENVIRONMENT) {
+            LibraryError::ForeignEnvironment
+        } else {
+            LibraryError::Load(words)
         }
-        Ok(Err(words)) => Err(LibraryError::Load(words)),
-        Err(_) => Err(LibraryError::Load(format!(
-            "{} does not do what ONNX Runtime does: expected version 1.{} or later",
-            path.display(),
-            ort::MINOR_VERSION
-        ))),
+    })
+}
+
+/// Loads the library and asks it for the interface that `ort` uses: `ort` itself panics where there is none, and keeps the library.
+#[expect(unsafe_code, reason = "the interface of ONNX Runtime is one of C")]
+fn check_api(path: &Path) -> Result<(), String> {
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    // SAFETY: the name ends with a zero. A library of this name that has the function has it with this signature, or is no ONNX Runtime
+    // and lies. It stays loaded when it is good; a version is read before it is closed.
+    unsafe {
+        let library = libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        if library.is_null() {
+            let words = CStr::from_ptr(libc::dlerror()).to_string_lossy();
+            return Err(words.into_owned());
+        }
+        let function = libc::dlsym(library, c"OrtGetApiBase".as_ptr());
+        let found = match function.is_null() {
+            true => Some("no function OrtGetApiBase".to_owned()),
+            false => missing_api(std::mem::transmute::<*mut c_void, ApiBase>(function)),
+        };
+        let Some(found) = found else {
+            return Ok(());
+        };
+        libc::dlclose(library);
+        Err(format!(
+            "expected ONNX Runtime 1.{} or later at {}, found {found}",
+            ort::MINOR_VERSION,
+            path.display()
+        ))
+    }
+}
+
+type ApiBase = unsafe extern "C" fn() -> *const ort::sys::OrtApiBase;
+
+/// The words for a library that does not have the interface of this version.
+#[expect(unsafe_code, reason = "the interface of ONNX Runtime is one of C")]
+unsafe fn missing_api(base: ApiBase) -> Option<String> {
+    // SAFETY: the caller got the function from a library that is loaded.
+    unsafe {
+        let base = base().as_ref();
+        let Some(base) = base else {
+            return Some("a library that gives no interface".to_owned());
+        };
+        if !(base.GetApi)(ort::sys::ORT_API_VERSION).is_null() {
+            return None;
+        }
+        let version = (base.GetVersionString)();
+        let version = (!version.is_null()).then(|| CStr::from_ptr(version).to_string_lossy());
+        Some(format!("version {}", version.unwrap_or_default()))
     }
 }
 

@@ -166,3 +166,121 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u64::from_le_bytes(*bytes))
 }
+
+/// A library with these names, and nothing else that a loader would want.
+#[cfg(test)]
+pub(super) fn written(names: &[&str]) -> Vec<u8> {
+    let machine: u16 = if cfg!(target_arch = "aarch64") {
+        183
+    } else {
+        62
+    };
+    let text: Vec<u8> = names
+        .iter()
+        .flat_map(|name| [b"\0", name.as_bytes()].concat())
+        .chain([0])
+        .collect();
+    let (table_at, dynamic_at) = (HEAD_BYTES, HEAD_BYTES + 2 * SEGMENT_BYTES);
+    let names_at = dynamic_at + 48;
+    let mut bytes = vec![0; names_at];
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &SHARED_LIBRARY.to_le_bytes());
+    put(18, &machine.to_le_bytes());
+    put(32, &(table_at as u64).to_le_bytes());
+    put(56, &2_u16.to_le_bytes());
+    // The whole file lies at address 4096 and on.
+    for (at, kind, offset, size) in [
+        (table_at, LOADED, 0, names_at + text.len()),
+        (table_at + SEGMENT_BYTES, DYNAMIC, dynamic_at, 48),
+    ] {
+        put(at, &kind.to_le_bytes());
+        put(at + 8, &(offset as u64).to_le_bytes());
+        put(at + 16, &(4096 + offset as u64).to_le_bytes());
+        put(at + 32, &(size as u64).to_le_bytes());
+    }
+    for (at, tag, value) in [
+        (dynamic_at, NAMES_AT, 4096 + names_at),
+        (dynamic_at + 16, NAMES_BYTES, text.len()),
+    ] {
+        put(at, &tag.to_le_bytes());
+        put(at + 8, &(value as u64).to_le_bytes());
+    }
+    bytes.extend(text);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inspected(bytes: &[u8]) -> Result<Option<String>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        inspect(file.path(), std::env::consts::OS, std::env::consts::ARCH)
+    }
+
+    #[test]
+    fn a_library_is_known_by_its_symbol_and_tells_its_version() {
+        let names = ["malloc", "OrtGetApiBase", "VERS_1.32.0"];
+        assert_eq!(inspected(&written(&names)), Ok(Some("1.32.0".to_owned())));
+        assert_eq!(inspected(&written(&names[..2])), Ok(None));
+        let near = inspected(&written(&["OrtGetApiBaseline", "xOrtGetApiBase"]));
+        assert_eq!(
+            near,
+            Err("a library without the symbol OrtGetApiBase".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_library_that_was_cut_off_anywhere_is_refused() {
+        let whole = written(&["OrtGetApiBase"]);
+        for end in 0..whole.len() {
+            inspected(&whole[..end]).expect_err("a part");
+        }
+    }
+
+    /// No byte of the file can lead the reader to memory that it does not have.
+    #[test]
+    fn no_byte_ends_in_a_panic() {
+        let whole = written(&["OrtGetApiBase"]);
+        for at in 0..whole.len() {
+            for byte in [0, 1, 0x7f, 0xff] {
+                let mut wrong = whole.clone();
+                wrong[at] = byte;
+                drop(inspected(&wrong));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_said() {
+        let mut other_machine = written(&["OrtGetApiBase"]);
+        other_machine[18] = if cfg!(target_arch = "aarch64") {
+            62
+        } else {
+            183
+        };
+        let mut program = written(&["OrtGetApiBase"]);
+        program[16] = 2;
+        let mut small = written(&["OrtGetApiBase"]);
+        small[4] = 1;
+        let with = |start: &[u8]| [start, &[0; 100]].concat();
+        for (bytes, words) in [
+            (other_machine, "is needed"),
+            (program, "no shared library"),
+            (small, "32 bits"),
+            (with(b"PK"), "a wheel"),
+            (with(b"MZ"), "Windows"),
+            (with(b"!<arch>"), "static"),
+            (with(&[0xcf, 0xfa, 0xed, 0xfe]), "macOS"),
+            (with(b"#!/bin/sh"), "no ELF"),
+            (b"short".to_vec(), "5 bytes"),
+        ] {
+            let found = inspected(&bytes).unwrap_err();
+            assert!(found.contains(words), "{found}");
+        }
+        let folder = inspect(&std::env::temp_dir(), "linux", "x86_64");
+        assert_eq!(folder, Err("a folder".to_owned()));
+    }
+}

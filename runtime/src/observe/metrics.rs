@@ -189,9 +189,9 @@ struct Families {
 }
 
 impl Families {
-    /// Names, units and help. A counter's name gets `_total` behind it, a unit goes before that.
-    fn registry(&self) -> Registry {
-        let mut registry = Registry::with_prefix("serin");
+    /// Registers all, below their prefix: names, units and help. A counter's name gets `_total` behind it, a unit goes before that.
+    fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("serin");
         registry.register(
             "requests",
             "Requests that reached a deployment, by how they ended",
@@ -249,13 +249,12 @@ impl Families {
             "Lines of the log that were not written because there were many of their kind",
             log_left_out(),
         );
-        self.bytes.register(&mut registry);
+        self.bytes.register(registry);
         registry.register(
             "build",
             "The version of serin",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
-        registry
     }
 
     fn forget(&self, labels: &ByDeployment) {
@@ -302,7 +301,8 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Arc<Self> {
         let families = Families::default();
-        let registry = families.registry();
+        let mut registry = Registry::default();
+        families.register(&mut registry);
         Arc::new(Self {
             families,
             registry,
@@ -367,6 +367,12 @@ impl Metrics {
     #[must_use]
     pub fn bytes_in_flight(&self) -> ByteMetrics {
         self.families.bytes.clone()
+    }
+
+    /// Registers every series, those of deployments to come too, with a registry of the program.
+    #[cfg(feature = "prometheus-client")]
+    pub fn register(&self, registry: &mut Registry) {
+        self.families.register(registry);
     }
 
     /// Every series in the text format that Prometheus reads (OpenMetrics 1.0).

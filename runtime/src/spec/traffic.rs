@@ -558,6 +558,8 @@ mod tests {
         assert!(split("blue:10,green:90").without(&blue).is_err());
     }
 
+    // The library alone needs no order of JSON, nor the crates that keep one.
+    #[cfg(feature = "server")]
     #[test]
     fn json_keeps_the_order_and_writes_whole_numbers_whole() {
         let json = serde_json::to_string(&split("green:99.99,blue:0.01,red:0")).expect("JSON");

@@ -15,52 +15,52 @@ use crate::cli::exit::CliError;
 const FILES: &[(&str, &[u8])] = &[
     (
         "configs/online-endpoint/mir/standard/managed-1-create-OnlineEndpoint.yaml",
-        include_bytes!("../../../../tests/fixtures/seed/managed-1-create-OnlineEndpoint.yaml"),
+        include_bytes!("../../../demo/seed/managed-1-create-OnlineEndpoint.yaml"),
     ),
     (
         "configs/online-endpoint/mir/standard/managed-2-blue-OnlineDeployment.yaml",
-        include_bytes!("../../../../tests/fixtures/seed/managed-2-blue-OnlineDeployment.yaml"),
+        include_bytes!("../../../demo/seed/managed-2-blue-OnlineDeployment.yaml"),
     ),
     (
         "configs/online-endpoint/mir/standard/managed-3-green-OnlineDeployment.yaml",
-        include_bytes!("../../../../tests/fixtures/seed/managed-3-green-OnlineDeployment.yaml"),
+        include_bytes!("../../../demo/seed/managed-3-green-OnlineDeployment.yaml"),
     ),
     (
         "configs/online-endpoint/sample-request.json",
-        include_bytes!("../../../../models/digits/2/sample-request.json"),
+        include_bytes!("../../../demo/digits/2/sample-request.json"),
     ),
     (
         "models/digits/script/model.pkl",
-        include_bytes!("../../../../models/digits/script/model.pkl"),
+        include_bytes!("../../../demo/digits/script/model.pkl"),
     ),
     (
         "migration/src/score.py",
-        include_bytes!("../../../../models/digits/script/src/score.py"),
+        include_bytes!("../../../demo/digits/script/src/score.py"),
     ),
     (
         "migration/endpoint.yml",
-        include_bytes!("../../../../models/digits/script/endpoint.yml"),
+        include_bytes!("../../../demo/digits/script/endpoint.yml"),
     ),
     (
         "migration/blue.yml",
-        include_bytes!("../../../../models/digits/script/blue.yml"),
+        include_bytes!("../../../demo/digits/script/blue.yml"),
     ),
     (
         "migration/green.yml",
-        include_bytes!("../../../../models/digits/script/green.yml"),
+        include_bytes!("../../../demo/digits/script/green.yml"),
     ),
     (
         "models/digits/1/model.onnx",
-        include_bytes!("../../../../models/digits/1/model.onnx"),
+        include_bytes!("../../../demo/digits/1/model.onnx"),
     ),
     (
         "models/digits/2/model.onnx",
-        include_bytes!("../../../../models/digits/2/model.onnx"),
+        include_bytes!("../../../demo/digits/2/model.onnx"),
     ),
 ];
 
 /// Rows that neither version was trained on, each with the digit that it is.
-const HELD_OUT: &str = include_str!("../../../../models/digits/held-out.jsonl");
+const HELD_OUT: &str = include_str!("../../../demo/digits/held-out.jsonl");
 
 /// The folder and the server. Both go with the value.
 #[derive(Debug)]

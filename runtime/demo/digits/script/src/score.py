@@ -1,0 +1,1 @@
+../../../../../models/digits/script/src/score.py
