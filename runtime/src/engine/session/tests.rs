@@ -201,6 +201,8 @@ fn what_has_no_json_form_is_refused_when_the_model_is_loaded() {
 
 #[test]
 fn a_locale_that_is_missing_is_named_with_the_way_to_install_it() {
+    // An error of `ort` is one of ONNX Runtime, which must be there.
+    environment().unwrap();
     // The words of ONNX Runtime on a machine without it: whether this one has it is not known.
     let runtime = "Exception during initialization: string_normalizer.cc:235 Failed to construct locale with name:en_US.UTF-8:\
          locale::facet::_S_create_c_locale name not valid:Please, install necessary language-pack-XX and configure locales\n";
