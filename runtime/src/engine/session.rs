@@ -18,7 +18,10 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use ort::AsPointer as _;
+#[cfg(feature = "ort")]
 pub use ort::environment::Environment;
+#[cfg(not(feature = "ort"))]
+use ort::environment::Environment;
 use ort::environment::ThreadManager;
 use ort::logging::LogLevel;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
