@@ -44,6 +44,8 @@ mod script;
 mod script_tests;
 mod session;
 mod stage;
+#[cfg(test)]
+mod tensor_tests;
 mod watchdog;
 mod wire;
 mod worker;
