@@ -42,10 +42,6 @@ pub struct HereDone {
 }
 
 /// The end of a try to work on the caller's own thread.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "both are moved once, and an allocation costs more than that"
-)]
 pub enum Here<'a> {
     /// It is done; reservation and permit have gone back.
     Done(HereDone),

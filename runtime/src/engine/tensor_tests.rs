@@ -223,7 +223,8 @@ fn what_does_not_fit_is_refused_in_the_words_of_json_wherever_it_runs() {
             assert_eq!(refused.to_string(), words);
         }
     }
-    assert!(run_here(&thread, &[fits.clone()]).is_ok() && ask(&process, &[fits]).is_ok());
+    let fits = [fits];
+    assert!(run_here(&thread, &fits).is_ok() && ask(&process, &fits).is_ok());
     thread.stop();
     process.stop();
 }
@@ -231,8 +232,8 @@ fn what_does_not_fit_is_refused_in_the_words_of_json_wherever_it_runs() {
 #[test]
 fn no_rows_are_answered_with_no_rows() {
     let digits = start(DIGITS, 1);
-    let none = tensor::<f32>(&[0, 64], &[]);
-    for outcome in [run_here(&digits, &[none.clone()]), ask(&digits, &[none])] {
+    let none = [tensor::<f32>(&[0, 64], &[])];
+    for outcome in [run_here(&digits, &none), ask(&digits, &none)] {
         let values = outcome.unwrap();
         assert!(
             values
