@@ -191,7 +191,7 @@ fn tensors(criterion: &mut Criterion) {
         criterion.bench_function(&format!("run {rows} rows here"), |bencher| {
             bencher.iter(|| {
                 let view = TensorView::new([rows, 64], &numbers).expect("its shape");
-                run_here(&handle, &owner, &[view])
+                run_here(&handle, &owner, &[view]);
             });
         });
         criterion.bench_function(
@@ -234,8 +234,8 @@ fn bare(model: &str) -> ort::session::Session {
     let model = root.expect("runtime/ is in the repository").join(model);
     let environment = environment_in_use().expect("ONNX Runtime");
     let builder = ort::session::Session::builder(&environment).expect("a builder");
-    let builder = builder.with_intra_threads(1).expect("one thread");
-    let loaded = builder.clone().commit_from_file(model);
+    let mut builder = builder.with_intra_threads(1).expect("one thread");
+    let loaded = builder.commit_from_file(model);
     loaded.expect("the model loads")
 }
 

@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn tensors_of_every_type_come_back_whole() {
         let mut tensors = of_each_type();
-        tensors.push(Tensor::new(&[], vec!["a\0b".to_owned()]).unwrap());
+        tensors.push(Tensor::new([], vec!["a\0b".to_owned()]).unwrap());
         tensors.push(Tensor::new([0, 64], Vec::<f32>::new()).unwrap());
         let packed = pack_tensors(views(&tensors));
         assert_eq!(unpack_tensors(&packed), Some(tensors));

@@ -49,6 +49,8 @@ mod script_tests;
 mod session;
 mod shared_library;
 mod stage;
+#[cfg(test)]
+mod tensor_tests;
 mod watchdog;
 mod wire;
 mod worker;

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use serin_scorers::Tensor;
 use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
 use crate::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, Permit, Reply, RequestHead,
-    ResponseHead, RunError, ScriptSpec, SlotOwner, StartError, Topology,
+    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, Payload, Permit, Reply,
+    RequestHead, ResponseHead, RunError, ScriptSpec, SlotOwner, StartError, Topology,
 };
 use crate::observe::Timings;
 use crate::spec::Isolation;
@@ -156,13 +157,17 @@ struct Asked {
 }
 
 fn send_with(instance: &Instance, head: Option<RequestHead>, body: impl Into<Bytes>) -> Asked {
+    send_payload(instance, head, Payload::Body(body.into()))
+}
+
+fn send_payload(instance: &Instance, head: Option<RequestHead>, payload: Payload) -> Asked {
     let (reply, answer) = oneshot::channel();
     let (now, id) = (Instant::now(), Job::next_id());
     let returned = Arc::new(Returned::default());
     let owner: Arc<dyn SlotOwner> = Arc::clone(&returned) as _;
     let job = Job {
         id,
-        payload: body.into().into(),
+        payload,
         head: head.map(Box::new),
         deadline: Deadline::after(now, PATIENCE),
         timings: Timings::start(now),
@@ -176,6 +181,17 @@ fn send_with(instance: &Instance, head: Option<RequestHead>, body: impl Into<Byt
         returned,
         answer,
     }
+}
+
+#[test]
+fn tensors_are_refused_by_a_script_which_reads_bodies_and_it_lives() {
+    let (_written, instance) = obeys();
+    let number = Tensor::new([1], vec![1_i64]).unwrap();
+    let refused = send_payload(&instance, None, Payload::Tensors(vec![number])).reply();
+    let words = refused.outcome.unwrap_err().to_string();
+    assert!(words.starts_with("expected the bytes of a body"), "{words}");
+    send(&instance, "{}").reply().outcome.unwrap();
+    instance.stop();
 }
 
 fn send(instance: &Instance, body: &str) -> Asked {

@@ -5,7 +5,7 @@ use crate::element::{Element, ElementsRef};
 use crate::signature::{OutputKind, OutputSpec};
 
 fn single<T: Element>(element: T) -> Tensor {
-    Tensor::new(&[], vec![element]).unwrap()
+    Tensor::new([], vec![element]).unwrap()
 }
 
 fn flat<T: Element>(elements: &[T]) -> Tensor {
