@@ -32,11 +32,12 @@ fn model() -> PathBuf {
 }
 
 fn plain() -> Anything<Session> {
-    let session = Session::builder(&environment_in_use()?)?
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .commit_from_file(model())?;
-    Ok(session)
+    let made = Session::builder(&environment_in_use()?)
+        .and_then(|builder| Ok(builder.with_intra_threads(1)?))
+        .and_then(|builder| Ok(builder.with_inter_threads(1)?))
+        .and_then(|mut builder| builder.commit_from_file(model()));
+    // Its errors hold what no other thread may have.
+    made.map_err(|error| error.to_string().into())
 }
 
 /// What a program reads of the outputs, so that nothing is left out.

@@ -8,7 +8,7 @@ use serin::{Endpoint, Model, Request, ScoreError, Serin, TensorView};
 
 /// The product: what an image shows.
 pub fn digit_of(digits: &Endpoint, pixels: &[f32]) -> Result<i64, ScoreError> {
-    let image = TensorView::new([1, 64], pixels).map_err(ScoreError::from)?;
+    let image = TensorView::new([1, 64], pixels)?;
     let answer = digits.run_blocking(Request::tensors([image]))?;
     let label = answer.tensor("label");
     let label = label.as_ref().and_then(TensorView::elements::<i64>);

@@ -188,6 +188,18 @@ impl Local {
         })
     }
 
+    /// Asks for a change and waits for its end, on a thread that is no runtime's.
+    #[cfg(test)]
+    pub(super) fn carry_out(
+        &self,
+        change: Change,
+        models: BTreeMap<PathBuf, LocalModel>,
+        skus: SkuTable,
+    ) -> Result<(), LocalError> {
+        let outcome = self.begin(change, models, skus).0.blocking_recv();
+        outcome.expect("the thread answers")
+    }
+
     /// Ends everything: what requests have begun may end within that time, and is cut then. Nothing is changed any more.
     pub fn shutdown(&self, within: Duration) -> LocalOutcome {
         let now = Instant::now();

@@ -13,7 +13,7 @@ use crate::control::starter::{Candidate, ReadyEnvironment, Started, Starter};
 use crate::control::store::{DataFolder, OnLoss};
 use crate::control::{
     Change, ChangeError, Controller, ControllerConfig, ControllerHandle, DeploymentUpdate,
-    DeploymentView, EndpointUpdate, ErrorKind, KeyType, Local, LocalModel, Operation,
+    DeploymentView, EndpointUpdate, ErrorKind, KeyType, Local, LocalModel, LocalSource, Operation,
     ProvisioningState,
 };
 use crate::engine::{
@@ -1012,7 +1012,7 @@ fn two_control_planes_of_a_process_never_have_a_core_twice_and_one_gets_what_the
             deployments: vec![read_deployment(&text, "test.yml", &[]).expect("a deployment")],
         };
         let model = LocalModel {
-            file: path.clone(),
+            source: LocalSource::File(path.clone()),
             sample_request: None,
         };
         let models = BTreeMap::from([(path.clone(), model)]);
@@ -1050,7 +1050,7 @@ fn without_a_store_an_instance_that_dies_is_replaced_too() {
         deployments: vec![read_deployment(&text, "test.yml", &[]).expect("a deployment")],
     };
     let model = LocalModel {
-        file: path.clone(),
+        source: LocalSource::File(path.clone()),
         sample_request: None,
     };
     let models = BTreeMap::from([(path, model)]);

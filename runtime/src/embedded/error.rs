@@ -122,11 +122,11 @@ pub enum ScoreError {
         /// Its run took the time; else it waited for others.
         while_running: bool,
     },
-    /// The inputs are not what the model takes; says what it wants.
+    /// The inputs are not what the model takes, or no tensors; says what it wants.
     #[error("{source}")]
     Input {
-        /// Whose model it was.
-        deployment: String,
+        /// Whose model it was; nobody's where a tensor could not be made.
+        deployment: Option<String>,
         /// The fault.
         source: CodecError,
     },
@@ -208,14 +208,24 @@ impl ScoreError {
             Self::NotReady { deployment }
             | Self::QueueFull { deployment, .. }
             | Self::DeadlinePassed { deployment, .. }
-            | Self::Input { deployment, .. }
             | Self::Output { deployment, .. }
             | Self::Model { deployment, .. }
             | Self::Died { deployment, .. }
             | Self::InstanceGone { deployment } => Some(deployment),
+            Self::Input { deployment, .. } => deployment.as_deref(),
             Self::NoDeployment { .. } | Self::NoTraffic { .. } | Self::Stopped | Self::Forked => {
                 None
             }
+        }
+    }
+}
+
+impl From<CodecError> for ScoreError {
+    /// A tensor that could not be made, on its way to a request.
+    fn from(source: CodecError) -> Self {
+        Self::Input {
+            deployment: None,
+            source,
         }
     }
 }
@@ -269,7 +279,10 @@ fn of_rejection(deployment: String, rejected: Rejected, retry_after_s: u64) -> S
 
 fn of_run(deployment: String, error: RunError) -> ScoreError {
     match error {
-        RunError::Input(source) => ScoreError::Input { deployment, source },
+        RunError::Input(source) => ScoreError::Input {
+            deployment: Some(deployment),
+            source,
+        },
         RunError::Output(source) => ScoreError::Output { deployment, source },
         RunError::Model(message) => ScoreError::Model {
             deployment,

@@ -906,7 +906,7 @@ mod tests {
             let sent = Arc::clone(&router);
             clients.spawn(async move {
                 let request = ScoreRequest {
-                    deployment: Some("green".to_owned()),
+                    deployment: Some("green".into()),
                     ..request(SLOW_BODY)
                 };
                 score_current(&sent, request).await
@@ -1457,7 +1457,7 @@ mod tests {
             };
             let answer = router.score(&endpoint, request).await.unwrap();
             assert_eq!(
-                (answer.by_script, &answer.body[..]),
+                (answer.by_script, answer.body.bytes()),
                 (by_script, body.as_bytes())
             );
             assert_eq!(heads.0.load(Ordering::SeqCst), made);
@@ -1465,7 +1465,7 @@ mod tests {
         // The library has no heads.
         let answer = router.score(&endpoint, named("script")).await.unwrap();
         assert_eq!(
-            (answer.by_script, &answer.body[..]),
+            (answer.by_script, answer.body.bytes()),
             (true, &b"no head"[..])
         );
     }

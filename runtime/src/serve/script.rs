@@ -286,7 +286,8 @@ mod tests {
     fn respond(head: Option<ResponseHead>, asked: &[(&str, &str)]) -> Response {
         let now = Instant::now();
         let answer = Answer {
-            body: "said".into(),
+            body: bytes::Bytes::from_static(b"said").into(),
+            signature: None,
             head: head.map(Box::new),
             by_script: true,
             deployment: "blue".parse().unwrap(),
