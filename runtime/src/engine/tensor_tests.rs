@@ -464,3 +464,38 @@ fn outputs_that_take_more_than_the_share_are_refused_with_the_numbers() {
     assert!(words.starts_with("its answer is too large"), "{words}");
     swells.stop();
 }
+
+/// Its run is one node that cannot be ended: its room and the lane go to others, and its own thread comes back when it does.
+#[test]
+fn a_caller_whose_run_does_not_end_keeps_neither_the_lane_nor_its_room() {
+    let endless = start("test/endless.onnx", 1);
+    let (handle, returned) = (endless.handle(), Arc::new(Returned::default()));
+    let side = tensor(&[1], &[5000_i64]);
+    let views = [side.view()];
+    let mut pause = Duration::from_millis(50);
+    let mut tried = 0;
+    while handle.troubles().is_none() {
+        let long = work(&handle, &views, &returned);
+        let id = long.id;
+        thread::scope(|scope| {
+            let caller = scope.spawn(|| done(handle.run_here(long)).outcome);
+            wait_until_it_computes(&handle);
+            // Ended before its long node begins, it ends well: then once more, with more patience.
+            thread::sleep(pause);
+            handle.cancel(id);
+            // Waits in the inbox for this lane, or for the one that takes its place.
+            ask(&endless, &[tensor(&[1], &[1_i64])]).unwrap();
+            caller.join().unwrap().unwrap_err();
+        });
+        pause *= 2;
+        tried += 1;
+    }
+    let troubles = handle.troubles().unwrap_or_default();
+    assert!(
+        troubles.contains("its thread was left behind"),
+        "{troubles}"
+    );
+    assert_eq!(returned.0.load(Ordering::SeqCst), tried);
+    assert_eq!(handle.load(), 0);
+    endless.stop();
+}
