@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serin::{Endpoint, Model, Request, ScoreError, Serin, TensorView};
+use serin::{Endpoint, Request, ScoreError, Serin, TensorView};
 
 /// The product: what an image shows.
 pub fn digit_of(digits: &Endpoint, pixels: &[f32]) -> Result<i64, ScoreError> {
@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 #[cfg(test)]
 mod tests {
+    use serin::Model;
+
     use super::*;
 
     #[test]
