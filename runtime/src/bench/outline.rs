@@ -436,11 +436,7 @@ fn inputs(report: &Report) -> Vec<Part> {
 fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     let per_s = |rate: Option<f64>| rate.map_or_else(unknown, |rate| format!("{}/s", short(rate)));
     let row = |(version, found): (&Version, &Sustained)| {
-        let confirmed = match found.confirmed {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => UNKNOWN,
-        };
+        let confirmed = if found.confirmed { "yes" } else { "no" };
         vec![
             version.label.clone(),
             per_s(found.passed_per_s),
@@ -452,7 +448,7 @@ fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     };
     vec![
         Part::Line(format!(
-            "the highest rate that keeps {}",
+            "the highest rate that keeps {} lies between the two",
             slo_words(slo.slo)
         )),
         Part::Table(Table {

@@ -389,7 +389,7 @@ fn probes(report: &Report, slo: &SloReport) -> Result<Option<Plot>, PlotError> {
     }
     Ok(Some(Plot {
         title: format!("Rates that were tried for {}", slo_words(slo.slo)),
-        caption: "Full dots kept the limit, rings did not, faint dots were not decided in time."
+        caption: "Full dots kept the limit, rings did not, of faint dots neither was shown."
             .to_owned(),
         keys: version_keys(report),
         svg: svg(x, y, marks)?,

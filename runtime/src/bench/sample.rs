@@ -323,12 +323,13 @@ fn sustained(rate: f64) -> Sustained {
         rate_per_s: rate * factor,
         requests: 4000,
         over: 12,
+        took_s: 1.5,
         outcome,
     };
     Sustained {
         passed_per_s: Some(rate),
         failed_per_s: Some(rate * 1.02),
-        confirmed: Some(true),
+        confirmed: true,
         ended: "the interval is narrower than 2 %".to_owned(),
         probes: vec![
             probe(0.5, ProbeOutcome::Passed),

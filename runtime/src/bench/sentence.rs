@@ -355,29 +355,43 @@ fn alone_clause(label: &str, level: &Level, figures: &Figures, swept: bool) -> S
 }
 
 fn slo_clause(found: &SloReport, versions: &[Version]) -> String {
-    let one = |(version, sustained): (&Version, &Sustained)| match sustained.passed_per_s {
-        Some(rate) => {
-            let doubt = match sustained.confirmed {
-                Some(false) => " (not confirmed)",
-                Some(true) | None => "",
-            };
-            format!("{} keeps it up to {}/s{doubt}", version.label, short(rate))
+    let one = |(version, sustained): (&Version, &Sustained)| {
+        let known = sustained_words(&version.label, sustained);
+        match sustained.confirmed {
+            true => known,
+            false => format!("{known} (unconfirmed)"),
         }
-        None => not_kept(&version.label, sustained),
     };
     let each: Vec<String> = versions.iter().zip(&found.versions).map(one).collect();
     format!("{}: {}", slo_words(found.slo), each.join(", "))
 }
 
-/// Only of rates that were tried is anything known.
-fn not_kept(label: &str, sustained: &Sustained) -> String {
-    let rates = sustained.probes.iter().map(|probe| probe.rate_per_s);
-    match rates.min_by(f64::total_cmp) {
-        Some(lowest) => format!(
-            "{label} keeps it at no rate that was tried, down to {}/s",
-            short(lowest)
+/// Only of rates that were tried, and showed something, is anything known.
+fn sustained_words(label: &str, sustained: &Sustained) -> String {
+    match (sustained.passed_per_s, sustained.failed_per_s) {
+        (Some(kept), Some(broken)) => format!(
+            "{label} keeps it at {}/s and not at {}/s",
+            short(kept),
+            short(broken)
         ),
-        None => format!("no rate was tried on {label}: more time is needed (--budget)"),
+        (Some(kept), None) => format!(
+            "{label} keeps it at {}/s, and no rate was shown to be too high",
+            short(kept)
+        ),
+        (None, Some(broken)) => format!(
+            "{label} does not keep it at {}/s, and no rate was shown to be kept",
+            short(broken)
+        ),
+        (None, None) => {
+            let rates = sustained.probes.iter().map(|probe| probe.rate_per_s);
+            match rates.min_by(f64::total_cmp) {
+                Some(lowest) => format!(
+                    "nothing was shown of {label}, down to {}/s: more time is needed (--budget)",
+                    short(lowest)
+                ),
+                None => format!("no rate was tried on {label}: more time is needed (--budget)"),
+            }
+        }
     }
 }
 
@@ -389,7 +403,7 @@ fn slo_outcome(found: &SloReport) -> Outcome {
     let beyond = |a: &Sustained, b: &Sustained| {
         a.passed_per_s
             .zip(b.failed_per_s)
-            .is_some_and(|(passed, failed)| passed >= failed && a.confirmed != Some(false))
+            .is_some_and(|(passed, failed)| passed >= failed && a.confirmed && b.confirmed)
     };
     if beyond(other, base) {
         Outcome::Faster
@@ -632,7 +646,18 @@ mod tests {
         assert_eq!(found.outcome, Outcome::Faster);
         assert_eq!(
             found.words,
-            "p99 of 20 ms: blue keeps it up to 2,000/s, green keeps it up to 2,600/s"
+            "p99 of 20 ms: blue keeps it at 2,000/s and not at 2,040/s, green keeps it at 2,600/s and not at 2,652/s"
+        );
+        // Of what is not confirmed no winner is named.
+        report.slo.as_mut().unwrap().versions[0].confirmed = false;
+        let found = verdict(&Evidence::from(&report));
+        assert_eq!(found.outcome, Outcome::NoEvidence);
+        assert!(
+            found
+                .words
+                .contains("not at 2,040/s (unconfirmed), green keeps it"),
+            "{}",
+            found.words
         );
     }
 
@@ -645,6 +670,7 @@ mod tests {
         let slo = report.slo.as_mut().unwrap();
         slo.versions.pop();
         slo.versions[0].passed_per_s = None;
+        slo.versions[0].confirmed = false;
         let probe = slo.versions[0].probes[0].clone();
         slo.versions[0].probes = [900.0, 600.0]
             .map(|rate_per_s| Probe {
@@ -654,12 +680,17 @@ mod tests {
             .into();
         assert_eq!(
             words(&report),
-            "p99 of 20 ms: blue keeps it at no rate that was tried, down to 600/s"
+            "p99 of 20 ms: blue does not keep it at 2,040/s, and no rate was shown to be kept (unconfirmed)"
+        );
+        report.slo.as_mut().unwrap().versions[0].failed_per_s = None;
+        assert_eq!(
+            words(&report),
+            "p99 of 20 ms: nothing was shown of blue, down to 600/s: more time is needed (--budget) (unconfirmed)"
         );
         report.slo.as_mut().unwrap().versions[0].probes.clear();
         assert_eq!(
             words(&report),
-            "p99 of 20 ms: no rate was tried on blue: more time is needed (--budget)"
+            "p99 of 20 ms: no rate was tried on blue: more time is needed (--budget) (unconfirmed)"
         );
     }
 

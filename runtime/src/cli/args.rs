@@ -846,7 +846,7 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
     override_usage = "serin bench <BASELINE> [OTHER] [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
     after_help = "A version is a deployment (`blue`), or a model file or a folder with one (`v1.onnx`, `./v1`): files need no server.\n\
                   With --fail-if the exit code is 0 when every condition is proven to be kept, 1 when one is proven to be broken,\n\
-                  2 when the interval does not say, and 3 when the run says nothing.",
+                  2 when the interval does not say, 3 when the run says nothing, and 4 when all is kept but a rate of --slo is unconfirmed.",
     group = clap::ArgGroup::new("versions").args(["version", "url"]).required(true).multiple(true),
     group = clap::ArgGroup::new("length").args(["quick", "thorough", "budget"])
 )]

@@ -143,8 +143,15 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
     }
     match with(GateState::Undecided) {
         Some(conditions) => Err(CliError::Undecided(format!("{conditions}: {}", words()))),
+        None if is_unconfirmed(report) => Err(CliError::Unconfirmed(words())),
         None => Ok(()),
     }
+}
+
+/// Whether a highest rate was looked for, and is not proven for every version.
+fn is_unconfirmed(report: &Report) -> bool {
+    let versions = report.slo.iter().flat_map(|found| &found.versions);
+    versions.into_iter().any(|version| !version.confirmed)
 }
 
 /// The reason why nothing was measured, and whose matter that is.
