@@ -5,14 +5,14 @@
 use serde_json::Value;
 
 use crate::bench::numbers::{
-    UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
+    UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, ratio_with, short,
     short_or_unknown,
 };
 use crate::bench::report::{
-    CheckState, Comparison, Environment, Figures, GateReport, InputTimes, Level, Report, Scenario,
-    Setup, Version,
+    CheckState, Comparison, Environment, Figures, GateReport, InputTimes, Level, Outcome, Report,
+    Scenario, Setup, Version,
 };
-use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
+use crate::bench::sentence::{answers_words, metric_words, outcome_words, outward, slo_words};
 use crate::bench::slo::{SloReport, Sustained};
 use crate::evidence::{Answers, Difference, Estimate};
 
@@ -261,7 +261,7 @@ fn comparison(report: &Report) -> Vec<Part> {
         let mut cells = vec![
             metric_words(one.metric).to_owned(),
             ratio(one.ratio.estimate),
-            outcome_words(one.outcome, one.metric).to_owned(),
+            told_outcome(one),
             one.ratio.detectable.map_or_else(unknown, percent),
             one.ratio.pairs.to_string(),
         ];
@@ -295,6 +295,16 @@ fn comparison(report: &Report) -> Vec<Part> {
         )))
     });
     table.into_iter().chain(noise).collect()
+}
+
+/// The outcome with its factor as the headline says it, `1.07x slower` beside a ratio of 0.93; the interval is that of the row.
+fn told_outcome(comparison: &Comparison) -> String {
+    let words = outcome_words(comparison.outcome, comparison.metric);
+    let told = ratio_with(outward(comparison), words);
+    match (comparison.outcome, told.split_once(" [")) {
+        (Outcome::Faster | Outcome::Slower, Some((factor, _))) => factor.to_owned(),
+        _ => words.to_owned(),
+    }
 }
 
 /// The row of failures: a difference of shares, for where none fails there is no ratio.
@@ -632,7 +642,7 @@ fn power(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Check, Metric, Outcome};
+    use crate::bench::report::{Check, Metric};
     use crate::bench::sample;
 
     fn lines(parts: &[Part]) -> Vec<&str> {

@@ -238,7 +238,7 @@ fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotErro
     Ok(Some(Plot {
         title: titled("Pair by pair", report, level),
         caption: format!(
-            "Ratio of {} of each pair; the band is the interval of their mean. Dots that climb or fall together are a drift.",
+            "Ratio of {} of each pair; the band is the interval of the ratio over all pairs. Dots that climb or fall together are a drift.",
             metric_words(metric)
         ),
         keys,

@@ -125,10 +125,14 @@ impl Search {
             // What shows nothing the second time was luck, or is too near to the edge: the end before it is left.
             ProbeOutcome::Undecided => {
                 if is_passed {
-                    self.moves(|ends| drop(ends.passed.pop()));
+                    self.moves(|ends| {
+                        ends.passed.pop();
+                    });
                 }
                 if is_failed {
-                    self.moves(|ends| drop(ends.failed.pop()));
+                    self.moves(|ends| {
+                        ends.failed.pop();
+                    });
                 }
                 self.vague.push(rate);
             }

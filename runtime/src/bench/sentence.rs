@@ -312,6 +312,7 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
         let words = outcome_words(one.outcome, one.metric);
         let told = match one.outcome {
             Outcome::Faster | Outcome::Slower => ratio_with(outward(one), words),
+            Outcome::Invalid => words.to_owned(),
             _ if interval(one.ratio.estimate).is_none() => TOO_LITTLE.to_owned(),
             _ => format!("{words}, {}", ratio(one.ratio.estimate)),
         };

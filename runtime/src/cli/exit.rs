@@ -123,6 +123,9 @@ pub(super) enum CliError {
     NoDecision(#[source] Box<Self>),
     #[error("interrupted")]
     Interrupted,
+    /// `bench`, by Ctrl-C, with nothing to show.
+    #[error("interrupted before anything was measured")]
+    NothingMeasured,
 }
 
 impl CliError {
@@ -141,7 +144,8 @@ impl CliError {
             | Self::Undecided(_)
             | Self::Unconfirmed(_)
             | Self::SaysNothing(_)
-            | Self::Interrupted => self,
+            | Self::Interrupted
+            | Self::NothingMeasured => self,
             other => Self::NoDecision(Box::new(other)),
         }
     }
@@ -179,7 +183,7 @@ impl CliError {
             Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,
-            Self::Interrupted => INTERRUPTED,
+            Self::Interrupted | Self::NothingMeasured => INTERRUPTED,
         }
     }
 

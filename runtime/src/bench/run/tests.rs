@@ -7,6 +7,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bench::checks::checks;
 use crate::bench::report::{CheckState, Version};
 use crate::bench::seen::Seen;
 use crate::evidence::{SplitMix64, Tolerance};

@@ -46,7 +46,7 @@ fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
     let names: Vec<_> = found.iter().map(|one| one.label.as_str()).collect();
     let doing = format!("bench {}", names.join(" "));
     let within = |error: CliError| match *stop.borrow() {
-        true => CliError::Interrupted,
+        true => CliError::NothingMeasured,
         false => error.while_doing(&doing),
     };
     let (inputs, words) = inputs(typed, &found).map_err(within)?;
@@ -157,7 +157,7 @@ fn is_unconfirmed(report: &Report) -> bool {
 /// The reason why nothing was measured, and whose matter that is.
 fn refused(error: BenchError) -> CliError {
     match error {
-        BenchError::Interrupted => CliError::Interrupted,
+        BenchError::Interrupted => CliError::NothingMeasured,
         BenchError::Threads(source) => CliError::Start(source),
         error @ (BenchError::Refused { .. }
         | BenchError::OtherInputs { .. }
