@@ -588,6 +588,9 @@ fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
             format!("the ratio to within {}", percent(half_width)),
         ));
     }
+    if let Some(difference) = setup.min_difference {
+        facts.push(fact("the same", format!("within {}", percent(difference))));
+    }
     facts.push(fact("timeout", format!("{} ms", plain(setup.timeout_ms))));
     facts
 }

@@ -12,7 +12,7 @@ use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, whole_rate};
 use crate::bench::checks::{inputs_check, search_checks, sweep_checks};
 use crate::bench::deck::{Dealt, Deck};
 use crate::bench::environment::Before;
-use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, pairs, ratio};
+use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, is_same, pairs, ratio};
 use crate::bench::gate::{Condition, GateMetric, unanswerable};
 use crate::bench::ledger::{Ledger, loaded};
 use crate::bench::report::{
@@ -182,7 +182,12 @@ impl Measuring {
                 false => CONFIDENCE,
             };
             let found = comparison(&pairs, *metric, confidence, bench.seed)?;
-            Some(failures.applied(found))
+            let mut found = failures.applied(found);
+            let same = bench
+                .min_difference
+                .filter(|least| is_same(&pairs, *metric, *least, bench.seed));
+            found.hold_for_same(same);
+            Some(found)
         };
         let noise = comparison(&noise, bench.scenario.primary(), CONFIDENCE, bench.seed);
         let mut comparisons: Vec<_> = match bench.has_two() {
@@ -194,8 +199,12 @@ impl Measuring {
             .is_some_and(|noise| noise.outcome != Outcome::NoEvidence);
         if let Some(primary) = comparisons.first_mut()
             && differs_from_itself
-            && matches!(primary.outcome, Outcome::Faster | Outcome::Slower)
+            && matches!(
+                primary.outcome,
+                Outcome::Faster | Outcome::Slower | Outcome::Same
+            )
         {
+            primary.same_within = None;
             primary.outcome = Outcome::Withheld;
         }
         Level {
@@ -632,6 +641,8 @@ impl<'a> Run<'a> {
         );
         let mut checks = match &self.slo {
             Some((found, slips)) => search_checks(slips, found.slo.limit_ms, &environment),
+            // Nothing was measured of which it could be said whether it holds.
+            None if levels.is_empty() => Vec::new(),
             None => sweep_checks(
                 (bench.scenario, &bench.labels()),
                 &mut levels,
@@ -689,6 +700,7 @@ fn setup(bench: &Bench, different: usize, block: Duration) -> Setup {
         confidence: CONFIDENCE,
         block_s: (!block.is_zero()).then_some(block.as_secs_f64()),
         target_half_width: bench.target_half_width,
+        min_difference: bench.min_difference,
         timeout_ms: bench.timeout.as_secs_f64() * 1e3,
     }
 }

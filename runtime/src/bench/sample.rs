@@ -99,6 +99,7 @@ pub(crate) fn comparison(
             bootstrap: None,
         },
         outcome,
+        same_within: None,
     }
 }
 
@@ -126,6 +127,7 @@ fn setup() -> Setup {
         confidence: 0.95,
         block_s: Some(1.0),
         target_half_width: Some(0.01),
+        min_difference: None,
         timeout_ms: 5000.0,
     }
 }

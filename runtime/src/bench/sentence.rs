@@ -81,6 +81,7 @@ pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
         (Outcome::Slower, Metric::Cpu) => "more",
         (Outcome::Faster, _) => "faster",
         (Outcome::Slower, _) => "slower",
+        (Outcome::Same, _) => "the same",
         (Outcome::NoEvidence, _) => "no evidence",
         (Outcome::Withheld, _) => "withheld",
         (Outcome::FailsMore, _) => "fails more",
@@ -209,6 +210,13 @@ fn compared(comparison: &Comparison, base: &str, other: &str) -> String {
         );
     }
     let ratio_words = |words| ratio_with(outward(comparison), words);
+    if let Some(difference) = comparison.same_within {
+        return format!(
+            "{base} and {other} are the same within {}: {} ({metric})",
+            percent(difference),
+            ratio(comparison.ratio.estimate)
+        );
+    }
     match (comparison.outcome, comparison.metric) {
         (Outcome::Faster, Metric::Cpu) => {
             format!(
@@ -272,6 +280,9 @@ fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
     if any(Outcome::FailsMore) {
         return Outcome::FailsMore;
     }
+    if all.iter().all(|(_, one)| one.outcome == Outcome::Same) {
+        return Outcome::Same;
+    }
     match (any(Outcome::Faster), any(Outcome::Slower)) {
         (true, false) => Outcome::Faster,
         (false, true) => Outcome::Slower,
@@ -286,7 +297,7 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
     };
     let metric = first.metric;
     let of = |outcome| all.iter().filter(|(_, one)| one.outcome == outcome).count();
-    let said: Vec<String> = [Outcome::Faster, Outcome::Slower, Outcome::FailsMore]
+    let said: Vec<String> = [Outcome::Faster, Outcome::Slower, Outcome::Same]
         .into_iter()
         .filter(|outcome| of(*outcome) > 0)
         .map(|outcome| format!("{} under {}", outcome_words(outcome, metric), of(outcome)))
@@ -300,6 +311,8 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
         .find(|(_, one)| one.outcome == Outcome::FailsMore)
     {
         format!("{} under {}", fails_more(level, base, other), level.name)
+    } else if of(Outcome::Same) == loads {
+        format!("{base} and {other} are the same under all of {loads} loads")
     } else if !all.iter().any(is_named) {
         format!("no evidence of a difference between {base} and {other} under any of {loads} loads")
     } else {
@@ -710,6 +723,43 @@ mod tests {
             answers_words(&answers).contains("(1.2 %); 7 of them were answered by one alone; 2 of"),
             "{}",
             answers_words(&answers)
+        );
+    }
+
+    #[test]
+    fn versions_that_are_the_same_are_said_to_be_with_the_difference_that_was_named() {
+        let mut report = sample::report();
+        let first = &mut report.levels[0].comparisons[0];
+        *first = sample::comparison(
+            Metric::Throughput,
+            [1.001, 0.997, 1.005],
+            Outcome::NoEvidence,
+        );
+        first.hold_for_same(Some(0.01));
+        let found = verdict(&Evidence::from(&report));
+        assert_eq!(found.outcome, Outcome::Same);
+        assert!(
+            found.words.starts_with(
+                "blue and green are the same within 1.0 %: 1.001x [0.997, 1.005] (throughput)"
+            ),
+            "{}",
+            found.words
+        );
+        report.levels.push(report.levels[0].clone());
+        assert!(
+            words(&report).starts_with("blue and green are the same under all of 2 loads"),
+            "{}",
+            words(&report)
+        );
+    }
+
+    #[test]
+    fn a_version_that_fails_more_is_not_the_same() {
+        let mut found = sample::comparison(Metric::Mean, [1.0, 0.999, 1.001], Outcome::FailsMore);
+        found.hold_for_same(Some(0.01));
+        assert_eq!(
+            (found.outcome, found.same_within),
+            (Outcome::FailsMore, None)
         );
     }
 }

@@ -905,6 +905,10 @@ pub(super) struct Bench {
     #[arg(long, value_name = "PERCENT", value_parser = percent, help_heading = "Time")]
     pub(super) target_ci: Option<f64>,
 
+    /// Difference below which versions are the same, such as 1%: then that they are can be proven, and is a verdict
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "slo", help_heading = "Result")]
+    pub(super) min_difference: Option<f64>,
+
     /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; twice for versions that take different ones
     #[arg(long, short, value_name = "PATH", help_heading = "Requests")]
     pub(super) input: Vec<PathBuf>,

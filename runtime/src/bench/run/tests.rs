@@ -95,6 +95,7 @@ fn bench(addresses: &[SocketAddr], bodies: &[String], conditions: &[&str]) -> Be
         rates: Vec::new(),
         budget: Duration::from_secs(3),
         target_half_width: None,
+        min_difference: None,
         slo: None,
         seed: 1,
         timeout: Duration::from_secs(30),

@@ -70,6 +70,7 @@ fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
         rates: rates(typed),
         budget: budget(typed),
         target_half_width: typed.target_ci,
+        min_difference: typed.min_difference,
         slo: typed.slo,
         seed: typed.seed,
         timeout: Duration::from_secs(typed.timeout.into()),
