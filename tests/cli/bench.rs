@@ -870,6 +870,22 @@ fn a_latency_that_no_rate_keeps_is_said_so() {
 }
 
 #[test]
+fn a_rate_that_is_not_confirmed_has_its_own_code_where_a_decision_is_asked_for() {
+    let place = Place::new();
+    let line = format!(
+        "{} --slo p50=0.000001ms --budget 3 --made 16 --fail-if agreement<0.5",
+        twice()
+    );
+    let (code, report, said) = judged(&place, &line);
+    assert_eq!(code, 4, "{said}");
+    assert!(
+        said.starts_with("error: unconfirmed: p50 of 0.000001 ms: "),
+        "{said}"
+    );
+    assert_eq!(report.expect("a report")["gates"][0]["state"], "passed");
+}
+
+#[test]
 fn a_search_without_the_time_for_a_try_does_not_say_that_it_failed() {
     let place = Place::new();
     // A try takes ten times the latency at least.
