@@ -330,6 +330,7 @@ fn bench(servers: &[SocketAddr], budget: Duration, seed: u64) -> Bench {
         rates: Vec::new(),
         budget,
         target_half_width: None,
+        min_difference: None,
         slo: None,
         seed,
         timeout: Duration::from_secs(30),

@@ -15,8 +15,9 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::bench::deck::Dealt;
 use crate::bench::report::Scenario;
 use crate::bench::seen::{LEFT_OUT, Measured, Seen, Window, is_full, told};
+use crate::bench::slo::Probe;
 use crate::budget::{Budget, Over};
-use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
+use crate::evidence::{ProbeOutcome, Slo, kept};
 use crate::load::{Arrivals, Load, Pace, RunningLoad, Sample, Summary};
 use crate::observe::Process;
 
@@ -24,6 +25,10 @@ use crate::observe::Process;
 const DRAIN: Duration = Duration::from_secs(1);
 /// The time between two looks at a probe.
 const LOOK: Duration = Duration::from_millis(5);
+/// From one look at the proof of a try to the next: a look costs time that grows with the try.
+pub(super) const NEXT_LOOK: f64 = 1.25;
+/// The share of requests whose wait is so long that no rate is kept.
+const FAR: f64 = 1e-6;
 /// The time between two looks at the end of a block.
 const END_LOOK: Duration = Duration::from_millis(1);
 
@@ -47,8 +52,6 @@ pub(super) struct Blocks {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Try {
     pub(super) slo: Slo,
-    /// Until requests count.
-    pub(super) settle: Duration,
     /// It is not decided before: a queue that grows must have had the time to show.
     pub(super) least: Duration,
     /// It is not tried for longer.
@@ -59,16 +62,8 @@ pub(super) struct Try {
 /// The outcome of a try.
 #[derive(Debug, Clone)]
 pub(super) struct Probed {
-    pub(super) outcome: ProbeOutcome,
-    pub(super) counts: Counts,
-}
-
-/// Requests of a try.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Counts {
-    pub(super) in_time: u64,
-    /// Too late, or failed.
-    pub(super) over: u64,
+    pub(super) probe: Probe,
+    /// The lateness of the generator.
     pub(super) slips: Summary,
 }
 
@@ -330,59 +325,106 @@ impl Blocks {
         load: &LoadPoint,
         one: &Try,
     ) -> Result<Probed, Broken> {
-        let limit = Duration::from_secs_f64(one.slo.limit_ms / 1e3);
-        let counts = Arc::new(Mutex::new(Counts::default()));
+        let tried = Arc::new(Mutex::new(Tried::new(one.slo)));
         let started = Instant::now();
-        // What a new load stirs up (connections, a burst of all at once) is not what the rate does.
-        let counted = started + one.settle;
         let running = self
-            .load(dealt, load, load.pace(one.settle + one.most, one.seed), {
-                let counts = Arc::clone(&counts);
+            .load(dealt, load, load.pace(one.most, one.seed), {
+                let tried = Arc::clone(&tried);
                 move |sample: Sample| {
-                    if sample.scheduled >= counted {
-                        let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-                        counts.add(&sample, limit);
-                    }
+                    let mut tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+                    tried.add(&sample);
                 }
             })
             .start()
             .map_err(Broken::Threads)?;
-        // More than can be answered in time, so that they will be over the limit, whenever they are answered.
-        let behind = 2.0 * load.number() * limit.as_secs_f64() + load.connections as f64;
+        let behind = load.number() * far(one.slo).as_secs_f64() + load.connections as f64;
+        let mut next_look = one.least;
         loop {
             self.budget.sleep(LOOK)?;
             let ended = running.has_finished();
-            let elapsed = started.elapsed().saturating_sub(one.settle);
-            let now = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let outcome = if !elapsed.is_zero() && running.waiting() as f64 > behind {
-                Some(ProbeOutcome::Failed)
-            } else if elapsed < one.least && !ended {
-                // A moment of the machine makes many late at once: it must not be taken for the rate's.
-                None
-            } else {
-                let mut test = LatencyTest::new(one.slo);
-                let undecided = ended || elapsed > one.most + self.timeout;
-                test.count(now.in_time, now.over)
-                    .or(undecided.then_some(ProbeOutcome::Undecided))
+            let elapsed = started.elapsed();
+            let over = ended || elapsed > one.most + self.timeout;
+            let is_behind = elapsed >= one.least && running.waiting() as f64 > behind;
+            if !over && !is_behind && elapsed < next_look {
+                continue;
+            }
+            next_look = elapsed.mul_f64(NEXT_LOOK);
+            let tried = tried.lock().unwrap_or_else(PoisonError::into_inner);
+            let latencies = tried.latencies(Instant::now(), over);
+            let found = match is_behind {
+                true => Some(ProbeOutcome::Failed),
+                false => kept(one.slo, &latencies),
             };
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = found.or(over.then_some(ProbeOutcome::Undecided)) {
+                let late = latencies
+                    .iter()
+                    .filter(|one_ms| **one_ms > one.slo.limit_ms);
                 return Ok(Probed {
-                    outcome,
-                    counts: Counts::clone(&now),
+                    probe: Probe {
+                        rate_per_s: load.number(),
+                        requests: latencies.len() as u64,
+                        over: late.count() as u64,
+                        took_s: elapsed.as_secs_f64(),
+                        outcome,
+                    },
+                    slips: tried.slips.clone(),
                 });
             }
         }
     }
 }
 
-impl Counts {
-    fn add(&mut self, sample: &Sample, limit: Duration) {
-        if sample.is_ok() && sample.latency() <= limit {
-            self.in_time += 1;
-        } else {
-            self.over += 1;
+/// The wait that no queue of a rate that is kept comes to, of a million requests at most one: a tail falls by as much as one limit leaves
+/// over with every limit more.
+pub(super) fn far(slo: Slo) -> Duration {
+    let limits = FAR.ln() / (1.0 - slo.quantile).ln();
+    Duration::from_secs_f64(slo.limit_ms / 1e3).mul_f64(limits.clamp(2.0, 1e4))
+}
+
+/// The requests of a try so far.
+#[derive(Debug)]
+struct Tried {
+    limit: Duration,
+    /// Of each request, by its number, when it was due and its latency in milliseconds; none while it is under way.
+    requests: Vec<Option<(Instant, f64)>>,
+    slips: Summary,
+}
+
+impl Tried {
+    fn new(slo: Slo) -> Self {
+        Self {
+            limit: Duration::from_secs_f64(slo.limit_ms / 1e3),
+            requests: Vec::new(),
+            slips: Summary::new(),
         }
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        let index = usize::try_from(sample.index).unwrap_or(usize::MAX);
+        if index >= self.requests.len() {
+            self.requests.resize(index + 1, None);
+        }
+        let latency_ms = match sample.is_ok() {
+            true => sample.latency().as_secs_f64() * 1e3,
+            false => f64::INFINITY,
+        };
+        self.requests[index] = Some((sample.scheduled, latency_ms));
         self.slips.record_latency(sample.slip, true);
+    }
+
+    /// The latencies in order, as far as all are known to be within the limit or over it: one that is under way and was due longer ago is
+    /// over it. When all is over, of those that were sent.
+    fn latencies(&self, now: Instant, all: bool) -> Vec<f64> {
+        let is_known = |request: &Option<(Instant, f64)>| {
+            request.is_some_and(|(due, _)| all || now.saturating_duration_since(due) > self.limit)
+        };
+        let known = self.requests.iter().rposition(is_known);
+        let known = known.map_or(0, |last| last + 1);
+        let latency = |request: &Option<(Instant, f64)>| match request {
+            Some((_, latency_ms)) => *latency_ms,
+            None => f64::INFINITY,
+        };
+        self.requests[..known].iter().map(latency).collect()
     }
 }
 

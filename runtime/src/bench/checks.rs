@@ -1,6 +1,7 @@
 //! Checks whether the generator and the machine can be trusted. Pure.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::time::Duration;
 
 use crate::bench::figures::Done;
@@ -57,6 +58,41 @@ pub(super) fn checks(
     checks.push(machine(environment));
     checks.extend(few_requests(levels));
     checks
+}
+
+/// All checks of all loads. A load that says nothing takes none of the others with it: its own row says so, and a warning why.
+pub(super) fn sweep_checks(
+    (scenario, labels): (Scenario, &[&str]),
+    levels: &mut [Level],
+    done: Vec<Vec<Done>>,
+    environment: &Environment,
+) -> Vec<Check> {
+    let mut lost = Vec::new();
+    let mut said = vec![true; levels.len()];
+    for (at, (level, done)) in levels.iter_mut().zip(&done).enumerate() {
+        let own = checks(scenario, labels, slice::from_ref(level), done, environment);
+        if let Some(found) = own.iter().find(|one| one.state == CheckState::Invalid) {
+            said[at] = false;
+            lost.push(format!("{}: {}", level.name, found.words));
+        }
+    }
+    let is_lost = lost.len() == levels.len();
+    let mut rest = Vec::new();
+    let mut sound = Vec::new();
+    for ((level, done), said) in levels.iter_mut().zip(done).zip(said) {
+        if said || is_lost {
+            rest.extend(done);
+            sound.push(level.clone());
+        } else {
+            level.claims_nothing();
+        }
+    }
+    let mut found = checks(scenario, labels, &sound, &rest, environment);
+    if !lost.is_empty() && !is_lost {
+        let words = format!("nothing is said of some loads: {}", lost.join("; "));
+        found.push(check("loads", CheckState::Warning, words));
+    }
+    found
 }
 
 /// The blocks of each version at each rate.

@@ -296,7 +296,31 @@ pub(super) fn comparison(
         metric,
         outcome: outcome(metric, &ratio),
         ratio,
+        same_within: None,
     })
+}
+
+/// Error of each of the two tests by which versions are the same.
+const SAME_ERROR: f64 = 0.05;
+
+/// Whether two versions are proven to differ by less than a difference, in either direction: two one-sided tests at 5 % each, which is an
+/// interval of 90 % within both bounds (D. J. Schuirmann, "A comparison of the two one-sided tests procedure and the power approach",
+/// 1987). Both must hold, so that the error of saying "the same" wrongly is 5 % and not twice that. The bounds mirror each other, so
+/// that swapping the versions swaps nothing.
+pub(super) fn is_same(
+    pairs: &[(&Done, &Done)],
+    metric: Metric,
+    difference: f64,
+    seed: u64,
+) -> bool {
+    let found = ratio(pairs, metric, 1.0 - 2.0 * SAME_ERROR, seed);
+    found.is_some_and(|ratio| is_within(ratio.estimate, difference))
+}
+
+fn is_within(estimate: Estimate, difference: f64) -> bool {
+    let most = 1.0 + difference;
+    let ends = estimate.low.zip(estimate.high);
+    ends.is_some_and(|(low, high)| low > most.recip() && high < most)
 }
 
 /// What never ends is infinite.
@@ -442,5 +466,22 @@ mod tests {
                 prop_assert_eq!(found(&pairs), mirrored, "{:?}", metric);
             }
         }
+    }
+
+    #[test]
+    fn versions_are_the_same_when_the_whole_interval_is_nearer_than_the_difference() {
+        let estimate = |low, high| Estimate {
+            point: 1.0,
+            low: Some(low),
+            high: Some(high),
+        };
+        assert!(is_within(estimate(0.995, 1.005), 0.01));
+        for (low, high) in [(0.995, 1.01), (0.99, 1.005), (0.5, 2.0), (1.02, 1.03)] {
+            assert!(!is_within(estimate(low, high), 0.01), "{low} {high}");
+        }
+        // Where there is no interval nothing is proven.
+        let mut unknown = estimate(1.0, 1.0);
+        unknown.high = None;
+        assert!(!is_within(unknown, 0.5));
     }
 }

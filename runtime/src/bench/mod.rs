@@ -37,6 +37,8 @@ mod warmup;
 
 #[cfg(test)]
 pub(crate) mod sample;
+#[cfg(test)]
+mod search_simulation;
 
 pub use gate::{Condition, ConditionError, GateMetric, Ground, undecidable};
 pub use inputs::{Inputs, InputsError};

@@ -5,14 +5,14 @@
 use serde_json::Value;
 
 use crate::bench::numbers::{
-    UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, short,
+    UNKNOWN, bare, count, fixed, percent, percent_estimate, plain, rate, ratio, ratio_with, short,
     short_or_unknown,
 };
 use crate::bench::report::{
-    CheckState, Comparison, Environment, Figures, GateReport, InputTimes, Level, Report, Scenario,
-    Setup, Version,
+    CheckState, Comparison, Environment, Figures, GateReport, InputTimes, Level, Outcome, Report,
+    Scenario, Setup, Version,
 };
-use crate::bench::sentence::{answers_words, metric_words, outcome_words, slo_words};
+use crate::bench::sentence::{answers_words, metric_words, outcome_words, outward, slo_words};
 use crate::bench::slo::{SloReport, Sustained};
 use crate::evidence::{Answers, Difference, Estimate};
 
@@ -261,7 +261,7 @@ fn comparison(report: &Report) -> Vec<Part> {
         let mut cells = vec![
             metric_words(one.metric).to_owned(),
             ratio(one.ratio.estimate),
-            outcome_words(one.outcome, one.metric).to_owned(),
+            told_outcome(one),
             one.ratio.detectable.map_or_else(unknown, percent),
             one.ratio.pairs.to_string(),
         ];
@@ -295,6 +295,16 @@ fn comparison(report: &Report) -> Vec<Part> {
         )))
     });
     table.into_iter().chain(noise).collect()
+}
+
+/// The outcome with its factor as the headline says it, `1.07x slower` beside a ratio of 0.93; the interval is that of the row.
+fn told_outcome(comparison: &Comparison) -> String {
+    let words = outcome_words(comparison.outcome, comparison.metric);
+    let told = ratio_with(outward(comparison), words);
+    match (comparison.outcome, told.split_once(" [")) {
+        (Outcome::Faster | Outcome::Slower, Some((factor, _))) => factor.to_owned(),
+        _ => words.to_owned(),
+    }
 }
 
 /// The row of failures: a difference of shares, for where none fails there is no ratio.
@@ -436,11 +446,7 @@ fn inputs(report: &Report) -> Vec<Part> {
 fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     let per_s = |rate: Option<f64>| rate.map_or_else(unknown, |rate| format!("{}/s", short(rate)));
     let row = |(version, found): (&Version, &Sustained)| {
-        let confirmed = match found.confirmed {
-            Some(true) => "yes",
-            Some(false) => "no",
-            None => UNKNOWN,
-        };
+        let confirmed = if found.confirmed { "yes" } else { "no" };
         vec![
             version.label.clone(),
             per_s(found.passed_per_s),
@@ -452,7 +458,7 @@ fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     };
     vec![
         Part::Line(format!(
-            "the highest rate that keeps {}",
+            "the highest rate that keeps {} lies between the two",
             slo_words(slo.slo)
         )),
         Part::Table(Table {
@@ -582,6 +588,9 @@ fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
             format!("the ratio to within {}", percent(half_width)),
         ));
     }
+    if let Some(difference) = setup.min_difference {
+        facts.push(fact("the same", format!("within {}", percent(difference))));
+    }
     facts.push(fact("timeout", format!("{} ms", plain(setup.timeout_ms))));
     facts
 }
@@ -636,7 +645,7 @@ fn power(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Check, Metric, Outcome};
+    use crate::bench::report::{Check, Metric};
     use crate::bench::sample;
 
     fn lines(parts: &[Part]) -> Vec<&str> {

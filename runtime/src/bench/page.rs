@@ -183,7 +183,7 @@ impl Row {
 impl Outcome {
     fn tone(self) -> &'static str {
         match self {
-            Self::Faster => "good",
+            Self::Faster | Self::Same => "good",
             Self::Slower | Self::Invalid => "bad",
             Self::Withheld | Self::FailsMore => "warn",
             Self::NoEvidence | Self::Alone => "",

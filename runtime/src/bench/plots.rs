@@ -238,7 +238,7 @@ fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotErro
     Ok(Some(Plot {
         title: titled("Pair by pair", report, level),
         caption: format!(
-            "Ratio of {} of each pair; the band is the interval of their mean. Dots that climb or fall together are a drift.",
+            "Ratio of {} of each pair; the band is the interval of the ratio over all pairs. Dots that climb or fall together are a drift.",
             metric_words(metric)
         ),
         keys,
@@ -389,7 +389,7 @@ fn probes(report: &Report, slo: &SloReport) -> Result<Option<Plot>, PlotError> {
     }
     Ok(Some(Plot {
         title: format!("Rates that were tried for {}", slo_words(slo.slo)),
-        caption: "Full dots kept the limit, rings did not, faint dots were not decided in time."
+        caption: "Full dots kept the limit, rings did not, of faint dots neither was shown."
             .to_owned(),
         keys: version_keys(report),
         svg: svg(x, y, marks)?,

@@ -11,8 +11,9 @@ use crate::bench::slo::SloReport;
 use crate::evidence::{Answers, Estimate, Ratio};
 use crate::load::Summary;
 
-/// Version of the form of the JSON.
-pub const SCHEMA: u32 = 1;
+/// Version of the form of the JSON. 2: `confirmed` of a search is a boolean, `took_s` of its tries, `same_within` of comparisons,
+/// `min_difference` of the setup, the outcomes `same` and, of a comparison, `invalid`.
+pub const SCHEMA: u32 = 2;
 
 /// All of it.
 #[derive(Debug, Clone, Serialize)]
@@ -66,6 +67,8 @@ pub struct Setup {
     pub block_s: Option<f64>,
     /// Half-width of the ratio that was asked for, if any: 0.01 is one per cent.
     pub target_half_width: Option<f64>,
+    /// The difference below which versions are the same, if any was named: 0.01 is one per cent.
+    pub min_difference: Option<f64>,
     /// Longest that one request may take.
     pub timeout_ms: f64,
 }
@@ -169,6 +172,30 @@ pub struct Level {
     pub blocks: Vec<Block>,
 }
 
+impl Comparison {
+    /// Takes both for the same within this difference. What failures have decided stands: a version that fails more is not the same.
+    pub(super) fn hold_for_same(&mut self, difference: Option<f64>) {
+        let is_open = matches!(
+            self.outcome,
+            Outcome::Faster | Outcome::Slower | Outcome::NoEvidence
+        );
+        if let Some(difference) = difference.filter(|_| is_open) {
+            self.outcome = Outcome::Same;
+            self.same_within = Some(difference);
+        }
+    }
+}
+
+impl Level {
+    /// Takes back every winner: what was measured says nothing.
+    pub(super) fn claims_nothing(&mut self) {
+        for comparison in &mut self.comparisons {
+            comparison.outcome = Outcome::Invalid;
+            comparison.same_within = None;
+        }
+    }
+}
+
 /// Requests that failed under a load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Failures {
@@ -252,6 +279,8 @@ pub struct Comparison {
     pub ratio: Ratio,
     /// The outcome.
     pub outcome: Outcome,
+    /// The difference within which the versions are proven to be the same; none where they are not, or none was named.
+    pub same_within: Option<f64>,
 }
 
 /// The outcome that an interval stands for.
@@ -262,6 +291,8 @@ pub enum Outcome {
     Faster,
     /// It is worse.
     Slower,
+    /// Both are proven to be the same within the difference that was named.
+    Same,
     /// The interval holds 1, or there is no interval.
     NoEvidence,
     /// The baseline differed from itself, so that no winner is named.

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, whole_rate};
-use crate::bench::checks::{checks, inputs_check, search_checks};
+use crate::bench::checks::{inputs_check, search_checks, sweep_checks};
 use crate::bench::deck::{Dealt, Deck};
 use crate::bench::environment::Before;
-use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, pairs, ratio};
+use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, is_same, pairs, ratio};
 use crate::bench::gate::{Condition, GateMetric, unanswerable};
 use crate::bench::ledger::{Ledger, loaded};
 use crate::bench::report::{
@@ -182,7 +182,12 @@ impl Measuring {
                 false => CONFIDENCE,
             };
             let found = comparison(&pairs, *metric, confidence, bench.seed)?;
-            Some(failures.applied(found))
+            let mut found = failures.applied(found);
+            let same = bench
+                .min_difference
+                .filter(|least| is_same(&pairs, *metric, *least, bench.seed));
+            found.hold_for_same(same);
+            Some(found)
         };
         let noise = comparison(&noise, bench.scenario.primary(), CONFIDENCE, bench.seed);
         let mut comparisons: Vec<_> = match bench.has_two() {
@@ -194,8 +199,12 @@ impl Measuring {
             .is_some_and(|noise| noise.outcome != Outcome::NoEvidence);
         if let Some(primary) = comparisons.first_mut()
             && differs_from_itself
-            && matches!(primary.outcome, Outcome::Faster | Outcome::Slower)
+            && matches!(
+                primary.outcome,
+                Outcome::Faster | Outcome::Slower | Outcome::Same
+            )
         {
+            primary.same_within = None;
             primary.outcome = Outcome::Withheld;
         }
         Level {
@@ -612,13 +621,15 @@ impl<'a> Run<'a> {
         if let Err(Ended::Error(error)) = ended {
             return Err(error);
         }
-        let levels: Vec<_> = self
+        let (mut levels, all): (Vec<_>, Vec<_>) = self
             .levels
-            .iter()
-            .map(|measuring| measuring.level(bench, &self.decks))
-            .filter(|level| !level.figures.is_empty())
-            .collect();
-        if levels.is_empty() && self.slo.is_none() {
+            .into_iter()
+            .map(|measuring| (measuring.level(bench, &self.decks), measuring.done))
+            .filter(|(level, _)| !level.figures.is_empty())
+            .unzip();
+        // What the versions answer is known before anything is measured.
+        let is_told = interrupted && self.answers.is_some();
+        if levels.is_empty() && self.slo.is_none() && !is_told {
             return Err(match interrupted {
                 true => BenchError::Interrupted,
                 false => BenchError::NoTime(bench.budget),
@@ -628,14 +639,14 @@ impl<'a> Run<'a> {
             bench.servers_cpu().saturating_sub(self.servers_cpu),
             bench.onnxruntime.clone(),
         );
-        let done: Vec<_> = self.levels.into_iter().flat_map(|one| one.done).collect();
         let mut checks = match &self.slo {
             Some((found, slips)) => search_checks(slips, found.slo.limit_ms, &environment),
-            None => checks(
-                bench.scenario,
-                &bench.labels(),
-                &levels,
-                &done,
+            // Nothing was measured of which it could be said whether it holds.
+            None if levels.is_empty() => Vec::new(),
+            None => sweep_checks(
+                (bench.scenario, &bench.labels()),
+                &mut levels,
+                all,
                 &environment,
             ),
         };
@@ -667,6 +678,9 @@ impl<'a> Run<'a> {
             level.blocks.splice(0..0, self.warm);
         }
         report.verdict = sentence::verdict(&Evidence::from(&report));
+        if report.verdict.outcome == Outcome::Invalid {
+            report.levels.iter_mut().for_each(Level::claims_nothing);
+        }
         report.gates = judge(&report, &bench.conditions);
         Ok(report)
     }
@@ -686,6 +700,7 @@ fn setup(bench: &Bench, different: usize, block: Duration) -> Setup {
         confidence: CONFIDENCE,
         block_s: (!block.is_zero()).then_some(block.as_secs_f64()),
         target_half_width: bench.target_half_width,
+        min_difference: bench.min_difference,
         timeout_ms: bench.timeout.as_secs_f64() * 1e3,
     }
 }
@@ -716,7 +731,9 @@ fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
 /// A ratio under one load. A version that is proven to fail more than the baseline passes none.
 fn ratio_gate(condition: &Condition, metric: Metric, level: Option<&Level>) -> GateReport {
     let comparisons = level.iter().flat_map(|level| &level.comparisons);
-    let found = comparisons.clone().find(|one| one.metric == metric);
+    let found = comparisons
+        .clone()
+        .find(|one| one.metric == metric && one.outcome != Outcome::Invalid);
     let mut gate = condition.judge(found.map(|one| one.ratio.estimate));
     let fails = level.is_some_and(|level| level.failures.other_fails_more());
     if gate.state == GateState::Passed && fails {

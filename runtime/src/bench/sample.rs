@@ -99,6 +99,7 @@ pub(crate) fn comparison(
             bootstrap: None,
         },
         outcome,
+        same_within: None,
     }
 }
 
@@ -126,6 +127,7 @@ fn setup() -> Setup {
         confidence: 0.95,
         block_s: Some(1.0),
         target_half_width: Some(0.01),
+        min_difference: None,
         timeout_ms: 5000.0,
     }
 }
@@ -323,12 +325,13 @@ fn sustained(rate: f64) -> Sustained {
         rate_per_s: rate * factor,
         requests: 4000,
         over: 12,
+        took_s: 1.5,
         outcome,
     };
     Sustained {
         passed_per_s: Some(rate),
         failed_per_s: Some(rate * 1.02),
-        confirmed: Some(true),
+        confirmed: true,
         ended: "the interval is narrower than 2 %".to_owned(),
         probes: vec![
             probe(0.5, ProbeOutcome::Passed),

@@ -81,6 +81,7 @@ pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
         (Outcome::Slower, Metric::Cpu) => "more",
         (Outcome::Faster, _) => "faster",
         (Outcome::Slower, _) => "slower",
+        (Outcome::Same, _) => "the same",
         (Outcome::NoEvidence, _) => "no evidence",
         (Outcome::Withheld, _) => "withheld",
         (Outcome::FailsMore, _) => "fails more",
@@ -209,6 +210,13 @@ fn compared(comparison: &Comparison, base: &str, other: &str) -> String {
         );
     }
     let ratio_words = |words| ratio_with(outward(comparison), words);
+    if let Some(difference) = comparison.same_within {
+        return format!(
+            "{base} and {other} are the same within {}: {} ({metric})",
+            percent(difference),
+            ratio(comparison.ratio.estimate)
+        );
+    }
     match (comparison.outcome, comparison.metric) {
         (Outcome::Faster, Metric::Cpu) => {
             format!(
@@ -272,6 +280,9 @@ fn joint(all: &[(&Level, &Comparison)]) -> Outcome {
     if any(Outcome::FailsMore) {
         return Outcome::FailsMore;
     }
+    if all.iter().all(|(_, one)| one.outcome == Outcome::Same) {
+        return Outcome::Same;
+    }
     match (any(Outcome::Faster), any(Outcome::Slower)) {
         (true, false) => Outcome::Faster,
         (false, true) => Outcome::Slower,
@@ -286,7 +297,7 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
     };
     let metric = first.metric;
     let of = |outcome| all.iter().filter(|(_, one)| one.outcome == outcome).count();
-    let said: Vec<String> = [Outcome::Faster, Outcome::Slower, Outcome::FailsMore]
+    let said: Vec<String> = [Outcome::Faster, Outcome::Slower, Outcome::Same]
         .into_iter()
         .filter(|outcome| of(*outcome) > 0)
         .map(|outcome| format!("{} under {}", outcome_words(outcome, metric), of(outcome)))
@@ -300,6 +311,8 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
         .find(|(_, one)| one.outcome == Outcome::FailsMore)
     {
         format!("{} under {}", fails_more(level, base, other), level.name)
+    } else if of(Outcome::Same) == loads {
+        format!("{base} and {other} are the same under all of {loads} loads")
     } else if !all.iter().any(is_named) {
         format!("no evidence of a difference between {base} and {other} under any of {loads} loads")
     } else {
@@ -312,6 +325,7 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
         let words = outcome_words(one.outcome, one.metric);
         let told = match one.outcome {
             Outcome::Faster | Outcome::Slower => ratio_with(outward(one), words),
+            Outcome::Invalid => words.to_owned(),
             _ if interval(one.ratio.estimate).is_none() => TOO_LITTLE.to_owned(),
             _ => format!("{words}, {}", ratio(one.ratio.estimate)),
         };
@@ -355,29 +369,43 @@ fn alone_clause(label: &str, level: &Level, figures: &Figures, swept: bool) -> S
 }
 
 fn slo_clause(found: &SloReport, versions: &[Version]) -> String {
-    let one = |(version, sustained): (&Version, &Sustained)| match sustained.passed_per_s {
-        Some(rate) => {
-            let doubt = match sustained.confirmed {
-                Some(false) => " (not confirmed)",
-                Some(true) | None => "",
-            };
-            format!("{} keeps it up to {}/s{doubt}", version.label, short(rate))
+    let one = |(version, sustained): (&Version, &Sustained)| {
+        let known = sustained_words(&version.label, sustained);
+        match sustained.confirmed {
+            true => known,
+            false => format!("{known} (unconfirmed)"),
         }
-        None => not_kept(&version.label, sustained),
     };
     let each: Vec<String> = versions.iter().zip(&found.versions).map(one).collect();
     format!("{}: {}", slo_words(found.slo), each.join(", "))
 }
 
-/// Only of rates that were tried is anything known.
-fn not_kept(label: &str, sustained: &Sustained) -> String {
-    let rates = sustained.probes.iter().map(|probe| probe.rate_per_s);
-    match rates.min_by(f64::total_cmp) {
-        Some(lowest) => format!(
-            "{label} keeps it at no rate that was tried, down to {}/s",
-            short(lowest)
+/// Only of rates that were tried, and showed something, is anything known.
+fn sustained_words(label: &str, sustained: &Sustained) -> String {
+    match (sustained.passed_per_s, sustained.failed_per_s) {
+        (Some(kept), Some(broken)) => format!(
+            "{label} keeps it at {}/s and not at {}/s",
+            short(kept),
+            short(broken)
         ),
-        None => format!("no rate was tried on {label}: more time is needed (--budget)"),
+        (Some(kept), None) => format!(
+            "{label} keeps it at {}/s, and no rate was shown to be too high",
+            short(kept)
+        ),
+        (None, Some(broken)) => format!(
+            "{label} does not keep it at {}/s, and no rate was shown to be kept",
+            short(broken)
+        ),
+        (None, None) => {
+            let rates = sustained.probes.iter().map(|probe| probe.rate_per_s);
+            match rates.min_by(f64::total_cmp) {
+                Some(lowest) => format!(
+                    "nothing was shown of {label}, down to {}/s: more time is needed (--budget)",
+                    short(lowest)
+                ),
+                None => format!("no rate was tried on {label}: more time is needed (--budget)"),
+            }
+        }
     }
 }
 
@@ -389,7 +417,7 @@ fn slo_outcome(found: &SloReport) -> Outcome {
     let beyond = |a: &Sustained, b: &Sustained| {
         a.passed_per_s
             .zip(b.failed_per_s)
-            .is_some_and(|(passed, failed)| passed >= failed && a.confirmed != Some(false))
+            .is_some_and(|(passed, failed)| passed >= failed && a.confirmed && b.confirmed)
     };
     if beyond(other, base) {
         Outcome::Faster
@@ -632,7 +660,18 @@ mod tests {
         assert_eq!(found.outcome, Outcome::Faster);
         assert_eq!(
             found.words,
-            "p99 of 20 ms: blue keeps it up to 2,000/s, green keeps it up to 2,600/s"
+            "p99 of 20 ms: blue keeps it at 2,000/s and not at 2,040/s, green keeps it at 2,600/s and not at 2,652/s"
+        );
+        // Of what is not confirmed no winner is named.
+        report.slo.as_mut().unwrap().versions[0].confirmed = false;
+        let found = verdict(&Evidence::from(&report));
+        assert_eq!(found.outcome, Outcome::NoEvidence);
+        assert!(
+            found
+                .words
+                .contains("not at 2,040/s (unconfirmed), green keeps it"),
+            "{}",
+            found.words
         );
     }
 
@@ -645,6 +684,7 @@ mod tests {
         let slo = report.slo.as_mut().unwrap();
         slo.versions.pop();
         slo.versions[0].passed_per_s = None;
+        slo.versions[0].confirmed = false;
         let probe = slo.versions[0].probes[0].clone();
         slo.versions[0].probes = [900.0, 600.0]
             .map(|rate_per_s| Probe {
@@ -654,12 +694,17 @@ mod tests {
             .into();
         assert_eq!(
             words(&report),
-            "p99 of 20 ms: blue keeps it at no rate that was tried, down to 600/s"
+            "p99 of 20 ms: blue does not keep it at 2,040/s, and no rate was shown to be kept (unconfirmed)"
+        );
+        report.slo.as_mut().unwrap().versions[0].failed_per_s = None;
+        assert_eq!(
+            words(&report),
+            "p99 of 20 ms: nothing was shown of blue, down to 600/s: more time is needed (--budget) (unconfirmed)"
         );
         report.slo.as_mut().unwrap().versions[0].probes.clear();
         assert_eq!(
             words(&report),
-            "p99 of 20 ms: no rate was tried on blue: more time is needed (--budget)"
+            "p99 of 20 ms: no rate was tried on blue: more time is needed (--budget) (unconfirmed)"
         );
     }
 
@@ -678,6 +723,43 @@ mod tests {
             answers_words(&answers).contains("(1.2 %); 7 of them were answered by one alone; 2 of"),
             "{}",
             answers_words(&answers)
+        );
+    }
+
+    #[test]
+    fn versions_that_are_the_same_are_said_to_be_with_the_difference_that_was_named() {
+        let mut report = sample::report();
+        let first = &mut report.levels[0].comparisons[0];
+        *first = sample::comparison(
+            Metric::Throughput,
+            [1.001, 0.997, 1.005],
+            Outcome::NoEvidence,
+        );
+        first.hold_for_same(Some(0.01));
+        let found = verdict(&Evidence::from(&report));
+        assert_eq!(found.outcome, Outcome::Same);
+        assert!(
+            found.words.starts_with(
+                "blue and green are the same within 1.0 %: 1.001x [0.997, 1.005] (throughput)"
+            ),
+            "{}",
+            found.words
+        );
+        report.levels.push(report.levels[0].clone());
+        assert!(
+            words(&report).starts_with("blue and green are the same under all of 2 loads"),
+            "{}",
+            words(&report)
+        );
+    }
+
+    #[test]
+    fn a_version_that_fails_more_is_not_the_same() {
+        let mut found = sample::comparison(Metric::Mean, [1.0, 0.999, 1.001], Outcome::FailsMore);
+        found.hold_for_same(Some(0.01));
+        assert_eq!(
+            (found.outcome, found.same_within),
+            (Outcome::FailsMore, None)
         );
     }
 }

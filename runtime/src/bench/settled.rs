@@ -112,7 +112,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bench::report::Phase;
+    use crate::bench::checks::sweep_checks;
+    use crate::bench::environment::Before;
+    use crate::bench::report::{Level, Outcome, Phase, Scenario};
+    use crate::bench::sample;
     use crate::bench::seen::Seen;
 
     /// A block of 200 requests a second over 3 s that count; latencies in milliseconds of the first half and of the second.
@@ -201,5 +204,48 @@ mod tests {
             }
         }
         assert_eq!(found(&blocks).state, CheckState::Warning);
+    }
+
+    #[test]
+    fn a_load_that_says_nothing_takes_no_other_with_it() {
+        let environment = Before::read().finish(Duration::ZERO, None);
+        let well = || vec![block(5.0, 5.0, 600); 4];
+        let scenario = Scenario::Server;
+        let checked = |levels: &mut [Level], done| {
+            let found = sweep_checks((scenario, &["blue"]), levels, done, &environment);
+            let invalid = found.iter().any(|one| one.state == CheckState::Invalid);
+            let told = found.into_iter().find(|one| one.name == "loads");
+            (invalid, told.map(|check| check.words))
+        };
+        let mut late = well();
+        late[0].measured.unsent = 70;
+        let answered = |mut blocks: Vec<Done>| {
+            for done in &mut blocks {
+                done.measured.seen.answers = 600;
+                for _ in 0..600 {
+                    done.measured
+                        .seen
+                        .latencies
+                        .record_latency(Duration::from_millis(5), true);
+                }
+            }
+            blocks
+        };
+        let mut levels = sample::sweep().levels[..2].to_vec();
+        let (invalid, told) = checked(&mut levels, vec![answered(well()), answered(late.clone())]);
+        assert!(!invalid);
+        let told = told.expect("a warning");
+        assert!(
+            told.contains("8 connections: 70 requests that were due"),
+            "{told}"
+        );
+        let outcome = |level: &Level| level.comparisons[0].outcome;
+        assert_ne!(outcome(&levels[0]), Outcome::Invalid);
+        assert_eq!(outcome(&levels[1]), Outcome::Invalid);
+        // Where none says anything, the run does not.
+        let mut levels = sample::sweep().levels[..2].to_vec();
+        let (invalid, told) = checked(&mut levels, vec![answered(late.clone()), answered(late)]);
+        assert!(invalid);
+        assert_eq!(told, None);
     }
 }

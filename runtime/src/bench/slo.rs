@@ -15,15 +15,15 @@ pub struct SloReport {
     pub versions: Vec<Sustained>,
 }
 
-/// The highest rate of one version, as an interval.
+/// The highest rate of one version, as an interval: it lies between the two ends, and of rates between them nothing is known.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sustained {
-    /// Highest rate that passed; none when not even the lowest did.
+    /// Highest rate that is proven to be kept; none when not even the lowest is.
     pub passed_per_s: Option<f64>,
-    /// Lowest rate above it that failed; none when the generator or the time gave out first.
+    /// Lowest rate above it that is proven not to be; none when the generator or the time gave out first.
     pub failed_per_s: Option<f64>,
-    /// Whether `passed_per_s` passed a second time, twice as long.
-    pub confirmed: Option<bool>,
+    /// Whether both ends were proven a second time; false where there is nothing to confirm.
+    pub confirmed: bool,
     /// The reason why the search ended where it did, in words.
     pub ended: String,
     /// Every try, in order.
@@ -37,6 +37,8 @@ pub struct Probe {
     pub rate_per_s: f64,
     /// Requests that were looked at until it was decided.
     pub requests: u64,
+    /// The time until it was, in seconds.
+    pub took_s: f64,
     /// Of them those over the limit, failed ones included.
     pub over: u64,
     /// The outcome.

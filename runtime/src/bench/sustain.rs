@@ -1,37 +1,35 @@
 //! Looks for the highest rate that each version sustains under a latency target, in turn, so that what the machine does
 //! meanwhile meets both.
+//!
+//! A try ends when something is proven, or when it has had its part of the time: the nearer a rate is to the edge, the longer its queue
+//! takes to forget, and beyond some point no affordable time shows anything (`crate::evidence::kept`). Some time is kept back for the
+//! second proof of what was found.
 
 use std::time::Duration;
 
-use crate::bench::block::{Blocks, Broken, Counts, LoadPoint, Probed, Try, whole_rate};
+use crate::bench::block::{Blocks, Broken, LoadPoint, Probed, Try, whole_rate};
 use crate::bench::deck::{Dealt, Deck};
 use crate::bench::report::Scenario;
-use crate::bench::search::{Search, Step};
+use crate::bench::search::{Search, Step, TimeLeft};
 use crate::bench::slo::{Probe, SloReport};
 use crate::bench::task::Bench;
 use crate::evidence::{LatencyTest, ProbeOutcome, Slo};
 use crate::load::Summary;
 
 /// Where the search begins, in the throughput of a closed loop.
-const START_SHARE: f64 = 0.5;
+pub(super) const START_SHARE: f64 = 0.5;
 /// Rates above so many times the throughput of a closed loop are not tried.
-const CAP_FACTOR: f64 = 4.0;
-/// Tries that a budget is made for, of each version.
-const TRIES: u32 = 16;
-/// Shortest time before a rate may pass, in latency limits: a queue that grows must have had the time to show.
+pub(super) const CAP_FACTOR: f64 = 4.0;
+/// Tries that a budget is made for, of each version: that many may prove nothing.
+const TRIES: u32 = 6;
+/// Shortest time before a rate is decided, in latency limits: a queue that grows must have had the time to show.
 const LIMITS_MIN: u32 = 10;
-/// Shortest time before a rate may pass.
+/// Shortest time before a rate is decided: a moment of the machine must not be taken for it.
 const TIME_MIN: Duration = Duration::from_millis(300);
-/// Longest that a rate is tried, in the shortest.
-const MOST_FACTOR: u32 = 4;
-
-/// Shortest time of a try, in that which it takes to pass when all requests are in time.
+/// Shortest of the longest times, in the time in which a rate passes when all its requests are in time.
 const ENOUGH: f64 = 2.0;
-
-/// Until requests of a try count, as a part of its shortest time.
-const SETTLE_PART: u32 = 5;
-/// At least.
-const SETTLE_MIN: Duration = Duration::from_millis(100);
+/// Time for a second proof, in that of the first: what is left to chance may take longer.
+const AGAIN: f64 = 1.5;
 
 /// The outcome of a search.
 pub(super) struct Sought {
@@ -53,7 +51,7 @@ pub(super) fn sustain(
     speeds: &[f64],
     mut tell: impl FnMut(&str, &str),
 ) -> Sought {
-    let least = shortest(bench, slo, blocks.budget.left());
+    let times = Times::new(bench, slo, blocks.budget.left());
     let search = |speed: &f64| Search::new(speed * START_SHARE, speed * CAP_FACTOR);
     let mut searches: Vec<_> = speeds
         .iter()
@@ -65,16 +63,16 @@ pub(super) fn sustain(
         let mut tried = false;
         let versions = bench.subjects.iter().zip(decks);
         for ((subject, deck), (search, probes)) in versions.zip(&mut searches) {
-            let Some(step) = search.next() else { continue };
-            let one = plan(
-                slo,
-                step,
-                least,
-                bench.seed.wrapping_add(probes.len() as u64),
-            );
-            if blocks.budget.left() < one.least {
+            let left = blocks.budget.left() / times.versions;
+            let Some((step, most)) = times.next(search, probes, left) else {
                 continue;
-            }
+            };
+            let one = Try {
+                slo,
+                least: times.least,
+                most,
+                seed: bench.seed.wrapping_add(probes.len() as u64),
+            };
             tried = true;
             let load = LoadPoint {
                 scenario: Scenario::Server,
@@ -87,11 +85,10 @@ pub(super) fn sustain(
                 place: probes.iter().map(|probe: &Probe| probe.requests).sum(),
             };
             match blocks.probe(dealt, &load, &one) {
-                Ok(Probed { outcome, counts }) => {
-                    search.learn(outcome);
-                    let probe = counts.probe(load.number(), outcome);
-                    if outcome == ProbeOutcome::Passed {
-                        slips.add(&counts.slips);
+                Ok(Probed { probe, slips: late }) => {
+                    search.learn(step, probe.outcome);
+                    if probe.outcome == ProbeOutcome::Passed {
+                        slips.add(&late);
                     }
                     tell(&subject.version.label, &probe.words(&slo));
                     probes.push(probe);
@@ -123,36 +120,83 @@ pub(super) fn sustain(
     }
 }
 
-/// Shortest time in which a rate may pass.
-fn shortest(bench: &Bench, slo: Slo, left: Duration) -> Duration {
-    let versions = u32::try_from(bench.subjects.len()).unwrap_or(u32::MAX);
-    let share = left / (TRIES * versions);
-    let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
-    share.max(TIME_MIN).max(LIMITS_MIN * limit)
+/// The times of tries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    slo: Slo,
+    /// Versions that share what is left.
+    versions: u32,
+    /// Nothing is decided before.
+    pub(super) least: Duration,
+    /// The part of the time that one try may have.
+    part: Duration,
 }
 
-fn plan(slo: Slo, step: Step, least: Duration, seed: u64) -> Try {
-    let enough = LatencyTest::requests_to_pass(slo, 0) as f64 / step.rate_per_s;
-    let least = least.max(Duration::from_secs_f64(enough * ENOUGH));
-    let least = if step.confirm { 2 * least } else { least };
-    Try {
-        slo,
-        settle: (least / SETTLE_PART).max(SETTLE_MIN),
-        least,
-        most: MOST_FACTOR * least,
-        seed,
+impl Times {
+    fn new(bench: &Bench, slo: Slo, left: Duration) -> Self {
+        let versions = u32::try_from(bench.subjects.len()).unwrap_or(u32::MAX);
+        Self::of(slo, versions, left)
     }
-}
 
-impl Counts {
-    fn probe(&self, rate_per_s: f64, outcome: ProbeOutcome) -> Probe {
-        Probe {
-            rate_per_s,
-            requests: self.in_time + self.over,
-            over: self.over,
-            outcome,
+    pub(super) fn of(slo: Slo, versions: u32, left: Duration) -> Self {
+        let limit = Duration::from_secs_f64(slo.limit_ms / 1e3);
+        Self {
+            slo,
+            versions,
+            least: TIME_MIN.max(LIMITS_MIN * limit),
+            part: left / (TRIES * versions),
         }
     }
+
+    /// The next step of a version that has so much time left, and its longest time; none when there is none, or no time for it.
+    pub(super) fn next(
+        &self,
+        search: &Search,
+        probes: &[Probe],
+        left: Duration,
+    ) -> Option<(Step, Duration)> {
+        let explored = search
+            .next(TimeLeft::Enough)
+            .map(|step| (step, self.most(step, probes)));
+        match explored {
+            Some((step, most)) if left >= most + self.kept_back(search, probes) => {
+                Some((step, most))
+            }
+            _ => {
+                let step = search.next(TimeLeft::ToConfirm)?;
+                let most = self.most(step, probes).max(self.part.min(left));
+                (left >= most).then_some((step, most))
+            }
+        }
+    }
+
+    /// The longest time of a try.
+    fn most(&self, step: Step, probes: &[Probe]) -> Duration {
+        if step.confirm {
+            return took(probes, step.rate_per_s).mul_f64(AGAIN).max(self.least);
+        }
+        let enough = LatencyTest::new(self.slo).requests_to_pass(0) as f64 / step.rate_per_s;
+        self.part
+            .max(2 * self.least)
+            .max(Duration::try_from_secs_f64(enough * ENOUGH).unwrap_or(Duration::MAX))
+    }
+
+    /// For the second proof of both ends.
+    fn kept_back(&self, search: &Search, probes: &[Probe]) -> Duration {
+        let ends = [search.passed(), search.failed()];
+        let times = ends
+            .into_iter()
+            .flatten()
+            .map(|rate| took(probes, rate).mul_f64(AGAIN));
+        times.sum()
+    }
+}
+
+/// The time of the last proof of a rate.
+fn took(probes: &[Probe], rate_per_s: f64) -> Duration {
+    let of_rate = |probe: &&Probe| (probe.rate_per_s - rate_per_s).abs() <= 0.5;
+    let found = probes.iter().rfind(of_rate);
+    Duration::from_secs_f64(found.map_or(0.0, |probe| probe.took_s))
 }
 
 impl Probe {
@@ -160,7 +204,7 @@ impl Probe {
         let outcome = match self.outcome {
             ProbeOutcome::Passed => "kept",
             ProbeOutcome::Failed => "not kept",
-            ProbeOutcome::Undecided => "undecided",
+            ProbeOutcome::Undecided => "not shown",
         };
         format!(
             "{:.0} requests/s: {outcome} ({} of {} over {} ms)",

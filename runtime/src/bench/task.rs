@@ -31,6 +31,8 @@ pub struct Bench {
     pub budget: Duration,
     /// Ends when the ratio's interval is at most so far from it to each side: 0.01 is one per cent.
     pub target_half_width: Option<f64>,
+    /// Versions whose ratio differs by less are the same: 0.01 is one per cent.
+    pub min_difference: Option<f64>,
     /// Look for the highest rate that keeps this, instead of comparing under one load.
     pub slo: Option<Slo>,
     /// Of schedules, orders and resampling.

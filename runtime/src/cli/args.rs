@@ -846,7 +846,7 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
     override_usage = "serin bench <BASELINE> [OTHER] [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
     after_help = "A version is a deployment (`blue`), or a model file or a folder with one (`v1.onnx`, `./v1`): files need no server.\n\
                   With --fail-if the exit code is 0 when every condition is proven to be kept, 1 when one is proven to be broken,\n\
-                  2 when the interval does not say, and 3 when the run says nothing.",
+                  2 when the interval does not say, 3 when the run says nothing, and 4 when all is kept but a rate of --slo is unconfirmed.",
     group = clap::ArgGroup::new("versions").args(["version", "url"]).required(true).multiple(true),
     group = clap::ArgGroup::new("length").args(["quick", "thorough", "budget"])
 )]
@@ -857,9 +857,12 @@ pub(super) struct Bench {
     /// A server of any kind, by the address that takes its requests; it counts as a version
     #[arg(long, value_name = "URL")]
     pub(super) url: Vec<String>,
-    /// Key or token for the servers of --url
+    /// Key or token for the servers of --url: one for all, or one for each in their order [default: SERIN_KEY of the environment]
     #[arg(long, value_name = "KEY", requires = "url", allow_hyphen_values = true)]
-    pub(super) key: Option<String>,
+    pub(super) key: Vec<String>,
+    /// A header for the servers of --url: `-H 'x-api-key: 1234'`
+    #[arg(long, short = 'H', value_name = "NAME: VALUE", requires = "url", value_parser = header)]
+    pub(super) header: Vec<(String, String)>,
     /// Endpoint of the deployments; may be left out when only one has them
     #[arg(long, short)]
     pub(super) endpoint_name: Option<EndpointName>,
@@ -895,12 +898,16 @@ pub(super) struct Bench {
     /// About five minutes
     #[arg(long, help_heading = "Time")]
     pub(super) thorough: bool,
-    /// Longest time to measure, in seconds
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Time")]
+    /// Longest time to measure: seconds, or with a unit such as 90s, 2m or 1h
+    #[arg(long, value_name = "TIME", value_parser = time, help_heading = "Time")]
     pub(super) budget: Option<u32>,
     /// End as soon as the interval is this narrow to each side, such as 1%; then --budget is 600 if not given
     #[arg(long, value_name = "PERCENT", value_parser = percent, help_heading = "Time")]
     pub(super) target_ci: Option<f64>,
+
+    /// Difference below which versions are the same, such as 1%: then that they are can be proven, and is a verdict
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "slo", help_heading = "Result")]
+    pub(super) min_difference: Option<f64>,
 
     /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; twice for versions that take different ones
     #[arg(long, short, value_name = "PATH", help_heading = "Requests")]
@@ -978,6 +985,29 @@ fn percent(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a percentage such as 1% or 0.5%".to_owned())
 }
 
+/// `90`, `90s`, `2m` or `1h`, in seconds: one second to a day.
+fn time(text: &str) -> Result<u32, String> {
+    const DAY: u32 = 86_400;
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("", 1)];
+    let read = |(unit, seconds): (&str, u32)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(seconds)
+    };
+    units
+        .into_iter()
+        .find_map(read)
+        .filter(|seconds| (1..=DAY).contains(seconds))
+        .ok_or_else(|| "expected a time from 1s to 24h, such as 90, 90s, 2m or 1h".to_owned())
+}
+
+/// `name: value`. What is wrong with it must not be told: it may be a secret.
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or("expected a header such as 'x-api-key: 1234'")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
 fn tolerance(text: &str) -> Result<f64, String> {
     text.parse()
         .ok()
@@ -1005,6 +1035,41 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_time_is_seconds_or_has_a_unit() {
+        for (text, seconds) in [
+            ("90", 90),
+            ("90s", 90),
+            ("2m", 120),
+            ("1h", 3600),
+            ("24h", 86_400),
+        ] {
+            assert_eq!(time(text), Ok(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0m",
+            "m",
+            "-1",
+            "1.5m",
+            "25h",
+            "2d",
+            "4294967295h",
+            "2m30s",
+        ] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_has_a_name_and_a_value_and_is_not_repeated_where_it_is_wrong() {
+        let value = "a: b".to_owned();
+        assert_eq!(header("x-one: a: b"), Ok(("x-one".to_owned(), value)));
+        let refused = header("secret").unwrap_err();
+        assert!(!refused.contains("secret"), "{refused}");
+    }
 
     #[test]
     fn all_traffic_need_not_be_waited_for() {

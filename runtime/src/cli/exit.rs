@@ -43,6 +43,8 @@ pub const BENCH_REGRESSION: u8 = 1;
 pub const BENCH_UNDECIDED: u8 = 2;
 /// `bench`: what was measured says nothing; with `--fail-if` also whatever else keeps it from a decision.
 pub const BENCH_INVALID: u8 = 3;
+/// `bench --slo --fail-if`: the conditions hold, and the highest rate is not confirmed.
+pub const BENCH_UNCONFIRMED: u8 = 4;
 /// Ended by Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
@@ -111,6 +113,9 @@ pub(super) enum CliError {
     /// An interval that does not say.
     #[error("undecided: {0}")]
     Undecided(String),
+    /// A rate that was not proven twice.
+    #[error("unconfirmed: {0}")]
+    Unconfirmed(String),
     /// Measurements that say nothing.
     #[error("{0}")]
     SaysNothing(String),
@@ -119,6 +124,9 @@ pub(super) enum CliError {
     NoDecision(#[source] Box<Self>),
     #[error("interrupted")]
     Interrupted,
+    /// `bench`, by Ctrl-C, with nothing to show.
+    #[error("interrupted before anything was measured")]
+    NothingMeasured,
 }
 
 impl CliError {
@@ -133,9 +141,12 @@ impl CliError {
     /// The failure of a run that was to decide something. An interruption stays one.
     pub(super) fn into_no_decision(self) -> Self {
         match self {
-            Self::Regression(_) | Self::Undecided(_) | Self::SaysNothing(_) | Self::Interrupted => {
-                self
-            }
+            Self::Regression(_)
+            | Self::Undecided(_)
+            | Self::Unconfirmed(_)
+            | Self::SaysNothing(_)
+            | Self::Interrupted
+            | Self::NothingMeasured => self,
             other => Self::NoDecision(Box::new(other)),
         }
     }
@@ -146,6 +157,7 @@ impl CliError {
             Self::Cannot { cause, .. } => cause.code(),
             Self::Regression(_) => BENCH_REGRESSION,
             Self::Undecided(_) => BENCH_UNDECIDED,
+            Self::Unconfirmed(_) => BENCH_UNCONFIRMED,
             Self::SaysNothing(_) | Self::NoDecision(_) => BENCH_INVALID,
             Self::OperationFailed(_) => OPERATION_FAILED,
             Self::Replaced(_) => OPERATION_REPLACED,
@@ -172,7 +184,7 @@ impl CliError {
             Self::Child(_) | Self::Start(_) => SERVER_FAILED,
             Self::Output(_) => UNAVAILABLE,
             Self::Demo(_) => DEMO_FAILED,
-            Self::Interrupted => INTERRUPTED,
+            Self::Interrupted | Self::NothingMeasured => INTERRUPTED,
         }
     }
 

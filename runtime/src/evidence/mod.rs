@@ -3,7 +3,7 @@
 //! `stats` (intervals, ratios of pairs, looks at a run that is not over), `quantiles` (percentiles of two versions), `shares` (the
 //! difference of two), `steadiness` (whether the latencies of an open loop are those of its rate), `order` (which version goes first,
 //! and which input), `latency_test` with
-//! `slo` (a latency that is to be kept), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).
+//! `slo` (a latency that is to be kept) and `dependence` (for requests that stand in one queue), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).
 //!
 //! Threads: called from any; each call works on what it is given.
 //! Not here: I/O, clocks, threads, how the numbers are measured (`load`, `bench`), words about them (`bench`).
@@ -11,6 +11,7 @@
 #[cfg(feature = "cli")]
 mod answers;
 #[cfg(feature = "cli")]
+mod dependence;
 mod latency_test;
 #[cfg(feature = "cli")]
 mod order;
@@ -21,7 +22,7 @@ mod random;
 mod shares;
 #[cfg(test)]
 #[cfg(feature = "cli")]
-mod simulation;
+pub(crate) mod simulation;
 #[cfg(feature = "cli")]
 mod slo;
 #[cfg(feature = "cli")]
@@ -31,6 +32,8 @@ mod steadiness;
 
 #[cfg(feature = "cli")]
 pub use answers::{Answers, Difference, Tolerance, compare};
+#[cfg(feature = "cli")]
+pub use dependence::kept;
 #[cfg(feature = "cli")]
 pub use latency_test::LatencyTest;
 #[cfg(feature = "cli")]

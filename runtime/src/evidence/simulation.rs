@@ -14,7 +14,7 @@ const LEFT_OUT: f64 = 0.25;
 
 /// A distribution of service times, of mean 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Shape {
+pub(crate) enum Shape {
     Constant,
     Exponential,
     /// Nine of ten take a half, one takes 5.5.
@@ -234,14 +234,32 @@ fn a_server_that_is_faster_by_a_fifth_wins_whatever_its_shape() {
 
 /// A queue of known theory, and an open loop.
 #[derive(Debug, Clone, Copy)]
-struct Queue {
-    shape: Shape,
-    lanes: usize,
+pub(crate) struct Queue {
+    pub(crate) shape: Shape,
+    pub(crate) lanes: usize,
     /// Offered by what the lanes can do.
-    load: f64,
+    pub(crate) load: f64,
 }
 
 impl Queue {
+    /// The latencies of those that arrive within a time, in order, at a server that is idle at first.
+    pub(crate) fn latencies(self, length: f64, random: &mut SplitMix64) -> Vec<(f64, f64)> {
+        let per_s = self.load * self.lanes as f64;
+        let mut free = vec![0.0_f64; self.lanes];
+        let mut latencies = Vec::new();
+        let mut due = 0.0;
+        loop {
+            due += -random.unit().ln() / per_s;
+            if due >= length {
+                return latencies;
+            }
+            let lane = free.iter_mut().min_by(|one, two| one.total_cmp(two));
+            let lane = lane.expect("a server has lanes");
+            *lane = lane.max(due) + self.shape.service(random);
+            latencies.push((due, *lane - due));
+        }
+    }
+
     /// A block that begins with an idle server.
     fn block(self, length: f64, random: &mut SplitMix64) -> Course {
         let per_s = self.load * self.lanes as f64;

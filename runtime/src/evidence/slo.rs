@@ -31,7 +31,7 @@ pub enum ProbeOutcome {
     Passed,
     /// Proven not to be.
     Failed,
-    /// The time was over before either was proven; taken for failed.
+    /// Neither was proven in the time that it had.
     Undecided,
 }
 

@@ -1,10 +1,17 @@
 //! One client connection: HTTP/1.1, kept alive, opened anew when the server has closed it.
 //!
+//! A server may close a connection that is idle at the very moment at which a request goes out on it. Such a request, of whose answer not a
+//! byte came, is sent once more on a new connection, as every client does (RFC 9112, section 9.3.1); one on a connection that was new is not.
+//! Connections outlive a run of load: the next one to the same target takes them over.
+//!
+//! Threads: a client belongs to one task; targets are shared, and with them the connections that nobody uses.
 //! Not here: the bytes of requests and responses (`wire`).
 
 use std::error::Error as _;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +32,8 @@ pub struct Target {
     address: SocketAddr,
     /// Request line and headers, without the length of the body.
     head: String,
+    /// Open connections that no client uses, shared by all copies.
+    idle: Arc<Mutex<Vec<std::net::TcpStream>>>,
 }
 
 /// The reason why a text is no part of a request.
@@ -40,7 +49,13 @@ pub enum TargetError {
     #[error("expected a value of header {name} without control characters")]
     Header {
         /// Its name.
-        name: &'static str,
+        name: String,
+    },
+    /// The name of a header.
+    #[error("expected the name of a header of letters, digits and hyphens, found {found:?}")]
+    Name {
+        /// The text that was given.
+        found: String,
     },
 }
 
@@ -68,6 +83,7 @@ impl Target {
         let target = Self {
             address,
             head: format!("POST {path} HTTP/1.1\r\n"),
+            idle: Arc::default(),
         };
         target
             .with_header("host", host)?
@@ -98,15 +114,39 @@ impl Target {
         self.address
     }
 
-    fn with_header(mut self, name: &'static str, value: &str) -> Result<Self, TargetError> {
+    /// With one header more.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Name`], [`TargetError::Header`].
+    pub fn with_header(mut self, name: &str, value: &str) -> Result<Self, TargetError> {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if name.is_empty() || !name.bytes().all(is_name) {
+            let found = name.to_owned();
+            return Err(TargetError::Name { found });
+        }
         let sound = |byte: u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
         if !value.bytes().all(sound) {
+            let name = name.to_owned();
             return Err(TargetError::Header { name });
         }
         for part in [name, ": ", value, "\r\n"] {
             self.head.push_str(part);
         }
         Ok(self)
+    }
+
+    /// A connection that a client before left open; within a runtime.
+    fn take_idle(&self) -> Option<TcpStream> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        TcpStream::from_std(idle.pop()?).ok()
+    }
+
+    fn put_back(&self, stream: TcpStream) {
+        if let Ok(stream) = stream.into_std() {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push(stream);
+        }
     }
 }
 
@@ -186,20 +226,31 @@ impl Client {
     }
 
     async fn send(&mut self, body: &[u8]) -> Result<Reply, LoadError> {
-        // Not put back unless the exchange is whole: half a response would be taken for the next one's.
-        let kept = self.stream.take().filter(is_open);
-        let mut stream = match kept {
-            Some(stream) => stream,
-            None => open(self.target.address).await?,
-        };
         if self.head.0 != body.len() {
             self.head = (body.len(), head_for(&self.target, body.len()));
         }
+        // Not put back unless the exchange is whole: half a response would be taken for the next one's.
+        let kept = self.stream.take().or_else(|| self.target.take_idle());
+        if let Some(stream) = kept.filter(is_open) {
+            self.buffer.clear();
+            match self.on(stream, body).await {
+                // It was closed while it was idle.
+                Err(LoadError::Broken(_) | LoadError::NotHttp(NotHttp::Cut))
+                    if self.buffer.is_empty() => {}
+                outcome => return outcome,
+            }
+        }
+        let stream = open(self.target.address).await?;
+        self.buffer.clear();
+        self.on(stream, body).await
+    }
+
+    /// One exchange on this connection; what came of an answer that is not whole stays in the buffer.
+    async fn on(&mut self, mut stream: TcpStream, body: &[u8]) -> Result<Reply, LoadError> {
         let head = self.head.1.as_bytes();
         write(&mut stream, head, body)
             .await
             .map_err(LoadError::Broken)?;
-        self.buffer.clear();
         let (head, body) = read(&mut stream, &mut self.buffer).await?;
         if head.keeps_open {
             self.stream = Some(stream);
@@ -209,6 +260,14 @@ impl Client {
             deployment: head.deployment,
             body,
         })
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(stream) = mem::take(&mut self.stream) {
+            self.target.put_back(stream);
+        }
     }
 }
 
@@ -260,6 +319,8 @@ async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(Head, By
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -273,9 +334,75 @@ mod tests {
             );
         }
         let target = Target::new(address, "/endpoints/iris/score").unwrap();
+        for name in ["", "a b", "a:", "a\r\nb"] {
+            let refused = target.clone().with_header(name, "x").unwrap_err();
+            let words = refused.to_string();
+            assert!(
+                words.starts_with("expected the name of a header"),
+                "{words}"
+            );
+        }
         assert_eq!(
             target.with_bearer("a\nb").unwrap_err().to_string(),
             "expected a value of header authorization without control characters"
         );
+    }
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+    /// Reads a request without a body, and what there is of it is all.
+    async fn read_request(stream: &mut TcpStream) -> usize {
+        let mut bytes = [0; 4096];
+        stream.read(&mut bytes).await.unwrap_or(0)
+    }
+
+    #[tokio::test]
+    async fn a_request_on_a_connection_that_was_closed_while_it_was_idle_is_sent_once_more() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let target = Target::new(listener.local_addr().unwrap(), "/score").unwrap();
+        let mut client = Client::new(target, Duration::from_secs(60));
+        let server = tokio::spawn(async move {
+            // Answers once, takes the next request and closes without a byte; then answers on a new connection.
+            let (mut first, _) = listener.accept().await.unwrap();
+            read_request(&mut first).await;
+            first.write_all(OK).await.unwrap();
+            read_request(&mut first).await;
+            drop(first);
+            let (mut second, _) = listener.accept().await.unwrap();
+            read_request(&mut second).await;
+            second.write_all(OK).await.unwrap();
+            // And closes a connection that is new, or that has begun to answer: that is a failure.
+            read_request(&mut second).await;
+            second.write_all(b"HTTP/1.1 200").await.unwrap();
+            drop(second);
+            let (mut third, _) = listener.accept().await.unwrap();
+            read_request(&mut third).await;
+            drop(third);
+            listener
+        });
+        assert_eq!(client.exchange(b"").await.unwrap().status, 200);
+        assert_eq!(client.exchange(b"").await.unwrap().status, 200);
+        client.exchange(b"").await.unwrap_err();
+        client.exchange(b"").await.unwrap_err();
+        drop(server.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_connection_outlives_its_client_and_is_taken_over_by_the_next() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let target = Target::new(listener.local_addr().unwrap(), "/score").unwrap();
+        let server = tokio::spawn(async move {
+            let (mut only, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                read_request(&mut only).await;
+                only.write_all(OK).await.unwrap();
+            }
+            listener
+        });
+        for _ in 0..2 {
+            let mut client = Client::new(target.clone(), Duration::from_secs(60));
+            assert_eq!(client.exchange(b"").await.unwrap().status, 200);
+        }
+        drop(server.await.unwrap());
     }
 }

@@ -7,6 +7,7 @@ use std::thread;
 use proptest::prelude::*;
 
 use super::*;
+use crate::bench::checks::checks;
 use crate::bench::report::{CheckState, Version};
 use crate::bench::seen::Seen;
 use crate::evidence::{SplitMix64, Tolerance};
@@ -94,6 +95,7 @@ fn bench(addresses: &[SocketAddr], bodies: &[String], conditions: &[&str]) -> Be
         rates: Vec::new(),
         budget: Duration::from_secs(3),
         target_half_width: None,
+        min_difference: None,
         slo: None,
         seed: 1,
         timeout: Duration::from_secs(30),

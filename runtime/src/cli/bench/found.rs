@@ -44,6 +44,7 @@ pub(super) enum Place {
         address: SocketAddr,
         host: String,
         path: String,
+        key: Option<String>,
     },
 }
 

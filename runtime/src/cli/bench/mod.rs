@@ -46,7 +46,7 @@ fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
     let names: Vec<_> = found.iter().map(|one| one.label.as_str()).collect();
     let doing = format!("bench {}", names.join(" "));
     let within = |error: CliError| match *stop.borrow() {
-        true => CliError::Interrupted,
+        true => CliError::NothingMeasured,
         false => error.while_doing(&doing),
     };
     let (inputs, words) = inputs(typed, &found).map_err(within)?;
@@ -70,6 +70,7 @@ fn measure(typed: &Typed, global: &Global) -> Result<(), CliError> {
         rates: rates(typed),
         budget: budget(typed),
         target_half_width: typed.target_ci,
+        min_difference: typed.min_difference,
         slo: typed.slo,
         seed: typed.seed,
         timeout: Duration::from_secs(typed.timeout.into()),
@@ -143,14 +144,21 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
     }
     match with(GateState::Undecided) {
         Some(conditions) => Err(CliError::Undecided(format!("{conditions}: {}", words()))),
+        None if is_unconfirmed(report) => Err(CliError::Unconfirmed(words())),
         None => Ok(()),
     }
+}
+
+/// Whether a highest rate was looked for, and is not proven for every version.
+fn is_unconfirmed(report: &Report) -> bool {
+    let versions = report.slo.iter().flat_map(|found| &found.versions);
+    versions.into_iter().any(|version| !version.confirmed)
 }
 
 /// The reason why nothing was measured, and whose matter that is.
 fn refused(error: BenchError) -> CliError {
     match error {
-        BenchError::Interrupted => CliError::Interrupted,
+        BenchError::Interrupted => CliError::NothingMeasured,
         BenchError::Threads(source) => CliError::Start(source),
         error @ (BenchError::Refused { .. }
         | BenchError::OtherInputs { .. }

@@ -20,6 +20,9 @@ use crate::load::{Target, TargetError};
 use crate::observe::Process;
 use crate::spec::{DeploymentName, EndpointName};
 
+/// Where the key for servers of `--url` is, where none is written: a command line is there for all users of a machine to read.
+const KEY: &str = "SERIN_KEY";
+
 /// The versions, the baseline first.
 pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliError> {
     let count = typed.version.len() + typed.url.len();
@@ -29,8 +32,8 @@ pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliErro
             typed
                 .version
                 .iter()
-                .chain(&typed.url)
                 .cloned()
+                .chain(typed.url.iter().map(|url| masked(url)))
                 .collect::<Vec<_>>()
                 .join(", ")
         )));
@@ -42,11 +45,27 @@ pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliErro
             false => deployed(version, typed, global)?,
         });
     }
-    for url in &typed.url {
-        found.push(at_url(url)?);
+    let keys = keys(typed, std::env::var(KEY).ok())?;
+    for (at, url) in typed.url.iter().enumerate() {
+        let key = keys.get(at).or(keys.first());
+        found.push(at_url(url, key)?);
     }
     tell_apart(&mut found);
     Ok(found)
+}
+
+/// The keys as they are written, else that of the environment.
+fn keys(typed: &Typed, of_environment: Option<String>) -> Result<Vec<String>, CliError> {
+    let (keys, servers) = (typed.key.len(), typed.url.len());
+    if keys > 1 && keys != servers {
+        return Err(CliError::BadInput(format!(
+            "expected one --key for all servers, or one for each of {servers}, found {keys}"
+        )));
+    }
+    Ok(match keys {
+        0 => of_environment.into_iter().collect(),
+        _ => typed.key.clone(),
+    })
 }
 
 /// Two versions never have the same label: what both are called says nothing.
@@ -124,10 +143,36 @@ fn deployed(version: &str, typed: &Typed, global: &Global) -> Result<Found, CliE
     })
 }
 
-fn at_url(url: &str) -> Result<Found, CliError> {
+/// An address as it may be shown: without what a name, a password or a value of its query may tell.
+fn masked(url: &str) -> String {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host
+        .rsplit_once('@')
+        .map_or_else(|| host.to_owned(), |(_, host)| format!("***@{host}"));
+    let scheme = match scheme {
+        "" => String::new(),
+        scheme => format!("{scheme}://"),
+    };
+    let hidden = query.split('&').filter(|one| !one.is_empty());
+    let hidden: Vec<_> = hidden
+        .map(|one| match one.split_once('=') {
+            Some((name, _)) => format!("{name}=***"),
+            None => "***".to_owned(),
+        })
+        .collect();
+    match hidden.is_empty() {
+        true => format!("{scheme}{host}{path}"),
+        false => format!("{scheme}{host}{path}?{}", hidden.join("&")),
+    }
+}
+
+fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
+    let shown = masked(url);
     let bad = |why: &str| {
         CliError::BadInput(format!(
-            "--url {url}: {why}; expected an address such as http://127.0.0.1:5001/score"
+            "--url {shown}: {why}; expected an address such as http://127.0.0.1:5001/score"
         ))
     };
     let rest = url
@@ -137,6 +182,9 @@ fn at_url(url: &str) -> Result<Found, CliError> {
         Some(at) => rest.split_at(at),
         None => return Err(bad("it has no path")),
     };
+    if host.contains('@') {
+        return Err(bad("give a name and a password with --key or -H"));
+    }
     let with_port = match host.rsplit_once(':') {
         Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
             host.to_owned()
@@ -150,12 +198,13 @@ fn at_url(url: &str) -> Result<Found, CliError> {
         .ok_or_else(|| bad("the host is not known"))?;
     Ok(Found {
         label: host.to_owned(),
-        what: url.to_owned(),
         place: Place::Url {
             address,
             host: host.to_owned(),
             path: path.to_owned(),
+            key: key.cloned(),
         },
+        what: shown,
         model: None,
         sha256: None,
     })
@@ -211,12 +260,15 @@ pub(super) fn subject(
             address,
             host,
             path,
+            key,
         } => {
-            let target = Target::at(*address, host, path).map_err(bad)?;
-            let target = match &typed.key {
-                Some(key) => target.with_bearer(key).map_err(bad)?,
-                None => target,
-            };
+            let mut target = Target::at(*address, host, path).map_err(bad)?;
+            if let Some(key) = key {
+                target = target.with_bearer(key).map_err(bad)?;
+            }
+            for (name, value) in &typed.header {
+                target = target.with_header(name, value).map_err(bad)?;
+            }
             Ok(Subject {
                 version: at(found.what.clone(), None),
                 target,
@@ -277,5 +329,48 @@ fn not_served(error: PrivateError) -> CliError {
         PrivateError::Child(error) => CliError::Child(error),
         PrivateError::Client(error) => CliError::Client(error),
         error @ PrivateError::Model { .. } => CliError::BadInput(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_what_may_be_a_secret() {
+        for (url, shown) in [
+            ("http://h:1/score", "http://h:1/score"),
+            (
+                "http://h/score?code=s3cret&v=1",
+                "http://h/score?code=***&v=***",
+            ),
+            ("http://me:s3cret@h/score", "http://***@h/score"),
+            ("http://s3cret@me@h/score?s3cret", "http://***@h/score?***"),
+            ("me:s3cret@h/score", "***@h/score"),
+            ("http://h/?a=s3cret?b=s3cret", "http://h/?a=***"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_told_without_its_secrets() {
+        for url in [
+            "https://h/score?code=s3cret",
+            "http://me:s3cret@127.0.0.1:9/score",
+            "http://127.0.0.1:9?code=s3cret",
+        ] {
+            let refused = at_url(url, None).err().expect("it is refused").to_string();
+            assert!(!refused.contains("s3cret"), "{refused}");
+        }
+        let found = at_url("http://127.0.0.1:9/score?code=s3cret", None);
+        let Ok(found) = found else {
+            panic!("an address");
+        };
+        assert_eq!(found.what, "http://127.0.0.1:9/score?code=***");
+        let Place::Url { path, .. } = found.place else {
+            panic!("an address");
+        };
+        assert_eq!(path, "/score?code=s3cret");
     }
 }
