@@ -12,6 +12,7 @@
 mod answers;
 #[cfg(feature = "cli")]
 mod dependence;
+#[cfg(feature = "cli")]
 mod latency_test;
 #[cfg(feature = "cli")]
 mod order;
