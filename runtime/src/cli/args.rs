@@ -12,6 +12,8 @@ use std::str::FromStr;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::output::Form;
+use super::query::Query;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
 use crate::evidence::Slo;
@@ -49,16 +51,20 @@ pub(super) struct Global {
         value_name = "FOLDER"
     )]
     pub(super) data: Option<PathBuf>,
-    /// Form of the result: json, table, tsv or none [default: json]
+    /// Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default: json]
     #[arg(
         long,
         short,
         global = true,
         value_enum,
+        ignore_case = true,
         hide_possible_values = true,
         value_name = "FORMAT"
     )]
     output: Option<OutputFormat>,
+    /// Part of the result, in the language of JMESPath: `provisioning_state`
+    #[arg(long, global = true, value_name = "JMESPATH")]
+    query: Option<Query>,
     /// No progress, only errors
     #[arg(long, global = true)]
     pub(super) only_show_errors: bool,
@@ -81,7 +87,29 @@ impl Global {
 
     /// The same, where a result that nobody gave a format for goes to people rather than to programs.
     pub(super) fn format_for_people(&self) -> OutputFormat {
-        self.output.unwrap_or(OutputFormat::Table)
+        // Words for people have no parts that could be asked for.
+        match self.query {
+            Some(_) => self.format(),
+            None => self.output.unwrap_or(OutputFormat::Table),
+        }
+    }
+
+    /// The form of the result, and the part of it that is asked for.
+    pub(super) fn form(&self) -> Form {
+        self.form_as(self.format())
+    }
+
+    /// The part that is asked for, in another form.
+    pub(super) fn form_as(&self, format: OutputFormat) -> Form {
+        Form {
+            format,
+            query: self.query.clone(),
+        }
+    }
+
+    /// Whether a part of the result is asked for, rather than the whole.
+    pub(super) fn asks_for_part(&self) -> bool {
+        self.query.is_some()
     }
 }
 
@@ -91,6 +119,12 @@ pub(super) enum OutputFormat {
     /// Indented JSON.
     #[default]
     Json,
+    /// The same in colours, where a terminal shows them.
+    Jsonc,
+    /// YAML.
+    Yaml,
+    /// The same in colours.
+    Yamlc,
     /// Columns for people.
     Table,
     /// Values between tabs, for scripts.

@@ -180,7 +180,20 @@ fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
         }
         .while_doing(doing));
     }
-    output::print_answer(&answer.body)
+    print_answer(&answer.body, global)
+}
+
+/// Prints an answer as it came, or the part of it that is asked for.
+fn print_answer(body: &[u8], global: &Global) -> Result<(), CliError> {
+    if !global.asks_for_part() {
+        return output::print_answer(body);
+    }
+    let answer = serde_json::from_slice(body).map_err(|error| {
+        CliError::BadInput(format!(
+            "--query: the answer is no JSON ({error}); leave --query out to see it"
+        ))
+    })?;
+    output::print(&answer, &global.form())
 }
 
 /// The `message` of a refusal, which holds the model's own words; any other body as it is.

@@ -8,6 +8,7 @@
 mod args;
 mod backup;
 mod bench;
+mod colour;
 mod demo;
 mod deployment;
 mod endpoint;
@@ -20,6 +21,7 @@ mod model;
 mod output;
 mod port;
 mod progress;
+mod query;
 mod score_script;
 mod script_folder;
 mod serve;
@@ -30,6 +32,7 @@ mod status;
 mod table;
 mod tune;
 mod version;
+mod yaml;
 
 use std::process::ExitCode;
 

@@ -131,7 +131,7 @@ fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Re
             graph_unread: Some("it has no ONNX file".to_owned()),
         },
     };
-    graph_words::print(record, COLUMNS, &graph, global.format())
+    graph_words::print(record, COLUMNS, &graph, global)
 }
 
 fn show_file(path: &Path, global: &Global) -> Result<(), CliError> {
@@ -144,8 +144,7 @@ fn show_file(path: &Path, global: &Global) -> Result<(), CliError> {
         ))
     })?;
     let record = json!({ "path": found.file });
-    let format = global.format();
-    graph_words::print(record, &[("path", &["/path"])], &Ok(graph).into(), format)
+    graph_words::print(record, &[("path", &["/path"])], &Ok(graph).into(), global)
 }
 
 fn delete(

@@ -8,9 +8,9 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{Global, OutputFormat, Waiting};
+use super::args::{Global, Waiting};
 use super::exit::CliError;
-use super::output::{self, Columns};
+use super::output::{self, Columns, Form};
 use super::progress::{Progress, TICK};
 use crate::admin::{ChangeRequest, Client};
 use crate::config::BY_BYTES_MAX;
@@ -23,7 +23,7 @@ const PROGRESS_CHARS_MAX: usize = 56;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) client: Client,
-    format: OutputFormat,
+    form: Form,
     quiet: bool,
 }
 
@@ -56,7 +56,7 @@ impl Server {
                 true => client,
                 false => client.telling(tell_of_silence),
             },
-            format: global.format(),
+            form: global.form(),
             quiet: global.only_show_errors,
         })
     }
@@ -142,7 +142,7 @@ impl Server {
         columns: Columns,
     ) -> Result<(), CliError> {
         let value: Value = serde_json::to_value(result).expect("results have a JSON form");
-        output::print_as(&value, columns, self.format)
+        output::print_as(&value, columns, &self.form)
     }
 }
 
