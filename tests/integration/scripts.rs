@@ -311,6 +311,7 @@ fn a_script_that_cannot_begin_fails_its_deployment_with_its_traceback_and_nothin
     let shown = server.ok(&[
         "online-deployment",
         "show",
+        "--detail",
         "--endpoint-name",
         "iris",
         "--name",

@@ -12,13 +12,14 @@ use std::str::FromStr;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::edits::SetText;
 use super::output::Form;
 use super::query::Query;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
 use crate::evidence::Slo;
 use crate::plain_file::check_text;
-use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
+use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Azure ML style online endpoints for ONNX models on one machine.
 #[derive(Debug, Parser)]
@@ -68,6 +69,15 @@ pub(super) struct Global {
     /// No progress, only errors
     #[arg(long, global = true)]
     pub(super) only_show_errors: bool,
+    /// Kept for scripts of `az ml`: `SERIN_LOG` is the level of the server's log.
+    #[arg(long, global = true, hide = true)]
+    pub(super) debug: bool,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, global = true, hide = true)]
+    pub(super) verbose: bool,
+    /// Flags of `az ml` that ask for what is not here.
+    #[command(flatten)]
+    pub(super) foreign: Foreign,
     /// Kept for scripts of `az ml`: there is one workspace, the data folder.
     #[arg(long, short = 'g', global = true, hide = true, value_name = "NAME")]
     pub(super) resource_group: Option<String>,
@@ -77,6 +87,49 @@ pub(super) struct Global {
     /// Kept for scripts of `az ml`.
     #[arg(long, global = true, hide = true, value_name = "NAME")]
     pub(super) subscription: Option<String>,
+    /// Whether the program was called `az`.
+    #[arg(skip)]
+    pub(super) as_az: bool,
+}
+
+/// Flags of `az ml` that ask for what serin has not. They are known so that a sentence can say so.
+#[derive(Debug, Args)]
+pub(super) struct Foreign {
+    #[arg(long, global = true, hide = true)]
+    web: bool,
+    #[arg(long, global = true, hide = true)]
+    vscode_debug: bool,
+    #[arg(long, global = true, hide = true)]
+    local_enable_gpu: bool,
+    #[arg(long, global = true, hide = true)]
+    package_model: bool,
+}
+
+impl Foreign {
+    /// The reason why the command cannot be obeyed, where one of them stands there.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        let asked = [
+            (
+                self.web,
+                "--web: serin has no page in a browser; `show --detail` prints all that is known",
+            ),
+            (
+                self.vscode_debug,
+                "--vscode-debug: serin starts no container to debug in; `serin score-script check` runs a script where it lies",
+            ),
+            (
+                self.local_enable_gpu,
+                "--local-enable-gpu: serin computes on processors alone",
+            ),
+            (
+                self.package_model,
+                "--package-model: serin packs no images; it serves the model as it is",
+            ),
+        ];
+        asked
+            .into_iter()
+            .find_map(|(is_asked, words)| is_asked.then_some(words))
+    }
 }
 
 impl Global {
@@ -142,9 +195,12 @@ pub(super) enum Command {
     Serve(Serve),
     /// Serve bare model files in the foreground, with nothing stored
     Up(Up),
-    /// Endpoints: what clients call, and how traffic is split
-    #[command(visible_alias = "online-endpoint", subcommand)]
+    /// Endpoints: what clients call, and how traffic is split [alias: online-endpoint]
+    #[command(subcommand)]
     Endpoint(Endpoint),
+    /// Endpoints, in the words of `az ml` of today
+    #[command(hide = true, subcommand)]
+    OnlineEndpoint(Endpoint),
     /// Deployments: a model on instances, behind an endpoint
     #[command(visible_alias = "online-deployment", subcommand)]
     Deployment(Deployment),
@@ -161,6 +217,19 @@ pub(super) enum Command {
     Tune(Tune),
     /// Compare two versions under load, with a verdict that holds, or measure one
     Bench(Bench),
+    /// The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
+    Az {
+        /// The words that stand behind `az`
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "WORDS"
+        )]
+        words: Vec<std::ffi::OsString>,
+    },
+    /// The workspace that scripts of `az ml` name: there is one.
+    #[command(hide = true, subcommand)]
+    Workspace(WorkspaceCommand),
     /// State of the server
     Status,
     /// Journal of changes: who made them, and how they ended
@@ -179,6 +248,37 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// `serin workspace`
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkspaceCommand {
+    /// Print the workspace
+    #[command(aliases = ["update", "provision-network", "diagnose"])]
+    Show(NamedWorkspace),
+    /// Print the workspace, which is there
+    Create(NamedWorkspace),
+    /// Print all workspaces, which is one
+    List,
+}
+
+/// A workspace by name; whatever its file and other flags say is of the cloud.
+#[derive(Debug, Args)]
+pub(super) struct NamedWorkspace {
+    /// Name
+    #[arg(long, short)]
+    pub(super) name: Option<String>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short, hide = true, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short = 'm', hide = true, value_name = "MODE")]
+    pub(super) managed_network: Option<String>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short, hide = true, value_name = "PLACE")]
+    pub(super) location: Option<String>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
 }
 
 /// `serin backup`
@@ -204,7 +304,7 @@ pub(super) struct Restore {
 #[derive(Debug, Args)]
 pub(super) struct Accepted {
     /// Kept for scripts of `az ml`: `online` is the only type.
-    #[arg(long = "type", short = 't', hide = true, value_parser = ["online", "managed"], value_name = "TYPE")]
+    #[arg(long = "type", short = 't', hide = true, ignore_case = true, value_parser = ["online", "managed"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
     /// Kept for scripts of `az ml`: everything is local.
     #[arg(long, hide = true)]
@@ -232,12 +332,13 @@ pub(super) enum Endpoint {
     /// Delete an endpoint with all its deployments, or one deployment
     Delete(EndpointDelete),
     /// Print one endpoint
-    Show(NamedEndpoint),
+    Show(EndpointShow),
     /// Print all endpoints
-    List(Accepted),
+    List(EndpointList),
     /// Send a request and print the answer
     Invoke(Invoke),
     /// Print the keys, or a fresh token
+    #[command(visible_alias = "list-keys")]
     GetCredentials(NamedEndpoint),
     /// Replace one of the two keys
     RegenerateKeys(RegenerateKeys),
@@ -263,6 +364,12 @@ where
     N: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
 {
     /// The name, wherever it stood.
+    pub(super) fn as_name(&self) -> &N {
+        let name = self.bare.as_ref().or(self.name.as_ref());
+        name.expect("the grammar asks for one of the two")
+    }
+
+    /// The same, for who keeps it.
     pub(super) fn name(self) -> N {
         self.bare
             .or(self.name)
@@ -302,6 +409,58 @@ pub(super) struct NamedEndpoint {
     pub(super) accepted: Accepted,
 }
 
+/// `serin endpoint show`
+#[derive(Debug, Args)]
+pub(super) struct EndpointShow {
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
+    #[command(flatten)]
+    pub(super) detail: Detail,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin endpoint list`
+#[derive(Debug, Args)]
+pub(super) struct EndpointList {
+    #[command(flatten)]
+    pub(super) detail: Detail,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// How much is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Detail {
+    /// Print all that is known beyond the fields of Azure: cores, threads, measurements, notes
+    #[arg(long)]
+    pub(super) detail: bool,
+}
+
+/// Attributes that are changed one by one.
+#[derive(Debug, Args)]
+pub(super) struct Edits {
+    /// Any attribute, by its path: `instance_count=5`, `deployments.blue.scale.instance_count=5`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<SetText>,
+    /// Entry for a list or a mapping: `tags team=vision`
+    #[arg(long, num_args = 1.., value_name = "PATH KEY=VALUE")]
+    pub(super) add: Vec<String>,
+    /// Attribute to take away, or the number of an entry behind the path of its list: `tags.team`
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub(super) remove: Vec<String>,
+    /// Take each value as text, whatever it looks like
+    #[arg(long)]
+    pub(super) force_string: bool,
+}
+
+impl Edits {
+    /// Whether what is there must be known to work them out.
+    pub(super) fn depend_on_what_is(&self) -> bool {
+        !self.add.is_empty() || !self.remove.is_empty()
+    }
+}
+
 /// `serin endpoint create`
 #[derive(Debug, Args)]
 pub(super) struct EndpointCreate {
@@ -312,11 +471,11 @@ pub(super) struct EndpointCreate {
     #[arg(long, short, required_unless_present = "name")]
     pub(super) file: Option<PathBuf>,
     /// Way in which clients prove who they are
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, ignore_case = true)]
     pub(super) auth_mode: Option<Auth>,
     /// Attributes that beat the file's: `description=text tags.team=vision`
     #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    pub(super) set: Vec<SetText>,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -330,6 +489,7 @@ pub(super) enum Auth {
     /// One of two keys that do not expire.
     Key,
     /// A token that expires.
+    #[value(alias = "AMLToken")]
     AmlToken,
 }
 
@@ -337,7 +497,7 @@ pub(super) enum Auth {
 #[derive(Debug, Args)]
 #[command(override_usage = "serin endpoint update --name <NAME> <CHANGES>...")]
 #[command(group = clap::ArgGroup::new("change").args([
-    "file", "deployment_file", "instance_count", "traffic", "set",
+    "file", "deployment_file", "instance_count", "traffic", "mirror_traffic", "set", "add", "remove",
 ]).multiple(true).required(true))]
 pub(super) struct EndpointUpdate {
     /// Name of the endpoint; beats the file's
@@ -358,9 +518,11 @@ pub(super) struct EndpointUpdate {
     /// Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
     #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
     pub(super) traffic: Vec<String>,
-    /// Any attribute: `deployments.blue.scale.instance_count=5`
-    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    /// Percent of the requests that a deployment gets a copy of: green=10; kept and shown, nothing is copied yet
+    #[arg(long, num_args = 1.., value_name = "SHARE")]
+    pub(super) mirror_traffic: Vec<String>,
+    #[command(flatten)]
+    pub(super) edits: Edits,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -417,7 +579,7 @@ pub(super) struct RegenerateKeys {
     #[command(flatten)]
     pub(super) named: Named<EndpointName>,
     /// Key to make anew
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
     pub(super) key_type: Key,
     #[command(flatten)]
     pub(super) waiting: Waiting,
@@ -465,7 +627,7 @@ pub(super) struct DeploymentCreate {
     pub(super) all_traffic: bool,
     /// Attributes that beat the file's
     #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    pub(super) set: Vec<SetText>,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -474,7 +636,7 @@ pub(super) struct DeploymentCreate {
 
 /// `serin deployment update`
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("change").args(["file", "set"]).multiple(true).required(true))]
+#[command(group = clap::ArgGroup::new("change").args(["file", "set", "add", "remove"]).multiple(true).required(true))]
 pub(super) struct DeploymentUpdate {
     /// YAML file of the deployment
     #[arg(long, short)]
@@ -485,9 +647,8 @@ pub(super) struct DeploymentUpdate {
     /// Name of the deployment; beats the file's
     #[arg(long, short, required_unless_present = "file")]
     pub(super) name: Option<DeploymentName>,
-    /// Any attribute: `instance_count=5`
-    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    #[command(flatten)]
+    pub(super) edits: Edits,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -519,6 +680,8 @@ pub(super) struct DeploymentShow {
     #[arg(long, short)]
     pub(super) endpoint_name: EndpointName,
     #[command(flatten)]
+    pub(super) detail: Detail,
+    #[command(flatten)]
     pub(super) accepted: Accepted,
 }
 
@@ -528,6 +691,8 @@ pub(super) struct DeploymentList {
     /// Name of the endpoint
     #[arg(long, short)]
     pub(super) endpoint_name: EndpointName,
+    #[command(flatten)]
+    pub(super) detail: Detail,
     #[command(flatten)]
     pub(super) accepted: Accepted,
 }
@@ -542,6 +707,29 @@ pub(super) enum Model {
         /// Only this model
         #[arg(long, short)]
         name: Option<ModelName>,
+        /// Archived versions too
+        #[arg(long)]
+        include_archived: bool,
+        /// Archived versions alone
+        #[arg(long, conflicts_with = "include_archived")]
+        archived_only: bool,
+    },
+    /// Change what is said of a version: description, stage, tags, properties
+    Update(ModelUpdate),
+    /// Leave a version, or all of a model, out of lists; deployments go on with it
+    Archive(ModelVersions),
+    /// Take it into lists again
+    Restore(ModelVersions),
+    /// Copy the files of a version into a folder
+    Download {
+        #[command(flatten)]
+        named: Named<ModelName>,
+        /// Version of the model
+        #[arg(long, short)]
+        version: ModelVersion,
+        /// Folder in which one with the name of the model is made
+        #[arg(long, short = 'p', default_value = ".", value_name = "FOLDER")]
+        download_path: PathBuf,
     },
     /// Print one version of a model, what its graph says and what it proves
     Show {
@@ -578,9 +766,50 @@ pub(super) struct ModelCreate {
     /// The model: an .onnx file (files that hold its data come along), a folder, or a file for a script; beats the file's
     #[arg(long, short, required_unless_present = "file", value_parser = text_path())]
     pub(super) path: Option<PathBuf>,
+    /// Description for people; beats the file's
+    #[arg(long, short)]
+    pub(super) description: Option<String>,
+    /// How far it is, such as Production; beats the file's
+    #[arg(long, short)]
+    pub(super) stage: Option<String>,
+    /// Tags for people, beside the file's: `team=vision`
+    #[arg(long, num_args = 1.., value_name = "NAME=VALUE")]
+    pub(super) tags: Vec<SetText>,
+    /// Attributes that beat the file's: `tags.team=vision`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<SetText>,
     /// Kept for scripts of `az ml`: the files say what a model is.
-    #[arg(long = "type", short = 't', hide = true, value_parser = ["custom_model"], value_name = "TYPE")]
+    #[arg(long = "type", short = 't', hide = true, ignore_case = true, value_parser = ["custom_model"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
+}
+
+/// `serin model update`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").args(["stage", "description", "set", "add", "remove"]).multiple(true).required(true))]
+pub(super) struct ModelUpdate {
+    #[command(flatten)]
+    pub(super) named: Named<ModelName>,
+    /// Version of the model [default: the latest]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// Description for people
+    #[arg(long, short)]
+    pub(super) description: Option<String>,
+    /// How far it is, such as Production
+    #[arg(long, short)]
+    pub(super) stage: Option<String>,
+    #[command(flatten)]
+    pub(super) edits: Edits,
+}
+
+/// A version of a model, or all of them.
+#[derive(Debug, Args)]
+pub(super) struct ModelVersions {
+    #[command(flatten)]
+    pub(super) named: Named<ModelName>,
+    /// Version of the model [default: all]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
 }
 
 /// `serin score-script`

@@ -56,6 +56,25 @@ pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, 
     Ok(model)
 }
 
+/// The shares that a file's `mirror_traffic` would have: `green=10`, and nothing for an empty word.
+pub(super) fn mirror(words: &[String]) -> Result<Assignment, CliError> {
+    let mut shares = serde_json::Map::new();
+    let text = words.join(" ").replace(" = ", "=");
+    for entry in text.split([',', ' ']).filter(|entry| !entry.is_empty()) {
+        let (name, share) = entry.split_once([':', '=']).ok_or_else(|| {
+            CliError::BadInput(format!(
+                "--mirror-traffic: expected a deployment and its percent such as green=10, found {entry:?}"
+            ))
+        })?;
+        let share = share.strip_suffix('%').unwrap_or(share);
+        let number = share
+            .parse::<i64>()
+            .map_or_else(|_| share.into(), Value::from);
+        shares.insert(name.to_owned(), number);
+    }
+    Ok(assign("mirror_traffic", shares))
+}
+
 /// Assignments as they were typed here; the server has another working folder.
 pub(super) fn typed_here(mut assignments: Vec<Assignment>) -> Result<Vec<Assignment>, CliError> {
     if !assignments.is_empty() {

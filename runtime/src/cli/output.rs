@@ -46,6 +46,14 @@ pub(super) fn print(value: &Value, form: &Form) -> Result<(), CliError> {
     print_as(value, &[], form)
 }
 
+/// Prints a result of a command that `az` has: the columns are of a table alone, for in `-o tsv` all values stand.
+pub(super) fn print_as_az(value: &Value, columns: Columns, form: &Form) -> Result<(), CliError> {
+    match form.format {
+        OutputFormat::Table => print_as(value, columns, form),
+        _ => print_as(value, &[], form),
+    }
+}
+
 /// Prints a result; rows have these columns, or without any all that fits in a cell.
 ///
 /// The columns are of the whole result: of the part that a query asks for a table has all.
@@ -178,6 +186,20 @@ pub(super) fn is_live(stream: &impl RawStream) -> bool {
 /// Whether results go to a person's screen.
 pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Sees to it that a deletion is wanted: by `--yes`, by an answer, or, for the verbs that never asked in scripts of `az`, by the call.
+pub(super) fn consent(question: &str, is_given: bool, never_asked: bool) -> Result<(), CliError> {
+    if is_given {
+        return Ok(());
+    }
+    if never_asked && !io::stdin().is_terminal() {
+        complain(&format!(
+            "{question} Yes: standard input is no terminal, and under the name `az` this never asked\n"
+        ));
+        return Ok(());
+    }
+    confirm(question)
 }
 
 /// Asks a question on standard error, and takes the answer from standard input, whatever that is: a person, `yes`, a file.

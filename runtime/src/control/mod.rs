@@ -47,7 +47,7 @@ pub use controller::{Controller, ControllerConfig, StartupError};
 pub use credentials::Credentials;
 pub use desired::Desired;
 pub use local::{Local, LocalConfig, LocalError, LocalModel};
-pub use mailbox::ControllerHandle;
+pub use mailbox::{ControllerHandle, ModelDescription};
 pub use models::{FoundModel, ModelDigest, ModelRecord, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};
 pub use refusal::{ChangeError, ErrorKind};

@@ -379,6 +379,7 @@ fn record(version: &str) -> ModelRecord {
         created_by: "me".to_owned(),
         without_onnx: None,
         is_folder: None,
+        about: crate::spec::ModelAbout::default(),
     }
 }
 

@@ -32,7 +32,7 @@ pub use assignment::{Assignment, SetError};
 pub use code::{CodeConfiguration, EnvironmentPython, Scoring, ScoringKind};
 pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds, read_deployment};
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec, read_endpoint};
-pub use model::{ModelSpec, read_model};
+pub use model::{ModelAbout, ModelSpec, read_model};
 pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};
