@@ -587,3 +587,86 @@ fn the_files_of_a_model_come_out_as_they_went_in_and_overwrite_nothing() {
     let again = place.run("model download -n digits --version 1 --download-path out");
     assert!(again.starts_with("code: 3\n"), "{again}");
 }
+
+#[test]
+fn what_was_noted_of_a_deployment_is_told_and_survives_a_restart() {
+    let place = Place::new();
+    let server = place.serve();
+    with_blue(&place);
+    place.write("bad.onnx", "no model");
+    place.write(
+        "bad.yml",
+        "name: bad\nendpoint_name: iris\nmodel: bad.onnx\ninstance_type: Standard_F2s_v2\n",
+    );
+    let failed = place.run("deployment create -f bad.yml");
+    assert!(failed.starts_with("code: 1\n"), "{failed}");
+    let bad = "online-deployment get-logs --endpoint iris -n bad";
+    let told = place.ok(bad);
+    assert!(told.contains("ann: create deployment iris/bad"), "{told}");
+    assert!(
+        told.contains("Failed") && told.contains("is not an ONNX model"),
+        "{told}"
+    );
+    assert!(!told.contains("iris/blue"), "{told}");
+    assert_eq!(
+        place
+            .ok(&format!("{bad} -l 1 --container storage-initializer"))
+            .lines()
+            .count(),
+        1
+    );
+    drop(server);
+    let _server = place.serve();
+    assert!(place.ok(bad).contains("is not an ONNX model"));
+    assert!(
+        place
+            .ok("endpoint get-logs -n iris --deployment blue")
+            .contains("iris/blue")
+    );
+    assert!(
+        place
+            .run("endpoint get-logs -n iris -d none")
+            .starts_with("code: 4\n")
+    );
+}
+
+#[test]
+fn an_environment_is_kept_under_its_name_and_stands_in_its_place() {
+    let place = Place::new();
+    let _server = place.serve();
+    place.write("env/conda.yml", "name: e\ndependencies: [python=3.11]\n");
+    place.write(
+        "env/env.yml",
+        "name: my-env\nimage: example/base:1\nconda_file: ./conda.yml\n",
+    );
+    place.ok("environment create -f env/env.yml --version 3");
+    assert_eq!(
+        place.ok("environment show -n my-env --query version -o tsv"),
+        "3\n"
+    );
+    assert_eq!(
+        place.ok("environment create -f env/env.yml --query version -o tsv"),
+        "4\n"
+    );
+    let other = place.run("environment create -n my-env -v 3 --image other");
+    assert!(other.starts_with("code: 3\n"), "{other}");
+    with_blue(&place);
+    place.write("blue.yml", "name: blue\nendpoint_name: iris\nmodel: azureml:digits:1\nenvironment: azureml:my-env:3\ninstance_type: Standard_F2s_v2\n");
+    let environment = json(&place, "deployment update -f blue.yml --query environment");
+    assert_eq!(environment["image"], "example/base:1");
+    let conda = environment["conda_file"].as_str().expect("a path");
+    assert!(
+        conda.ends_with("env/./conda.yml") || conda.ends_with("env/conda.yml"),
+        "{conda}"
+    );
+    place.ok("environment archive -n my-env --version 4");
+    assert_eq!(
+        place.ok("environment list --query [].version -o tsv"),
+        "3\n"
+    );
+    assert!(
+        place
+            .run("environment show -n none")
+            .starts_with("code: 4\n")
+    );
+}

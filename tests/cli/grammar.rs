@@ -28,6 +28,7 @@ fn the_help_names_every_command() {
       tune          Measure which lanes and batches serve a model best on this machine
       bench         Compare two versions under load, with a verdict that holds, or measure one
       az            The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
+      environment   Environments of scripts by name and version, as this user keeps them
       status        State of the server
       journal       Journal of changes: who made them, and how they ended
       backup        Copy the whole state of a server, running or not, to a new folder

@@ -521,9 +521,11 @@ fn a_file_that_names_a_script_scores_the_model_without_it_where_that_is_asked_fo
          code_configuration: {{code: nowhere, scoring_script: score.py}}\nenvironment: nowhere.yml\n",
         model.display()
     );
-    let shown = server
+    server
         .run_with(&["online-deployment", "create"], &text)
         .ok();
+    let show = ["online-deployment", "show", "--detail", "-n", "blue"];
+    let shown = server.ok(&[&show[..], &["-e", "iris"]].concat());
     assert!(
         shown["notes"].to_string().contains("scored natively"),
         "{shown}"

@@ -227,6 +227,9 @@ pub(super) enum Command {
         )]
         words: Vec<std::ffi::OsString>,
     },
+    /// Environments of scripts by name and version, as this user keeps them
+    #[command(subcommand)]
+    Environment(Environment),
     /// The workspace that scripts of `az ml` name: there is one.
     #[command(hide = true, subcommand)]
     Workspace(WorkspaceCommand),
@@ -248,6 +251,64 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// `serin environment`
+#[derive(Debug, Subcommand)]
+pub(super) enum Environment {
+    /// Keep an environment under a name and version
+    Create(EnvironmentCreate),
+    /// Print all environments, or all versions of one
+    List {
+        /// Only this environment
+        #[arg(long, short)]
+        name: Option<ModelName>,
+    },
+    /// Print one version of an environment
+    Show(EnvironmentVersion),
+    /// Leave a version out of lists; files may go on naming it
+    Archive(EnvironmentVersion),
+    /// The same, for scripts of `az ml`.
+    #[command(hide = true)]
+    Delete(EnvironmentVersion),
+    /// Take a version into lists again
+    Restore(EnvironmentVersion),
+}
+
+/// `serin environment create`
+#[derive(Debug, Args)]
+pub(super) struct EnvironmentCreate {
+    /// YAML file of the environment
+    #[arg(long, short)]
+    pub(super) file: Option<PathBuf>,
+    /// Name of the environment; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) name: Option<ModelName>,
+    /// Version; beats the file's [default: one more than the latest]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// Image; kept and shown, serin runs none
+    #[arg(long, short)]
+    pub(super) image: Option<String>,
+    /// conda file; beats the file's
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) conda_file: Option<PathBuf>,
+    /// Attributes that beat the file's
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<SetText>,
+}
+
+/// A version of an environment.
+#[derive(Debug, Args)]
+pub(super) struct EnvironmentVersion {
+    #[command(flatten)]
+    pub(super) named: Named<ModelName>,
+    /// Version of the environment [default: the last that was made]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// Kept for scripts of `az ml`: nothing is lost that could be asked about.
+    #[arg(long, short, hide = true)]
+    pub(super) yes: bool,
 }
 
 /// `serin workspace`
@@ -342,6 +403,8 @@ pub(super) enum Endpoint {
     GetCredentials(NamedEndpoint),
     /// Replace one of the two keys
     RegenerateKeys(RegenerateKeys),
+    /// Print what was noted of a deployment
+    GetLogs(EndpointLogs),
 }
 
 /// The name of what a command is about: bare, or after `--name` as `az ml` has it.
@@ -587,6 +650,31 @@ pub(super) struct RegenerateKeys {
     pub(super) accepted: Accepted,
 }
 
+/// `serin endpoint get-logs`
+#[derive(Debug, Args)]
+pub(super) struct EndpointLogs {
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
+    /// Name of the deployment
+    #[arg(long, short)]
+    pub(super) deployment: DeploymentName,
+    #[command(flatten)]
+    pub(super) lines: LogLines,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// How much of what was noted is printed.
+#[derive(Debug, Args)]
+pub(super) struct LogLines {
+    /// Most lines, the newest
+    #[arg(long, short, default_value_t = 5000, value_name = "N")]
+    pub(super) lines: usize,
+    /// Kept for scripts of `az ml`: there are no containers, and all that is known is printed.
+    #[arg(long, short, hide = true, ignore_case = true, value_parser = ["inference-server", "storage-initializer"], value_name = "CONTAINER")]
+    pub(super) container: Option<String>,
+}
+
 /// One of the two keys of an endpoint.
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 pub(super) enum Key {
@@ -608,6 +696,22 @@ pub(super) enum Deployment {
     Show(DeploymentShow),
     /// Print all deployments of an endpoint
     List(DeploymentList),
+    /// Print what was noted of a deployment
+    GetLogs(DeploymentLogs),
+}
+
+/// `serin deployment get-logs`
+#[derive(Debug, Args)]
+pub(super) struct DeploymentLogs {
+    #[command(flatten)]
+    pub(super) named: Named<DeploymentName>,
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) endpoint_name: EndpointName,
+    #[command(flatten)]
+    pub(super) lines: LogLines,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
 }
 
 /// `serin deployment create`

@@ -1,5 +1,7 @@
 //! Colours of `-o jsonc` and `-o yamlc`, where a terminal shows them. Pure.
 
+use std::fmt::Write as _;
+
 use anstyle::{AnsiColor, Style};
 
 const KEY: Style = AnsiColor::Blue.on_default().bold();
@@ -17,7 +19,7 @@ pub(super) fn json(text: &str) -> String {
             false => TEXT,
         };
         coloured.push_str(before);
-        coloured.push_str(&format!("{style}{string}{style:#}"));
+        write!(coloured, "{style}{string}{style:#}").expect("text takes any text");
         rest = after;
     }
     coloured + rest

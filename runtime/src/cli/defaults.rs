@@ -1,40 +1,68 @@
-//! The defaults of `az configure --defaults group=.. workspace=..`, in a file of the user's.
+//! Files of the user's that hold what scripts of `az` have asked to be kept: the defaults of
+//! `az configure --defaults group=.. workspace=..`, and environments.
+//!
+//! Not here: anything that the server acts upon.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
 use super::exit::CliError;
 use crate::plain_file;
 
-/// Largest file of defaults that is read.
-const BYTES_MAX: u64 = 64 * 1024;
+/// Largest file that is read.
+const BYTES_MAX: u64 = 1024 * 1024;
+
+const FILE: &str = "az-defaults.json";
 
 /// Values by their names, as they were kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Defaults(BTreeMap<String, String>);
 
-/// The place of the file: `serin/az-defaults.json` in the user's configuration.
-fn file() -> Option<PathBuf> {
+/// The place of a file: in `serin` in the user's configuration.
+fn place(name: &str) -> Option<PathBuf> {
     let folder = |name| {
         env::var_os(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
     let home = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
-    Some(home?.join("serin/az-defaults.json"))
+    Some(home?.join("serin").join(name))
+}
+
+/// What is kept in a file; nothing where it is not there or cannot be read.
+pub(super) fn read_kept<T: DeserializeOwned + Default>(name: &str) -> T {
+    let bytes = place(name).and_then(|file| plain_file::read(&file, BYTES_MAX).ok());
+    let kept = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    kept.unwrap_or_default()
+}
+
+/// Writes a file, whole or not at all.
+pub(super) fn write_kept(name: &str, kept: &impl Serialize) -> Result<(), CliError> {
+    let file = place(name)
+        .ok_or_else(|| CliError::BadInput("no place to keep it: HOME is not set".to_owned()))?;
+    write_to(&file, kept).map_err(|source| CliError::Write { path: file, source })
+}
+
+fn write_to(file: &Path, kept: &impl Serialize) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(file);
+    fs::create_dir_all(folder)?;
+    let draft = NamedTempFile::new_in(folder)?;
+    serde_json::to_writer_pretty(&draft, kept)?;
+    draft.persist(file)?;
+    Ok(())
 }
 
 impl Defaults {
-    /// What is kept; nothing where the file is not there or cannot be read, for it only names things.
+    /// What is kept.
     pub(super) fn read() -> Self {
-        let bytes = file().and_then(|file| plain_file::read(&file, BYTES_MAX).ok());
-        let kept = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self(kept.unwrap_or_default())
+        Self(read_kept(FILE))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<String> {
@@ -54,21 +82,8 @@ impl Defaults {
         };
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes them.
     pub(super) fn write(&self) -> Result<(), CliError> {
-        let file = file().ok_or_else(|| {
-            CliError::BadInput("no place for defaults: HOME is not set".to_owned())
-        })?;
-        self.write_to(&file)
-            .map_err(|source| CliError::Write { path: file, source })
-    }
-
-    fn write_to(&self, file: &PathBuf) -> io::Result<()> {
-        let folder = file.parent().unwrap_or(file);
-        fs::create_dir_all(folder)?;
-        let draft = NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&draft, &self.0)?;
-        draft.persist(file)?;
-        Ok(())
+        write_kept(FILE, &self.0)
     }
 }

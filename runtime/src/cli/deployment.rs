@@ -9,7 +9,7 @@ use super::edits::{self, Edited};
 use super::exit::CliError;
 use super::output::Columns;
 use super::server::{Server, notes_of};
-use super::{changes, files, output};
+use super::{changes, files, logs, output};
 use crate::control::Change;
 use crate::control::DeploymentUpdate as Update;
 use crate::spec::{DeploymentName, EndpointName};
@@ -67,6 +67,10 @@ pub(super) fn run(command: Deployment, global: &Global) -> Result<(), CliError> 
             print(&server, &said, &endpoint, global)?;
             notes_of(&said).iter().for_each(|note| server.tell(note));
             Ok(())
+        }
+        Deployment::GetLogs(typed) => {
+            let name = typed.named.as_name();
+            logs::print(&typed.endpoint_name, name, &typed.lines, global)
         }
         Deployment::List(typed) => {
             let server = Server::find(global)?;

@@ -12,7 +12,7 @@ use super::exit::CliError;
 use super::find;
 use super::output::Columns;
 use super::server::{Server, notes_of};
-use super::{changes, deployment, files, output};
+use super::{changes, deployment, files, logs, output};
 use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, DeploymentUpdate, KeyType};
 use crate::spec::{
@@ -75,6 +75,10 @@ pub(super) fn run(command: Endpoint, family: Family, global: &Global) -> Result<
         Endpoint::GetCredentials(typed) => {
             let server = Server::find(global)?;
             server.print(&server.client.credentials(&typed.named.name())?)
+        }
+        Endpoint::GetLogs(typed) => {
+            let endpoint = typed.named.as_name();
+            logs::print(endpoint, &typed.deployment, &typed.lines, global)
         }
         Endpoint::RegenerateKeys(typed) => regenerate_keys(typed, global),
     }

@@ -12,14 +12,14 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 
 use super::exit::CliError;
-use super::output;
+use super::{environment, output};
 use crate::admin::attended;
 use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_MAX};
 use crate::plain_file;
 pub(super) use crate::plain_file::check_text;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointFile, ModelSpec, read_deployment,
-    read_endpoint, read_model,
+    Assignment, DeploymentName, DeploymentSpec, EndpointFile, EnvironmentSpec, ModelSpec,
+    read_deployment, read_endpoint, read_environment, read_model,
 };
 
 /// Reads an endpoint file; what the command line says beats what the file says.
@@ -28,6 +28,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
     let folder = folder(path)?;
     for deployment in file.deployments.iter_mut().flatten() {
         deployment.resolve_paths(&folder);
+        environment::resolve(deployment);
     }
     Ok(file)
 }
@@ -45,7 +46,18 @@ pub(super) fn deployment(
     all.extend_from_slice(overrides);
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
     deployment.resolve_paths(&folder(path)?);
+    environment::resolve(&mut deployment);
     Ok(deployment)
+}
+
+/// Reads an environment file; what the command line says beats what the file says.
+pub(super) fn environment(
+    path: &Path,
+    overrides: &[Assignment],
+) -> Result<EnvironmentSpec, CliError> {
+    let mut environment = read_environment(&text(path)?, &shown(path), overrides)?;
+    environment::resolve_paths(&mut environment.content, &folder(path)?);
+    Ok(environment)
 }
 
 /// Reads a model file; what the command line says beats what the file says.

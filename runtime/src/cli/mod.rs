@@ -17,11 +17,13 @@ mod demo;
 mod deployment;
 mod edits;
 mod endpoint;
+mod environment;
 mod escape;
 pub mod exit;
 mod files;
 mod find;
 mod graph_words;
+mod logs;
 mod model;
 mod output;
 mod port;
@@ -144,6 +146,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Tune(typed) => tune::run(&typed, global),
         Command::Bench(typed) => bench::run(&typed, global),
         Command::Az { words } => az::run(&words),
+        Command::Environment(command) => environment::run(command, global),
         Command::Workspace(command) => workspace::run(command, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),

@@ -47,7 +47,7 @@ fn line(entry: &JournalEntry) -> Value {
 }
 
 /// A change in one line: `update endpoint iris, traffic blue:90,green:10`, `register model digits:1`.
-fn what(change: &Value) -> String {
+pub(super) fn what(change: &Value) -> String {
     if let Ok(change) = Change::deserialize(change) {
         return change.to_string();
     }

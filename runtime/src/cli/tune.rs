@@ -106,7 +106,7 @@ fn finish(found: &Found, report: &Report, typed: &Typed, global: &Global) -> Res
     match format {
         OutputFormat::Table if !global.asks_for_part() => print_table(report, &warnings)?,
         OutputFormat::Tsv if !global.asks_for_part() => {
-            output::print_as(&rows(report), COLUMNS, &format.into())?
+            output::print_as(&rows(report), COLUMNS, &format.into())?;
         }
         _ => {
             let result = result(found, report, &warnings, applied);
