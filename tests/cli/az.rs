@@ -306,6 +306,7 @@ fn mirrored_traffic_is_read_checked_kept_and_shown() {
         serde_json::json!({"green": 20})
     );
     for wrong in [
+        "''",
         "green=51",
         "green=-1",
         "green=2.5",

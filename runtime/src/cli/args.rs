@@ -13,7 +13,8 @@ use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::edits::SetText;
-use super::output::Form;
+use super::form::Form;
+pub(super) use super::form::OutputFormat;
 use super::query::Query;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
@@ -164,26 +165,6 @@ impl Global {
     pub(super) fn asks_for_part(&self) -> bool {
         self.query.is_some()
     }
-}
-
-/// The form in which results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum OutputFormat {
-    /// Indented JSON.
-    #[default]
-    Json,
-    /// The same in colours, where a terminal shows them.
-    Jsonc,
-    /// YAML.
-    Yaml,
-    /// The same in colours.
-    Yamlc,
-    /// Columns for people.
-    Table,
-    /// Values between tabs, for scripts.
-    Tsv,
-    /// Nothing.
-    None,
 }
 
 /// Every command.

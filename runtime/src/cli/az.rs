@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
-use super::args::OutputFormat;
-use super::az_form::NOBODY;
 use super::defaults::Defaults;
 use super::exit::CliError;
-use super::output::{self, Form};
-use super::workspace::Workspace;
+use super::form::{Form, OutputFormat};
+use super::output;
+use super::workspace::{NOBODY, Workspace};
 
 /// Groups of commands about what only the cloud has.
 const OF_THE_CLOUD: &[&str] = &[
@@ -122,6 +121,7 @@ pub(super) fn run(words: &[OsString]) -> Result<(), CliError> {
     match verbs.as_slice() {
         ["install", folder] => print(install(Path::new(folder))?),
         [] if words.values("version", "v").is_some() => print(version()),
+        [] if words.values("help", "h").is_some() => output::print_text(&format!("{}\n", known())),
         ["version"] => print(version()),
         ["configure"] => configure(&words, &form),
         ["config", rest @ ..] => config(rest, &form),
@@ -143,12 +143,20 @@ pub(super) fn run(words: &[OsString]) -> Result<(), CliError> {
             }
         }
         _ => Err(CliError::Usage(format!(
-            "under the name `az` serin knows `az ml` and what stands around it in scripts (account, config, configure, extension, \
-             group, version, {}), found {:?}",
-            OF_THE_CLOUD.join(", "),
+            "{}; found {:?}",
+            known(),
             verbs.join(" ")
         ))),
     }
+}
+
+/// What may stand behind the name.
+fn known() -> String {
+    format!(
+        "under the name `az` serin knows `az ml` (`az ml --help`), and what stands around it in scripts: account, config, \
+         configure, extension, group, version; and {}, which do nothing",
+        OF_THE_CLOUD.join(", ")
+    )
 }
 
 fn told_as_nothing(words: &Words) {

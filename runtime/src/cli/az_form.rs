@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::workspace::Workspace;
+use super::workspace::{NOBODY, Workspace};
 
 /// The form for one workspace, whose names are part of every id.
 #[derive(Debug, Clone)]
@@ -38,9 +38,6 @@ const WRITTEN: &[&str] = &[
     "resources",
     "startup_probe",
 ];
-
-/// An id of nobody.
-pub(super) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 impl AzForm {
     pub(super) fn new(workspace: Workspace) -> Self {

@@ -102,15 +102,19 @@ impl Edited {
     fn add_to(
         &mut self,
         path: &str,
-        pairs: Map<String, Value>,
+        mut pairs: Map<String, Value>,
         mut values: Vec<Value>,
     ) -> Result<(), CliError> {
+        let parts = parts(path);
+        if let ([Value::Object(fields)], true) = (values.as_mut_slice(), is_of_pairs(&parts)) {
+            pairs.append(fields);
+            values.clear();
+        }
         if pairs.is_empty() && values.is_empty() {
             return Err(refused(format!(
                 "--add {path}: expected what is to be added behind the path: `--add tags team=vision`"
             )));
         }
-        let parts = parts(path);
         let place = place(&mut self.shown, &parts, path)?;
         match place {
             Value::Object(fields) if values.is_empty() => fields.extend(pairs),
@@ -200,6 +204,11 @@ fn read(word: &str, as_text: bool) -> Value {
 
 /// The value at a path; what is not there yet is nothing.
 fn place<'a>(root: &'a mut Value, parts: &[String], path: &str) -> Result<&'a mut Value, CliError> {
+    if parts.iter().any(String::is_empty) {
+        return Err(refused(format!(
+            "expected the path of an attribute such as tags, found {path:?}"
+        )));
+    }
     let mut at = root;
     for part in parts {
         let nowhere = || refused(format!("{path}: the path leads nowhere at {part:?}"));
@@ -305,6 +314,18 @@ mod tests {
             assigned[0]["value"],
             json!({"team": "a", "step": "1.10", "a": "b"})
         );
+    }
+
+    #[test]
+    fn an_object_joins_a_mapping_and_a_path_has_no_empty_part() {
+        let mut edited = Edited::of(json!({"tags": {"a": "1"}}));
+        edited.add(&words(r#"tags {"b":"2"}"#), false).unwrap();
+        for path in ["", "tags.", ".tags", "[]"] {
+            let added = edited.add(&[path.to_owned(), "x=y".to_owned()], false);
+            assert!(added.is_err(), "{path:?}");
+            assert!(edited.remove(&[path.to_owned()]).is_err(), "{path:?}");
+        }
+        assert_eq!(edited.whole(), json!({"tags": {"a": "1", "b": "2"}}));
     }
 
     #[test]

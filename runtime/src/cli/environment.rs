@@ -1,20 +1,14 @@
-//! `serin environment`: environments under a name, kept in a file of the user's, and put in place of their name in a deployment.
-//!
-//! The server knows no such names: a deployment that says `azureml:env:1` is sent with what the name stands for.
-
-use std::path::Path;
-
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+//! `serin environment`: environments under a name, kept in a file of the user's.
 
 use super::args::{Environment, EnvironmentCreate, EnvironmentVersion, Global};
 use super::defaults::{read_kept, write_kept};
 use super::edits;
 use super::exit::CliError;
+use super::kept_environments::{FILE, Kept, find};
 use super::output::Columns;
 use super::workspace::Workspace;
 use super::{files, output};
-use crate::spec::{DeploymentSpec, read_environment};
+use crate::spec::read_environment;
 
 /// The columns of a table of environments.
 const COLUMNS: Columns = &[
@@ -23,37 +17,6 @@ const COLUMNS: Columns = &[
     ("image", &["/image"]),
     ("conda_file", &["/conda_file"]),
 ];
-
-/// The file of the user's configuration that has them.
-const FILE: &str = "environments.json";
-
-/// One version of an environment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Kept {
-    name: String,
-    version: String,
-    content: Map<String, Value>,
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    tags: Map<String, Value>,
-    #[serde(default)]
-    is_archived: bool,
-}
-
-impl Kept {
-    fn shown(&self, workspace: &Workspace) -> Value {
-        let path = format!("environments/{}/versions/{}", self.name, self.version);
-        let mut shown = self.content.clone();
-        let more = json!({
-            "description": self.description, "id": workspace.id(&path), "name": self.name, "os_type": "linux",
-            "tags": self.tags, "version": self.version,
-        });
-        shown.extend(more.as_object().cloned().unwrap_or_default());
-        shown.sort_keys();
-        shown.into()
-    }
-}
 
 /// Runs one of the environment commands.
 pub(super) fn run(command: Environment, global: &Global) -> Result<(), CliError> {
@@ -162,42 +125,4 @@ fn place_of(typed: &EnvironmentVersion, kept: &[Kept]) -> Result<usize, CliError
             }
         ))
     })
-}
-
-fn find(name: &str, version: Option<&str>, kept: &[Kept]) -> Option<usize> {
-    let is_it =
-        |one: &Kept| one.name == name && version.is_none_or(|version| one.version == version);
-    kept.iter().rposition(is_it)
-}
-
-/// Puts what a name stands for in its place; a name that is not kept stays, for the server to judge.
-pub(super) fn resolve(deployment: &mut DeploymentSpec) {
-    let Some(environment) = deployment.kept.get_mut("environment") else {
-        return;
-    };
-    let Some(reference) = environment
-        .as_str()
-        .and_then(|text| text.strip_prefix("azureml:"))
-    else {
-        return;
-    };
-    let (name, version) = match reference.split_once('@') {
-        Some((name, _)) => (name, None),
-        None => match reference.split_once(':') {
-            Some((name, version)) => (name, Some(version)),
-            None => (reference, None),
-        },
-    };
-    let kept: Vec<Kept> = read_kept(FILE);
-    if let Some(at) = find(name, version, &kept) {
-        *environment = kept[at].content.clone().into();
-    }
-}
-
-/// Makes the path of a conda file absolute, seen from the folder of the environment's file.
-pub(super) fn resolve_paths(content: &mut Map<String, Value>, folder: &Path) {
-    if let Some(Value::String(path)) = content.get_mut("conda_file") {
-        let bare = path.strip_prefix("file:").unwrap_or(path);
-        *path = folder.join(bare).to_string_lossy().into_owned();
-    }
 }

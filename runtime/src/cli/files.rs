@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 
 use super::exit::CliError;
-use super::{environment, output};
+use super::{kept_environments, output};
 use crate::admin::attended;
 use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_MAX};
 use crate::plain_file;
@@ -28,7 +28,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
     let folder = folder(path)?;
     for deployment in file.deployments.iter_mut().flatten() {
         deployment.resolve_paths(&folder);
-        environment::resolve(deployment);
+        kept_environments::resolve(deployment);
     }
     Ok(file)
 }
@@ -46,7 +46,7 @@ pub(super) fn deployment(
     all.extend_from_slice(overrides);
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
     deployment.resolve_paths(&folder(path)?);
-    environment::resolve(&mut deployment);
+    kept_environments::resolve(&mut deployment);
     Ok(deployment)
 }
 
@@ -56,7 +56,7 @@ pub(super) fn environment(
     overrides: &[Assignment],
 ) -> Result<EnvironmentSpec, CliError> {
     let mut environment = read_environment(&text(path)?, &shown(path), overrides)?;
-    environment::resolve_paths(&mut environment.content, &folder(path)?);
+    kept_environments::resolve_paths(&mut environment.content, &folder(path)?);
     Ok(environment)
 }
 
@@ -68,7 +68,7 @@ pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, 
     Ok(model)
 }
 
-/// The shares that a file's `mirror_traffic` would have: `green=10`, and nothing for an empty word.
+/// The share that a file's `mirror_traffic` would have: `green=10`.
 pub(super) fn mirror(words: &[String]) -> Result<Assignment, CliError> {
     let mut shares = serde_json::Map::new();
     let text = words.join(" ").replace(" = ", "=");
@@ -83,6 +83,12 @@ pub(super) fn mirror(words: &[String]) -> Result<Assignment, CliError> {
             .parse::<i64>()
             .map_or_else(|_| share.into(), Value::from);
         shares.insert(name.to_owned(), number);
+    }
+    if shares.is_empty() {
+        // An unset variable of a script takes nothing away.
+        return Err(CliError::BadInput(
+            "--mirror-traffic: expected a deployment and its percent such as green=10, found none; green=0 takes it away".to_owned(),
+        ));
     }
     Ok(assign("mirror_traffic", shares))
 }

@@ -11,9 +11,8 @@ use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 use serde_json::{Map, Value};
 
-use super::args::OutputFormat;
 use super::exit::CliError;
-use super::query::Query;
+use super::form::{Form, OutputFormat};
 use super::table::{self, Heading};
 use super::{colour, escape, yaml};
 
@@ -23,23 +22,6 @@ pub(super) type Columns = &'static [(&'static str, &'static [&'static str])];
 
 /// Longest answer to a question that is looked at.
 const ANSWER_BYTES_MAX: u64 = 64;
-
-/// The form in which results are printed, and the part of them that is asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Form {
-    pub(super) format: OutputFormat,
-    pub(super) query: Option<Query>,
-}
-
-impl From<OutputFormat> for Form {
-    /// The whole result.
-    fn from(format: OutputFormat) -> Self {
-        Self {
-            format,
-            query: None,
-        }
-    }
-}
 
 /// Prints a result in the form that was asked for.
 pub(super) fn print(value: &Value, form: &Form) -> Result<(), CliError> {

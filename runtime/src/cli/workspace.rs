@@ -6,10 +6,19 @@
 use serde_json::{Value, json};
 
 use super::args::{Global, WorkspaceCommand};
-use super::az_form::NOBODY;
 use super::defaults::Defaults;
 use super::exit::CliError;
-use super::output;
+use super::output::{self, Columns};
+
+/// The columns of a table of workspaces.
+const COLUMNS: Columns = &[
+    ("name", &["/name"]),
+    ("resource_group", &["/resource_group"]),
+    ("location", &["/location"]),
+];
+
+/// An id of nobody.
+pub(super) const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 
 /// The names of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +105,14 @@ impl Workspace {
 pub(super) fn run(command: WorkspaceCommand, global: &Global) -> Result<(), CliError> {
     let mut workspace = Workspace::of(global);
     match command {
-        WorkspaceCommand::List => output::print(&json!([workspace.shown()]), &global.form()),
+        WorkspaceCommand::List => {
+            output::print_as_az(&json!([workspace.shown()]), COLUMNS, &global.form())
+        }
         WorkspaceCommand::Show(typed) | WorkspaceCommand::Create(typed) => {
             if let Some(name) = typed.name {
                 workspace.name = name;
             }
-            output::print(&workspace.shown(), &global.form())
+            output::print_as_az(&workspace.shown(), COLUMNS, &global.form())
         }
     }
 }
