@@ -12,10 +12,10 @@ use std::str::FromStr;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::edits::SetText;
 use super::form::Form;
 pub(super) use super::form::OutputFormat;
 use super::query::Query;
+use super::set_text::SetText;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
 use crate::evidence::Slo;

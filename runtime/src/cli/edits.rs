@@ -3,38 +3,25 @@
 //! The server knows assignments alone. What is added to a list or a mapping, or taken from one, is worked out on what it
 //! shows, and the whole list or mapping is assigned.
 
-use std::str::FromStr;
-
 use serde_json::{Map, Value};
 
 use super::exit::CliError;
 use super::files;
-use crate::spec::{Assignment, SetError};
-
-/// One `path=value`, as it was typed.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct SetText(String);
-
-impl FromStr for SetText {
-    type Err = SetError;
-
-    fn from_str(text: &str) -> Result<Self, SetError> {
-        Assignment::parse(text).map(|_| Self(text.to_owned()))
-    }
-}
+use super::set_text::SetText;
+use crate::spec::Assignment;
 
 /// Assignments as they were typed; paths are seen from here.
 pub(super) fn assignments(set: &[SetText], as_text: bool) -> Result<Vec<Assignment>, CliError> {
-    let read = |SetText(text): &SetText| match text.split_once('=') {
+    let read = |typed: &SetText| match typed.text().split_once('=') {
         Some((path, value)) if as_text => Assignment::new(path, value.into()),
-        _ => Assignment::parse(text).ok(),
+        _ => Assignment::parse(typed.text()).ok(),
     };
     files::typed_here(set.iter().filter_map(read).collect())
 }
 
 /// The same for tags, which are given without the path of their mapping.
 pub(super) fn tags(tags: &[SetText]) -> Vec<Assignment> {
-    let read = |SetText(text): &SetText| Assignment::parse(&format!("tags.{text}")).ok();
+    let read = |typed: &SetText| Assignment::parse(&format!("tags.{}", typed.text())).ok();
     tags.iter().filter_map(read).collect()
 }
 

@@ -35,6 +35,7 @@ mod score_script;
 mod script_folder;
 mod serve;
 mod server;
+mod set_text;
 mod signals;
 mod sku;
 mod status;
