@@ -225,6 +225,7 @@ fn rules() {
     let red = server.ok(&[
         "deployment",
         "show",
+        "--detail",
         "--name",
         "red",
         "--endpoint-name",

@@ -166,7 +166,7 @@ fn lost_lanes(server: &Server) {
 
 /// The number of lanes that `abyss` says it has lost.
 fn troubles(server: &Server) -> usize {
-    let shown = server.ok(&["deployment", "show", "-e", "abyss", "-n", "red"]);
+    let shown = server.ok(&["deployment", "show", "--detail", "-e", "abyss", "-n", "red"]);
     let notes = shown["notes"].to_string();
     if !notes.contains("a run did not end") {
         return 0;

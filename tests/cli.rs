@@ -3,6 +3,8 @@
 #[path = "cli/support.rs"]
 mod support;
 
+#[path = "cli/az.rs"]
+mod az;
 #[path = "cli/bench.rs"]
 mod bench;
 #[path = "cli/files.rs"]

@@ -148,7 +148,7 @@ fn with_blue_and_green(place: &Place) {
 
 /// The address that takes the requests of `iris`, and its key.
 fn address_and_key(place: &Place) -> (String, String) {
-    let endpoint = parsed(&place.ok("endpoint show --name iris"));
+    let endpoint = parsed(&place.ok("endpoint show --name iris --detail"));
     let credentials = parsed(&place.ok("endpoint get-credentials --name iris"));
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     (
@@ -290,7 +290,7 @@ fn deployments_are_found_measured_and_left_as_they_are() {
     let place = Place::new();
     let _server = place.serve();
     with_blue_and_green(&place);
-    let show = || parsed(&place.ok("endpoint show --name iris"));
+    let show = || parsed(&place.ok("endpoint show --name iris --detail"));
     let before = show();
     let report = report(&place, "blue green --budget 3");
     assert_eq!(show(), before);

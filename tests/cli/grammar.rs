@@ -27,6 +27,8 @@ fn the_help_names_every_command() {
       sku           Instance types: cores and memory of one instance
       tune          Measure which lanes and batches serve a model best on this machine
       bench         Compare two versions under load, with a verdict that holds, or measure one
+      az            The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
+      environment   Environments of scripts by name and version, as this user keeps them
       status        State of the server
       journal       Journal of changes: who made them, and how they ended
       backup        Copy the whole state of a server, running or not, to a new folder
@@ -39,7 +41,9 @@ fn the_help_names_every_command() {
     Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
                               ~/.local/share/serin] [env: SERIN_DATA]
-      -o, --output <FORMAT>   Form of the result: json, table, tsv or none [default: json]
+      -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
+                              json]
+          --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
           --only-show-errors  No progress, only errors
 
     Start with `serin demo`, or with `serin serve` in one terminal and `serin endpoint create --file
@@ -82,8 +86,17 @@ fn the_help_of_an_update_names_every_flag() {
               Instances of the deployment
       -r, --traffic <SPLIT>...
               Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
+          --mirror-traffic <SHARE>...
+              Percent of the requests that a deployment gets a copy of: green=10; kept and shown,
+              nothing is copied yet
           --set <PATH=VALUE>...
-              Any attribute: `deployments.blue.scale.instance_count=5`
+              Any attribute, by its path: `instance_count=5`, `deployments.blue.scale.instance_count=5`
+          --add <PATH KEY=VALUE>...
+              Entry for a list or a mapping: `tags team=vision`
+          --remove <PATH>...
+              Attribute to take away, or the number of an entry behind the path of its list: `tags.team`
+          --force-string
+              Take each value as text, whatever it looks like
           --no-wait
               Return when the change is accepted, not when it is in force
       -h, --help
@@ -92,7 +105,9 @@ fn the_help_of_an_update_names_every_flag() {
     Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
                               ~/.local/share/serin] [env: SERIN_DATA]
-      -o, --output <FORMAT>   Form of the result: json, table, tsv or none [default: json]
+      -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
+                              json]
+          --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
           --only-show-errors  No progress, only errors
     --- stderr
     "#);
@@ -121,7 +136,7 @@ fn an_update_of_nothing_is_refused() {
     --- stdout
     --- stderr
     error: the following required arguments were not provided:
-      <--file <FILE>|--deployment-file <DEPLOYMENT_FILE>|--instance-count <N>|--traffic <SPLIT>...|--set <PATH=VALUE>...>
+      <--file <FILE>|--deployment-file <DEPLOYMENT_FILE>|--instance-count <N>|--traffic <SPLIT>...|--mirror-traffic <SHARE>...|--set <PATH=VALUE>...|--add <PATH KEY=VALUE>...|--remove <PATH>...>
 
     Usage: serin endpoint update --name <NAME> <CHANGES>...
 

@@ -66,12 +66,13 @@ fn the_seed_plays_from_end_to_end() {
     let endpoint = |step: usize| -> serde_json::Value {
         serde_json::from_str(&said[step]).expect("an endpoint is printed as JSON")
     };
-    let blue = |step: usize| endpoint(step)["deployments"]["blue"].clone();
+    let blue = |step: usize| endpoint(step)["deployments"][0].clone();
     assert_eq!(endpoint(0)["auth_mode"], "aml_token");
     assert_eq!(blue(1)["instance_count"], 3);
     assert_eq!(blue(1)["provisioning_state"], "Succeeded");
-    assert_eq!(blue(3)["instances_ready"], 5);
-    assert_eq!(blue(4)["instances_ready"], 5);
+    assert_eq!(blue(1)["name"], "blue");
+    assert_eq!(blue(3)["instance_count"], 5);
+    assert_eq!(blue(4)["instance_count"], 5);
     assert_eq!(endpoint(5)["traffic"]["green"], 0);
     assert!(said[6].contains("model.onnx"), "{}", said[6]);
     assert_eq!(endpoint(7)["traffic"]["blue"], 90);

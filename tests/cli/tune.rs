@@ -110,7 +110,12 @@ fn a_deployment_becomes_what_was_found_and_nothing_else_of_it_changes() {
     let place = Place::new();
     let _server = place.serve();
     with_blue(&place);
-    let show = || json(&place, "deployment show --name blue --endpoint iris");
+    let show = || {
+        json(
+            &place,
+            "deployment show --name blue --endpoint iris --detail",
+        )
+    };
     let before = show();
     let result = json(
         &place,
@@ -174,7 +179,10 @@ fn a_target_that_nothing_keeps_applies_nothing() {
         ),
         "{said}"
     );
-    let blue = json(&place, "deployment show --name blue --endpoint iris");
+    let blue = json(
+        &place,
+        "deployment show --name blue --endpoint iris --detail",
+    );
     assert_eq!(blue["request_settings"], Value::Null);
 }
 

@@ -231,6 +231,7 @@ fn show_says_what_was_asked_for_and_what_was_given() {
     let shown = server.ok(&[
         "online-deployment",
         "show",
+        "--detail",
         "--name",
         "blue",
         "--endpoint-name",

@@ -25,7 +25,13 @@ pub(crate) fn deaths(server: &Server) -> Vec<Value> {
 
 /// The notes of a deployment of `iris`, as one text.
 fn notes(server: &Server, name: &str) -> String {
-    let show = ["online-deployment", "show", "--endpoint-name", "iris"];
+    let show = [
+        "online-deployment",
+        "show",
+        "--detail",
+        "--endpoint-name",
+        "iris",
+    ];
     server.ok(&[&show[..], &["--name", name]].concat())["notes"].to_string()
 }
 

@@ -33,7 +33,7 @@ fn accepted(server: &Server) -> String {
 
 /// What was accepted of the endpoint, as a person sees it.
 fn shown(server: &Server) -> Value {
-    let shown = server.ok(&["endpoint", "show", "--name", "iris"]);
+    let shown = server.ok(&["endpoint", "show", "--detail", "--name", "iris"]);
     let deployments = ["blue", "green"].map(|name| {
         let one = &shown["deployments"][name];
         let fields = ["model", "model_digest", "instance_type", "instance_count"];
@@ -130,7 +130,7 @@ fn check(data: &Path, name: &Path, (key, before): (&str, &Value), what: &str) {
             both.sort_unstable();
             assert_eq!(both, [200, 503], "{what}: one is damaged, the other serves");
             let raw = server
-                .ok(&["endpoint", "show", "--name", "iris"])
+                .ok(&["endpoint", "show", "--detail", "--name", "iris"])
                 .to_string();
             assert!(raw.contains("are damaged or others"), "{what}: {raw}");
         }
@@ -285,7 +285,7 @@ fn a_full_disk_does_not_stop_a_restart() {
     server.update("iris", &["--traffic", "blue=50 green=50"]);
     assert_eq!(server.terminate(), Some(0));
     let server = Server::start(data.path());
-    let traffic = &server.ok(&["endpoint", "show", "--name", "iris"])["traffic"];
+    let traffic = &server.ok(&["endpoint", "show", "--detail", "--name", "iris"])["traffic"];
     assert_eq!(*traffic, json!({"blue": 50, "green": 50}));
 }
 

@@ -48,7 +48,15 @@ fn a_version_that_hangs_is_named_until_it_answers_and_the_others_serve_on() {
     assert_eq!(named["failures_in_a_row"], 20);
     assert_eq!(named["reason"], "the deadline passed while the model ran");
     assert_eq!(server.ok(&["status"])["degraded"][0], *named);
-    let shown = server.ok(&["online-deployment", "show", "-n", "green", "-e", "iris"]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--detail",
+        "-n",
+        "green",
+        "-e",
+        "iris",
+    ]);
     assert_eq!(shown["degraded"]["reason"], named["reason"], "{shown}");
     let gauge = "serin_degraded{endpoint=\"iris\",deployment=\"green\"} 1\n";
     assert!(metrics(&server).contains(gauge));

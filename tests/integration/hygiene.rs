@@ -196,6 +196,7 @@ fn fifty_instances_share_the_cores_that_there_are_and_leave_nothing() {
     let show = [
         "online-deployment",
         "show",
+        "--detail",
         "--name",
         "blue",
         "--endpoint-name",

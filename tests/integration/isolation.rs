@@ -47,6 +47,7 @@ fn shown(server: &Server) -> Value {
     server.ok(&[
         "deployment",
         "show",
+        "--detail",
         "--endpoint-name",
         "trap",
         "--name",
@@ -225,7 +226,7 @@ fn show_says_where_lanes_compute_and_why() {
     assert_eq!(placement["isolation"], "process");
     let reason = placement["isolation_reason"].as_str().expect("a reason");
     assert!(reason.contains("Div"), "{reason}");
-    let digits = server.ok(&["deployment", "show", "-e", "iris", "-n", "blue"]);
+    let digits = server.ok(&["deployment", "show", "--detail", "-e", "iris", "-n", "blue"]);
     assert_eq!(digits["placements"][0]["isolation"], "thread");
     let (code, message) = server.fails(&[
         "deployment",

@@ -52,7 +52,7 @@ fn ask(server: &Server, mlp: &Mlp) -> Value {
 
 fn notes(server: &Server) -> String {
     let name = ["--name", "blue", "--endpoint-name", "iris"];
-    let shown = server.ok(&[["online-deployment", "show"].as_slice(), &name].concat());
+    let shown = server.ok(&[["online-deployment", "show", "--detail"].as_slice(), &name].concat());
     shown["notes"].to_string()
 }
 

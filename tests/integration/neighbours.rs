@@ -27,7 +27,7 @@ fn placed(server: &Server, name: &str, more: &str) -> Value {
     server
         .run_with(&["online-deployment", "create"], &text)
         .ok();
-    let shown = server.ok(&["deployment", "show", "-e", "iris", "-n", name]);
+    let shown = server.ok(&["deployment", "show", "--detail", "-e", "iris", "-n", name]);
     let placement = shown["placements"][0].clone();
     assert_eq!(placement["verified"], true, "{shown:#}");
     let notes = shown["notes"].as_array().expect("notes");
@@ -76,7 +76,7 @@ fn a_server_that_starts_again_has_its_cores_again() {
     assert_eq!(placed(&server, "blue", "")["pinned"], true);
     server.kill();
     let server = neighbour(data.path(), data.path(), &[]);
-    let shown = server.ok(&["deployment", "show", "-e", "iris", "-n", "blue"]);
+    let shown = server.ok(&["deployment", "show", "--detail", "-e", "iris", "-n", "blue"]);
     assert_eq!(shown["placements"][0]["pinned"], true, "{shown:#}");
 }
 

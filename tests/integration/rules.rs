@@ -186,7 +186,7 @@ fn a_rollback_is_in_force_while_another_deployment_drains() {
             "--no-wait",
         ];
         server.ok(&[&delete[..], &["--endpoint-name", "iris"]].concat());
-        let notes = server.ok(&["endpoint", "show", "iris"])["notes"].to_string();
+        let notes = server.ok(&["endpoint", "show", "iris", "--detail"])["notes"].to_string();
         assert!(
             notes.contains("deployment red is deleted and drains"),
             "{notes}"

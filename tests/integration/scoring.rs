@@ -106,7 +106,15 @@ fn requests_that_wait_together_share_a_run_and_each_gets_its_own_answer() {
         .map(|answer| answers[*answer].json()["found"][0].clone())
         .collect();
     assert_eq!(found, [10.0, 20.0, 30.0]);
-    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--detail",
+        "-n",
+        "blue",
+        "-e",
+        "iris",
+    ]);
     let profile = &shown["model_profile"];
     assert!(profile["runs"][0]["run_us"].is_number(), "{shown}");
     let batching = profile["batching"].as_str();
@@ -121,7 +129,17 @@ fn requests_that_wait_together_share_a_run_and_each_gets_its_own_answer() {
 fn a_model_whose_rows_depend_is_joined_only_where_the_file_says_so_and_show_names_the_operator() {
     let data = folder();
     let server = Server::start(data.path());
-    let show = || server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let show = || {
+        server.ok(&[
+            "online-deployment",
+            "show",
+            "--detail",
+            "-n",
+            "blue",
+            "-e",
+            "iris",
+        ])
+    };
     let obstacle = "DynamicQuantizeLinear takes its scale from all rows together (node 0)";
     let many = "request_settings: {max_concurrent_requests_per_instance: 4}\n";
     deploy(&server, "models/test/quantised.onnx", many);
@@ -150,7 +168,15 @@ fn a_model_in_training_mode_is_noted_and_its_requests_are_not_joined() {
     let data = folder();
     let server = Server::start(data.path());
     deploy(&server, "models/test/training.onnx", "");
-    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--detail",
+        "-n",
+        "blue",
+        "-e",
+        "iris",
+    ]);
     let note = "BatchNormalization is in training mode (node 0): export the model for inference";
     assert_eq!(shown["notes"][0], note, "{shown}");
     let batching = shown["batching"].as_str();
@@ -508,7 +534,15 @@ fn an_instance_alone_on_several_cores_spins_when_it_is_asked_to_and_show_says_so
         "request_settings: {spin: true}\n",
     );
     assert_eq!(server.score("iris", &key, None, &sample()).status, 200);
-    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--detail",
+        "-n",
+        "blue",
+        "-e",
+        "iris",
+    ]);
     let placement = &shown["placements"][0];
     let several = placement["intra_op_threads"].as_u64() > Some(1);
     assert_eq!(shown["request_settings"]["spin"], true);
@@ -516,7 +550,15 @@ fn an_instance_alone_on_several_cores_spins_when_it_is_asked_to_and_show_says_so
     assert_eq!(placement["spinning"], several, "{shown:#}");
     let two_lanes = "deployments.blue.request_settings.max_concurrent_requests_per_instance=2";
     server.update("iris", &["--set", two_lanes]);
-    let shown = server.ok(&["online-deployment", "show", "-n", "blue", "-e", "iris"]);
+    let shown = server.ok(&[
+        "online-deployment",
+        "show",
+        "--detail",
+        "-n",
+        "blue",
+        "-e",
+        "iris",
+    ]);
     let placement = &shown["placements"][0];
     assert_eq!(placement["intra_op_threads"], 1, "{shown:#}");
     assert_eq!(placement["spinning"], false, "{shown:#}");

@@ -311,6 +311,7 @@ fn a_script_that_cannot_begin_fails_its_deployment_with_its_traceback_and_nothin
     let shown = server.ok(&[
         "online-deployment",
         "show",
+        "--detail",
         "--endpoint-name",
         "iris",
         "--name",
@@ -520,9 +521,11 @@ fn a_file_that_names_a_script_scores_the_model_without_it_where_that_is_asked_fo
          code_configuration: {{code: nowhere, scoring_script: score.py}}\nenvironment: nowhere.yml\n",
         model.display()
     );
-    let shown = server
+    server
         .run_with(&["online-deployment", "create"], &text)
         .ok();
+    let show = ["online-deployment", "show", "--detail", "-n", "blue"];
+    let shown = server.ok(&[&show[..], &["-e", "iris"]].concat());
     assert!(
         shown["notes"].to_string().contains("scored natively"),
         "{shown}"

@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 
 use crate::admin::server_file::{ServerFile, ServerFileError};
 use crate::admin::wire::{
-    ChangeRequest, ErrorBody, ModelGraph, ModelRequest, Refusal, ServerStatus,
+    AboutRequest, ChangeRequest, ErrorBody, ModelGraph, ModelRequest, Refusal, ServerStatus,
 };
 use crate::config::{
     ANSWER_MAX, OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX, SILENCE_TOLD_AFTER, WORK_ANSWER_MAX,
@@ -297,6 +297,21 @@ impl Client {
     ) -> Result<ModelGraph, ClientError> {
         let path = format!("/v1/models/{name}/{version}");
         self.get(&path, "the graph of a model")
+    }
+
+    /// Says something else of a registered version.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn describe_model(
+        &self,
+        name: &ModelName,
+        version: &ModelVersion,
+        request: &AboutRequest,
+    ) -> Result<ModelRecord, ClientError> {
+        let path = format!("/v1/models/{name}/{version}/about");
+        self.post(&path, request, "the words on a model to be kept")
     }
 
     /// Forgets a version of a model. `by` stands in the journal.

@@ -13,4 +13,6 @@ pub(crate) use client::attended;
 pub use client::{Answer, Client, ClientError};
 pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};
-pub use wire::{ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, ServerStatus};
+pub use wire::{
+    AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, ServerStatus,
+};

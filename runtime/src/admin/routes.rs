@@ -5,7 +5,8 @@
 //! - `GET /v1/endpoints`, `/v1/endpoints/{e}`, `/v1/endpoints/{e}/deployments`, `/v1/endpoints/{e}/deployments/{d}`
 //! - `GET /v1/endpoints/{e}/credentials`: keys or a token
 //! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`;
-//!   `GET /v1/models/{n}/{v}` (what its graph says), `DELETE /v1/models/{n}/{v}`
+//!   `GET /v1/models/{n}/{v}` (what its graph says), `DELETE /v1/models/{n}/{v}`;
+//!   `POST /v1/models/{n}/{v}/about`: what people say of it
 //! - `GET /v1/journal?last=N`: who changed what, when and why
 //! - `GET /v1/status`: version, addresses, revision, readiness
 //! - `GET /metrics`: for Prometheus
@@ -37,11 +38,13 @@ use subtle::ConstantTimeEq as _;
 
 use crate::admin::error::AdminError;
 use crate::admin::server_file::ServerFile;
-use crate::admin::wire::{ChangeRequest, ModelGraph, ModelRequest, ServerStatus, bounded_by};
+use crate::admin::wire::{
+    AboutRequest, ChangeRequest, ModelGraph, ModelRequest, ServerStatus, bounded_by,
+};
 use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX, JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
-    ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelRecord,
-    Operation, OperationId,
+    ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelDescription,
+    ModelRecord, Operation, OperationId,
 };
 use crate::serve::{
     Authenticated, Peer, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page,
@@ -82,6 +85,7 @@ pub fn routes(administration: Administration) -> Router {
             "/v1/models/{name}/{version}",
             get(model_graph).delete(delete_model),
         )
+        .route("/v1/models/{name}/{version}/about", post(describe_model))
         .route("/v1/journal", get(journal))
         .route("/v1/status", get(status))
         .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
@@ -280,6 +284,21 @@ async fn register_model(
         .register_model(request.path, request.name, request.version, by)
         .await?;
     Ok((StatusCode::CREATED, Json(record)))
+}
+
+async fn describe_model(
+    State(at): State<Administration>,
+    Path((name, version)): Path<(String, String)>,
+    body: Body,
+) -> Result<Json<ModelRecord>, AdminError> {
+    let request: AboutRequest = parse(body).await?;
+    let description = ModelDescription {
+        name: known::<ModelName>("model", &name)?,
+        version: known::<ModelVersion>("model version", &version)?,
+        about: request.about,
+        by: request.by.unwrap_or_else(|| NAMELESS.to_owned()),
+    };
+    Ok(Json(at.controller.describe_model(description).await?))
 }
 
 #[derive(Deserialize)]

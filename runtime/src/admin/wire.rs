@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::config::BY_BYTES_MAX;
+use crate::config::{BY_BYTES_MAX, SPEC_BYTES_MAX};
 use crate::control::{Change, Revision};
 use crate::engine::{ModelSummary, Obstacle};
 use crate::serve::{DegradedDeployment, ShortDeployment};
-use crate::spec::{ModelName, ModelVersion};
+use crate::spec::{ModelAbout, ModelName, ModelVersion};
 
 /// Body of `POST /v1/changes`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,6 +48,34 @@ pub struct ModelRequest {
         skip_serializing_if = "Option::is_none"
     )]
     pub by: Option<String>,
+}
+
+/// Body of `POST /v1/models/{name}/{version}/about`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AboutRequest {
+    /// What is said of the version from now on.
+    #[serde(deserialize_with = "bounded_about")]
+    pub about: ModelAbout,
+    /// The name of who asks, for the journal.
+    #[serde(
+        default,
+        deserialize_with = "bounded_by",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub by: Option<String>,
+}
+
+/// Reads what is said of a model; it stands in every list of models.
+fn bounded_about<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ModelAbout, D::Error> {
+    let about = ModelAbout::deserialize(deserializer)?;
+    let bytes = serde_json::to_vec(&about).map_or(usize::MAX, |text| text.len());
+    match bytes > SPEC_BYTES_MAX {
+        true => Err(de::Error::custom(format!(
+            "expected at most {SPEC_BYTES_MAX} bytes of description, tags and properties, found {bytes}"
+        ))),
+        false => Ok(about),
+    }
 }
 
 /// Reads the name of who asks; the journal keeps it with every line.

@@ -12,11 +12,15 @@ use std::str::FromStr;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::form::Form;
+pub(super) use super::form::OutputFormat;
+use super::query::Query;
+use super::set_text::SetText;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
 use crate::evidence::Slo;
 use crate::plain_file::check_text;
-use crate::spec::{Assignment, DeploymentName, EndpointName, ModelName, ModelVersion};
+use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// Azure ML style online endpoints for ONNX models on one machine.
 #[derive(Debug, Parser)]
@@ -49,19 +53,32 @@ pub(super) struct Global {
         value_name = "FOLDER"
     )]
     pub(super) data: Option<PathBuf>,
-    /// Form of the result: json, table, tsv or none [default: json]
+    /// Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default: json]
     #[arg(
         long,
         short,
         global = true,
         value_enum,
+        ignore_case = true,
         hide_possible_values = true,
         value_name = "FORMAT"
     )]
     output: Option<OutputFormat>,
+    /// Part of the result, in the language of JMESPath: `provisioning_state`
+    #[arg(long, global = true, value_name = "JMESPATH")]
+    query: Option<Query>,
     /// No progress, only errors
     #[arg(long, global = true)]
     pub(super) only_show_errors: bool,
+    /// Kept for scripts of `az ml`: `SERIN_LOG` is the level of the server's log.
+    #[arg(long, global = true, hide = true)]
+    pub(super) debug: bool,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, global = true, hide = true)]
+    pub(super) verbose: bool,
+    /// Flags of `az ml` that ask for what is not here.
+    #[command(flatten)]
+    pub(super) foreign: Foreign,
     /// Kept for scripts of `az ml`: there is one workspace, the data folder.
     #[arg(long, short = 'g', global = true, hide = true, value_name = "NAME")]
     pub(super) resource_group: Option<String>,
@@ -71,6 +88,49 @@ pub(super) struct Global {
     /// Kept for scripts of `az ml`.
     #[arg(long, global = true, hide = true, value_name = "NAME")]
     pub(super) subscription: Option<String>,
+    /// Whether the program was called `az`.
+    #[arg(skip)]
+    pub(super) as_az: bool,
+}
+
+/// Flags of `az ml` that ask for what serin has not. They are known so that a sentence can say so.
+#[derive(Debug, Args)]
+pub(super) struct Foreign {
+    #[arg(long, global = true, hide = true)]
+    web: bool,
+    #[arg(long, global = true, hide = true)]
+    vscode_debug: bool,
+    #[arg(long, global = true, hide = true)]
+    local_enable_gpu: bool,
+    #[arg(long, global = true, hide = true)]
+    package_model: bool,
+}
+
+impl Foreign {
+    /// The reason why the command cannot be obeyed, where one of them stands there.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        let asked = [
+            (
+                self.web,
+                "--web: serin has no page in a browser; `show --detail` prints all that is known",
+            ),
+            (
+                self.vscode_debug,
+                "--vscode-debug: serin starts no container to debug in; `serin score-script check` runs a script where it lies",
+            ),
+            (
+                self.local_enable_gpu,
+                "--local-enable-gpu: serin computes on processors alone",
+            ),
+            (
+                self.package_model,
+                "--package-model: serin packs no images; it serves the model as it is",
+            ),
+        ];
+        asked
+            .into_iter()
+            .find_map(|(is_asked, words)| is_asked.then_some(words))
+    }
 }
 
 impl Global {
@@ -81,22 +141,30 @@ impl Global {
 
     /// The same, where a result that nobody gave a format for goes to people rather than to programs.
     pub(super) fn format_for_people(&self) -> OutputFormat {
-        self.output.unwrap_or(OutputFormat::Table)
+        // Words for people have no parts that could be asked for.
+        match self.query {
+            Some(_) => self.format(),
+            None => self.output.unwrap_or(OutputFormat::Table),
+        }
     }
-}
 
-/// The form in which results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum OutputFormat {
-    /// Indented JSON.
-    #[default]
-    Json,
-    /// Columns for people.
-    Table,
-    /// Values between tabs, for scripts.
-    Tsv,
-    /// Nothing.
-    None,
+    /// The form of the result, and the part of it that is asked for.
+    pub(super) fn form(&self) -> Form {
+        self.form_as(self.format())
+    }
+
+    /// The part that is asked for, in another form.
+    pub(super) fn form_as(&self, format: OutputFormat) -> Form {
+        Form {
+            format,
+            query: self.query.clone(),
+        }
+    }
+
+    /// Whether a part of the result is asked for, rather than the whole.
+    pub(super) fn asks_for_part(&self) -> bool {
+        self.query.is_some()
+    }
 }
 
 /// Every command.
@@ -108,9 +176,12 @@ pub(super) enum Command {
     Serve(Serve),
     /// Serve bare model files in the foreground, with nothing stored
     Up(Up),
-    /// Endpoints: what clients call, and how traffic is split
-    #[command(visible_alias = "online-endpoint", subcommand)]
+    /// Endpoints: what clients call, and how traffic is split [alias: online-endpoint]
+    #[command(subcommand)]
     Endpoint(Endpoint),
+    /// Endpoints, in the words of `az ml` of today
+    #[command(hide = true, subcommand)]
+    OnlineEndpoint(Endpoint),
     /// Deployments: a model on instances, behind an endpoint
     #[command(visible_alias = "online-deployment", subcommand)]
     Deployment(Deployment),
@@ -127,6 +198,22 @@ pub(super) enum Command {
     Tune(Tune),
     /// Compare two versions under load, with a verdict that holds, or measure one
     Bench(Bench),
+    /// The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
+    Az {
+        /// The words that stand behind `az`
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "WORDS"
+        )]
+        words: Vec<std::ffi::OsString>,
+    },
+    /// Environments of scripts by name and version, as this user keeps them
+    #[command(subcommand)]
+    Environment(Environment),
+    /// The workspace that scripts of `az ml` name: there is one.
+    #[command(hide = true, subcommand)]
+    Workspace(WorkspaceCommand),
     /// State of the server
     Status,
     /// Journal of changes: who made them, and how they ended
@@ -145,6 +232,95 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// `serin environment`
+#[derive(Debug, Subcommand)]
+pub(super) enum Environment {
+    /// Keep an environment under a name and version
+    Create(EnvironmentCreate),
+    /// Print all environments, or all versions of one
+    List {
+        /// Only this environment
+        #[arg(long, short)]
+        name: Option<ModelName>,
+    },
+    /// Print one version of an environment
+    Show(EnvironmentVersion),
+    /// Leave a version out of lists; files may go on naming it
+    Archive(EnvironmentVersion),
+    /// The same, for scripts of `az ml`.
+    #[command(hide = true)]
+    Delete(EnvironmentVersion),
+    /// Take a version into lists again
+    Restore(EnvironmentVersion),
+}
+
+/// `serin environment create`
+#[derive(Debug, Args)]
+pub(super) struct EnvironmentCreate {
+    /// YAML file of the environment
+    #[arg(long, short)]
+    pub(super) file: Option<PathBuf>,
+    /// Name of the environment; beats the file's
+    #[arg(long, short, required_unless_present = "file")]
+    pub(super) name: Option<ModelName>,
+    /// Version; beats the file's [default: one more than the latest]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// Image; kept and shown, serin runs none
+    #[arg(long, short)]
+    pub(super) image: Option<String>,
+    /// conda file; beats the file's
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) conda_file: Option<PathBuf>,
+    /// Attributes that beat the file's
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<SetText>,
+}
+
+/// A version of an environment.
+#[derive(Debug, Args)]
+pub(super) struct EnvironmentVersion {
+    #[command(flatten)]
+    pub(super) named: Named<ModelName>,
+    /// Version of the environment [default: the last that was made]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// Kept for scripts of `az ml`: nothing is lost that could be asked about.
+    #[arg(long, short, hide = true)]
+    pub(super) yes: bool,
+}
+
+/// `serin workspace`
+#[derive(Debug, Subcommand)]
+pub(super) enum WorkspaceCommand {
+    /// Print the workspace
+    #[command(aliases = ["update", "provision-network", "diagnose"])]
+    Show(NamedWorkspace),
+    /// Print the workspace, which is there
+    Create(NamedWorkspace),
+    /// Print all workspaces, which is one
+    List,
+}
+
+/// A workspace by name; whatever its file and other flags say is of the cloud.
+#[derive(Debug, Args)]
+pub(super) struct NamedWorkspace {
+    /// Name
+    #[arg(long, short)]
+    pub(super) name: Option<String>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short, hide = true, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short = 'm', hide = true, value_name = "MODE")]
+    pub(super) managed_network: Option<String>,
+    /// Kept for scripts of `az ml`.
+    #[arg(long, short, hide = true, value_name = "PLACE")]
+    pub(super) location: Option<String>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
 }
 
 /// `serin backup`
@@ -170,7 +346,7 @@ pub(super) struct Restore {
 #[derive(Debug, Args)]
 pub(super) struct Accepted {
     /// Kept for scripts of `az ml`: `online` is the only type.
-    #[arg(long = "type", short = 't', hide = true, value_parser = ["online", "managed"], value_name = "TYPE")]
+    #[arg(long = "type", short = 't', hide = true, ignore_case = true, value_parser = ["online", "managed"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
     /// Kept for scripts of `az ml`: everything is local.
     #[arg(long, hide = true)]
@@ -198,15 +374,18 @@ pub(super) enum Endpoint {
     /// Delete an endpoint with all its deployments, or one deployment
     Delete(EndpointDelete),
     /// Print one endpoint
-    Show(NamedEndpoint),
+    Show(EndpointShow),
     /// Print all endpoints
-    List(Accepted),
+    List(EndpointList),
     /// Send a request and print the answer
     Invoke(Invoke),
     /// Print the keys, or a fresh token
+    #[command(visible_alias = "list-keys")]
     GetCredentials(NamedEndpoint),
     /// Replace one of the two keys
     RegenerateKeys(RegenerateKeys),
+    /// Print what was noted of a deployment
+    GetLogs(EndpointLogs),
 }
 
 /// The name of what a command is about: bare, or after `--name` as `az ml` has it.
@@ -229,6 +408,12 @@ where
     N: FromStr<Err: Into<Box<dyn Error + Send + Sync>>> + Clone + Send + Sync + 'static,
 {
     /// The name, wherever it stood.
+    pub(super) fn as_name(&self) -> &N {
+        let name = self.bare.as_ref().or(self.name.as_ref());
+        name.expect("the grammar asks for one of the two")
+    }
+
+    /// The same, for who keeps it.
     pub(super) fn name(self) -> N {
         self.bare
             .or(self.name)
@@ -268,6 +453,58 @@ pub(super) struct NamedEndpoint {
     pub(super) accepted: Accepted,
 }
 
+/// `serin endpoint show`
+#[derive(Debug, Args)]
+pub(super) struct EndpointShow {
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
+    #[command(flatten)]
+    pub(super) detail: Detail,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// `serin endpoint list`
+#[derive(Debug, Args)]
+pub(super) struct EndpointList {
+    #[command(flatten)]
+    pub(super) detail: Detail,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// How much is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Detail {
+    /// Print all that is known beyond the fields of Azure: cores, threads, measurements, notes
+    #[arg(long)]
+    pub(super) detail: bool,
+}
+
+/// Attributes that are changed one by one.
+#[derive(Debug, Args)]
+pub(super) struct Edits {
+    /// Any attribute, by its path: `instance_count=5`, `deployments.blue.scale.instance_count=5`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<SetText>,
+    /// Entry for a list or a mapping: `tags team=vision`
+    #[arg(long, num_args = 1.., value_name = "PATH KEY=VALUE")]
+    pub(super) add: Vec<String>,
+    /// Attribute to take away, or the number of an entry behind the path of its list: `tags.team`
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub(super) remove: Vec<String>,
+    /// Take each value as text, whatever it looks like
+    #[arg(long)]
+    pub(super) force_string: bool,
+}
+
+impl Edits {
+    /// Whether what is there must be known to work them out.
+    pub(super) fn depend_on_what_is(&self) -> bool {
+        !self.add.is_empty() || !self.remove.is_empty()
+    }
+}
+
 /// `serin endpoint create`
 #[derive(Debug, Args)]
 pub(super) struct EndpointCreate {
@@ -278,11 +515,11 @@ pub(super) struct EndpointCreate {
     #[arg(long, short, required_unless_present = "name")]
     pub(super) file: Option<PathBuf>,
     /// Way in which clients prove who they are
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, ignore_case = true)]
     pub(super) auth_mode: Option<Auth>,
     /// Attributes that beat the file's: `description=text tags.team=vision`
     #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    pub(super) set: Vec<SetText>,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -296,6 +533,7 @@ pub(super) enum Auth {
     /// One of two keys that do not expire.
     Key,
     /// A token that expires.
+    #[value(alias = "AMLToken")]
     AmlToken,
 }
 
@@ -303,7 +541,7 @@ pub(super) enum Auth {
 #[derive(Debug, Args)]
 #[command(override_usage = "serin endpoint update --name <NAME> <CHANGES>...")]
 #[command(group = clap::ArgGroup::new("change").args([
-    "file", "deployment_file", "instance_count", "traffic", "set",
+    "file", "deployment_file", "instance_count", "traffic", "mirror_traffic", "set", "add", "remove",
 ]).multiple(true).required(true))]
 pub(super) struct EndpointUpdate {
     /// Name of the endpoint; beats the file's
@@ -324,9 +562,11 @@ pub(super) struct EndpointUpdate {
     /// Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
     #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
     pub(super) traffic: Vec<String>,
-    /// Any attribute: `deployments.blue.scale.instance_count=5`
-    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    /// Percent of the requests that a deployment gets a copy of: green=10; kept and shown, nothing is copied yet
+    #[arg(long, num_args = 1.., value_name = "SHARE")]
+    pub(super) mirror_traffic: Vec<String>,
+    #[command(flatten)]
+    pub(super) edits: Edits,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -383,12 +623,37 @@ pub(super) struct RegenerateKeys {
     #[command(flatten)]
     pub(super) named: Named<EndpointName>,
     /// Key to make anew
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, ignore_case = true, default_value_t)]
     pub(super) key_type: Key,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
     pub(super) accepted: Accepted,
+}
+
+/// `serin endpoint get-logs`
+#[derive(Debug, Args)]
+pub(super) struct EndpointLogs {
+    #[command(flatten)]
+    pub(super) named: Named<EndpointName>,
+    /// Name of the deployment
+    #[arg(long, short)]
+    pub(super) deployment: DeploymentName,
+    #[command(flatten)]
+    pub(super) lines: LogLines,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
+}
+
+/// How much of what was noted is printed.
+#[derive(Debug, Args)]
+pub(super) struct LogLines {
+    /// Most lines, the newest
+    #[arg(long, short, default_value_t = 5000, value_name = "N")]
+    pub(super) lines: usize,
+    /// Kept for scripts of `az ml`: there are no containers, and all that is known is printed.
+    #[arg(long, short, hide = true, ignore_case = true, value_parser = ["inference-server", "storage-initializer"], value_name = "CONTAINER")]
+    pub(super) container: Option<String>,
 }
 
 /// One of the two keys of an endpoint.
@@ -412,6 +677,22 @@ pub(super) enum Deployment {
     Show(DeploymentShow),
     /// Print all deployments of an endpoint
     List(DeploymentList),
+    /// Print what was noted of a deployment
+    GetLogs(DeploymentLogs),
+}
+
+/// `serin deployment get-logs`
+#[derive(Debug, Args)]
+pub(super) struct DeploymentLogs {
+    #[command(flatten)]
+    pub(super) named: Named<DeploymentName>,
+    /// Name of the endpoint
+    #[arg(long, short)]
+    pub(super) endpoint_name: EndpointName,
+    #[command(flatten)]
+    pub(super) lines: LogLines,
+    #[command(flatten)]
+    pub(super) accepted: Accepted,
 }
 
 /// `serin deployment create`
@@ -431,7 +712,7 @@ pub(super) struct DeploymentCreate {
     pub(super) all_traffic: bool,
     /// Attributes that beat the file's
     #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    pub(super) set: Vec<SetText>,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -440,7 +721,7 @@ pub(super) struct DeploymentCreate {
 
 /// `serin deployment update`
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("change").args(["file", "set"]).multiple(true).required(true))]
+#[command(group = clap::ArgGroup::new("change").args(["file", "set", "add", "remove"]).multiple(true).required(true))]
 pub(super) struct DeploymentUpdate {
     /// YAML file of the deployment
     #[arg(long, short)]
@@ -451,9 +732,8 @@ pub(super) struct DeploymentUpdate {
     /// Name of the deployment; beats the file's
     #[arg(long, short, required_unless_present = "file")]
     pub(super) name: Option<DeploymentName>,
-    /// Any attribute: `instance_count=5`
-    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
-    pub(super) set: Vec<Assignment>,
+    #[command(flatten)]
+    pub(super) edits: Edits,
     #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
@@ -485,6 +765,8 @@ pub(super) struct DeploymentShow {
     #[arg(long, short)]
     pub(super) endpoint_name: EndpointName,
     #[command(flatten)]
+    pub(super) detail: Detail,
+    #[command(flatten)]
     pub(super) accepted: Accepted,
 }
 
@@ -494,6 +776,8 @@ pub(super) struct DeploymentList {
     /// Name of the endpoint
     #[arg(long, short)]
     pub(super) endpoint_name: EndpointName,
+    #[command(flatten)]
+    pub(super) detail: Detail,
     #[command(flatten)]
     pub(super) accepted: Accepted,
 }
@@ -508,6 +792,29 @@ pub(super) enum Model {
         /// Only this model
         #[arg(long, short)]
         name: Option<ModelName>,
+        /// Archived versions too
+        #[arg(long)]
+        include_archived: bool,
+        /// Archived versions alone
+        #[arg(long, conflicts_with = "include_archived")]
+        archived_only: bool,
+    },
+    /// Change what is said of a version: description, stage, tags, properties
+    Update(ModelUpdate),
+    /// Leave a version, or all of a model, out of lists; deployments go on with it
+    Archive(ModelVersions),
+    /// Take it into lists again
+    Restore(ModelVersions),
+    /// Copy the files of a version into a folder
+    Download {
+        #[command(flatten)]
+        named: Named<ModelName>,
+        /// Version of the model
+        #[arg(long, short)]
+        version: ModelVersion,
+        /// Folder in which one with the name of the model is made
+        #[arg(long, short = 'p', default_value = ".", value_name = "FOLDER")]
+        download_path: PathBuf,
     },
     /// Print one version of a model, what its graph says and what it proves
     Show {
@@ -544,9 +851,50 @@ pub(super) struct ModelCreate {
     /// The model: an .onnx file (files that hold its data come along), a folder, or a file for a script; beats the file's
     #[arg(long, short, required_unless_present = "file", value_parser = text_path())]
     pub(super) path: Option<PathBuf>,
+    /// Description for people; beats the file's
+    #[arg(long, short)]
+    pub(super) description: Option<String>,
+    /// How far it is, such as Production; beats the file's
+    #[arg(long, short)]
+    pub(super) stage: Option<String>,
+    /// Tags for people, beside the file's: `team=vision`
+    #[arg(long, num_args = 1.., value_name = "NAME=VALUE")]
+    pub(super) tags: Vec<SetText>,
+    /// Attributes that beat the file's: `tags.team=vision`
+    #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
+    pub(super) set: Vec<SetText>,
     /// Kept for scripts of `az ml`: the files say what a model is.
-    #[arg(long = "type", short = 't', hide = true, value_parser = ["custom_model"], value_name = "TYPE")]
+    #[arg(long = "type", short = 't', hide = true, ignore_case = true, value_parser = ["custom_model"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
+}
+
+/// `serin model update`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").args(["stage", "description", "set", "add", "remove"]).multiple(true).required(true))]
+pub(super) struct ModelUpdate {
+    #[command(flatten)]
+    pub(super) named: Named<ModelName>,
+    /// Version of the model [default: the latest]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
+    /// Description for people
+    #[arg(long, short)]
+    pub(super) description: Option<String>,
+    /// How far it is, such as Production
+    #[arg(long, short)]
+    pub(super) stage: Option<String>,
+    #[command(flatten)]
+    pub(super) edits: Edits,
+}
+
+/// A version of a model, or all of them.
+#[derive(Debug, Args)]
+pub(super) struct ModelVersions {
+    #[command(flatten)]
+    pub(super) named: Named<ModelName>,
+    /// Version of the model [default: all]
+    #[arg(long, short)]
+    pub(super) version: Option<ModelVersion>,
 }
 
 /// `serin score-script`

@@ -20,7 +20,7 @@ pub(super) fn backup(typed: &Backup, global: &Global) -> Result<(), CliError> {
     let copied = back_up(&data, &typed.to).map_err(|error| {
         CliError::from(error).while_doing(format!("back up {}", data.display()))
     })?;
-    output::print(&json!(copied), global.format())
+    output::print(&json!(copied), &global.form())
 }
 
 /// Brings a backup into the data folder.
@@ -30,7 +30,7 @@ pub(super) fn restore(typed: &Restore, global: &Global) -> Result<(), CliError> 
     let copied = restore_state(&typed.from, &data, typed.force).map_err(|error| {
         CliError::from(error).while_doing(format!("restore {}", data.display()))
     })?;
-    output::print(&json!(copied), global.format())
+    output::print(&json!(copied), &global.form())
 }
 
 /// SQLite and JSON know paths as text alone.

@@ -1,10 +1,15 @@
 //! `serin deployment`: from what was typed to a change, and what is shown of it.
 
-use super::args::{Consent, Deployment, DeploymentCreate, DeploymentUpdate, Global, Waiting};
+use serde_json::Value;
+
+use super::args::{
+    Consent, Deployment, DeploymentCreate, DeploymentUpdate, Global, OutputFormat, Waiting,
+};
+use super::edits::{self, Edited};
 use super::exit::CliError;
 use super::output::Columns;
-use super::server::Server;
-use super::{files, output};
+use super::server::{Server, notes_of};
+use super::{changes, files, logs, output};
 use crate::control::Change;
 use crate::control::DeploymentUpdate as Update;
 use crate::spec::{DeploymentName, EndpointName};
@@ -19,32 +24,82 @@ const COLUMNS: Columns = &[
     ("model", &["/model/path", "/model"]),
 ];
 
+/// The same for those of one endpoint, each with its share.
+pub(super) const COLUMNS_WITH_TRAFFIC: Columns = &[
+    ("deployment", &["/name"]),
+    ("state", &["/provisioning_state"]),
+    ("traffic", &["/traffic"]),
+    ("ready", &["/instances_ready"]),
+    ("instances", &["/instance_count"]),
+    ("instance_type", &["/instance_type"]),
+    ("model", &["/model/path", "/model"]),
+];
+
+/// The way in which something is deleted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deletion {
+    pub(super) consent: Consent,
+    pub(super) waiting: Waiting,
+    /// Whether scripts of `az` call it without `--yes` and without a terminal.
+    pub(super) never_asked: bool,
+}
+
 /// Runs one of the deployment commands.
 pub(super) fn run(command: Deployment, global: &Global) -> Result<(), CliError> {
     match command {
         Deployment::Create(typed) => create(typed, global),
         Deployment::Update(typed) => update(typed, global),
         Deployment::Delete(typed) => {
-            let how = (typed.consent, typed.waiting);
+            let how = Deletion {
+                consent: typed.consent,
+                waiting: typed.waiting,
+                never_asked: false,
+            };
             delete(typed.endpoint_name, typed.named.name(), how, global)
         }
         Deployment::Show(typed) => {
             let server = Server::find(global)?;
-            let name = typed.named.name();
-            server.print_as(
-                &server.client.deployment(&typed.endpoint_name, &name)?,
-                COLUMNS,
-            )
+            let (endpoint, name) = (typed.endpoint_name, typed.named.name());
+            let said = server.client.deployment(&endpoint, &name)?;
+            if typed.detail.detail {
+                return server.print_as(&said, COLUMNS);
+            }
+            print(&server, &said, &endpoint, global)?;
+            notes_of(&said).iter().for_each(|note| server.tell(note));
+            Ok(())
+        }
+        Deployment::GetLogs(typed) => {
+            let name = typed.named.as_name();
+            logs::print(&typed.endpoint_name, name, &typed.lines, global)
         }
         Deployment::List(typed) => {
             let server = Server::find(global)?;
-            server.print_as(&server.client.deployments(&typed.endpoint_name)?, COLUMNS)
+            let all: Value = server.client.deployments(&typed.endpoint_name)?.into();
+            print(&server, &all, &typed.endpoint_name, global)
         }
     }
 }
 
+/// Prints a deployment, or a list of them; a table has columns that Azure has no field for.
+fn print(
+    server: &Server,
+    said: &Value,
+    endpoint: &EndpointName,
+    global: &Global,
+) -> Result<(), CliError> {
+    if global.format() == OutputFormat::Table && !global.asks_for_part() {
+        return output::print_as(said, COLUMNS, &global.form());
+    }
+    let form = |said| server.az.deployment(said, endpoint.as_str());
+    let shown = match said {
+        Value::Array(all) => all.iter().map(form).collect(),
+        said => form(said),
+    };
+    output::print_as_az(&shown, COLUMNS, &global.form())
+}
+
 fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
-    let overrides = files::typed_here(typed.set)?;
+    let overrides = edits::assignments(&typed.set, false)?;
     let deployment = files::deployment(&typed.file, typed.name.as_ref(), &overrides)?;
     let endpoint = endpoint_of(typed.endpoint_name, deployment.endpoint_name.clone())?;
     let server = Server::find(global)?;
@@ -57,7 +112,8 @@ fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
         },
         typed.waiting,
     )?;
-    server.print_as(&server.client.deployment(&endpoint, &name)?, COLUMNS)
+    let said = server.client.deployment(&endpoint, &name)?;
+    print(&server, &said, &endpoint, global)
 }
 
 fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
@@ -74,26 +130,41 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
         .or_else(|| Some(file.as_ref()?.name.clone()))
         .expect("the grammar asks for a name or a file");
     let server = Server::find(global)?;
-    server.carry_out(
+    let before = server.client.deployment(&endpoint, &name);
+    let typed_edits = &typed.edits;
+    let mut set = edits::assignments(&typed_edits.set, typed_edits.force_string)?;
+    if typed_edits.depend_on_what_is() {
+        let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
+        edited.set(&set);
+        edited.add(&typed_edits.add, typed_edits.force_string)?;
+        edited.remove(&typed_edits.remove)?;
+        set.extend(edited.assignments());
+    }
+    let in_force = server.carry_out(
         Change::UpdateDeployment {
             endpoint: endpoint.clone(),
             name: name.clone(),
             update: Update {
                 file,
-                set: files::typed_here(typed.set)?,
+                set,
                 ..Update::default()
             },
         },
         typed.waiting,
     )?;
-    server.print_as(&server.client.deployment(&endpoint, &name)?, COLUMNS)
+    let after = server.client.deployment(&endpoint, &name)?;
+    if in_force && let Ok(before) = before {
+        let forms = [&before, &after].map(|said| server.az.deployment(said, endpoint.as_str()));
+        server.tell(&changes::told(&forms[0], &forms[1]));
+    }
+    print(&server, &after, &endpoint, global)
 }
 
 /// Deletes a deployment; without an endpoint, of the only one that has it.
 pub(super) fn delete(
     endpoint: Option<EndpointName>,
     name: DeploymentName,
-    (consent, waiting): (Consent, Waiting),
+    how: Deletion,
     global: &Global,
 ) -> Result<(), CliError> {
     let server = Server::find(global)?;
@@ -101,10 +172,9 @@ pub(super) fn delete(
     if let Some(endpoint) = &endpoint {
         server.client.deployment(endpoint, &name)?;
     }
-    if !consent.yes {
-        output::confirm(&format!("Delete deployment {name}?"))?;
-    }
-    server.carry_out(Change::DeleteDeployment { endpoint, name }, waiting)?;
+    let question = format!("Delete deployment {name}?");
+    output::consent(&question, how.consent.yes, how.never_asked)?;
+    server.carry_out(Change::DeleteDeployment { endpoint, name }, how.waiting)?;
     Ok(())
 }
 

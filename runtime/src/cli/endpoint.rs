@@ -1,16 +1,23 @@
-//! `serin endpoint`: from what was typed to a change, and what is shown of it.
+//! `serin endpoint` and `serin online-endpoint`: from what was typed to a change, and what is shown of it.
+
+use serde_json::Value;
 
 use super::args::{
-    Auth, Endpoint, EndpointCreate, EndpointDelete, EndpointUpdate, Global, Invoke, Key,
-    RegenerateKeys,
+    Auth, Detail, Edits, Endpoint, EndpointCreate, EndpointDelete, EndpointUpdate, Global, Invoke,
+    Key, OutputFormat, RegenerateKeys,
 };
+use super::deployment::Deletion;
+use super::edits::{self, Edited};
 use super::exit::CliError;
+use super::find;
 use super::output::Columns;
-use super::server::Server;
-use super::{deployment, files, output};
+use super::server::{Server, notes_of};
+use super::{changes, deployment, files, logs, output};
 use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, DeploymentUpdate, KeyType};
-use crate::spec::{Assignment, EndpointFile, EndpointName, TrafficSplit, read_endpoint};
+use crate::spec::{
+    Assignment, DeploymentName, EndpointFile, EndpointName, TrafficSplit, read_endpoint,
+};
 
 /// The columns of a table of endpoints.
 const COLUMNS: Columns = &[
@@ -20,33 +27,102 @@ const COLUMNS: Columns = &[
     ("scoring_uri", &["/scoring_uri"]),
 ];
 
+/// The words by which an endpoint was called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// `endpoint`, as before 2022: its deployments are part of it.
+    Old,
+    /// `online-endpoint`.
+    Today,
+}
+
+/// The way in which endpoints are printed.
+#[derive(Debug, Clone, Copy)]
+struct Showing<'a> {
+    global: &'a Global,
+    family: Family,
+    detail: bool,
+}
+
 /// Runs one of the endpoint commands.
-pub(super) fn run(command: Endpoint, global: &Global) -> Result<(), CliError> {
+pub(super) fn run(command: Endpoint, family: Family, global: &Global) -> Result<(), CliError> {
+    let showing = Showing {
+        global,
+        family,
+        detail: false,
+    };
     match command {
-        Endpoint::Create(typed) => create(typed, global),
-        Endpoint::Update(typed) => update(typed, global),
-        Endpoint::Delete(typed) => delete(typed, global),
+        Endpoint::Create(typed) => create(typed, showing),
+        Endpoint::Update(typed) => update(typed, showing),
+        Endpoint::Delete(typed) => delete(typed, showing),
         Endpoint::Show(typed) => {
             let server = Server::find(global)?;
-            server.print_as(&server.client.endpoint(&typed.named.name())?, COLUMNS)
+            let said = server.client.endpoint(&typed.named.name())?;
+            let Detail { detail } = typed.detail;
+            Showing { detail, ..showing }.print(&server, &said)?;
+            tell_notes(&server, &said, detail);
+            Ok(())
         }
-        Endpoint::List(_) => {
+        Endpoint::List(typed) => {
             let server = Server::find(global)?;
-            server.print_as(&server.client.endpoints()?, COLUMNS)
+            let Detail { detail } = typed.detail;
+            let showing = Showing { detail, ..showing };
+            let all = server.client.endpoints()?;
+            let all = all.iter().map(|said| showing.form(&server, said));
+            output::print_as_az(&all.collect(), COLUMNS, &global.form())
         }
         Endpoint::Invoke(typed) => invoke(typed, global),
         Endpoint::GetCredentials(typed) => {
             let server = Server::find(global)?;
             server.print(&server.client.credentials(&typed.named.name())?)
         }
+        Endpoint::GetLogs(typed) => {
+            let endpoint = typed.named.as_name();
+            logs::print(endpoint, &typed.deployment, &typed.lines, global)
+        }
         Endpoint::RegenerateKeys(typed) => regenerate_keys(typed, global),
     }
 }
 
-fn create(typed: EndpointCreate, global: &Global) -> Result<(), CliError> {
+impl Showing<'_> {
+    /// An endpoint as it is printed.
+    fn form(self, server: &Server, said: &Value) -> Value {
+        match self.detail {
+            true => said.clone(),
+            false => server.az.endpoint(said, self.family == Family::Old),
+        }
+    }
+
+    /// Prints one endpoint; in a table its deployments stand below it.
+    fn print(self, server: &Server, said: &Value) -> Result<(), CliError> {
+        let is_table = self.global.format() == OutputFormat::Table && !self.global.asks_for_part();
+        if !is_table {
+            return output::print_as_az(&self.form(server, said), COLUMNS, &self.global.form());
+        }
+        let deployments: Value = find::deployments(said)
+            .map(|(name, one)| {
+                let mut row = one.clone();
+                row["traffic"] = said["traffic"][name].clone();
+                row
+            })
+            .collect();
+        let endpoint = output::table_of(said, COLUMNS);
+        let deployments = output::table_of(&deployments, deployment::COLUMNS_WITH_TRAFFIC);
+        output::print_text(&format!("{endpoint}\n{deployments}"))
+    }
+}
+
+/// Tells what the fields of Azure have no place for.
+fn tell_notes(server: &Server, said: &Value, is_shown: bool) {
+    if !is_shown {
+        notes_of(said).iter().for_each(|note| server.tell(note));
+    }
+}
+
+fn create(typed: EndpointCreate, showing: Showing<'_>) -> Result<(), CliError> {
     let waiting = typed.waiting;
     let file = endpoint_file(typed)?;
-    let server = Server::find(global)?;
+    let server = Server::find(showing.global)?;
     let name = file.spec.name.clone();
     server.carry_out(
         Change::CreateEndpoint {
@@ -55,7 +131,7 @@ fn create(typed: EndpointCreate, global: &Global) -> Result<(), CliError> {
         },
         waiting,
     )?;
-    server.print_as(&server.client.endpoint(&name)?, COLUMNS)
+    showing.print(&server, &server.client.endpoint(&name)?)
 }
 
 /// The file with the flags over it; without a file the flags are all.
@@ -69,27 +145,50 @@ fn endpoint_file(typed: EndpointCreate) -> Result<EndpointFile, CliError> {
         Some(Auth::AmlToken) => overrides.push(files::assign("auth_mode", "aml_token")),
         None => {}
     }
-    overrides.extend(files::typed_here(typed.set)?);
+    overrides.extend(edits::assignments(&typed.set, false)?);
     match &typed.file {
         Some(path) => files::endpoint(path, &overrides),
         None => Ok(read_endpoint("{}", "command line", &overrides)?),
     }
 }
 
-fn update(typed: EndpointUpdate, global: &Global) -> Result<(), CliError> {
+fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliError> {
     let waiting = typed.waiting;
-    let (name, update) = endpoint_update(typed)?;
-    let server = Server::find(global)?;
-    server.carry_out(
+    let edits = Edits {
+        set: std::mem::take(&mut typed.edits.set),
+        add: std::mem::take(&mut typed.edits.add),
+        remove: std::mem::take(&mut typed.edits.remove),
+        force_string: typed.edits.force_string,
+    };
+    let (name, mut update) = endpoint_update(typed)?;
+    update
+        .set
+        .extend(edits::assignments(&edits.set, edits.force_string)?);
+    let server = Server::find(showing.global)?;
+    let before = server.client.endpoint(&name);
+    if edits.depend_on_what_is() {
+        let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
+        edited.set(&update.set);
+        edited.add(&edits.add, edits.force_string)?;
+        edited.remove(&edits.remove)?;
+        update.set.extend(edited.assignments());
+    }
+    let in_force = server.carry_out(
         Change::UpdateEndpoint {
             name: name.clone(),
             update,
         },
         waiting,
     )?;
-    server.print_as(&server.client.endpoint(&name)?, COLUMNS)
+    let after = server.client.endpoint(&name)?;
+    if in_force && let Ok(before) = before {
+        let forms = [&before, &after].map(|said| server.az.endpoint(said, true));
+        server.tell(&changes::told(&forms[0], &forms[1]));
+    }
+    showing.print(&server, &after)
 }
 
+/// The update that was typed, without what is edited.
 fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliError> {
     let file = match &typed.file {
         Some(path) => {
@@ -131,7 +230,10 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         deployments,
         deployment,
         traffic: split(&typed.traffic)?,
-        set: files::typed_here(typed.set)?,
+        set: match typed.mirror_traffic.as_slice() {
+            [] => Vec::new(),
+            words => vec![files::mirror(words)?],
+        },
     };
     Ok((name, update))
 }
@@ -144,18 +246,24 @@ pub(super) fn split(words: &[String]) -> Result<Option<TrafficSplit>, CliError> 
     Ok(Some(TrafficSplit::parse(&words.join(" "))?))
 }
 
-fn delete(typed: EndpointDelete, global: &Global) -> Result<(), CliError> {
+fn delete(typed: EndpointDelete, showing: Showing<'_>) -> Result<(), CliError> {
+    let global = showing.global;
+    let never_asked = global.as_az && showing.family == Family::Old;
     let name = typed.bare.or(typed.name);
     if let Some(deployment) = typed.deployment {
-        return deployment::delete(name, deployment, (typed.consent, typed.waiting), global);
+        let how = Deletion {
+            consent: typed.consent,
+            waiting: typed.waiting,
+            never_asked,
+        };
+        return deployment::delete(name, deployment, how, global);
     }
     let name = name.expect("the grammar asks for a name or a deployment");
     let server = Server::find(global)?;
     // Asked only about what is there.
     server.client.endpoint(&name)?;
-    if !typed.consent.yes {
-        output::confirm(&format!("Delete endpoint {name} and all its deployments?"))?;
-    }
+    let question = format!("Delete endpoint {name} and all its deployments?");
+    output::consent(&question, typed.consent.yes, never_asked)?;
     server.carry_out(Change::DeleteEndpoint { name }, typed.waiting)?;
     Ok(())
 }
@@ -165,15 +273,14 @@ fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
     let name = typed.named.name();
     let doing = format!("invoke endpoint {name}");
     let server = Server::find(global)?;
+    let deployment = match typed.accepted.local && typed.deployment.is_none() {
+        true => Some(only_deployment(&server, &name)?),
+        false => typed.deployment,
+    };
     let credentials = server.client.credentials(&name)?;
     let answer = server
         .client
-        .score(
-            &name,
-            typed.deployment.as_ref(),
-            credentials.bearer(),
-            &request,
-        )
+        .score(&name, deployment.as_ref(), credentials.bearer(), &request)
         .map_err(|e| CliError::from(e).while_doing(&doing))?;
     if !(200..300).contains(&answer.status) {
         return Err(CliError::Scoring {
@@ -182,12 +289,44 @@ fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
         }
         .while_doing(doing));
     }
-    output::print_answer(&answer.body)
+    print_answer(&answer.body, global)
+}
+
+/// The deployment of an endpoint that has one: with `--local` there are no rules of traffic, as in Azure.
+fn only_deployment(server: &Server, name: &EndpointName) -> Result<DeploymentName, CliError> {
+    let said = server.client.endpoint(name)?;
+    let mut deployments = find::deployments(&said);
+    match (deployments.next(), deployments.next()) {
+        (Some((only, _)), None) => only
+            .parse()
+            .map_err(|_| CliError::NotFound(format!("endpoint {name} has no deployment {only:?}"))),
+        (None, _) => Err(CliError::BadInput(
+            "This local endpoint does not have any deployments, so it cannot be invoked. Please use `serin deployment create` before \
+             invoking."
+                .to_owned(),
+        )),
+        (Some(_), Some(_)) => Err(CliError::BadInput(format!(
+            "Multiple deployments found for local endpoint ({name}), please specify deployment name."
+        ))),
+    }
+}
+
+/// Prints an answer as it came, or the part of it that is asked for.
+fn print_answer(body: &[u8], global: &Global) -> Result<(), CliError> {
+    if !global.asks_for_part() {
+        return output::print_answer(body);
+    }
+    let answer = serde_json::from_slice(body).map_err(|error| {
+        CliError::BadInput(format!(
+            "--query: the answer is no JSON ({error}); leave --query out to see it"
+        ))
+    })?;
+    output::print(&answer, &global.form())
 }
 
 /// The `message` of a refusal, which holds the model's own words; any other body as it is.
 fn words(body: &[u8]) -> String {
-    serde_json::from_slice::<serde_json::Value>(body)
+    serde_json::from_slice::<Value>(body)
         .ok()
         .and_then(|body| Some(body.get("message")?.as_str()?.to_owned()))
         .unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned())
@@ -216,7 +355,7 @@ fn regenerate_keys(typed: RegenerateKeys, global: &Global) -> Result<(), CliErro
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::cli::args::{Command, Typed};

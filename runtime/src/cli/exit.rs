@@ -64,6 +64,15 @@ pub(super) enum CliError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot write {path:?}")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A command line that the grammar lets through.
+    #[error("{0}")]
+    Usage(String),
     #[error("{} cannot be used as it stands:\n{}", .0.file, .0)]
     Spec(#[from] SpecError),
     #[error("--traffic: {0}")]
@@ -161,8 +170,9 @@ impl CliError {
             Self::SaysNothing(_) | Self::NoDecision(_) => BENCH_INVALID,
             Self::OperationFailed(_) => OPERATION_FAILED,
             Self::Replaced(_) => OPERATION_REPLACED,
-            Self::NotConfirmed => USAGE,
+            Self::NotConfirmed | Self::Usage(_) => USAGE,
             Self::Read { .. }
+            | Self::Write { .. }
             | Self::Spec(_)
             | Self::Traffic(_)
             | Self::Sku(_)

@@ -12,14 +12,14 @@ use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use serde_json::Value;
 
 use super::exit::CliError;
-use super::output;
+use super::{kept_environments, output};
 use crate::admin::attended;
 use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_MAX};
 use crate::plain_file;
 pub(super) use crate::plain_file::check_text;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointFile, ModelSpec, read_deployment,
-    read_endpoint, read_model,
+    Assignment, DeploymentName, DeploymentSpec, EndpointFile, EnvironmentSpec, ModelSpec,
+    read_deployment, read_endpoint, read_environment, read_model,
 };
 
 /// Reads an endpoint file; what the command line says beats what the file says.
@@ -28,6 +28,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
     let folder = folder(path)?;
     for deployment in file.deployments.iter_mut().flatten() {
         deployment.resolve_paths(&folder);
+        kept_environments::resolve(deployment);
     }
     Ok(file)
 }
@@ -45,7 +46,18 @@ pub(super) fn deployment(
     all.extend_from_slice(overrides);
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
     deployment.resolve_paths(&folder(path)?);
+    kept_environments::resolve(&mut deployment);
     Ok(deployment)
+}
+
+/// Reads an environment file; what the command line says beats what the file says.
+pub(super) fn environment(
+    path: &Path,
+    overrides: &[Assignment],
+) -> Result<EnvironmentSpec, CliError> {
+    let mut environment = read_environment(&text(path)?, &shown(path), overrides)?;
+    kept_environments::resolve_paths(&mut environment.content, &folder(path)?);
+    Ok(environment)
 }
 
 /// Reads a model file; what the command line says beats what the file says.
@@ -54,6 +66,31 @@ pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, 
     let folder = path.parent().unwrap_or(Path::new(""));
     model.path = folder.join(model.path);
     Ok(model)
+}
+
+/// The share that a file's `mirror_traffic` would have: `green=10`.
+pub(super) fn mirror(words: &[String]) -> Result<Assignment, CliError> {
+    let mut shares = serde_json::Map::new();
+    let text = words.join(" ").replace(" = ", "=");
+    for entry in text.split([',', ' ']).filter(|entry| !entry.is_empty()) {
+        let (name, share) = entry.split_once([':', '=']).ok_or_else(|| {
+            CliError::BadInput(format!(
+                "--mirror-traffic: expected a deployment and its percent such as green=10, found {entry:?}"
+            ))
+        })?;
+        let share = share.strip_suffix('%').unwrap_or(share);
+        let number = share
+            .parse::<i64>()
+            .map_or_else(|_| share.into(), Value::from);
+        shares.insert(name.to_owned(), number);
+    }
+    if shares.is_empty() {
+        // An unset variable of a script takes nothing away.
+        return Err(CliError::BadInput(
+            "--mirror-traffic: expected a deployment and its percent such as green=10, found none; green=0 takes it away".to_owned(),
+        ));
+    }
+    Ok(assign("mirror_traffic", shares))
 }
 
 /// Assignments as they were typed here; the server has another working folder.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::args::OutputFormat;
+use super::args::{Global, OutputFormat};
 use super::escape;
 use super::exit::CliError;
 use super::output::{self, Columns};
@@ -15,10 +15,10 @@ pub(super) fn print(
     mut record: Value,
     columns: Columns,
     graph: &ModelGraph,
-    format: OutputFormat,
+    global: &Global,
 ) -> Result<(), CliError> {
-    match format {
-        OutputFormat::Table => {
+    match global.format() {
+        OutputFormat::Table if !global.asks_for_part() => {
             let mut text = output::table_of(&record, columns);
             text.push('\n');
             match (&graph.graph, &graph.graph_unread) {
@@ -31,14 +31,16 @@ pub(super) fn print(
             }
             output::print_text(&text)
         }
-        OutputFormat::Json => {
+        OutputFormat::Tsv if !global.asks_for_part() => {
+            output::print_as(&record, columns, &global.form())
+        }
+        _ => {
             let graph = serde_json::to_value(graph).expect("results have a JSON form");
             if let (Value::Object(record), Value::Object(graph)) = (&mut record, graph) {
                 record.extend(graph);
             }
-            output::print(&record, format)
+            output::print(&record, &global.form())
         }
-        OutputFormat::Tsv | OutputFormat::None => output::print_as(&record, columns, format),
     }
 }
 

@@ -6,36 +6,52 @@
 //! Not here: any rule about endpoints and deployments; those are the server's, so that every way in obeys them.
 
 mod args;
+mod az;
+mod az_form;
 mod backup;
 mod bench;
+mod changes;
+mod colour;
+mod defaults;
 mod demo;
 mod deployment;
+mod edits;
 mod endpoint;
+mod environment;
 mod escape;
 pub mod exit;
 mod files;
 mod find;
+mod form;
 mod graph_words;
+mod kept_environments;
+mod logs;
 mod model;
 mod output;
 mod port;
 mod progress;
+mod query;
 mod score_script;
 mod script_folder;
 mod serve;
 mod server;
+mod set_text;
 mod signals;
 mod sku;
 mod status;
 mod table;
 mod tune;
 mod version;
+mod workspace;
+mod yaml;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use self::args::{Command, ScoreScript, Typed};
+use self::endpoint::Family;
 use self::exit::CliError;
 use crate::config::LOG_FLUSH_MAX;
 use crate::engine::{lane_child, probe_child};
@@ -44,7 +60,13 @@ use crate::observe::flush_log;
 /// Reads the command line and does what it says. The codes are in `exit.rs` and in the README.
 #[must_use]
 pub fn run() -> ExitCode {
-    let typed = match Typed::try_parse() {
+    let behind_az = az::called_as_az(std::env::args_os());
+    let parsed = match behind_az.as_deref() {
+        None => Typed::try_parse(),
+        Some([first, rest @ ..]) if first == "ml" => parse_as_az(rest),
+        Some(words) => return ended(az::run(words), false),
+    };
+    let typed = match parsed {
         Ok(typed) => typed,
         Err(help_or_mistake) => {
             tell(&help_or_mistake);
@@ -64,6 +86,19 @@ pub fn run() -> ExitCode {
     let is_server = matches!(typed.command, Command::Serve(_) | Command::Up(_));
     let obeyed = obey(typed);
     flush_log(LOG_FLUSH_MAX);
+    ended(obeyed, is_server)
+}
+
+/// Reads what stands behind `az ml`.
+fn parse_as_az(words: &[OsString]) -> Result<Typed, clap::Error> {
+    let name = OsString::from("az ml");
+    let mut typed = Typed::try_parse_from(std::iter::once(&name).chain(words))?;
+    typed.global.as_az = true;
+    Ok(typed)
+}
+
+/// Tells how a command has ended; the code says the same.
+fn ended(obeyed: Result<(), CliError>, is_server: bool) -> ExitCode {
     match obeyed {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => {
@@ -95,6 +130,9 @@ fn asks_for_decision() -> bool {
 
 fn obey(typed: Typed) -> Result<(), CliError> {
     let global = &typed.global;
+    if let Some(words) = global.foreign.refusal() {
+        return Err(CliError::Usage(words.to_owned()));
+    }
     match typed.command {
         Command::Demo(typed) => demo::run(&typed),
         Command::Serve(typed) => {
@@ -102,13 +140,17 @@ fn obey(typed: Typed) -> Result<(), CliError> {
             serve::serve(&typed, global)
         }
         Command::Up(typed) => serve::up(typed),
-        Command::Endpoint(command) => endpoint::run(command, global),
+        Command::Endpoint(command) => endpoint::run(command, Family::Old, global),
+        Command::OnlineEndpoint(command) => endpoint::run(command, Family::Today, global),
         Command::Deployment(command) => deployment::run(command, global),
         Command::Model(command) => model::run(command, global),
         Command::ScoreScript(ScoreScript::Check(typed)) => score_script::check(&typed, global),
         Command::Sku(command) => sku::run(command, global),
         Command::Tune(typed) => tune::run(&typed, global),
         Command::Bench(typed) => bench::run(&typed, global),
+        Command::Az { words } => az::run(&words),
+        Command::Environment(command) => environment::run(command, global),
+        Command::Workspace(command) => workspace::run(command, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Backup(typed) => backup::backup(&typed, global),

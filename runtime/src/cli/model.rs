@@ -1,19 +1,21 @@
 //! `serin model`: the registry of models.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::args::{Consent, Global, Model, ModelCreate};
+use super::args::{Consent, Edits, Global, Model, ModelCreate, ModelUpdate, ModelVersions};
+use super::edits::{self, Edited};
 use super::exit::CliError;
 use super::output::Columns;
-use super::server::{Server, who};
-use super::{files, graph_words, output};
-use crate::admin::{ModelGraph, ModelRequest};
-use crate::control::FoundModel;
+use super::server::{Server, data_folder, who};
+use super::{changes, files, graph_words, output};
+use crate::admin::{AboutRequest, ModelGraph, ModelRequest};
+use crate::control::{FoundModel, ModelRecord};
 use crate::engine::ModelSummary;
-use crate::spec::{ModelName, ModelSpec, ModelVersion, read_model};
+use crate::spec::{ModelAbout, ModelName, ModelSpec, ModelVersion, read_model};
 
 /// The columns of a table of versions of models.
 const COLUMNS: Columns = &[
@@ -28,14 +30,32 @@ const COLUMNS: Columns = &[
 pub(super) fn run(command: Model, global: &Global) -> Result<(), CliError> {
     match command {
         Model::Create(typed) => create(&typed, global),
-        Model::List { name } => {
+        Model::List {
+            name,
+            include_archived,
+            archived_only,
+        } => {
             let server = Server::find(global)?;
             let models = match name {
                 Some(name) => server.client.model(&name)?,
                 None => server.client.models()?,
             };
-            server.print_as(&models, COLUMNS)
+            let is_listed = |one: &&ModelRecord| match one.about.is_archived {
+                true => include_archived || archived_only,
+                false => !archived_only,
+            };
+            let listed = models.iter().filter(is_listed);
+            let listed = listed.map(|one| server.az.model(&json!(one)));
+            output::print_as_az(&listed.collect(), COLUMNS, &global.form())
         }
+        Model::Update(typed) => update(&typed, global),
+        Model::Archive(typed) => archive(typed, true, global),
+        Model::Restore(typed) => archive(typed, false, global),
+        Model::Download {
+            named,
+            version,
+            download_path,
+        } => download(&named.name(), &version, &download_path, global),
         Model::Show { model, version } => match model.which() {
             Ok(name) => show(&name, version.as_ref(), global),
             Err(path) => show_file(&path, global),
@@ -59,9 +79,150 @@ fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
         version: spec.version,
         by: who(),
     });
-    let record = registered.map_err(|e| CliError::from(e).while_doing(doing))?;
+    let mut record = registered.map_err(|e| CliError::from(e).while_doing(doing))?;
     server.tell(&format!("register model {}: done\n", record.reference()));
-    server.print_as(&record, COLUMNS)
+    // What is said of a version that was there already stays.
+    if record.about.is_empty() && !spec.about.is_empty() {
+        record = describe(&server, &record, spec.about)?;
+    }
+    print(&server, &record, global)
+}
+
+fn print(server: &Server, record: &ModelRecord, global: &Global) -> Result<(), CliError> {
+    output::print_as_az(&server.az.model(&json!(record)), COLUMNS, &global.form())
+}
+
+/// Has the server keep what is said of a version.
+fn describe(
+    server: &Server,
+    record: &ModelRecord,
+    about: ModelAbout,
+) -> Result<ModelRecord, CliError> {
+    let request = AboutRequest { about, by: who() };
+    let described = server
+        .client
+        .describe_model(&record.name, &record.version, &request);
+    described
+        .map_err(|e| CliError::from(e).while_doing(format!("update model {}", record.reference())))
+}
+
+fn update(typed: &ModelUpdate, global: &Global) -> Result<(), CliError> {
+    let Edits {
+        set,
+        add,
+        remove,
+        force_string,
+    } = &typed.edits;
+    let server = Server::find(global)?;
+    let record = version_of(&server, typed.named.as_name(), typed.version.as_ref())?;
+    let before = server.az.model(&json!(record));
+    let mut edited = Edited::of(json!(record.about));
+    let flags = [("description", &typed.description), ("stage", &typed.stage)];
+    let flags = flags
+        .into_iter()
+        .filter_map(|(key, value)| Some(files::assign(key, value.as_deref()?)));
+    edited.set(&flags.collect::<Vec<_>>());
+    edited.set(&edits::assignments(set, *force_string)?);
+    edited.add(add, *force_string)?;
+    edited.remove(remove)?;
+    let about = serde_json::from_value(edited.whole()).map_err(|mistake| {
+        CliError::BadInput(format!(
+            "a version of a model has a description, a stage, tags and properties that may change: {mistake}"
+        ))
+    })?;
+    let after = describe(&server, &record, about)?;
+    server.tell(&changes::told(&before, &server.az.model(&json!(after))));
+    print(&server, &after, global)
+}
+
+/// Leaves versions out of lists, or takes them in again.
+fn archive(typed: ModelVersions, is_archived: bool, global: &Global) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    let name = typed.named.name();
+    let versions = match &typed.version {
+        Some(version) => vec![version_of(&server, &name, Some(version))?],
+        None => server.client.model(&name)?,
+    };
+    let done = match is_archived {
+        true => "archive",
+        false => "restore",
+    };
+    for record in versions {
+        let about = ModelAbout {
+            is_archived,
+            ..record.about.clone()
+        };
+        describe(&server, &record, about)?;
+        server.tell(&format!("{done} model {}: done\n", record.reference()));
+    }
+    Ok(())
+}
+
+/// Copies the files of a version out of the server's own copy; the server has the same data folder as this command.
+fn download(
+    name: &ModelName,
+    version: &ModelVersion,
+    folder: &Path,
+    global: &Global,
+) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    let record = version_of(&server, name, Some(version))?;
+    let digest = json!(record.digest);
+    let stored = data_folder(global)?.join("models/sha256");
+    let stored = stored.join(digest.as_str().unwrap_or_default());
+    let target = folder.join(name.as_str());
+    let refused = |source| CliError::Write {
+        path: target.clone(),
+        source,
+    };
+    fs::create_dir_all(folder).map_err(refused)?;
+    // What is there already stays as it is.
+    fs::create_dir(&target).map_err(refused)?;
+    let copied = copy_files(&stored, &target);
+    copied.map_err(|source| {
+        refused(source).while_doing(format!("download model {}", record.reference()))
+    })?;
+    server.tell(&format!("download model {}: done\n", record.reference()));
+    output::print(&json!({ "path": target }), &global.form())
+}
+
+/// Copies plain files and folders; the server's copies have nothing else.
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_files(&entry.path(), &target)?;
+        } else {
+            io::copy(
+                &mut fs::File::open(entry.path())?,
+                &mut fs::File::create_new(&target)?,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A registered version; without one the latest.
+fn version_of(
+    server: &Server,
+    name: &ModelName,
+    version: Option<&ModelVersion>,
+) -> Result<ModelRecord, CliError> {
+    let versions = server.client.model(name)?;
+    let wanted = match version {
+        Some(version) => versions.iter().find(|one| one.version == *version),
+        None => versions.iter().max_by_key(|one| one.created_at),
+    };
+    wanted.cloned().ok_or_else(|| {
+        let known: Vec<&str> = versions.iter().map(|one| one.version.as_str()).collect();
+        CliError::NotFound(format!(
+            "model {name} has no version {}; it has {}",
+            version.map_or("at all", |version| version.as_str()),
+            known.join(", ")
+        ))
+    })
 }
 
 /// The path from anywhere, for the server has another working folder.
@@ -93,11 +254,18 @@ fn model_spec(typed: &ModelCreate) -> Result<ModelSpec, CliError> {
     let version = version.map(|version| ("version", version.as_str()));
     // What it says is of no account: the flag is used below, because it starts from the working folder and not from the file's.
     let path = typed.path.as_ref().map(|_| ("path", "--path"));
-    let overrides: Vec<_> = [name, version, path]
+    let description = typed
+        .description
+        .as_ref()
+        .map(|text| ("description", text.as_str()));
+    let stage = typed.stage.as_ref().map(|text| ("stage", text.as_str()));
+    let mut overrides: Vec<_> = [name, version, path, description, stage]
         .into_iter()
         .flatten()
         .map(|(key, value)| files::assign(key, value))
         .collect();
+    overrides.extend(edits::tags(&typed.tags));
+    overrides.extend(edits::assignments(&typed.set, false)?);
     let mut spec = match &typed.file {
         Some(file) => files::model(file, &overrides)?,
         None => read_model("{}", "command line", &overrides)?,
@@ -110,20 +278,8 @@ fn model_spec(typed: &ModelCreate) -> Result<ModelSpec, CliError> {
 
 fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
-    let versions = server.client.model(name)?;
-    let wanted = match version {
-        Some(version) => versions.iter().find(|one| one.version == *version),
-        None => versions.iter().max_by_key(|one| one.created_at),
-    };
-    let found = wanted.ok_or_else(|| {
-        let known: Vec<&str> = versions.iter().map(|one| one.version.as_str()).collect();
-        CliError::NotFound(format!(
-            "model {name} has no version {}; it has {}",
-            version.map_or("at all", |version| version.as_str()),
-            known.join(", ")
-        ))
-    })?;
-    let record = serde_json::to_value(found).expect("records have a JSON form");
+    let found = version_of(&server, name, version)?;
+    let record = server.az.model(&json!(found));
     let graph = match &found.without_onnx {
         None => server.client.model_graph(name, &found.version)?,
         Some(_) => ModelGraph {
@@ -131,7 +287,7 @@ fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Re
             graph_unread: Some("it has no ONNX file".to_owned()),
         },
     };
-    graph_words::print(record, COLUMNS, &graph, global.format())
+    graph_words::print(record, COLUMNS, &graph, global)
 }
 
 fn show_file(path: &Path, global: &Global) -> Result<(), CliError> {
@@ -144,8 +300,7 @@ fn show_file(path: &Path, global: &Global) -> Result<(), CliError> {
         ))
     })?;
     let record = json!({ "path": found.file });
-    let format = global.format();
-    graph_words::print(record, &[("path", &["/path"])], &Ok(graph).into(), format)
+    graph_words::print(record, &[("path", &["/path"])], &Ok(graph).into(), global)
 }
 
 fn delete(
@@ -157,9 +312,8 @@ fn delete(
     let server = Server::find(global)?;
     // Asked only about what is there.
     server.client.model(name)?;
-    if !consent.yes {
-        output::confirm(&format!("Delete model {name}:{version}?"))?;
-    }
+    let question = format!("Delete model {name}:{version}?");
+    output::consent(&question, consent.yes, global.as_az)?;
     let by = who().unwrap_or_else(|| "cli".to_owned());
     let deleted = server.client.delete_model(name, version, &by);
     deleted.map_err(|e| CliError::from(e).while_doing(format!("delete model {name}:{version}")))?;

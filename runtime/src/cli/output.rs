@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::args::OutputFormat;
-use super::escape;
 use super::exit::CliError;
+use super::form::{Form, OutputFormat};
 use super::table::{self, Heading};
+use super::{colour, escape, yaml};
 
 /// The columns of a table: a heading, and where in a result its cells are, as JSON pointers of which the first that leads
 /// to something fit for a cell is taken.
@@ -23,25 +23,83 @@ pub(super) type Columns = &'static [(&'static str, &'static [&'static str])];
 /// Longest answer to a question that is looked at.
 const ANSWER_BYTES_MAX: u64 = 64;
 
-/// Prints a result in the format that was asked for.
-pub(super) fn print(value: &Value, format: OutputFormat) -> Result<(), CliError> {
-    print_as(value, &[], format)
+/// Prints a result in the form that was asked for.
+pub(super) fn print(value: &Value, form: &Form) -> Result<(), CliError> {
+    print_as(value, &[], form)
+}
+
+/// Prints a result of a command that `az` has: the columns are of a table alone, for in `-o tsv` all values stand.
+pub(super) fn print_as_az(value: &Value, columns: Columns, form: &Form) -> Result<(), CliError> {
+    match form.format {
+        OutputFormat::Table => print_as(value, columns, form),
+        _ => print_as(value, &[], form),
+    }
 }
 
 /// Prints a result; rows have these columns, or without any all that fits in a cell.
-pub(super) fn print_as(
-    value: &Value,
-    columns: Columns,
-    format: OutputFormat,
-) -> Result<(), CliError> {
+///
+/// The columns are of the whole result: of the part that a query asks for a table has all.
+pub(super) fn print_as(value: &Value, columns: Columns, form: &Form) -> Result<(), CliError> {
+    let Some(query) = &form.query else {
+        return print_whole(value, columns, form.format);
+    };
+    match query.of(value)? {
+        // As `az` has it: where nothing is found nothing is printed.
+        Value::Null => Ok(()),
+        found => print_whole(&found, &[], form.format),
+    }
+}
+
+fn print_whole(value: &Value, columns: Columns, format: OutputFormat) -> Result<(), CliError> {
+    let quiet = |value| without_noise(value);
     match format {
-        OutputFormat::Json => print_bytes(escape::json(&format!("{value:#}\n")).as_bytes()),
-        OutputFormat::Table => print_text(&table_of(value, columns)),
+        OutputFormat::Json => print_bytes(json(&quiet(value)).as_bytes()),
+        OutputFormat::Jsonc => print_coloured(json(&quiet(value)), colour::json),
+        OutputFormat::Yaml => print_bytes(yaml::document(&quiet(value)).as_bytes()),
+        OutputFormat::Yamlc => print_coloured(yaml::document(&quiet(value)), colour::yaml),
+        OutputFormat::Table => print_text(&table_of(&quiet(value), columns)),
         OutputFormat::Tsv => {
+            let value = quiet(value);
+            let text = match columns {
+                [] => tsv_of(&value),
+                columns => tsv(rows(&value, columns)),
+            };
             // Each cell is harmless, and the tabs between them stay.
-            print_bytes(tsv(rows(value, columns)).as_bytes())
+            print_bytes(text.as_bytes())
         }
         OutputFormat::None => Ok(()),
+    }
+}
+
+fn json(value: &Value) -> String {
+    escape::json(&format!("{value:#}\n")).into_owned()
+}
+
+/// Prints a text in colours where a terminal shows them.
+fn print_coloured(text: String, coloured: fn(&str) -> String) -> Result<(), CliError> {
+    match is_live(&io::stdout()) {
+        true => print_bytes(coloured(&text).as_bytes()),
+        false => print_bytes(text.as_bytes()),
+    }
+}
+
+/// A value whose numbers have no digits that come from computing in binary alone: 7.645 in place of 7.6450000000000005.
+fn without_noise(value: &Value) -> Value {
+    match value {
+        Value::Array(entries) => entries.iter().map(without_noise).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), without_noise(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Number(number) if number.is_f64() => {
+            let rounded = number.as_f64().and_then(|number| {
+                // 13 digits say all that is measured; as few as are the same number are written.
+                format!("{number:.12e}").parse::<f64>().ok()
+            });
+            rounded.map_or_else(|| value.clone(), Value::from)
+        }
+        other => other.clone(),
     }
 }
 
@@ -110,6 +168,20 @@ pub(super) fn is_live(stream: &impl RawStream) -> bool {
 /// Whether results go to a person's screen.
 pub(super) fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Sees to it that a deletion is wanted: by `--yes`, by an answer, or, for the verbs that never asked in scripts of `az`, by the call.
+pub(super) fn consent(question: &str, is_given: bool, never_asked: bool) -> Result<(), CliError> {
+    if is_given {
+        return Ok(());
+    }
+    if never_asked && !io::stdin().is_terminal() {
+        complain(&format!(
+            "{question} Yes: standard input is no terminal, and under the name `az` this never asked\n"
+        ));
+        return Ok(());
+    }
+    confirm(question)
 }
 
 /// Asks a question on standard error, and takes the answer from standard input, whatever that is: a person, `yes`, a file.
@@ -189,6 +261,46 @@ fn tsv(rows: Vec<Row<'_>>) -> String {
     text
 }
 
+/// Values between tabs as `az` prints them: a line for each entry of a list, with a value for each of its own.
+fn tsv_of(value: &Value) -> String {
+    let line = |entry: &Value| match entry {
+        Value::Object(fields) => joined(fields.values().map(tsv_cell)),
+        Value::Array(entries) => joined(entries.iter().map(tsv_cell)),
+        Value::Bool(word) => format!("{word}\n"),
+        scalar => format!("{}\n", tsv_cell(scalar)),
+    };
+    match value {
+        Value::Array(entries) => entries.iter().map(line).collect(),
+        entry => line(entry),
+    }
+}
+
+fn joined(cells: impl Iterator<Item = String>) -> String {
+    cells.collect::<Vec<_>>().join("\t") + "\n"
+}
+
+/// A value as Python writes it; of a list its length, and of an object nothing.
+fn tsv_cell(value: &Value) -> String {
+    match value {
+        Value::Null => "None".to_owned(),
+        Value::Bool(true) => "True".to_owned(),
+        Value::Bool(false) => "False".to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => escape::line(text).into_owned(),
+        Value::Array(entries) => entries.len().to_string(),
+        Value::Object(_) => String::new(),
+    }
+}
+
+/// The heading of values that have no name.
+const RESULT: &str = "Result";
+
+/// Headings of the values of a list within a list.
+const NAMELESS: [&str; 12] = [
+    "Column1", "Column2", "Column3", "Column4", "Column5", "Column6", "Column7", "Column8",
+    "Column9", "Column10", "Column11", "Column12",
+];
+
 /// Headings and cells.
 type Row<'a> = Vec<(&'a str, String)>;
 
@@ -197,7 +309,15 @@ fn rows<'a>(value: &'a Value, columns: Columns) -> Vec<Row<'a>> {
     match value {
         Value::Array(entries) => entries
             .iter()
-            .flat_map(|entry| rows(entry, columns))
+            .flat_map(|entry| match entry {
+                Value::Array(values) => vec![
+                    NAMELESS
+                        .into_iter()
+                        .zip(values.iter().map(|value| cell(value).unwrap_or_default()))
+                        .collect(),
+                ],
+                entry => rows(entry, columns),
+            })
             .collect(),
         Value::Object(_) if !columns.is_empty() => {
             let cell_at = |pointers: &[&str]| {
@@ -219,7 +339,7 @@ fn rows<'a>(value: &'a Value, columns: Columns) -> Vec<Row<'a>> {
                 .collect(),
         ],
         Value::Null => Vec::new(),
-        scalar => vec![vec![("value", cell(scalar).unwrap_or_default())]],
+        scalar => vec![vec![(RESULT, cell(scalar).unwrap_or_default())]],
     }
 }
 
@@ -269,6 +389,47 @@ mod tests {
     fn tab_separated_values_have_no_headings() {
         let one = json!({"name": "iris", "count": 3});
         assert_eq!(tsv(rows(&one, &[])), "iris\t3\n");
+    }
+
+    #[test]
+    fn tab_separated_values_are_as_az_prints_them() {
+        let check = |value: Value, expected: &str| assert_eq!(tsv_of(&value), expected);
+        check(json!("Succeeded"), "Succeeded\n");
+        check(json!(true), "true\n");
+        check(json!({"blue": 90, "green": 12.5}), "90\t12.5\n");
+        check(json!(["a", "b"]), "a\nb\n");
+        check(
+            json!([["a", true, null], [1, [2, 3], {"x": 1}]]),
+            "a\tTrue\tNone\n1\t2\t\n",
+        );
+        check(json!([]), "");
+        check(json!(["a\tb\nc"]), "a\\tb\\nc\n");
+    }
+
+    #[test]
+    fn numbers_have_no_noise() {
+        let value = json!([
+            7.6450000000000005,
+            0.1 + 0.2,
+            1e300,
+            -2.5,
+            3,
+            12.0,
+            9_007_199_254_740_993_u64
+        ]);
+        assert_eq!(
+            without_noise(&value).to_string(),
+            "[7.645,0.3,1e+300,-2.5,3,12.0,9007199254740993]"
+        );
+    }
+
+    #[test]
+    fn lists_and_bare_values_have_headings_in_a_table() {
+        assert_eq!(table_of(&json!("x"), &[]), "Result\n------\nx\n");
+        assert_eq!(
+            table_of(&json!([["a", 1]]), &[]),
+            "Column1  Column2\n-------  -------\na        1\n"
+        );
     }
 
     #[test]

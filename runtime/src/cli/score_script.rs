@@ -41,13 +41,13 @@ pub(super) fn check(typed: &ScriptCheck, global: &Global) -> Result<(), CliError
     let checked = try_out(typed, told).map_err(|error| error.while_doing(doing))?;
     let failure = checked.failure();
     match global.format_for_people() {
-        OutputFormat::Table => {
+        OutputFormat::Table if !global.asks_for_part() => {
             told.line(&checked.story());
             if let Some(answer) = &checked.checked.answer {
                 output::print_answer(&answer.body)?;
             }
         }
-        format => output::print(&checked.report(), format)?,
+        format => output::print(&checked.report(), &global.form_as(format))?,
     }
     failure.map_or(Ok(()), |words| Err(CliError::OperationFailed(words)))
 }

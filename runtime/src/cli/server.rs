@@ -8,10 +8,13 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{Global, OutputFormat, Waiting};
+use super::args::{Global, Waiting};
+use super::az_form::AzForm;
 use super::exit::CliError;
+use super::form::Form;
 use super::output::{self, Columns};
 use super::progress::{Progress, TICK};
+use super::workspace::Workspace;
 use crate::admin::{ChangeRequest, Client};
 use crate::config::BY_BYTES_MAX;
 use crate::control::{Change, Operation, ProvisioningState};
@@ -23,8 +26,10 @@ const PROGRESS_CHARS_MAX: usize = 56;
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) client: Client,
-    format: OutputFormat,
+    form: Form,
     quiet: bool,
+    /// How endpoints and deployments are printed.
+    pub(super) az: AzForm,
 }
 
 /// The data folder: `--data`, else `SERIN_DATA`, else `serin` in the user's data home.
@@ -56,8 +61,9 @@ impl Server {
                 true => client,
                 false => client.telling(tell_of_silence),
             },
-            format: global.format(),
+            form: global.form(),
             quiet: global.only_show_errors,
+            az: AzForm::new(Workspace::of(global)),
         })
     }
 
@@ -142,8 +148,18 @@ impl Server {
         columns: Columns,
     ) -> Result<(), CliError> {
         let value: Value = serde_json::to_value(result).expect("results have a JSON form");
-        output::print_as(&value, columns, self.format)
+        output::print_as(&value, columns, &self.form)
     }
+}
+
+/// What a person should know beside a result: why something failed, and what is not as it was asked for.
+pub(super) fn notes_of(said: &Value) -> Vec<String> {
+    let name = said["name"].as_str().unwrap_or_default();
+    let reason = said["reason"].as_str();
+    let reason = reason.map(|reason| format!("note: {name} failed: {reason}\n"));
+    let notes = said["notes"].as_array().into_iter().flatten();
+    let notes = notes.filter_map(|note| Some(format!("note: {}\n", note.as_str()?)));
+    reason.into_iter().chain(notes).collect()
 }
 
 /// Tells that the server is silent, in place of a line of progress that stands there.

@@ -13,7 +13,7 @@ pub(super) fn run(command: Sku, global: &Global) -> Result<(), CliError> {
     };
     output::print(
         &value.expect("instance types have a JSON form"),
-        global.format(),
+        &global.form(),
     )
 }
 

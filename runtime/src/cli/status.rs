@@ -30,11 +30,11 @@ pub(super) fn journal(typed: &Journal, global: &Global) -> Result<(), CliError> 
     let server = Server::find(global)?;
     let entries = server.client.journal(typed.last)?;
     match global.format() {
-        OutputFormat::Json => server.print(&entries),
-        OutputFormat::Table | OutputFormat::Tsv | OutputFormat::None => {
+        OutputFormat::Table | OutputFormat::Tsv if !global.asks_for_part() => {
             let lines: Vec<_> = entries.iter().map(line).collect();
             server.print_as(&lines, COLUMNS)
         }
+        _ => server.print(&entries),
     }
 }
 
@@ -47,7 +47,7 @@ fn line(entry: &JournalEntry) -> Value {
 }
 
 /// A change in one line: `update endpoint iris, traffic blue:90,green:10`, `register model digits:1`.
-fn what(change: &Value) -> String {
+pub(super) fn what(change: &Value) -> String {
     if let Ok(change) = Change::deserialize(change) {
         return change.to_string();
     }

@@ -104,10 +104,13 @@ fn finish(found: &Found, report: &Report, typed: &Typed, global: &Global) -> Res
         _ => false,
     };
     match format {
-        OutputFormat::Table => print_table(report, &warnings)?,
-        OutputFormat::Tsv => output::print_as(&rows(report), COLUMNS, format)?,
-        OutputFormat::Json | OutputFormat::None => {
-            output::print(&result(found, report, &warnings, applied), format)?;
+        OutputFormat::Table if !global.asks_for_part() => print_table(report, &warnings)?,
+        OutputFormat::Tsv if !global.asks_for_part() => {
+            output::print_as(&rows(report), COLUMNS, &format.into())?;
+        }
+        _ => {
+            let result = result(found, report, &warnings, applied);
+            output::print(&result, &global.form_as(format))?;
         }
     }
     if let Some(path) = &typed.plot {
@@ -335,7 +338,7 @@ fn warnings(found: &Found, report: &Report) -> Vec<String> {
 
 /// The points for people, with the choice, the rule and the warnings below.
 fn print_table(report: &Report, warnings: &[String]) -> Result<(), CliError> {
-    output::print_as(&rows(report), COLUMNS, OutputFormat::Table)?;
+    output::print_as(&rows(report), COLUMNS, &OutputFormat::Table.into())?;
     let mut text = format!(
         "\nrule:   {}\nchosen: {}\n",
         report.goal.words(),

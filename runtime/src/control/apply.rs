@@ -132,6 +132,7 @@ impl Desired {
         known.spec.traffic = traffic
             .without(name)
             .expect("an entry without weight changes no sum");
+        known.spec.forget_mirrored(name);
         known.pending.take_if(|pending| {
             // Whatever it waits for, a part of it will never be there.
             pending.split.percent_of(name) > Percent::ZERO
@@ -394,6 +395,7 @@ mod tests {
             created_by: "me".to_owned(),
             without_onnx: None,
             is_folder: None,
+            about: crate::spec::ModelAbout::default(),
         }
     }
 

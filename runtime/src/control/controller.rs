@@ -270,6 +270,13 @@ impl Controller {
             Mail::Registered(registration, ingested) => {
                 self.registered(registration, ingested).await;
             }
+            Mail::DescribeModel(description, reply) => {
+                let outcome = match self.check_is_writer() {
+                    Ok(()) => self.describe_model(description).await,
+                    Err(refused) => Err(not_writer(&refused)),
+                };
+                drop(reply.send(outcome));
+            }
             Mail::DeleteModel {
                 name,
                 version,

@@ -21,7 +21,7 @@ use crate::control::revision::Revision;
 use crate::control::store::{JournalEntry, JournalReader, StoreError};
 use crate::control::view::View;
 use crate::engine::{ModelSummary, Obstacle};
-use crate::spec::{EndpointName, ModelName, ModelVersion};
+use crate::spec::{EndpointName, ModelAbout, ModelName, ModelVersion};
 
 /// Everything that people ask of the controller, and the ends of copies that it waits for.
 #[derive(Debug)]
@@ -34,6 +34,11 @@ pub(super) enum Mail {
     Register(Registration),
     /// It was copied in.
     Registered(Registration, Result<Ingested, ModelStoreError>),
+    /// Somebody says something else of a version.
+    DescribeModel(
+        ModelDescription,
+        oneshot::Sender<Result<ModelRecord, ModelStoreError>>,
+    ),
     /// Somebody wants to forget a version.
     DeleteModel {
         name: ModelName,
@@ -63,6 +68,19 @@ pub(super) struct Request {
     /// Files that were gathered for it.
     pub(super) gathered: Gathered,
     pub(super) reply: oneshot::Sender<Result<Operation, ChangeError>>,
+}
+
+/// What is said of a version from now on, and who says it.
+#[derive(Debug)]
+pub struct ModelDescription {
+    /// The name of the model.
+    pub name: ModelName,
+    /// Its version.
+    pub version: ModelVersion,
+    /// What is said, in place of what was said before.
+    pub about: ModelAbout,
+    /// The name of who says it, for the journal.
+    pub by: String,
 }
 
 /// A model and who waits for its registration.
@@ -249,6 +267,23 @@ impl ControllerHandle {
         });
         self.mailbox
             .send(event)
+            .await
+            .map_err(|_| ModelStoreError::Stopped)?;
+        answer.await.unwrap_or(Err(ModelStoreError::Stopped))
+    }
+
+    /// Says something else of a version; its content stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ModelStoreError::Unknown`], naming what exists.
+    pub async fn describe_model(
+        &self,
+        description: ModelDescription,
+    ) -> Result<ModelRecord, ModelStoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.mailbox
+            .send(Mail::DescribeModel(description, reply))
             .await
             .map_err(|_| ModelStoreError::Stopped)?;
         answer.await.unwrap_or(Err(ModelStoreError::Stopped))

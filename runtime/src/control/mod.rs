@@ -65,7 +65,7 @@ pub use credentials::Credentials;
 pub use desired::Desired;
 pub use local::{Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource};
 #[cfg(feature = "server")]
-pub use mailbox::ControllerHandle;
+pub use mailbox::{ControllerHandle, ModelDescription};
 #[cfg(feature = "server")]
 pub use models::FoundModel;
 pub use models::{ModelDigest, ModelRecord, ModelStoreError};

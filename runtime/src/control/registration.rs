@@ -12,13 +12,13 @@ use crate::control::books::NeedBook;
 use crate::control::build::Need;
 use crate::control::controller::Controller;
 use crate::control::gathering::{Gathered, gather};
-use crate::control::mailbox::{Mail, Registration, Request};
+use crate::control::mailbox::{Mail, ModelDescription, Registration, Request};
 use crate::control::models::{Ingested, ModelDigest, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::needs::Needs;
 use crate::control::refusal::{ChangeError, ErrorKind};
 use crate::control::store::NewEntry;
 use crate::engine::run_in_background_if;
-use crate::spec::{ModelName, ModelVersion};
+use crate::spec::{ModelAbout, ModelName, ModelVersion};
 
 /// Copies a model in; in the background where others serve, for a large one is hashed for a while.
 fn ingest(
@@ -112,6 +112,7 @@ impl Controller {
             created_by: registration.by.clone(),
             without_onnx: ingested.without_onnx,
             is_folder: ingested.is_folder,
+            about: ModelAbout::default(),
         };
         let entry = model_entry("register_model", &record, &registration.by);
         let row = record.clone();
@@ -121,6 +122,34 @@ impl Controller {
         self.registry.models.insert(record.clone());
         self.show_models();
         Ok(record)
+    }
+
+    pub(super) async fn describe_model(
+        &mut self,
+        description: ModelDescription,
+    ) -> Result<ModelRecord, ModelStoreError> {
+        let ModelDescription {
+            name,
+            version,
+            about,
+            by,
+        } = description;
+        let known = self.registry.models.find(&name, Some(&version))?;
+        if known.about == about {
+            return Ok(known.clone());
+        }
+        let described = ModelRecord {
+            about,
+            ..known.clone()
+        };
+        let entry = model_entry("describe_model", &described, &by);
+        let row = described.clone();
+        self.store
+            .run(move |store| store.update_model(&row, &entry))
+            .await?;
+        self.registry.models.describe(&described);
+        self.show_models();
+        Ok(described)
     }
 
     pub(super) async fn delete_model(

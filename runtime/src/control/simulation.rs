@@ -383,6 +383,7 @@ fn record(version: &str) -> ModelRecord {
         created_by: "me".to_owned(),
         without_onnx: None,
         is_folder: None,
+        about: crate::spec::ModelAbout::default(),
     }
 }
 

@@ -101,6 +101,23 @@ impl<'a> Validator<'a> {
         let problems = split_rule::problems(name, split, in_force, known, unready);
         self.problems.extend(problems.wrong);
         self.early.extend(problems.early);
+        self.mirror(change, before);
+    }
+
+    /// A deployment that is to get copies must be there when that is asked for.
+    fn mirror(&mut self, change: &PendingChange, before: Option<&DesiredEndpoint>) {
+        let mirrored = change.endpoint.mirrored();
+        if mirrored == before.and_then(|before| before.spec.mirrored()) {
+            return;
+        }
+        let known = |name: &DeploymentName| change.deployments.iter().any(|one| one.name == *name);
+        if let Some(name) = mirrored.filter(|name| !known(name)) {
+            self.problems.push(format!(
+                "mirror_traffic names {:?}, which is not a deployment of endpoint {}",
+                name.as_str(),
+                change.endpoint.name
+            ));
+        }
     }
 
     /// What is written for people is stored again with every revision. What was longer before there was a bound may stay.

@@ -71,6 +71,18 @@ impl FromStr for Assignment {
 }
 
 impl Assignment {
+    /// Where the value goes.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The value that goes there.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
     /// Whether it speaks of the traffic of an endpoint.
     #[must_use]
     pub fn is_of_traffic(&self) -> bool {

@@ -13,7 +13,8 @@ use super::spelling::{self, modernise, old_keys};
 #[cfg(feature = "server")]
 use super::yaml;
 use super::{
-    DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit, deployment,
+    DeploymentName, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
+    deployment,
 };
 
 /// Keys that are kept without being understood, and the shape that each must have.
@@ -36,6 +37,12 @@ const READ_ONLY: &[&str] = &[
     "provisioning_status",
     "scoring_uri",
 ];
+
+/// The key of the copies of requests that a deployment is to get.
+const MIRROR_TRAFFIC: &str = "mirror_traffic";
+
+/// Azure's bound.
+const MIRROR_PERCENT_MAX: u8 = 50;
 
 /// The way in which clients prove who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -98,6 +105,20 @@ impl EndpointSpec {
     /// Says how clients prove who they are.
     pub fn set_auth_mode(&mut self, auth_mode: AuthMode) {
         self.auth_mode = Some(auth_mode);
+    }
+
+    /// The deployment that is to get copies of requests.
+    #[must_use]
+    pub fn mirrored(&self) -> Option<DeploymentName> {
+        let (name, _) = self.kept.get(MIRROR_TRAFFIC)?.as_object()?.iter().next()?;
+        name.parse().ok()
+    }
+
+    /// Forgets that a deployment was to get copies of requests.
+    pub fn forget_mirrored(&mut self, name: &DeploymentName) {
+        if self.mirrored().as_ref() == Some(name) {
+            self.kept.remove(MIRROR_TRAFFIC);
+        }
     }
 
     /// Takes over what `newer` says and keeps the rest. Tags and properties merge key by key; a split with entries
@@ -249,11 +270,10 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSp
         .take("traffic")
         .map(|node| read_traffic(node, fields.problems()))
         .unwrap_or_default();
-    fields.read("mirror_traffic", |node| match &node.content {
-        Content::Map(entries) if entries.is_empty() => Ok(()),
-        _ => Err(node.problem("serin does not mirror traffic; leave the key out")),
-    });
-    let kept = read_kept(KEPT, &mut fields);
+    let mirror_traffic = fields.take(MIRROR_TRAFFIC);
+    let mirrored = mirror_traffic.and_then(|node| read_mirror(node, fields.problems()));
+    let mut kept = read_kept(KEPT, &mut fields);
+    kept.extend(mirrored.map(|mirrored| (MIRROR_TRAFFIC.to_owned(), mirrored)));
     fields.finish(
         &[
             &["deployments"],
@@ -270,6 +290,36 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSp
         traffic,
         kept,
     })
+}
+
+/// Reads one deployment and the share of requests of which it is to get a copy; nothing where that is none.
+fn read_mirror(node: Node, problems: &mut Vec<Problem>) -> Option<Value> {
+    const EXPECTED: &str = "one deployment with a whole percent from 0 to 50, as in `green: 10`";
+    let wrong = node.expected(EXPECTED);
+    let entries = match node.content {
+        Content::Map(entries) if entries.len() <= 1 => entries,
+        _ => {
+            problems.push(wrong);
+            return None;
+        }
+    };
+    let (name, share) = entries.into_iter().next()?;
+    let name = match name.parse::<DeploymentName>() {
+        Ok(name) => name,
+        Err(error) => {
+            problems.push(share.problem(error.to_string()));
+            return None;
+        }
+    };
+    let percent = share.to_string().trim_matches('"').parse::<u8>().ok();
+    match percent.filter(|percent| *percent <= MIRROR_PERCENT_MAX) {
+        Some(0) => None,
+        Some(percent) => Some(serde_json::json!({ name.as_str(): percent })),
+        None => {
+            problems.push(share.expected(EXPECTED));
+            None
+        }
+    }
 }
 
 /// Reads `key` or `aml_token`, also as `Key` and `AMLToken`.

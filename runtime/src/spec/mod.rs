@@ -12,10 +12,13 @@ mod bounds;
 mod code;
 mod deployment;
 mod endpoint;
+#[cfg(feature = "server")]
+mod environment_file;
 mod fields;
 mod kept;
 #[cfg(feature = "server")]
 mod model;
+mod model_about;
 mod model_ref;
 mod names;
 mod node;
@@ -40,7 +43,10 @@ pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds};
 pub use endpoint::read_endpoint;
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec};
 #[cfg(feature = "server")]
+pub use environment_file::{EnvironmentSpec, read_environment};
+#[cfg(feature = "server")]
 pub use model::{ModelSpec, read_model};
+pub use model_about::ModelAbout;
 pub use model_ref::{ModelRef, VersionRef};
 pub use names::{DeploymentName, EndpointName, ModelName, ModelVersion, NameError};
 pub use problem::{Place, Problem, SpecError};

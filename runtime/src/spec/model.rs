@@ -4,12 +4,10 @@ use std::path::PathBuf;
 
 use super::assignment::{Assignment, assign_to_model};
 use super::fields::{Fields, one_of, parsed, text, texts};
-use super::{ModelName, ModelVersion, SpecError, yaml};
+use super::{ModelAbout, ModelName, ModelVersion, SpecError, yaml};
 
 /// Keys that describe a model to people, in Azure's files and in those of `models/`: how it was made and what it is like.
-const DESCRIPTION: &[&str] = &[
-    "accuracy", "flavors", "inputs", "outputs", "stage", "training",
-];
+const DESCRIPTION: &[&str] = &["accuracy", "flavors", "inputs", "outputs", "training"];
 
 /// Keys that Azure writes into its answers and drops from what it reads.
 const READ_ONLY: &[&str] = &["$schema", "creation_context", "id"];
@@ -23,6 +21,8 @@ pub struct ModelSpec {
     pub version: Option<ModelVersion>,
     /// File or folder, as written: a relative path starts from the folder of the model file.
     pub path: PathBuf,
+    /// What the file says of it.
+    pub about: ModelAbout,
 }
 
 /// Reads a model file, in the form of `az ml model create --file`. `overrides` are set before anything is checked.
@@ -43,11 +43,13 @@ pub fn read_model(
     let version = fields.read("version", parsed);
     let path = fields.require("path", "an .onnx file, or a folder with one", text);
     fields.read("type", |node| one_of(node, &["custom_model"]));
-    fields.read("description", text);
-    for key in ["tags", "properties"] {
-        let node = fields.take(key);
-        texts(node, fields.problems());
-    }
+    let about = ModelAbout {
+        description: fields.read("description", text),
+        tags: texts(fields.take("tags"), fields.problems()),
+        properties: texts(fields.take("properties"), fields.problems()),
+        stage: fields.read("stage", text),
+        is_archived: false,
+    };
     fields.ignore(DESCRIPTION);
     fields.ignore(READ_ONLY);
     fields.finish(&[]);
@@ -55,6 +57,7 @@ pub fn read_model(
         name,
         version,
         path: path.into(),
+        about,
     });
     SpecError::unless_clean(file, read, problems)
 }
@@ -81,16 +84,23 @@ mod tests {
                 name: "digits".parse().unwrap(),
                 version: Some(version.parse().unwrap()),
                 path: "model.onnx".into(),
+                about: ModelAbout::default(),
             };
-            assert_eq!(read_model(text, "model.yml", &[]), Ok(expected));
+            let mut read = read_model(text, "model.yml", &[]).unwrap();
+            read.about = ModelAbout::default();
+            assert_eq!(read, expected);
         }
     }
 
     #[test]
     fn a_file_of_azure_is_read() {
         let more = "$schema: https://azuremlschemas.azureedge.net/latest/model.schema.json\ntype: custom_model\ndescription: Reads digits.\ntags: {team: vision, live: true}\nproperties: {}\nstage: Production\n";
-        let read = read_model(&format!("{DIGITS}{more}"), "model.yml", &[]);
-        assert_eq!(read, read_model(DIGITS, "model.yml", &[]));
+        let read = read_model(&format!("{DIGITS}{more}"), "model.yml", &[]).unwrap();
+        let plain = read_model(DIGITS, "model.yml", &[]).unwrap();
+        assert_eq!(read.path, plain.path);
+        assert_eq!(read.about.stage.as_deref(), Some("Production"));
+        assert_eq!(read.about.tags["live"], "true");
+        assert!(plain.about.is_empty());
     }
 
     #[test]

@@ -556,15 +556,26 @@ fn a_percent_reads_as_it_is_written() {
 }
 
 #[test]
-fn what_serin_does_not_do_is_refused_in_plain_words() {
+fn mirrored_traffic_is_one_deployment_with_at_most_half_and_is_kept() {
+    let mirrored = |shares: &str| endpoint(&format!("name: iris\nmirror_traffic: {shares}\n"));
+    let kept = mirrored("{green: 50}");
+    assert_eq!(kept.mirrored(), Some("green".parse().unwrap()));
+    assert_eq!(kept.notes(), ["mirror_traffic is kept without effect"]);
+    for nothing in ["{}", "{green: 0}"] {
+        assert_eq!(mirrored(nothing), endpoint("name: iris\n"), "{nothing}");
+    }
     check_endpoint_refused(
-        "name: iris\nmirror_traffic: {green: 10}\n",
-        "e.yml:2:1: mirror_traffic: serin does not mirror traffic; leave the key out",
+        "name: iris\nmirror_traffic: {green: 51}\n",
+        "e.yml:2:18: mirror_traffic.green: expected one deployment with a whole percent from 0 to 50, as in `green: 10`, found 51",
     );
-    assert_eq!(
-        endpoint("name: iris\nmirror_traffic: {}\n"),
-        endpoint("name: iris\n")
+    check_endpoint_refused(
+        "name: iris\nmirror_traffic: {green: 10, red: 10}\n",
+        "e.yml:2:1: mirror_traffic: expected one deployment with a whole percent from 0 to 50, as in `green: 10`, found a mapping",
     );
+}
+
+#[test]
+fn what_serin_does_not_do_is_refused_in_plain_words() {
     check_endpoint_refused(
         "name: iris\nauth_mode: aad_token\n",
         "e.yml:2:1: auth_mode: expected key or aml_token, found \"aad_token\": serin has no directory of users to ask",

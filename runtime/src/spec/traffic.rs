@@ -188,7 +188,8 @@ impl TrafficSplit {
         }
     }
 
-    /// Reads `blue:90,green:10` or `blue=90 green=10`, as the two families of `az ml` commands write it.
+    /// Reads `blue:90,green:10` or `blue=90 green=10`, as the two families of `az ml` commands write it, also with spaces around the
+    /// sign and with `%` behind the number.
     ///
     /// # Errors
     ///
@@ -211,12 +212,19 @@ impl TrafficSplit {
         name_of: impl Fn(&str) -> Result<DeploymentName, NameError>,
     ) -> Result<Self, TrafficError> {
         let mut entries = Vec::new();
+        let mut text = text.to_owned();
+        for space in [" :", ": ", " =", "= "] {
+            while text.contains(space) {
+                text = text.replace(space, space.trim());
+            }
+        }
         for entry in text.split([',', ' ']).filter(|entry| !entry.is_empty()) {
             let Some((name, percent)) = entry.split_once([':', '=']) else {
                 return Err(TrafficError::Entry {
                     found: entry.to_owned(),
                 });
             };
+            let percent = percent.strip_suffix('%').unwrap_or(percent);
             entries.push((name_of(name)?, percent.parse()?));
         }
         if entries.is_empty() {

@@ -103,10 +103,10 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
         false => global.format(),
     };
     match format {
-        OutputFormat::Table => output::print_text(&text(report))?,
-        OutputFormat::Json | OutputFormat::Tsv | OutputFormat::None => {
+        OutputFormat::Table if !global.asks_for_part() => output::print_text(&text(report))?,
+        _ => {
             let value = serde_json::to_value(report).expect("reports have a JSON form");
-            output::print(&value, format)?;
+            output::print(&value, &global.form_as(format))?;
         }
     }
     if let Some(path) = &typed.html {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::models::{ModelDigest, ModelStoreError};
 use crate::control::timestamp::Timestamp;
-use crate::spec::{ModelName, ModelVersion};
+use crate::spec::{ModelAbout, ModelName, ModelVersion};
 
 /// One registered version of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct ModelRecord {
     /// Whether it was copied from a folder; not known of versions of earlier servers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_folder: Option<bool>,
+    /// What people say of it, which may change.
+    #[serde(default, skip_serializing_if = "ModelAbout::is_empty")]
+    pub about: ModelAbout,
 }
 
 impl ModelRecord {
@@ -168,6 +171,15 @@ impl Models {
         }
     }
 
+    /// Says something else of a version.
+    pub(in crate::control) fn describe(&mut self, described: &ModelRecord) {
+        let same =
+            |one: &&mut ModelRecord| one.name == described.name && one.version == described.version;
+        if let Some(known) = self.records.iter_mut().find(same) {
+            known.about = described.about.clone();
+        }
+    }
+
     pub(in crate::control) fn insert(&mut self, record: ModelRecord) {
         self.records.push(record);
     }
@@ -198,6 +210,7 @@ mod tests {
             created_by: "me".to_owned(),
             without_onnx: None,
             is_folder: None,
+            about: ModelAbout::default(),
         }
     }
 

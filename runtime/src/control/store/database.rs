@@ -211,6 +211,21 @@ impl Store {
         })
     }
 
+    /// Writes what is known of a version of a model anew.
+    pub(in crate::control) fn update_model(
+        &mut self,
+        record: &ModelRecord,
+        entry: &NewEntry,
+    ) -> Result<(), StoreError> {
+        let text = write("model", record)?;
+        self.in_transaction(Sync::Full, |transaction| {
+            let row = params![record.name.as_str(), record.version.as_str(), text];
+            let update = "UPDATE models SET record = ?3 WHERE name = ?1 AND version = ?2";
+            transaction.execute(update, row)?;
+            append(transaction, entry)
+        })
+    }
+
     /// Forgets a version of a model.
     pub(in crate::control) fn delete_model(
         &mut self,
