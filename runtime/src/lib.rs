@@ -1,35 +1,50 @@
-//! serin: Azure ML style online endpoints for ONNX models on one machine.
+//! serin serves ONNX models inside your program: versions side by side, an exact traffic split between them, admission in order of
+//! arrival, instances on cores of their own, and changes under load. No HTTP, nothing stored. Its server, Azure ML style online
+//! endpoints on one machine, is one program built on it.
 //!
-//! An *endpoint* has a name, credentials and a *traffic split*. Each of its *deployments* is one version of a model with its
-//! instance type, instance count and request settings. A canary release is a change of the split under live traffic.
+//! ```
+//! use serin::{Request, Serin, TensorView};
 //!
-//! To score in your own process, without HTTP and with nothing stored, begin with [`Embedded`]; ONNX Runtime's telemetry is then
-//! for the process to switch off ([`engine::prepare_process`]). The server is [`app::App`]; the binary `serin` is the command line
-//! over both ([`cli`]).
+//! let serin = Serin::new()?;
+//! let digits = serin
+//!     .endpoint("digits")
+//!     .deployment("blue", "../models/digits/1/model.onnx")
+//!     .deployment("green", "../models/digits/2/model.onnx")
+//!     .traffic("blue=90 green=10")
+//!     .start_blocking()?;
 //!
-//! # Life of a request
+//! let pixels = [0.0_f32; 64];
+//! let image = TensorView::new([1, 64], &pixels)?;
+//! let answer = digits.run_blocking(Request::tensors([image]))?;
+//! println!("{} says {:?}", answer.deployment(), answer.tensor("label"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
-//! 1. [`serve`] reads head and body, within bounds of bytes and time, and notes the arrival.
-//! 2. [`router::Router::table`] gives the current [`router::RoutingTable`]; it has the endpoint.
-//! 3. [`router::EndpointAuth`] checks the key or token.
-//! 4. [`router::Router::score`] picks a deployment: the one that the header `azureml-model-deployment` names, else by
-//!    [`spec::TrafficSplit`], exact in every aligned block of requests.
-//! 5. [`router::AdmissionControl`] gives a [`engine::Permit`], after a wait in order of arrival if need be, or refuses.
-//! 6. One [`engine::Job`], the permit inside, goes to the least loaded [`engine::Instance`]: across to a score thread, or, where the
-//!    work costs less than that way, into its idle session on the I/O thread itself (inline execution).
-//! 7. There the body becomes tensors, the model runs, and its outputs become a body (`serin_scorers`).
-//! 8. The permit is dropped, the reply goes back, the outcome is recorded once in [`observe`], and the answer is written.
+//! # The words
 //!
-//! It crosses threads twice or not at all, waits on no lock, and its body is never copied. Without HTTP the same life begins at step 4.
+//! A [`Serin`] has the cores and the control plane. An [`Endpoint`] has a name and a *traffic split*. Each of its *deployments*
+//! ([`Deployment`]) is one version of a [`Model`] with its instances; each *instance* is a copy of the model on its cores, with *lanes*
+//! that compute one run at a time. A [`Request`] holds tensors, over the caller's memory, or JSON; a [`Response`] has what the model
+//! gave, who answered and what it took.
 //!
-//! # Life of a change
+//! # What is promised
 //!
-//! A [`control::Change`] is applied to the desired state (pure), committed to disk and only then accepted. Its rules (split, keys,
-//! timeouts) are in force at once. The reconciler (pure) compares what runs with what should: instances start, the next routing
-//! table is swapped in, the old ones drain and stop.
+//! - Any aligned hundred requests of a split of 90 and 10 are 90 and 10, also across a change of anything else.
+//! - [`Endpoint::add`], [`replace`](Endpoint::replace), [`scale`](Endpoint::scale), [`remove`](Endpoint::remove) and
+//!   [`set_traffic`](Endpoint::set_traffic) lose no request: what is new is warm before it is seen, what is old ends when its requests have,
+//!   and what does not start leaves what was good.
+//! - Nothing blocks but what says so in its name. A future needs no runtime, and ends its run when it is dropped.
+//! - A setting that cannot be is an [`Error`] with all that is wrong, a request that cannot be answered is a [`ScoreError`].
+//! - Nothing process-wide happens unasked: no signal handler, no environment variable, no setting of the allocator, no log of its own
+//!   (it speaks through `tracing`), and nothing leaves the machine.
 //!
-//! `runtime/ARCHITECTURE.md` has the map, the threads, the bounds and the invariants. The modules below stand in reading order,
-//! each built on those before it.
+//! # Features
+//!
+//! `default-features = false` is this library. It carries no ONNX Runtime: the shared library is found as
+//! [`Builder::onnxruntime`] says, else by `SERIN_ONNXRUNTIME_LIB`, beside the executable, or by the dynamic loader; with the feature
+//! `carry-onnxruntime` the program carries it. `ort` shares one environment with other users of that crate, `ndarray` makes tensors of
+//! its arrays, `prometheus-client` registers the metrics with a registry of yours. `server` and `cli` (the default) are the server and
+//! the binary; what they need is public to them alone.
 
 // Inside, `pub` says that other modules use a thing; whether programs do is said here. What only the server or the binary uses has no
 // other user in the library, and is no dead code.
