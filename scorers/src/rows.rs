@@ -16,6 +16,7 @@ fn bytes_of_map(map: &[(String, f32)]) -> usize {
 impl TensorView<'_> {
     /// Bytes of its elements; of strings, those of their handles.
     #[must_use]
+    #[doc(hidden)]
     pub fn bytes(&self) -> usize {
         with_elements!(self.any_elements(), elements => size_of_val(elements))
     }
@@ -23,6 +24,7 @@ impl TensorView<'_> {
     /// Rows of all tensors below each other, in the order given; `None` when there are none, or they differ in kind or in the
     /// shape of a row.
     #[must_use]
+    #[doc(hidden)]
     pub fn join(views: &[Self]) -> Option<Tensor> {
         let first = views.first()?;
         let row = first.shape().get(1..)?;
@@ -40,6 +42,7 @@ impl TensorView<'_> {
 
     /// The part of it that these rows are; `None` where it has fewer, or none at all.
     #[must_use]
+    #[doc(hidden)]
     pub fn part(&self, rows: &Range<usize>) -> Option<Self> {
         let own = self.rows()?;
         if rows.start > rows.end || own < rows.end {
@@ -92,12 +95,14 @@ fn joined<T: Element>(shape: Shape, first: &[T], views: &[TensorView<'_>]) -> Op
 impl Tensor {
     /// Bytes of its elements; of strings, those of their handles.
     #[must_use]
+    #[doc(hidden)]
     pub fn bytes(&self) -> usize {
         self.view().bytes()
     }
 
     /// The same shape, every element 1 (`true`, `"1"`).
     #[must_use]
+    #[doc(hidden)]
     pub fn ones_like(&self) -> Self {
         fn ones<T: Element>(shape: &[usize], elements: &[T]) -> Tensor {
             Tensor::of_parts(Shape::from_slice(shape), vec![T::one(); elements.len()])
@@ -107,6 +112,7 @@ impl Tensor {
 
     /// `rows` rows, its own over and over; `None` when it has none.
     #[must_use]
+    #[doc(hidden)]
     pub fn cycled(&self, rows: usize) -> Option<Self> {
         let own = self.rows().filter(|own| *own > 0)?;
         Some(self.view().picked((0..rows).map(|row| row % own)))
@@ -114,6 +120,7 @@ impl Tensor {
 
     /// One of its rows, as a tensor with that row alone; `None` where there is no such row.
     #[must_use]
+    #[doc(hidden)]
     pub fn row(&self, row: usize) -> Option<Self> {
         let part = self.view().part(&(row..row.checked_add(1)?));
         part.map(|part| part.to_tensor())
@@ -121,6 +128,7 @@ impl Tensor {
 
     /// Rows of all tensors below each other: see [`TensorView::join`].
     #[must_use]
+    #[doc(hidden)]
     pub fn join(tensors: &[&Self]) -> Option<Self> {
         let views: Vec<_> = tensors.iter().map(|tensor| tensor.view()).collect();
         TensorView::join(&views)

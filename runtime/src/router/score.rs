@@ -853,7 +853,11 @@ mod tests {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().build().unwrap();
         runtime.spawn(submission_queue::deliver());
-        runtime.block_on(work)
+        runtime.block_on(async {
+            // The thread has begun to hand over when this is over.
+            yield_now().await;
+            work.await
+        })
     }
 
     #[test]
@@ -863,7 +867,6 @@ mod tests {
         let router = Router::new();
         publish(&router, "blue:100", &[&blue]);
         let joined: Vec<_> = on_the_edge(async {
-            // The thread has begun to hand over once this is answered.
             score_current(&router, digits_request()).await.unwrap();
             let mut clients = JoinSet::new();
             for _ in 0..3 {
@@ -1103,7 +1106,6 @@ mod tests {
         let router = Router::new();
         publish(&router, "blue:100", &[&blue]);
         on_the_edge(async {
-            // The thread has begun to hand over once this is answered.
             score_current(&router, digits_request()).await.unwrap();
             // Polled once, which sends its job, and gone before the tick ends.
             tokio::select! {
