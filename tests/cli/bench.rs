@@ -840,8 +840,12 @@ fn the_highest_rate_that_keeps_a_latency_is_looked_for() {
             .as_str()
             .is_some_and(|words| !words.is_empty())
     );
+    // On a machine whose neighbours stall it, three seconds may show nothing: then no try may have shown anything.
     let known = [&found["passed_per_s"], &found["failed_per_s"]];
-    assert!(known.iter().any(|rate| rate.is_number()), "{found:#}");
+    let is_known = known.iter().any(|rate| rate.is_number());
+    let mut tries = list(&found["probes"]).iter();
+    let none_shows = tries.all(|one| one["outcome"] == "undecided");
+    assert!(is_known != none_shows, "{found:#}");
     let words = report["verdict"]["words"].as_str().expect("words");
     assert!(
         words.starts_with("p99 of 20 ms: ") && words.contains("digits-1"),

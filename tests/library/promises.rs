@@ -2,8 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serin::settings::{Capacity, Isolation, NonFinite};
@@ -153,6 +153,47 @@ fn everything_is_changed_under_load_and_nothing_fails() {
         (third.traffic, third.state, third.held),
         (100.0, State::Ready, 0)
     );
+}
+
+/// Eight callers, and whole hundreds of requests, while instances come, are exchanged and go.
+#[test]
+fn a_split_stays_exact_while_everything_behind_it_changes() {
+    let serin = serin();
+    let endpoint = blue_and_green(&serin, "blue=90 green=10").unwrap();
+    let (asked, green, is_over) = (Mutex::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+    let may_ask = || {
+        let mut asked = asked.lock().expect("nobody panics");
+        let goes_on = *asked % 100 != 0 || !is_over.load(Ordering::SeqCst);
+        *asked += usize::from(goes_on);
+        goes_on
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            let (endpoint, green, may_ask) = (endpoint.clone(), &green, &may_ask);
+            threads.spawn(move || {
+                while may_ask() {
+                    let answer = endpoint.run_blocking(image()).expect("nothing fails");
+                    let is_green = answer.deployment() == "green";
+                    green.fetch_add(usize::from(is_green), Ordering::SeqCst);
+                }
+            });
+        }
+        let changes = || -> Result<(), Error> {
+            endpoint.scale("blue", 3).wait()?;
+            endpoint.replace("green", digits("1")).wait()?;
+            endpoint.add("third", digits("2")).wait()?;
+            let two = Deployment::new(digits("2")).instances(2);
+            endpoint.replace("blue", two).wait()?;
+            endpoint.scale("blue", 1).wait()?;
+            endpoint.remove("third").wait()
+        };
+        let changed = catch_unwind(AssertUnwindSafe(changes));
+        is_over.store(true, Ordering::SeqCst);
+        changed.expect("no panic").unwrap();
+    });
+    let asked = asked.into_inner().unwrap();
+    assert!(asked > 0 && asked % 100 == 0, "{asked}");
+    assert_eq!(green.into_inner() * 10, asked);
 }
 
 #[test]
