@@ -478,6 +478,21 @@ fn counts_are_values_and_a_text_that_can_be_joined() {
     );
 }
 
+#[cfg(feature = "prometheus-client")]
+#[test]
+fn metrics_stand_in_the_registry_of_the_program() {
+    let serin = serin();
+    let mut registry = prometheus_client::registry::Registry::with_prefix("shop");
+    serin.register(&mut registry);
+    // Also of what comes later.
+    let endpoint = one(&serin, digits("1"));
+    endpoint.run_blocking(image()).unwrap();
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let line = "shop_serin_requests_total{endpoint=\"one\",deployment=\"blue\",outcome=\"ok\"} 1";
+    assert!(text.contains(line), "{text}");
+}
+
 /// Mapped from the user's file, other answers came without a word, and a file cut off ended the process (SIGBUS).
 #[test]
 fn a_model_whose_files_are_rewritten_goes_on_as_it_was() {

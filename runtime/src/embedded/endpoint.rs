@@ -272,7 +272,8 @@ impl Endpoint {
         with_timers(runtime.control().timers(), self.answer(request, false)).await
     }
 
-    /// The same, on this thread, which waits: it computes itself where a lane is idle, over the caller's memory.
+    /// The same, on this thread, which waits: where a lane is idle it runs tensors itself, over the caller's memory and for as long as
+    /// that takes.
     ///
     /// # Errors
     ///

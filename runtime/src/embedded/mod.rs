@@ -77,7 +77,6 @@ pub struct Serin {
 pub struct Builder {
     capacity: Capacity,
     pinning: Pinning,
-    skus: Option<SkuTable>,
     prober: Option<Prober>,
     onnxruntime: Option<PathBuf>,
     #[cfg(feature = "ort")]
@@ -169,9 +168,8 @@ impl Builder {
         let shown = (Arc::clone(&router), Arc::clone(&metrics));
         let control = Local::start(config, shown.clone())
             .map_err(|error| Error::Threads(error.to_string()))?;
-        let skus = self.skus.unwrap_or_else(SkuTable::builtin);
         Ok(Serin {
-            runtime: Arc::new(Runtime::new(shown, skus, control)),
+            runtime: Arc::new(Runtime::new(shown, SkuTable::builtin(), control)),
         })
     }
 }
