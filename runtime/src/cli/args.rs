@@ -1083,7 +1083,7 @@ pub(super) enum LogShape {
 /// `serin up`
 #[derive(Debug, Args)]
 pub(super) struct Up {
-    /// Model files, or folders with one (model.onnx, one .onnx file, or the highest <version>/model.onnx); each is a deployment
+    /// Model files, or folders with one (model.onnx, one .onnx file, or the highest VERSION/model.onnx); each is a deployment
     #[arg(required = true, value_name = "MODEL", value_parser = text_path())]
     pub(super) models: Vec<PathBuf>,
     /// Name of the endpoint, and of the deployment where there is one model
