@@ -216,7 +216,9 @@ fn each_module_is_declared_for_its_feature() {
             continue;
         }
         let declared = line.trim_start_matches("pub ").strip_prefix("mod ");
-        if let Some(module) = declared.map(|rest| rest.trim_end_matches(';')) {
+        // One with its body in `lib.rs` is a part of the public face, and has no file.
+        let file = declared.and_then(|rest| rest.strip_suffix(';'));
+        if let Some(module) = file {
             for named in ["server", "cli"] {
                 let asks = attributes.contains(&format!("feature = \"{named}\""));
                 assert_eq!(

@@ -204,7 +204,7 @@ impl Serin {
             return Pending::refused(error);
         }
         self.runtime.stop();
-        Pending::under_way(self.runtime.control().shutdown(within))
+        Pending::ending(self.runtime.control().shutdown(within))
     }
 
     /// What became of the requests of each deployment so far, and what it has now.

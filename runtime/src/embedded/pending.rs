@@ -19,6 +19,8 @@ enum State {
     /// It was refused before it began; taken by the poll that tells.
     Refused(Option<Error>),
     UnderWay(LocalOutcome),
+    /// The end of everything, which may have come before.
+    Ending(LocalOutcome),
 }
 
 impl Pending {
@@ -28,6 +30,10 @@ impl Pending {
 
     pub(super) fn under_way(outcome: LocalOutcome) -> Self {
         Self(State::UnderWay(outcome))
+    }
+
+    pub(super) fn ending(outcome: LocalOutcome) -> Self {
+        Self(State::Ending(outcome))
     }
 
     /// Blocks this thread until the change has come about, or has failed.
@@ -49,6 +55,12 @@ impl Future for Pending {
             State::UnderWay(outcome) => Pin::new(outcome)
                 .poll(context)
                 .map(|outcome| outcome.map_err(Error::from)),
+            State::Ending(outcome) => Pin::new(outcome).poll(context).map(|outcome| match outcome
+                .map_err(Error::from)
+            {
+                Err(Error::Stopped) => Ok(()),
+                ended => ended,
+            }),
         }
     }
 }

@@ -117,6 +117,7 @@ mod tests {
         assert_eq!(code_of(maps, Path::new("/lib/a b.so")), [(0x8f00, 0x1010)]);
     }
 
+    #[cfg(carries_onnxruntime)]
     #[test]
     fn what_is_forgotten_is_read_again() {
         static BYTES: [u8; 100_000] = [7; 100_000];
