@@ -671,3 +671,65 @@ fn an_environment_is_kept_under_its_name_and_stands_in_its_place() {
             .starts_with("code: 4\n")
     );
 }
+
+#[test]
+fn what_a_flag_says_beats_the_file() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = repository("models/digits/1/model.onnx");
+    let deployment = |name: &str| {
+        format!(
+            "name: {name}\nendpoint_name: <ENDPOINT_NAME>\nmodel: <MODEL>\ninstance_type: Standard_F2s_v2\n"
+        )
+    };
+    place.write("blue.yml", deployment("blue"));
+    place.ok("endpoint create --name iris");
+    let refused = place.run("online-deployment create -f blue.yml");
+    assert!(
+        refused.contains("blue.yml:2:1: endpoint_name: found \"<ENDPOINT_NAME>\"")
+            && refused.contains("blue.yml:3:1: model: found \"<MODEL>\""),
+        "{refused}"
+    );
+    let model = format!("--set model={}", digits.display());
+    place.ok(&format!(
+        "online-deployment create -e iris -f blue.yml {model}"
+    ));
+    place.write("green.yml", deployment("green"));
+    let both = format!("-f green.yml {model} endpoint_name=iris");
+    place.ok(&format!("online-deployment create {both}"));
+    place.ok(&format!("online-deployment update {both} instance_count=2"));
+    place.ok(&format!(
+        "online-deployment update -e iris -f blue.yml {model}"
+    ));
+    let green = json(&place, "online-deployment show -e iris -n green");
+    assert_eq!(
+        (&green["instance_count"], &green["endpoint_name"]),
+        (&2.into(), &"iris".into())
+    );
+}
+
+#[test]
+fn a_position_counts_in_the_order_of_the_file() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = repository("models/digits/1/model.onnx");
+    let body = format!(
+        "model: {}, instance_type: Standard_F2s_v2",
+        digits.display()
+    );
+    place.write(
+        "endpoint.yml",
+        format!("name: iris\ndeployments:\n- {{name: red, {body}}}\n- {{name: blue, {body}}}\n"),
+    );
+    let counts = || {
+        let shown = json(&place, "endpoint show -n iris");
+        let deployments = shown["deployments"].as_array().expect("a list").iter();
+        deployments
+            .map(|one| format!("{}{}", one["name"], one["instance_count"]))
+            .collect::<String>()
+    };
+    place.ok("endpoint create -f endpoint.yml --set deployments[0].instance_count=2");
+    assert_eq!(counts(), "\"blue\"1\"red\"2");
+    place.ok("endpoint update -f endpoint.yml --set deployments[0].instance_count=3");
+    assert_eq!(counts(), "\"blue\"1\"red\"3");
+}

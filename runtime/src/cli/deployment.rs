@@ -100,7 +100,8 @@ fn print(
 
 fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
     let overrides = edits::assignments(&typed.set, false)?;
-    let deployment = files::deployment(&typed.file, typed.name.as_ref(), &overrides)?;
+    let flags = (typed.endpoint_name.as_ref(), typed.name.as_ref());
+    let deployment = files::deployment(&typed.file, flags, &overrides)?;
     let endpoint = endpoint_of(typed.endpoint_name, deployment.endpoint_name.clone())?;
     let server = Server::find(global)?;
     let name = deployment.name.clone();
@@ -117,8 +118,12 @@ fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
 }
 
 fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
+    let typed_edits = &typed.edits;
+    let mut set = edits::assignments(&typed_edits.set, typed_edits.force_string)?;
+    let flags = (typed.endpoint_name.as_ref(), typed.name.as_ref());
     let file = match &typed.file {
-        Some(path) => Some(files::deployment(path, typed.name.as_ref(), &[])?),
+        // They beat the file before it is judged, and below what the deployment is.
+        Some(path) => Some(files::deployment(path, flags, &set)?),
         None => None,
     };
     let endpoint = endpoint_of(
@@ -131,8 +136,6 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
         .expect("the grammar asks for a name or a file");
     let server = Server::find(global)?;
     let before = server.client.deployment(&endpoint, &name);
-    let typed_edits = &typed.edits;
-    let mut set = edits::assignments(&typed_edits.set, typed_edits.force_string)?;
     if typed_edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
         edited.set(&set);

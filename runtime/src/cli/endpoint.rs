@@ -161,9 +161,11 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
         force_string: typed.edits.force_string,
     };
     let (name, mut update) = endpoint_update(typed)?;
-    update
-        .set
-        .extend(edits::assignments(&edits.set, edits.force_string)?);
+    let set = edits::assignments(&edits.set, edits.force_string)?;
+    let declared = update.deployments.iter().flatten();
+    let declared: Vec<_> = declared.map(|one| one.name.clone()).collect();
+    let set = set.into_iter().map(|one| one.by_name(&declared));
+    update.set.extend(set);
     let server = Server::find(showing.global)?;
     let before = server.client.endpoint(&name);
     if edits.depend_on_what_is() {
@@ -201,7 +203,11 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         None => None,
     };
     let deployment_file = match &typed.deployment_file {
-        Some(path) => Some(files::deployment(path, typed.deployment.as_ref(), &[])?),
+        Some(path) => Some(files::deployment(
+            path,
+            (None, typed.deployment.as_ref()),
+            &[],
+        )?),
         None => None,
     };
     let name = typed

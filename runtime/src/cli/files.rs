@@ -18,8 +18,8 @@ use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_
 use crate::plain_file;
 pub(super) use crate::plain_file::check_text;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointFile, EnvironmentSpec, ModelSpec,
-    read_deployment, read_endpoint, read_environment, read_model,
+    Assignment, DeploymentName, DeploymentSpec, EndpointFile, EndpointName, EnvironmentSpec,
+    ModelSpec, read_deployment, read_endpoint, read_environment, read_model,
 };
 
 /// Reads an endpoint file; what the command line says beats what the file says.
@@ -36,7 +36,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
 /// Reads a deployment file; what the command line says beats what the file says.
 pub(super) fn deployment(
     path: &Path,
-    name: Option<&DeploymentName>,
+    (endpoint, name): (Option<&EndpointName>, Option<&DeploymentName>),
     overrides: &[Assignment],
 ) -> Result<DeploymentSpec, CliError> {
     let mut all: Vec<Assignment> = name
@@ -44,6 +44,7 @@ pub(super) fn deployment(
         .into_iter()
         .collect();
     all.extend_from_slice(overrides);
+    all.extend(endpoint.map(|endpoint| assign("endpoint_name", endpoint.as_str())));
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
     deployment.resolve_paths(&folder(path)?);
     kept_environments::resolve(&mut deployment);
@@ -248,7 +249,7 @@ mod tests {
             "name: blue\nmodel: ./m.onnx\ninstance_type: Standard_F2s_v2\n",
         )
         .unwrap();
-        let refused = deployment(&file, None, &[]).unwrap_err();
+        let refused = deployment(&file, (None, None), &[]).unwrap_err();
         assert_eq!(refused.code(), BAD_INPUT);
         let text = refused.to_string();
         assert!(

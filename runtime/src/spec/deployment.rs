@@ -19,12 +19,12 @@ use super::paths::{resolve, resolve_value};
 use super::request::beyond;
 use super::sku::note_of_gpus;
 use super::spelling::{self, modernise, old_keys};
-#[cfg(feature = "server")]
-use super::yaml;
 use super::{
     DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
     Scoring, ScoringKind, SpecError,
 };
+#[cfg(feature = "server")]
+use super::{placeholder, yaml};
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
     WAITING_MAX,
@@ -352,7 +352,9 @@ pub fn read_deployment(
     let mut problems = Vec::new();
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
     assign_to_deployment(overrides, &mut root, &mut problems);
+    let placeholders = placeholder::in_tree(&root);
     let spec = read(root, &mut problems);
+    placeholder::tell(placeholders, &mut problems);
     SpecError::unless_clean(file, spec, problems)
 }
 

@@ -10,12 +10,12 @@ use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
 use super::spelling::{self, modernise, old_keys};
-#[cfg(feature = "server")]
-use super::yaml;
 use super::{
     DeploymentName, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
     deployment,
 };
+#[cfg(feature = "server")]
+use super::{placeholder, yaml};
 
 /// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
@@ -187,8 +187,12 @@ pub fn read_endpoint(
         deployments.as_mut().unwrap_or(none),
         &mut problems,
     );
+    let mut placeholders = placeholder::in_tree(&root);
+    let nodes = deployments.iter().flatten();
+    placeholders.extend(nodes.flat_map(placeholder::in_tree));
     let spec = read(root, &mut problems);
     let deployments = deployments.map(|nodes| read_deployments(nodes, &mut problems));
+    placeholder::tell(placeholders, &mut problems);
     let read = spec.map(|spec| EndpointFile { spec, deployments });
     SpecError::unless_clean(file, read, problems)
 }

@@ -23,6 +23,8 @@ mod model_ref;
 mod names;
 mod node;
 mod paths;
+#[cfg(feature = "server")]
+mod placeholder;
 mod problem;
 mod program;
 mod request;
