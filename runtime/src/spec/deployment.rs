@@ -17,7 +17,7 @@ use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node};
 use super::paths::{resolve, resolve_value};
 use super::request::beyond;
-use super::sku::note_of_gpus;
+use super::sku::{KUBERNETES_DEFAULT, note_of_gpus, note_of_kubernetes};
 use super::spelling::{self, modernise, old_keys};
 use super::{
     DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
@@ -59,6 +59,9 @@ const READ_ONLY: &[&str] = &[
     "provisioning_state",
 ];
 
+/// Words for a deployment that is to scale by itself, without case and `_`.
+const SCALES_ITSELF: &[&str] = &["auto", "automatic", "targetutilization"];
+
 /// Bounds of the number of instances. Kept and shown; serin does not scale by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScaleBounds {
@@ -66,6 +69,15 @@ pub struct ScaleBounds {
     pub min_instances: Option<u32>,
     /// The most instances.
     pub max_instances: Option<u32>,
+    /// How it was to scale by itself, if it was.
+    utilization: Option<Utilization>,
+}
+
+/// The settings of a deployment that is to scale by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Utilization {
+    polling_interval: Option<u32>,
+    target_utilization_percentage: Option<u32>,
 }
 
 impl ScaleBounds {
@@ -77,18 +89,24 @@ impl ScaleBounds {
 impl Serialize for ScaleBounds {
     /// As `scale_settings`, where Azure has these bounds for a deployment that scales by itself.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = match self.utilization {
+            Some(_) => "target_utilization",
+            None => "default",
+        };
+        let polling = self.utilization.and_then(|how| how.polling_interval);
+        let target = self
+            .utilization
+            .and_then(|how| how.target_utilization_percentage);
         let bounds = [
             ("min_instances", self.min_instances.map(Value::from)),
             ("max_instances", self.max_instances.map(Value::from)),
+            ("polling_interval", polling.map(Value::from)),
+            ("target_utilization_percentage", target.map(Value::from)),
         ];
         let written = bounds
             .into_iter()
             .filter_map(|(key, bound)| Some((key, bound?)));
-        serializer.collect_map(
-            [("type", Value::from("default"))]
-                .into_iter()
-                .chain(written),
-        )
+        serializer.collect_map([("type", Value::from(kind))].into_iter().chain(written))
     }
 }
 
@@ -159,10 +177,12 @@ impl DeploymentSpec {
         }
     }
 
-    /// The number of instances; 1 where nothing is written.
+    /// The number of instances. Where nothing is written 1, or the fewest of a deployment that was to scale by itself.
     #[must_use]
     pub fn instance_count(&self) -> u32 {
-        self.instance_count.unwrap_or(1)
+        let bounds = self.scale_bounds;
+        let fewest = bounds.utilization.and(bounds.min_instances);
+        self.instance_count.or(fewest).unwrap_or(1)
     }
 
     /// All that cannot be on instances of so many vCPUs, in sentences.
@@ -296,7 +316,12 @@ impl DeploymentSpec {
         if self.environment_python.is_some() && !runs_script {
             notes.push("environment_python is kept without effect".to_owned());
         }
-        if !self.scale_bounds.is_unwritten() {
+        if self.scale_bounds.utilization.is_some() {
+            notes.push(
+                "scale_settings are kept without effect: nothing scales by itself here, and instance_count, or else min_instances, says how many run"
+                    .to_owned(),
+            );
+        } else if !self.scale_bounds.is_unwritten() {
             notes.push(
                 "min_instances and max_instances are kept without effect: instance_count says how many run".to_owned(),
             );
@@ -314,6 +339,7 @@ impl DeploymentSpec {
             }));
         }
         notes.extend(note_of_gpus(&self.instance_type));
+        notes.extend(note_of_kubernetes(&self.instance_type));
         let of_scripts = |key: &str| OF_SCRIPTS.contains(&key);
         notes.extend(kept_notes(&self.kept, |key| {
             !(runs_script && of_scripts(key))
@@ -362,12 +388,7 @@ pub fn read_deployment(
 pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<DeploymentSpec> {
     let mut fields = Fields::open(root, problems);
     fields.ignore(READ_ONLY);
-    fields.read("type", |node| {
-        one_of(
-            node,
-            &["managed", "kubernetes", "online", "OnlineDeployment"],
-        )
-    });
+    let is_of_kubernetes = reads_as_kubernetes(&mut fields);
     let name = fields.require("name", "a name", parsed);
     let endpoint_name = fields.read("endpoint_name", parsed);
     let description = fields.read("description", text);
@@ -380,11 +401,14 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
             Ok,
         )
         .and_then(|node| read_model(node, fields.problems()));
-    let instance_type = fields.require(
-        "instance_type",
-        "an instance type such as Standard_DS3_v2",
-        text,
-    );
+    let instance_type = match is_of_kubernetes && !fields.has("instance_type") {
+        true => Some(KUBERNETES_DEFAULT.to_owned()),
+        false => fields.require(
+            "instance_type",
+            "an instance type such as Standard_DS3_v2",
+            text,
+        ),
+    };
     let instance_count = fields.read("instance_count", whole(1..=INSTANCE_COUNT_MAX));
     let scale_bounds = read_scale(fields.take("scale_settings"), fields.problems());
     let request_settings = read_requests(fields.take("request_settings"), fields.problems());
@@ -411,6 +435,19 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
         environment_python,
         kept,
     })
+}
+
+/// Whether it was written for a cluster of Kubernetes, where an instance type may be left out.
+fn reads_as_kubernetes(fields: &mut Fields<'_>) -> bool {
+    let kind = fields.read("type", |node| {
+        one_of(
+            node,
+            &["managed", "kubernetes", "online", "OnlineDeployment"],
+        )
+    });
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("kubernetes"))
+        || fields.has("resources")
+        || fields.has("resource_requirements")
 }
 
 fn read_model(node: Node, problems: &mut Vec<Problem>) -> Option<ModelRef> {
@@ -450,20 +487,17 @@ fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {
     };
     let whole_section = node.clone();
     let mut fields = Fields::open(node, problems);
-    let kind = fields.read("type", |node| {
-        one_of(node, &["default", "manual"]).map_err(|problem| Problem {
-            message: format!(
-                "{}; serin does not scale by itself: write type: default and an instance_count",
-                problem.message
-            ),
-            ..problem
-        })
-    });
+    let kind = fields.read("type", read_scale_type);
     let min_instances = fields.read("min_instances", whole(1..=INSTANCE_COUNT_MAX));
     let max_instances = fields.read("max_instances", whole(1..=INSTANCE_COUNT_MAX));
-    if kind.is_none() {
-        // These go with the type that is refused above; they are no further problem.
-        fields.ignore(&["polling_interval", "target_utilization_percentage"]);
+    let mut utilization = None;
+    if kind != Some(false) {
+        let how = Utilization {
+            polling_interval: fields.read("polling_interval", whole(1..=u32::MAX)),
+            target_utilization_percentage: fields
+                .read("target_utilization_percentage", whole(1..=100)),
+        };
+        utilization = kind.map(|_| how);
     }
     fields.finish(&old_keys(spelling::DEPLOYMENT, "scale_settings"));
     if let (Some(min), Some(max)) = (min_instances, max_instances)
@@ -476,6 +510,20 @@ fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {
     ScaleBounds {
         min_instances,
         max_instances,
+        utilization,
+    }
+}
+
+/// Whether it was to scale by itself.
+fn read_scale_type(node: Node) -> Result<bool, Problem> {
+    const EXPECTED: &str = "default, manual or target_utilization";
+    let Content::Text(text) = &node.content else {
+        return Err(node.expected(EXPECTED));
+    };
+    match text.to_lowercase().replace('_', "").as_str() {
+        "default" | "manual" => Ok(false),
+        word if SCALES_ITSELF.contains(&word) => Ok(true),
+        _ => Err(node.expected(EXPECTED)),
     }
 }
 

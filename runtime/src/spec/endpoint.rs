@@ -180,6 +180,7 @@ pub fn read_endpoint(
     for deployment in deployments.iter_mut().flatten() {
         modernise(deployment, spelling::DEPLOYMENT, &mut problems);
     }
+    note_cluster(&root, deployments.iter_mut().flatten());
     let none = &mut Vec::new();
     assign_all(
         overrides,
@@ -195,6 +196,31 @@ pub fn read_endpoint(
     placeholder::tell(placeholders, &mut problems);
     let read = spec.map(|spec| EndpointFile { spec, deployments });
     SpecError::unless_clean(file, read, problems)
+}
+
+/// Writes into deployments that they are for a cluster, where their endpoint says so.
+fn note_cluster<'a>(root: &Node, deployments: impl Iterator<Item = &'a mut Node>) {
+    let Content::Map(entries) = &root.content else {
+        return;
+    };
+    let cluster = find(entries, "compute").filter(|compute| match &compute.content {
+        Content::Text(name) => !name.eq_ignore_ascii_case("managed"),
+        _ => false,
+    });
+    let Some(cluster) = cluster else {
+        return;
+    };
+    for deployment in deployments {
+        if let Content::Map(entries) = &mut deployment.content
+            && find(entries, "type").is_none()
+        {
+            let kind = Node {
+                content: Content::Text("kubernetes".to_owned()),
+                ..cluster.clone()
+            };
+            entries.push(("type".to_owned(), kind));
+        }
+    }
 }
 
 /// Takes the deployments out of an endpoint file: a list, or a mapping whose keys are the names.

@@ -115,7 +115,6 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::super::{read_deployment, read_endpoint};
-    use super::*;
 
     const BLUE: &str = "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n";
 

@@ -22,6 +22,8 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ("scale", "scale_settings"),
     ("scale_settings.scale_type", "scale_settings.type"),
     ("scale_settings.instance_count", "instance_count"),
+    ("scale_settings.minimum", "scale_settings.min_instances"),
+    ("scale_settings.maximum", "scale_settings.max_instances"),
     ("request", "request_settings"),
     ("code_reference", "code_configuration"),
     ("code_configuration.directory", "code_configuration.code"),

@@ -581,9 +581,8 @@ fn what_serin_does_not_do_is_refused_in_plain_words() {
         "e.yml:2:1: auth_mode: expected key or aml_token, found \"aad_token\": serin has no directory of users to ask",
     );
     check_deployment_refused(
-        "scale_settings: {type: target_utilization, polling_interval: 10}\n",
-        "d.yml:4:18: scale_settings.type: expected default or manual, found \"target_utilization\"; \
-         serin does not scale by itself: write type: default and an instance_count",
+        "scale_settings: {type: by_hand, polling_interval: 10}\n",
+        "d.yml:4:18: scale_settings.type: expected default, manual or target_utilization, found \"by_hand\"",
     );
     assert_eq!(
         read_deployment(
@@ -1064,4 +1063,120 @@ fn settings_that_mean_something_for_models_alone_are_said_to_have_no_effect_on_a
     assert_eq!(with_script(settings).notes(), [""; 0]);
     let python = with_script("environment_python: any\n").notes();
     assert_eq!(python, ["environment_python is kept without effect"]);
+}
+
+#[test]
+fn a_deployment_that_was_to_scale_by_itself_runs_its_fewest_instances_and_says_so() {
+    let head = "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n";
+    let note = "scale_settings are kept without effect: nothing scales by itself here, and instance_count, or else min_instances, says how many run";
+    for scale in [
+        "scale_settings: {type: target_utilization, min_instances: 2, max_instances: 4, polling_interval: 10, target_utilization_percentage: 70}",
+        "scale_settings: {scale_type: Auto, minimum: 2, maximum: 4, polling_interval: '10', target_utilization_percentage: 70}",
+        "scale: {type: TargetUtilization, min_instances: 2, max_instances: 4, polling_interval: 10.0, target_utilization_percentage: 70}",
+    ] {
+        let spec = deployment(&format!("{head}{scale}\n"));
+        assert_eq!(spec.instance_count(), 2, "{scale}");
+        assert_eq!(spec.notes(), [note], "{scale}");
+        let canonical = serde_json::to_value(&spec).expect("JSON");
+        assert_eq!(
+            canonical["scale_settings"],
+            json!({"type": "target_utilization", "min_instances": 2, "max_instances": 4, "polling_interval": 10, "target_utilization_percentage": 70})
+        );
+        let again: DeploymentSpec = serde_json::from_value(canonical).expect("its own form");
+        assert_eq!(again, spec);
+        let counted = deployment(&format!("{head}instance_count: 3\n{scale}\n"));
+        assert_eq!(counted.instance_count(), 3);
+    }
+    let bare = deployment(&format!("{head}scale_settings: {{type: auto}}\n"));
+    assert_eq!((bare.instance_count(), bare.notes().len()), (1, 1));
+    check_deployment_refused(
+        "scale_settings:\n  type: auto\n  minimum: 0\n  target_utilization_percentage: 101\n",
+        "d.yml:6:3: scale_settings.minimum: expected 1 to 50, found 0\n\
+         d.yml:7:3: scale_settings.target_utilization_percentage: expected 1 to 100, found 101",
+    );
+    check_deployment_refused(
+        "scale_settings: {type: default, polling_interval: 1}\n",
+        "d.yml:4:33: scale_settings.polling_interval: unknown key",
+    );
+}
+
+#[test]
+fn a_deployment_for_a_cluster_needs_no_instance_type_and_says_which_it_got() {
+    let notes = |text: &str| {
+        let spec = deployment(text);
+        assert_eq!(spec.instance_type, "defaultinstancetype", "{text}");
+        spec.notes().join("\n")
+    };
+    for sign in [
+        "type: Kubernetes\n",
+        "resources: {requests: {cpu: '0.1'}}\n",
+        "resource_requirements: {cpu: 1}\n",
+        "type: managed\ninstance_type: defaultinstancetype\n",
+    ] {
+        let said = notes(&format!("name: blue\nmodel: m.onnx\n{sign}"));
+        assert!(said.contains("it is taken as Standard_D2a_v4"), "{said}");
+    }
+    let mut table = SkuTable::builtin();
+    let size = |table: &SkuTable| table.find("DefaultInstanceType").expect("a size").vcpus;
+    assert_eq!(size(&table), 2);
+    let own = "skus: {defaultinstancetype: {vcpus: 3, memory_gib: 1}}\n";
+    table
+        .extend_from_yaml(own, "s.yml")
+        .expect("a size of one's own");
+    assert_eq!(size(&table), 3);
+    let whole = |compute: &str| {
+        let text =
+            format!("name: iris\n{compute}\ndeployments:\n- {{name: blue, model: m.onnx}}\n");
+        read_endpoint(&text, "e.yml", &[])
+    };
+    for compute in [
+        "target: azureml:aks",
+        "compute: azureml:k8s",
+        "infrastructure: azureml:aks",
+    ] {
+        let read = whole(compute).expect("an endpoint");
+        let read = &read.deployments.expect("deployments")[0];
+        assert_eq!(read.instance_type, "defaultinstancetype", "{compute}");
+    }
+    for compute in ["infrastructure: managed", ""] {
+        let refused = whole(compute).expect_err(compute).to_string();
+        assert!(refused.contains("instance_type: expected"), "{refused}");
+    }
+}
+
+#[test]
+fn numbers_may_be_text_and_have_zeros_behind_a_point() {
+    let head = "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n";
+    let spec = deployment(&format!(
+        "{head}instance_count: '2'\nrequest_settings: {{request_timeout_ms: 3000.0, max_concurrent_requests_per_instance: ' 4 ', spin: 'True'}}\n"
+    ));
+    let requests = spec.request_settings();
+    assert_eq!(spec.instance_count(), 2);
+    assert_eq!(requests.request_timeout(), Duration::from_secs(3));
+    assert_eq!(requests.max_concurrent_requests_per_instance(), 4);
+    assert!(requests.spin());
+    for (written, found) in [
+        ("'2.5'", "\"2.5\""),
+        ("''", "\"\""),
+        ("'.0'", "\".0\""),
+        ("'+2'", "\"+2\""),
+        ("'2e0'", "\"2e0\""),
+        ("'\u{662}'", "\"\u{662}\""),
+        ("true", "true"),
+        ("[2]", "a list"),
+    ] {
+        check_deployment_refused(
+            &format!("instance_count: {written}\n"),
+            &format!(
+                "d.yml:4:1: instance_count: expected a whole number from 1 to 50, found {found}"
+            ),
+        );
+    }
+    for beyond in ["'51'", "'0'", "'-1'", "'99999999999999999999'"] {
+        let found = beyond.replace('\'', "\"");
+        check_deployment_refused(
+            &format!("instance_count: {beyond}\n"),
+            &format!("d.yml:4:1: instance_count: expected 1 to 50, found {found}"),
+        );
+    }
 }
