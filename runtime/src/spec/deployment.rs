@@ -14,17 +14,18 @@ use super::assignment::{Assignment, assign_to_deployment};
 use super::code::{CodeConfiguration, read_code};
 use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
+use super::model_ref::read_model_type;
 use super::node::{Content, Node};
-use super::paths::{resolve, resolve_value};
+use super::paths::{is_asset, resolve, resolve_value};
 use super::request::beyond;
 use super::sku::{KUBERNETES_DEFAULT, note_of_gpus, note_of_kubernetes};
 use super::spelling::{self, modernise, old_keys};
 use super::{
     DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
-    Scoring, ScoringKind, SpecError,
+    Scoring, ScoringKind, SpecError, VersionRef,
 };
 #[cfg(feature = "server")]
-use super::{placeholder, yaml};
+use super::{batch, placeholder, yaml};
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
     WAITING_MAX,
@@ -45,6 +46,16 @@ const KEPT: &Kept = &[
     ("resource_requirements", Shape::Map),
     ("resources", Shape::Map),
     ("startup_probe", Shape::Map),
+];
+
+/// Keys of a model in a deployment's file that say nothing to serin.
+const IGNORED_OF_MODELS: &[&str] = &[
+    "description",
+    "flavors",
+    "job_name",
+    "properties",
+    "stage",
+    "tags",
 ];
 
 /// Of the keys that are kept those that a script is run by.
@@ -375,6 +386,7 @@ pub fn read_deployment(
     overrides: &[Assignment],
 ) -> Result<DeploymentFile, SpecError> {
     let mut root = yaml::parse(text, file)?;
+    batch::refuse(&root, file)?;
     let mut problems = Vec::new();
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
     assign_to_deployment(overrides, &mut root, &mut problems);
@@ -459,26 +471,36 @@ fn read_model(node: Node, problems: &mut Vec<Problem>) -> Option<ModelRef> {
             .ok();
     }
     let mut fields = Fields::open(node, problems);
-    fields.ignore(&[
-        "name",
-        "version",
-        "description",
-        "tags",
-        "properties",
-        "stage",
-    ]);
-    fields.read("type", |node| {
-        one_of(node, &["custom_model", "custom"]).map_err(|problem| Problem {
-            message: format!("{}; serin scores ONNX files", problem.message),
-            ..problem
-        })
-    });
-    let path = fields.require("path", "the path of a file or folder", text);
+    fields.ignore(IGNORED_OF_MODELS);
+    fields.read("type", read_model_type);
+    if let Some(store) = fields.take("datastore") {
+        fields.problems().push(store.problem(
+            "files in the cloud are not read here: download them, and give their path without a datastore",
+        ));
+    }
+    let name = fields.read("name", parsed);
+    let version = fields.read("version", parsed);
+    let model = match (name, version) {
+        (Some(name), Some(version)) if !fields.has("path") => Some(ModelRef::Registered {
+            name,
+            version: VersionRef::Exact(version),
+        }),
+        _ => fields.require("path", "the path of a file or folder", read_path),
+    };
     fields.finish(&old_keys(spelling::DEPLOYMENT, "model"));
-    let path = path?;
-    Some(ModelRef::Path(
-        path.strip_prefix("file:").unwrap_or(&path).into(),
-    ))
+    model
+}
+
+/// A path; the long name of a model in the cloud may stand in its place.
+fn read_path(node: Node) -> Result<ModelRef, Problem> {
+    let at = node.clone();
+    let path = text(node)?;
+    match is_asset(&path) {
+        true => ModelRef::parse(&path).map_err(|message| at.problem(message)),
+        false => Ok(ModelRef::Path(
+            path.strip_prefix("file:").unwrap_or(&path).into(),
+        )),
+    }
 }
 
 fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {

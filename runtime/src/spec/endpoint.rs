@@ -15,7 +15,7 @@ use super::{
     deployment,
 };
 #[cfg(feature = "server")]
-use super::{placeholder, yaml};
+use super::{batch, placeholder, yaml};
 
 /// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
@@ -55,6 +55,16 @@ pub enum AuthMode {
     AmlToken,
 }
 
+/// The word that is written for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenAuthMode {
+    Key,
+    AmlToken,
+    /// A token of a directory of users; taken as a key, for there is none here.
+    AadToken,
+}
+
 /// An endpoint as it was written.
 ///
 /// Serialises to the canonical form, the current form of Azure's files, with only what was written.
@@ -72,7 +82,7 @@ pub struct EndpointSpec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) auth_mode: Option<AuthMode>,
+    auth_mode: Option<WrittenAuthMode>,
     /// The split of traffic; no entries where none is written.
     #[serde(skip_serializing_if = "TrafficSplit::is_unwritten")]
     pub traffic: TrafficSplit,
@@ -99,12 +109,18 @@ impl EndpointSpec {
     /// The way in which clients prove who they are; by key where nothing is written.
     #[must_use]
     pub fn auth_mode(&self) -> AuthMode {
-        self.auth_mode.unwrap_or_default()
+        match self.auth_mode {
+            Some(WrittenAuthMode::AmlToken) => AuthMode::AmlToken,
+            Some(WrittenAuthMode::Key | WrittenAuthMode::AadToken) | None => AuthMode::Key,
+        }
     }
 
     /// Says how clients prove who they are.
     pub fn set_auth_mode(&mut self, auth_mode: AuthMode) {
-        self.auth_mode = Some(auth_mode);
+        self.auth_mode = Some(match auth_mode {
+            AuthMode::Key => WrittenAuthMode::Key,
+            AuthMode::AmlToken => WrittenAuthMode::AmlToken,
+        });
     }
 
     /// The deployment that is to get copies of requests.
@@ -137,7 +153,13 @@ impl EndpointSpec {
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        kept_notes(&self.kept, |_| true).collect()
+        let aad = self.auth_mode == Some(WrittenAuthMode::AadToken);
+        let aad = aad.then(|| {
+            "auth_mode aad_token is taken as key: there is no directory of users here".to_owned()
+        });
+        aad.into_iter()
+            .chain(kept_notes(&self.kept, |_| true))
+            .collect()
     }
 }
 
@@ -174,6 +196,7 @@ pub fn read_endpoint(
     overrides: &[Assignment],
 ) -> Result<EndpointFile, SpecError> {
     let mut root = yaml::parse(text, file)?;
+    batch::refuse(&root, file)?;
     let mut problems = Vec::new();
     let mut deployments = take_deployments(&mut root, &mut problems);
     modernise(&mut root, spelling::ENDPOINT, &mut problems);
@@ -352,17 +375,15 @@ fn read_mirror(node: Node, problems: &mut Vec<Problem>) -> Option<Value> {
     }
 }
 
-/// Reads `key` or `aml_token`, also as `Key` and `AMLToken`.
-fn read_auth_mode(node: Node) -> Result<AuthMode, Problem> {
+/// Reads `key`, `aml_token` or `aad_token`, also as `Key` and `AMLToken`.
+fn read_auth_mode(node: Node) -> Result<WrittenAuthMode, Problem> {
     let Content::Text(text) = &node.content else {
         return Err(node.expected("key or aml_token"));
     };
     match text.to_lowercase().replace('_', "").as_str() {
-        "key" => Ok(AuthMode::Key),
-        "amltoken" => Ok(AuthMode::AmlToken),
-        "aadtoken" => Err(node.problem(format!(
-            "expected key or aml_token, found {text:?}: serin has no directory of users to ask"
-        ))),
+        "key" => Ok(WrittenAuthMode::Key),
+        "amltoken" => Ok(WrittenAuthMode::AmlToken),
+        "aadtoken" => Ok(WrittenAuthMode::AadToken),
         _ => Err(node.expected("key or aml_token")),
     }
 }

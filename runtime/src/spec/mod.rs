@@ -8,6 +8,8 @@
 //! Not here: files and folders (texts come in as `&str`), and whether the deployments that traffic names exist.
 
 mod assignment;
+#[cfg(feature = "server")]
+mod batch;
 mod bounds;
 mod code;
 mod deployment;

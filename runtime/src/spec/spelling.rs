@@ -41,6 +41,7 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ),
     ("model.local_path", "model.path"),
     ("model.asset_path", "model.path"),
+    ("model.model_uri", "model.path"),
     ("model.model_format", "model.type"),
     ("environment.docker.image", "environment.image"),
     ("environment.build.local_path", "environment.build.path"),
@@ -52,6 +53,18 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ("liveness_probe.timeout_seconds", "liveness_probe.timeout"),
 ];
 
+/// Spellings of model files.
+#[cfg(feature = "server")]
+pub(super) const MODEL: &[Spelling] = &[
+    ("local_path", "path"),
+    ("asset_path", "path"),
+    ("model_uri", "path"),
+    ("model_format", "type"),
+];
+
+/// Keys beside the path of a folder of code, from when code was registered too.
+const ABOUT_CODE: &[&str] = &["name", "version", "description", "tags", "properties"];
+
 /// Rewrites every old spelling in a mapping. Two spellings of one thing are a problem that names both.
 pub(super) fn modernise(root: &mut Node, spellings: &[Spelling], problems: &mut Vec<Problem>) {
     let Content::Map(entries) = &mut root.content else {
@@ -59,6 +72,12 @@ pub(super) fn modernise(root: &mut Node, spellings: &[Spelling], problems: &mut 
     };
     for (old, new) in spellings {
         if let Some(node) = take_path(entries, old) {
+            let within = old.strip_prefix(new).unwrap_or_default();
+            if within.starts_with('.') {
+                for key in ABOUT_CODE {
+                    drop(take_path(entries, &format!("{new}.{key}")));
+                }
+            }
             put_path(entries, new, node, problems);
         }
     }

@@ -576,23 +576,19 @@ fn mirrored_traffic_is_one_deployment_with_at_most_half_and_is_kept() {
 
 #[test]
 fn what_serin_does_not_do_is_refused_in_plain_words() {
-    check_endpoint_refused(
-        "name: iris\nauth_mode: aad_token\n",
-        "e.yml:2:1: auth_mode: expected key or aml_token, found \"aad_token\": serin has no directory of users to ask",
-    );
     check_deployment_refused(
         "scale_settings: {type: by_hand, polling_interval: 10}\n",
         "d.yml:4:18: scale_settings.type: expected default, manual or target_utilization, found \"by_hand\"",
     );
     assert_eq!(
         read_deployment(
-            "name: blue\nmodel: {path: m, type: mlflow_model}\ninstance_type: S\n",
+            "name: blue\nmodel: {path: m, type: openai_model}\ninstance_type: S\n",
             "d.yml",
             &[]
         )
         .expect_err("refused")
         .to_string(),
-        "d.yml:2:18: model.type: expected custom_model or custom, found \"mlflow_model\"; serin scores ONNX files"
+        "d.yml:2:18: model.type: expected custom_model or custom or mlflow_model or mlflow or triton_model or triton, found \"openai_model\"; serin scores ONNX files"
     );
 }
 
@@ -901,9 +897,12 @@ proptest! {
         blue in prop::option::of(0..=10_000_u16),
     ) {
         let mut spec = EndpointSpec::new(name.parse().expect("a name"));
-        spec.auth_mode = auth_mode.map(|mode| {
-            if mode.eq_ignore_ascii_case("key") { AuthMode::Key } else { AuthMode::AmlToken }
-        });
+        if let Some(mode) = auth_mode {
+            spec.set_auth_mode(match mode.eq_ignore_ascii_case("key") {
+                true => AuthMode::Key,
+                false => AuthMode::AmlToken,
+            });
+        }
         if let Some(blue) = blue {
             let percent = |hundredths| Percent::from_hundredths(hundredths).expect("a percent");
             spec.traffic = TrafficSplit::new(vec![
@@ -1177,6 +1176,103 @@ fn numbers_may_be_text_and_have_zeros_behind_a_point() {
         check_deployment_refused(
             &format!("instance_count: {beyond}\n"),
             &format!("d.yml:4:1: instance_count: expected 1 to 50, found {found}"),
+        );
+    }
+}
+
+#[test]
+fn a_token_of_a_directory_is_taken_as_a_key_and_says_so() {
+    for word in ["aad_token", "AADToken"] {
+        let spec = endpoint(&format!("name: iris\nauth_mode: {word}\n"));
+        assert_eq!(spec.auth_mode(), AuthMode::Key);
+        assert_eq!(
+            spec.notes(),
+            ["auth_mode aad_token is taken as key: there is no directory of users here"]
+        );
+        let canonical = serde_json::to_value(&spec).expect("JSON");
+        assert_eq!(canonical["auth_mode"], "aad_token");
+        let mut again: EndpointSpec = serde_json::from_value(canonical).expect("its own form");
+        assert_eq!(again, spec);
+        again.merge(endpoint("name: iris\nauth_mode: key\n"));
+        assert_eq!(again.notes(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_model_in_a_mapping_is_a_path_or_what_is_registered_under_its_name() {
+    let model = |model: &str| {
+        let text = format!("name: blue\nmodel: {model}\ninstance_type: Standard_DS3_v2\n");
+        deployment(&text).model.to_string()
+    };
+    for (written, read) in [
+        ("{path: m, type: mlflow_model}", "m"),
+        (
+            "{local_path: file:m, model_format: Triton, flavors: {}}",
+            "m",
+        ),
+        ("{name: iris, version: 3}", "azureml:iris:3"),
+        ("{name: iris, version: '3', path: m.onnx}", "m.onnx"),
+        (
+            "{path: 'azureml://registries/R/models/n/versions/1'}",
+            "azureml:n:1",
+        ),
+    ] {
+        assert_eq!(model(written), read, "{written}");
+    }
+    let refused = |model: &str| {
+        let text = format!("name: blue\nmodel: {model}\ninstance_type: Standard_DS3_v2\n");
+        read_deployment(&text, "d.yml", &[])
+            .expect_err(model)
+            .to_string()
+    };
+    assert_eq!(
+        refused("{name: iris}"),
+        "d.yml:2:1: model.path: expected the path of a file or folder, found nothing"
+    );
+    assert_eq!(
+        refused("{name: iris, version: 1, datastore: azureml:d, path: m}"),
+        "d.yml:2:33: model.datastore: files in the cloud are not read here: download them, and give their path without a datastore"
+    );
+}
+
+#[test]
+fn code_that_was_registered_in_its_file_is_a_folder() {
+    let code = |code: &str| {
+        let text = format!(
+            "name: blue\nmodel: m\ninstance_type: S\ncode_configuration: {{code: {code}, scoring_script: s.py}}\n"
+        );
+        read_deployment(&text, "d.yml", &[]).map(|spec| spec.code_configuration)
+    };
+    let plain = code("src");
+    assert!(plain.is_ok());
+    assert_eq!(code("file:src"), plain);
+    assert_eq!(
+        code("{name: c, version: 1, local_path: src, tags: {a: b}}"),
+        plain
+    );
+    let refused = code("{local_path: src, colour: red}").expect_err("refused");
+    assert!(refused.to_string().contains("code_configuration.code"));
+}
+
+#[test]
+fn a_batch_deployment_or_endpoint_is_refused_in_one_sentence() {
+    let sentence = "batch endpoints are not served here: make an online endpoint of it, and send the rows of a file with `serin endpoint invoke --request-file`";
+    for batch in [
+        "mini_batch_size: 10",
+        "output_action: append_row",
+        "type: batch",
+        "type: model\nsettings: {mini_batch_size: 1}",
+        "retry_settings: {}",
+    ] {
+        check_deployment_refused(
+            &format!("{batch}\ncompute: azureml:cpu\nresources: {{instance_count: 1}}\n"),
+            &format!("d.yml: {sentence}"),
+        );
+    }
+    for batch in ["type: Batch", "defaults: {deployment_name: blue}"] {
+        check_endpoint_refused(
+            &format!("name: iris\n{batch}\n"),
+            &format!("e.yml: {sentence}"),
         );
     }
 }
