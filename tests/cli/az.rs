@@ -1,5 +1,6 @@
 //! Scripts and habits of `az ml`: parts of results, Azure's fields, its flags, and the name itself.
 
+use std::fs;
 use std::process::{Command, Output};
 
 use insta::assert_snapshot;
@@ -732,4 +733,85 @@ fn a_position_counts_in_the_order_of_the_file() {
     assert_eq!(counts(), "\"blue\"1\"red\"2");
     place.ok("endpoint update -f endpoint.yml --set deployments[0].instance_count=3");
     assert_eq!(counts(), "\"blue\"1\"red\"3");
+}
+
+/// What of Azure's files trips a loader: each runs, with a note where something has no effect.
+#[test]
+fn files_that_were_written_for_azure_run() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = fs::read(repository("models/digits/1/model.onnx")).expect("a model");
+    for copy in [
+        "models/digits/1/model.onnx",
+        "plain/model.onnx",
+        "mlflow/model.onnx",
+    ] {
+        place.write(copy, &digits);
+    }
+    place.write("mlflow/MLmodel", "flavors: {onnx: {data: model.onnx}}\n");
+    let check = |name: &str, lines: &str, note: &str| {
+        let file = format!("{name}.yml");
+        place.write(&file, format!("name: {name}\nendpoint_name: iris\n{lines}"));
+        let said = place.run(&format!("online-deployment create -f {file}"));
+        assert!(
+            said.starts_with("code: 0\n") && said.contains(note),
+            "{said}"
+        );
+    };
+    let aad = "name: iris\nauth_mode: aad_token\ncompute: azureml:k8s\n";
+    place.write("endpoint.yml", aad);
+    let said = place.run("online-endpoint create -f endpoint.yml");
+    assert!(
+        said.contains("auth_mode aad_token is taken as key"),
+        "{said}"
+    );
+    let size = "instance_type: Standard_F2s_v2\n";
+    check(
+        "triton",
+        &format!("model: {{path: models, type: triton_model}}\n{size}"),
+        "",
+    );
+    check(
+        "mlflow",
+        &format!("model: {{path: mlflow, type: mlflow_model}}\n{size}"),
+        "",
+    );
+    check(
+        "cluster",
+        "type: kubernetes\nmodel: ~/cli/plain/model.onnx\nscale_settings: {type: target_utilization, min_instances: '1', max_instances: 2.0}\n",
+        "note: ~/cli/plain/model.onnx is taken as [folder]/cli/plain/model.onnx",
+    );
+    let cluster = place.run("online-deployment show -e iris -n cluster");
+    for note in [
+        "it is taken as Standard_D2a_v4",
+        "nothing scales by itself here",
+    ] {
+        assert!(cluster.contains(note), "{cluster}");
+    }
+    let inline = format!("model: {{name: letters, version: 7, path: plain}}\n{size}");
+    check("inline", &inline, "register model azureml:letters:7: done");
+    assert_eq!(
+        json(&place, "model show -n letters --version 7")["version"],
+        "7"
+    );
+    assert_eq!(
+        json(&place, "online-deployment show -e iris -n inline")["model"],
+        "azureml:letters:7"
+    );
+    // Once more is no other content, and another content is no such version.
+    place.ok("online-deployment update -f inline.yml");
+    place.write("plain/notes.txt", "other");
+    let refused = place.run("online-deployment update -f inline.yml");
+    assert!(refused.contains("a version never changes"), "{refused}");
+    let long = "model: azureml://registries/R/models/letters/versions/7";
+    check("long", &format!("{long}\n{size}"), "");
+    place.write(
+        "gone.yml",
+        format!("name: gone\nendpoint_name: iris\n{}1\n{size}", long),
+    );
+    let refused = place.run("online-deployment create -f gone.yml");
+    assert!(
+        refused.contains("model letters has no version \"71\""),
+        "{refused}"
+    );
 }

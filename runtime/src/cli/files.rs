@@ -27,6 +27,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
     let mut file = read_endpoint(&text(path)?, &shown(path), overrides)?;
     let folder = folder(path)?;
     for deployment in file.deployments.iter_mut().flatten() {
+        expand_home(deployment);
         deployment.resolve_paths(&folder);
         kept_environments::resolve(deployment);
     }
@@ -46,9 +47,20 @@ pub(super) fn deployment(
     all.extend_from_slice(overrides);
     all.extend(endpoint.map(|endpoint| assign("endpoint_name", endpoint.as_str())));
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
+    expand_home(&mut deployment);
     deployment.resolve_paths(&folder(path)?);
     kept_environments::resolve(&mut deployment);
     Ok(deployment)
+}
+
+/// Puts the user's home folder into the paths of a file, and says so.
+fn expand_home(deployment: &mut DeploymentSpec) {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    if let Some(home) = home {
+        for note in deployment.expand_home(Path::new(&home)) {
+            output::complain(&format!("note: {note}\n"));
+        }
+    }
 }
 
 /// Reads an environment file; what the command line says beats what the file says.

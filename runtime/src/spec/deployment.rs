@@ -4,7 +4,7 @@
 //! serin keeps without acting upon it is told by [`DeploymentSpec::notes`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -16,13 +16,13 @@ use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::model_ref::read_model_type;
 use super::node::{Content, Node};
-use super::paths::{is_asset, resolve, resolve_value};
+use super::paths::{expanded, is_asset, resolve, resolve_value};
 use super::request::beyond;
 use super::sku::{KUBERNETES_DEFAULT, note_of_gpus, note_of_kubernetes};
 use super::spelling::{self, modernise, old_keys};
 use super::{
-    DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
-    Scoring, ScoringKind, SpecError, VersionRef,
+    DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelName, ModelRef, ModelVersion,
+    Problem, RequestSettings, Scoring, ScoringKind, SpecError, VersionRef,
 };
 #[cfg(feature = "server")]
 use super::{batch, placeholder, yaml};
@@ -161,6 +161,9 @@ pub struct DeploymentSpec {
     scoring: Option<ScoringKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment_python: Option<EnvironmentPython>,
+    /// The name and version of a model that the file has by its path; never stored.
+    #[serde(skip)]
+    registers: Option<(ModelName, ModelVersion)>,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
     #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
@@ -184,6 +187,7 @@ impl DeploymentSpec {
             code_configuration: None,
             scoring: None,
             environment_python: None,
+            registers: None,
             kept: BTreeMap::new(),
         }
     }
@@ -314,6 +318,63 @@ impl DeploymentSpec {
         }
     }
 
+    /// The model that its file asks to be registered first: its path, and the name and version that it gets.
+    #[must_use]
+    pub fn model_to_register(&self) -> Option<(&Path, &ModelName, &ModelVersion)> {
+        match (&self.model, &self.registers) {
+            (ModelRef::Path(path), Some((name, version))) => Some((path, name, version)),
+            _ => None,
+        }
+    }
+
+    /// Names its model by what it was registered as.
+    pub fn use_registered(&mut self, name: ModelName, version: ModelVersion) {
+        self.registers = None;
+        self.model = ModelRef::Registered {
+            name,
+            version: VersionRef::Exact(version),
+        };
+    }
+
+    /// Puts the home folder in place of a `~` or `$HOME` that begins a path, which no shell has seen in a file. Says so in
+    /// sentences.
+    pub fn expand_home(&mut self, home: &Path) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut expand = |path: &mut PathBuf| {
+            if let Some(expanded) = expanded(path, home) {
+                notes.push(format!(
+                    "{} is taken as {}",
+                    path.display(),
+                    expanded.display()
+                ));
+                *path = expanded;
+            }
+        };
+        if let ModelRef::Path(path) = &mut self.model {
+            expand(path);
+        }
+        let code = self.code_configuration.as_mut();
+        if let Some(code) = code.and_then(|code| code.code.as_mut()) {
+            expand(code);
+        }
+        let environment = self.kept.get_mut("environment");
+        let file = environment.and_then(|environment| match environment.is_string() {
+            true => Some(environment),
+            false => environment.get_mut("conda_file"),
+        });
+        if let Some(file) = file
+            && let Some(text) = file.as_str()
+        {
+            let mut path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
+            let before = path.clone();
+            expand(&mut path);
+            if path != before {
+                *file = path.to_string_lossy().into();
+            }
+        }
+        notes
+    }
+
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -413,6 +474,7 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
             Ok,
         )
         .and_then(|node| read_model(node, fields.problems()));
+    let (model, registers) = model.unzip();
     let instance_type = match is_of_kubernetes && !fields.has("instance_type") {
         true => Some(KUBERNETES_DEFAULT.to_owned()),
         false => fields.require(
@@ -445,6 +507,7 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
         code_configuration,
         scoring,
         environment_python,
+        registers: registers.flatten(),
         kept,
     })
 }
@@ -462,13 +525,18 @@ fn reads_as_kubernetes(fields: &mut Fields<'_>) -> bool {
         || fields.has("resource_requirements")
 }
 
-fn read_model(node: Node, problems: &mut Vec<Problem>) -> Option<ModelRef> {
+/// Reads a model, and the name and version that one with a path is to get.
+fn read_model(
+    node: Node,
+    problems: &mut Vec<Problem>,
+) -> Option<(ModelRef, Option<(ModelName, ModelVersion)>)> {
     if !matches!(node.content, Content::Map(_)) {
         let at = node.clone();
         return text(node)
             .and_then(|text| ModelRef::parse(&text).map_err(|message| at.problem(message)))
             .map_err(|problem| problems.push(problem))
-            .ok();
+            .ok()
+            .map(|model| (model, None));
     }
     let mut fields = Fields::open(node, problems);
     fields.ignore(IGNORED_OF_MODELS);
@@ -478,17 +546,18 @@ fn read_model(node: Node, problems: &mut Vec<Problem>) -> Option<ModelRef> {
             "files in the cloud are not read here: download them, and give their path without a datastore",
         ));
     }
-    let name = fields.read("name", parsed);
-    let version = fields.read("version", parsed);
-    let model = match (name, version) {
-        (Some(name), Some(version)) if !fields.has("path") => Some(ModelRef::Registered {
-            name,
-            version: VersionRef::Exact(version),
+    let name: Option<ModelName> = fields.read("name", parsed);
+    let version: Option<ModelVersion> = fields.read("version", parsed);
+    let registered = name.zip(version);
+    let model = match &registered {
+        Some((name, version)) if !fields.has("path") => Some(ModelRef::Registered {
+            name: name.clone(),
+            version: VersionRef::Exact(version.clone()),
         }),
         _ => fields.require("path", "the path of a file or folder", read_path),
     };
     fields.finish(&old_keys(spelling::DEPLOYMENT, "model"));
-    model
+    model.map(|model| (model, registered))
 }
 
 /// A path; the long name of a model in the cloud may stand in its place.

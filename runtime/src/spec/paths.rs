@@ -26,6 +26,14 @@ pub(super) fn cloud_id(text: &str) -> Option<&str> {
     is_id.then_some(id)
 }
 
+/// The path with the home folder in place of a `~` or `$HOME` at its start; none where it has no such start.
+pub(super) fn expanded(path: &Path, home: &Path) -> Option<PathBuf> {
+    let mut parts = path.components();
+    let first = parts.next()?.as_os_str();
+    let is_home = ["~", "$HOME", "${HOME}"].iter().any(|word| first == *word);
+    is_home.then(|| home.join(parts.as_path()))
+}
+
 /// Makes the path that a value holds absolute, unless it names something registered.
 pub(super) fn resolve_value(value: &mut Value, base: &Path) {
     if let Some(text) = value.as_str().filter(|text| !is_asset(text)) {

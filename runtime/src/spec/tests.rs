@@ -1276,3 +1276,70 @@ fn a_batch_deployment_or_endpoint_is_refused_in_one_sentence() {
         );
     }
 }
+
+#[test]
+fn a_home_folder_in_a_path_is_expanded_and_told() {
+    let expand = |path: &str| {
+        let text = format!(
+            "name: blue\nmodel: {{path: '{path}/m.onnx'}}\ninstance_type: S\ncode_configuration: {{code: '{path}/src'}}\nenvironment: {{conda_file: 'file:{path}/c.yml'}}\n"
+        );
+        let mut spec = deployment(&text);
+        let notes = spec.expand_home(Path::new("/home/ann"));
+        spec.resolve_paths(Path::new("/work"));
+        let code = spec.code_configuration.and_then(|code| code.code);
+        let conda = spec.kept["environment"]["conda_file"].clone();
+        let paths = [
+            spec.model.to_string(),
+            code.expect("code").display().to_string(),
+        ];
+        (paths.join(" "), conda, notes)
+    };
+    for home in ["~", "$HOME", "${HOME}"] {
+        let (paths, conda, notes) = expand(home);
+        assert_eq!(paths, "/home/ann/m.onnx /home/ann/src");
+        assert_eq!(conda, "/home/ann/c.yml");
+        assert_eq!(
+            notes[0],
+            format!("{home}/m.onnx is taken as /home/ann/m.onnx")
+        );
+        assert_eq!(notes.len(), 3);
+    }
+    for other in ["~bob", "$HOMES", "a/~", "$OTHER"] {
+        let (paths, _, notes) = expand(other);
+        assert_eq!(paths, format!("/work/{other}/m.onnx /work/{other}/src"));
+        assert_eq!(notes, [""; 0]);
+    }
+}
+
+#[test]
+fn a_model_with_a_name_a_version_and_a_path_is_to_be_registered() {
+    let read = |model: &str| {
+        deployment(&format!(
+            "name: blue\nmodel: {model}\ninstance_type: Standard_DS3_v2\n"
+        ))
+    };
+    let mut spec = read("{name: iris, version: 3, path: m.onnx, type: custom_model}");
+    let (path, name, version) = spec.model_to_register().expect("a model");
+    assert_eq!(
+        (path, name.as_str(), version.as_str()),
+        (Path::new("m.onnx"), "iris", "3")
+    );
+    let (name, version) = (name.clone(), version.clone());
+    spec.use_registered(name, version);
+    assert_eq!(spec, read("azureml:iris:3"));
+    for other in [
+        "{path: m.onnx}",
+        "{name: iris, path: m.onnx}",
+        "{name: iris, version: 3}",
+        "m.onnx",
+    ] {
+        assert_eq!(read(other).model_to_register(), None, "{other}");
+    }
+    let over = assignments(&["model=azureml:other:1"]);
+    let text = "name: blue\nmodel: {name: iris, version: 3, path: m.onnx}\ninstance_type: S\n";
+    let over = read_deployment(text, "d.yml", &over).expect("a deployment");
+    assert_eq!(
+        (over.model_to_register(), over.model.to_string().as_str()),
+        (None, "azureml:other:1")
+    );
+}
