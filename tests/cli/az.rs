@@ -581,7 +581,7 @@ fn the_files_of_a_model_come_out_as_they_went_in_and_overwrite_nothing() {
         model.display()
     ));
     place.ok("model download -n digits --version 1 --download-path out");
-    let bytes = |path: std::path::PathBuf| std::fs::read(path).expect("a file");
+    let bytes = |path: std::path::PathBuf| fs::read(path).expect("a file");
     assert_eq!(
         bytes(place.path("out/digits/model.onnx")),
         bytes(model.join("model.onnx"))
@@ -760,7 +760,8 @@ fn files_that_were_written_for_azure_run() {
     };
     let aad = "name: iris\nauth_mode: aad_token\ncompute: azureml:k8s\n";
     place.write("endpoint.yml", aad);
-    let said = place.run("online-endpoint create -f endpoint.yml");
+    place.ok("online-endpoint create -f endpoint.yml");
+    let said = place.run("online-endpoint show -n iris");
     assert!(
         said.contains("auth_mode aad_token is taken as key"),
         "{said}"
@@ -788,8 +789,24 @@ fn files_that_were_written_for_azure_run() {
     ] {
         assert!(cluster.contains(note), "{cluster}");
     }
-    let inline = format!("model: {{name: letters, version: 7, path: plain}}\n{size}");
-    check("inline", &inline, "register model azureml:letters:7: done");
+}
+
+#[test]
+fn a_model_with_a_name_a_version_and_a_path_is_registered() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = fs::read(repository("models/digits/1/model.onnx")).expect("a model");
+    place.write("plain/model.onnx", &digits);
+    place.ok("online-endpoint create -n iris");
+    let size = "instance_type: Standard_F2s_v2\n";
+    let file = |name: &str, model: &str| {
+        let text = format!("name: {name}\nendpoint_name: iris\nmodel: {model}\n{size}");
+        place.write(&format!("{name}.yml"), text);
+    };
+    file("inline", "{name: letters, version: 7, path: plain}");
+    let said = place.run("online-deployment create -f inline.yml");
+    assert!(said.contains("register model letters:7: done"), "{said}");
+
     assert_eq!(
         json(&place, "model show -n letters --version 7")["version"],
         "7"
@@ -803,15 +820,21 @@ fn files_that_were_written_for_azure_run() {
     place.write("plain/notes.txt", "other");
     let refused = place.run("online-deployment update -f inline.yml");
     assert!(refused.contains("a version never changes"), "{refused}");
-    let long = "model: azureml://registries/R/models/letters/versions/7";
-    check("long", &format!("{long}\n{size}"), "");
-    place.write(
-        "gone.yml",
-        format!("name: gone\nendpoint_name: iris\n{}1\n{size}", long),
-    );
+    let long = "azureml://registries/R/models/letters/versions/7";
+    file("long", long);
+    place.ok("online-deployment create -f long.yml");
+    file("gone", &format!("{long}1"));
     let refused = place.run("online-deployment create -f gone.yml");
     assert!(
         refused.contains("model letters has no version \"71\""),
         "{refused}"
     );
+    // A whole endpoint in one file does the same.
+    let whole =
+        "name: wine\ndeployments:\n- {name: blue, model: {name: wine, version: 1, path: plain}, ";
+    place.write("whole.yml", format!("{whole}{}}}\n", size.trim_end()));
+    for verb in ["create", "update"] {
+        let said = place.run(&format!("endpoint {verb} -f whole.yml"));
+        assert!(said.contains("register model wine:1: done"), "{said}");
+    }
 }

@@ -154,7 +154,8 @@ pub(super) fn assign(root: &mut Node, path: &str, value: Node, spellings: &[Spel
         }
     }
     let mut target = root;
-    for key in path.split('.') {
+    for part in path.split('.') {
+        let (key, entry) = entry_of(part);
         if !matches!(target.content, Content::Map(_)) {
             target.content = Content::Map(Entries::new());
         }
@@ -175,7 +176,38 @@ pub(super) fn assign(root: &mut Node, path: &str, value: Node, spellings: &[Spel
         let Some((_, next)) = entries.get_mut(index) else {
             return;
         };
-        target = next;
+        target = match entry {
+            None => next,
+            Some(entry) => entry_at(entry, next, &value),
+        };
     }
     *target = value;
+}
+
+/// The key of a part of a path, and the number of an entry of its list: `identities[0]`.
+fn entry_of(part: &str) -> (&str, Option<usize>) {
+    let split = part.strip_suffix(']').and_then(|part| part.split_once('['));
+    let entry = split.and_then(|(key, number)| Some((key, number.parse().ok()?)));
+    match entry {
+        Some((key, number)) if !key.is_empty() => (key, Some(number)),
+        _ => (part, None),
+    }
+}
+
+/// An entry of a list, which is made where there is none; a number beyond its end is the next one.
+fn entry_at<'a>(entry: usize, list: &'a mut Node, value: &Node) -> &'a mut Node {
+    if !matches!(list.content, Content::List(_)) {
+        list.content = Content::List(Vec::new());
+    }
+    let Content::List(items) = &mut list.content else {
+        unreachable!("it was made a list above")
+    };
+    let entry = entry.min(items.len());
+    if entry == items.len() {
+        items.push(Node {
+            content: Content::Nothing,
+            ..value.clone()
+        });
+    }
+    &mut items[entry]
 }

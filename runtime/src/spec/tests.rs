@@ -1343,3 +1343,25 @@ fn a_model_with_a_name_a_version_and_a_path_is_to_be_registered() {
         (None, "azureml:other:1")
     );
 }
+
+#[test]
+fn an_entry_of_a_list_is_set_by_its_number() {
+    let set = |texts: &[&str]| {
+        let text = "name: iris\nidentity: {type: user_assigned, user_assigned_identities: [{resource_id: place_holder}]}\n";
+        let read = read_endpoint(text, "e.yml", &assignments(texts)).expect("an endpoint");
+        read.spec.kept["identity"]["user_assigned_identities"].clone()
+    };
+    let first = "identity.user_assigned_identities[0].resource_id=/subscriptions/s";
+    assert_eq!(set(&[first]), json!([{"resource_id": "/subscriptions/s"}]));
+    for second in ["[1]", "[18446744073709551615]"] {
+        let second = format!("identity.user_assigned_identities{second}.resource_id=b");
+        assert_eq!(
+            set(&[first, &second]),
+            json!([{"resource_id": "/subscriptions/s"}, {"resource_id": "b"}])
+        );
+    }
+    let mut spec = deployment(GREEN);
+    let made = assignments(&["environment_variables.A[0]=b", "tags[x]=1"]);
+    let refused = spec.set(&made).expect_err("no such key").to_string();
+    assert_eq!(refused, "--set: tags[x]: unknown key");
+}
