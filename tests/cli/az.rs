@@ -1,5 +1,6 @@
 //! Scripts and habits of `az ml`: parts of results, Azure's fields, its flags, and the name itself.
 
+use std::fs;
 use std::process::{Command, Output};
 
 use insta::assert_snapshot;
@@ -580,7 +581,7 @@ fn the_files_of_a_model_come_out_as_they_went_in_and_overwrite_nothing() {
         model.display()
     ));
     place.ok("model download -n digits --version 1 --download-path out");
-    let bytes = |path: std::path::PathBuf| std::fs::read(path).expect("a file");
+    let bytes = |path: std::path::PathBuf| fs::read(path).expect("a file");
     assert_eq!(
         bytes(place.path("out/digits/model.onnx")),
         bytes(model.join("model.onnx"))
@@ -670,4 +671,170 @@ fn an_environment_is_kept_under_its_name_and_stands_in_its_place() {
             .run("environment show -n none")
             .starts_with("code: 4\n")
     );
+}
+
+#[test]
+fn what_a_flag_says_beats_the_file() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = repository("models/digits/1/model.onnx");
+    let deployment = |name: &str| {
+        format!(
+            "name: {name}\nendpoint_name: <ENDPOINT_NAME>\nmodel: <MODEL>\ninstance_type: Standard_F2s_v2\n"
+        )
+    };
+    place.write("blue.yml", deployment("blue"));
+    place.ok("endpoint create --name iris");
+    let refused = place.run("online-deployment create -f blue.yml");
+    assert!(
+        refused.contains("blue.yml:2:1: endpoint_name: found \"<ENDPOINT_NAME>\"")
+            && refused.contains("blue.yml:3:1: model: found \"<MODEL>\""),
+        "{refused}"
+    );
+    let model = format!("--set model={}", digits.display());
+    place.ok(&format!(
+        "online-deployment create -e iris -f blue.yml {model}"
+    ));
+    place.write("green.yml", deployment("green"));
+    let both = format!("-f green.yml {model} endpoint_name=iris");
+    place.ok(&format!("online-deployment create {both}"));
+    place.ok(&format!("online-deployment update {both} instance_count=2"));
+    place.ok(&format!(
+        "online-deployment update -e iris -f blue.yml {model}"
+    ));
+    let green = json(&place, "online-deployment show -e iris -n green");
+    assert_eq!(
+        (&green["instance_count"], &green["endpoint_name"]),
+        (&2.into(), &"iris".into())
+    );
+}
+
+#[test]
+fn a_position_counts_in_the_order_of_the_file() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = repository("models/digits/1/model.onnx");
+    let body = format!(
+        "model: {}, instance_type: Standard_F2s_v2",
+        digits.display()
+    );
+    place.write(
+        "endpoint.yml",
+        format!("name: iris\ndeployments:\n- {{name: red, {body}}}\n- {{name: blue, {body}}}\n"),
+    );
+    let counts = || {
+        let shown = json(&place, "endpoint show -n iris");
+        let deployments = shown["deployments"].as_array().expect("a list").iter();
+        deployments
+            .map(|one| format!("{}{}", one["name"], one["instance_count"]))
+            .collect::<String>()
+    };
+    place.ok("endpoint create -f endpoint.yml --set deployments[0].instance_count=2");
+    assert_eq!(counts(), "\"blue\"1\"red\"2");
+    place.ok("endpoint update -f endpoint.yml --set deployments[0].instance_count=3");
+    assert_eq!(counts(), "\"blue\"1\"red\"3");
+}
+
+/// What of Azure's files trips a loader: each runs, with a note where something has no effect.
+#[test]
+fn files_that_were_written_for_azure_run() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = fs::read(repository("models/digits/1/model.onnx")).expect("a model");
+    for copy in [
+        "models/digits/1/model.onnx",
+        "plain/model.onnx",
+        "mlflow/model.onnx",
+    ] {
+        place.write(copy, &digits);
+    }
+    place.write("mlflow/MLmodel", "flavors: {onnx: {data: model.onnx}}\n");
+    let check = |name: &str, lines: &str, note: &str| {
+        let file = format!("{name}.yml");
+        place.write(&file, format!("name: {name}\nendpoint_name: iris\n{lines}"));
+        let said = place.run(&format!("online-deployment create -f {file}"));
+        assert!(
+            said.starts_with("code: 0\n") && said.contains(note),
+            "{said}"
+        );
+    };
+    let aad = "name: iris\nauth_mode: aad_token\ncompute: azureml:k8s\n";
+    place.write("endpoint.yml", aad);
+    place.ok("online-endpoint create -f endpoint.yml");
+    let said = place.run("online-endpoint show -n iris");
+    assert!(
+        said.contains("auth_mode aad_token is taken as key"),
+        "{said}"
+    );
+    let size = "instance_type: Standard_F2s_v2\n";
+    check(
+        "triton",
+        &format!("model: {{path: models, type: triton_model}}\n{size}"),
+        "",
+    );
+    check(
+        "mlflow",
+        &format!("model: {{path: mlflow, type: mlflow_model}}\n{size}"),
+        "",
+    );
+    check(
+        "cluster",
+        "type: kubernetes\nmodel: ~/cli/plain/model.onnx\nscale_settings: {type: target_utilization, min_instances: '1', max_instances: 2.0}\n",
+        "note: ~/cli/plain/model.onnx is taken as [folder]/cli/plain/model.onnx",
+    );
+    let cluster = place.run("online-deployment show -e iris -n cluster");
+    for note in [
+        "it is taken as Standard_D2a_v4",
+        "nothing scales by itself here",
+    ] {
+        assert!(cluster.contains(note), "{cluster}");
+    }
+}
+
+#[test]
+fn a_model_with_a_name_a_version_and_a_path_is_registered() {
+    let place = Place::new();
+    let _server = place.serve();
+    let digits = fs::read(repository("models/digits/1/model.onnx")).expect("a model");
+    place.write("plain/model.onnx", &digits);
+    place.ok("online-endpoint create -n iris");
+    let size = "instance_type: Standard_F2s_v2\n";
+    let file = |name: &str, model: &str| {
+        let text = format!("name: {name}\nendpoint_name: iris\nmodel: {model}\n{size}");
+        place.write(&format!("{name}.yml"), text);
+    };
+    file("inline", "{name: letters, version: 7, path: plain}");
+    let said = place.run("online-deployment create -f inline.yml");
+    assert!(said.contains("register model letters:7: done"), "{said}");
+
+    assert_eq!(
+        json(&place, "model show -n letters --version 7")["version"],
+        "7"
+    );
+    assert_eq!(
+        json(&place, "online-deployment show -e iris -n inline")["model"],
+        "azureml:letters:7"
+    );
+    // Once more is no other content, and another content is no such version.
+    place.ok("online-deployment update -f inline.yml");
+    place.write("plain/notes.txt", "other");
+    let refused = place.run("online-deployment update -f inline.yml");
+    assert!(refused.contains("a version never changes"), "{refused}");
+    let long = "azureml://registries/R/models/letters/versions/7";
+    file("long", long);
+    place.ok("online-deployment create -f long.yml");
+    file("gone", &format!("{long}1"));
+    let refused = place.run("online-deployment create -f gone.yml");
+    assert!(
+        refused.contains("model letters has no version \"71\""),
+        "{refused}"
+    );
+    // A whole endpoint in one file does the same.
+    let whole =
+        "name: wine\ndeployments:\n- {name: blue, model: {name: wine, version: 1, path: plain}, ";
+    place.write("whole.yml", format!("{whole}{}}}\n", size.trim_end()));
+    for verb in ["create", "update"] {
+        let said = place.run(&format!("endpoint {verb} -f whole.yml"));
+        assert!(said.contains("register model wine:1: done"), "{said}");
+    }
 }

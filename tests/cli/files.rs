@@ -165,7 +165,7 @@ fn all_problems_of_a_model_file_are_told_at_once() {
     let place = Place::new();
     place.write(
         "model.yml",
-        "nam: digits\nversion: 1\npath: model.onnx\ntype: mlflow_model\n",
+        "nam: digits\nversion: 1\npath: model.onnx\ntype: openai_model\n",
     );
     assert_snapshot!(place.run("model create --file model.yml"), @r#"
     code: 3
@@ -173,7 +173,7 @@ fn all_problems_of_a_model_file_are_told_at_once() {
     --- stderr
     error: model.yml cannot be used as it stands:
     model.yml:1:1: nam: unknown key; did you mean `name`?
-    model.yml:4:1: type: expected custom_model, found "mlflow_model"
+    model.yml:4:1: type: expected custom_model or custom or mlflow_model or mlflow or triton_model or triton, found "openai_model"; serin scores ONNX files
     model.yml: name: expected a name, found nothing
     "#);
 }

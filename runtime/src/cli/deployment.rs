@@ -9,7 +9,7 @@ use super::edits::{self, Edited};
 use super::exit::CliError;
 use super::output::Columns;
 use super::server::{Server, notes_of};
-use super::{changes, files, logs, output};
+use super::{changes, files, logs, model, output};
 use crate::control::Change;
 use crate::control::DeploymentUpdate as Update;
 use crate::spec::{DeploymentName, EndpointName};
@@ -100,9 +100,11 @@ fn print(
 
 fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
     let overrides = edits::assignments(&typed.set, false)?;
-    let deployment = files::deployment(&typed.file, typed.name.as_ref(), &overrides)?;
+    let flags = (typed.endpoint_name.as_ref(), typed.name.as_ref());
+    let mut deployment = files::deployment(&typed.file, flags, &overrides)?;
     let endpoint = endpoint_of(typed.endpoint_name, deployment.endpoint_name.clone())?;
     let server = Server::find(global)?;
+    model::register_inline(&server, &mut deployment)?;
     let name = deployment.name.clone();
     server.carry_out(
         Change::CreateDeployment {
@@ -117,8 +119,12 @@ fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
 }
 
 fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
-    let file = match &typed.file {
-        Some(path) => Some(files::deployment(path, typed.name.as_ref(), &[])?),
+    let typed_edits = &typed.edits;
+    let mut set = edits::assignments(&typed_edits.set, typed_edits.force_string)?;
+    let flags = (typed.endpoint_name.as_ref(), typed.name.as_ref());
+    let mut file = match &typed.file {
+        // They beat the file before it is judged, and below what the deployment is.
+        Some(path) => Some(files::deployment(path, flags, &set)?),
         None => None,
     };
     let endpoint = endpoint_of(
@@ -130,9 +136,10 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
         .or_else(|| Some(file.as_ref()?.name.clone()))
         .expect("the grammar asks for a name or a file");
     let server = Server::find(global)?;
+    if let Some(file) = &mut file {
+        model::register_inline(&server, file)?;
+    }
     let before = server.client.deployment(&endpoint, &name);
-    let typed_edits = &typed.edits;
-    let mut set = edits::assignments(&typed_edits.set, typed_edits.force_string)?;
     if typed_edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
         edited.set(&set);

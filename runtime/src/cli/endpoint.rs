@@ -12,7 +12,7 @@ use super::exit::CliError;
 use super::find;
 use super::output::Columns;
 use super::server::{Server, notes_of};
-use super::{changes, deployment, files, logs, output};
+use super::{changes, deployment, files, logs, model, output};
 use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, DeploymentUpdate, KeyType};
 use crate::spec::{
@@ -121,8 +121,11 @@ fn tell_notes(server: &Server, said: &Value, is_shown: bool) {
 
 fn create(typed: EndpointCreate, showing: Showing<'_>) -> Result<(), CliError> {
     let waiting = typed.waiting;
-    let file = endpoint_file(typed)?;
+    let mut file = endpoint_file(typed)?;
     let server = Server::find(showing.global)?;
+    for deployment in file.deployments.iter_mut().flatten() {
+        model::register_inline(&server, deployment)?;
+    }
     let name = file.spec.name.clone();
     server.carry_out(
         Change::CreateEndpoint {
@@ -161,10 +164,18 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
         force_string: typed.edits.force_string,
     };
     let (name, mut update) = endpoint_update(typed)?;
-    update
-        .set
-        .extend(edits::assignments(&edits.set, edits.force_string)?);
+    let set = edits::assignments(&edits.set, edits.force_string)?;
+    let declared = update.deployments.iter().flatten();
+    let declared: Vec<_> = declared.map(|one| one.name.clone()).collect();
+    let set = set.into_iter().map(|one| one.by_name(&declared));
+    update.set.extend(set);
     let server = Server::find(showing.global)?;
+    let declared = update.deployments.iter_mut().flatten();
+    let one = update.deployment.iter_mut();
+    let one = one.filter_map(|(_, update)| update.file.as_mut());
+    for deployment in declared.chain(one) {
+        model::register_inline(&server, deployment)?;
+    }
     let before = server.client.endpoint(&name);
     if edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
@@ -201,7 +212,11 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         None => None,
     };
     let deployment_file = match &typed.deployment_file {
-        Some(path) => Some(files::deployment(path, typed.deployment.as_ref(), &[])?),
+        Some(path) => Some(files::deployment(
+            path,
+            (None, typed.deployment.as_ref()),
+            &[],
+        )?),
         None => None,
     };
     let name = typed

@@ -18,8 +18,8 @@ use crate::config::{REQUEST_FILE_BYTES_MAX, SILENCE_TOLD_AFTER, SPEC_FILE_BYTES_
 use crate::plain_file;
 pub(super) use crate::plain_file::check_text;
 use crate::spec::{
-    Assignment, DeploymentName, DeploymentSpec, EndpointFile, EnvironmentSpec, ModelSpec,
-    read_deployment, read_endpoint, read_environment, read_model,
+    Assignment, DeploymentName, DeploymentSpec, EndpointFile, EndpointName, EnvironmentSpec,
+    ModelSpec, read_deployment, read_endpoint, read_environment, read_model,
 };
 
 /// Reads an endpoint file; what the command line says beats what the file says.
@@ -27,6 +27,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
     let mut file = read_endpoint(&text(path)?, &shown(path), overrides)?;
     let folder = folder(path)?;
     for deployment in file.deployments.iter_mut().flatten() {
+        expand_home(deployment);
         deployment.resolve_paths(&folder);
         kept_environments::resolve(deployment);
     }
@@ -36,7 +37,7 @@ pub(super) fn endpoint(path: &Path, overrides: &[Assignment]) -> Result<Endpoint
 /// Reads a deployment file; what the command line says beats what the file says.
 pub(super) fn deployment(
     path: &Path,
-    name: Option<&DeploymentName>,
+    (endpoint, name): (Option<&EndpointName>, Option<&DeploymentName>),
     overrides: &[Assignment],
 ) -> Result<DeploymentSpec, CliError> {
     let mut all: Vec<Assignment> = name
@@ -44,10 +45,22 @@ pub(super) fn deployment(
         .into_iter()
         .collect();
     all.extend_from_slice(overrides);
+    all.extend(endpoint.map(|endpoint| assign("endpoint_name", endpoint.as_str())));
     let mut deployment = read_deployment(&text(path)?, &shown(path), &all)?;
+    expand_home(&mut deployment);
     deployment.resolve_paths(&folder(path)?);
     kept_environments::resolve(&mut deployment);
     Ok(deployment)
+}
+
+/// Puts the user's home folder into the paths of a file, and says so.
+fn expand_home(deployment: &mut DeploymentSpec) {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    if let Some(home) = home {
+        for note in deployment.expand_home(Path::new(&home)) {
+            output::complain(&format!("note: {note}\n"));
+        }
+    }
 }
 
 /// Reads an environment file; what the command line says beats what the file says.
@@ -248,7 +261,7 @@ mod tests {
             "name: blue\nmodel: ./m.onnx\ninstance_type: Standard_F2s_v2\n",
         )
         .unwrap();
-        let refused = deployment(&file, None, &[]).unwrap_err();
+        let refused = deployment(&file, (None, None), &[]).unwrap_err();
         assert_eq!(refused.code(), BAD_INPUT);
         let text = refused.to_string();
         assert!(

@@ -15,7 +15,7 @@ use super::{changes, files, graph_words, output};
 use crate::admin::{AboutRequest, ModelGraph, ModelRequest};
 use crate::control::{FoundModel, ModelRecord};
 use crate::engine::ModelSummary;
-use crate::spec::{ModelAbout, ModelName, ModelSpec, ModelVersion, read_model};
+use crate::spec::{DeploymentSpec, ModelAbout, ModelName, ModelSpec, ModelVersion, read_model};
 
 /// The columns of a table of versions of models.
 const COLUMNS: Columns = &[
@@ -86,6 +86,27 @@ fn create(typed: &ModelCreate, global: &Global) -> Result<(), CliError> {
         record = describe(&server, &record, spec.about)?;
     }
     print(&server, &record, global)
+}
+
+/// Registers the model that a deployment's file has with a name, a version and a path, and names it in its place.
+pub(super) fn register_inline(
+    server: &Server,
+    deployment: &mut DeploymentSpec,
+) -> Result<(), CliError> {
+    let Some((path, name, version)) = deployment.model_to_register() else {
+        return Ok(());
+    };
+    let doing = format!("register model {name}:{version} from {}", path.display());
+    let registered = server.client.register_model(&ModelRequest {
+        path: seen_by_server(path)?,
+        name: name.clone(),
+        version: Some(version.clone()),
+        by: who(),
+    });
+    let record = registered.map_err(|e| CliError::from(e).while_doing(doing))?;
+    server.tell(&format!("register model {}: done\n", record.reference()));
+    deployment.use_registered(record.name, record.version);
+    Ok(())
 }
 
 fn print(server: &Server, record: &ModelRecord, global: &Global) -> Result<(), CliError> {

@@ -167,7 +167,7 @@ fn view_endpoint(books: &Books, wanted: &DesiredEndpoint) -> EndpointView {
     let mut spec = wanted.spec.clone();
     spec.set_auth_mode(wanted.spec.auth_mode());
     spec.traffic = with_idle(&wanted.spec.traffic, wanted.deployments.keys());
-    let mut notes = spec.notes();
+    let mut notes = wanted.spec.notes();
     notes.extend(wanted.pending.as_ref().map(|pending| {
         format!(
             "traffic {} comes in force when operation {} has succeeded, and never if it fails",

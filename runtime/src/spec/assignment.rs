@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::model_ref::ModelRef;
+use super::names::DeploymentName;
 use super::node::{Content, Node, find};
 use super::paths::{resolve, resolve_value};
 use super::problem::Problem;
@@ -87,6 +88,21 @@ impl Assignment {
     #[must_use]
     pub fn is_of_traffic(&self) -> bool {
         self.path.split('.').next() == Some("traffic")
+    }
+
+    /// The same with a deployment by its name, where a file declares deployments and it is told by its position there.
+    #[must_use]
+    pub fn by_name(mut self, declared: &[DeploymentName]) -> Self {
+        let rest = self.path.strip_prefix("deployments[");
+        let position = rest.and_then(|rest| rest.split_once("]."));
+        let found = position.and_then(|(index, rest)| {
+            let index: usize = index.parse().ok()?;
+            Some((declared.get(index)?, rest))
+        });
+        if let Some((name, rest)) = found {
+            self.path = format!("deployments.{name}.{rest}");
+        }
+        self
     }
 
     /// Makes the path of a model, of code or of an environment absolute, seen from the folder `base` in which the assignment was typed.
@@ -319,6 +335,27 @@ mod tests {
         }
         let typed = Assignment::parse(r#"tags={"a": "1.10"}"#).unwrap();
         assert!(typed.value.is_object());
+    }
+
+    #[test]
+    fn a_position_is_that_in_the_file_and_beyond_it_stays() {
+        let declared = ["green", "blue"].map(|name| name.parse().unwrap());
+        let named = |path: &str| {
+            let assignment = Assignment::new(path, 1.into()).unwrap();
+            assignment.by_name(&declared).path
+        };
+        assert_eq!(named("deployments[0].sku"), "deployments.green.sku");
+        assert_eq!(named("deployments[1].tags.a"), "deployments.blue.tags.a");
+        for path in [
+            "deployments[2].sku",
+            "deployments[-1].sku",
+            "deployments[x].sku",
+            "deployments[0]",
+            "deployments.blue.sku",
+            "tags.deployments[0].a",
+        ] {
+            assert_eq!(named(path), path);
+        }
     }
 
     #[test]

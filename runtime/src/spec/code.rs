@@ -120,7 +120,9 @@ fn tidied(path: &Path) -> PathBuf {
 pub(super) fn read_code(node: Node, problems: &mut Vec<Problem>) -> CodeConfiguration {
     let mut fields = Fields::open(node, problems);
     let code = CodeConfiguration {
-        code: fields.read("code", text).map(PathBuf::from),
+        code: fields
+            .read("code", text)
+            .map(|code| code.strip_prefix("file:").unwrap_or(&code).into()),
         scoring_script: fields.read("scoring_script", text).map(PathBuf::from),
         relative_to: fields.read("relative_to", text).map(PathBuf::from),
     };

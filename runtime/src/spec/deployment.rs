@@ -4,7 +4,7 @@
 //! serin keeps without acting upon it is told by [`DeploymentSpec::notes`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -14,17 +14,18 @@ use super::assignment::{Assignment, assign_to_deployment};
 use super::code::{CodeConfiguration, read_code};
 use super::fields::{Fields, one_of, parsed, text, texts, whole, yes_or_no};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
+use super::model_ref::read_model_type;
 use super::node::{Content, Node};
-use super::paths::{resolve, resolve_value};
+use super::paths::{expanded, is_asset, resolve, resolve_value};
 use super::request::beyond;
-use super::sku::note_of_gpus;
+use super::sku::{KUBERNETES_DEFAULT, note_of_gpus, note_of_kubernetes};
 use super::spelling::{self, modernise, old_keys};
-#[cfg(feature = "server")]
-use super::yaml;
 use super::{
-    DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelRef, Problem, RequestSettings,
-    Scoring, ScoringKind, SpecError,
+    DeploymentName, EndpointName, EnvironmentPython, Isolation, ModelName, ModelRef, ModelVersion,
+    Problem, RequestSettings, Scoring, ScoringKind, SpecError, VersionRef,
 };
+#[cfg(feature = "server")]
+use super::{batch, placeholder, yaml};
 use crate::config::{
     BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
     WAITING_MAX,
@@ -47,6 +48,16 @@ const KEPT: &Kept = &[
     ("startup_probe", Shape::Map),
 ];
 
+/// Keys of a model in a deployment's file that say nothing to serin.
+const IGNORED_OF_MODELS: &[&str] = &[
+    "description",
+    "flavors",
+    "job_name",
+    "properties",
+    "stage",
+    "tags",
+];
+
 /// Of the keys that are kept those that a script is run by.
 const OF_SCRIPTS: &[&str] = &["environment", "environment_variables"];
 
@@ -59,6 +70,9 @@ const READ_ONLY: &[&str] = &[
     "provisioning_state",
 ];
 
+/// Words for a deployment that is to scale by itself, without case and `_`.
+const SCALES_ITSELF: &[&str] = &["auto", "automatic", "targetutilization"];
+
 /// Bounds of the number of instances. Kept and shown; serin does not scale by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ScaleBounds {
@@ -66,6 +80,15 @@ pub struct ScaleBounds {
     pub min_instances: Option<u32>,
     /// The most instances.
     pub max_instances: Option<u32>,
+    /// How it was to scale by itself, if it was.
+    utilization: Option<Utilization>,
+}
+
+/// The settings of a deployment that is to scale by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Utilization {
+    polling_interval: Option<u32>,
+    target_utilization_percentage: Option<u32>,
 }
 
 impl ScaleBounds {
@@ -77,18 +100,24 @@ impl ScaleBounds {
 impl Serialize for ScaleBounds {
     /// As `scale_settings`, where Azure has these bounds for a deployment that scales by itself.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = match self.utilization {
+            Some(_) => "target_utilization",
+            None => "default",
+        };
+        let polling = self.utilization.and_then(|how| how.polling_interval);
+        let target = self
+            .utilization
+            .and_then(|how| how.target_utilization_percentage);
         let bounds = [
             ("min_instances", self.min_instances.map(Value::from)),
             ("max_instances", self.max_instances.map(Value::from)),
+            ("polling_interval", polling.map(Value::from)),
+            ("target_utilization_percentage", target.map(Value::from)),
         ];
         let written = bounds
             .into_iter()
             .filter_map(|(key, bound)| Some((key, bound?)));
-        serializer.collect_map(
-            [("type", Value::from("default"))]
-                .into_iter()
-                .chain(written),
-        )
+        serializer.collect_map([("type", Value::from(kind))].into_iter().chain(written))
     }
 }
 
@@ -132,6 +161,9 @@ pub struct DeploymentSpec {
     scoring: Option<ScoringKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment_python: Option<EnvironmentPython>,
+    /// The name and version of a model that the file has by its path; never stored.
+    #[serde(skip)]
+    registers: Option<(ModelName, ModelVersion)>,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
     #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
@@ -155,14 +187,17 @@ impl DeploymentSpec {
             code_configuration: None,
             scoring: None,
             environment_python: None,
+            registers: None,
             kept: BTreeMap::new(),
         }
     }
 
-    /// The number of instances; 1 where nothing is written.
+    /// The number of instances. Where nothing is written 1, or the fewest of a deployment that was to scale by itself.
     #[must_use]
     pub fn instance_count(&self) -> u32 {
-        self.instance_count.unwrap_or(1)
+        let bounds = self.scale_bounds;
+        let fewest = bounds.utilization.and(bounds.min_instances);
+        self.instance_count.or(fewest).unwrap_or(1)
     }
 
     /// All that cannot be on instances of so many vCPUs, in sentences.
@@ -283,6 +318,63 @@ impl DeploymentSpec {
         }
     }
 
+    /// The model that its file asks to be registered first: its path, and the name and version that it gets.
+    #[must_use]
+    pub fn model_to_register(&self) -> Option<(&Path, &ModelName, &ModelVersion)> {
+        match (&self.model, &self.registers) {
+            (ModelRef::Path(path), Some((name, version))) => Some((path, name, version)),
+            _ => None,
+        }
+    }
+
+    /// Names its model by what it was registered as.
+    pub fn use_registered(&mut self, name: ModelName, version: ModelVersion) {
+        self.registers = None;
+        self.model = ModelRef::Registered {
+            name,
+            version: VersionRef::Exact(version),
+        };
+    }
+
+    /// Puts the home folder in place of a `~` or `$HOME` that begins a path, which no shell has seen in a file. Says so in
+    /// sentences.
+    pub fn expand_home(&mut self, home: &Path) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut expand = |path: &mut PathBuf| {
+            if let Some(expanded) = expanded(path, home) {
+                notes.push(format!(
+                    "{} is taken as {}",
+                    path.display(),
+                    expanded.display()
+                ));
+                *path = expanded;
+            }
+        };
+        if let ModelRef::Path(path) = &mut self.model {
+            expand(path);
+        }
+        let code = self.code_configuration.as_mut();
+        if let Some(code) = code.and_then(|code| code.code.as_mut()) {
+            expand(code);
+        }
+        let environment = self.kept.get_mut("environment");
+        let file = environment.and_then(|environment| match environment.is_string() {
+            true => Some(environment),
+            false => environment.get_mut("conda_file"),
+        });
+        if let Some(file) = file
+            && let Some(text) = file.as_str()
+        {
+            let mut path = PathBuf::from(text.strip_prefix("file:").unwrap_or(text));
+            let before = path.clone();
+            expand(&mut path);
+            if path != before {
+                *file = path.to_string_lossy().into();
+            }
+        }
+        notes
+    }
+
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -296,7 +388,12 @@ impl DeploymentSpec {
         if self.environment_python.is_some() && !runs_script {
             notes.push("environment_python is kept without effect".to_owned());
         }
-        if !self.scale_bounds.is_unwritten() {
+        if self.scale_bounds.utilization.is_some() {
+            notes.push(
+                "scale_settings are kept without effect: nothing scales by itself here, and instance_count, or else min_instances, says how many run"
+                    .to_owned(),
+            );
+        } else if !self.scale_bounds.is_unwritten() {
             notes.push(
                 "min_instances and max_instances are kept without effect: instance_count says how many run".to_owned(),
             );
@@ -314,6 +411,7 @@ impl DeploymentSpec {
             }));
         }
         notes.extend(note_of_gpus(&self.instance_type));
+        notes.extend(note_of_kubernetes(&self.instance_type));
         let of_scripts = |key: &str| OF_SCRIPTS.contains(&key);
         notes.extend(kept_notes(&self.kept, |key| {
             !(runs_script && of_scripts(key))
@@ -349,10 +447,13 @@ pub fn read_deployment(
     overrides: &[Assignment],
 ) -> Result<DeploymentFile, SpecError> {
     let mut root = yaml::parse(text, file)?;
+    batch::refuse(&root, file)?;
     let mut problems = Vec::new();
     modernise(&mut root, spelling::DEPLOYMENT, &mut problems);
     assign_to_deployment(overrides, &mut root, &mut problems);
+    let placeholders = placeholder::in_tree(&root);
     let spec = read(root, &mut problems);
+    placeholder::tell(placeholders, &mut problems);
     SpecError::unless_clean(file, spec, problems)
 }
 
@@ -360,12 +461,7 @@ pub fn read_deployment(
 pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<DeploymentSpec> {
     let mut fields = Fields::open(root, problems);
     fields.ignore(READ_ONLY);
-    fields.read("type", |node| {
-        one_of(
-            node,
-            &["managed", "kubernetes", "online", "OnlineDeployment"],
-        )
-    });
+    let is_of_kubernetes = reads_as_kubernetes(&mut fields);
     let name = fields.require("name", "a name", parsed);
     let endpoint_name = fields.read("endpoint_name", parsed);
     let description = fields.read("description", text);
@@ -378,11 +474,15 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
             Ok,
         )
         .and_then(|node| read_model(node, fields.problems()));
-    let instance_type = fields.require(
-        "instance_type",
-        "an instance type such as Standard_DS3_v2",
-        text,
-    );
+    let (model, registers) = model.unzip();
+    let instance_type = match is_of_kubernetes && !fields.has("instance_type") {
+        true => Some(KUBERNETES_DEFAULT.to_owned()),
+        false => fields.require(
+            "instance_type",
+            "an instance type such as Standard_DS3_v2",
+            text,
+        ),
+    };
     let instance_count = fields.read("instance_count", whole(1..=INSTANCE_COUNT_MAX));
     let scale_bounds = read_scale(fields.take("scale_settings"), fields.problems());
     let request_settings = read_requests(fields.take("request_settings"), fields.problems());
@@ -407,39 +507,69 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<Deployment
         code_configuration,
         scoring,
         environment_python,
+        registers: registers.flatten(),
         kept,
     })
 }
 
-fn read_model(node: Node, problems: &mut Vec<Problem>) -> Option<ModelRef> {
+/// Whether it was written for a cluster of Kubernetes, where an instance type may be left out.
+fn reads_as_kubernetes(fields: &mut Fields<'_>) -> bool {
+    let kind = fields.read("type", |node| {
+        one_of(
+            node,
+            &["managed", "kubernetes", "online", "OnlineDeployment"],
+        )
+    });
+    kind.is_some_and(|kind| kind.eq_ignore_ascii_case("kubernetes"))
+        || fields.has("resources")
+        || fields.has("resource_requirements")
+}
+
+/// Reads a model, and the name and version that one with a path is to get.
+fn read_model(
+    node: Node,
+    problems: &mut Vec<Problem>,
+) -> Option<(ModelRef, Option<(ModelName, ModelVersion)>)> {
     if !matches!(node.content, Content::Map(_)) {
         let at = node.clone();
         return text(node)
             .and_then(|text| ModelRef::parse(&text).map_err(|message| at.problem(message)))
             .map_err(|problem| problems.push(problem))
-            .ok();
+            .ok()
+            .map(|model| (model, None));
     }
     let mut fields = Fields::open(node, problems);
-    fields.ignore(&[
-        "name",
-        "version",
-        "description",
-        "tags",
-        "properties",
-        "stage",
-    ]);
-    fields.read("type", |node| {
-        one_of(node, &["custom_model", "custom"]).map_err(|problem| Problem {
-            message: format!("{}; serin scores ONNX files", problem.message),
-            ..problem
-        })
-    });
-    let path = fields.require("path", "the path of a file or folder", text);
+    fields.ignore(IGNORED_OF_MODELS);
+    fields.read("type", read_model_type);
+    if let Some(store) = fields.take("datastore") {
+        fields.problems().push(store.problem(
+            "files in the cloud are not read here: download them, and give their path without a datastore",
+        ));
+    }
+    let name: Option<ModelName> = fields.read("name", parsed);
+    let version: Option<ModelVersion> = fields.read("version", parsed);
+    let registered = name.zip(version);
+    let model = match &registered {
+        Some((name, version)) if !fields.has("path") => Some(ModelRef::Registered {
+            name: name.clone(),
+            version: VersionRef::Exact(version.clone()),
+        }),
+        _ => fields.require("path", "the path of a file or folder", read_path),
+    };
     fields.finish(&old_keys(spelling::DEPLOYMENT, "model"));
-    let path = path?;
-    Some(ModelRef::Path(
-        path.strip_prefix("file:").unwrap_or(&path).into(),
-    ))
+    model.map(|model| (model, registered))
+}
+
+/// A path; the long name of a model in the cloud may stand in its place.
+fn read_path(node: Node) -> Result<ModelRef, Problem> {
+    let at = node.clone();
+    let path = text(node)?;
+    match is_asset(&path) {
+        true => ModelRef::parse(&path).map_err(|message| at.problem(message)),
+        false => Ok(ModelRef::Path(
+            path.strip_prefix("file:").unwrap_or(&path).into(),
+        )),
+    }
 }
 
 fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {
@@ -448,20 +578,17 @@ fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {
     };
     let whole_section = node.clone();
     let mut fields = Fields::open(node, problems);
-    let kind = fields.read("type", |node| {
-        one_of(node, &["default", "manual"]).map_err(|problem| Problem {
-            message: format!(
-                "{}; serin does not scale by itself: write type: default and an instance_count",
-                problem.message
-            ),
-            ..problem
-        })
-    });
+    let kind = fields.read("type", read_scale_type);
     let min_instances = fields.read("min_instances", whole(1..=INSTANCE_COUNT_MAX));
     let max_instances = fields.read("max_instances", whole(1..=INSTANCE_COUNT_MAX));
-    if kind.is_none() {
-        // These go with the type that is refused above; they are no further problem.
-        fields.ignore(&["polling_interval", "target_utilization_percentage"]);
+    let mut utilization = None;
+    if kind != Some(false) {
+        let how = Utilization {
+            polling_interval: fields.read("polling_interval", whole(1..=u32::MAX)),
+            target_utilization_percentage: fields
+                .read("target_utilization_percentage", whole(1..=100)),
+        };
+        utilization = kind.map(|_| how);
     }
     fields.finish(&old_keys(spelling::DEPLOYMENT, "scale_settings"));
     if let (Some(min), Some(max)) = (min_instances, max_instances)
@@ -474,6 +601,20 @@ fn read_scale(node: Option<Node>, problems: &mut Vec<Problem>) -> ScaleBounds {
     ScaleBounds {
         min_instances,
         max_instances,
+        utilization,
+    }
+}
+
+/// Whether it was to scale by itself.
+fn read_scale_type(node: Node) -> Result<bool, Problem> {
+    const EXPECTED: &str = "default, manual or target_utilization";
+    let Content::Text(text) = &node.content else {
+        return Err(node.expected(EXPECTED));
+    };
+    match text.to_lowercase().replace('_', "").as_str() {
+        "default" | "manual" => Ok(false),
+        word if SCALES_ITSELF.contains(&word) => Ok(true),
+        _ => Err(node.expected(EXPECTED)),
     }
 }
 

@@ -10,12 +10,12 @@ use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
 use super::spelling::{self, modernise, old_keys};
-#[cfg(feature = "server")]
-use super::yaml;
 use super::{
     DeploymentName, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
     deployment,
 };
+#[cfg(feature = "server")]
+use super::{batch, placeholder, yaml};
 
 /// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
@@ -55,6 +55,16 @@ pub enum AuthMode {
     AmlToken,
 }
 
+/// The word that is written for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum WrittenAuthMode {
+    Key,
+    AmlToken,
+    /// A token of a directory of users; taken as a key, for there is none here.
+    AadToken,
+}
+
 /// An endpoint as it was written.
 ///
 /// Serialises to the canonical form, the current form of Azure's files, with only what was written.
@@ -72,7 +82,7 @@ pub struct EndpointSpec {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub properties: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) auth_mode: Option<AuthMode>,
+    auth_mode: Option<WrittenAuthMode>,
     /// The split of traffic; no entries where none is written.
     #[serde(skip_serializing_if = "TrafficSplit::is_unwritten")]
     pub traffic: TrafficSplit,
@@ -99,12 +109,18 @@ impl EndpointSpec {
     /// The way in which clients prove who they are; by key where nothing is written.
     #[must_use]
     pub fn auth_mode(&self) -> AuthMode {
-        self.auth_mode.unwrap_or_default()
+        match self.auth_mode {
+            Some(WrittenAuthMode::AmlToken) => AuthMode::AmlToken,
+            Some(WrittenAuthMode::Key | WrittenAuthMode::AadToken) | None => AuthMode::Key,
+        }
     }
 
     /// Says how clients prove who they are.
     pub fn set_auth_mode(&mut self, auth_mode: AuthMode) {
-        self.auth_mode = Some(auth_mode);
+        self.auth_mode = Some(match auth_mode {
+            AuthMode::Key => WrittenAuthMode::Key,
+            AuthMode::AmlToken => WrittenAuthMode::AmlToken,
+        });
     }
 
     /// The deployment that is to get copies of requests.
@@ -137,7 +153,13 @@ impl EndpointSpec {
     /// Says, in sentences, what is kept without effect.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        kept_notes(&self.kept, |_| true).collect()
+        let aad = self.auth_mode == Some(WrittenAuthMode::AadToken);
+        let aad = aad.then(|| {
+            "auth_mode aad_token is taken as key: there is no directory of users here".to_owned()
+        });
+        aad.into_iter()
+            .chain(kept_notes(&self.kept, |_| true))
+            .collect()
     }
 }
 
@@ -174,12 +196,14 @@ pub fn read_endpoint(
     overrides: &[Assignment],
 ) -> Result<EndpointFile, SpecError> {
     let mut root = yaml::parse(text, file)?;
+    batch::refuse(&root, file)?;
     let mut problems = Vec::new();
     let mut deployments = take_deployments(&mut root, &mut problems);
     modernise(&mut root, spelling::ENDPOINT, &mut problems);
     for deployment in deployments.iter_mut().flatten() {
         modernise(deployment, spelling::DEPLOYMENT, &mut problems);
     }
+    note_cluster(&root, deployments.iter_mut().flatten());
     let none = &mut Vec::new();
     assign_all(
         overrides,
@@ -187,10 +211,39 @@ pub fn read_endpoint(
         deployments.as_mut().unwrap_or(none),
         &mut problems,
     );
+    let mut placeholders = placeholder::in_tree(&root);
+    let nodes = deployments.iter().flatten();
+    placeholders.extend(nodes.flat_map(placeholder::in_tree));
     let spec = read(root, &mut problems);
     let deployments = deployments.map(|nodes| read_deployments(nodes, &mut problems));
+    placeholder::tell(placeholders, &mut problems);
     let read = spec.map(|spec| EndpointFile { spec, deployments });
     SpecError::unless_clean(file, read, problems)
+}
+
+/// Writes into deployments that they are for a cluster, where their endpoint says so.
+fn note_cluster<'a>(root: &Node, deployments: impl Iterator<Item = &'a mut Node>) {
+    let Content::Map(entries) = &root.content else {
+        return;
+    };
+    let cluster = find(entries, "compute").filter(|compute| match &compute.content {
+        Content::Text(name) => !name.eq_ignore_ascii_case("managed"),
+        _ => false,
+    });
+    let Some(cluster) = cluster else {
+        return;
+    };
+    for deployment in deployments {
+        if let Content::Map(entries) = &mut deployment.content
+            && find(entries, "type").is_none()
+        {
+            let kind = Node {
+                content: Content::Text("kubernetes".to_owned()),
+                ..cluster.clone()
+            };
+            entries.push(("type".to_owned(), kind));
+        }
+    }
 }
 
 /// Takes the deployments out of an endpoint file: a list, or a mapping whose keys are the names.
@@ -322,17 +375,15 @@ fn read_mirror(node: Node, problems: &mut Vec<Problem>) -> Option<Value> {
     }
 }
 
-/// Reads `key` or `aml_token`, also as `Key` and `AMLToken`.
-fn read_auth_mode(node: Node) -> Result<AuthMode, Problem> {
+/// Reads `key`, `aml_token` or `aad_token`, also as `Key` and `AMLToken`.
+fn read_auth_mode(node: Node) -> Result<WrittenAuthMode, Problem> {
     let Content::Text(text) = &node.content else {
         return Err(node.expected("key or aml_token"));
     };
     match text.to_lowercase().replace('_', "").as_str() {
-        "key" => Ok(AuthMode::Key),
-        "amltoken" => Ok(AuthMode::AmlToken),
-        "aadtoken" => Err(node.problem(format!(
-            "expected key or aml_token, found {text:?}: serin has no directory of users to ask"
-        ))),
+        "key" => Ok(WrittenAuthMode::Key),
+        "amltoken" => Ok(WrittenAuthMode::AmlToken),
+        "aadtoken" => Ok(WrittenAuthMode::AadToken),
         _ => Err(node.expected("key or aml_token")),
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::node::{Content, Entries, Node, join, remove};
+use super::node::{Content, Entries, Node, find, join, remove};
 use super::{Place, Problem};
 
 /// A mapping while it is read. What nobody asked for is unknown at the end.
@@ -47,6 +47,11 @@ impl<'p> Fields<'p> {
     pub(crate) fn take(&mut self, key: &'static str) -> Option<Node> {
         self.asked.push(key);
         remove(&mut self.entries, key).filter(|node| node.content != Content::Nothing)
+    }
+
+    /// Whether a value is there to be taken.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        find(&self.entries, key).is_some_and(|node| node.content != Content::Nothing)
     }
 
     /// Takes a value and judges it.
@@ -133,31 +138,42 @@ pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(node: Node) -> Result<T, Pro
         .map_err(|error: T::Err| at.problem(error.to_string()))
 }
 
-/// A whole number within bounds.
+/// A whole number within bounds, also as text and with zeros behind a point: `'2'`, `3000.0`.
 pub(crate) fn whole<T>(bounds: RangeInclusive<T>) -> impl FnOnce(Node) -> Result<T, Problem>
 where
     T: TryFrom<u64> + PartialOrd + fmt::Display,
 {
     move |node| {
         let (least, most) = (bounds.start(), bounds.end());
-        let Content::Number(number) = &node.content else {
-            return Err(node.expected(format_args!("a whole number from {least} to {most}")));
+        let written = match &node.content {
+            Content::Number(number) => number.to_string(),
+            Content::Text(text) => text.trim().to_owned(),
+            Content::Nothing | Content::Bool(_) | Content::List(_) | Content::Map(_) => {
+                String::new()
+            }
         };
-        if number.is_f64() {
+        let digits = match written.split_once('.') {
+            Some((whole, rest)) if rest.bytes().all(|byte| byte == b'0') => whole,
+            _ => written.as_str(),
+        };
+        let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+        if unsigned.is_empty() || !unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(node.expected(format_args!("a whole number from {least} to {most}")));
         }
+        let number: Option<u64> = digits.parse().ok();
         number
-            .as_u64()
             .and_then(|number| T::try_from(number).ok())
             .filter(|number| bounds.contains(number))
             .ok_or_else(|| node.expected(format_args!("{least} to {most}")))
     }
 }
 
-/// `true` or `false`.
+/// `true` or `false`, also as text.
 pub(crate) fn yes_or_no(node: Node) -> Result<bool, Problem> {
     match node.content {
         Content::Bool(bool) => Ok(bool),
+        Content::Text(ref text) if text.eq_ignore_ascii_case("true") => Ok(true),
+        Content::Text(ref text) if text.eq_ignore_ascii_case("false") => Ok(false),
         _ => Err(node.expected("true or false")),
     }
 }

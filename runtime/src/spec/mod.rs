@@ -8,6 +8,8 @@
 //! Not here: files and folders (texts come in as `&str`), and whether the deployments that traffic names exist.
 
 mod assignment;
+#[cfg(feature = "server")]
+mod batch;
 mod bounds;
 mod code;
 mod deployment;
@@ -23,6 +25,8 @@ mod model_ref;
 mod names;
 mod node;
 mod paths;
+#[cfg(feature = "server")]
+mod placeholder;
 mod problem;
 mod program;
 mod request;

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use super::assignment::{Assignment, assign_to_model};
-use super::fields::{Fields, one_of, parsed, text, texts};
-use super::{ModelAbout, ModelName, ModelVersion, SpecError, yaml};
+use super::fields::{Fields, parsed, text, texts};
+use super::model_ref::read_model_type;
+use super::node::Node;
+use super::paths::is_asset;
+use super::spelling::{self, modernise, old_keys};
+use super::{ModelAbout, ModelName, ModelVersion, Problem, SpecError, placeholder, yaml};
 
 /// Keys that describe a model to people, in Azure's files and in those of `models/`: how it was made and what it is like.
 const DESCRIPTION: &[&str] = &["accuracy", "flavors", "inputs", "outputs", "training"];
@@ -36,13 +40,15 @@ pub fn read_model(
     overrides: &[Assignment],
 ) -> Result<ModelSpec, SpecError> {
     let mut root = yaml::parse(yaml_text, file)?;
-    assign_to_model(overrides, &mut root);
     let mut problems = Vec::new();
+    modernise(&mut root, spelling::MODEL, &mut problems);
+    assign_to_model(overrides, &mut root);
+    let placeholders = placeholder::in_tree(&root);
     let mut fields = Fields::open(root, &mut problems);
     let name = fields.require("name", "a name", parsed);
     let version = fields.read("version", parsed);
-    let path = fields.require("path", "an .onnx file, or a folder with one", text);
-    fields.read("type", |node| one_of(node, &["custom_model"]));
+    let path = fields.require("path", "an .onnx file, or a folder with one", read_path);
+    fields.read("type", read_model_type);
     let about = ModelAbout {
         description: fields.read("description", text),
         tags: texts(fields.take("tags"), fields.problems()),
@@ -52,7 +58,8 @@ pub fn read_model(
     };
     fields.ignore(DESCRIPTION);
     fields.ignore(READ_ONLY);
-    fields.finish(&[]);
+    fields.finish(&old_keys(spelling::MODEL, ""));
+    placeholder::tell(placeholders, &mut problems);
     let read = name.zip(path).map(|(name, path)| ModelSpec {
         name,
         version,
@@ -60,6 +67,18 @@ pub fn read_model(
         about,
     });
     SpecError::unless_clean(file, read, problems)
+}
+
+/// The path of a file or folder on this machine.
+fn read_path(node: Node) -> Result<String, Problem> {
+    let at = node.clone();
+    let path = text(node)?;
+    match is_asset(&path) {
+        true => Err(at.expected(
+            "the path of a file or folder on this machine, because files in the cloud are not read here",
+        )),
+        false => Ok(path.strip_prefix("file:").unwrap_or(&path).to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +123,29 @@ mod tests {
     }
 
     #[test]
+    fn files_of_all_years_are_read_and_files_in_the_cloud_are_refused() {
+        let read = |text: &str| read_model(text, "model.yml", &[]).map(|model| model.path);
+        for path in [
+            "path: file:iris.onnx",
+            "local_path: iris.onnx",
+            "asset_path: iris.onnx\nmodel_format: Triton",
+            "path: iris.onnx\ntype: MLflow_model",
+        ] {
+            let text = format!("name: iris\n{path}\n");
+            assert_eq!(
+                read(&text).as_deref(),
+                Ok(std::path::Path::new("iris.onnx")),
+                "{path}"
+            );
+        }
+        let cloud = "name: iris\npath: azureml://datastores/d/paths/iris\n";
+        check_problems(
+            cloud,
+            "model.yml:2:1: path: expected the path of a file or folder on this machine, because files in the cloud are not read here, found \"azureml://datastores/d/paths/iris\"",
+        );
+    }
+
+    #[test]
     fn a_model_without_a_version_gets_the_next() {
         let read = read_model("name: digits\npath: .\n", "model.yml", &[]).unwrap();
         assert_eq!(read.version, None);
@@ -124,10 +166,10 @@ mod tests {
     #[test]
     fn every_problem_of_a_model_file_is_told() {
         check_problems(
-            "nam: digits\nversion: 1.0.0/2\ntype: mlflow_model\ntags: vision\n",
+            "nam: digits\nversion: 1.0.0/2\ntype: openai_model\ntags: vision\n",
             "model.yml:1:1: nam: unknown key; did you mean `name`?\n\
              model.yml:2:1: version: expected 1 to 30 letters, digits, dots, dashes and underscores, from a letter or digit, found \"1.0.0/2\"\n\
-             model.yml:3:1: type: expected custom_model, found \"mlflow_model\"\n\
+             model.yml:3:1: type: expected custom_model or custom or mlflow_model or mlflow or triton_model or triton, found \"openai_model\"; serin scores ONNX files\n\
              model.yml:4:1: tags: expected a mapping, found \"vision\"\n\
              model.yml: name: expected a name, found nothing\n\
              model.yml: path: expected an .onnx file, or a folder with one, found nothing",

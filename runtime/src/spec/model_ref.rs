@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
+use super::fields::one_of;
 use super::names::{ModelName, ModelVersion};
+use super::node::Node;
+use super::paths::cloud_id;
+use super::problem::Problem;
 
 /// A model as a deployment names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,17 +49,15 @@ impl ModelRef {
         if let Some(path) = text.strip_prefix("file:") {
             return Ok(Self::Path(path.into()));
         }
+        if let Some(id) = cloud_id(text) {
+            return Self::parse_id(text, id);
+        }
         let Some(asset) = text
             .strip_prefix("azureml:")
             .or_else(|| text.strip_prefix("aml:"))
         else {
             return Self::parse_path(text);
         };
-        if asset.starts_with("//registries/") {
-            return Err(format!(
-                "expected a model registered here, found {text:?}: registries live in the cloud; register the files with `serin model create`"
-            ));
-        }
         let asset = asset.strip_prefix("models/").unwrap_or(asset);
         let (name, version) = if let Some(name) = asset.strip_suffix("@latest") {
             (name, VersionRef::Latest)
@@ -75,6 +77,26 @@ impl ModelRef {
         Ok(Self::Registered { name, version })
     }
 
+    /// A long name in the cloud stands for what is registered here under the same name and version.
+    fn parse_id(text: &str, id: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = id.split('/').filter(|part| !part.is_empty()).collect();
+        let is = |part: &&str, word: &str| part.eq_ignore_ascii_case(word);
+        let is_files = |part: &&str| is(part, "datastores") || is(part, "jobs");
+        let at = parts.iter().position(|part| is(part, "models"));
+        let below = at.filter(|_| !parts.iter().any(is_files));
+        match below.map_or(&[][..], |at| &parts[at + 1..]) {
+            [name, kind, version] if is(kind, "versions") => {
+                Self::parse(&format!("azureml:{name}:{version}"))
+            }
+            [name, kind, label] if is(kind, "labels") => {
+                Self::parse(&format!("azureml:{name}@{label}"))
+            }
+            _ => Err(format!(
+                "expected azureml:NAME:VERSION or a path, found {text:?}: files in the cloud are not read here; download them, and give their path"
+            )),
+        }
+    }
+
     /// A plain text is a path, unless it looks like a name and version whose `azureml:` was forgotten.
     fn parse_path(text: &str) -> Result<Self, String> {
         if text.contains(':') && !text.contains('/') {
@@ -84,6 +106,22 @@ impl ModelRef {
         }
         Ok(Self::Path(text.into()))
     }
+}
+
+/// Reads the type of a model, in the words of all years. What it is shows in its files.
+pub(super) fn read_model_type(node: Node) -> Result<String, Problem> {
+    const TYPES: &[&str] = &[
+        "custom_model",
+        "custom",
+        "mlflow_model",
+        "mlflow",
+        "triton_model",
+        "triton",
+    ];
+    one_of(node, TYPES).map_err(|problem| Problem {
+        message: format!("{}; serin scores ONNX files", problem.message),
+        ..problem
+    })
 }
 
 impl fmt::Display for ModelRef {
@@ -161,10 +199,50 @@ mod tests {
     }
 
     #[test]
-    fn a_cloud_registry_is_refused() {
-        check_refused(
-            "azureml://registries/R/models/n/versions/1",
-            "expected a model registered here, found \"azureml://registries/R/models/n/versions/1\": registries live in the cloud; register the files with `serin model create`",
+    fn a_long_name_in_the_cloud_is_what_is_registered_here_under_its_end() {
+        let workspace = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w";
+        check("azureml://registries/R/models/n/versions/1", "azureml:n:1");
+        check(
+            "azureml://registries/R/models/n/labels/latest",
+            "azureml:n@latest",
+        );
+        check(
+            "azureml://locations/l/workspaces/w/models/n/versions/1",
+            "azureml:n:1",
+        );
+        check(
+            &format!("azureml:{workspace}/models/n/versions/2"),
+            "azureml:n:2",
+        );
+        check(&format!("{workspace}/Models/n/Versions/2/"), "azureml:n:2");
+        // A folder of this machine.
+        check(
+            "/subscriptions/models/n/versions/2",
+            "/subscriptions/models/n/versions/2",
+        );
+    }
+
+    #[test]
+    fn files_in_the_cloud_are_refused() {
+        for text in [
+            "azureml://datastores/d/paths/models/n/versions/1",
+            "azureml://jobs/j/outputs/artifacts/models/n/versions/1",
+            "azureml://registries/R/environments/n/versions/1",
+            "azureml://registries/R/models/n",
+            "azureml://",
+        ] {
+            check_refused(
+                text,
+                &format!(
+                    "expected azureml:NAME:VERSION or a path, found {text:?}: files in the cloud are not read here; download them, and give their path"
+                ),
+            );
+        }
+        let version = "azureml://registries/R/models/n/versions/-";
+        assert!(
+            ModelRef::parse(version)
+                .unwrap_err()
+                .starts_with("version of the model")
         );
     }
 }

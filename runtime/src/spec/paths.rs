@@ -6,7 +6,32 @@ use serde_json::Value;
 
 /// Whether a text names something registered rather than a path.
 pub(super) fn is_asset(text: &str) -> bool {
-    text.starts_with("azureml:") || text.starts_with("aml:")
+    text.starts_with("azureml:") || text.starts_with("aml:") || cloud_id(text).is_some()
+}
+
+/// The part of a long name in the cloud that says where it is: `//registries/..`, or `/subscriptions/..`.
+pub(super) fn cloud_id(text: &str) -> Option<&str> {
+    const PROVIDER: &str = "/providers/microsoft.machinelearningservices/";
+    let bare = text.strip_prefix("azureml:");
+    let id = bare.unwrap_or(text);
+    let begins = |start: &str| {
+        id.get(..start.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(start))
+    };
+    // A folder of this machine may have such a name too.
+    let is_id = match bare {
+        Some(_) => begins("//") || begins("/subscriptions/"),
+        None => begins("/subscriptions/") && id.to_ascii_lowercase().contains(PROVIDER),
+    };
+    is_id.then_some(id)
+}
+
+/// The path with the home folder in place of a `~` or `$HOME` at its start; none where it has no such start.
+pub(super) fn expanded(path: &Path, home: &Path) -> Option<PathBuf> {
+    let mut parts = path.components();
+    let first = parts.next()?.as_os_str();
+    let is_home = ["~", "$HOME", "${HOME}"].iter().any(|word| first == *word);
+    is_home.then(|| home.join(parts.as_path()))
 }
 
 /// Makes the path that a value holds absolute, unless it names something registered.

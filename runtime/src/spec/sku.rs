@@ -14,6 +14,12 @@ use super::yaml;
 use super::{Problem, SpecError};
 use crate::config::VCPUS_MAX;
 
+/// The instance type of a cluster's deployment that names none, by its name in Azure.
+pub(super) const KUBERNETES_DEFAULT: &str = "defaultinstancetype";
+
+/// The size that stands for it, with 2 vCPUs and 8 GiB.
+const KUBERNETES_SIZE: &str = "Standard_D2a_v4";
+
 /// The share of the machine that one instance gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sku {
@@ -85,8 +91,12 @@ impl SkuTable {
     ///
     /// [`UnknownSku`], with the nearest name.
     pub fn find(&self, name: &str) -> Result<&Sku, UnknownSku> {
-        self.skus
-            .get(&name.to_lowercase())
+        let key = name.to_lowercase();
+        let known = self.skus.get(&key);
+        // A size of the user's own may have this name.
+        let stands_for = || self.skus.get(&KUBERNETES_SIZE.to_lowercase());
+        known
+            .or_else(|| stands_for().filter(|_| key == KUBERNETES_DEFAULT))
             .ok_or_else(|| UnknownSku {
                 found: name.to_owned(),
                 near: nearest(name, self.iter().map(|sku| sku.name.as_str())),
@@ -154,6 +164,13 @@ impl Sku {
             gpus: columns.next()?.to_owned(),
         })
     }
+}
+
+/// A sentence for the instance type of a deployment that was written for a cluster, without one.
+pub(super) fn note_of_kubernetes(name: &str) -> Option<String> {
+    name.eq_ignore_ascii_case(KUBERNETES_DEFAULT).then(|| {
+        format!("instance_type is {KUBERNETES_DEFAULT}, as in clusters where none is named: unless it is a size of your own, it is taken as {KUBERNETES_SIZE}")
+    })
 }
 
 /// What is to be said of an instance type that has GPUs in Azure; nothing of all others.

@@ -22,6 +22,8 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ("scale", "scale_settings"),
     ("scale_settings.scale_type", "scale_settings.type"),
     ("scale_settings.instance_count", "instance_count"),
+    ("scale_settings.minimum", "scale_settings.min_instances"),
+    ("scale_settings.maximum", "scale_settings.max_instances"),
     ("request", "request_settings"),
     ("code_reference", "code_configuration"),
     ("code_configuration.directory", "code_configuration.code"),
@@ -39,6 +41,7 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ),
     ("model.local_path", "model.path"),
     ("model.asset_path", "model.path"),
+    ("model.model_uri", "model.path"),
     ("model.model_format", "model.type"),
     ("environment.docker.image", "environment.image"),
     ("environment.build.local_path", "environment.build.path"),
@@ -50,6 +53,18 @@ pub(super) const DEPLOYMENT: &[Spelling] = &[
     ("liveness_probe.timeout_seconds", "liveness_probe.timeout"),
 ];
 
+/// Spellings of model files.
+#[cfg(feature = "server")]
+pub(super) const MODEL: &[Spelling] = &[
+    ("local_path", "path"),
+    ("asset_path", "path"),
+    ("model_uri", "path"),
+    ("model_format", "type"),
+];
+
+/// Keys beside the path of a folder of code, from when code was registered too.
+const ABOUT_CODE: &[&str] = &["name", "version", "description", "tags", "properties"];
+
 /// Rewrites every old spelling in a mapping. Two spellings of one thing are a problem that names both.
 pub(super) fn modernise(root: &mut Node, spellings: &[Spelling], problems: &mut Vec<Problem>) {
     let Content::Map(entries) = &mut root.content else {
@@ -57,6 +72,12 @@ pub(super) fn modernise(root: &mut Node, spellings: &[Spelling], problems: &mut 
     };
     for (old, new) in spellings {
         if let Some(node) = take_path(entries, old) {
+            let within = old.strip_prefix(new).unwrap_or_default();
+            if within.starts_with('.') {
+                for key in ABOUT_CODE {
+                    drop(take_path(entries, &format!("{new}.{key}")));
+                }
+            }
             put_path(entries, new, node, problems);
         }
     }
@@ -133,7 +154,8 @@ pub(super) fn assign(root: &mut Node, path: &str, value: Node, spellings: &[Spel
         }
     }
     let mut target = root;
-    for key in path.split('.') {
+    for part in path.split('.') {
+        let (key, entry) = entry_of(part);
         if !matches!(target.content, Content::Map(_)) {
             target.content = Content::Map(Entries::new());
         }
@@ -154,7 +176,38 @@ pub(super) fn assign(root: &mut Node, path: &str, value: Node, spellings: &[Spel
         let Some((_, next)) = entries.get_mut(index) else {
             return;
         };
-        target = next;
+        target = match entry {
+            None => next,
+            Some(entry) => entry_at(entry, next, &value),
+        };
     }
     *target = value;
+}
+
+/// The key of a part of a path, and the number of an entry of its list: `identities[0]`.
+fn entry_of(part: &str) -> (&str, Option<usize>) {
+    let split = part.strip_suffix(']').and_then(|part| part.split_once('['));
+    let entry = split.and_then(|(key, number)| Some((key, number.parse().ok()?)));
+    match entry {
+        Some((key, number)) if !key.is_empty() => (key, Some(number)),
+        _ => (part, None),
+    }
+}
+
+/// An entry of a list, which is made where there is none; a number beyond its end is the next one.
+fn entry_at<'a>(entry: usize, list: &'a mut Node, value: &Node) -> &'a mut Node {
+    if !matches!(list.content, Content::List(_)) {
+        list.content = Content::List(Vec::new());
+    }
+    let Content::List(items) = &mut list.content else {
+        unreachable!("it was made a list above")
+    };
+    let entry = entry.min(items.len());
+    if entry == items.len() {
+        items.push(Node {
+            content: Content::Nothing,
+            ..value.clone()
+        });
+    }
+    &mut items[entry]
 }

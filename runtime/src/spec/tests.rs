@@ -576,24 +576,19 @@ fn mirrored_traffic_is_one_deployment_with_at_most_half_and_is_kept() {
 
 #[test]
 fn what_serin_does_not_do_is_refused_in_plain_words() {
-    check_endpoint_refused(
-        "name: iris\nauth_mode: aad_token\n",
-        "e.yml:2:1: auth_mode: expected key or aml_token, found \"aad_token\": serin has no directory of users to ask",
-    );
     check_deployment_refused(
-        "scale_settings: {type: target_utilization, polling_interval: 10}\n",
-        "d.yml:4:18: scale_settings.type: expected default or manual, found \"target_utilization\"; \
-         serin does not scale by itself: write type: default and an instance_count",
+        "scale_settings: {type: by_hand, polling_interval: 10}\n",
+        "d.yml:4:18: scale_settings.type: expected default, manual or target_utilization, found \"by_hand\"",
     );
     assert_eq!(
         read_deployment(
-            "name: blue\nmodel: {path: m, type: mlflow_model}\ninstance_type: S\n",
+            "name: blue\nmodel: {path: m, type: openai_model}\ninstance_type: S\n",
             "d.yml",
             &[]
         )
         .expect_err("refused")
         .to_string(),
-        "d.yml:2:18: model.type: expected custom_model or custom, found \"mlflow_model\"; serin scores ONNX files"
+        "d.yml:2:18: model.type: expected custom_model or custom or mlflow_model or mlflow or triton_model or triton, found \"openai_model\"; serin scores ONNX files"
     );
 }
 
@@ -902,9 +897,12 @@ proptest! {
         blue in prop::option::of(0..=10_000_u16),
     ) {
         let mut spec = EndpointSpec::new(name.parse().expect("a name"));
-        spec.auth_mode = auth_mode.map(|mode| {
-            if mode.eq_ignore_ascii_case("key") { AuthMode::Key } else { AuthMode::AmlToken }
-        });
+        if let Some(mode) = auth_mode {
+            spec.set_auth_mode(match mode.eq_ignore_ascii_case("key") {
+                true => AuthMode::Key,
+                false => AuthMode::AmlToken,
+            });
+        }
         if let Some(blue) = blue {
             let percent = |hundredths| Percent::from_hundredths(hundredths).expect("a percent");
             spec.traffic = TrafficSplit::new(vec![
@@ -1064,4 +1062,306 @@ fn settings_that_mean_something_for_models_alone_are_said_to_have_no_effect_on_a
     assert_eq!(with_script(settings).notes(), [""; 0]);
     let python = with_script("environment_python: any\n").notes();
     assert_eq!(python, ["environment_python is kept without effect"]);
+}
+
+#[test]
+fn a_deployment_that_was_to_scale_by_itself_runs_its_fewest_instances_and_says_so() {
+    let head = "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n";
+    let note = "scale_settings are kept without effect: nothing scales by itself here, and instance_count, or else min_instances, says how many run";
+    for scale in [
+        "scale_settings: {type: target_utilization, min_instances: 2, max_instances: 4, polling_interval: 10, target_utilization_percentage: 70}",
+        "scale_settings: {scale_type: Auto, minimum: 2, maximum: 4, polling_interval: '10', target_utilization_percentage: 70}",
+        "scale: {type: TargetUtilization, min_instances: 2, max_instances: 4, polling_interval: 10.0, target_utilization_percentage: 70}",
+    ] {
+        let spec = deployment(&format!("{head}{scale}\n"));
+        assert_eq!(spec.instance_count(), 2, "{scale}");
+        assert_eq!(spec.notes(), [note], "{scale}");
+        let canonical = serde_json::to_value(&spec).expect("JSON");
+        assert_eq!(
+            canonical["scale_settings"],
+            json!({"type": "target_utilization", "min_instances": 2, "max_instances": 4, "polling_interval": 10, "target_utilization_percentage": 70})
+        );
+        let again: DeploymentSpec = serde_json::from_value(canonical).expect("its own form");
+        assert_eq!(again, spec);
+        let counted = deployment(&format!("{head}instance_count: 3\n{scale}\n"));
+        assert_eq!(counted.instance_count(), 3);
+    }
+    let bare = deployment(&format!("{head}scale_settings: {{type: auto}}\n"));
+    assert_eq!((bare.instance_count(), bare.notes().len()), (1, 1));
+    check_deployment_refused(
+        "scale_settings:\n  type: auto\n  minimum: 0\n  target_utilization_percentage: 101\n",
+        "d.yml:6:3: scale_settings.minimum: expected 1 to 50, found 0\n\
+         d.yml:7:3: scale_settings.target_utilization_percentage: expected 1 to 100, found 101",
+    );
+    check_deployment_refused(
+        "scale_settings: {type: default, polling_interval: 1}\n",
+        "d.yml:4:33: scale_settings.polling_interval: unknown key",
+    );
+}
+
+#[test]
+fn a_deployment_for_a_cluster_needs_no_instance_type_and_says_which_it_got() {
+    let notes = |text: &str| {
+        let spec = deployment(text);
+        assert_eq!(spec.instance_type, "defaultinstancetype", "{text}");
+        spec.notes().join("\n")
+    };
+    for sign in [
+        "type: Kubernetes\n",
+        "resources: {requests: {cpu: '0.1'}}\n",
+        "resource_requirements: {cpu: 1}\n",
+        "type: managed\ninstance_type: defaultinstancetype\n",
+    ] {
+        let said = notes(&format!("name: blue\nmodel: m.onnx\n{sign}"));
+        assert!(said.contains("it is taken as Standard_D2a_v4"), "{said}");
+    }
+    let mut table = SkuTable::builtin();
+    let size = |table: &SkuTable| table.find("DefaultInstanceType").expect("a size").vcpus;
+    assert_eq!(size(&table), 2);
+    let own = "skus: {defaultinstancetype: {vcpus: 3, memory_gib: 1}}\n";
+    table
+        .extend_from_yaml(own, "s.yml")
+        .expect("a size of one's own");
+    assert_eq!(size(&table), 3);
+    let whole = |compute: &str| {
+        let text =
+            format!("name: iris\n{compute}\ndeployments:\n- {{name: blue, model: m.onnx}}\n");
+        read_endpoint(&text, "e.yml", &[])
+    };
+    for compute in [
+        "target: azureml:aks",
+        "compute: azureml:k8s",
+        "infrastructure: azureml:aks",
+    ] {
+        let read = whole(compute).expect("an endpoint");
+        let read = &read.deployments.expect("deployments")[0];
+        assert_eq!(read.instance_type, "defaultinstancetype", "{compute}");
+    }
+    for compute in ["infrastructure: managed", ""] {
+        let refused = whole(compute).expect_err(compute).to_string();
+        assert!(refused.contains("instance_type: expected"), "{refused}");
+    }
+}
+
+#[test]
+fn numbers_may_be_text_and_have_zeros_behind_a_point() {
+    let head = "name: blue\nmodel: m.onnx\ninstance_type: Standard_DS3_v2\n";
+    let spec = deployment(&format!(
+        "{head}instance_count: '2'\nrequest_settings: {{request_timeout_ms: 3000.0, max_concurrent_requests_per_instance: ' 4 ', spin: 'True'}}\n"
+    ));
+    let requests = spec.request_settings();
+    assert_eq!(spec.instance_count(), 2);
+    assert_eq!(requests.request_timeout(), Duration::from_secs(3));
+    assert_eq!(requests.max_concurrent_requests_per_instance(), 4);
+    assert!(requests.spin());
+    for (written, found) in [
+        ("'2.5'", "\"2.5\""),
+        ("''", "\"\""),
+        ("'.0'", "\".0\""),
+        ("'+2'", "\"+2\""),
+        ("'2e0'", "\"2e0\""),
+        ("'\u{662}'", "\"\u{662}\""),
+        ("true", "true"),
+        ("[2]", "a list"),
+    ] {
+        check_deployment_refused(
+            &format!("instance_count: {written}\n"),
+            &format!(
+                "d.yml:4:1: instance_count: expected a whole number from 1 to 50, found {found}"
+            ),
+        );
+    }
+    for beyond in ["'51'", "'0'", "'-1'", "'99999999999999999999'"] {
+        let found = beyond.replace('\'', "\"");
+        check_deployment_refused(
+            &format!("instance_count: {beyond}\n"),
+            &format!("d.yml:4:1: instance_count: expected 1 to 50, found {found}"),
+        );
+    }
+}
+
+#[test]
+fn a_token_of_a_directory_is_taken_as_a_key_and_says_so() {
+    for word in ["aad_token", "AADToken"] {
+        let spec = endpoint(&format!("name: iris\nauth_mode: {word}\n"));
+        assert_eq!(spec.auth_mode(), AuthMode::Key);
+        assert_eq!(
+            spec.notes(),
+            ["auth_mode aad_token is taken as key: there is no directory of users here"]
+        );
+        let canonical = serde_json::to_value(&spec).expect("JSON");
+        assert_eq!(canonical["auth_mode"], "aad_token");
+        let mut again: EndpointSpec = serde_json::from_value(canonical).expect("its own form");
+        assert_eq!(again, spec);
+        again.merge(endpoint("name: iris\nauth_mode: key\n"));
+        assert_eq!(again.notes(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_model_in_a_mapping_is_a_path_or_what_is_registered_under_its_name() {
+    let model = |model: &str| {
+        let text = format!("name: blue\nmodel: {model}\ninstance_type: Standard_DS3_v2\n");
+        deployment(&text).model.to_string()
+    };
+    for (written, read) in [
+        ("{path: m, type: mlflow_model}", "m"),
+        (
+            "{local_path: file:m, model_format: Triton, flavors: {}}",
+            "m",
+        ),
+        ("{name: iris, version: 3}", "azureml:iris:3"),
+        ("{name: iris, version: '3', path: m.onnx}", "m.onnx"),
+        (
+            "{path: 'azureml://registries/R/models/n/versions/1'}",
+            "azureml:n:1",
+        ),
+    ] {
+        assert_eq!(model(written), read, "{written}");
+    }
+    let refused = |model: &str| {
+        let text = format!("name: blue\nmodel: {model}\ninstance_type: Standard_DS3_v2\n");
+        read_deployment(&text, "d.yml", &[])
+            .expect_err(model)
+            .to_string()
+    };
+    assert_eq!(
+        refused("{name: iris}"),
+        "d.yml:2:1: model.path: expected the path of a file or folder, found nothing"
+    );
+    assert_eq!(
+        refused("{name: iris, version: 1, datastore: azureml:d, path: m}"),
+        "d.yml:2:33: model.datastore: files in the cloud are not read here: download them, and give their path without a datastore"
+    );
+}
+
+#[test]
+fn code_that_was_registered_in_its_file_is_a_folder() {
+    let code = |code: &str| {
+        let text = format!(
+            "name: blue\nmodel: m\ninstance_type: S\ncode_configuration: {{code: {code}, scoring_script: s.py}}\n"
+        );
+        read_deployment(&text, "d.yml", &[]).map(|spec| spec.code_configuration)
+    };
+    let plain = code("src");
+    assert!(plain.is_ok());
+    assert_eq!(code("file:src"), plain);
+    assert_eq!(
+        code("{name: c, version: 1, local_path: src, tags: {a: b}}"),
+        plain
+    );
+    let refused = code("{local_path: src, colour: red}").expect_err("refused");
+    assert!(refused.to_string().contains("code_configuration.code"));
+}
+
+#[test]
+fn a_batch_deployment_or_endpoint_is_refused_in_one_sentence() {
+    let sentence = "batch endpoints are not served here: make an online endpoint of it, and send the rows of a file with `serin endpoint invoke --request-file`";
+    for batch in [
+        "mini_batch_size: 10",
+        "output_action: append_row",
+        "type: batch",
+        "type: model\nsettings: {mini_batch_size: 1}",
+        "retry_settings: {}",
+    ] {
+        check_deployment_refused(
+            &format!("{batch}\ncompute: azureml:cpu\nresources: {{instance_count: 1}}\n"),
+            &format!("d.yml: {sentence}"),
+        );
+    }
+    for batch in ["type: Batch", "defaults: {deployment_name: blue}"] {
+        check_endpoint_refused(
+            &format!("name: iris\n{batch}\n"),
+            &format!("e.yml: {sentence}"),
+        );
+    }
+}
+
+#[test]
+fn a_home_folder_in_a_path_is_expanded_and_told() {
+    let expand = |path: &str| {
+        let text = format!(
+            "name: blue\nmodel: {{path: '{path}/m.onnx'}}\ninstance_type: S\ncode_configuration: {{code: '{path}/src'}}\nenvironment: {{conda_file: 'file:{path}/c.yml'}}\n"
+        );
+        let mut spec = deployment(&text);
+        let notes = spec.expand_home(Path::new("/home/ann"));
+        spec.resolve_paths(Path::new("/work"));
+        let code = spec.code_configuration.and_then(|code| code.code);
+        let conda = spec.kept["environment"]["conda_file"].clone();
+        let paths = [
+            spec.model.to_string(),
+            code.expect("code").display().to_string(),
+        ];
+        (paths.join(" "), conda, notes)
+    };
+    for home in ["~", "$HOME", "${HOME}"] {
+        let (paths, conda, notes) = expand(home);
+        assert_eq!(paths, "/home/ann/m.onnx /home/ann/src");
+        assert_eq!(conda, "/home/ann/c.yml");
+        assert_eq!(
+            notes[0],
+            format!("{home}/m.onnx is taken as /home/ann/m.onnx")
+        );
+        assert_eq!(notes.len(), 3);
+    }
+    for other in ["~bob", "$HOMES", "a/~", "$OTHER"] {
+        let (paths, _, notes) = expand(other);
+        assert_eq!(paths, format!("/work/{other}/m.onnx /work/{other}/src"));
+        assert_eq!(notes, [""; 0]);
+    }
+}
+
+#[test]
+fn a_model_with_a_name_a_version_and_a_path_is_to_be_registered() {
+    let read = |model: &str| {
+        deployment(&format!(
+            "name: blue\nmodel: {model}\ninstance_type: Standard_DS3_v2\n"
+        ))
+    };
+    let mut spec = read("{name: iris, version: 3, path: m.onnx, type: custom_model}");
+    let (path, name, version) = spec.model_to_register().expect("a model");
+    assert_eq!(
+        (path, name.as_str(), version.as_str()),
+        (Path::new("m.onnx"), "iris", "3")
+    );
+    let (name, version) = (name.clone(), version.clone());
+    spec.use_registered(name, version);
+    assert_eq!(spec, read("azureml:iris:3"));
+    for other in [
+        "{path: m.onnx}",
+        "{name: iris, path: m.onnx}",
+        "{name: iris, version: 3}",
+        "m.onnx",
+    ] {
+        assert_eq!(read(other).model_to_register(), None, "{other}");
+    }
+    let over = assignments(&["model=azureml:other:1"]);
+    let text = "name: blue\nmodel: {name: iris, version: 3, path: m.onnx}\ninstance_type: S\n";
+    let over = read_deployment(text, "d.yml", &over).expect("a deployment");
+    assert_eq!(
+        (over.model_to_register(), over.model.to_string().as_str()),
+        (None, "azureml:other:1")
+    );
+}
+
+#[test]
+fn an_entry_of_a_list_is_set_by_its_number() {
+    let set = |texts: &[&str]| {
+        let text = "name: iris\nidentity: {type: user_assigned, user_assigned_identities: [{resource_id: place_holder}]}\n";
+        let read = read_endpoint(text, "e.yml", &assignments(texts)).expect("an endpoint");
+        read.spec.kept["identity"]["user_assigned_identities"].clone()
+    };
+    let first = "identity.user_assigned_identities[0].resource_id=/subscriptions/s";
+    assert_eq!(set(&[first]), json!([{"resource_id": "/subscriptions/s"}]));
+    for second in ["[1]", "[18446744073709551615]"] {
+        let second = format!("identity.user_assigned_identities{second}.resource_id=b");
+        assert_eq!(
+            set(&[first, &second]),
+            json!([{"resource_id": "/subscriptions/s"}, {"resource_id": "b"}])
+        );
+    }
+    let mut spec = deployment(GREEN);
+    let made = assignments(&["environment_variables.A[0]=b", "tags[x]=1"]);
+    let refused = spec.set(&made).expect_err("no such key").to_string();
+    assert_eq!(refused, "--set: tags[x]: unknown key");
 }

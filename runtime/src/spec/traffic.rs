@@ -534,7 +534,7 @@ mod tests {
         for nothing in ["", " ", ","] {
             assert_eq!(TrafficSplit::parse(nothing), Err(TrafficError::Empty));
         }
-        for number in ["NaN", "inf", "101", "-0", "1e2", ""] {
+        for number in ["NaN", "inf", "101", "-0", "1e2", "", "%1"] {
             check_refused(
                 &format!("blue={number}"),
                 &format!(

@@ -9,7 +9,7 @@ use serde_json::Number;
 use serde_saphyr::{DuplicateKeyPolicy, Location, Options, Spanned};
 
 use super::node::{Content, Entries, Node, find, join};
-use super::{Place, Problem, SpecError};
+use super::{Place, Problem, SpecError, placeholder};
 
 /// Most values in one file, and most that its aliases may stand for. Azure's largest files have some hundreds.
 const VALUES_MAX: usize = 10_000;
@@ -22,8 +22,14 @@ const DEPTH_MAX: usize = 32;
 ///
 /// What keeps the text from being read at all, or every duplicate key.
 pub(crate) fn parse(text: &str, file: &str) -> Result<Node, SpecError> {
-    let raw: Spanned<Raw> = serde_saphyr::from_str_with_options(text, options())
-        .map_err(|error| SpecError::new(file, vec![unreadable(&error)]))?;
+    let raw: Spanned<Raw> =
+        serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
+            let mut problems = placeholder::in_text(text);
+            if problems.is_empty() {
+                problems.push(unreadable(&error));
+            }
+            SpecError::new(file, problems)
+        })?;
     let mut problems = Vec::new();
     let root = node(raw, None, String::new(), &mut problems);
     if !matches!(root.content, Content::Map(_)) {

@@ -92,7 +92,13 @@ impl Source {
 
     /// Adds the files that the ONNX file keeps data in, unless they are known already.
     fn add_data(&mut self, onnx: &Path) -> Result<(), ModelStoreError> {
+        let folder = self.onnx.as_deref().and_then(|name| name.rsplit_once('/'));
+        let folder = folder.map(|(folder, _)| folder.to_owned());
         for (name, data) in data_files(onnx)? {
+            let name = match &folder {
+                Some(folder) => format!("{folder}/{name}"),
+                None => name,
+            };
             match self.files.get(&name) {
                 // A single file that becomes `model.onnx` beside another one of that name, which holds its data.
                 Some(known) if *known == *onnx && data != *onnx => {
@@ -129,7 +135,7 @@ fn has_onnx_ending(name: &[u8]) -> bool {
     ending.is_some_and(|ending| ending.len() < name.len() && ending.eq_ignore_ascii_case(b"onnx"))
 }
 
-/// The ONNX file of a folder: `model.onnx`, else the only `.onnx` at its top.
+/// The ONNX file of a folder: `model.onnx`, else the only `.onnx` at its top, else that of a folder named by its version.
 pub(super) fn onnx_among(
     folder: &Path,
     files: &BTreeMap<String, PathBuf>,
@@ -143,7 +149,56 @@ pub(super) fn onnx_among(
         let path = folder.to_owned();
         return Err(ModelStoreError::SeveralModels { path, found });
     }
-    Ok(found.pop())
+    match found.pop() {
+        None => in_versions(folder, files),
+        found => Ok(found),
+    }
+}
+
+/// The ONNX file of a folder as Triton has it: `1/model.onnx`, or `NAME/1/model.onnx`. Of several versions the highest, also where it
+/// holds none: a lower one in its stead would be served without a word.
+fn in_versions(
+    folder: &Path,
+    files: &BTreeMap<String, PathBuf>,
+) -> Result<Option<String>, ModelStoreError> {
+    let mut highest: BTreeMap<&str, (u64, Vec<&String>)> = BTreeMap::new();
+    for name in files.keys() {
+        let Some((model, version)) = version_of(name) else {
+            continue;
+        };
+        let known = highest.entry(model).or_default();
+        if version > known.0 {
+            *known = (version, Vec::new());
+        }
+        if version == known.0 && has_onnx_ending(name.as_bytes()) {
+            known.1.push(name);
+        }
+    }
+    let mut found: Vec<&String> = Vec::new();
+    for (_, names) in highest.into_values() {
+        let named = names.iter().find(|name| name.ends_with("/model.onnx"));
+        match named {
+            Some(named) => found.push(named),
+            None => found.extend(names),
+        }
+    }
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((*one).clone())),
+        several => Err(ModelStoreError::SeveralModels {
+            path: folder.to_owned(),
+            found: several.iter().map(|name| (*name).clone()).collect(),
+        }),
+    }
+}
+
+/// The model and the version in the name of a file in a folder of versions; the model is empty where the folder is that of one.
+fn version_of(name: &str) -> Option<(&str, u64)> {
+    let (folder, _) = name.rsplit_once('/')?;
+    let (model, version) = folder.rsplit_once('/').unwrap_or(("", folder));
+    let is_number = version.bytes().all(|byte| byte.is_ascii_digit());
+    let version = version.parse().ok().filter(|_| is_number)?;
+    (!model.contains('/')).then_some((model, version))
 }
 
 /// A few names for people, the rest as dots.
@@ -400,6 +455,74 @@ mod tests {
             ("w", b"1"),
         ]);
         assert!(place.refusal(".").contains("has 1 bytes"));
+    }
+
+    #[test]
+    fn a_folder_of_versions_is_taken_by_the_highest_of_one_model() {
+        let onnx = |files: &[&str]| {
+            let files: Vec<(&str, &[u8])> = files.iter().map(|name| (*name, &b"x"[..])).collect();
+            let place = Place::with(&files);
+            let files = files_of(place.0.path(), Whose::Given).expect("files");
+            onnx_among(place.0.path(), &files)
+        };
+        for (files, model) in [
+            (
+                &["1/model.onnx", "2/model.onnx", "10/model.onnx"][..],
+                Some("10/model.onnx"),
+            ),
+            (
+                &["digits/1/model.onnx", "digits/config.pbtxt"],
+                Some("digits/1/model.onnx"),
+            ),
+            (
+                &["digits/3/a.onnx", "digits/3/model.onnx"],
+                Some("digits/3/model.onnx"),
+            ),
+            (
+                &["digits/3/a.ONNX", "digits/2/b.onnx"],
+                Some("digits/3/a.ONNX"),
+            ),
+            (&["top.onnx", "1/model.onnx"], Some("top.onnx")),
+            (&["1/model.onnx", "2/model.pt"], None),
+            (&["a/b/1/model.onnx"], None),
+            (
+                &[
+                    "v1/model.onnx",
+                    "-1/model.onnx",
+                    "+1/model.onnx",
+                    "model.pkl",
+                ],
+                None,
+            ),
+            (&["99999999999999999999/model.onnx"], None),
+        ] {
+            assert_eq!(
+                onnx(files).expect("one model").as_deref(),
+                model,
+                "{files:?}"
+            );
+        }
+        for several in [
+            &["a/1/model.onnx", "b/1/model.onnx"][..],
+            &["1/a.onnx", "1/b.onnx"],
+        ] {
+            let refused = onnx(several).expect_err("refused").to_string();
+            assert!(
+                refused.contains(several[0]) && refused.contains(several[1]),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn data_beside_a_model_in_a_folder_of_versions_stays_there() {
+        let place = Place::with(&[("m/1/x.onnx", &model_with_data("w", 1)), ("m/1/w", b"1")]);
+        assert_eq!(place.names("."), ["m/1/w", "m/1/x.onnx"]);
+        let hidden = Place::with(&[("m/1/x.onnx", &model_with_data(".w", 1)), ("m/1/.w", b"1")]);
+        assert_eq!(hidden.names("."), ["m/1/.w", "m/1/x.onnx"]);
+        let source = Source::at(place.0.path()).expect("a model");
+        assert!(source.is_whole_in(place.0.path()));
+        assert!(!source.is_whole_in(hidden.path("m").as_path()));
     }
 
     #[test]
