@@ -53,3 +53,70 @@ pub enum AppError {
     #[error(transparent)]
     Deploy(#[from] Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serin_scorers::ScoreError as CodecError;
+
+    use crate::embedded::ScoreError;
+    use crate::engine::RunError;
+    use crate::observe::Timings;
+    use crate::router::{Rejected, Unserved};
+    use crate::serve::Failure;
+
+    fn unserved() -> Vec<Unserved> {
+        let blue = || "blue".parse().expect("a name");
+        let rejected = |rejected| Unserved::Rejected {
+            deployment: blue(),
+            rejected,
+            retry_after_s: 1,
+        };
+        let failed = |error| Unserved::Failed {
+            deployment: blue(),
+            error,
+            timings: Timings::start(Instant::now()),
+        };
+        let wrong = || CodecError::RepeatedInput {
+            input: "data".to_owned(),
+        };
+        vec![
+            Unserved::NoDeployment {
+                endpoint: "digits".to_owned(),
+                deployment: "red".to_owned(),
+                known: Vec::new(),
+            },
+            Unserved::NoTraffic {
+                endpoint: "digits".to_owned(),
+            },
+            Unserved::NotReady { deployment: blue() },
+            rejected(Rejected::QueueFull {
+                held: 2,
+                held_max: 2,
+            }),
+            rejected(Rejected::DeadlinePassed),
+            rejected(Rejected::Draining),
+            failed(RunError::Input(wrong())),
+            failed(RunError::Output(wrong())),
+            failed(RunError::Model("no".to_owned())),
+            failed(RunError::Panicked("no".to_owned())),
+            failed(RunError::Died {
+                how: "signal 8".to_owned(),
+                suspect: None,
+            }),
+            failed(RunError::ExpiredWaiting),
+            failed(RunError::ExpiredRunning),
+            failed(RunError::InstanceGone),
+        ]
+    }
+
+    #[test]
+    fn the_library_says_the_status_that_the_server_answers() {
+        for (ours, of_server) in unserved().into_iter().zip(unserved()) {
+            let status = Failure::from(of_server).status().as_u16();
+            let error = ScoreError::from(ours);
+            assert_eq!(error.http_status(), status, "{error}");
+        }
+    }
+}
