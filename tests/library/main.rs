@@ -1,5 +1,6 @@
 //! The library as a program sees it: its public surface alone.
 
 mod executor;
+mod exits;
 mod promises;
 mod wrong_uses;
