@@ -55,8 +55,6 @@ pub const INLINE_INTERRUPTIONS_MAX: u32 = 3;
 /// Longest that a run which was ended may go on: as long as the slowest nodes of usual models take, for it ends between two of them.
 /// Then its process is ended, or its thread is left behind.
 pub const RUN_END_MAX: Duration = Duration::from_secs(2);
-/// Longest that the end of a process waits for ONNX Runtime that is being loaded, or loads a model.
-pub const EXIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Longest wait of who ends everything, beyond the time that it gave, for runs that were cut: longer than [`RUN_END_MAX`], after which the
 /// watchdog leaves a thread behind.
 pub const CUT_MAX: Duration = Duration::from_secs(3);

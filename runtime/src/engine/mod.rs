@@ -4,7 +4,6 @@
 //! inline on the thread that brings it, and a [`Reply`] comes back.
 //! Not here: HTTP, YAML, who gets which request.
 
-mod at_exit;
 mod background;
 mod batch;
 mod cancel;

@@ -14,7 +14,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, Once, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread::JoinHandle;
 
 use ort::AsPointer as _;
@@ -43,9 +43,7 @@ use crate::engine::external_data::ORT_FORMAT;
 use crate::engine::job::AnswerForm;
 use crate::engine::lock::lock;
 use crate::engine::run_memory::{self, MemoryShare, RunMemory, Throw};
-use crate::engine::{
-    CacheEntry, LibraryError, at_exit, cores, is_ort_format, library, memory, model_cache,
-};
+use crate::engine::{CacheEntry, LibraryError, cores, is_ort_format, library, memory, model_cache};
 use crate::plain_file;
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
@@ -198,7 +196,6 @@ impl Session {
         settings: impl FnOnce(SessionBuilder) -> ort::Result<SessionBuilder>,
     ) -> Result<Self, LoadError> {
         let name = name_of(model);
-        let _under_way = at_exit::begin();
         let Preparation { builder, memory } = preparation;
         let load = || {
             let session = builder
@@ -211,9 +208,6 @@ impl Session {
             None => load(),
         };
         let session = session.map_err(|words| LoadError::Model(load_problem(&name, &words)))?;
-        // Sessions make more that is cleaned up at the end, the first of them most of it.
-        static FIRST: Once = Once::new();
-        FIRST.call_once(at_exit::register);
         memory::forget_code();
         let signature = Arc::new(
             signature(&session)
@@ -575,7 +569,6 @@ fn environment() -> Result<&'static Runtime, LibraryError> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    let _under_way = at_exit::begin();
     let _one_at_a_time = lock(&BRINGING_IN);
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
@@ -589,7 +582,6 @@ fn environment() -> Result<&'static Runtime, LibraryError> {
 fn environment_from(path: &Path) -> Result<Environment, LibraryError> {
     check_api(path).map_err(LibraryError::Load)?;
     let builder = ort::init_from(path).map_err(|error| LibraryError::Load(error.to_string()))?;
-    at_exit::register();
     let builder = builder.with_name("serin").with_telemetry(false);
     builder.with_logger(Arc::new(log)).build().map_err(|error| {
         let words = error.to_string();
