@@ -36,7 +36,9 @@
 //! - Nothing blocks but what says so in its name. A future needs no runtime, and ends its run when it is dropped.
 //! - A setting that cannot be is an [`Error`] with all that is wrong, a request that cannot be answered is a [`ScoreError`].
 //! - Nothing process-wide happens unasked: no signal handler, no environment variable, no setting of the allocator, no log of its own
-//!   (it speaks through `tracing`), and nothing leaves the machine.
+//!   (it speaks through `tracing`). Copies of models and what was measured of them are kept in a cache (`SERIN_CACHE`). ONNX Runtime's
+//!   official builds switch telemetry of their own on while they load, unless `ORT_DISABLE_TELEMETRY=1` is in the environment.
+//! - The process ends when you say, but ONNX Runtime cleans up then whatever its threads do: await changes, or [`Serin::shutdown`], before.
 //!
 //! # Features
 //!

@@ -400,6 +400,33 @@ fn a_shutdown_lets_requests_end() {
     });
 }
 
+/// They were told that there is no deployment of that name, with 404.
+#[test]
+fn who_waits_for_a_slot_as_the_endpoint_goes_is_told_so() {
+    let serin = serin();
+    let endpoint = one(&serin, tiny("slow"));
+    std::thread::scope(|threads| {
+        let ask = || {
+            let request = Request::json("{\"data\": [20000]}").to("blue");
+            endpoint.run_blocking(request).map(drop)
+        };
+        let waiting: Vec<_> = (0..4).map(|_| threads.spawn(ask)).collect();
+        while endpoint.status().unwrap().deployment("blue").unwrap().held < 4
+            && !waiting.iter().all(|one| one.is_finished())
+        {
+            std::thread::yield_now();
+        }
+        endpoint.clone().close().wait().unwrap();
+        for answer in waiting {
+            let answer = answer.join().unwrap();
+            assert!(
+                matches!(answer, Ok(()) | Err(ScoreError::Stopped)),
+                "{answer:?}"
+            );
+        }
+    });
+}
+
 #[test]
 fn an_endpoint_that_is_closed_answers_nobody_and_its_clones_know() {
     let endpoint = one(&serin(), digits("1"));

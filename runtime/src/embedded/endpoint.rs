@@ -295,9 +295,10 @@ impl Endpoint {
             return Err(ScoreError::Stopped);
         };
         let answered = runtime.router().score(endpoint, request).await;
-        answered
-            .map(Response::from)
-            .map_err(|unserved| runtime.told_of_end(unserved.into()))
+        answered.map(Response::from).map_err(|unserved| {
+            let is_open = self.0.is_open.load(Ordering::Relaxed);
+            runtime.told_of_end(unserved.into(), is_open)
+        })
     }
 
     /// Adds a deployment without traffic: it can be named in requests, and be given traffic, when it is ready.
@@ -311,6 +312,8 @@ impl Endpoint {
 
     /// Puts another version in the place of a deployment: it is started and warmed up beside the old one, takes over its traffic and
     /// its place in the split in one step, and the old one ends when its requests have. If it does not start, the old one serves on.
+    ///
+    /// What is given is all that the deployment shall be, its number of instances too: to keep those of a [`scale`](Self::scale), say them.
     pub fn replace(&self, name: &str, deployment: impl Into<Deployment>) -> Pending {
         self.change_with(name, &deployment.into(), |spec| Change::UpdateDeployment {
             endpoint: self.0.name.clone(),
@@ -374,9 +377,10 @@ impl Endpoint {
         }
     }
 
-    /// Everything about it at this moment; none when it was closed.
+    /// Everything about it at this moment; none when it was closed, or all was shut down.
     #[must_use]
     pub fn status(&self) -> Option<Status> {
+        self.0.runtime.check().ok()?;
         let view = self.0.runtime.control().view();
         let table = self.0.runtime.router().table();
         let live = table.endpoint(self.0.name.key()).map(Arc::as_ref);

@@ -179,7 +179,7 @@ impl Serin {
     ///
     /// # Errors
     ///
-    /// [`Error::Threads`].
+    /// As [`Builder::build`].
     pub fn new() -> Result<Self, Error> {
         Self::builder().build()
     }
@@ -194,7 +194,8 @@ impl Serin {
         EndpointBuilder::new(Arc::clone(&self.runtime), name.into())
     }
 
-    /// Ends everything: no request begins any more, those under way may end within this time and are cut then. Done when every thread of
+    /// Ends everything: no request begins any more, also none that waits for a slot; runs under way may end within this time and are cut
+    /// then. Done when every thread of
     /// every instance has ended.
     ///
     /// Comes back with [`Error::StillRuns`] soon after that time where something does not end: a node of a graph that computes for long

@@ -9,7 +9,8 @@ use crate::embedded::executor::block_on;
 
 /// A change that is under way: await it on any executor, or [`wait`](Self::wait) for it on this thread.
 ///
-/// It has begun when the method that gave this returned, and it goes on when this is dropped: then nobody hears how it ends.
+/// It has begun when the method that gave this returned, and it goes on when this is dropped: then nobody hears how it ends. Let none be
+/// under way that loads a model when the process ends: await it, or [`Serin::shutdown`](crate::Serin::shutdown).
 #[derive(Debug)]
 #[must_use = "a change may fail: await its end, or wait for it"]
 pub struct Pending(State);

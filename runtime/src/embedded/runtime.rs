@@ -95,10 +95,16 @@ impl Runtime {
         }
     }
 
-    /// The error as it is after a shutdown: then the instances are not out of order, but gone.
-    pub(super) fn told_of_end(&self, error: ScoreError) -> ScoreError {
+    /// The error as it is after a shutdown, or the end of its endpoint: then nothing is out of order or missing, but gone.
+    pub(super) fn told_of_end(&self, error: ScoreError, is_open: bool) -> ScoreError {
+        let has_ended = self.is_stopped() || !is_open;
         match error {
-            ScoreError::NotReady { .. } | ScoreError::InstanceGone { .. } if self.is_stopped() => {
+            ScoreError::NotReady { .. }
+            | ScoreError::InstanceGone { .. }
+            | ScoreError::NoDeployment { .. }
+            | ScoreError::NoTraffic { .. }
+                if has_ended =>
+            {
                 ScoreError::Stopped
             }
             error => error,

@@ -13,6 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -153,6 +154,15 @@ pub(super) fn data_files(model: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Age from which a copy without a lock is a leftover: a younger one may be on its way from its lock's file to the lock.
+const LEFTOVER_AGE_MIN: Duration = Duration::from_secs(60);
+
+fn is_old(lock: &File) -> bool {
+    let made = lock.metadata().and_then(|metadata| metadata.modified());
+    let age = made.ok().and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age >= LEFTOVER_AGE_MIN)
+}
+
 /// Deletes copies that nobody has locked.
 fn delete_leftovers(place: &Path) {
     let Ok(found) = fs::read_dir(place) else {
@@ -163,6 +173,7 @@ fn delete_leftovers(place: &Path) {
         // One without a lock has just been begun, or was cut off before it had any file of size.
         if name.starts_with(PREFIX)
             && let Ok(lock) = File::open(path.join(LOCK_FILE))
+            && is_old(&lock)
             && lock.try_lock().is_ok()
         {
             drop(fs::remove_dir_all(&path));
@@ -196,6 +207,8 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::engine::written;
 
@@ -297,11 +310,29 @@ mod tests {
         let used = PrivateCopy::within(place.path(), &model).unwrap();
         let left = place.path().join(".serin-copy-left");
         fs::create_dir(&left).unwrap();
-        fs::write(left.join(LOCK_FILE), "").unwrap();
+        let lock = File::create(left.join(LOCK_FILE)).unwrap();
+        lock.set_modified(SystemTime::now() - LEFTOVER_AGE_MIN)
+            .unwrap();
         fs::write(place.path().join("another-s"), "").unwrap();
         let other = PrivateCopy::within(place.path(), &model).unwrap();
         assert!(!left.exists() && used.model().exists() && other.model().exists());
         assert!(place.path().join("another-s").exists());
+    }
+
+    /// One deleted what another had just begun, between the file of its lock and the lock: one start in twenty failed.
+    #[test]
+    fn copies_that_are_made_at_once_do_not_delete_each_other() {
+        let (user, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let model = model_with_data(user.path(), &[]);
+        std::thread::scope(|threads| {
+            for _ in 0..8 {
+                threads.spawn(|| {
+                    for _ in 0..100 {
+                        PrivateCopy::within(place.path(), &model).unwrap();
+                    }
+                });
+            }
+        });
     }
 
     #[test]
