@@ -400,6 +400,32 @@ fn a_shutdown_lets_requests_end() {
     });
 }
 
+/// They went on one after another, at the instance that they knew.
+#[test]
+fn who_waits_already_is_served_by_instances_that_come() {
+    let serin = serin();
+    let endpoint = one(&serin, tiny("slow"));
+    let busy = || {
+        let request = Request::json(ENDLESS).timeout(Duration::from_secs(60));
+        endpoint.run_blocking(request).map(drop)
+    };
+    std::thread::scope(|threads| {
+        threads.spawn(busy);
+        let held = |least: usize| {
+            while endpoint.status().unwrap().deployment("blue").unwrap().held < least {
+                std::thread::yield_now();
+            }
+        };
+        held(1);
+        let waiting = threads.spawn(|| endpoint.run_blocking(Request::json("{\"data\": [10]}")));
+        held(2);
+        endpoint.scale("blue", 2).wait().unwrap();
+        // The other one runs for as long as anybody waits.
+        waiting.join().unwrap().unwrap();
+        serin.shutdown(Duration::ZERO).wait().unwrap();
+    });
+}
+
 /// They were told that there is no deployment of that name, with 404.
 #[test]
 fn who_waits_for_a_slot_as_the_endpoint_goes_is_told_so() {

@@ -40,6 +40,8 @@ pub struct Deployment {
 pub(super) enum NotReserved {
     /// No instance is open; look the deployment up again.
     Closed,
+    /// Every open instance is full, and there may be others by now; look the deployment up again.
+    Full,
     /// Every open instance was full until the deadline.
     DeadlinePassed,
 }
@@ -54,11 +56,13 @@ impl Deployment {
     /// Makes a reservation at the least loaded open instance.
     ///
     /// Permits leave room at some instance, but for the moment in which instances are exchanged or one has died; then it tries
-    /// again until the deadline.
+    /// again until the deadline, where this `is_current`. A request that waited for its slot while the deployment grew has a table of
+    /// before: the room is at instances that it does not see.
     pub(super) async fn reserve(
         &self,
         job: u64,
         deadline: Deadline,
+        is_current: bool,
     ) -> Result<(&InstanceHandle, Reservation), NotReserved> {
         for tries in 0_u32.. {
             match self.try_reserve(job) {
@@ -71,6 +75,8 @@ impl Deployment {
             }
             if tries < YIELDS_MAX {
                 yield_now().await;
+            } else if !is_current {
+                return Err(NotReserved::Full);
             } else {
                 sleep(FULL_PAUSE).await;
             }

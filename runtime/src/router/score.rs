@@ -197,16 +197,17 @@ impl Router {
         mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
         let mut deployment = choose(endpoint, request.deployment.as_deref())?;
-        let mut admitted = None;
+        let (mut admitted, mut is_current) = (None, false);
         for _ in 1..LOOKS_MAX {
-            match attempt(&deployment, &mut request, admitted.take()).await {
+            match attempt((&deployment, is_current), &mut request, admitted.take()).await {
                 ControlFlow::Break(outcome) => return outcome,
                 ControlFlow::Continue(left) => {
                     let next = self.look_again(endpoint, &deployment, &request)?;
-                    if Arc::ptr_eq(&next, &deployment) {
+                    is_current = Arc::ptr_eq(&next, &deployment);
+                    if is_current && !left.is_full {
                         break;
                     }
-                    admitted = left;
+                    admitted = left.admitted;
                     deployment = next;
                 }
             }
@@ -266,8 +267,24 @@ struct Admitted {
     by: Arc<AdmissionControl>,
 }
 
-/// Goes on with a permit, if there is one, when the deployment is to be looked up again.
-type Attempt = ControlFlow<Result<Answer, Unserved>, Option<Admitted>>;
+/// What is left of an attempt when the deployment is to be looked up again.
+struct Left {
+    admitted: Option<Admitted>,
+    /// Its instances had no room; if it is the same still, the request waits for that.
+    is_full: bool,
+}
+
+impl Left {
+    /// Its instances take no more.
+    fn closed(admitted: Option<Admitted>) -> Self {
+        Self {
+            admitted,
+            is_full: false,
+        }
+    }
+}
+
+type Attempt = ControlFlow<Result<Answer, Unserved>, Left>;
 
 /// A job at its instance. Dropped while its answer is outstanding (the deadline passed, or the client left), it ends the run:
 /// nobody would read the answer, and the core is for those who wait.
@@ -327,20 +344,21 @@ async fn permit_of(
 
 /// Tries one deployment. What ends here is recorded here.
 async fn attempt(
-    deployment: &Deployment,
+    (deployment, is_current): (&Deployment, bool),
     request: &mut ScoreRequest<'_>,
     admitted: Option<Admitted>,
 ) -> Attempt {
     let mut recording = Recording::start(&deployment.metrics, request.received);
     if deployment.instances.is_empty() {
         recording.abandon();
-        return ControlFlow::Continue(admitted);
+        return ControlFlow::Continue(Left::closed(admitted));
     }
     if request.is_for_scripts && !deployment.runs_a_script() {
         return ControlFlow::Break(Err(recording.no_script(deployment)));
     }
     let deadline = Deadline::after(request.received, request.timeout_at(deployment));
-    let admission = admit(deployment, deadline, admitted, &mut recording.timings).await;
+    let place = (deployment, is_current);
+    let admission = admit(place, deadline, admitted, &mut recording.timings).await;
     let (instance, admission) = match admission {
         Ok(admission) => admission,
         Err(NotAdmitted::LookAgain(left)) => {
@@ -378,8 +396,8 @@ async fn attempt(
 
 /// The reason why a request may not run, at this look.
 enum NotAdmitted {
-    /// The deployment is to be looked up again, with the permit that there is.
-    LookAgain(Option<Admitted>),
+    /// The deployment is to be looked up again.
+    LookAgain(Left),
     Rejected(Rejected),
     /// No instance had room until then.
     DeadlinePassed,
@@ -387,19 +405,26 @@ enum NotAdmitted {
 
 /// Waits for a slot, and for room at an instance.
 async fn admit<'d>(
-    deployment: &'d Deployment,
+    (deployment, is_current): (&'d Deployment, bool),
     deadline: Deadline,
     admitted: Option<Admitted>,
     timings: &mut Timings,
 ) -> Result<(&'d InstanceHandle, Admission), NotAdmitted> {
     let permit = match permit_of(deployment, deadline, admitted).await {
         Ok(permit) => permit,
-        Err(Rejected::Draining) => return Err(NotAdmitted::LookAgain(None)),
+        Err(Rejected::Draining) => return Err(NotAdmitted::LookAgain(Left::closed(None))),
         Err(rejected) => return Err(NotAdmitted::Rejected(rejected)),
     };
     timings.admitted = Some(Instant::now());
     let id = Job::next_id();
-    match deployment.reserve(id, deadline).await {
+    let again = |permit, is_full| {
+        let by = Arc::clone(&deployment.admission);
+        NotAdmitted::LookAgain(Left {
+            admitted: Some(Admitted { permit, by }),
+            is_full,
+        })
+    };
+    match deployment.reserve(id, deadline, is_current).await {
         Ok((instance, reservation)) => Ok((
             instance,
             Admission {
@@ -409,10 +434,8 @@ async fn admit<'d>(
                 reservation,
             },
         )),
-        Err(NotReserved::Closed) => Err(NotAdmitted::LookAgain(Some(Admitted {
-            permit,
-            by: Arc::clone(&deployment.admission),
-        }))),
+        Err(NotReserved::Closed) => Err(again(permit, false)),
+        Err(NotReserved::Full) => Err(again(permit, true)),
         Err(NotReserved::DeadlinePassed) => Err(NotAdmitted::DeadlinePassed),
     }
 }
