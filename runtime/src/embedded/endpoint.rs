@@ -18,7 +18,7 @@ use crate::embedded::response::Response;
 use crate::embedded::runtime::Runtime;
 use crate::embedded::status::Status;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, SkuTable, TrafficSplit,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, SkuTable, TrafficSplit,
 };
 
 /// An endpoint that is being described. Nothing runs before it starts.
@@ -340,6 +340,12 @@ impl Endpoint {
 
     /// Ends a deployment that has no traffic; what its requests have begun may end.
     pub fn remove(&self, name: &str) -> Pending {
+        if let Some(percent) = self.traffic_of(name) {
+            // The control plane would refuse it too, in the words of the command line.
+            return Pending::refused(Error::Conflict(format!(
+                "deployment {name} has live traffic ({percent} %): take it away first, with `set_traffic`"
+            )));
+        }
         self.change_of(name, |name| Change::DeleteDeployment {
             endpoint: Some(self.0.name.clone()),
             name,
@@ -394,6 +400,15 @@ impl Endpoint {
         let endpoint = table.endpoint(self.0.name.key())?;
         let instances = &endpoint.deployment(deployment)?.instances;
         Some(Arc::clone(instances.first()?.signature()))
+    }
+
+    /// The share of the split that a deployment has, where it has one.
+    fn traffic_of(&self, deployment: &str) -> Option<Percent> {
+        self.0.runtime.check().ok()?;
+        let name = DeploymentName::of_program(deployment).ok()?;
+        let table = self.0.runtime.router().table();
+        let percent = table.endpoint(self.0.name.key())?.split().percent_of(&name);
+        (percent > Percent::ZERO).then_some(percent)
     }
 
     fn change_of(&self, name: &str, change: impl FnOnce(DeploymentName) -> Change) -> Pending {
