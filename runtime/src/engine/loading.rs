@@ -39,7 +39,7 @@ pub enum StartError {
     Thread(#[source] std::io::Error),
     /// A lane is to be a process, and nobody said of which binary.
     #[error(
-        "isolation is process, which needs a serin binary to start, and none is named: name one by a prober, or choose thread or auto"
+        "isolation is process, which needs a serin binary to start, and none is named: name one by Builder::serin_binary, or choose thread or auto"
     )]
     NoBinary,
     /// The process of a lane did not start; its own words.
