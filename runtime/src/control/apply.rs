@@ -122,12 +122,12 @@ impl Desired {
         }
         let traffic = &known.spec.traffic;
         if traffic.percent_of(name) > Percent::ZERO {
-            return Err(ChangeError::Conflict(format!(
-                "the deployment {name} has live traffic ({} %) and can't be deleted: scale down its traffic to 0 first, \
-                 with `serin endpoint update --name {endpoint} --traffic {}`",
-                traffic.percent_of(name),
-                without_traffic(name, known),
-            )));
+            return Err(ChangeError::LiveTraffic {
+                deployment: name.clone(),
+                percent: traffic.percent_of(name),
+                without: without_traffic(name, known),
+                endpoint,
+            });
         }
         known.spec.traffic = traffic
             .without(name)

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use crate::config::{CUT_MAX, HEALTH_PERIOD};
+use crate::config::{CUT_MAX, DEADLINE_MAX, HEALTH_PERIOD};
 use crate::control::books::Books;
 use crate::control::change::Change;
 use crate::control::desired::{Desired, Generation, Generations};
@@ -104,7 +104,7 @@ struct ChangeMail {
     change: Change,
     /// By the path that the change names.
     models: BTreeMap<PathBuf, LocalModel>,
-    skus: SkuTable,
+    skus: Arc<SkuTable>,
     reply: Reply,
 }
 
@@ -176,7 +176,7 @@ impl Local {
         &self,
         change: Change,
         models: BTreeMap<PathBuf, LocalModel>,
-        skus: SkuTable,
+        skus: Arc<SkuTable>,
     ) -> LocalOutcome {
         self.send(|reply| {
             Mail::Change(Box::new(ChangeMail {
@@ -196,14 +196,14 @@ impl Local {
         models: BTreeMap<PathBuf, LocalModel>,
         skus: SkuTable,
     ) -> Result<(), LocalError> {
-        let outcome = self.begin(change, models, skus).0.blocking_recv();
+        let outcome = self.begin(change, models, Arc::new(skus)).0.blocking_recv();
         outcome.expect("the thread answers")
     }
 
     /// Ends everything: what requests have begun may end within that time, and is cut then. Nothing is changed any more.
     pub fn shutdown(&self, within: Duration) -> LocalOutcome {
         let now = Instant::now();
-        let cut_at = now.checked_add(within).unwrap_or(now + FOREVER);
+        let cut_at = now.checked_add(within).unwrap_or(now + DEADLINE_MAX);
         self.send(|reply| Mail::Shutdown { cut_at, reply })
     }
 
@@ -226,9 +226,6 @@ impl Local {
         &self.timers
     }
 }
-
-/// As good as no end, and no overflow.
-const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The places of models, as told with the changes.
 #[derive(Debug, Default)]
@@ -606,7 +603,7 @@ mod tests {
             self.control.change(ChangeMail {
                 change,
                 models: BTreeMap::from([model]),
-                skus: SkuTable::builtin(),
+                skus: Arc::new(SkuTable::builtin()),
                 reply,
             });
             answer

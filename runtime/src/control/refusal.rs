@@ -2,7 +2,7 @@
 
 use crate::control::needs::Needs;
 use crate::control::revision::Revision;
-use crate::spec::{DeploymentName, EndpointName};
+use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// The kind of a refusal; administration answers with a status by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,18 @@ pub enum ChangeError {
     /// It does not fit the present state, such as traffic that a deployment still has.
     #[error("{0}")]
     Conflict(String),
+    /// A deployment that is to go has traffic.
+    #[error(
+        "the deployment {deployment} has live traffic ({percent} %) and can't be deleted: scale down its traffic to 0 first, \
+         with `serin endpoint update --name {endpoint} --traffic {without}`"
+    )]
+    LiveTraffic {
+        deployment: DeploymentName,
+        percent: Percent,
+        endpoint: EndpointName,
+        /// A split without it, as it is typed.
+        without: String,
+    },
     /// Somebody else changed something since the caller looked.
     #[error(
         "revision {expected} was expected, the current one is {current}: look again, then decide"
@@ -89,7 +101,9 @@ impl ChangeError {
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::AlreadyExists(_) => ErrorKind::AlreadyExists,
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::Conflict(_) | Self::Outdated { .. } => ErrorKind::Conflict,
+            Self::Conflict(_) | Self::LiveTraffic { .. } | Self::Outdated { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Storage(_) => ErrorKind::Storage,
             Self::Busy | Self::Replaced(_) | Self::Stopped => ErrorKind::Busy,
         }

@@ -18,7 +18,7 @@ use crate::embedded::response::Response;
 use crate::embedded::runtime::Runtime;
 use crate::embedded::status::Status;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, SkuTable, TrafficSplit,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, SkuTable, TrafficSplit,
 };
 
 /// An endpoint that is being described. Nothing runs before it starts.
@@ -35,7 +35,7 @@ pub struct EndpointBuilder {
 struct Described {
     specs: Vec<DeploymentSpec>,
     models: BTreeMap<PathBuf, LocalModel>,
-    skus: SkuTable,
+    skus: Arc<SkuTable>,
 }
 
 impl EndpointBuilder {
@@ -158,11 +158,8 @@ fn describe(
     deployments: &[(&str, &Deployment)],
 ) -> Result<Described, Vec<String>> {
     let (mut problems, mut known) = (Vec::new(), BTreeSet::new());
-    let mut described = Described {
-        specs: Vec::new(),
-        models: BTreeMap::new(),
-        skus: runtime.skus(),
-    };
+    let (mut specs, mut models) = (Vec::new(), BTreeMap::new());
+    let mut skus = SkuTable::clone(&runtime.skus());
     for (given, deployment) in deployments {
         let name = match deployment_name(given) {
             Ok(name) => name,
@@ -175,10 +172,10 @@ fn describe(
             problems.push(format!("deployment {name} is given twice"));
             continue;
         }
-        match deployment.described(name, &mut described.skus) {
+        match deployment.described(name, &mut skus) {
             Ok(Named { place, model, spec }) => {
-                described.models.insert(place, model);
-                described.specs.push(spec);
+                models.insert(place, model);
+                specs.push(spec);
             }
             Err(wrong) => {
                 let wrong = wrong.into_iter();
@@ -186,12 +183,15 @@ fn describe(
             }
         }
     }
-    if problems.is_empty() {
-        runtime.keep_skus(&described.skus);
-        Ok(described)
-    } else {
-        Err(problems)
+    if !problems.is_empty() {
+        return Err(problems);
     }
+    runtime.keep_skus(&skus);
+    Ok(Described {
+        specs,
+        models,
+        skus: Arc::new(skus),
+    })
 }
 
 fn deployment_name(given: &str) -> Result<DeploymentName, String> {
@@ -268,7 +268,7 @@ impl Endpoint {
     /// Dropping the future gives the answer up and ends its run; the slot comes back when that has ended.
     pub async fn run(&self, request: Request<'_>) -> Result<Response, ScoreError> {
         let runtime = &self.0.runtime;
-        runtime.check_request()?;
+        runtime.check()?;
         with_timers(runtime.control().timers(), self.answer(request, false)).await
     }
 
@@ -280,7 +280,7 @@ impl Endpoint {
     /// [`ScoreError`].
     pub fn run_blocking(&self, request: Request<'_>) -> Result<Response, ScoreError> {
         let runtime = &self.0.runtime;
-        runtime.check_request()?;
+        runtime.check()?;
         block_on(with_timers(
             runtime.control().timers(),
             self.answer(request, true),
@@ -308,6 +308,7 @@ impl Endpoint {
             deployment: spec,
             all_traffic: false,
         })
+        .into()
     }
 
     /// Puts another version in the place of a deployment: it is started and warmed up beside the old one, takes over its traffic and
@@ -324,6 +325,7 @@ impl Endpoint {
                 ..DeploymentUpdate::default()
             },
         })
+        .into()
     }
 
     /// Gives a deployment so many instances.
@@ -336,51 +338,34 @@ impl Endpoint {
                 ..DeploymentUpdate::default()
             },
         })
+        .into()
     }
 
     /// Ends a deployment that has no traffic; what its requests have begun may end.
     pub fn remove(&self, name: &str) -> Pending {
-        if let Some(percent) = self.traffic_of(name) {
-            // The control plane would refuse it too, in the words of the command line.
-            return Pending::refused(Error::Conflict(format!(
-                "deployment {name} has live traffic ({percent} %): take it away first, with `set_traffic`"
-            )));
-        }
         self.change_of(name, |name| Change::DeleteDeployment {
             endpoint: Some(self.0.name.clone()),
             name,
         })
+        .into()
     }
 
     /// Changes the split, whole: `blue=90 green=10`. In force, exactly and at once, when the change has come about.
     pub fn set_traffic(&self, split: &str) -> Pending {
-        if let Err(error) = self.0.runtime.check() {
-            return Pending::refused(error);
-        }
-        match split_of(split) {
-            Ok(split) => {
-                let change = Change::UpdateEndpoint {
-                    name: self.0.name.clone(),
-                    update: EndpointUpdate {
-                        traffic: Some(split),
-                        ..EndpointUpdate::default()
-                    },
-                };
-                Pending::under_way(self.0.begin(change))
-            }
-            Err(problem) => Pending::refused(Error::Invalid(vec![problem])),
-        }
+        self.change(split_of(split), |split| Change::UpdateEndpoint {
+            name: self.0.name.clone(),
+            update: EndpointUpdate {
+                traffic: Some(split),
+                ..EndpointUpdate::default()
+            },
+        })
+        .into()
     }
 
     /// Ends the endpoint; done when its requests have ended and its instances have stopped. The clones answer nothing from now on.
     pub fn close(self) -> Pending {
-        match self.0.end() {
-            Some(outcome) => Pending::under_way(outcome),
-            None => Pending::refused(Error::NotFound(format!(
-                "endpoint {} is closed already",
-                self.0.name
-            ))),
-        }
+        let closed = || Error::NotFound(format!("endpoint {} is closed already", self.0.name));
+        self.0.end().ok_or_else(closed).into()
     }
 
     /// Everything about it at this moment; none when it was closed, or all was shut down.
@@ -402,23 +387,23 @@ impl Endpoint {
         Some(Arc::clone(instances.first()?.signature()))
     }
 
-    /// The share of the split that a deployment has, where it has one.
-    fn traffic_of(&self, deployment: &str) -> Option<Percent> {
-        self.0.runtime.check().ok()?;
-        let name = DeploymentName::of_program(deployment).ok()?;
-        let table = self.0.runtime.router().table();
-        let percent = table.endpoint(self.0.name.key())?.split().percent_of(&name);
-        (percent > Percent::ZERO).then_some(percent)
+    /// Begins a change of what was read, or says what is wrong with that.
+    fn change<T>(
+        &self,
+        read: Result<T, String>,
+        change: impl FnOnce(T) -> Change,
+    ) -> Result<LocalOutcome, Error> {
+        self.0.runtime.check()?;
+        let read = read.map_err(|problem| Error::Invalid(vec![problem]))?;
+        Ok(self.0.begin(change(read)))
     }
 
-    fn change_of(&self, name: &str, change: impl FnOnce(DeploymentName) -> Change) -> Pending {
-        if let Err(error) = self.0.runtime.check() {
-            return Pending::refused(error);
-        }
-        match deployment_name(name) {
-            Ok(name) => Pending::under_way(self.0.begin(change(name))),
-            Err(problem) => Pending::refused(Error::Invalid(vec![problem])),
-        }
+    fn change_of(
+        &self,
+        name: &str,
+        change: impl FnOnce(DeploymentName) -> Change,
+    ) -> Result<LocalOutcome, Error> {
+        self.change(deployment_name(name), change)
     }
 
     fn change_with(
@@ -426,21 +411,16 @@ impl Endpoint {
         name: &str,
         deployment: &Deployment,
         change: impl FnOnce(DeploymentSpec) -> Change,
-    ) -> Pending {
+    ) -> Result<LocalOutcome, Error> {
         let runtime = &self.0.runtime;
-        if let Err(error) = runtime.check() {
-            return Pending::refused(error);
-        }
-        match describe(runtime, &[(name, deployment)]) {
-            Ok(Described {
-                mut specs,
-                models,
-                skus,
-            }) => {
-                let change = change(specs.remove(0));
-                Pending::under_way(runtime.control().begin(change, models, skus))
-            }
-            Err(problems) => Pending::refused(Error::Invalid(problems)),
-        }
+        runtime.check()?;
+        let described = describe(runtime, &[(name, deployment)]).map_err(Error::Invalid)?;
+        let Described {
+            mut specs,
+            models,
+            skus,
+        } = described;
+        let change = change(specs.remove(0));
+        Ok(runtime.control().begin(change, models, skus))
     }
 }

@@ -44,6 +44,31 @@ pub enum Error {
     Threads(String),
 }
 
+/// The reason why nothing begins any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Stopped,
+    Forked,
+}
+
+impl From<Ended> for Error {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Stopped => Self::Stopped,
+            Ended::Forked => Self::Forked,
+        }
+    }
+}
+
+impl From<Ended> for ScoreError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Stopped => Self::Stopped,
+            Ended::Forked => Self::Forked,
+        }
+    }
+}
+
 impl From<LocalError> for Error {
     fn from(error: LocalError) -> Self {
         match error {
@@ -61,6 +86,13 @@ impl From<ChangeError> for Error {
             ChangeError::AlreadyExists(words) => Self::AlreadyExists(words),
             ChangeError::Invalid(problems) => Self::Invalid(problems),
             ChangeError::Conflict(words) => Self::Conflict(words),
+            ChangeError::LiveTraffic {
+                deployment,
+                percent,
+                ..
+            } => Self::Conflict(format!(
+                "deployment {deployment} has live traffic ({percent} %): take it away first, with `set_traffic`"
+            )),
             ChangeError::Stopped => Self::Stopped,
             // Of a server alone: a library has no store, no mailbox that is full, and nobody who looked at a revision.
             ChangeError::Outdated { .. }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub use self::deployment::{Deployment, Model};
 pub use self::endpoint::{Endpoint, EndpointBuilder};
+use self::error::Ended;
 pub use self::error::{Error, ScoreError};
 pub use self::metrics::DeploymentCounts;
 pub use self::pending::Pending;
@@ -148,7 +149,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::OnnxRuntime`] where the library or the environment that was given cannot be used, [`Error::Threads`]; [`Error::Forked`] in a process that came of a fork of one that uses serin.
+    /// [`Error::OnnxRuntime`] where the library or the environment that was given cannot be used, [`Error::Threads`];
+    /// [`Error::Forked`] in a process that came of a fork of one that uses serin.
     pub fn build(self) -> Result<Serin, Error> {
         refuse_after_fork().map_err(|ForkedChild| Error::Forked)?;
         let unfit = |error: LibraryError| Error::OnnxRuntime(error.to_string());
@@ -195,14 +197,13 @@ impl Serin {
     }
 
     /// Ends everything: no request begins any more, also none that waits for a slot; runs under way may end within this time and are cut
-    /// then. Done when every thread of
-    /// every instance has ended.
+    /// then. Done when every thread of every instance has ended.
     ///
     /// Comes back with [`Error::StillRuns`] soon after that time where something does not end: a node of a graph that computes for long
     /// does not look whether it is to end. It has background priority then, and ends by itself or with the process.
     pub fn shutdown(&self, within: Duration) -> Pending {
-        if let Err(error @ Error::Forked) = self.runtime.check() {
-            return Pending::refused(error);
+        if let Err(ended @ Ended::Forked) = self.runtime.check() {
+            return Pending::refused(ended.into());
         }
         self.runtime.stop();
         Pending::ending(self.runtime.control().shutdown(within))

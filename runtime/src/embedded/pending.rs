@@ -29,10 +29,6 @@ impl Pending {
         Self(State::Refused(Some(error)))
     }
 
-    pub(super) fn under_way(outcome: LocalOutcome) -> Self {
-        Self(State::UnderWay(outcome))
-    }
-
     pub(super) fn ending(outcome: LocalOutcome) -> Self {
         Self(State::Ending(outcome))
     }
@@ -44,6 +40,16 @@ impl Pending {
     /// [`Error`], as when it is awaited.
     pub fn wait(self) -> Result<(), Error> {
         block_on(self)
+    }
+}
+
+impl From<Result<LocalOutcome, Error>> for Pending {
+    /// A change that is under way, or was refused before it began.
+    fn from(begun: Result<LocalOutcome, Error>) -> Self {
+        match begun {
+            Ok(outcome) => Self(State::UnderWay(outcome)),
+            Err(error) => Self::refused(error),
+        }
     }
 }
 

@@ -22,17 +22,24 @@ pub struct Request<'a> {
 impl<'a> Request<'a> {
     /// One tensor for each input of the model, in its order ([`Endpoint::signature`](crate::Endpoint::signature)). The answer has tensors.
     pub fn tensors(inputs: impl IntoIterator<Item = TensorView<'a>>) -> Self {
-        Self::of(RequestInputs::Tensors(inputs.into_iter().collect()))
+        Self::of(RequestInputs::Tensors {
+            tensors: inputs.into_iter().collect(),
+            names: None,
+        })
     }
 
     /// One tensor for each input of the model, by name. The answer has tensors.
     pub fn named<N: Into<Cow<'a, str>>>(
         inputs: impl IntoIterator<Item = (N, TensorView<'a>)>,
     ) -> Self {
-        let named = |(name, tensor): (N, TensorView<'a>)| (name.into(), tensor);
-        Self::of(RequestInputs::Named(
-            inputs.into_iter().map(named).collect(),
-        ))
+        let named = inputs
+            .into_iter()
+            .map(|(name, tensor)| (name.into(), tensor));
+        let (names, tensors) = named.unzip();
+        Self::of(RequestInputs::Tensors {
+            tensors,
+            names: Some(names),
+        })
     }
 
     /// A body as the server takes it: `{"data": [[..], ..]}`. The answer is JSON.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::control::Local;
-use crate::embedded::error::{Error, ScoreError};
+use crate::embedded::error::{Ended, ScoreError};
 use crate::engine::refuse_after_fork;
 use crate::observe::Metrics;
 use crate::router::Router;
@@ -51,8 +51,8 @@ impl Runtime {
         &self.metrics
     }
 
-    pub(super) fn skus(&self) -> SkuTable {
-        SkuTable::clone(&self.skus.load())
+    pub(super) fn skus(&self) -> Arc<SkuTable> {
+        self.skus.load_full()
     }
 
     /// Knows the sizes of this table from now on.
@@ -73,23 +73,12 @@ impl Runtime {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Whether anything can be changed.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Whether anything can begin.
+    pub(super) fn check(&self) -> Result<(), Ended> {
         if refuse_after_fork().is_err() {
-            Err(Error::Forked)
+            Err(Ended::Forked)
         } else if self.is_stopped() {
-            Err(Error::Stopped)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Whether anything can be scored.
-    pub(super) fn check_request(&self) -> Result<(), ScoreError> {
-        if refuse_after_fork().is_err() {
-            Err(ScoreError::Forked)
-        } else if self.is_stopped() {
-            Err(ScoreError::Stopped)
+            Err(Ended::Stopped)
         } else {
             Ok(())
         }

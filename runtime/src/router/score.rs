@@ -35,35 +35,35 @@ const LOOKS_MAX: usize = 8;
 pub enum RequestInputs<'a> {
     /// A body, not yet decoded.
     Body(Bytes),
-    /// One tensor for each input of the model, in its order.
-    Tensors(Vec<TensorView<'a>>),
-    /// One tensor for each input, by its name.
-    Named(Vec<(Cow<'a, str>, TensorView<'a>)>),
+    /// One tensor for each input of the model.
+    Tensors {
+        /// In the order of the model's inputs, or of their names.
+        tensors: Vec<TensorView<'a>>,
+        /// The name of each; none where they have the order of the model.
+        names: Option<Vec<Cow<'a, str>>>,
+    },
 }
 
 impl RequestInputs<'_> {
     /// Puts named tensors into the order of a model.
     fn order(&mut self, signature: &Signature) -> Result<(), ScoreError> {
-        let Self::Named(named) = self else {
-            return Ok(());
-        };
-        let names: Vec<_> = named.iter().map(|(name, _)| name.as_ref()).collect();
-        let order = signature.order_of(&names)?;
-        let tensors = order.into_iter().map(|index| named[index].1.clone());
-        *self = Self::Tensors(tensors.collect());
+        if let Self::Tensors { tensors, names } = self
+            && let Some(named) = names
+        {
+            let named: Vec<_> = named.iter().map(AsRef::as_ref).collect();
+            let order = signature.order_of(&named)?.into_iter();
+            *tensors = order.map(|index| tensors[index].clone()).collect();
+            *names = None;
+        }
         Ok(())
     }
 
-    /// What a lane is given, which outlives the caller's memory.
+    /// What a lane is given, which outlives the caller's memory. Named tensors are in order by then.
     fn payload(&self) -> Payload {
-        let copied =
-            |tensors: &[TensorView<'_>]| tensors.iter().map(TensorView::to_tensor).collect();
         match self {
             Self::Body(body) => Payload::Body(body.clone()),
-            Self::Tensors(tensors) => Payload::Tensors(copied(tensors)),
-            Self::Named(named) => {
-                let tensors = named.iter().map(|(_, tensor)| tensor.to_tensor());
-                Payload::Tensors(tensors.collect())
+            Self::Tensors { tensors, .. } => {
+                Payload::Tensors(tensors.iter().map(TensorView::to_tensor).collect())
             }
         }
     }
@@ -390,7 +390,7 @@ async fn attempt(
     let answered = recording.close(deployment, scored);
     ControlFlow::Break(match &request.inputs {
         RequestInputs::Body(_) => answered,
-        RequestInputs::Tensors(_) | RequestInputs::Named(_) => with_signature(answered, instance),
+        RequestInputs::Tensors { .. } => with_signature(answered, instance),
     })
 }
 
@@ -496,10 +496,10 @@ fn run_here(
     admission: Admission,
     recording: &mut Recording<'_>,
 ) -> Result<Result<Scored, RunError>, Admission> {
-    let RequestInputs::Tensors(inputs) = &request.inputs else {
+    let RequestInputs::Tensors { tensors, .. } = &request.inputs else {
         return Err(admission);
     };
-    if !request.waits && !instance.is_small_run(inputs) {
+    if !request.waits && !instance.is_small_run(tensors) {
         return Err(admission);
     }
     let Admission {
@@ -510,7 +510,7 @@ fn run_here(
     } = admission;
     let work = HereWork {
         id,
-        inputs,
+        inputs: tensors,
         deadline,
         may_take_long: request.waits,
         timings: recording.timings,
