@@ -9,6 +9,7 @@ use std::time::Duration;
 use serin::settings::{Capacity, Isolation, NonFinite};
 use serin::status::State;
 use serin::{Deployment, Endpoint, Error, Model, Pending, Request, ScoreError, Serin, TensorView};
+use tokio::task::{JoinHandle, yield_now};
 
 use crate::executor::block_on;
 
@@ -49,6 +50,22 @@ fn blue_and_green(serin: &Serin, traffic: &str) -> Result<Endpoint, Error> {
 fn one(serin: &Serin, model: PathBuf) -> Endpoint {
     let endpoint = serin.endpoint("one").deployment("blue", model);
     endpoint.start_blocking().expect("it starts")
+}
+
+/// Requests that its blue deployment runs, or that wait there.
+fn held(endpoint: &Endpoint) -> usize {
+    let status = endpoint.status().expect("it is open");
+    status.deployment("blue").expect("it is there").held
+}
+
+/// A run that does not end, once it is under way.
+async fn endless_run(endpoint: &Endpoint) -> JoinHandle<Result<(), ScoreError>> {
+    let running = endpoint.clone();
+    let run = tokio::spawn(async move { running.run(Request::json(ENDLESS)).await.map(drop) });
+    while held(endpoint) == 0 {
+        yield_now().await;
+    }
+    run
 }
 
 #[tokio::test]
@@ -341,13 +358,7 @@ fn a_runtime_of_tokio_without_timers_will_do() {
 async fn to_drop_an_endpoint_under_an_endless_run_keeps_nobody() {
     let serin = serin();
     let endpoint = one(&serin, tiny("slow"));
-    let run = {
-        let endpoint = endpoint.clone();
-        tokio::spawn(async move { endpoint.run(Request::json(ENDLESS)).await.map(drop) })
-    };
-    while endpoint.status().unwrap().deployment("blue").unwrap().held == 0 {
-        tokio::task::yield_now().await;
-    }
+    let run = endless_run(&endpoint).await;
     run.abort();
     drop(run.await);
     // The future that was dropped held a clone; this is the last one.
@@ -361,13 +372,7 @@ async fn to_drop_an_endpoint_under_an_endless_run_keeps_nobody() {
 async fn a_shutdown_cuts_what_does_not_end_and_nothing_begins_after_it() {
     let serin = serin();
     let endpoint = one(&serin, tiny("slow"));
-    let run = {
-        let endpoint = endpoint.clone();
-        tokio::spawn(async move { endpoint.run(Request::json(ENDLESS)).await.map(drop) })
-    };
-    while endpoint.status().unwrap().deployment("blue").unwrap().held == 0 {
-        tokio::task::yield_now().await;
-    }
+    let run = endless_run(&endpoint).await;
     serin.shutdown(Duration::from_millis(20)).await.unwrap();
     let cut = run.await.unwrap().unwrap_err();
     assert!(matches!(cut, ScoreError::Stopped), "{cut}");
@@ -391,8 +396,7 @@ fn a_shutdown_lets_requests_end() {
     let endpoint = one(&serin, tiny("slow"));
     std::thread::scope(|threads| {
         let run = threads.spawn(|| endpoint.run_blocking(Request::json("{\"data\": [20000]}")));
-        while endpoint.status().unwrap().deployment("blue").unwrap().held == 0 && !run.is_finished()
-        {
+        while held(&endpoint) == 0 && !run.is_finished() {
             std::thread::yield_now();
         }
         serin.shutdown(Duration::from_secs(60)).wait().unwrap();
@@ -411,14 +415,14 @@ fn who_waits_already_is_served_by_instances_that_come() {
     };
     std::thread::scope(|threads| {
         threads.spawn(busy);
-        let held = |least: usize| {
-            while endpoint.status().unwrap().deployment("blue").unwrap().held < least {
+        let until_held = |least: usize| {
+            while held(&endpoint) < least {
                 std::thread::yield_now();
             }
         };
-        held(1);
+        until_held(1);
         let waiting = threads.spawn(|| endpoint.run_blocking(Request::json("{\"data\": [10]}")));
-        held(2);
+        until_held(2);
         endpoint.scale("blue", 2).wait().unwrap();
         // The other one runs for as long as anybody waits.
         waiting.join().unwrap().unwrap();
@@ -437,9 +441,7 @@ fn who_waits_for_a_slot_as_the_endpoint_goes_is_told_so() {
             endpoint.run_blocking(request).map(drop)
         };
         let waiting: Vec<_> = (0..4).map(|_| threads.spawn(ask)).collect();
-        while endpoint.status().unwrap().deployment("blue").unwrap().held < 4
-            && !waiting.iter().all(|one| one.is_finished())
-        {
+        while held(&endpoint) < 4 && !waiting.iter().all(|one| one.is_finished()) {
             std::thread::yield_now();
         }
         endpoint.clone().close().wait().unwrap();
