@@ -11,15 +11,15 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use ort::value::TensorRef;
 use serin::deadline::Deadline;
 use serin::engine::{
-    BatchSettings, Capacity, CoreMap, Here, HereWork, Instance, InstanceHandle, InstanceSpec, Job,
-    Permit, Reply, ReservedJob, ScriptSpec, SlotOwner, Topology, environment_in_use,
+    Capacity, CoreMap, Here, HereWork, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
+    ReservedJob, ScriptSpec, SlotOwner, Topology, environment_in_use,
 };
 use serin::observe::Timings;
 use serin::router::AdmissionControl;
 use serin::spec::{Isolation, Picker, TrafficSplit};
 use serin_scorers::{
-    ElementType, JsonScorer, NonFinite, OutputKind, OutputSpec, OutputView, Scorer as _, Signature,
-    Tensor, TensorSpec, TensorView,
+    ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Scorer as _, Signature, Tensor,
+    TensorSpec, TensorView,
 };
 use tokio::sync::oneshot;
 
@@ -92,24 +92,16 @@ fn lane_of(model: &str, isolation: Isolation, script: Option<ScriptSpec>) -> Ins
     let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
     Instance::start(InstanceSpec {
-        label: "bench/add".to_owned(),
-        model: root.expect("runtime/ is in the repository").join(model),
-        cached: None,
         concurrency: 16,
         lanes: Some(1),
-        batch: BatchSettings::default(),
-        spin: false,
-        non_finite: NonFinite::default(),
-        digest: None,
-        profile: None,
-        cores: cores.grant(1).expect("a core"),
-        memory_bytes_max: None,
-        sample_request: None,
-        background: false,
         isolation,
-        suspicion: None,
         script,
         exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_serin"))),
+        ..InstanceSpec::new(
+            "bench/add".to_owned(),
+            root.expect("runtime/ is in the repository").join(model),
+            cores.grant(1).expect("a core"),
+        )
     })
     .expect("the model starts")
 }

@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serin_scorers::NonFinite;
 use tokio::sync::oneshot;
 
 use crate::config::REQUEST_TIMEOUT_MAX;
 use crate::deadline::Deadline;
 use crate::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, Permit, RequestHead,
-    ResponseHead, RunError, ScriptSpec, SlotOwner, StartError, Topology,
+    Capacity, CoreMap, Instance, InstanceSpec, Job, Permit, RequestHead, ResponseHead, RunError,
+    ScriptSpec, SlotOwner, StartError, Topology,
 };
 use crate::observe::Timings;
-use crate::spec::Isolation;
 
 /// A script that was tried.
 #[derive(Debug)]
@@ -81,26 +79,15 @@ pub fn check_script(
 fn start(script: ScriptSpec) -> Result<Instance, StartError> {
     let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     Instance::start(InstanceSpec {
-        label: "script".to_owned(),
-        model: PathBuf::new(),
-        cached: None,
-        concurrency: 1,
         lanes: Some(1),
-        batch: BatchSettings::default(),
-        spin: false,
-        non_finite: NonFinite::default(),
-        digest: None,
-        profile: None,
-        cores: cores
-            .grant(1)
-            .map_err(|error| StartError::Process(error.to_string()))?,
-        memory_bytes_max: None,
-        sample_request: None,
-        background: false,
-        isolation: Isolation::Auto,
-        suspicion: None,
         script: Some(script),
-        exe: None,
+        ..InstanceSpec::new(
+            "script".to_owned(),
+            PathBuf::new(),
+            cores
+                .grant(1)
+                .map_err(|error| StartError::Process(error.to_string()))?,
+        )
     })
 }
 

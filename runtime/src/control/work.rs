@@ -327,24 +327,20 @@ impl Work {
         let ready = self.ready.get(&build.need()).cloned();
         let tell = move |outcome| Report::Started { no, outcome };
         let spec = InstanceSpec {
-            label: format!("{}/{}", key.endpoint, key.deployment),
-            model: PathBuf::new(),
-            cached: None,
             concurrency: build.concurrency,
             lanes: build.lanes,
             batch: build.batch,
             spin: build.spin,
             non_finite: build.non_finite,
-            cores,
             memory_bytes_max: build.memory_bytes,
-            sample_request: None,
-            digest: None,
-            profile: None,
             background,
             isolation: build.isolation,
             suspicion: isolated,
-            script: None,
-            exe: None,
+            ..InstanceSpec::new(
+                format!("{}/{}", key.endpoint, key.deployment),
+                PathBuf::new(),
+                cores,
+            )
         };
         self.on_thread(tell, move || {
             let spec = match (&build.script, ready) {

@@ -78,6 +78,31 @@ pub struct InstanceSpec {
 }
 
 impl InstanceSpec {
+    /// One request at a time on a lane for itself, in this process where the graph allows it; nothing is known of the model beforehand.
+    #[must_use]
+    pub fn new(label: String, model: PathBuf, cores: CoreGrant) -> Self {
+        Self {
+            label,
+            model,
+            cached: None,
+            concurrency: 1,
+            lanes: None,
+            batch: BatchSettings::default(),
+            spin: false,
+            non_finite: NonFinite::default(),
+            digest: None,
+            profile: None,
+            cores,
+            memory_bytes_max: None,
+            sample_request: None,
+            background: false,
+            isolation: Isolation::default(),
+            suspicion: None,
+            script: None,
+            exe: None,
+        }
+    }
+
     /// Refuses what no deployment can ask for: the room of the inbox is made for all requests at once, and lanes count time.
     fn check(&self) -> Result<(), StartError> {
         if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
@@ -598,27 +623,16 @@ mod tests {
     fn spec(model: &str, concurrency: u32) -> InstanceSpec {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         InstanceSpec {
-            label: "test/blue".to_owned(),
-            model: Path::new(env!("CARGO_MANIFEST_DIR"))
-                .parent()
-                .unwrap()
-                .join(model),
-            cached: None,
             concurrency,
-            lanes: None,
-            batch: BatchSettings::default(),
-            spin: false,
-            non_finite: NonFinite::default(),
-            digest: None,
-            profile: None,
-            cores: cores.grant(2).unwrap(),
-            memory_bytes_max: None,
-            sample_request: None,
-            background: false,
             isolation: Isolation::Thread,
-            suspicion: None,
-            script: None,
-            exe: None,
+            ..InstanceSpec::new(
+                "test/blue".to_owned(),
+                Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .parent()
+                    .unwrap()
+                    .join(model),
+                cores.grant(2).unwrap(),
+            )
         }
     }
 

@@ -38,24 +38,15 @@ fn spec(model: &str, isolation: Isolation) -> InstanceSpec {
     let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     InstanceSpec {
-        label: "test/blue".to_owned(),
-        model: models.join(model),
-        cached: None,
         concurrency: 4,
         lanes: Some(1),
-        batch: BatchSettings::default(),
-        spin: false,
-        digest: None,
-        profile: None,
-        cores: cores.grant(1).unwrap(),
-        sample_request: None,
-        background: false,
         isolation,
-        non_finite: serin_scorers::NonFinite::default(),
-        suspicion: None,
-        script: None,
         exe: Some(std::env::current_exe().unwrap()),
-        memory_bytes_max: None,
+        ..InstanceSpec::new(
+            "test/blue".to_owned(),
+            models.join(model),
+            cores.grant(1).unwrap(),
+        )
     }
 }
 

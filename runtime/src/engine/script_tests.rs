@@ -12,11 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::deadline::Deadline;
 use crate::engine::{
-    BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, Payload, Permit, Reply,
-    RequestHead, ResponseHead, RunError, ScriptSpec, SlotOwner, StartError, Topology,
+    Capacity, CoreMap, Instance, InstanceSpec, Job, Payload, Permit, Reply, RequestHead,
+    ResponseHead, RunError, ScriptSpec, SlotOwner, StartError, Topology,
 };
 use crate::observe::Timings;
-use crate::spec::Isolation;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,21 +98,8 @@ impl Written {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         let app = self.0.path().join("app");
         InstanceSpec {
-            label: "test/script".to_owned(),
-            model: PathBuf::new(),
-            cached: None,
             concurrency: 4,
             lanes: Some(1),
-            batch: BatchSettings::default(),
-            spin: false,
-            digest: None,
-            profile: None,
-            cores: cores.grant(1).unwrap(),
-            sample_request: None,
-            background: false,
-            isolation: Isolation::Auto,
-            non_finite: serin_scorers::NonFinite::default(),
-            suspicion: None,
             script: Some(ScriptSpec {
                 python: "python3".into(),
                 entry_script: app.join("code/score.py"),
@@ -124,8 +110,11 @@ impl Written {
                 environment: Some("env.yml".to_owned()),
                 keep: Vec::new(),
             }),
-            exe: None,
-            memory_bytes_max: None,
+            ..InstanceSpec::new(
+                "test/script".to_owned(),
+                PathBuf::new(),
+                cores.grant(1).unwrap(),
+            )
         }
     }
 

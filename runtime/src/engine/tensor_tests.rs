@@ -44,24 +44,15 @@ fn spec(model: &str, lanes: u32, isolation: Isolation) -> InstanceSpec {
     let mut cores = CoreMap::new(topology, Capacity::Overcommit);
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
     InstanceSpec {
-        label: "test/blue".to_owned(),
-        model: models.join(model),
-        cached: None,
         concurrency: 16,
         lanes: Some(lanes),
-        batch: BatchSettings::default(),
-        spin: false,
-        digest: None,
-        profile: None,
-        cores: cores.grant(lanes as usize).unwrap(),
-        sample_request: None,
-        background: false,
         isolation,
-        non_finite: serin_scorers::NonFinite::default(),
-        suspicion: None,
-        script: None,
         exe: Some(std::env::current_exe().unwrap()),
-        memory_bytes_max: None,
+        ..InstanceSpec::new(
+            "test/blue".to_owned(),
+            models.join(model),
+            cores.grant(lanes as usize).unwrap(),
+        )
     }
 }
 

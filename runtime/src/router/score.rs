@@ -729,14 +729,12 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::task::Poll;
 
-    use serin_scorers::NonFinite;
     use tokio::task::{JoinSet, yield_now};
 
     use super::*;
     use crate::config::DEGRADED_AFTER;
     use crate::engine::{
-        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, RequestHead,
-        Topology,
+        Capacity, CoreMap, Instance, InstanceSpec, ModelProfile, RequestHead, Topology,
     };
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
@@ -756,24 +754,14 @@ mod tests {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         Instance::start(InstanceSpec {
-            label: "test/blue".to_owned(),
-            model: root.join(model),
-            cached: None,
             concurrency,
-            lanes: None,
-            batch: BatchSettings::default(),
-            spin: false,
-            non_finite: NonFinite::default(),
-            cores: cores.grant(1).unwrap(),
-            memory_bytes_max: None,
-            sample_request: None,
-            digest: None,
             profile: profile.map(Arc::new),
-            background: false,
             isolation: Isolation::Thread,
-            suspicion: None,
-            script: None,
-            exe: None,
+            ..InstanceSpec::new(
+                "test/blue".to_owned(),
+                root.join(model),
+                cores.grant(1).unwrap(),
+            )
         })
         .unwrap()
     }

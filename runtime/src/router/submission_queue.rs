@@ -313,8 +313,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{
-        BatchSettings, Capacity, CoreMap, Instance, InstanceSpec, Job, ModelProfile, Permit,
-        SlotOwner, Topology,
+        Capacity, CoreMap, Instance, InstanceSpec, Job, ModelProfile, Permit, SlotOwner, Topology,
     };
     use crate::observe::Timings;
     use crate::spec::Isolation;
@@ -323,25 +322,16 @@ mod tests {
         let mut cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         Instance::start(InstanceSpec {
-            label: "test/blue".to_owned(),
-            model: root.join("models/digits/1/model.onnx"),
-            cached: None,
             concurrency: 4,
-            lanes: None,
-            batch: BatchSettings::default(),
-            spin: false,
-            cores: cores.grant(1).unwrap(),
-            sample_request: None,
-            digest: None,
             profile: Some(Arc::new(ModelProfile::instant(1))),
-            background: false,
             isolation,
-            non_finite: serin_scorers::NonFinite::default(),
-            suspicion: None,
-            script: None,
             // This binary: a test of it is the process of a lane.
             exe: Some(std::env::current_exe().unwrap()),
-            memory_bytes_max: None,
+            ..InstanceSpec::new(
+                "test/blue".to_owned(),
+                root.join("models/digits/1/model.onnx"),
+                cores.grant(1).unwrap(),
+            )
         })
         .unwrap()
     }
