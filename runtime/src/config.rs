@@ -8,6 +8,8 @@ pub const NAME_LEN_MAX: usize = 32;
 pub const NAME_LEN_MIN: usize = 3;
 /// Longest name of an endpoint or deployment of a program, in characters.
 pub const PROGRAM_NAME_LEN_MAX: usize = 64;
+/// Most problems of one description that are told; how many more there are is said.
+pub const PROBLEMS_TOLD_MAX: usize = 50;
 /// Most instances of one deployment (Azure's limit).
 pub const INSTANCE_COUNT_MAX: u32 = 50;
 /// Longest `request_timeout_ms` (Azure: 180 s for managed endpoints).

@@ -64,7 +64,7 @@ pub enum ScoreError {
     },
     /// An output is of a kind that JSON has no form for.
     #[error(
-        "output {output:?} is {description}, which has no JSON form; export the model with tensor outputs"
+        "output {output:?} is {description}, which no answer can hold; export the model with tensor outputs"
     )]
     NoJsonForm {
         /// Name of the output.

@@ -230,6 +230,43 @@ fn what_does_not_start_leaves_what_was_good_and_says_why() {
 }
 
 #[test]
+fn what_serves_can_be_scaled_while_its_successor_has_failed() {
+    let endpoint = blue_and_green(&serin(), "blue=100 green=0").unwrap();
+    endpoint
+        .replace("blue", tiny("odd-input"))
+        .wait()
+        .unwrap_err();
+    endpoint.scale("blue", 2).wait().unwrap();
+    let status = endpoint.status().unwrap();
+    let blue = status.deployment("blue").unwrap();
+    assert_eq!((blue.state, blue.instances.len()), (State::Ready, 2));
+    assert_eq!(blue.instances_asked, 2);
+    endpoint.run_blocking(image()).unwrap();
+}
+
+#[test]
+fn a_change_that_was_overtaken_says_so_in_words_of_the_program() {
+    let endpoint = blue_and_green(&serin(), "blue=100 green=0").unwrap();
+    let changes: Vec<_> = (0..20)
+        .map(|turn| endpoint.replace("green", digits(["1", "2"][turn % 2])))
+        .collect();
+    let ends: Vec<_> = changes.into_iter().map(Pending::wait).collect();
+    let (last, before) = ends.split_last().unwrap();
+    assert_eq!(*last, Ok(()));
+    let overtaken = "a newer change of the same deployment took the place of this one";
+    for failed in before.iter().filter_map(|end| end.as_ref().err()) {
+        assert_eq!(failed.to_string(), overtaken);
+    }
+    assert!(before.iter().any(Result::is_err));
+}
+
+#[test]
+fn an_endpoint_prints_as_its_name() {
+    let endpoint = one(&serin(), digits("1"));
+    assert_eq!(format!("{endpoint:?}"), "Endpoint(\"one\")");
+}
+
+#[test]
 fn a_change_that_cannot_be_is_refused_and_nothing_has_changed() {
     let endpoint = blue_and_green(&serin(), "blue=90 green=10").unwrap();
     let refused = |pending: Pending| pending.wait().unwrap_err();
@@ -482,10 +519,11 @@ fn all_that_is_wrong_is_told_at_once() {
         panic!("{wrong:?}");
     };
     for part in [
-        "\"no name!\" cannot be",
+        "the name of an endpoint: expected 1 to 64",
+        "found \"no name!\"",
         "instance_count: expected 1 to 50, found 0",
         "given twice",
-        "\"also wrong!\" cannot be",
+        "found \"also wrong!\"",
     ] {
         assert!(
             problems.iter().any(|problem| problem.contains(part)),
@@ -617,7 +655,7 @@ fn a_model_that_nobody_could_score_is_refused_when_it_is_deployed() {
         let endpoint = serin.endpoint("odd").deployment("blue", tiny(model));
         let words = endpoint.start_blocking().unwrap_err().to_string();
         assert!(
-            words.contains(part) && words.contains("no JSON form"),
+            words.contains(part) && words.contains("can hold"),
             "{words}"
         );
     }

@@ -259,6 +259,36 @@ fn names_and_splits_that_cannot_be_are_refused() {
     ]);
 }
 
+/// However much is wrong, and however long it is, the words are such as somebody reads.
+#[test]
+fn endless_names_and_endless_faults_are_told_in_few_words() {
+    let serin = Serin::new().unwrap();
+    let long = "x".repeat(10 << 20);
+    let endpoint = serin.endpoint(&long).deployment(&long, digits());
+    let refused = words(endpoint.traffic(format!("{long}=100")).start_blocking());
+    assert!(refused.len() < 2000, "{} bytes", refused.len());
+    assert!(refused.contains("(10485760 bytes)"), "{refused}");
+    let mut endpoint = serin.endpoint("digits");
+    for _ in 0..100_000 {
+        endpoint = endpoint.deployment("", digits());
+    }
+    let refused = words(endpoint.start_blocking());
+    assert!(refused.ends_with("and 99950 more"), "{refused}");
+    let endpoint = serin.endpoint("digits").deployment("blue", digits());
+    let endpoint = endpoint.start_blocking().unwrap();
+    let refused = words(endpoint.run_blocking(Request::json("{}").to(&long)));
+    assert!(refused.len() < 2000, "{} bytes", refused.len());
+}
+
+#[test]
+fn a_binary_that_is_none_is_refused_before_any_model_is_blamed_for_it() {
+    for wrong in [Path::new("/missing/serin"), &digits(), Path::new("/tmp")] {
+        let refused = words(Serin::builder().serin_binary(wrong).build());
+        let expected = format!("the serin binary {} cannot be used: ", wrong.display());
+        assert!(refused.starts_with(&expected), "{refused}");
+    }
+}
+
 #[test]
 fn names_of_programs_are_taken() {
     let serin = Serin::new().unwrap();
@@ -341,7 +371,7 @@ fn models_that_are_none_are_refused() {
         (
             "no form for an output",
             start(Model::file(tiny("odd-output"))),
-            "no JSON form",
+            "no answer can hold",
         ),
     ]);
     assert!(!start(Model::file(folder.path())).contains("went well"));

@@ -568,11 +568,11 @@ mod tests {
         let world = World::with_iris();
         world.check_refused(
             &create("IRIS"),
-            "endpoint iris exists: update it, or choose another name",
+            "endpoint iris exists: update or replace it, or choose another name",
         );
         world.check_refused(
             &add("iris", deployment("Blue", "1")),
-            "deployment iris/blue exists: update it, or choose another name",
+            "deployment iris/blue exists: update or replace it, or choose another name",
         );
     }
 
@@ -945,7 +945,7 @@ mod tests {
         let corrected = add("iris", deployment("red", "2"));
         world.check_refused(
             &corrected,
-            "deployment iris/red exists: update it, or choose another name",
+            "deployment iris/red exists: update or replace it, or choose another name",
         );
         world.unready.insert(key, unready(false));
         let applied = world.apply(&corrected).expect("it is accepted");
@@ -958,7 +958,7 @@ mod tests {
         world.unready.insert(key, unready(false));
         world.check_refused(
             &add("iris", deployment("green", "1")),
-            "deployment iris/green exists: update it, or choose another name",
+            "deployment iris/green exists: update or replace it, or choose another name",
         );
     }
 
@@ -1267,7 +1267,7 @@ mod tests {
         world.check_refused(
             &count(2),
             "not enough cores: all deployments together would ask for 12 vCPUs, 8 cores are there; lower instance_count, choose \
-             a smaller instance_type, or serve with --capacity overcommit",
+             a smaller instance_type, or let instances share cores (capacity `overcommit`)",
         );
         world.accept(&traffic("blue:90,green:10"));
     }

@@ -313,6 +313,19 @@ impl Desired {
         })
     }
 
+    /// The state in which the deployment is to be what it last was when it was ready; as it is where it never was.
+    pub(super) fn on_last_good(&self, endpoint: &EndpointName, name: &DeploymentName) -> Self {
+        let mut next = self.clone();
+        let endpoint = next.endpoints.get_mut(endpoint);
+        let deployment = endpoint.and_then(|endpoint| endpoint.deployments.get_mut(name));
+        if let Some(one) = deployment
+            && let Some(good) = &one.last_good
+        {
+            one.target = Target::clone(good);
+        }
+        next
+    }
+
     /// The state after the end of a part of an operation. A part that a newer change has overtaken changes nothing.
     pub(super) fn settled(&self, settlement: &Settlement) -> Self {
         let mut next = self.clone();

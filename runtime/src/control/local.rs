@@ -21,13 +21,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use crate::config::{CUT_MAX, DEADLINE_MAX, HEALTH_PERIOD};
 use crate::control::books::Books;
-use crate::control::change::Change;
+use crate::control::change::{Change, DeploymentUpdate};
 use crate::control::desired::{Desired, Generation, Generations};
 use crate::control::event::{Command, Event, Outcome};
 use crate::control::gathering::Gathered;
 use crate::control::models::{Ingested, ModelDigest, Models, ScriptFolder};
 use crate::control::needs::Needs;
-use crate::control::operation::OperationId;
+use crate::control::operation::{OperationId, ProvisioningState};
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
 use crate::control::refusal::NotApplied;
@@ -262,6 +262,7 @@ impl ModelPlaces for Places {
     }
 }
 
+const OVERTAKEN: &str = "a newer change of the same deployment took the place of this one";
 const NO_SCRIPTS: &str =
     "scoring scripts run in a server alone: use `serin serve`, or write scoring: native";
 
@@ -436,12 +437,32 @@ impl LocalControl {
         if let Some(reply) = self.waiting.remove(&id) {
             let outcome = match outcome {
                 Outcome::Succeeded => Ok(()),
-                Outcome::Failed(reason) | Outcome::Canceled(reason) => {
-                    Err(LocalError::Failed(reason))
-                }
+                Outcome::Failed(reason) => Err(LocalError::Failed(reason)),
+                // By its number a program does not know the newer one.
+                Outcome::Canceled(_) => Err(LocalError::Failed(OVERTAKEN.to_owned())),
             };
             // Whoever asked may have given up waiting.
             drop(reply.send(outcome));
+        }
+    }
+
+    /// The state that the change is of. Settings alone are of what serves, where the newest version has failed: nobody keeps that one.
+    fn base_of(&self, change: &Change) -> Arc<Desired> {
+        let Change::UpdateDeployment {
+            endpoint,
+            name,
+            update: DeploymentUpdate { file: None, .. },
+        } = change
+        else {
+            return Arc::clone(&self.desired);
+        };
+        let view = self.view.load();
+        let deployment = view
+            .endpoint(endpoint)
+            .and_then(|endpoint| endpoint.deployments.get(name));
+        match deployment.map(|one| one.provisioning_state) {
+            Some(ProvisioningState::Failed) => Arc::new(self.desired.on_last_good(endpoint, name)),
+            _ => Arc::clone(&self.desired),
         }
     }
 
@@ -477,7 +498,7 @@ impl LocalControl {
             // There are no keys.
             generation: Generation(0),
         };
-        let applied = match self.desired.apply(&mail.change, &context) {
+        let applied = match self.base_of(&mail.change).apply(&mail.change, &context) {
             Ok(applied) => applied,
             Err(NotApplied::Refused(error)) => {
                 drop(mail.reply.send(Err(error.into())));
@@ -522,7 +543,7 @@ fn missing(needs: &Needs) -> ChangeError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::change::{DeploymentUpdate, EndpointUpdate};
+    use crate::control::change::EndpointUpdate;
     use crate::control::starter::{Candidate, ReadyEnvironment, Started};
     use crate::engine::{Cancel, InstanceHandle, InstanceSpec, Placement, ReadyModel};
     use crate::environments::Recipe;

@@ -610,7 +610,7 @@ impl Turn<'_> {
         let (total, free) = self.books.cores.total_and_free();
         format!(
             "not enough cores: an instance asks for {vcpus} vCPUs, {free} of {total} are free; lower instance_count, choose a \
-             smaller instance_type, or serve with --capacity overcommit"
+             smaller instance_type, or let instances share cores (capacity `overcommit`)"
         )
     }
 

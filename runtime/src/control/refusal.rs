@@ -2,7 +2,7 @@
 
 use crate::control::needs::Needs;
 use crate::control::revision::Revision;
-use crate::spec::{DeploymentName, EndpointName, Percent};
+use crate::spec::{DeploymentName, EndpointName, Percent, shown};
 
 /// The kind of a refusal; administration answers with a status by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,9 @@ pub enum ChangeError {
 impl ChangeError {
     /// Refusal to create what is there.
     pub(super) fn exists(what: &str) -> Self {
-        Self::AlreadyExists(format!("{what} exists: update it, or choose another name"))
+        Self::AlreadyExists(format!(
+            "{what} exists: update or replace it, or choose another name"
+        ))
     }
 
     /// Refusal to change a deployment that is not there; says which are.
@@ -89,8 +91,8 @@ impl ChangeError {
             known.join(", ")
         };
         Self::NotFound(format!(
-            "endpoint {endpoint} has no deployment {:?}; it has {known}",
-            name.as_str()
+            "endpoint {endpoint} has no deployment {}; it has {known}",
+            shown(name.as_str())
         ))
     }
 

@@ -320,7 +320,7 @@ impl<'a> Validator<'a> {
         {
             self.problems.push(format!(
                 "not enough cores: all deployments together would ask for {after} vCPUs, {cores_max} cores are there; lower \
-                 instance_count, choose a smaller instance_type, or serve with --capacity overcommit"
+                 instance_count, choose a smaller instance_type, or let instances share cores (capacity `overcommit`)"
             ));
         }
     }

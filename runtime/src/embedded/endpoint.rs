@@ -1,6 +1,7 @@
 //! An endpoint: as it is described, and as it runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use serin_scorers::Signature;
 
+use crate::config::PROBLEMS_TOLD_MAX;
 use crate::control::{Change, DeploymentUpdate, EndpointUpdate, LocalModel, LocalOutcome};
 use crate::embedded::deployment::{Deployment, Named};
 use crate::embedded::error::{Error, ScoreError};
@@ -118,10 +120,7 @@ impl EndpointBuilder {
     fn described(&self) -> Result<(EndpointName, EndpointSpec, Described), Vec<String>> {
         let mut problems = Vec::new();
         let name = EndpointName::of_program(&self.name).map_err(|error| {
-            problems.push(format!(
-                "{:?} cannot be the name of an endpoint: {error}",
-                self.name
-            ));
+            problems.push(format!("this cannot be the name of an endpoint: {error}"));
         });
         if self.deployments.is_empty() {
             problems.push(
@@ -184,7 +183,7 @@ fn describe(
         }
     }
     if !problems.is_empty() {
-        return Err(problems);
+        return Err(first(problems));
     }
     runtime.keep_skus(&skus);
     Ok(Described {
@@ -194,9 +193,19 @@ fn describe(
     })
 }
 
+/// So many of them as somebody reads, and how many more there are.
+fn first(mut problems: Vec<String>) -> Vec<String> {
+    let beyond = problems.len().saturating_sub(PROBLEMS_TOLD_MAX);
+    if beyond > 0 {
+        problems.truncate(PROBLEMS_TOLD_MAX);
+        problems.push(format!("and {beyond} more"));
+    }
+    problems
+}
+
 fn deployment_name(given: &str) -> Result<DeploymentName, String> {
     DeploymentName::of_program(given)
-        .map_err(|error| format!("{given:?} cannot be the name of a deployment: {error}"))
+        .map_err(|error| format!("this cannot be the name of a deployment: {error}"))
 }
 
 fn split_of(text: &str) -> Result<TrafficSplit, String> {
@@ -207,10 +216,15 @@ fn split_of(text: &str) -> Result<TrafficSplit, String> {
 ///
 /// Cheap to clone; the clones are the same endpoint. When the last one is dropped the endpoint goes: what its requests have begun may
 /// end, its instances stop, and all that happens elsewhere. [`Self::close`] lets you wait for it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Endpoint(Arc<Inner>);
 
-#[derive(Debug)]
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.name()).finish()
+    }
+}
+
 struct Inner {
     runtime: Arc<Runtime>,
     name: EndpointName,
@@ -328,7 +342,7 @@ impl Endpoint {
         .into()
     }
 
-    /// Gives a deployment so many instances.
+    /// Gives a deployment so many instances. Where its newest version failed to start, these are of the one that serves.
     pub fn scale(&self, name: &str, instances: u32) -> Pending {
         self.change_of(name, |name| Change::UpdateDeployment {
             endpoint: self.0.name.clone(),
@@ -341,7 +355,8 @@ impl Endpoint {
         .into()
     }
 
-    /// Ends a deployment that has no traffic; what its requests have begun may end.
+    /// Ends a deployment that has no traffic; what its requests have begun may end. Requests that name it and wait for a slot have not
+    /// begun: they end with [`ScoreError::NoDeployment`] or [`ScoreError::NotReady`].
     pub fn remove(&self, name: &str) -> Pending {
         self.change_of(name, |name| Change::DeleteDeployment {
             endpoint: Some(self.0.name.clone()),

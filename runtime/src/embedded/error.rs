@@ -7,6 +7,7 @@ use serin_scorers::ScoreError as CodecError;
 use crate::control::{ChangeError, LocalError};
 use crate::engine::{ForkedChild, RunError};
 use crate::router::{Rejected, Unserved};
+use crate::spec::shown;
 
 /// The reason why serin, an endpoint or a change of it did not come about. What was good before serves on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,7 +110,7 @@ impl From<ChangeError> for Error {
 #[non_exhaustive]
 pub enum ScoreError {
     /// The request names a deployment that is not there.
-    #[error("endpoint {endpoint:?} has no deployment {deployment:?}; it has {}", or_none(.known))]
+    #[error("endpoint {endpoint:?} has no deployment {}; it has {}", shown(.deployment), or_none(.known))]
     NoDeployment {
         /// The endpoint.
         endpoint: String,

@@ -17,7 +17,9 @@ mod response;
 mod runtime;
 mod status;
 
-use std::path::PathBuf;
+use std::fs::Metadata;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -149,10 +151,14 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::OnnxRuntime`] where the library or the environment that was given cannot be used, [`Error::Threads`];
+    /// [`Error::Invalid`] where the serin binary is not a file that can be run, [`Error::OnnxRuntime`] where the library or the environment
+    /// that was given cannot be used, [`Error::Threads`];
     /// [`Error::Forked`] in a process that came of a fork of one that uses serin.
     pub fn build(self) -> Result<Serin, Error> {
         refuse_after_fork().map_err(|ForkedChild| Error::Forked)?;
+        if let Some(prober) = &self.prober {
+            check_binary(&prober.exe)?;
+        }
         let unfit = |error: LibraryError| Error::OnnxRuntime(error.to_string());
         if let Some(library) = self.onnxruntime {
             set_library(library).map_err(unfit)?;
@@ -174,6 +180,20 @@ impl Builder {
             runtime: Arc::new(Runtime::new(shown, SkuTable::builtin(), control)),
         })
     }
+}
+
+/// Nothing is known of the binary before it is needed, but that the system would run it.
+fn check_binary(binary: &Path) -> Result<(), Error> {
+    let is_run = |found: Metadata| found.is_file() && found.permissions().mode() & 0o111 != 0;
+    let problem = match std::fs::metadata(binary) {
+        Ok(found) if is_run(found.clone()) => return Ok(()),
+        Ok(_) => "it is not a file that may be run".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::Invalid(vec![format!(
+        "the serin binary {} cannot be used: {problem}",
+        binary.display()
+    )]))
 }
 
 impl Serin {
@@ -209,7 +229,7 @@ impl Serin {
         Pending::ending(self.runtime.control().shutdown(within))
     }
 
-    /// What became of the requests of each deployment so far, and what it has now.
+    /// What became of the requests of each deployment so far, and what it has now. Of deployments that are there: read it before a shutdown.
     #[must_use]
     pub fn metrics(&self) -> Vec<DeploymentCounts> {
         let metrics = self.runtime.metrics();

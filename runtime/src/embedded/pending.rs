@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use crate::control::LocalOutcome;
 use crate::embedded::error::Error;
 use crate::embedded::executor::block_on;
+use crate::engine::refuse_after_fork;
 
 /// A change that is under way: await it on any executor, or [`wait`](Self::wait) for it on this thread.
 ///
@@ -57,6 +58,10 @@ impl Future for Pending {
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // The thread that would end it was not copied.
+        if refuse_after_fork().is_err() {
+            return Poll::Ready(Err(Error::Forked));
+        }
         match &mut self.0 {
             State::Refused(error) => Poll::Ready(Err(error.take().unwrap_or(Error::Stopped))),
             State::UnderWay(outcome) => Pin::new(outcome)

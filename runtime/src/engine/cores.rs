@@ -159,7 +159,7 @@ pub enum Pinning {
 /// Refusal of [`Capacity::Strict`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "not enough cores: {asked} vCPUs asked for, {free} of {total} cores free; lower instance_count, choose a smaller instance_type, or serve with --capacity overcommit"
+    "not enough cores: {asked} vCPUs asked for, {free} of {total} cores free; lower instance_count, choose a smaller instance_type, or let instances share cores (capacity `overcommit`)"
 )]
 pub struct NotEnoughCores {
     /// vCPUs asked for.

@@ -920,7 +920,7 @@ fn signature(session: &ort::session::Session) -> Result<Signature, String> {
     let inputs = session.inputs().iter().enumerate().map(|(index, input)| {
         let refused = |found: String| {
             let name = input.name();
-            format!("input {name:?} is {found}, which has no JSON form; export the model with tensor inputs")
+            format!("input {name:?} is {found}, which no request can hold; export the model with tensor inputs")
         };
         let shape_of = declared(session, Side::Input, index);
         match input.dtype() {
@@ -1136,7 +1136,9 @@ fn view(value: &DynValue) -> Result<OutputView<'_>, String> {
             elements(value, pairs).map(OutputView::Maps)
         }
         ValueType::Sequence(_) => elements(value, owned).map(OutputView::Sequence),
-        other @ ValueType::Optional(_) => Err(format!("{other} has no JSON form")),
+        other @ ValueType::Optional(_) => {
+            Err(format!("{other} is nothing that an answer can hold"))
+        }
     }
 }
 
@@ -1161,7 +1163,9 @@ fn tensor_view(value: &DynValue, ty: TensorElementType) -> Result<OutputView<'_>
             let tensor = Tensor::new(sizes(shape), texts).map_err(|error| error.to_string())?;
             Ok(OutputView::Strings(tensor))
         }
-        other => Err(format!("elements of type {other} have no JSON form")),
+        other => Err(format!(
+            "elements of type {other} are nothing that an answer can hold"
+        )),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::router::deployment::NotReserved;
 use crate::router::script::{self, MakesHead, ScriptWords};
 use crate::router::submission_queue;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
-use crate::spec::DeploymentName;
+use crate::spec::{DeploymentName, shown};
 
 /// Most times that a request looks for its deployment. Each time means that a change was published after the look before, so
 /// more than two are rare.
@@ -118,7 +118,8 @@ pub struct Answer {
 pub enum Unserved {
     /// The request names a deployment that is not there.
     #[error(
-        "endpoint {endpoint:?} has no deployment {deployment:?}; it has {}",
+        "endpoint {endpoint:?} has no deployment {}; it has {}",
+        shown(.deployment),
         or_none(.known)
     )]
     NoDeployment {

@@ -63,6 +63,7 @@ pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 
 // The reader of files with places, for the environment files of deployments.
 pub(crate) use fields::{Fields, nearest, text};
+pub(crate) use names::shown;
 pub(crate) use node::{Content, Node};
 #[cfg(feature = "server")]
 pub(crate) use yaml::parse;

@@ -34,7 +34,8 @@ impl CaselessName {
             && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         if !fits {
             return Err(NameError(format!(
-                "expected {NAME_LEN_MIN} to {NAME_LEN_MAX} letters, digits and dashes, from a letter to a letter or digit, found {text:?}"
+                "expected {NAME_LEN_MIN} to {NAME_LEN_MAX} letters, digits and dashes, from a letter to a letter or digit, found {}",
+                shown(text)
             )));
         }
         Ok(Self::new(text))
@@ -64,8 +65,17 @@ fn label(text: &str, len_max: usize) -> Result<&str, NameError> {
     match fits {
         true => Ok(text),
         false => Err(NameError(format!(
-            "expected 1 to {len_max} letters, digits, dots, dashes and underscores, from a letter or digit, found {text:?}"
+            "expected 1 to {len_max} letters, digits, dots, dashes and underscores, from a letter or digit, found {}",
+            shown(text)
         ))),
+    }
+}
+
+/// A text of somebody as messages have it: in quotes, and cut where it is far longer than any name.
+pub(crate) fn shown(text: &str) -> String {
+    match text.char_indices().nth(2 * PROGRAM_NAME_LEN_MAX) {
+        Some((end, _)) => format!("{:?}.. ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
     }
 }
 

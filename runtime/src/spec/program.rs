@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use serin_scorers::NonFinite;
 
+use super::names::shown;
 use super::request::beyond;
 use super::{
     DeploymentName, DeploymentSpec, Isolation, ModelRef, Queueing, RequestSettings, SkuTable,
+    UnknownSku,
 };
-use crate::config::{REQUEST_TIMEOUT_DEFAULT, VCPUS_MAX};
+use crate::config::{
+    BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_DEFAULT, VCPUS_MAX,
+};
 
 /// The settings of a deployment, as a program gives them.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +67,28 @@ impl Default for ProgramSettings {
 }
 
 impl ProgramSettings {
+    /// The numbers that are wider than any that a spec can have.
+    fn too_wide(&self) -> impl Iterator<Item = String> {
+        let judged = [
+            (
+                "instance_count",
+                Some(self.instance_count),
+                INSTANCE_COUNT_MAX,
+            ),
+            (
+                "max_concurrent_requests_per_instance",
+                Some(self.max_concurrent_requests_per_instance),
+                CONCURRENCY_MAX,
+            ),
+            ("lanes", self.lanes, CONCURRENCY_MAX),
+            ("max_batch_size", self.batch_size_max, BATCH_SIZE_MAX),
+        ];
+        judged.into_iter().filter_map(|(key, found, most)| {
+            let found = found.filter(|found| u32::try_from(*found).is_err())?;
+            beyond(key, wide(found), &(1..=most.into()))
+        })
+    }
+
     fn request_settings(&self) -> RequestSettings {
         let delay_us = self.batch_delay.as_nanos().div_ceil(1000);
         let mut settings = RequestSettings {
@@ -100,13 +126,13 @@ impl DeploymentSpec {
             Some(written) => match skus.find(written) {
                 Ok(sku) => Some((sku.name.clone(), sku.vcpus)),
                 Err(unknown) => {
-                    problems.push(format!("instance_type: {unknown}"));
+                    problems.push(no_such_type(&unknown));
                     None
                 }
             },
             None => {
                 let vcpus = number(settings.vcpus);
-                let problem = beyond("vcpus", vcpus.into(), &(1..=VCPUS_MAX.into()));
+                let problem = beyond("vcpus", wide(settings.vcpus), &(1..=VCPUS_MAX.into()));
                 let is_good = problem.is_none();
                 problems.extend(problem);
                 is_good.then(|| (skus.add_size(vcpus), vcpus))
@@ -115,8 +141,9 @@ impl DeploymentSpec {
         // Of a size that is none, nothing is said beyond that.
         let (instance_type, vcpus) = size.unwrap_or_else(|| (String::new(), u32::MAX));
         let mut spec = Self::new(name, model, &instance_type);
+        problems.extend(settings.too_wide());
         spec.take_settings(number(settings.instance_count), settings.request_settings());
-        problems.extend(spec.problems(vcpus));
+        problems.extend(spec.problems(vcpus).iter().map(|one| as_of_program(one)));
         match problems.is_empty() {
             true => Ok(spec),
             false => Err(problems),
@@ -124,9 +151,30 @@ impl DeploymentSpec {
     }
 }
 
-/// The number as specs have it; one that is too large stays beyond every bound.
+/// The number as specs have it. One that is wider than theirs was told before, and is none that they would tell once more.
 fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
+    u32::try_from(count).unwrap_or(1)
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn no_such_type(unknown: &UnknownSku) -> String {
+    let near = unknown.near.as_ref();
+    let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+    let found = shown(&unknown.found);
+    format!(
+        "instance_type: expected an instance type of Azure ML such as `Standard_F4s_v2`, found {found}{near}"
+    )
+}
+
+/// The problem without the name of the block that a file has around these keys.
+fn as_of_program(problem: &str) -> String {
+    problem
+        .strip_prefix("request_settings.")
+        .unwrap_or(problem)
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -134,10 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::{
-        BATCH_DELAY_MAX, BATCH_SIZE_MAX, CONCURRENCY_MAX, INSTANCE_COUNT_MAX, REQUEST_TIMEOUT_MAX,
-        WAITING_MAX,
-    };
+    use crate::config::{BATCH_DELAY_MAX, REQUEST_TIMEOUT_MAX, WAITING_MAX};
 
     fn spec(settings: &ProgramSettings) -> Result<DeploymentSpec, Vec<String>> {
         let (name, model) = ("blue".parse().unwrap(), ModelRef::Path("m.onnx".into()));
@@ -176,15 +221,13 @@ mod tests {
             spec(&settings).expect_err("refused"),
             [
                 "vcpus: expected 1 to 4096, found 0",
+                "max_concurrent_requests_per_instance: expected 1 to 1024, found 18446744073709551615",
                 "instance_count: expected 1 to 50, found 0",
-                "request_settings.request_timeout_ms: expected at least 1, found 0",
-                "request_settings.max_concurrent_requests_per_instance: expected 1 to 1024, found 4294967295",
-                "request_settings.lanes: expected 1 to 1024, found 0",
-                "request_settings.max_waiting_requests_per_instance: expected 0 to 65536, found 4294967294",
-                "request_settings.max_batch_size: expected 1 to 1024, found 1025",
-                "request_settings.max_batch_delay_us: expected 0 to 1000000, found 18446744073709551615",
-                "request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is 0, found \
-                 18446744073709551615 us: every request would time out",
+                "request_timeout_ms: expected at least 1, found 0",
+                "lanes: expected 1 to 1024, found 0",
+                "max_waiting_requests_per_instance: expected 0 to 65536, found 4294967294",
+                "max_batch_size: expected 1 to 1024, found 1025",
+                "max_batch_delay_us: expected 0 to 1000000, found 18446744073709551615",
             ]
         );
     }
@@ -217,8 +260,8 @@ mod tests {
         };
         let problems = spec(&settings).expect_err("refused");
         assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems[0].starts_with("request_settings.lanes: expected at most 1, the vCPUs"));
-        assert!(problems[1].starts_with("request_settings.max_batch_delay_us: expected less than"));
+        assert!(problems[0].starts_with("lanes: expected at most 1, the vCPUs"));
+        assert!(problems[1].starts_with("max_batch_delay_us: expected less than"));
     }
 
     #[test]

@@ -223,7 +223,8 @@ impl RequestSettings {
             }
         }
         let (delay, timeout) = (self.max_batch_delay(), self.request_timeout());
-        if delay >= timeout {
+        // Of two numbers that can be: one that cannot is told by itself, and says nothing about the other.
+        if delay >= timeout && delay <= BATCH_DELAY_MAX && !timeout.is_zero() {
             problems.push(format!(
                 "request_settings.max_batch_delay_us: expected less than request_timeout_ms, which is {}, found {} us: every \
                  request would time out",

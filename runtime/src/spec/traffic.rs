@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DeploymentName, NameError};
+use super::{DeploymentName, NameError, shown};
+use crate::config::PROGRAM_NAME_LEN_MAX;
 
 /// Hundredths of a percent that make up the whole.
 const WHOLE: u16 = 10_000;
@@ -41,7 +42,7 @@ impl FromStr for Percent {
 
     fn from_str(text: &str) -> Result<Self, TrafficError> {
         let refused = || TrafficError::Percent {
-            found: text.to_owned(),
+            found: text.chars().take(PROGRAM_NAME_LEN_MAX).collect(),
         };
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
@@ -119,7 +120,7 @@ pub enum TrafficError {
     )]
     Empty,
     /// Neither `blue:90` nor `blue=90`.
-    #[error("expected entries such as blue:90,green:10 or blue=90 green=10, found {found:?}")]
+    #[error("expected entries such as blue:90,green:10 or blue=90 green=10, found {}", shown(.found))]
     Entry {
         /// The text as it was written.
         found: String,

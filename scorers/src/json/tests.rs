@@ -508,7 +508,7 @@ fn a_model_with_an_output_without_json_form_is_refused_by_its_signature() {
     let odd = OutputKind::Other {
         description: "a tensor of complex numbers".to_owned(),
     };
-    let words = "output \"odd\" is a tensor of complex numbers, which has no JSON form; export the model with tensor outputs";
+    let words = "output \"odd\" is a tensor of complex numbers, which no answer can hold; export the model with tensor outputs";
     let refused = JsonScorer::check(&signature(odd)).unwrap_err();
     assert_eq!(refused.to_string(), words);
     assert_eq!(JsonScorer::check(&signature(OutputKind::Map)), Ok(()));

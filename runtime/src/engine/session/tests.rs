@@ -182,17 +182,17 @@ fn what_has_no_json_form_is_refused_when_the_model_is_loaded() {
     for (model, words) in [
         (
             "odd-output",
-            "odd-output.onnx: output \"cast\" is a tensor of elements of type f8_e4m3fn, which has no JSON form; export the model \
+            "odd-output.onnx: output \"cast\" is a tensor of elements of type f8_e4m3fn, which no answer can hold; export the model \
              with tensor outputs",
         ),
         (
             "odd-input",
-            "odd-input.onnx: input \"data\" is a tensor of elements of type f8_e5m2, which has no JSON form; export the model with \
+            "odd-input.onnx: input \"data\" is a tensor of elements of type f8_e5m2, which no request can hold; export the model with \
              tensor inputs",
         ),
         (
             "maybe",
-            "maybe.onnx: output \"maybe\" is an optional value, which has no JSON form; export the model with tensor outputs",
+            "maybe.onnx: output \"maybe\" is an optional value, which no answer can hold; export the model with tensor outputs",
         ),
     ] {
         assert_eq!(loaded(model).err().as_deref(), Some(words));
