@@ -105,6 +105,12 @@ pub mod evidence;
 #[cfg(not(feature = "unstable"))]
 mod evidence;
 
+#[cfg(all(feature = "server", feature = "unstable"))]
+#[doc(hidden)]
+pub mod canary;
+#[cfg(all(feature = "server", not(feature = "unstable")))]
+mod canary;
+
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod load;

@@ -10,8 +10,12 @@
 
 #[cfg(feature = "cli")]
 mod answers;
+#[cfg(feature = "server")]
+mod block_chance;
 #[cfg(feature = "cli")]
 mod dependence;
+#[cfg(feature = "server")]
+mod event_label;
 #[cfg(feature = "cli")]
 mod latency_test;
 #[cfg(feature = "cli")]
@@ -33,8 +37,12 @@ mod steadiness;
 
 #[cfg(feature = "cli")]
 pub use answers::{Answers, Difference, Tolerance, compare};
+#[cfg(feature = "server")]
+pub use block_chance::{BLOCKS, Block, BlockChance};
 #[cfg(feature = "cli")]
 pub use dependence::kept;
+#[cfg(feature = "server")]
+pub use event_label::EventLabel;
 #[cfg(feature = "cli")]
 pub use latency_test::LatencyTest;
 #[cfg(feature = "cli")]

@@ -1,0 +1,126 @@
+//! What is known of a request that has ended, as far as a canary is judged by it. Pure.
+//!
+//! Not here: requests that named their deployment and copies of mirrored ones; neither was drawn, and so neither is observed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Block;
+use crate::observe::Outcome;
+
+/// The version that a request was assigned to, whoever answered it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arm {
+    /// The version that is there.
+    Stable,
+    /// The version that is tried.
+    Canary,
+}
+
+/// How a request came to its arm.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Routing {
+    /// By its place in a block of the exact split.
+    Exact(Block),
+    /// By a draw of its own.
+    Random {
+        /// The canary's share of what goes to either arm, 0 to 1.
+        weight: f64,
+    },
+    /// By its key: all requests of a key go to one arm as long as the weight stays.
+    Sticky {
+        /// The canary's share of the keys, 0 to 1.
+        weight: f64,
+        /// A hash of the key. Arms are not drawn by this one but by one with a salt.
+        key: u64,
+    },
+}
+
+/// The end of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// An answer.
+    Answered,
+    /// An answer with a number that is none, or of another form than the model has.
+    BadOutput,
+    /// The model failed, died or refused, or no instance was ready.
+    Failed,
+    /// The time was over.
+    TimedOut,
+    /// Turned away because too many came.
+    Shed,
+    /// Wrong for every model.
+    Malformed,
+    /// The client left: nobody's failure, and nothing is known of its latency.
+    Abandoned,
+}
+
+/// A request that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The version that it was assigned to.
+    pub arm: Arm,
+    /// How it came there.
+    pub routing: Routing,
+    /// How it ended.
+    pub ending: Ending,
+    /// When it ended, in microseconds since the rollout began; never less than that of the observation before but for the odd one that
+    /// another thread handed over late.
+    pub at_us: u64,
+    /// In line for a run.
+    pub queue_us: u64,
+    /// In the run.
+    pub run_us: u64,
+    /// From arrival to answer.
+    pub total_us: u64,
+    /// Among the first of an instance: its latency says nothing.
+    pub cold: bool,
+}
+
+/// What turned out about an answer later.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truth {
+    /// The answer of one arm was right or wrong.
+    Single {
+        /// The version that answered.
+        arm: Arm,
+        /// How the request came there.
+        routing: Routing,
+        /// Whether it was right.
+        right: bool,
+    },
+    /// Both versions answered the same request, one of them a copy of it.
+    Paired {
+        /// Whether the stable version was right.
+        stable_right: bool,
+        /// Whether the canary was.
+        canary_right: bool,
+    },
+}
+
+impl Observation {
+    /// Whether it counts at all.
+    pub(super) fn counts(&self) -> bool {
+        !matches!(self.ending, Ending::Abandoned | Ending::Malformed)
+    }
+}
+
+impl From<Outcome> for Ending {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Ok => Self::Answered,
+            Outcome::Malformed => Self::Malformed,
+            Outcome::RejectedByModel
+            | Outcome::ModelError
+            | Outcome::Died
+            | Outcome::NotReady
+            | Outcome::Internal => Self::Failed,
+            Outcome::ExpiredWaiting | Outcome::ExpiredRunning => Self::TimedOut,
+            Outcome::Abandoned => Self::Abandoned,
+            Outcome::Shed => Self::Shed,
+        }
+    }
+}

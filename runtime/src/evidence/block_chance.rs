@@ -1,0 +1,140 @@
+//! The chance that the next bad event of a block of the split is the canary's. Pure.
+//!
+//! A block hands its places out without putting them back: of a hundred requests ten are the canary's, and where two of the bad ones
+//! were, eight of the other ninety-eight are left. With the chance of the first event for all of them, whoever may stop in the middle of
+//! a block gains by it. The places are drawn uniformly, so that the events before are all that matters, not where they stood.
+//!
+//! Memory is bounded: [`BLOCKS`] blocks have their counts at a time. An event of a block that has left is not counted, nor is one of a block
+//! whose weight has changed since its first event: both are known before the label is looked at, so that leaving them out is no choice.
+
+use serde::{Deserialize, Serialize};
+
+/// Blocks whose counts are kept: requests that end together are of neighbouring blocks, or waited for as long as it takes to fill as many.
+pub const BLOCKS: usize = 64;
+
+/// A block of the split, as it was when a request was routed by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// The number of the block, which rises. Blocks of different lengths have different numbers.
+    pub number: u64,
+    /// Requests of the block that are the canary's.
+    pub canary: u32,
+    /// Requests of the block that are the canary's or the stable version's.
+    pub both: u32,
+}
+
+/// The counts of the blocks that have had an event.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BlockChance {
+    /// By the number of the block; each in the place of its number modulo [`BLOCKS`].
+    places: Vec<Option<Seen>>,
+    /// Events that were not counted.
+    skipped: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    block: Block,
+    events: u32,
+    of_canary: u32,
+}
+
+impl BlockChance {
+    /// The chance that an event of the block is the canary's, given those before; afterwards it has happened. None where it is not to
+    /// be counted.
+    pub fn event(&mut self, block: Block, of_canary: bool) -> Option<f64> {
+        let chance = self.take(block, of_canary);
+        self.skipped += u64::from(chance.is_none());
+        chance
+    }
+
+    /// Events that were not counted.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn take(&mut self, block: Block, of_canary: bool) -> Option<f64> {
+        if self.places.is_empty() {
+            self.places = vec![None; BLOCKS];
+        }
+        let place = usize::try_from(block.number % BLOCKS as u64).ok()?;
+        let fresh = Seen {
+            block,
+            events: 0,
+            of_canary: 0,
+        };
+        let seen = match &mut self.places[place] {
+            Some(seen) if seen.block.number > block.number => return None,
+            Some(seen) if seen.block.number == block.number => seen,
+            other => other.insert(fresh),
+        };
+        if seen.block != block {
+            return None;
+        }
+        let left = block.canary.checked_sub(seen.of_canary)?;
+        let of = block.both.checked_sub(seen.events)?;
+        if of == 0 || left > of {
+            return None;
+        }
+        seen.events += 1;
+        seen.of_canary += u32::from(of_canary);
+        Some(f64::from(left) / f64::from(of))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(number: u64) -> Block {
+        Block {
+            number,
+            canary: 2,
+            both: 10,
+        }
+    }
+
+    fn chances(events: &[(u64, bool)]) -> Vec<Option<f64>> {
+        let mut chances = BlockChance::default();
+        let one = |(number, canary): &(u64, bool)| chances.event(block(*number), *canary);
+        events.iter().map(one).collect()
+    }
+
+    #[test]
+    fn places_that_were_handed_out_are_not_there_for_the_next_event() {
+        let found = chances(&[(3, true), (3, false), (4, false), (3, true), (3, false)]);
+        let expected = [0.2, 1.0 / 9.0, 0.2, 1.0 / 8.0, 0.0];
+        assert_eq!(found, expected.map(Some));
+    }
+
+    #[test]
+    fn an_event_of_a_block_that_has_left_is_not_counted() {
+        let late = BLOCKS as u64;
+        assert_eq!(
+            chances(&[(1, true), (1 + late, true), (1, false), (1 + late, false)]),
+            [Some(0.2), Some(0.2), None, Some(1.0 / 9.0)]
+        );
+    }
+
+    #[test]
+    fn a_block_whose_weight_changes_counts_by_the_weight_of_its_first_event_alone() {
+        let mut chances = BlockChance::default();
+        let other = Block {
+            canary: 5,
+            ..block(1)
+        };
+        assert_eq!(chances.event(block(1), false), Some(0.2));
+        assert_eq!(chances.event(other, true), None);
+        assert_eq!(chances.event(block(1), false), Some(2.0 / 9.0));
+        assert_eq!(chances.skipped(), 1);
+    }
+
+    #[test]
+    fn more_events_than_a_block_has_are_not_counted() {
+        let mut chances = BlockChance::default();
+        let found: Vec<_> = (0..12).map(|_| chances.event(block(7), false)).collect();
+        assert_eq!(found[7..], [Some(2.0 / 3.0), Some(1.0), None, None, None]);
+        assert_eq!(chances.skipped(), 3);
+    }
+}
