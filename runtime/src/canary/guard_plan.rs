@@ -162,6 +162,16 @@ impl GuardPlan {
 }
 
 impl MetricPlan {
+    /// The metric with the usual margins: harm is any increase, safety less than twice the rate.
+    #[must_use]
+    pub fn of(metric: Metric) -> Self {
+        Self {
+            metric,
+            ratio_max: 1.0,
+            promote_below: 2.0,
+        }
+    }
+
     fn problems(&self, at: usize) -> Vec<PlanError> {
         let wrong = |field, expected, found| PlanError::Number {
             at,

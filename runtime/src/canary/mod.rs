@@ -5,10 +5,18 @@
 //! Threads: called from whichever drains the observations; a `Guard` belongs to one.
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
 
+mod argo;
+mod draft;
+mod flagger;
 mod guard;
+mod guard_file;
 mod guard_plan;
 mod observation;
+mod plan;
+mod plan_file;
 
 pub use guard::{Counts, Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
 pub use observation::{Arm, Ending, Observation, Routing, Truth};
+pub use plan::{Hook, OnUndecided, RolloutPlan, Step, StickyKey};
+pub use plan_file::{Names, read_plan};

@@ -63,6 +63,8 @@ pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 
 // The reader of files with places, for the environment files of deployments.
 pub(crate) use fields::{Fields, nearest, text};
+#[cfg(feature = "server")]
+pub(crate) use fields::{one_of, parsed, whole, yes_or_no};
 pub(crate) use names::shown;
 pub(crate) use node::{Content, Node};
 #[cfg(feature = "server")]

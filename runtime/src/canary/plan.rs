@@ -1,0 +1,342 @@
+//! A rollout as it is planned: two deployments, the steps of the ramp, and what the canary is judged by.
+//!
+//! Not here: how it is written in a file (`plan_file`), and how it goes on (`rollout`).
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canary::guard_plan::GuardPlan;
+use crate::spec::{DeploymentName, EndpointName, Percent};
+
+/// Pairs of a mirror step where none are given: with all of them alike, fewer than one answer in a hundred differs, at 1 % (canary.md 2.7).
+pub(super) const PAIRS_DEFAULT: u64 = 500;
+
+/// A rollout as it is planned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RolloutPlan {
+    /// The endpoint.
+    pub endpoint: EndpointName,
+    /// The deployment that has the traffic: the stable version.
+    pub from: DeploymentName,
+    /// The deployment that is to have it: the canary.
+    pub to: DeploymentName,
+    /// The steps, in their order. When the last has been taken, the canary gets all traffic.
+    pub steps: Vec<Step>,
+    /// What the canary is judged by.
+    pub guard: GuardPlan,
+    /// What becomes of a step that ends without a verdict.
+    pub on_undecided: OnUndecided,
+    /// The longest that the rollout may take, in seconds; then it is as undecided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_max: Option<u64>,
+    /// Cohorts, where users are to keep their version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickyKey>,
+    /// Who hears of each event.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<Hook>,
+    /// Keys of the file that have no effect here, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// One step of a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Step {
+    /// The canary gets copies of so many requests in a hundred, and its answers go to nobody, until so many pairs are compared.
+    Mirror {
+        /// The share that is copied.
+        percent: Percent,
+        /// Pairs of answers.
+        pairs: u64,
+    },
+    /// The canary gets so much of the traffic.
+    SetWeight {
+        /// Its share.
+        percent: Percent,
+    },
+    /// Nothing changes for a time, or until somebody says so.
+    Pause {
+        /// The time; without one until `serin rollout promote`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
+    /// Nothing changes until the canary is proven safe, by the traffic that it has.
+    Analysis {
+        /// The longest wait; then it is undecided.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
+    /// The canary gets so many instances.
+    SetScale {
+        /// The number.
+        instances: u32,
+    },
+    /// Somebody else is asked, and asked again, until he agrees.
+    Gate {
+        /// Who.
+        hook: Hook,
+    },
+}
+
+/// What becomes of a step without a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnUndecided {
+    /// It waits for somebody.
+    #[default]
+    Hold,
+    /// It goes on, and says that nothing was proven.
+    PromoteFlagged,
+    /// All traffic goes back.
+    Abort,
+}
+
+/// The part of a request by which users are told apart.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StickyKey {
+    /// A header.
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A place in the JSON of the body, as a JSON pointer.
+    JsonPath(String),
+    /// The address of the client.
+    ClientIp(bool),
+}
+
+/// Somebody who hears of events, or is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hook {
+    /// An address that takes a POST with JSON.
+    Url(String),
+    /// A program that gets the JSON on its standard input.
+    Command(Vec<String>),
+}
+
+impl RolloutPlan {
+    /// The plan where nobody says more: shadow, 1, 10, 50, 100 %.
+    #[must_use]
+    pub fn usual(endpoint: EndpointName, from: DeploymentName, to: DeploymentName) -> Self {
+        let weight = |hundredths| Step::SetWeight {
+            percent: Percent::from_hundredths(hundredths).unwrap_or(Percent::ZERO),
+        };
+        Self {
+            endpoint,
+            from,
+            to,
+            steps: vec![
+                Step::Mirror {
+                    percent: Percent::HUNDRED,
+                    pairs: PAIRS_DEFAULT,
+                },
+                weight(100),
+                Step::Pause { seconds: Some(60) },
+                weight(1000),
+                Step::Analysis { seconds: None },
+                weight(5000),
+                Step::Analysis { seconds: None },
+                weight(10_000),
+            ],
+            guard: GuardPlan::default(),
+            on_undecided: OnUndecided::default(),
+            seconds_max: None,
+            sticky: None,
+            notify: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// All that is wrong with the plan as a whole, each with the path of its key.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        if self.from == self.to {
+            let words = format!("expected another deployment than `from`, found {}", self.to);
+            problems.push(("to".to_owned(), words));
+        }
+        if self.steps.is_empty() {
+            let words = "expected at least one step such as setWeight: 10, found none".to_owned();
+            problems.push(("steps".to_owned(), words));
+        }
+        problems.extend(self.problems_of_ramp());
+        let of_guard = self.guard.problems();
+        problems.extend(
+            of_guard
+                .iter()
+                .map(|problem| ("guard".to_owned(), problem.to_string())),
+        );
+        problems
+    }
+
+    /// The weights rise, and nothing is judged that nobody could judge.
+    fn problems_of_ramp(&self) -> Vec<(String, String)> {
+        let (mut weight, mut problems) = (Percent::ZERO, Vec::new());
+        for (index, step) in self.steps.iter().enumerate() {
+            let problem = match step {
+                Step::SetWeight { percent } if *percent <= weight => Some(format!(
+                    "expected a weight above {weight}, that of the step before, found {percent}"
+                )),
+                Step::Analysis { .. } if weight == Percent::ZERO => Some(
+                    "expected traffic to judge by: put a setWeight before it".to_owned(),
+                ),
+                Step::Analysis { .. } if weight == Percent::HUNDRED => Some(
+                    "expected traffic at both versions to compare: put it before setWeight: 100".to_owned(),
+                ),
+                Step::Mirror { .. } if weight != Percent::ZERO => Some(
+                    "expected before the first setWeight: a version that has traffic gets no copies".to_owned(),
+                ),
+                _ => None,
+            };
+            if let Step::SetWeight { percent } = step {
+                weight = weight.max(*percent);
+            }
+            problems.extend(problem.map(|problem| (format!("steps[{index}]"), problem)));
+        }
+        problems
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mirror { percent, pairs: 0 } => write!(f, "mirror {percent} %"),
+            Self::Mirror { percent, pairs } => {
+                write!(f, "mirror {percent} % until {pairs} pairs are compared")
+            }
+            Self::SetWeight { percent } => write!(f, "weight {percent} %"),
+            Self::Pause { seconds: None } => f.write_str("pause until somebody promotes"),
+            Self::Pause {
+                seconds: Some(seconds),
+            } => write!(f, "pause {}", Duration(*seconds)),
+            Self::Analysis { seconds: None } => f.write_str("analysis until it is safe"),
+            Self::Analysis {
+                seconds: Some(seconds),
+            } => write!(
+                f,
+                "analysis until it is safe, {} at most",
+                Duration(*seconds)
+            ),
+            Self::SetScale { instances } => write!(f, "{instances} instances"),
+            Self::Gate { hook } => write!(f, "gate {hook}"),
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::Command(words) => f.write_str(&words.join(" ")),
+        }
+    }
+}
+
+/// A number of seconds, in words.
+pub(crate) struct Duration(pub(crate) u64);
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (hours, minutes, seconds) = (self.0 / 3600, self.0 / 60 % 60, self.0 % 60);
+        let parts = [(hours, "h"), (minutes, "m"), (seconds, "s")];
+        let parts = parts.iter().filter(|(number, _)| *number > 0);
+        let words: Vec<_> = parts
+            .map(|(number, unit)| format!("{number} {unit}"))
+            .collect();
+        f.write_str(if words.is_empty() { "0 s" } else { "" })?;
+        f.write_str(&words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(steps: Vec<Step>) -> RolloutPlan {
+        let (endpoint, from, to) = ("iris", "blue", "green");
+        RolloutPlan {
+            steps,
+            ..RolloutPlan::usual(
+                endpoint.parse().unwrap(),
+                from.parse().unwrap(),
+                to.parse().unwrap(),
+            )
+        }
+    }
+
+    fn weight(percent: &str) -> Step {
+        let percent = percent.parse().unwrap();
+        Step::SetWeight { percent }
+    }
+
+    #[test]
+    fn the_usual_plan_has_no_problems() {
+        let usual = plan(Vec::new());
+        let usual = RolloutPlan::usual(usual.endpoint, usual.from, usual.to);
+        assert_eq!(usual.problems(), []);
+    }
+
+    #[test]
+    fn a_ramp_that_does_not_rise_is_refused_step_by_step() {
+        let analysis = || Step::Analysis { seconds: None };
+        let mirror = Step::Mirror {
+            percent: Percent::HUNDRED,
+            pairs: 1,
+        };
+        let steps = vec![
+            analysis(),
+            weight("10"),
+            weight("10"),
+            weight("5"),
+            mirror,
+            weight("100"),
+            analysis(),
+        ];
+        let places: Vec<_> = plan(steps)
+            .problems()
+            .into_iter()
+            .map(|(place, _)| place)
+            .collect();
+        assert_eq!(
+            places,
+            ["steps[0]", "steps[2]", "steps[3]", "steps[4]", "steps[6]"]
+        );
+    }
+
+    #[test]
+    fn a_rollout_onto_itself_and_one_without_steps_are_refused() {
+        let mut onto_itself = plan(Vec::new());
+        onto_itself.to = "Blue".parse().unwrap();
+        let places: Vec<_> = onto_itself
+            .problems()
+            .into_iter()
+            .map(|(place, _)| place)
+            .collect();
+        assert_eq!(places, ["to", "steps"]);
+    }
+
+    #[test]
+    fn a_plan_is_written_down_and_read_to_the_same() {
+        let usual = plan(vec![
+            weight("0.01"),
+            Step::Gate {
+                hook: Hook::Command(vec!["true".to_owned()]),
+            },
+            Step::Pause { seconds: None },
+            Step::SetScale { instances: 3 },
+        ]);
+        let text = serde_json::to_string(&usual).unwrap();
+        assert_eq!(serde_json::from_str::<RolloutPlan>(&text).unwrap(), usual);
+    }
+
+    #[test]
+    fn times_are_told_in_their_units() {
+        for (seconds, words) in [(0, "0 s"), (59, "59 s"), (60, "1 m"), (3661, "1 h 1 m 1 s")] {
+            assert_eq!(Duration(seconds).to_string(), words);
+        }
+    }
+}
