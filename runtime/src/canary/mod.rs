@@ -6,7 +6,9 @@
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
 
 mod argo;
+mod command;
 mod draft;
+mod entry;
 mod flagger;
 mod guard;
 mod guard_file;
@@ -14,9 +16,14 @@ mod guard_plan;
 mod observation;
 mod plan;
 mod plan_file;
+mod rollout;
+mod words;
 
+pub use command::Command;
+pub use entry::{Entry, Event};
 pub use guard::{Counts, Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
 pub use observation::{Arm, Ending, Observation, Routing, Truth};
 pub use plan::{Hook, OnUndecided, RolloutPlan, Step, StickyKey};
 pub use plan_file::{Names, read_plan};
+pub use rollout::{Input, Phase, Rollout, Took, Wish};

@@ -220,7 +220,7 @@ fn read_sticky(node: Node, problems: &mut Vec<Problem>) -> Option<StickyKey> {
 mod tests {
     use super::*;
     use crate::canary::guard_plan::{Metric, Time};
-    use crate::canary::plan::{Hook, OnUndecided, Step};
+    use crate::canary::plan::{Hook, OnUndecided};
 
     fn names() -> Names {
         Names {

@@ -1,0 +1,754 @@
+//! A rollout on its way: a state, and what each thing that happens makes of it. Pure.
+//!
+//! The state follows from the inputs alone, times included. So what was recorded can be played again, to the same lines of its journal, and
+//! a server that was killed goes on where the record ends.
+//!
+//! Not here: clocks, traffic, files; whoever owns a rollout feeds it and does what it wishes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::canary::command::Command;
+use crate::canary::entry::{Entry, Event};
+use crate::canary::guard::{Finding, Guard, Verdict};
+use crate::canary::guard_plan::PlanError;
+use crate::canary::observation::{Observation, Truth};
+use crate::canary::plan::{Duration, Hook, OnUndecided, RolloutPlan, Step};
+use crate::spec::Percent;
+
+/// The wait between two questions to a gate.
+const ASK_AGAIN_MS: i64 = 10_000;
+/// The wait before traffic that could not be given back is given back once more.
+const TRY_AGAIN_MS: i64 = 1000;
+
+/// Something that happens to a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Input {
+    /// Somebody begins it.
+    Began {
+        /// Who.
+        by: String,
+    },
+    /// Requests have ended.
+    Observed {
+        /// In the order in which they were heard of.
+        requests: Vec<Observation>,
+    },
+    /// Answers to mirrored requests were compared.
+    Compared {
+        /// Pairs that agree.
+        alike: u64,
+        /// Pairs that do not.
+        other: u64,
+    },
+    /// The truth about answers has come.
+    Learned {
+        /// One for each.
+        truths: Vec<Truth>,
+    },
+    /// The traffic is not what the rollout has made it.
+    FoundTraffic {
+        /// The canary's share.
+        canary: Percent,
+        /// What the endpoint has, in words.
+        split: String,
+    },
+    /// A deployment, or the endpoint, is there no more.
+    Gone {
+        /// Which.
+        what: String,
+    },
+    /// A wish has come about, or has not.
+    Done {
+        /// Its number.
+        wish: u64,
+        /// The reason why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// A gate has answered.
+    Answered {
+        /// The number of the wish.
+        wish: u64,
+        /// Whether it lets the rollout pass.
+        agrees: bool,
+        /// What it said.
+        words: String,
+    },
+    /// Somebody wants something of it.
+    Told {
+        /// What.
+        command: Command,
+        /// Who.
+        by: String,
+    },
+    /// Time has passed.
+    Passed,
+    /// The server was started again; what was under way has to be looked at anew.
+    Restarted {
+        /// The canary's share now.
+        canary: Percent,
+    },
+}
+
+/// Something that a rollout wants to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// The canary is to have this share, the stable version the rest, and nobody copies.
+    Shift {
+        /// The share.
+        canary: Percent,
+        /// Why.
+        why: String,
+    },
+    /// The canary is to get copies of this share.
+    Mirror {
+        /// The share.
+        percent: Percent,
+    },
+    /// The canary is to have so many instances.
+    Scale {
+        /// The number.
+        instances: u32,
+    },
+    /// A gate is to be asked.
+    Ask {
+        /// Which.
+        hook: Hook,
+    },
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "kebab-case")]
+pub enum Phase {
+    /// It goes on by itself.
+    Running,
+    /// It waits for somebody.
+    Paused {
+        /// Why.
+        why: String,
+        /// Somebody else has the traffic in hand: it is not moved, whatever is proven.
+        hands_off: bool,
+    },
+    /// All traffic is on its way back.
+    GoingBack {
+        /// Why.
+        why: String,
+        /// Somebody wanted it.
+        is_aborted: bool,
+    },
+    /// The canary has all traffic.
+    Promoted,
+    /// The stable version has all traffic again, for harm was proven.
+    RolledBack {
+        /// Why.
+        why: String,
+    },
+    /// The stable version has all traffic again, for somebody wanted it; or there is nothing left to roll out.
+    Aborted {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Phase {
+    /// Whether nothing more happens by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(
+            self,
+            Self::Promoted | Self::RolledBack { .. } | Self::Aborted { .. }
+        )
+    }
+}
+
+/// What came of an input.
+#[derive(Debug, Default, PartialEq)]
+pub struct Took {
+    /// Lines for the journal.
+    pub entries: Vec<Entry>,
+    /// What is to be done, once the input and the lines are on disk, with its number: one that is newer takes the place of those before.
+    pub wishes: Vec<(u64, Wish)>,
+}
+
+/// A rollout on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    plan: RolloutPlan,
+    guard: Guard,
+    phase: Phase,
+    /// The step that it is at; the number of steps when all are taken.
+    step: usize,
+    /// When that step was reached.
+    since_ms: i64,
+    started_ms: i64,
+    /// The canary's share as the rollout has made it, or is making it.
+    weight: Percent,
+    /// The canary's share as it was when it last came about.
+    weight_before: Percent,
+    mirrored: Percent,
+    /// A wish of this step is under way, or was carried out.
+    asked: Asked,
+    /// When something that may be asked again was asked last.
+    asked_ms: i64,
+    /// The number of the newest wish.
+    wish: u64,
+    pairs: u64,
+    /// It went on without a proof.
+    is_flagged: bool,
+    is_overdue: bool,
+    /// The verdict of each metric that was told last.
+    told: Vec<Verdict>,
+    requests: u64,
+    now_ms: i64,
+}
+
+/// The wish of the step that a rollout is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Asked {
+    No,
+    UnderWay,
+    /// What somebody else has changed is on its way back; the step begins when it is there.
+    Restoring,
+    Done,
+}
+
+impl Rollout {
+    /// A rollout that has not begun.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with what it is to be judged by.
+    pub fn new(plan: RolloutPlan) -> Result<Self, Vec<PlanError>> {
+        let guard = Guard::new(plan.guard.clone())?;
+        let told = vec![Verdict::Undecided; plan.guard.metrics.len()];
+        Ok(Self {
+            plan,
+            guard,
+            phase: Phase::Running,
+            step: 0,
+            since_ms: 0,
+            started_ms: 0,
+            weight: Percent::ZERO,
+            weight_before: Percent::ZERO,
+            mirrored: Percent::ZERO,
+            asked: Asked::No,
+            asked_ms: i64::MIN,
+            wish: 0,
+            pairs: 0,
+            is_flagged: false,
+            is_overdue: false,
+            told,
+            requests: 0,
+            now_ms: 0,
+        })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &RolloutPlan {
+        &self.plan
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    /// The step that it is at, from 0; the number of steps when all are taken.
+    #[must_use]
+    pub fn step(&self) -> usize {
+        self.step
+    }
+
+    /// The canary's share as the rollout has made it, or is making it.
+    #[must_use]
+    pub fn weight(&self) -> Percent {
+        self.weight
+    }
+
+    /// Whether a change of the traffic is under way.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        matches!(self.asked, Asked::UnderWay | Asked::Restoring)
+    }
+
+    /// Whether it went on without a proof.
+    #[must_use]
+    pub fn is_flagged(&self) -> bool {
+        self.is_flagged
+    }
+
+    /// Requests that it was told of, and pairs.
+    #[must_use]
+    pub fn seen(&self) -> (u64, u64) {
+        (self.requests, self.pairs)
+    }
+
+    /// When it began and when something happened last, in milliseconds since 1970.
+    #[must_use]
+    pub fn times_ms(&self) -> (i64, i64) {
+        (self.started_ms, self.now_ms)
+    }
+
+    /// What each metric says.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        self.guard.findings()
+    }
+
+    /// What all say.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.guard.verdict()
+    }
+
+    /// Whether the command fits where the rollout stands.
+    ///
+    /// # Errors
+    ///
+    /// Why not, and what would do.
+    pub fn check(&self, command: Command) -> Result<(), String> {
+        let standing = || match &self.phase {
+            Phase::Running => "it goes on by itself".to_owned(),
+            Phase::Paused { .. } => "it is paused: resume it".to_owned(),
+            Phase::GoingBack { .. } => "its traffic is on its way back".to_owned(),
+            Phase::Promoted => "it was promoted".to_owned(),
+            Phase::RolledBack { .. } => "it was rolled back".to_owned(),
+            Phase::Aborted { .. } => "it was aborted".to_owned(),
+        };
+        let fits = match command {
+            Command::Promote | Command::PromoteFull => {
+                matches!(self.phase, Phase::Running | Phase::Paused { .. })
+            }
+            Command::Pause => self.phase == Phase::Running,
+            Command::Resume => matches!(self.phase, Phase::Paused { .. }),
+            Command::Abort => !self.phase.has_ended(),
+            Command::Undo => self.phase == Phase::Promoted,
+        };
+        fits.then_some(()).ok_or_else(standing)
+    }
+
+    /// Takes in what has happened at this time (milliseconds since 1970).
+    pub fn take(&mut self, input: &Input, now_ms: i64) -> Took {
+        // A clock that was set back makes no time negative.
+        self.now_ms = self.now_ms.max(now_ms);
+        let mut took = Took::default();
+        self.take_in(input, &mut took);
+        self.look(&mut took);
+        self.go_on(&mut took);
+        took
+    }
+
+    fn take_in(&mut self, input: &Input, took: &mut Took) {
+        match input {
+            Input::Began { by } => {
+                (self.started_ms, self.since_ms) = (self.now_ms, self.now_ms);
+                let steps = self.plan.steps.len();
+                self.tell(
+                    took,
+                    Event::Started {
+                        by: by.clone(),
+                        steps,
+                    },
+                );
+            }
+            Input::Observed { requests } => {
+                self.requests += requests.len() as u64;
+                for request in requests {
+                    self.guard.observe(request);
+                }
+            }
+            Input::Compared { alike, other } => {
+                self.pairs += alike + other;
+                (0..*alike).for_each(|_| self.guard.compare(true));
+                (0..*other).for_each(|_| self.guard.compare(false));
+            }
+            Input::Learned { truths } => truths.iter().for_each(|truth| self.guard.learn(truth)),
+            Input::FoundTraffic { canary, split } => self.found(*canary, split, took),
+            Input::Gone { what } => self.gone(what, took),
+            Input::Done { wish, failure } if *wish == self.wish => {
+                self.done(failure.as_deref(), took)
+            }
+            // A newer wish has taken its place.
+            Input::Done { .. } | Input::Passed => {}
+            Input::Answered {
+                wish,
+                agrees,
+                words,
+            } => self.answered(*wish, (*agrees, words), took),
+            Input::Told { command, by } => self.told(*command, by, took),
+            Input::Restarted { canary } => self.restarted(*canary),
+        }
+    }
+
+    fn tell(&self, took: &mut Took, event: Event) {
+        took.entries.push(Entry {
+            at_ms: self.now_ms,
+            step: self.step,
+            weight: self.weight,
+            requests: self.requests,
+            event,
+        });
+    }
+
+    /// Tells of every metric whose verdict has changed, and turns back on harm.
+    fn look(&mut self, took: &mut Took) {
+        if self.phase.has_ended() {
+            return;
+        }
+        let findings = self.guard.findings();
+        let mut harm = None;
+        for (index, finding) in findings.into_iter().enumerate() {
+            let before = std::mem::replace(&mut self.told[index], finding.verdict);
+            if before == finding.verdict {
+                continue;
+            }
+            if finding.verdict == Verdict::Harm && harm.is_none() {
+                harm = Some(finding.to_string());
+            }
+            let finding = Box::new(finding);
+            self.tell(took, Event::Found { finding });
+        }
+        if let Some(why) = harm
+            && self.may_move()
+        {
+            self.go_back(why, false, took);
+        }
+    }
+
+    /// Whether the traffic is the rollout's to move.
+    fn may_move(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Running
+                | Phase::Paused {
+                    hands_off: false,
+                    ..
+                }
+        )
+    }
+
+    fn go_back(&mut self, why: String, is_aborted: bool, took: &mut Took) {
+        self.weight_before = self.weight;
+        self.weight = Percent::ZERO;
+        self.mirrored = Percent::ZERO;
+        self.tell(took, Event::GoingBack { why: why.clone() });
+        self.asked = Asked::No;
+        // At once; one that was refused waits.
+        self.asked_ms = i64::MIN;
+        self.phase = Phase::GoingBack { why, is_aborted };
+    }
+
+    fn pause(&mut self, why: String, hands_off: bool, took: &mut Took) {
+        self.tell(took, Event::Paused { why: why.clone() });
+        self.phase = Phase::Paused { why, hands_off };
+    }
+
+    fn found(&mut self, canary: Percent, split: &str, took: &mut Took) {
+        if self.phase.has_ended() || self.is_moving() || canary == self.weight {
+            return;
+        }
+        let (to, weight) = (&self.plan.to, self.weight);
+        let why = format!(
+            "somebody else has changed the traffic to {split}; {to} was to have {weight} %. `resume` gives it that again"
+        );
+        self.pause(why, true, took);
+    }
+
+    fn gone(&mut self, what: &str, took: &mut Took) {
+        if self.phase.has_ended() {
+            return;
+        }
+        let why = format!("{what} is there no more");
+        self.tell(took, Event::Aborted { why: why.clone() });
+        self.phase = Phase::Aborted { why };
+        self.asked = Asked::No;
+    }
+
+    fn done(&mut self, failure: Option<&str>, took: &mut Took) {
+        if !self.is_moving() {
+            return;
+        }
+        if let Some(reason) = failure {
+            self.not_done(reason, took);
+            return;
+        }
+        self.asked = match self.asked {
+            Asked::Restoring => Asked::No,
+            _ => Asked::Done,
+        };
+        let before = std::mem::replace(&mut self.weight_before, self.weight);
+        if before != self.weight {
+            self.tell(took, Event::Moved { before });
+        }
+        if let Phase::GoingBack { why, is_aborted } = &self.phase {
+            let why = why.clone();
+            if *is_aborted {
+                self.tell(took, Event::Aborted { why: why.clone() });
+                self.phase = Phase::Aborted { why };
+            } else {
+                self.tell(took, Event::RolledBack { why: why.clone() });
+                self.phase = Phase::RolledBack { why };
+            }
+        }
+    }
+
+    /// A wish was refused. On the way back it is wished again: the stable version has to get its traffic.
+    fn not_done(&mut self, reason: &str, took: &mut Took) {
+        self.tell(
+            took,
+            Event::NotDone {
+                reason: reason.to_owned(),
+            },
+        );
+        if matches!(self.phase, Phase::GoingBack { .. }) {
+            self.asked = Asked::No;
+            return;
+        }
+        let hands_off = self.asked == Asked::Restoring;
+        self.asked = Asked::No;
+        if !hands_off {
+            self.weight = self.weight_before;
+        }
+        let why = format!("step {} could not be taken: {reason}", self.step + 1);
+        self.pause(why, hands_off, took);
+    }
+
+    fn answered(&mut self, wish: u64, (agrees, words): (bool, &str), took: &mut Took) {
+        if wish != self.wish || !self.is_moving() {
+            return;
+        }
+        let words = words.to_owned();
+        self.tell(took, Event::Answered { agrees, words });
+        self.asked = if agrees { Asked::Done } else { Asked::No };
+    }
+
+    fn told(&mut self, command: Command, by: &str, took: &mut Took) {
+        if self.check(command).is_err() {
+            return;
+        }
+        let by_whom = by.to_owned();
+        self.tell(
+            took,
+            Event::Told {
+                command,
+                by: by_whom,
+            },
+        );
+        match command {
+            Command::Pause => {
+                let why = format!("{by} wanted it");
+                self.phase = Phase::Paused {
+                    why,
+                    hands_off: false,
+                };
+            }
+            Command::Resume => self.resume(took),
+            Command::Promote => self.promote(took),
+            Command::PromoteFull => {
+                self.enter(self.plan.steps.len());
+                self.resume(took);
+            }
+            Command::Abort => self.go_back(format!("{by} wanted it"), true, took),
+            Command::Undo => self.go_back(format!("{by} wanted it undone"), true, took),
+        }
+    }
+
+    /// Goes on where it was: the share that the canary was to have is made anew, whoever has changed it.
+    fn resume(&mut self, took: &mut Took) {
+        if matches!(
+            self.phase,
+            Phase::Paused {
+                hands_off: true,
+                ..
+            }
+        ) {
+            let (canary, why) = (self.weight, "the rollout goes on".to_owned());
+            self.wish(Wish::Shift { canary, why }, took);
+            self.asked = Asked::Restoring;
+        }
+        self.phase = Phase::Running;
+        self.since_ms = self.now_ms;
+    }
+
+    fn wish(&mut self, wish: Wish, took: &mut Took) {
+        self.wish += 1;
+        self.asked = Asked::UnderWay;
+        took.wishes.push((self.wish, wish));
+    }
+
+    /// Goes past what it waits for.
+    fn promote(&mut self, took: &mut Took) {
+        let step = self.plan.steps.get(self.step);
+        let proves = matches!(step, Some(Step::Analysis { .. } | Step::Mirror { .. }));
+        if proves || matches!(step, Some(Step::Pause { .. } | Step::Gate { .. })) {
+            self.is_flagged |= proves;
+            self.enter(self.step + 1);
+        }
+        self.resume(took);
+    }
+
+    fn enter(&mut self, step: usize) {
+        self.step = step;
+        self.since_ms = self.now_ms;
+        self.asked = Asked::No;
+        self.asked_ms = i64::MIN;
+    }
+
+    /// What was under way before the server ended may have come about or not: the share tells.
+    fn restarted(&mut self, canary: Percent) {
+        if !self.is_moving() {
+            return;
+        }
+        self.asked = Asked::No;
+        self.asked_ms = i64::MIN;
+        if canary == self.weight {
+            self.weight_before = self.weight;
+        }
+    }
+
+    /// Takes step after step, as far as nothing is to be waited for.
+    fn go_on(&mut self, took: &mut Took) {
+        if let Phase::GoingBack { why, .. } = &self.phase
+            && self.asked == Asked::No
+            && self.now_ms >= self.asked_ms.saturating_add(TRY_AGAIN_MS)
+        {
+            let (canary, why) = (Percent::ZERO, why.clone());
+            self.asked_ms = self.now_ms;
+            self.wish(Wish::Shift { canary, why }, took);
+        }
+        self.look_at_the_time(took);
+        while self.phase == Phase::Running && self.is_past_step(took) {
+            self.enter(self.step + 1);
+        }
+    }
+
+    fn look_at_the_time(&mut self, took: &mut Took) {
+        let Some(seconds) = self.plan.seconds_max else {
+            return;
+        };
+        if self.phase == Phase::Running && !self.is_overdue && self.waited(self.started_ms, seconds)
+        {
+            self.is_overdue = true;
+            let words = format!("nothing is decided after {}", Duration(seconds));
+            self.undecided(words, self.plan.steps.len(), took);
+        }
+    }
+
+    fn waited(&self, since_ms: i64, seconds: u64) -> bool {
+        let waited_ms = u64::try_from(self.now_ms.saturating_sub(since_ms)).unwrap_or(0);
+        waited_ms >= seconds.saturating_mul(1000)
+    }
+
+    /// Does what the plan says of a missing verdict; one that goes on goes on at step `next`.
+    fn undecided(&mut self, words: String, next: usize, took: &mut Took) {
+        self.tell(
+            took,
+            Event::Undecided {
+                words: words.clone(),
+            },
+        );
+        match self.plan.on_undecided {
+            OnUndecided::Hold => self.pause(words, false, took),
+            OnUndecided::PromoteFlagged => {
+                self.is_flagged = true;
+                self.enter(next);
+            }
+            OnUndecided::Abort => self.go_back(words, true, took),
+        }
+    }
+
+    /// Whether the step that it is at has been taken; begins it where it has not begun.
+    fn is_past_step(&mut self, took: &mut Took) -> bool {
+        let Some(step) = self.plan.steps.get(self.step).cloned() else {
+            return self.finish(took);
+        };
+        match step {
+            Step::SetWeight { percent } => self.shift(percent, took),
+            Step::Mirror { percent, pairs } => self.mirror(percent, pairs, took),
+            Step::Pause { seconds } => {
+                seconds.is_some_and(|seconds| self.waited(self.since_ms, seconds))
+            }
+            Step::Analysis { seconds } => self.analyse(seconds, took),
+            Step::SetScale { instances } => self.begin(Wish::Scale { instances }, took),
+            Step::Gate { hook } => self.ask(hook, took),
+        }
+    }
+
+    /// Asks a gate, and again after a while as long as it does not agree.
+    fn ask(&mut self, hook: Hook, took: &mut Took) -> bool {
+        if self.asked == Asked::No {
+            if self.now_ms < self.asked_ms.saturating_add(ASK_AGAIN_MS) {
+                return false;
+            }
+            self.asked_ms = self.now_ms;
+        }
+        self.begin(Wish::Ask { hook }, took)
+    }
+
+    /// Wishes something once; whether it has come about.
+    fn begin(&mut self, wish: Wish, took: &mut Took) -> bool {
+        match self.asked {
+            Asked::Done => true,
+            Asked::UnderWay | Asked::Restoring => false,
+            Asked::No => {
+                self.wish(wish, took);
+                false
+            }
+        }
+    }
+
+    fn shift(&mut self, canary: Percent, took: &mut Took) -> bool {
+        if self.asked == Asked::No {
+            if self.weight == canary && self.weight_before == canary {
+                return true;
+            }
+            if self.weight != canary {
+                self.weight_before = self.weight;
+            }
+            self.weight = canary;
+            self.mirrored = Percent::ZERO;
+        }
+        let why = format!("step {} of {}", self.step + 1, self.plan.steps.len());
+        self.begin(Wish::Shift { canary, why }, took)
+    }
+
+    fn mirror(&mut self, percent: Percent, pairs: u64, took: &mut Took) -> bool {
+        if self.asked == Asked::No {
+            self.mirrored = percent;
+        }
+        self.begin(Wish::Mirror { percent }, took) && self.pairs >= pairs
+    }
+
+    fn analyse(&mut self, seconds: Option<u64>, took: &mut Took) -> bool {
+        if self.guard.verdict() == Verdict::Safe {
+            return true;
+        }
+        if seconds.is_some_and(|seconds| self.waited(self.since_ms, seconds)) {
+            let seconds = seconds.unwrap_or(0);
+            let words = format!("no verdict within {}", Duration(seconds));
+            self.undecided(words, self.step + 1, took);
+        }
+        false
+    }
+
+    /// All steps are taken: the canary gets what is left, and it has ended.
+    fn finish(&mut self, took: &mut Took) -> bool {
+        let is_whole = self.weight == Percent::HUNDRED && !self.is_moving();
+        if !is_whole && !self.shift(Percent::HUNDRED, took) {
+            return false;
+        }
+        let is_flagged = self.is_flagged;
+        self.tell(took, Event::Promoted { is_flagged });
+        self.phase = Phase::Promoted;
+        false
+    }
+}
+
+#[cfg(test)]
+#[path = "rollout_tests.rs"]
+mod tests;

@@ -1,0 +1,530 @@
+//! Rollouts in virtual time: a world that does what is wished, or does not.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::canary::guard_plan::{GuardPlan, Metric, MetricPlan};
+use crate::canary::observation::{Arm, Ending, Routing};
+use crate::evidence::Block;
+
+/// A world with one rollout, in which a millisecond passes for each request.
+struct World {
+    rollout: Rollout,
+    now_ms: i64,
+    /// All that was taken in, with its time.
+    record: Vec<(Input, i64)>,
+    journal: Vec<Entry>,
+    /// What the canary really gets.
+    share: Percent,
+    mirrored: Percent,
+    instances: u32,
+    asked: usize,
+    /// The next wishes are refused.
+    refuses: bool,
+    gate_agrees: bool,
+    requests: u64,
+}
+
+fn percent(text: &str) -> Percent {
+    text.parse().unwrap()
+}
+
+fn weight(text: &str) -> Step {
+    Step::SetWeight {
+        percent: percent(text),
+    }
+}
+
+fn pause(seconds: u64) -> Step {
+    Step::Pause {
+        seconds: Some(seconds),
+    }
+}
+
+fn plan(steps: Vec<Step>) -> RolloutPlan {
+    let names = ("iris", "blue", "green");
+    let usual = RolloutPlan::usual(
+        names.0.parse().unwrap(),
+        names.1.parse().unwrap(),
+        names.2.parse().unwrap(),
+    );
+    RolloutPlan {
+        steps,
+        guard: GuardPlan {
+            alpha: 0.01,
+            metrics: vec![MetricPlan::of(Metric::Errors)],
+        },
+        ..usual
+    }
+}
+
+impl World {
+    fn of(plan: RolloutPlan) -> Self {
+        let mut world = Self {
+            rollout: Rollout::new(plan).unwrap(),
+            now_ms: 1_000_000,
+            record: Vec::new(),
+            journal: Vec::new(),
+            share: Percent::ZERO,
+            mirrored: Percent::ZERO,
+            instances: 1,
+            asked: 0,
+            refuses: false,
+            gate_agrees: true,
+            requests: 0,
+        };
+        world.feed(Input::Began {
+            by: "ann".to_owned(),
+        });
+        world
+    }
+
+    fn feed(&mut self, input: Input) {
+        let took = self.rollout.take(&input, self.now_ms);
+        self.record.push((input, self.now_ms));
+        self.journal.extend(took.entries);
+        for (wish, wished) in took.wishes {
+            self.carry_out(wish, wished);
+        }
+    }
+
+    fn carry_out(&mut self, wish: u64, wished: Wish) {
+        if self.refuses {
+            let failure = Some("no ready instance".to_owned());
+            return self.feed(Input::Done { wish, failure });
+        }
+        match wished {
+            Wish::Shift { canary, .. } => {
+                (self.share, self.mirrored) = (canary, Percent::ZERO);
+            }
+            Wish::Mirror { percent } => self.mirrored = percent,
+            Wish::Scale { instances } => self.instances = instances,
+            Wish::Ask { .. } => {
+                self.asked += 1;
+                let agrees = self.gate_agrees;
+                let words = String::new();
+                return self.feed(Input::Answered {
+                    wish,
+                    agrees,
+                    words,
+                });
+            }
+        }
+        let failure = None;
+        self.feed(Input::Done { wish, failure });
+    }
+
+    fn wait(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.now_ms += 1000;
+            self.feed(Input::Passed);
+        }
+    }
+
+    fn tell(&mut self, command: Command) {
+        self.feed(Input::Told {
+            command,
+            by: "bob".to_owned(),
+        });
+    }
+
+    /// A hundred requests, of which so many go to the canary as it has; those for which `fails` says so fail.
+    fn hundred(&mut self, fails: impl Fn(Arm, u64) -> bool) {
+        let canary = u64::from(self.share.hundredths() / 100);
+        let number = self.requests / 100;
+        let requests = (0..100).map(|place| {
+            let arm = if place < canary {
+                Arm::Canary
+            } else {
+                Arm::Stable
+            };
+            let block = Block {
+                number,
+                canary: u32::try_from(canary).unwrap(),
+                both: 100,
+            };
+            let fails = fails(arm, self.requests + place);
+            Observation {
+                arm,
+                routing: Routing::Exact(block),
+                ending: if fails {
+                    Ending::Failed
+                } else {
+                    Ending::Answered
+                },
+                at_us: 0,
+                queue_us: 0,
+                run_us: 1000,
+                total_us: 1000,
+                cold: false,
+            }
+        });
+        let requests = requests.collect();
+        self.requests += 100;
+        self.now_ms += 100;
+        self.feed(Input::Observed { requests });
+    }
+
+    fn told(&self) -> String {
+        let lines = self.journal.iter().map(ToString::to_string);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn never(_: Arm, _: u64) -> bool {
+    false
+}
+
+fn canary_fails(arm: Arm, _: u64) -> bool {
+    arm == Arm::Canary
+}
+
+#[test]
+fn steps_are_taken_in_their_order_and_the_canary_gets_everything_at_last() {
+    let steps = vec![
+        weight("1"),
+        pause(60),
+        weight("10"),
+        Step::SetScale { instances: 3 },
+        pause(5),
+    ];
+    let mut world = World::of(plan(steps));
+    assert_eq!(world.share, percent("1"));
+    world.wait(59);
+    assert_eq!(world.share, percent("1"));
+    world.wait(1);
+    assert_eq!((world.share, world.instances), (percent("10"), 3));
+    world.wait(5);
+    assert_eq!(
+        (world.share, world.rollout.phase()),
+        (Percent::HUNDRED, &Phase::Promoted)
+    );
+    assert!(
+        world.told().ends_with("it was promoted"),
+        "{}",
+        world.told()
+    );
+}
+
+#[test]
+fn a_canary_that_always_fails_loses_its_traffic_and_the_journal_says_by_which_numbers() {
+    let mut world = World::of(plan(vec![weight("10"), pause(1000)]));
+    world.hundred(canary_fails);
+    assert_eq!(world.share, Percent::ZERO);
+    let Phase::RolledBack { why } = world.rollout.phase() else {
+        panic!("{:?}", world.rollout.phase());
+    };
+    assert!(
+        why.starts_with("errors: HARM (canary 10 of 10, stable 0 of 90; "),
+        "{why}"
+    );
+    world.hundred(never);
+    world.wait(2000);
+    assert_eq!(world.share, Percent::ZERO);
+}
+
+#[test]
+fn an_analysis_ends_with_safety_and_not_before() {
+    let analysis = Step::Analysis { seconds: None };
+    let mut world = World::of(plan(vec![weight("50"), analysis]));
+    // One request in ten fails, whoever answers.
+    let mut hundreds = 0;
+    while *world.rollout.phase() == Phase::Running {
+        world.hundred(|_, number| number % 10 == 0);
+        hundreds += 1;
+        assert!(hundreds < 1000, "{}", world.told());
+    }
+    assert!(hundreds > 2, "a verdict after {hundreds} hundreds");
+    assert_eq!(world.rollout.phase(), &Phase::Promoted);
+    assert!(world.told().contains("errors: SAFE"), "{}", world.told());
+}
+
+#[test]
+fn without_a_verdict_it_holds_goes_on_flagged_or_goes_back_as_the_plan_says() {
+    for (on_undecided, share, flagged) in [
+        (OnUndecided::Hold, "50", false),
+        (OnUndecided::PromoteFlagged, "100", true),
+        (OnUndecided::Abort, "0", false),
+    ] {
+        let seconds = Some(60);
+        let plan = RolloutPlan {
+            on_undecided,
+            ..plan(vec![weight("50"), Step::Analysis { seconds }])
+        };
+        let mut world = World::of(plan);
+        world.wait(61);
+        assert_eq!(
+            (world.share, world.rollout.is_flagged()),
+            (percent(share), flagged)
+        );
+        let told = world.told();
+        assert!(told.contains("undecided: no verdict within 1 m"), "{told}");
+    }
+}
+
+#[test]
+fn a_rollout_that_takes_too_long_is_undecided_once() {
+    let plan = RolloutPlan {
+        seconds_max: Some(3600),
+        ..plan(vec![weight("50"), Step::Pause { seconds: None }])
+    };
+    let mut world = World::of(plan);
+    world.wait(3601);
+    assert!(matches!(world.rollout.phase(), Phase::Paused { .. }));
+    world.tell(Command::Resume);
+    world.wait(3601);
+    assert_eq!(world.rollout.phase(), &Phase::Running);
+    world.tell(Command::Promote);
+    assert_eq!(world.rollout.phase(), &Phase::Promoted);
+}
+
+#[test]
+fn who_changes_the_traffic_by_hand_pauses_it_and_resume_takes_it_back() {
+    let mut world = World::of(plan(vec![
+        weight("10"),
+        Step::Pause { seconds: None },
+        weight("50"),
+        pause(9),
+    ]));
+    world.share = percent("30");
+    let found = |share| Input::FoundTraffic {
+        canary: share,
+        split: "blue 70, green 30".to_owned(),
+    };
+    world.feed(found(percent("30")));
+    // Harm is told, and the traffic left to whoever has it in hand.
+    world.hundred(canary_fails);
+    assert!(world.told().contains("errors: HARM"), "{}", world.told());
+    assert_eq!(world.share, percent("30"));
+    assert!(
+        world
+            .told()
+            .contains("somebody else has changed the traffic to blue 70, green 30")
+    );
+    world.tell(Command::Resume);
+    assert_eq!((world.share, world.rollout.step()), (percent("10"), 1));
+    world.tell(Command::Promote);
+    assert_eq!(world.share, percent("50"));
+}
+
+#[test]
+fn harm_turns_back_a_rollout_that_somebody_has_paused() {
+    let mut world = World::of(plan(vec![weight("10"), pause(9)]));
+    world.tell(Command::Pause);
+    world.wait(100);
+    assert_eq!(world.share, percent("10"));
+    world.hundred(canary_fails);
+    assert_eq!(world.share, Percent::ZERO);
+}
+
+#[test]
+fn what_is_refused_pauses_and_traffic_that_is_to_go_back_is_tried_again() {
+    let mut world = World::of(plan(vec![weight("10"), pause(9), weight("50"), pause(9)]));
+    world.refuses = true;
+    world.wait(9);
+    assert!(matches!(
+        world.rollout.phase(),
+        Phase::Paused {
+            hands_off: false,
+            ..
+        }
+    ));
+    assert_eq!(world.rollout.weight(), percent("10"));
+    world.tell(Command::Abort);
+    world.wait(3);
+    assert!(matches!(world.rollout.phase(), Phase::GoingBack { .. }));
+    let tries = world
+        .journal
+        .iter()
+        .filter(|entry| matches!(entry.event, Event::NotDone { .. }));
+    assert_eq!(tries.count(), 5);
+    world.refuses = false;
+    world.wait(1);
+    assert_eq!(world.share, Percent::ZERO);
+    assert!(matches!(world.rollout.phase(), Phase::Aborted { .. }));
+}
+
+#[test]
+fn a_gate_is_asked_again_until_it_agrees() {
+    let hook = Hook::Command(vec!["ask".to_owned()]);
+    let mut world = World::of(plan(vec![
+        pause(1),
+        Step::Gate { hook },
+        weight("10"),
+        pause(9),
+    ]));
+    world.gate_agrees = false;
+    world.wait(36);
+    assert_eq!((world.asked, world.share), (4, Percent::ZERO));
+    world.gate_agrees = true;
+    world.wait(10);
+    assert_eq!((world.asked, world.share), (5, percent("10")));
+}
+
+#[test]
+fn copies_go_before_traffic_until_enough_pairs_are_compared() {
+    let mirror = Step::Mirror {
+        percent: Percent::HUNDRED,
+        pairs: 100,
+    };
+    let mut world = World::of(plan(vec![mirror, weight("10"), pause(9)]));
+    assert_eq!(
+        (world.mirrored, world.share),
+        (Percent::HUNDRED, Percent::ZERO)
+    );
+    world.feed(Input::Compared {
+        alike: 60,
+        other: 0,
+    });
+    assert_eq!(world.mirrored, Percent::HUNDRED);
+    world.feed(Input::Compared {
+        alike: 40,
+        other: 0,
+    });
+    assert_eq!(
+        (world.mirrored, world.share),
+        (Percent::ZERO, percent("10"))
+    );
+}
+
+#[test]
+fn a_promotion_is_undone_and_nothing_else_is_after_the_end() {
+    let mut world = World::of(plan(vec![weight("100")]));
+    assert_eq!(world.rollout.phase(), &Phase::Promoted);
+    for command in [
+        Command::Pause,
+        Command::Resume,
+        Command::Promote,
+        Command::Abort,
+    ] {
+        let lines = world.journal.len();
+        assert!(world.rollout.check(command).is_err(), "{command}");
+        world.tell(command);
+        assert_eq!(world.journal.len(), lines, "{command}");
+    }
+    world.tell(Command::Undo);
+    assert_eq!(world.share, Percent::ZERO);
+    assert!(world.rollout.check(Command::Undo).is_err());
+}
+
+#[test]
+fn a_rollout_without_its_canary_ends() {
+    let mut world = World::of(plan(vec![Step::Pause { seconds: None }]));
+    let what = "deployment green".to_owned();
+    world.feed(Input::Gone { what });
+    assert!(matches!(world.rollout.phase(), Phase::Aborted { .. }));
+}
+
+/// What may happen in a world.
+#[derive(Debug, Clone)]
+enum Act {
+    Hundred { of_canary: bool, one_in: u64 },
+    Wait(u64),
+    Tell(Command),
+    Refuse(bool),
+    ByHand(u16),
+    Restart,
+    Compare(u64),
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let command = prop::sample::select(vec![
+        Command::Promote,
+        Command::PromoteFull,
+        Command::Pause,
+        Command::Resume,
+        Command::Abort,
+        Command::Undo,
+    ]);
+    prop_oneof![
+        6 => (any::<bool>(), 5_u64..200).prop_map(|(of_canary, one_in)| Act::Hundred { of_canary, one_in }),
+        3 => (1_u64..90).prop_map(Act::Wait),
+        2 => command.prop_map(Act::Tell),
+        1 => any::<bool>().prop_map(Act::Refuse),
+        1 => (0_u16..=100).prop_map(Act::ByHand),
+        1 => Just(Act::Restart),
+        2 => (1_u64..100).prop_map(Act::Compare),
+    ]
+}
+
+fn act(world: &mut World, what: Act) {
+    match what {
+        Act::Hundred { of_canary, one_in } => {
+            world.hundred(|arm, number| number % one_in == 0 && (arm == Arm::Canary || !of_canary))
+        }
+        Act::Wait(seconds) => world.wait(seconds),
+        Act::Tell(command) => world.tell(command),
+        Act::Refuse(refuses) => world.refuses = refuses,
+        Act::ByHand(share) => {
+            world.share = Percent::from_hundredths(share * 100).unwrap();
+            let (canary, split) = (world.share, "by hand".to_owned());
+            world.feed(Input::FoundTraffic { canary, split });
+        }
+        Act::Restart => {
+            let canary = world.share;
+            world.feed(Input::Restarted { canary });
+        }
+        Act::Compare(alike) => world.feed(Input::Compared { alike, other: 0 }),
+    }
+}
+
+fn any_plan() -> impl Strategy<Value = RolloutPlan> {
+    let on_undecided = prop::sample::select(vec![
+        OnUndecided::Hold,
+        OnUndecided::PromoteFlagged,
+        OnUndecided::Abort,
+    ]);
+    (on_undecided, prop::option::of(1_u64..300)).prop_map(|(on_undecided, seconds_max)| {
+        RolloutPlan {
+            on_undecided,
+            seconds_max,
+            ..plan(vec![
+                Step::Mirror {
+                    percent: Percent::HUNDRED,
+                    pairs: 50,
+                },
+                weight("1"),
+                pause(20),
+                weight("10"),
+                Step::Gate {
+                    hook: Hook::Url("http://127.0.0.1:9".to_owned()),
+                },
+                Step::Analysis { seconds: Some(100) },
+                weight("50"),
+                Step::SetScale { instances: 2 },
+                Step::Analysis { seconds: None },
+            ])
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens: the share is what the rollout says unless somebody else has it in hand or a wish was refused, it has only shares of
+    /// the plan, and the record gives the same journal and the same state, to the byte, from any point on.
+    #[test]
+    fn what_was_recorded_is_played_again_to_the_byte(plan in any_plan(), acts in prop::collection::vec(any_act(), 0..60), cut in 0_usize..200) {
+        let mut world = World::of(plan.clone());
+        for what in acts {
+            act(&mut world, what);
+            let hands_off = matches!(world.rollout.phase(), Phase::Paused { hands_off: true, .. });
+            if !hands_off && !world.rollout.is_moving() && !world.refuses && !world.rollout.phase().has_ended()
+                && !matches!(world.rollout.phase(), Phase::GoingBack { .. })
+            {
+                prop_assert_eq!(world.share, world.rollout.weight(), "{}", world.told());
+            }
+        }
+        let mut again = Rollout::new(plan).unwrap();
+        let mut journal = Vec::new();
+        for (index, (input, now_ms)) in world.record.iter().enumerate() {
+            if index == cut {
+                let text = serde_json::to_string(&again).unwrap();
+                again = serde_json::from_str(&text).unwrap();
+            }
+            journal.extend(again.take(input, *now_ms).entries);
+        }
+        prop_assert_eq!(serde_json::to_string(&journal).unwrap(), serde_json::to_string(&world.journal).unwrap());
+        prop_assert_eq!(serde_json::to_string(&again).unwrap(), serde_json::to_string(&world.rollout).unwrap());
+    }
+}
