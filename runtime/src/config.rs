@@ -8,6 +8,10 @@ pub const NAME_LEN_MAX: usize = 32;
 pub const NAME_LEN_MIN: usize = 3;
 /// Longest name of an endpoint or deployment of a program, in characters.
 pub const PROGRAM_NAME_LEN_MAX: usize = 64;
+/// Most bytes of what happened to one rollout that are kept; then its state takes their place.
+pub const ROLLOUT_RECORD_BYTES_MAX: u64 = 64 << 20;
+/// Rollouts that are remembered; the oldest that has ended makes room.
+pub const ROLLOUTS_KEPT: u64 = 100;
 /// Most problems of one description that are told; how many more there are is said.
 pub const PROBLEMS_TOLD_MAX: usize = 50;
 /// Most instances of one deployment (Azure's limit).

@@ -50,6 +50,8 @@ pub enum Input {
     FoundTraffic {
         /// The canary's share.
         canary: Percent,
+        /// The stable version's.
+        stable: Percent,
         /// What the endpoint has, in words.
         split: String,
     },
@@ -306,6 +308,40 @@ impl Rollout {
         self.guard.verdict()
     }
 
+    /// When time alone makes something of it, in milliseconds since 1970: then it is to be told that time has passed.
+    #[must_use]
+    pub fn next_look_ms(&self) -> Option<i64> {
+        let after = |since_ms: i64, seconds: u64| {
+            let wait_ms = i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+            since_ms.saturating_add(wait_ms)
+        };
+        match self.phase {
+            Phase::GoingBack { .. } if self.asked == Asked::No => {
+                Some(self.asked_ms.saturating_add(TRY_AGAIN_MS))
+            }
+            Phase::Running => {
+                let overdue = self.plan.seconds_max.filter(|_| !self.is_overdue);
+                let overdue = overdue.map(|seconds| after(self.started_ms, seconds));
+                let of_step = match self.plan.steps.get(self.step) {
+                    Some(
+                        Step::Pause {
+                            seconds: Some(seconds),
+                        }
+                        | Step::Analysis {
+                            seconds: Some(seconds),
+                        },
+                    ) => Some(after(self.since_ms, *seconds)),
+                    Some(Step::Gate { .. }) if self.asked == Asked::No => {
+                        Some(self.asked_ms.saturating_add(ASK_AGAIN_MS))
+                    }
+                    _ => None,
+                };
+                overdue.into_iter().chain(of_step).min()
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the command fits where the rollout stands.
     ///
     /// # Errors
@@ -368,7 +404,11 @@ impl Rollout {
                 (0..*other).for_each(|_| self.guard.compare(false));
             }
             Input::Learned { truths } => truths.iter().for_each(|truth| self.guard.learn(truth)),
-            Input::FoundTraffic { canary, split } => self.found(*canary, split, took),
+            Input::FoundTraffic {
+                canary,
+                stable,
+                split,
+            } => self.found((*canary, *stable), split, took),
             Input::Gone { what } => self.gone(what, took),
             Input::Done { wish, failure } if *wish == self.wish => {
                 self.done(failure.as_deref(), took)
@@ -448,8 +488,10 @@ impl Rollout {
         self.phase = Phase::Paused { why, hands_off };
     }
 
-    fn found(&mut self, canary: Percent, split: &str, took: &mut Took) {
-        if self.phase.has_ended() || self.is_moving() || canary == self.weight {
+    fn found(&mut self, (canary, stable): (Percent, Percent), split: &str, took: &mut Took) {
+        let rest = Percent::HUNDRED.hundredths() - self.weight.hundredths();
+        let is_as_made = canary == self.weight && stable.hundredths() == rest;
+        if self.phase.has_ended() || self.is_moving() || is_as_made {
             return;
         }
         let (to, weight) = (&self.plan.to, self.weight);

@@ -114,10 +114,17 @@ impl World {
         self.feed(Input::Done { wish, failure });
     }
 
+    /// Time passes; the rollout is told of it when it wants to be, and never else.
     fn wait(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.now_ms += 1000;
-            self.feed(Input::Passed);
+            if self
+                .rollout
+                .next_look_ms()
+                .is_some_and(|look| look <= self.now_ms)
+            {
+                self.feed(Input::Passed);
+            }
         }
     }
 
@@ -289,6 +296,7 @@ fn who_changes_the_traffic_by_hand_pauses_it_and_resume_takes_it_back() {
     world.share = percent("30");
     let found = |share| Input::FoundTraffic {
         canary: share,
+        stable: percent("70"),
         split: "blue 70, green 30".to_owned(),
     };
     world.feed(found(percent("30")));
@@ -458,7 +466,12 @@ fn act(world: &mut World, what: Act) {
         Act::ByHand(share) => {
             world.share = Percent::from_hundredths(share * 100).unwrap();
             let (canary, split) = (world.share, "by hand".to_owned());
-            world.feed(Input::FoundTraffic { canary, split });
+            let stable = Percent::from_hundredths(10_000 - canary.hundredths()).unwrap();
+            world.feed(Input::FoundTraffic {
+                canary,
+                stable,
+                split,
+            });
         }
         Act::Restart => {
             let canary = world.share;

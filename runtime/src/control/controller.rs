@@ -293,6 +293,10 @@ impl Controller {
                 let read = move |store: &mut Store| drop(reply.send(store.journal(last)));
                 self.store.send(read);
             }
+            Mail::Rollouts(work) => match self.check_is_writer() {
+                Ok(()) => self.store.send(move |store| (work.0)(Ok(store))),
+                Err(refused) => (work.0)(Err(refused)),
+            },
             Mail::Lend(reply) => drop(reply.send(self.lend())),
             Mail::TakeBack(taken) => self.want_back(taken),
             Mail::Shutdown(reply) => {

@@ -1,6 +1,7 @@
 //! The way to the controller: what can be asked of it, and what can be read without asking.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use crate::control::models::{Ingested, ModelFiles, ModelRecord, ModelStoreError}
 use crate::control::operation::{Operation, OperationId};
 use crate::control::refusal::ChangeError;
 use crate::control::revision::Revision;
-use crate::control::store::{JournalEntry, JournalReader, StoreError};
+use crate::control::store::{JournalEntry, JournalReader, Store, StoreError};
 use crate::control::view::View;
 use crate::engine::{ModelSummary, Obstacle};
 use crate::spec::{EndpointName, ModelAbout, ModelName, ModelVersion};
@@ -51,12 +52,23 @@ pub(super) enum Mail {
         last: usize,
         reply: oneshot::Sender<Result<Vec<JournalEntry>, StoreError>>,
     },
+    /// Somebody works on the rollouts of the store.
+    Rollouts(RolloutWork),
     /// Another process is to have the data folder.
     Lend(oneshot::Sender<Result<(), ChangeError>>),
     /// It is wanted back; told when it is here, or never can be.
     TakeBack(oneshot::Sender<()>),
     /// The server ends.
     Shutdown(oneshot::Sender<()>),
+}
+
+/// Work on the rollouts of the store, which is told when the store is not here.
+pub(super) struct RolloutWork(pub(super) Box<dyn FnOnce(Result<&mut Store, ChangeError>) + Send>);
+
+impl fmt::Debug for RolloutWork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RolloutWork")
+    }
 }
 
 /// A change and who waits for its acceptance.
@@ -353,6 +365,27 @@ impl ControllerHandle {
             Err(StoreError::Locked) => self.journal_of_store(last).await,
             read => read,
         }
+    }
+
+    /// Has the store do something with its rollouts, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// What the store says, or why it is not here.
+    pub(super) async fn with_rollouts<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        let work = RolloutWork(Box::new(move |store| {
+            let done = store.and_then(|store| {
+                work(store).map_err(|error| ChangeError::Storage(error.to_string()))
+            });
+            drop(reply.send(done));
+        }));
+        let sent = self.mailbox.send(Mail::Rollouts(work)).await;
+        sent.map_err(|_| ChangeError::Stopped)?;
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
     }
 
     async fn journal_of_store(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {

@@ -267,7 +267,7 @@ impl Store {
     }
 
     /// All or nothing: the transaction is rolled back when `work` or the commit fails.
-    fn in_transaction(
+    pub(super) fn in_transaction(
         &mut self,
         sync: Sync,
         work: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,

@@ -16,7 +16,7 @@ use crate::control::store::journal::NewEntry;
 use crate::control::store::loss::{self, OnLoss};
 use crate::control::store::mark::FoundMark;
 use crate::control::store::schema::{
-    FILE, SCHEMA, TABLES, TABLES_OF_3, TABLES_OF_4, journal_guard,
+    FILE, SCHEMA, SCHEMA_OF_GUARD, TABLES, TABLES_OF_3, TABLES_OF_4, TABLES_OF_5, journal_guard,
 };
 
 impl Store {
@@ -52,7 +52,7 @@ impl Store {
         } else {
             guard::check_structure(&store.db)?;
         }
-        if version < SCHEMA
+        if version < SCHEMA_OF_GUARD
             && let FoundMark::Is(accepted) = &found
         {
             return Err(guard::lost(
@@ -64,7 +64,7 @@ impl Store {
         store.bring_up_to_date(version)?;
         let mark = guard::check(&store.db, path, &found)?;
         // A server that was killed at its first start has not come as far as to write one.
-        if version == SCHEMA && mark.commits > 1 && !matches!(found, FoundMark::Is(_)) {
+        if version >= SCHEMA_OF_GUARD && mark.commits > 1 && !matches!(found, FoundMark::Is(_)) {
             tracing::warn!(
                 folder = ?path, revision = mark.revision,
                 "serin.mark is missing or damaged: it is made anew; whether the database has everything that was accepted cannot be told"
@@ -168,12 +168,17 @@ impl Store {
         if found < 3 {
             transaction.execute_batch(TABLES_OF_3)?;
         }
-        transaction.execute_batch(TABLES_OF_4)?;
+        if found < SCHEMA_OF_GUARD {
+            transaction.execute_batch(TABLES_OF_4)?;
+        }
+        transaction.execute_batch(TABLES_OF_5)?;
         transaction.execute_batch(&journal_guard())?;
         if let Some((revision, desired)) = migrated {
             put_desired(&transaction, revision, &desired)?;
         }
-        guard::begin(&transaction)?;
+        if found < SCHEMA_OF_GUARD {
+            guard::begin(&transaction)?;
+        }
         guard::advance(&transaction)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
         Ok(transaction.commit()?)

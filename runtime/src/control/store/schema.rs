@@ -3,8 +3,8 @@
 use crate::config::JOURNAL_KEPT;
 
 /// Version of the tables below, kept in `user_version`. 1 had desired states of the first format, and a journal without a bound; 2
-/// had no isolated models; 3 had no guard.
-pub(super) const SCHEMA: i64 = 4;
+/// had no isolated models; 3 had no guard; 4 had no rollouts.
+pub(super) const SCHEMA: i64 = 5;
 
 /// The tables, and views of them for people.
 pub(super) const TABLES: &str = "
@@ -33,6 +33,23 @@ pub(super) const TABLES_OF_3: &str =
 
 /// What came with the fourth schema: who this database is, how often it was written, and checksums of what is served by.
 pub(super) const TABLES_OF_4: &str = "CREATE TABLE guard (store TEXT NOT NULL, commits INTEGER NOT NULL, seal TEXT NOT NULL, secret TEXT);";
+
+/// What came with the fifth schema: rollouts, all that happened to each, and their journals. They have a bound of their own, so they are
+/// not in the seal.
+pub(super) const TABLES_OF_5: &str = "
+CREATE TABLE rollouts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, plan TEXT NOT NULL, started_ms INTEGER NOT NULL, has_ended INTEGER NOT NULL,
+    base TEXT, base_entries INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE rollout_inputs (
+    rollout INTEGER NOT NULL, no INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (rollout, no)
+) WITHOUT ROWID;
+CREATE TABLE rollout_entries (rollout INTEGER NOT NULL, no INTEGER NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (rollout, no)) WITHOUT ROWID;
+";
+
+/// The first schema with a guard, and so with a mark beside the database.
+pub(super) const SCHEMA_OF_GUARD: i64 = 4;
 
 /// The name of the database in the data folder.
 pub(super) const FILE: &str = "serin.db";
