@@ -8,6 +8,22 @@ pub const NAME_LEN_MAX: usize = 32;
 pub const NAME_LEN_MIN: usize = 3;
 /// Longest name of an endpoint or deployment of a program, in characters.
 pub const PROGRAM_NAME_LEN_MAX: usize = 64;
+/// The pause between two looks at the events of requests, by which rollouts are judged.
+pub const ROLLOUT_LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// Longest that good news of requests wait before they are written down and judged; bad news wait for the next look.
+pub const ROLLOUT_WRITE_PERIOD: Duration = Duration::from_millis(500);
+/// The pause before rollouts that could not be read, or written, are read again.
+pub const ROLLOUTS_LOAD_PERIOD: Duration = Duration::from_secs(1);
+/// Orders about rollouts that wait.
+pub const ROLLOUT_ORDERS_MAX: usize = 64;
+/// Events of requests that are kept for who asks about two deployments.
+pub const EVIDENCE_KEPT: usize = 200_000;
+/// Longest that a hook of a rollout may take.
+pub const HOOK_TIME_MAX: Duration = Duration::from_secs(10);
+/// Hooks that are told something at once; what comes beyond is left out and logged.
+pub const HOOKS_WAITING_MAX: usize = 32;
+/// Most of a hook's answer that is read.
+pub const HOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of what happened to one rollout that are kept; then its state takes their place.
 pub const ROLLOUT_RECORD_BYTES_MAX: u64 = 64 << 20;
 /// Rollouts that are remembered; the oldest that has ended makes room.

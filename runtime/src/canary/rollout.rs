@@ -278,6 +278,12 @@ impl Rollout {
         matches!(self.asked, Asked::UnderWay | Asked::Restoring)
     }
 
+    /// Whether the canary gets copies.
+    #[must_use]
+    pub fn is_mirroring(&self) -> bool {
+        self.mirrored > Percent::ZERO
+    }
+
     /// Whether it went on without a proof.
     #[must_use]
     pub fn is_flagged(&self) -> bool {

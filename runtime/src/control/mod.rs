@@ -39,6 +39,8 @@ mod registration;
 #[cfg(feature = "server")]
 mod registry;
 mod revision;
+#[cfg(feature = "server")]
+mod rollouts;
 mod script;
 #[cfg(test)]
 #[cfg(feature = "server")]
@@ -72,6 +74,8 @@ pub use models::{ModelDigest, ModelRecord, ModelStoreError};
 pub use operation::{Operation, OperationId, ProvisioningState};
 pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
+#[cfg(feature = "server")]
+pub use rollouts::{Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView};
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};
 pub use view::{DeploymentView, EndpointView, ScriptView, View};

@@ -1,0 +1,600 @@
+//! The loop that feeds rollouts and does what they wish.
+//!
+//! What happens to a rollout is written down before anything is done about it, and its state follows from what was written: where that
+//! fails, the state in memory is forgotten and made again from the record. A restart is the same.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::canary::{
+    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Wish,
+};
+use crate::config::{
+    ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD, ROLLOUTS_LOAD_PERIOD,
+};
+use crate::control::mailbox::ControllerHandle;
+use crate::control::refusal::ChangeError;
+use crate::control::rollouts::board::{RolloutView, VerdictView};
+use crate::control::rollouts::desk::{Order, Replay, RolloutError, Rollouts, StartRollout};
+use crate::control::rollouts::evidence::{Arms, Recent};
+use crate::control::rollouts::hooks::{Hooks, ask};
+use crate::control::rollouts::wishes::{carry_out, change_of, stick};
+use crate::control::store::{Happened, Record};
+use crate::observe::Metrics;
+use crate::observe::evidence::{clock_start, drain};
+use crate::spec::{DeploymentName, EndpointName, Percent};
+
+/// The judge of all rollouts. Owned by its task.
+#[derive(Debug)]
+pub(in crate::control) struct Judge {
+    controller: ControllerHandle,
+    metrics: Arc<Metrics>,
+    orders: mpsc::Receiver<Order>,
+    ends: (mpsc::UnboundedSender<End>, mpsc::UnboundedReceiver<End>),
+    /// Rollouts that have not ended, by their number.
+    live: BTreeMap<u64, Live>,
+    /// Those that have, as they ended.
+    ended: BTreeMap<u64, Rollout>,
+    recent: Recent,
+    hooks: Hooks,
+    board: Arc<ArcSwap<Vec<RolloutView>>>,
+    /// When the record is to be read, where it was not, or could not be.
+    load_at: Option<Instant>,
+    /// When the clock of events began, in microseconds since 1970.
+    clock_start_us: i64,
+}
+
+/// A rollout on its way, beside what it was told.
+#[derive(Debug)]
+struct Live {
+    rollout: Rollout,
+    /// Requests that it has not been told of.
+    unseen: Vec<Observation>,
+    /// One of them is such that it should hear at once.
+    is_urgent: bool,
+    written_at: Instant,
+    /// How often the server was started since it began.
+    run: u8,
+    /// The shares that it was told of last, where somebody else made them.
+    found: Option<(Percent, Percent)>,
+    has_shadow: bool,
+}
+
+/// The end of a wish.
+#[derive(Debug)]
+struct End {
+    rollout: u64,
+    input: Input,
+}
+
+impl Judge {
+    /// Begins to judge, on the current runtime.
+    pub(in crate::control) fn start(controller: ControllerHandle, metrics: Arc<Metrics>) -> Rollouts {
+        let (asked, orders) = mpsc::channel(ROLLOUT_ORDERS_MAX);
+        let board = Arc::new(ArcSwap::default());
+        let rollouts = Rollouts::new(asked, Arc::clone(&board));
+        let since_start = clock_start().elapsed();
+        let judge = Self {
+            controller,
+            metrics,
+            orders,
+            ends: mpsc::unbounded_channel(),
+            live: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            recent: Recent::default(),
+            hooks: Hooks::default(),
+            board,
+            load_at: Some(Instant::now()),
+            clock_start_us: now_us() - i64::try_from(since_start.as_micros()).unwrap_or(0),
+        };
+        tokio::spawn(judge.run());
+        rollouts
+    }
+
+    /// Ends with the last handle.
+    async fn run(mut self) {
+        let mut look = interval(ROLLOUT_LOOK_PERIOD);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(order) => self.on_order(order).await,
+                    None => return,
+                },
+                Some(end) = self.ends.1.recv() => self.feed(end.rollout, vec![end.input]).await,
+                _ = look.tick() => self.look().await,
+            }
+        }
+    }
+
+    async fn on_order(&mut self, order: Order) {
+        // What somebody asks is answered by what there is, so that comes in first.
+        self.look().await;
+        match order {
+            Order::Start { start, by, reply } => drop(reply.send(self.start_rollout(start, by).await)),
+            Order::Tell {
+                endpoint,
+                command,
+                by,
+                reply,
+            } => drop(reply.send(self.tell(&endpoint, command, by).await)),
+            Order::Verdict {
+                endpoint,
+                arms,
+                reply,
+            } => drop(reply.send(self.verdict(endpoint, arms))),
+            Order::Replay { id, reply } => drop(reply.send(self.replay(id).await)),
+        }
+    }
+
+    /// Hears of all that has happened since, and tells every rollout what it has to know.
+    async fn look(&mut self) {
+        if self.load_at.is_some_and(|at| at <= Instant::now()) {
+            self.load().await;
+        }
+        self.hear();
+        let ids: Vec<_> = self.live.keys().copied().collect();
+        for id in ids {
+            let inputs = self.news_of(id);
+            if !inputs.is_empty() {
+                self.feed(id, inputs).await;
+            }
+        }
+    }
+
+    /// Takes in the events of requests.
+    fn hear(&mut self) {
+        let arms: Vec<_> = self.live.iter().map(|(id, live)| (*id, self.arms(live))).collect();
+        let (live, recent) = (&mut self.live, &mut self.recent);
+        drain(|event| {
+            for (id, arms) in &arms {
+                let observation = arms.and_then(|arms| arms.observation(&event));
+                if let (Some(observation), Some(live)) = (observation, live.get_mut(id)) {
+                    live.is_urgent |= observation.arm == Arm::Canary && observation.ending != Ending::Answered;
+                    live.unseen.push(observation);
+                }
+            }
+            recent.push(event);
+        });
+    }
+
+    fn arms(&self, live: &Live) -> Option<Arms> {
+        let plan = live.rollout.plan();
+        let (started_ms, _) = live.rollout.times_ms();
+        let names = (&plan.endpoint, (&plan.from, &plan.to));
+        self.arms_of(names, live.run, started_ms)
+    }
+
+    fn arms_of(
+        &self,
+        (endpoint, (from, to)): (&EndpointName, (&DeploymentName, &DeploymentName)),
+        run: u8,
+        started_ms: i64,
+    ) -> Option<Arms> {
+        let series = |name: &DeploymentName| {
+            let view = self.controller.view();
+            let view = view.endpoint(endpoint)?;
+            let (name, _) = view.deployments.get_key_value(name)?;
+            self.metrics.series_of(view.spec.name.as_str(), name.as_str())
+        };
+        Some(Arms {
+            stable: series(from)?,
+            canary: series(to)?,
+            run,
+            clock_us: self.clock_start_us - started_ms * 1000,
+        })
+    }
+
+    /// What a rollout has to know now.
+    fn news_of(&mut self, id: u64) -> Vec<Input> {
+        let view = self.controller.view();
+        let Some(live) = self.live.get_mut(&id) else {
+            return Vec::new();
+        };
+        let mut inputs = Vec::new();
+        let is_due = live.written_at.elapsed() >= ROLLOUT_WRITE_PERIOD || live.is_urgent;
+        if is_due && !live.unseen.is_empty() {
+            let requests = std::mem::take(&mut live.unseen);
+            live.is_urgent = false;
+            inputs.push(Input::Observed { requests });
+        }
+        let plan = live.rollout.plan();
+        let Some(endpoint) = view.endpoint(&plan.endpoint) else {
+            let what = format!("endpoint {}", plan.endpoint);
+            inputs.push(Input::Gone { what });
+            return inputs;
+        };
+        let missing = [&plan.from, &plan.to].into_iter().find(|name| !endpoint.deployments.contains_key(*name));
+        if let Some(missing) = missing {
+            let what = format!("deployment {missing}");
+            inputs.push(Input::Gone { what });
+            return inputs;
+        }
+        let traffic = &endpoint.spec.traffic;
+        let shares = (traffic.percent_of(&plan.to), traffic.percent_of(&plan.from));
+        if !live.rollout.is_moving() && live.found != Some(shares) {
+            live.found = Some(shares);
+            let rest = Percent::HUNDRED.hundredths() - live.rollout.weight().hundredths();
+            if shares.0 != live.rollout.weight() || shares.1.hundredths() != rest {
+                inputs.push(Input::FoundTraffic {
+                    canary: shares.0,
+                    stable: shares.1,
+                    split: traffic.to_string(),
+                });
+            }
+        }
+        if live.rollout.next_look_ms().is_some_and(|at| at <= now_ms()) {
+            inputs.push(Input::Passed);
+        }
+        inputs
+    }
+
+    /// Gives a rollout what has happened to it, writes that down, and then does what it wishes.
+    async fn feed(&mut self, id: u64, inputs: Vec<Input>) {
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let (mut happened, mut wishes) = (Vec::new(), Vec::new());
+        for input in inputs {
+            let at_ms = now_ms();
+            let took = live.rollout.take(&input, at_ms);
+            happened.push(Happened {
+                input,
+                at_ms,
+                decides: !took.wishes.is_empty() || !took.entries.is_empty(),
+                entries: took.entries,
+            });
+            wishes.extend(took.wishes);
+        }
+        live.written_at = Instant::now();
+        let has_ended = live.rollout.phase().has_ended();
+        let entries: Vec<_> = happened.iter().flat_map(|one| one.entries.clone()).collect();
+        let state = (!entries.is_empty()).then(|| live.rollout.clone());
+        let written = self.controller.with_rollouts(move |store| {
+            store.record((id, has_ended), &happened)?;
+            state.map_or(Ok(()), |state| store.compact_record(id, &state))
+        });
+        if let Err(error) = written.await {
+            tracing::warn!(rollout = id, %error, "what happened to a rollout could not be written: its state is read again");
+            self.live.remove(&id);
+            self.load_at = Some(Instant::now() + ROLLOUTS_LOAD_PERIOD);
+            return;
+        }
+        self.carry_out(id, wishes);
+        self.tell_others(id, &entries);
+        if has_ended && let Some(live) = self.live.remove(&id) {
+            self.ended.insert(id, live.rollout);
+        }
+        self.show();
+    }
+
+    /// The newest wish is begun; those before have lost their meaning.
+    fn carry_out(&mut self, id: u64, wishes: Vec<(u64, Wish)>) {
+        let Some((wish, wished)) = wishes.into_iter().last() else {
+            return;
+        };
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        // Whatever comes of it is new.
+        live.found = None;
+        let plan = live.rollout.plan();
+        if let Wish::Ask { hook } = &wished {
+            let event = event_of(id, plan, None);
+            let hook = hook.clone();
+            self.begin_end(id, async move {
+                let (agrees, words) = ask(&hook, &event).await.unwrap_or_else(|error| (false, error));
+                Input::Answered { wish, agrees, words }
+            });
+            return;
+        }
+        let change = change_of(plan, &wished, live.has_shadow);
+        live.has_shadow = matches!(wished, Wish::Mirror { .. });
+        let Some(change) = change else {
+            return;
+        };
+        let controller = self.controller.clone();
+        self.begin_end(id, async move {
+            let done = carry_out(&controller, change, by(id)).await;
+            let failure = done.err();
+            Input::Done { wish, failure }
+        });
+    }
+
+    fn begin_end(&self, rollout: u64, work: impl Future<Output = Input> + Send + 'static) {
+        let ends = self.ends.0.clone();
+        tokio::spawn(async move {
+            let input = work.await;
+            // A judge that has ended hears nothing more.
+            drop(ends.send(End { rollout, input }));
+        });
+    }
+
+    fn tell_others(&self, id: u64, entries: &[Entry]) {
+        let rollout = self.live.get(&id).map(|live| &live.rollout);
+        let Some(plan) = rollout.or(self.ended.get(&id)).map(Rollout::plan) else {
+            return;
+        };
+        for entry in entries {
+            let (endpoint, canary) = (&plan.endpoint, &plan.to);
+            tracing::info!(rollout = id, %endpoint, %canary, "{entry}");
+            for hook in &plan.notify {
+                self.hooks.tell(hook.clone(), event_of(id, plan, Some(entry)));
+            }
+        }
+    }
+
+    /// Begins a rollout.
+    async fn start_rollout(&mut self, start: StartRollout, by: String) -> Result<RolloutView, RolloutError> {
+        let StartRollout { plan, dry_run } = start;
+        let plan = self.check(plan)?;
+        let rollout = Rollout::new(plan.clone());
+        let rollout = rollout.map_err(|problems| {
+            RolloutError::Invalid(problems.iter().map(ToString::to_string).collect())
+        })?;
+        if dry_run {
+            return Ok(RolloutView::of(0, &rollout));
+        }
+        if let Some(change) = stick(&plan) {
+            let done = carry_out(&self.controller, change, by.clone()).await;
+            done.map_err(RolloutError::Conflict)?;
+        }
+        let started_ms = now_ms();
+        let id = self
+            .controller
+            .with_rollouts(move |store| store.begin_rollout(&plan, started_ms))
+            .await?;
+        self.live.insert(id, Live::new(rollout, 0));
+        self.feed(id, vec![Input::Began { by }]).await;
+        self.view_of(id)
+    }
+
+    fn view_of(&self, id: u64) -> Result<RolloutView, RolloutError> {
+        let live = self.live.get(&id).map(|live| &live.rollout);
+        let rollout = live.or(self.ended.get(&id));
+        let missing = || RolloutError::NotFound(format!("there is no rollout {id}"));
+        rollout.map(|rollout| RolloutView::of(id, rollout)).ok_or_else(missing)
+    }
+
+    /// The plan with its names as they are written, where it fits what is there.
+    fn check(&self, mut plan: RolloutPlan) -> Result<RolloutPlan, RolloutError> {
+        let problems: Vec<_> = plan.problems().into_iter().map(|(field, words)| format!("{field}: {words}")).collect();
+        if !problems.is_empty() {
+            return Err(RolloutError::Invalid(problems));
+        }
+        let view = self.controller.view();
+        let missing = |what: String| RolloutError::NotFound(what);
+        let endpoint = view.endpoint(&plan.endpoint);
+        let endpoint = endpoint.ok_or_else(|| missing(format!("there is no endpoint {}", plan.endpoint)))?;
+        for name in [&mut plan.from, &mut plan.to] {
+            let Some((written, _)) = endpoint.deployments.get_key_value(name) else {
+                let known: Vec<_> = endpoint.deployments.keys().map(ToString::to_string).collect();
+                let words = format!("endpoint {} has no deployment {name}; it has {}", plan.endpoint, known.join(", "));
+                return Err(missing(words));
+            };
+            *name = written.clone();
+        }
+        let running = self.live.iter().find(|(_, live)| live.rollout.plan().endpoint == plan.endpoint);
+        if let Some((id, _)) = running {
+            return Err(RolloutError::Conflict(format!(
+                "rollout {id} of endpoint {} is on its way: abort it first",
+                plan.endpoint
+            )));
+        }
+        let traffic = &endpoint.spec.traffic;
+        if traffic.percent_of(&plan.from) != Percent::HUNDRED {
+            return Err(RolloutError::Conflict(format!(
+                "expected {} to have all traffic of endpoint {}, found {traffic}: a rollout begins with the stable version alone; set \
+                 its traffic first",
+                plan.from, plan.endpoint
+            )));
+        }
+        Ok(plan)
+    }
+
+    async fn tell(
+        &mut self,
+        endpoint: &EndpointName,
+        command: Command,
+        by: String,
+    ) -> Result<RolloutView, RolloutError> {
+        let live = self.live.iter().map(|(id, live)| (*id, &live.rollout));
+        let ended = self.ended.iter().map(|(id, rollout)| (*id, rollout));
+        let newest = live.chain(ended).filter(|(_, one)| one.plan().endpoint == *endpoint).max_by_key(|(id, _)| *id);
+        let Some((id, rollout)) = newest else {
+            return Err(RolloutError::NotFound(format!("endpoint {endpoint} has no rollout: start one")));
+        };
+        rollout.check(command).map_err(|standing| {
+            RolloutError::Conflict(format!("rollout {id} takes no `{command}` now: {standing}"))
+        })?;
+        // One that has ended is brought back by what it takes.
+        if let Some(rollout) = self.ended.remove(&id) {
+            self.live.insert(id, Live::new(rollout, 0));
+        }
+        self.feed(id, vec![Input::Told { command, by }]).await;
+        self.view_of(id)
+    }
+
+    fn verdict(
+        &self,
+        endpoint: EndpointName,
+        (from, to): (DeploymentName, DeploymentName),
+    ) -> Result<VerdictView, RolloutError> {
+        let of_rollout = self.live.iter().find(|(_, live)| {
+            let plan = live.rollout.plan();
+            plan.endpoint == endpoint && plan.from == from && plan.to == to
+        });
+        let (rollout, guard_of, requests) = match of_rollout {
+            Some((id, live)) => (Some(*id), Ok(&live.rollout), live.rollout.seen().0),
+            None => {
+                let names = (&endpoint, (&from, &to));
+                let arms = self.arms_of(names, 0, 0);
+                let arms = arms.ok_or_else(|| {
+                    RolloutError::NotFound(format!("endpoint {endpoint} has no deployments {from} and {to} that have had requests"))
+                })?;
+                let seen = self.recent.observations(arms);
+                let requests = seen.len() as u64;
+                (None, Err(guard_of(&seen)), requests)
+            }
+        };
+        let (verdict, findings) = match guard_of {
+            Ok(rollout) => (rollout.verdict(), rollout.findings()),
+            Err(guard) => (guard.verdict(), guard.findings()),
+        };
+        Ok(VerdictView {
+            endpoint,
+            from,
+            to,
+            verdict,
+            findings,
+            rollout,
+            requests,
+        })
+    }
+
+    async fn replay(&mut self, id: u64) -> Result<Replay, RolloutError> {
+        let record = self.controller.with_rollouts(move |store| store.rollout_record(id)).await?;
+        let missing = || RolloutError::NotFound(format!("there is no rollout {id}"));
+        let record = record.ok_or_else(missing)?;
+        let plan = self.view_of(id).ok().and_then(|_| {
+            let live = self.live.get(&id).map(|live| live.rollout.plan());
+            live.or(self.ended.get(&id).map(Rollout::plan)).cloned()
+        });
+        let plan = plan.ok_or_else(missing)?;
+        let played = tokio::task::spawn_blocking(move || play(plan, record)).await;
+        let (rollout, entries, again, base) = played.map_err(|_| ChangeError::Stopped)?.map_err(RolloutError::Invalid)?;
+        let written = entries.get(base..).unwrap_or_default();
+        Ok(Replay {
+            rollout: RolloutView::of(id, &rollout),
+            is_equal: bytes(written) == bytes(&again),
+            replayed: again.len(),
+            entries,
+        })
+    }
+
+    /// Reads what the store has, and goes on where the record ends.
+    async fn load(&mut self) {
+        let known = self.controller.with_rollouts(|store| {
+            let mut known = Vec::new();
+            for one in store.rollouts()? {
+                let record = store.rollout_record(one.id)?;
+                known.extend(record.map(|record| (one, record)));
+            }
+            Ok(known)
+        });
+        let known = match known.await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::debug!(%error, "rollouts are read later");
+                self.load_at = Some(Instant::now() + ROLLOUTS_LOAD_PERIOD);
+                return;
+            }
+        };
+        self.load_at = None;
+        for (stored, record) in known {
+            let id = stored.id;
+            if self.live.contains_key(&id) || self.ended.contains_key(&id) {
+                continue;
+            }
+            let run = runs_of(&record);
+            match play(stored.plan, record) {
+                Ok((rollout, ..)) if rollout.phase().has_ended() => {
+                    self.ended.insert(id, rollout);
+                }
+                Ok((rollout, ..)) => {
+                    let canary = self.share_of(rollout.plan());
+                    self.live.insert(id, Live::new(rollout, run.wrapping_add(1)));
+                    self.feed(id, vec![Input::Restarted { canary }]).await;
+                }
+                Err(problems) => {
+                    tracing::error!(rollout = id, problems = problems.join("; "), "a rollout cannot be read and is left alone");
+                }
+            }
+        }
+        self.show();
+    }
+
+    fn share_of(&self, plan: &RolloutPlan) -> Percent {
+        let view = self.controller.view();
+        let endpoint = view.endpoint(&plan.endpoint);
+        endpoint.map_or(Percent::ZERO, |endpoint| endpoint.spec.traffic.percent_of(&plan.to))
+    }
+
+    fn show(&self) {
+        let live = self.live.iter().map(|(id, live)| (*id, &live.rollout));
+        let all = live.chain(self.ended.iter().map(|(id, rollout)| (*id, rollout)));
+        let mut views: Vec<_> = all.map(|(id, rollout)| RolloutView::of(id, rollout)).collect();
+        views.sort_by_key(|view| std::cmp::Reverse(view.id));
+        self.board.store(Arc::new(views));
+    }
+}
+
+impl Live {
+    fn new(rollout: Rollout, run: u8) -> Self {
+        Self {
+            has_shadow: rollout.is_mirroring(),
+            rollout,
+            unseen: Vec::new(),
+            is_urgent: false,
+            written_at: Instant::now(),
+            run,
+            found: None,
+        }
+    }
+}
+
+/// The rollout that the record makes, its journal as it was written, the journal made again, and how many lines the record has no inputs of.
+type Played = (Rollout, Vec<Entry>, Vec<Entry>, usize);
+
+fn play(plan: RolloutPlan, record: Record) -> Result<Played, Vec<String>> {
+    let new = || Rollout::new(plan).map_err(|problems| problems.iter().map(ToString::to_string).collect());
+    let mut rollout = record.base.map_or_else(new, Ok::<_, Vec<String>>)?;
+    let mut again = Vec::new();
+    for (input, at_ms) in &record.inputs {
+        again.extend(rollout.take(input, *at_ms).entries);
+    }
+    Ok((rollout, record.entries, again, record.entries_of_base))
+}
+
+fn runs_of(record: &Record) -> u8 {
+    let restarts = record.inputs.iter().filter(|(input, _)| matches!(input, Input::Restarted { .. }));
+    u8::try_from(restarts.count() % 256).unwrap_or(0)
+}
+
+fn bytes(entries: &[Entry]) -> String {
+    serde_json::to_string(entries).unwrap_or_default()
+}
+
+fn guard_of(seen: &[Observation]) -> Guard {
+    let mut guard = Guard::new(crate::canary::GuardPlan::default()).expect("the usual plan is one");
+    seen.iter().for_each(|one| guard.observe(one));
+    guard
+}
+
+fn by(id: u64) -> String {
+    format!("serin (rollout {id})")
+}
+
+fn event_of(id: u64, plan: &RolloutPlan, entry: Option<&Entry>) -> serde_json::Value {
+    json!({
+        "rollout": id,
+        "endpoint": plan.endpoint,
+        "from": plan.from,
+        "to": plan.to,
+        "words": entry.map(ToString::to_string),
+        "entry": entry,
+    })
+}
+
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}
+
+fn now_ms() -> i64 {
+    now_us() / 1000
+}

@@ -1,0 +1,94 @@
+//! What a rollout wishes, carried out like anybody's change.
+
+use serde_json::json;
+
+use crate::canary::{RolloutPlan, StickyKey, Wish};
+use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate};
+use crate::control::mailbox::ControllerHandle;
+use crate::control::operation::ProvisioningState;
+use crate::spec::{Assignment, Percent, TrafficSplit};
+
+/// The name by which copies for a shadow are asked for.
+const SHADOW_TRAFFIC: &str = "shadow_traffic";
+const STICKY: &str = "sticky";
+
+/// The change that a wish comes to; none for a question to a gate.
+pub(super) fn change_of(plan: &RolloutPlan, wish: &Wish, has_shadow: bool) -> Option<Change> {
+    let update = match wish {
+        Wish::Shift { canary, .. } => EndpointUpdate {
+            traffic: Some(split(plan, *canary)),
+            set: has_shadow.then(|| shadow(plan, Percent::ZERO)).into_iter().collect(),
+            ..EndpointUpdate::default()
+        },
+        Wish::Mirror { percent } => EndpointUpdate {
+            set: vec![shadow(plan, *percent)],
+            ..EndpointUpdate::default()
+        },
+        Wish::Scale { instances } => {
+            return Some(Change::UpdateDeployment {
+                endpoint: plan.endpoint.clone(),
+                name: plan.to.clone(),
+                update: DeploymentUpdate {
+                    scale: Some(*instances),
+                    ..DeploymentUpdate::default()
+                },
+            });
+        }
+        Wish::Ask { .. } => return None,
+    };
+    Some(Change::UpdateEndpoint {
+        name: plan.endpoint.clone(),
+        update,
+    })
+}
+
+/// The change by which users are told apart from now on.
+pub(super) fn stick(plan: &RolloutPlan) -> Option<Change> {
+    let value = match plan.sticky.as_ref()? {
+        StickyKey::Header(name) => json!({ "header": name }),
+        StickyKey::Cookie(name) => json!({ "cookie": name }),
+        StickyKey::JsonPath(path) => json!({ "json_path": path }),
+        StickyKey::ClientIp(is_on) => json!({ "client_ip": is_on }),
+    };
+    Some(Change::UpdateEndpoint {
+        name: plan.endpoint.clone(),
+        update: EndpointUpdate {
+            set: Assignment::new(STICKY, value).into_iter().collect(),
+            ..EndpointUpdate::default()
+        },
+    })
+}
+
+fn split(plan: &RolloutPlan, canary: Percent) -> TrafficSplit {
+    let rest = Percent::HUNDRED.hundredths() - canary.hundredths();
+    let rest = Percent::from_hundredths(rest).unwrap_or(Percent::ZERO);
+    TrafficSplit::new(vec![(plan.from.clone(), rest), (plan.to.clone(), canary)])
+        .expect("two shares that are a hundred")
+}
+
+fn shadow(plan: &RolloutPlan, percent: Percent) -> Assignment {
+    let value = match percent {
+        Percent::ZERO => json!({}),
+        percent => json!({ plan.to.as_str(): percent }),
+    };
+    Assignment::new(SHADOW_TRAFFIC, value).expect("the path of a key")
+}
+
+/// Asks for the change and waits for its end.
+///
+/// # Errors
+///
+/// Why it has not come about.
+pub(super) async fn carry_out(
+    controller: &ControllerHandle,
+    change: Change,
+    by: String,
+) -> Result<(), String> {
+    let accepted = controller.submit(change, by, None).await;
+    let operation = accepted.map_err(|refused| refused.to_string())?;
+    let ended = controller.finished(operation.id).await.unwrap_or(operation);
+    match ended.provisioning_state {
+        ProvisioningState::Succeeded => Ok(()),
+        _ => Err(ended.reason.unwrap_or_else(|| "the server stops".to_owned())),
+    }
+}
