@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ort::value::TensorRef;
+use serin::config::EVIDENCE_EVENTS_MAX;
 use serin::deadline::Deadline;
 use serin::engine::{
     Capacity, CoreMap, Here, HereWork, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
     ReservedJob, ScriptSpec, SlotOwner, Topology, environment_in_use,
 };
-use serin::observe::Timings;
+use serin::observe::evidence::{RequestEvent, drain, push};
+use serin::observe::{Outcome, Timings};
 use serin::router::AdmissionControl;
-use serin::spec::{Isolation, Picker, TrafficSplit};
+use serin::spec::{Isolation, Percent, Picker, TrafficSplit, hash64};
 use serin_scorers::{
     ElementType, JsonScorer, OutputKind, OutputSpec, OutputView, Scorer as _, Signature, Tensor,
     TensorSpec, TensorView,
@@ -42,6 +44,40 @@ fn pick(criterion: &mut Criterion) {
             });
         });
     }
+}
+
+/// The evidence event of one request, with the consumer's part: rings are emptied as they fill.
+fn evidence(criterion: &mut Criterion) {
+    let event = RequestEvent {
+        at_us: 0,
+        block: 0,
+        key_hash: 0,
+        id_hash: 1,
+        split: 1,
+        series: 1,
+        build: 0,
+        queue_us: 1,
+        run_us: 2,
+        total_us: 3,
+        share: Percent::HUNDRED,
+        outcome: Outcome::Ok,
+        is_cold: false,
+        is_copy: false,
+    };
+    let mut pushed = 0_usize;
+    criterion.bench_function("evidence of one request, pushed and drained", |bencher| {
+        bencher.iter(|| {
+            pushed += 1;
+            if pushed.is_multiple_of(EVIDENCE_EVENTS_MAX) {
+                drain(|event| _ = black_box(event));
+            }
+            push(black_box(event));
+        });
+    });
+    criterion.bench_function("hash of a request id", |bencher| {
+        let id = b"0f8fad5b-d9cb-469f-a165-70867728950e";
+        bencher.iter(|| hash64(&[black_box(id)]));
+    });
 }
 
 /// A free slot taken and given back.
@@ -282,5 +318,7 @@ fn json(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, pick, admit, hand_over, tensors, join, json);
+criterion_group!(
+    benches, pick, evidence, admit, hand_over, tensors, join, json
+);
 criterion_main!(benches);

@@ -32,6 +32,12 @@ pub const ROLLOUTS_KEPT: u64 = 100;
 pub const PROBLEMS_TOLD_MAX: usize = 50;
 /// Most instances of one deployment (Azure's limit).
 pub const INSTANCE_COUNT_MAX: u32 = 50;
+/// Events of requests that one thread keeps for who compares deployments, 64 bytes each: what a busy thread records in a tenth of a second.
+pub const EVIDENCE_EVENTS_MAX: usize = 16_384;
+/// Threads that keep such events before anybody has taken them.
+pub const EVIDENCE_RINGS_MAX: usize = 256;
+/// First requests of an instance that are marked as such: caches, allocators and page faults make them slow.
+pub const COLD_REQUESTS: u32 = 16;
 /// Longest `request_timeout_ms` (Azure: 180 s for managed endpoints).
 pub const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(180);
 /// `request_timeout_ms` where none is written.

@@ -75,7 +75,9 @@ pub use operation::{Operation, OperationId, ProvisioningState};
 pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
 #[cfg(feature = "server")]
-pub use rollouts::{Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView};
+pub use rollouts::{
+    Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView,
+};
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};
 pub use view::{DeploymentView, EndpointView, ScriptView, View};

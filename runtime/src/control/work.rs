@@ -437,7 +437,7 @@ impl Work {
         metrics.set_slots(shown.slots);
         metrics.set_instances(shown.instances.len());
         if is_another {
-            metrics.streak().begin_anew();
+            metrics.begin_build();
         }
         let instances = shown.instances.iter();
         let instances = instances.filter_map(|no| self.instances.get(no)?.handle());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serin_scorers::TensorView;
 
-use crate::router::{RequestInputs, ScoreRequest};
+use crate::router::{Marks, RequestInputs, ScoreRequest};
 
 /// One request. Many rows are one request: a model takes them together.
 ///
@@ -77,6 +77,7 @@ impl<'a> Request<'a> {
             received,
             timeout: self.timeout,
             waits,
+            marks: Marks::default(),
         }
     }
 }

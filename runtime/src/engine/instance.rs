@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serin_scorers::{NonFinite, Signature, Tensor, TensorView};
 
 use crate::black_box::{self, Slot};
-use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
+use crate::config::{COLD_REQUESTS, CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
 use crate::engine::cores::{BackendKind, CoreId, ThreadPlacement};
 use crate::engine::graph::{Fact, GraphFacts};
 use crate::engine::inbox::{InstanceState, Message};
@@ -303,6 +304,7 @@ impl Instance {
             inline: InlineTrust::new(spec.batch.delay.is_zero()),
             joins_over_time: !spec.batch.delay.is_zero(),
             runs_a_script: spec.script.is_some(),
+            cold_left: AtomicU32::new(COLD_REQUESTS),
         }));
         Ok(Self {
             handle,
@@ -407,6 +409,8 @@ struct SenderSide {
     /// Requests are to wait for each other.
     joins_over_time: bool,
     runs_a_script: bool,
+    /// Requests that are still to come before it is warm.
+    cold_left: AtomicU32,
 }
 
 impl InstanceHandle {
@@ -445,6 +449,19 @@ impl InstanceHandle {
     #[must_use]
     pub fn runs_a_script(&self) -> bool {
         self.0.runs_a_script
+    }
+
+    /// Counts a request, and says whether it is one of the first.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        // Relaxed: a number and nothing else; a warm instance is only looked at.
+        let left = &self.0.cold_left;
+        left.load(Ordering::Relaxed) > 0
+            && left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                    left.checked_sub(1)
+                })
+                .is_ok()
     }
 
     /// Inputs and outputs of the model.
@@ -596,7 +613,6 @@ mod played;
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
-    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
     use tokio::sync::oneshot;

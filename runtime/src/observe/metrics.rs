@@ -4,7 +4,7 @@
 //! the control thread.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -249,6 +249,12 @@ impl Families {
             "Lines of the log that were not written because there were many of their kind",
             log_left_out(),
         );
+        #[cfg(feature = "server")]
+        registry.register(
+            "evidence_dropped",
+            "Events of requests that the comparison of deployments never saw, because nobody took them in time",
+            evidence_dropped(),
+        );
         self.bytes.register(registry);
         registry.register(
             "build",
@@ -284,6 +290,13 @@ pub(super) fn log_dropped() -> Counter {
 
 /// Counts lines of the log that were left out. One for the process, as the log is.
 pub(super) fn log_left_out() -> Counter {
+    static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
+    COUNTER.clone()
+}
+
+/// Counts events of requests that were dropped. One for the process, as the rings are.
+#[cfg(feature = "server")]
+pub(super) fn evidence_dropped() -> Counter {
     static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
     COUNTER.clone()
 }
@@ -347,6 +360,17 @@ impl Metrics {
             .into_iter()
             .map(|(labels, metrics)| about(&labels.endpoint, &labels.deployment, metrics))
             .collect()
+    }
+
+    /// The number of a deployment's series; none where it is unknown, or forgotten.
+    #[must_use]
+    pub fn series_of(&self, endpoint: &str, deployment: &str) -> Option<u32> {
+        let labels = ByDeployment {
+            endpoint: endpoint.to_owned(),
+            deployment: deployment.to_owned(),
+        };
+        let deployments = self.lock_deployments();
+        deployments.get(&labels).map(|metrics| metrics.series())
     }
 
     /// Requests that ended before a deployment was chosen (401, 404, 413, ..), by status.
@@ -476,6 +500,8 @@ impl Drop for WaitsForRoom {
 /// Series of one deployment.
 #[derive(Debug)]
 pub struct DeploymentMetrics {
+    series: u32,
+    build: AtomicU32,
     /// Counters in the order of [`Outcome`].
     requests: [Counter; Outcome::ALL.len()],
     joined: Counter,
@@ -490,7 +516,11 @@ pub struct DeploymentMetrics {
 
 impl DeploymentMetrics {
     fn new(families: &Families, labels: &ByDeployment) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         Self {
+            // Relaxed, here and for the build: numbers that need only differ, and are handed on with what they number.
+            series: NEXT.fetch_add(1, Ordering::Relaxed),
+            build: AtomicU32::new(0),
             requests: Outcome::ALL.map(|outcome| {
                 families
                     .requests
@@ -513,8 +543,26 @@ impl DeploymentMetrics {
         }
     }
 
-    /// Records one request, once; it ends now.
-    pub fn record(&self, outcome: Outcome, timings: &Timings) {
+    /// The number of these series, which no other deployment of the process has or had, also not one of the same name.
+    #[must_use]
+    pub fn series(&self) -> u32 {
+        self.series
+    }
+
+    /// How many builds of the deployment came before the current one under these series.
+    #[must_use]
+    pub fn build(&self) -> u32 {
+        self.build.load(Ordering::Relaxed)
+    }
+
+    /// Another build is about to serve: its failures are its own.
+    pub fn begin_build(&self) {
+        self.build.fetch_add(1, Ordering::Relaxed);
+        self.streak.begin_anew();
+    }
+
+    /// Records one request, once; it ends `now`.
+    pub fn record(&self, outcome: Outcome, timings: &Timings, now: Instant) {
         self.counter(outcome).inc();
         if !outcome.is_timed() {
             return;
@@ -522,7 +570,6 @@ impl DeploymentMetrics {
         if timings.joined > 1 {
             self.joined.inc();
         }
-        let now = Instant::now();
         let stages = [
             Some(now.duration_since(timings.received)),
             timings.queue(),
@@ -654,6 +701,7 @@ serin_bytes_in_flight_max
 serin_bytes_in_flight_refused_total what
 serin_bytes_in_flight_waiting
 serin_degraded endpoint,deployment
+serin_evidence_dropped_total
 serin_forced_stops_total
 serin_instances endpoint,deployment
 serin_log_dropped_total
@@ -715,14 +763,18 @@ serin_slots endpoint,deployment
         timings.ran = Some(received + Duration::from_micros(980));
         timings.encoded = Some(received + Duration::from_micros(990));
         timings.joined = 1;
-        blue.record(Outcome::Ok, &timings);
-        blue.record(Outcome::ExpiredWaiting, &Timings::start(received));
+        blue.record(Outcome::Ok, &timings, Instant::now());
+        blue.record(
+            Outcome::ExpiredWaiting,
+            &Timings::start(received),
+            Instant::now(),
+        );
         let text = metrics.render();
         let labels = r#"endpoint="iris",deployment="blue""#;
         let joined = format!("serin_requests_joined_total{{{labels}}}");
         assert_eq!(line(&text, &joined).as_deref(), Some("0"), "{text}");
         timings.joined = 2;
-        blue.record(Outcome::Ok, &timings);
+        blue.record(Outcome::Ok, &timings, Instant::now());
         let later = metrics.render();
         assert_eq!(line(&later, &joined).as_deref(), Some("1"), "{later}");
         for (outcome, count) in [("ok", "1"), ("expired_waiting", "1"), ("shed", "0")] {
@@ -748,7 +800,7 @@ serin_slots endpoint,deployment
     fn what_was_refused_at_the_door_does_not_flatter_the_latency() {
         let blue = Metrics::new().deployment("iris", "blue");
         for outcome in [Outcome::Shed, Outcome::NotReady, Outcome::Abandoned] {
-            blue.record(outcome, &Timings::start(Instant::now()));
+            blue.record(outcome, &Timings::start(Instant::now()), Instant::now());
             assert_eq!(blue.count(outcome), 1);
         }
         assert_eq!(blue.quantile(0.5), None);
@@ -763,9 +815,13 @@ serin_slots endpoint,deployment
         blue.in_flight(1);
         assert!(metrics.render().contains("deployment=\"blue\""));
         metrics.forget("iris", "blue");
-        blue.record(Outcome::Ok, &Timings::start(Instant::now()));
+        blue.record(Outcome::Ok, &Timings::start(Instant::now()), Instant::now());
         assert!(!metrics.render().contains("deployment=\"blue\""));
-        assert_eq!(metrics.deployment("iris", "blue").count(Outcome::Ok), 0);
+        assert_eq!(metrics.series_of("iris", "blue"), None);
+        let again = metrics.deployment("iris", "blue");
+        assert_eq!(again.count(Outcome::Ok), 0);
+        assert_ne!(again.series(), blue.series());
+        assert_eq!(metrics.series_of("iris", "blue"), Some(again.series()));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Timings, metrics, log; what the machine and a process of it use.
 
 mod control_groups;
+#[cfg(feature = "server")]
+pub mod evidence;
 mod failure_streak;
 mod histogram;
 #[cfg(feature = "server")]

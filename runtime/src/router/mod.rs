@@ -1,6 +1,7 @@
 //! The data plane's decisions: who gets the request, and whether.
 
 mod admission;
+mod assigned;
 mod auth;
 mod deployment;
 #[cfg(feature = "server")]
@@ -14,6 +15,7 @@ mod turn;
 mod unauthorized;
 
 pub use admission::{AdmissionControl, Rejected};
+pub use assigned::Marks;
 pub use auth::EndpointAuth;
 pub use deployment::Deployment;
 pub use score::{Answer, RequestInputs, ScoreRequest, Unserved};

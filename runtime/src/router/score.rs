@@ -20,6 +20,7 @@ use crate::engine::{
     ResponseHead, RunError, Scored, ScoredBody,
 };
 use crate::observe::{DeploymentMetrics, FailureStreak, Outcome, Timings};
+use crate::router::assigned::{Arm, Assigned, Marks};
 use crate::router::deployment::NotReserved;
 use crate::router::script::{self, MakesHead, ScriptWords};
 use crate::router::submission_queue;
@@ -94,6 +95,8 @@ pub struct ScoreRequest<'a> {
     pub timeout: Option<Duration>,
     /// The caller waits on the thread that polls, so that thread may compute for as long as it takes.
     pub waits: bool,
+    /// By which evidence about it is found again.
+    pub marks: Marks,
 }
 
 /// The answer, who gave it, and when it passed each point.
@@ -197,10 +200,12 @@ impl Router {
         endpoint: &Endpoint,
         mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
-        let mut deployment = choose(endpoint, request.deployment.as_deref())?;
+        let (mut deployment, arm) = choose(endpoint, request.deployment.as_deref())?;
+        let mut assigned = Assigned::new(arm, &deployment.metrics, request.marks, request.received);
         let (mut admitted, mut is_current) = (None, false);
         for _ in 1..LOOKS_MAX {
-            match attempt((&deployment, is_current), &mut request, admitted.take()).await {
+            let place = (&*deployment, is_current);
+            match attempt(place, &mut request, admitted.take(), &mut assigned).await {
                 ControlFlow::Break(outcome) => return outcome,
                 ControlFlow::Continue(left) => {
                     let next = self.look_again(endpoint, &deployment, &request)?;
@@ -213,7 +218,9 @@ impl Router {
                 }
             }
         }
-        Recording::start(&deployment.metrics, request.received).end(Outcome::NotReady);
+        Recording::start(&deployment.metrics, request.received)
+            .of(&mut assigned)
+            .end(Outcome::NotReady);
         Err(Unserved::NotReady {
             deployment: deployment.name.clone(),
         })
@@ -236,16 +243,21 @@ impl Router {
         };
         match endpoint.deployment(before.name.key()) {
             Some(deployment) => Ok(Arc::clone(deployment)),
-            None => choose(endpoint, request.deployment.as_deref()),
+            // The arm is that of the first time.
+            None => choose(endpoint, request.deployment.as_deref()).map(|(next, _)| next),
         }
     }
 }
 
 /// The deployment that the request names, else whose turn it is by the split.
-fn choose(endpoint: &Endpoint, named: Option<&str>) -> Result<Arc<Deployment>, Unserved> {
+fn choose(
+    endpoint: &Endpoint,
+    named: Option<&str>,
+) -> Result<(Arc<Deployment>, Option<Arm>), Unserved> {
     let chosen = match named {
         Some(name) => endpoint
             .deployment(name)
+            .map(|deployment| (deployment, None))
             .ok_or_else(|| Unserved::NoDeployment {
                 endpoint: endpoint.name().to_string(),
                 deployment: name.to_owned(),
@@ -255,11 +267,14 @@ fn choose(endpoint: &Endpoint, named: Option<&str>) -> Result<Arc<Deployment>, U
                     .map(|known| known.name.to_string())
                     .collect(),
             }),
-        None => endpoint.next_by_split().ok_or_else(|| Unserved::NoTraffic {
-            endpoint: endpoint.name().to_string(),
-        }),
+        None => endpoint
+            .next_by_split()
+            .map(|(deployment, arm)| (deployment, Some(arm)))
+            .ok_or_else(|| Unserved::NoTraffic {
+                endpoint: endpoint.name().to_string(),
+            }),
     };
-    chosen.map(Arc::clone)
+    chosen.map(|(deployment, arm)| (Arc::clone(deployment), arm))
 }
 
 /// A permit and who gave it. It stays good when the deployment is looked up again and has the same admission.
@@ -348,8 +363,9 @@ async fn attempt(
     (deployment, is_current): (&Deployment, bool),
     request: &mut ScoreRequest<'_>,
     admitted: Option<Admitted>,
+    assigned: &mut Assigned,
 ) -> Attempt {
-    let mut recording = Recording::start(&deployment.metrics, request.received);
+    let mut recording = Recording::start(&deployment.metrics, request.received).of(assigned);
     if deployment.instances.is_empty() {
         recording.abandon();
         return ControlFlow::Continue(Left::closed(admitted));
@@ -375,6 +391,7 @@ async fn attempt(
         }
     };
     recording.by_script = instance.runs_a_script();
+    recording.set_cold(instance.is_cold());
     if request.is_for_scripts && !recording.by_script {
         return ControlFlow::Break(Err(recording.no_script(deployment)));
     }
@@ -641,6 +658,8 @@ struct Recording<'a> {
     outcome: Option<Outcome>,
     /// A scoring script has the request.
     by_script: bool,
+    /// Where the outcome is evidence.
+    assigned: Option<&'a mut Assigned>,
 }
 
 impl<'a> Recording<'a> {
@@ -651,6 +670,19 @@ impl<'a> Recording<'a> {
             timings: Timings::start(received),
             outcome: Some(Outcome::Abandoned),
             by_script: false,
+            assigned: None,
+        }
+    }
+
+    /// The outcome counts for the deployment to which the request was assigned.
+    fn of(mut self, assigned: &'a mut Assigned) -> Self {
+        self.assigned = Some(assigned);
+        self
+    }
+
+    fn set_cold(&mut self, is_cold: bool) {
+        if let Some(assigned) = &mut self.assigned {
+            assigned.set_cold(is_cold);
         }
     }
 
@@ -664,8 +696,11 @@ impl<'a> Recording<'a> {
         self.end(outcome);
     }
 
-    /// Nothing to record: the deployment was asked for what it does not have.
-    fn no_script(self, deployment: &Deployment) -> Unserved {
+    /// Nothing to record: the deployment was asked for what it does not have. Where another would have answered, that is evidence.
+    fn no_script(mut self, deployment: &Deployment) -> Unserved {
+        if let Some(assigned) = &mut self.assigned {
+            assigned.end(Outcome::RejectedByModel, &self.timings, Instant::now());
+        }
         self.abandon();
         Unserved::NoScript {
             deployment: deployment.name.clone(),
@@ -718,7 +753,11 @@ impl Drop for Recording<'_> {
         // Here, and not where requests end, because one that is dropped while it waits ends nowhere else.
         self.metrics.in_flight(-1);
         if let Some(outcome) = self.outcome {
-            self.metrics.record(outcome, &self.timings);
+            let now = Instant::now();
+            self.metrics.record(outcome, &self.timings, now);
+            if let Some(assigned) = &mut self.assigned {
+                assigned.end(outcome, &self.timings, now);
+            }
         }
     }
 }
@@ -740,6 +779,9 @@ mod tests {
     use crate::observe::Metrics;
     use crate::router::{EndpointAuth, RoutingTable};
     use crate::spec::{Isolation, TrafficSplit};
+
+    #[cfg(feature = "server")]
+    mod evidence_events;
 
     const DIGITS: [&str; 2] = ["models/digits/1/model.onnx", "models/digits/2/model.onnx"];
     const SLOW: &str = "models/test/slow.onnx";
@@ -807,6 +849,7 @@ mod tests {
             received: Instant::now(),
             timeout: None,
             waits: false,
+            marks: Marks::default(),
         }
     }
 

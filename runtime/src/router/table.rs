@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::router::assigned::Arm;
 use crate::router::{Deployment, EndpointAuth};
 use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit};
 
@@ -40,6 +41,8 @@ pub struct Endpoint {
 /// Decides request after request, through all tables that have the same split.
 #[derive(Debug)]
 struct Turns {
+    /// Differs between any two of the process.
+    number: u32,
     picker: Picker,
     /// Number of the next request that the split decides.
     ticket: AtomicU64,
@@ -47,18 +50,23 @@ struct Turns {
 
 impl Turns {
     fn new(split: &TrafficSplit) -> Arc<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
         // Random keys, so that nobody outside can tell which of the next requests meets which deployment.
         let seed = RandomState::new().hash_one(0);
         Arc::new(Self {
+            // Relaxed: a number need only differ from the others; it is handed on with the turns.
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             picker: Picker::new(split, seed),
             ticket: AtomicU64::new(0),
         })
     }
 
-    fn next(&self) -> Option<usize> {
+    /// The arm whose turn it is, and the block that says so.
+    fn next(&self) -> Option<(usize, u64)> {
         // Relaxed: each ticket is given once in any ordering, and nothing else is read on the strength of it.
-        self.picker
-            .pick(self.ticket.fetch_add(1, Ordering::Relaxed))
+        let ticket = self.ticket.fetch_add(1, Ordering::Relaxed);
+        let arm = self.picker.pick(ticket)?;
+        Some((arm, ticket / self.picker.block_len()))
     }
 }
 
@@ -143,11 +151,17 @@ impl Endpoint {
     }
 
     /// The deployment whose turn it is by the split; none when no deployment has weight. Each call is one request.
-    pub(super) fn next_by_split(&self) -> Option<&Arc<Deployment>> {
-        let arm = self.turns.next()?;
+    pub(super) fn next_by_split(&self) -> Option<(&Arc<Deployment>, Arm)> {
+        let (arm, block) = self.turns.next()?;
         let index = self.arms.get(arm).copied().flatten();
-        self.deployments
-            .get(index.expect("the constructor saw a deployment behind every arm with weight"))
+        let index = index.expect("the constructor saw a deployment behind every arm with weight");
+        let (_, share) = self.split.entries().get(arm)?;
+        let arm = Arm {
+            split: self.turns.number,
+            block,
+            share: *share,
+        };
+        Some((self.deployments.get(index)?, arm))
     }
 }
 
@@ -265,7 +279,7 @@ mod tests {
 
     fn picks(endpoint: &Endpoint, count: usize) -> Vec<String> {
         let picks = (0..count).map(|_| endpoint.next_by_split());
-        picks.map(|pick| pick.unwrap().name.to_string()).collect()
+        picks.map(|pick| pick.unwrap().0.name.to_string()).collect()
     }
 
     fn greens(picks: &[String]) -> usize {

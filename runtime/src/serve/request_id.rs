@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::config::{CLIENT_REQUEST_ID_LEN_KEPT, REQUEST_ID_LEN_MAX};
 use crate::serve::Failure;
+use crate::spec::hash64;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MS_REQUEST_ID: HeaderName = HeaderName::from_static("x-ms-request-id");
@@ -77,6 +78,11 @@ impl RequestIds {
     /// The id for logs.
     pub(crate) fn as_str(&self) -> &str {
         self.request.to_str().unwrap_or_default()
+    }
+
+    /// A hash of the id, by which a label that comes later finds the request.
+    pub(crate) fn hash(&self) -> u64 {
+        hash64(&[self.request.as_bytes()])
     }
 
     /// Writes the ids to an answer.

@@ -24,8 +24,8 @@ use tracing::Level;
 use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX};
 use crate::observe::Metrics;
 use crate::router::{
-    Answer, Deployment, Endpoint, EndpointAuth, Rejected, RequestInputs, Router, RoutingTable,
-    ScoreRequest, Turn, Unserved,
+    Answer, Deployment, Endpoint, EndpointAuth, Marks, Rejected, RequestInputs, Router,
+    RoutingTable, ScoreRequest, Turn, Unserved,
 };
 use crate::serve::answer::{
     JSON, MODEL_DEPLOYMENT, MODEL_ERROR_REASON, MODEL_ERROR_STATUS, SHED, write_deployment,
@@ -272,6 +272,9 @@ impl Scoring {
             received,
             timeout: None,
             waits: false,
+            marks: Marks {
+                id_hash: asked.head.ids.hash(),
+            },
         };
         let mut answer = self.router.score(&endpoint, request).await?;
         answer.body = match self.bytes.hold_answer(answer.body.into_bytes(), room) {

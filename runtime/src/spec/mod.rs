@@ -12,6 +12,7 @@ mod assignment;
 mod batch;
 mod bounds;
 mod code;
+mod cohorts;
 mod deployment;
 mod endpoint;
 #[cfg(feature = "server")]
@@ -40,6 +41,7 @@ mod yaml;
 
 pub use assignment::{Assignment, SetError};
 pub use code::{CodeConfiguration, EnvironmentPython, Scoring, ScoringKind};
+pub use cohorts::hash64;
 #[cfg(feature = "server")]
 pub use deployment::read_deployment;
 pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds};

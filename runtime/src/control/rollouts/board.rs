@@ -95,7 +95,11 @@ impl RolloutView {
             steps: steps(rollout),
             requests,
             pairs,
-            requests_per_s: if seconds > 0.0 { requests as f64 / seconds } else { 0.0 },
+            requests_per_s: if seconds > 0.0 {
+                requests as f64 / seconds
+            } else {
+                0.0
+            },
             alpha: plan.guard.alpha,
             findings: rollout.findings(),
             verdict: rollout.verdict(),

@@ -86,10 +86,7 @@ pub struct Rollouts {
 }
 
 impl Rollouts {
-    pub(super) fn new(
-        orders: mpsc::Sender<Order>,
-        board: Arc<ArcSwap<Vec<RolloutView>>>,
-    ) -> Self {
+    pub(super) fn new(orders: mpsc::Sender<Order>, board: Arc<ArcSwap<Vec<RolloutView>>>) -> Self {
         Self { orders, board }
     }
 
@@ -111,7 +108,11 @@ impl Rollouts {
     /// # Errors
     ///
     /// [`RolloutError`]; then nothing has begun.
-    pub async fn start(&self, start: StartRollout, by: String) -> Result<RolloutView, RolloutError> {
+    pub async fn start(
+        &self,
+        start: StartRollout,
+        by: String,
+    ) -> Result<RolloutView, RolloutError> {
         self.ask(|reply| Order::Start { start, by, reply }).await
     }
 

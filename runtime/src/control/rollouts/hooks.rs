@@ -41,7 +41,9 @@ impl Hooks {
         tokio::spawn(async move {
             match ask(&hook, &event).await {
                 Ok((true, _)) => {}
-                Ok((false, words)) => tracing::warn!(%hook, words, "a hook did not take what it was told"),
+                Ok((false, words)) => {
+                    tracing::warn!(%hook, words, "a hook did not take what it was told")
+                }
                 Err(error) => tracing::warn!(%hook, error, "a hook could not be told"),
             }
             drop(place);
@@ -59,7 +61,9 @@ pub(super) async fn ask(hook: &Hook, event: &Value) -> Result<(bool, String), St
         }
     };
     let late = || format!("no answer within {} s", HOOK_TIME_MAX.as_secs());
-    timeout(HOOK_TIME_MAX, asked).await.unwrap_or_else(|_| Err(late()))
+    timeout(HOOK_TIME_MAX, asked)
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 async fn ask_address(url: &str, body: String) -> Result<(bool, String), String> {
@@ -81,7 +85,9 @@ async fn ask_address(url: &str, body: String) -> Result<(bool, String), String> 
     let answer = sender.send_request(request).await;
     let answer = answer.map_err(|error| error.to_string())?;
     let agrees = answer.status().is_success();
-    let words = Limited::new(answer.into_body(), HOOK_ANSWER_BYTES_MAX).collect().await;
+    let words = Limited::new(answer.into_body(), HOOK_ANSWER_BYTES_MAX)
+        .collect()
+        .await;
     connection.abort();
     let words = words.map(|words| words.to_bytes()).unwrap_or_default();
     Ok((agrees, beginning(&words)))

@@ -74,7 +74,10 @@ struct End {
 
 impl Judge {
     /// Begins to judge, on the current runtime.
-    pub(in crate::control) fn start(controller: ControllerHandle, metrics: Arc<Metrics>) -> Rollouts {
+    pub(in crate::control) fn start(
+        controller: ControllerHandle,
+        metrics: Arc<Metrics>,
+    ) -> Rollouts {
         let (asked, orders) = mpsc::channel(ROLLOUT_ORDERS_MAX);
         let board = Arc::new(ArcSwap::default());
         let rollouts = Rollouts::new(asked, Arc::clone(&board));
@@ -116,7 +119,9 @@ impl Judge {
         // What somebody asks is answered by what there is, so that comes in first.
         self.look().await;
         match order {
-            Order::Start { start, by, reply } => drop(reply.send(self.start_rollout(start, by).await)),
+            Order::Start { start, by, reply } => {
+                drop(reply.send(self.start_rollout(start, by).await))
+            }
             Order::Tell {
                 endpoint,
                 command,
@@ -149,13 +154,18 @@ impl Judge {
 
     /// Takes in the events of requests.
     fn hear(&mut self) {
-        let arms: Vec<_> = self.live.iter().map(|(id, live)| (*id, self.arms(live))).collect();
+        let arms: Vec<_> = self
+            .live
+            .iter()
+            .map(|(id, live)| (*id, self.arms(live)))
+            .collect();
         let (live, recent) = (&mut self.live, &mut self.recent);
         drain(|event| {
             for (id, arms) in &arms {
                 let observation = arms.and_then(|arms| arms.observation(&event));
                 if let (Some(observation), Some(live)) = (observation, live.get_mut(id)) {
-                    live.is_urgent |= observation.arm == Arm::Canary && observation.ending != Ending::Answered;
+                    live.is_urgent |=
+                        observation.arm == Arm::Canary && observation.ending != Ending::Answered;
                     live.unseen.push(observation);
                 }
             }
@@ -180,7 +190,8 @@ impl Judge {
             let view = self.controller.view();
             let view = view.endpoint(endpoint)?;
             let (name, _) = view.deployments.get_key_value(name)?;
-            self.metrics.series_of(view.spec.name.as_str(), name.as_str())
+            self.metrics
+                .series_of(view.spec.name.as_str(), name.as_str())
         };
         Some(Arms {
             stable: series(from)?,
@@ -209,7 +220,9 @@ impl Judge {
             inputs.push(Input::Gone { what });
             return inputs;
         };
-        let missing = [&plan.from, &plan.to].into_iter().find(|name| !endpoint.deployments.contains_key(*name));
+        let missing = [&plan.from, &plan.to]
+            .into_iter()
+            .find(|name| !endpoint.deployments.contains_key(*name));
         if let Some(missing) = missing {
             let what = format!("deployment {missing}");
             inputs.push(Input::Gone { what });
@@ -253,7 +266,10 @@ impl Judge {
         }
         live.written_at = Instant::now();
         let has_ended = live.rollout.phase().has_ended();
-        let entries: Vec<_> = happened.iter().flat_map(|one| one.entries.clone()).collect();
+        let entries: Vec<_> = happened
+            .iter()
+            .flat_map(|one| one.entries.clone())
+            .collect();
         let state = (!entries.is_empty()).then(|| live.rollout.clone());
         let written = self.controller.with_rollouts(move |store| {
             store.record((id, has_ended), &happened)?;
@@ -288,8 +304,14 @@ impl Judge {
             let event = event_of(id, plan, None);
             let hook = hook.clone();
             self.begin_end(id, async move {
-                let (agrees, words) = ask(&hook, &event).await.unwrap_or_else(|error| (false, error));
-                Input::Answered { wish, agrees, words }
+                let (agrees, words) = ask(&hook, &event)
+                    .await
+                    .unwrap_or_else(|error| (false, error));
+                Input::Answered {
+                    wish,
+                    agrees,
+                    words,
+                }
             });
             return;
         }
@@ -324,13 +346,18 @@ impl Judge {
             let (endpoint, canary) = (&plan.endpoint, &plan.to);
             tracing::info!(rollout = id, %endpoint, %canary, "{entry}");
             for hook in &plan.notify {
-                self.hooks.tell(hook.clone(), event_of(id, plan, Some(entry)));
+                self.hooks
+                    .tell(hook.clone(), event_of(id, plan, Some(entry)));
             }
         }
     }
 
     /// Begins a rollout.
-    async fn start_rollout(&mut self, start: StartRollout, by: String) -> Result<RolloutView, RolloutError> {
+    async fn start_rollout(
+        &mut self,
+        start: StartRollout,
+        by: String,
+    ) -> Result<RolloutView, RolloutError> {
         let StartRollout { plan, dry_run } = start;
         let plan = self.check(plan)?;
         let rollout = Rollout::new(plan.clone());
@@ -358,28 +385,46 @@ impl Judge {
         let live = self.live.get(&id).map(|live| &live.rollout);
         let rollout = live.or(self.ended.get(&id));
         let missing = || RolloutError::NotFound(format!("there is no rollout {id}"));
-        rollout.map(|rollout| RolloutView::of(id, rollout)).ok_or_else(missing)
+        rollout
+            .map(|rollout| RolloutView::of(id, rollout))
+            .ok_or_else(missing)
     }
 
     /// The plan with its names as they are written, where it fits what is there.
     fn check(&self, mut plan: RolloutPlan) -> Result<RolloutPlan, RolloutError> {
-        let problems: Vec<_> = plan.problems().into_iter().map(|(field, words)| format!("{field}: {words}")).collect();
+        let problems: Vec<_> = plan
+            .problems()
+            .into_iter()
+            .map(|(field, words)| format!("{field}: {words}"))
+            .collect();
         if !problems.is_empty() {
             return Err(RolloutError::Invalid(problems));
         }
         let view = self.controller.view();
         let missing = |what: String| RolloutError::NotFound(what);
         let endpoint = view.endpoint(&plan.endpoint);
-        let endpoint = endpoint.ok_or_else(|| missing(format!("there is no endpoint {}", plan.endpoint)))?;
+        let endpoint =
+            endpoint.ok_or_else(|| missing(format!("there is no endpoint {}", plan.endpoint)))?;
         for name in [&mut plan.from, &mut plan.to] {
             let Some((written, _)) = endpoint.deployments.get_key_value(name) else {
-                let known: Vec<_> = endpoint.deployments.keys().map(ToString::to_string).collect();
-                let words = format!("endpoint {} has no deployment {name}; it has {}", plan.endpoint, known.join(", "));
+                let known: Vec<_> = endpoint
+                    .deployments
+                    .keys()
+                    .map(ToString::to_string)
+                    .collect();
+                let words = format!(
+                    "endpoint {} has no deployment {name}; it has {}",
+                    plan.endpoint,
+                    known.join(", ")
+                );
                 return Err(missing(words));
             };
             *name = written.clone();
         }
-        let running = self.live.iter().find(|(_, live)| live.rollout.plan().endpoint == plan.endpoint);
+        let running = self
+            .live
+            .iter()
+            .find(|(_, live)| live.rollout.plan().endpoint == plan.endpoint);
         if let Some((id, _)) = running {
             return Err(RolloutError::Conflict(format!(
                 "rollout {id} of endpoint {} is on its way: abort it first",
@@ -405,9 +450,14 @@ impl Judge {
     ) -> Result<RolloutView, RolloutError> {
         let live = self.live.iter().map(|(id, live)| (*id, &live.rollout));
         let ended = self.ended.iter().map(|(id, rollout)| (*id, rollout));
-        let newest = live.chain(ended).filter(|(_, one)| one.plan().endpoint == *endpoint).max_by_key(|(id, _)| *id);
+        let newest = live
+            .chain(ended)
+            .filter(|(_, one)| one.plan().endpoint == *endpoint)
+            .max_by_key(|(id, _)| *id);
         let Some((id, rollout)) = newest else {
-            return Err(RolloutError::NotFound(format!("endpoint {endpoint} has no rollout: start one")));
+            return Err(RolloutError::NotFound(format!(
+                "endpoint {endpoint} has no rollout: start one"
+            )));
         };
         rollout.check(command).map_err(|standing| {
             RolloutError::Conflict(format!("rollout {id} takes no `{command}` now: {standing}"))
@@ -458,7 +508,10 @@ impl Judge {
     }
 
     async fn replay(&mut self, id: u64) -> Result<Replay, RolloutError> {
-        let record = self.controller.with_rollouts(move |store| store.rollout_record(id)).await?;
+        let record = self
+            .controller
+            .with_rollouts(move |store| store.rollout_record(id))
+            .await?;
         let missing = || RolloutError::NotFound(format!("there is no rollout {id}"));
         let record = record.ok_or_else(missing)?;
         let plan = self.view_of(id).ok().and_then(|_| {
@@ -467,7 +520,9 @@ impl Judge {
         });
         let plan = plan.ok_or_else(missing)?;
         let played = tokio::task::spawn_blocking(move || play(plan, record)).await;
-        let (rollout, entries, again, base) = played.map_err(|_| ChangeError::Stopped)?.map_err(RolloutError::Invalid)?;
+        let (rollout, entries, again, base) = played
+            .map_err(|_| ChangeError::Stopped)?
+            .map_err(RolloutError::Invalid)?;
         let written = entries.get(base..).unwrap_or_default();
         Ok(Replay {
             rollout: RolloutView::of(id, &rollout),
@@ -508,11 +563,16 @@ impl Judge {
                 }
                 Ok((rollout, ..)) => {
                     let canary = self.share_of(rollout.plan());
-                    self.live.insert(id, Live::new(rollout, run.wrapping_add(1)));
+                    self.live
+                        .insert(id, Live::new(rollout, run.wrapping_add(1)));
                     self.feed(id, vec![Input::Restarted { canary }]).await;
                 }
                 Err(problems) => {
-                    tracing::error!(rollout = id, problems = problems.join("; "), "a rollout cannot be read and is left alone");
+                    tracing::error!(
+                        rollout = id,
+                        problems = problems.join("; "),
+                        "a rollout cannot be read and is left alone"
+                    );
                 }
             }
         }
@@ -522,13 +582,17 @@ impl Judge {
     fn share_of(&self, plan: &RolloutPlan) -> Percent {
         let view = self.controller.view();
         let endpoint = view.endpoint(&plan.endpoint);
-        endpoint.map_or(Percent::ZERO, |endpoint| endpoint.spec.traffic.percent_of(&plan.to))
+        endpoint.map_or(Percent::ZERO, |endpoint| {
+            endpoint.spec.traffic.percent_of(&plan.to)
+        })
     }
 
     fn show(&self) {
         let live = self.live.iter().map(|(id, live)| (*id, &live.rollout));
         let all = live.chain(self.ended.iter().map(|(id, rollout)| (*id, rollout)));
-        let mut views: Vec<_> = all.map(|(id, rollout)| RolloutView::of(id, rollout)).collect();
+        let mut views: Vec<_> = all
+            .map(|(id, rollout)| RolloutView::of(id, rollout))
+            .collect();
         views.sort_by_key(|view| std::cmp::Reverse(view.id));
         self.board.store(Arc::new(views));
     }
@@ -552,7 +616,9 @@ impl Live {
 type Played = (Rollout, Vec<Entry>, Vec<Entry>, usize);
 
 fn play(plan: RolloutPlan, record: Record) -> Result<Played, Vec<String>> {
-    let new = || Rollout::new(plan).map_err(|problems| problems.iter().map(ToString::to_string).collect());
+    let new = || {
+        Rollout::new(plan).map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    };
     let mut rollout = record.base.map_or_else(new, Ok::<_, Vec<String>>)?;
     let mut again = Vec::new();
     for (input, at_ms) in &record.inputs {
@@ -562,7 +628,10 @@ fn play(plan: RolloutPlan, record: Record) -> Result<Played, Vec<String>> {
 }
 
 fn runs_of(record: &Record) -> u8 {
-    let restarts = record.inputs.iter().filter(|(input, _)| matches!(input, Input::Restarted { .. }));
+    let restarts = record
+        .inputs
+        .iter()
+        .filter(|(input, _)| matches!(input, Input::Restarted { .. }));
     u8::try_from(restarts.count() % 256).unwrap_or(0)
 }
 

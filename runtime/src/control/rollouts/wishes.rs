@@ -17,7 +17,10 @@ pub(super) fn change_of(plan: &RolloutPlan, wish: &Wish, has_shadow: bool) -> Op
     let update = match wish {
         Wish::Shift { canary, .. } => EndpointUpdate {
             traffic: Some(split(plan, *canary)),
-            set: has_shadow.then(|| shadow(plan, Percent::ZERO)).into_iter().collect(),
+            set: has_shadow
+                .then(|| shadow(plan, Percent::ZERO))
+                .into_iter()
+                .collect(),
             ..EndpointUpdate::default()
         },
         Wish::Mirror { percent } => EndpointUpdate {
@@ -89,6 +92,8 @@ pub(super) async fn carry_out(
     let ended = controller.finished(operation.id).await.unwrap_or(operation);
     match ended.provisioning_state {
         ProvisioningState::Succeeded => Ok(()),
-        _ => Err(ended.reason.unwrap_or_else(|| "the server stops".to_owned())),
+        _ => Err(ended
+            .reason
+            .unwrap_or_else(|| "the server stops".to_owned())),
     }
 }

@@ -44,6 +44,7 @@ impl InstanceHandle {
             inline: InlineTrust::new(false),
             joins_over_time: true,
             runs_a_script,
+            cold_left: AtomicU32::new(COLD_REQUESTS),
         }))
     }
 }
