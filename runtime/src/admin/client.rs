@@ -53,7 +53,7 @@ pub struct Client {
 
 /// One request, and how long its answer may take.
 #[derive(Debug)]
-struct Ask<'a> {
+pub(super) struct Ask<'a> {
     request: Request<&'a [u8]>,
     address: SocketAddr,
     /// The answer that is waited for, in words.
@@ -392,12 +392,16 @@ impl Client {
         })
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str, what: &str) -> Result<T, ClientError> {
+    pub(super) fn get<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &str,
+    ) -> Result<T, ClientError> {
         self.parse(&self.send(self.ask(Method::GET, path, &[], what))?)
     }
 
     /// Asks for work, of a server that answers at all: one that does not is given up long before its work would have to be done.
-    fn post<T: DeserializeOwned>(
+    pub(super) fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,
@@ -411,7 +415,13 @@ impl Client {
     }
 
     /// A request for something that the server has at hand.
-    fn ask<'a>(&self, method: Method, path: &str, body: &'a [u8], what: &'a str) -> Ask<'a> {
+    pub(super) fn ask<'a>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &'a [u8],
+        what: &'a str,
+    ) -> Ask<'a> {
         let address = self.server.admin_address;
         let request = Request::builder()
             .method(method)
@@ -440,7 +450,7 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer, whatever it is.
-    fn exchange(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
+    pub(super) fn exchange(&self, ask: Ask<'_>) -> Result<Answer, ClientError> {
         let (address, what, after) = (ask.address, ask.what, ask.held + ask.max);
         let failed = |error| match error {
             ureq::Error::Timeout(_) => ClientError::Silent {
@@ -471,7 +481,7 @@ impl Client {
         answered.map_err(failed)
     }
 
-    fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
+    pub(super) fn parse<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
         serde_json::from_slice(answer).map_err(|source| ClientError::Answer {
             address: self.server.admin_address,
             source,
@@ -514,7 +524,7 @@ fn read(answer: &mut Response<Body>) -> Result<Vec<u8>, ureq::Error> {
 }
 
 /// Text as it may stand in a query.
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     let encoded = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
             char::from(byte).to_string()

@@ -2,7 +2,11 @@
 
 #[cfg(feature = "cli")]
 mod client;
+#[cfg(feature = "cli")]
+mod client_rollouts;
 mod error;
+mod parts;
+mod rollouts;
 mod routes;
 mod server_file;
 mod wire;
@@ -11,8 +15,10 @@ mod wire;
 pub(crate) use client::attended;
 #[cfg(feature = "cli")]
 pub use client::{Answer, Client, ClientError};
-pub use routes::{Administration, routes};
+pub use parts::Administration;
+pub use routes::routes;
 pub use server_file::{ServerFile, ServerFileError};
 pub use wire::{
-    AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, ServerStatus,
+    AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, RolloutCommand,
+    RolloutRequest, ServerStatus,
 };

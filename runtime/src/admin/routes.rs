@@ -7,6 +7,7 @@
 //! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`;
 //!   `GET /v1/models/{n}/{v}` (what its graph says), `DELETE /v1/models/{n}/{v}`;
 //!   `POST /v1/models/{n}/{v}/about`: what people say of it
+//! - rollouts and verdicts: see `rollouts`
 //! - `GET /v1/journal?last=N`: who changed what, when and why
 //! - `GET /v1/status`: version, addresses, revision, readiness
 //! - `GET /metrics`: for Prometheus
@@ -19,7 +20,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path as FilePath;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -32,39 +32,25 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
 use crate::admin::error::AdminError;
-use crate::admin::server_file::ServerFile;
+use crate::admin::parts::{Administration, NAMELESS, known, parse, query};
+use crate::admin::rollouts;
 use crate::admin::wire::{
     AboutRequest, ChangeRequest, ModelGraph, ModelRequest, ServerStatus, bounded_by,
 };
-use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX, JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
+use crate::config::{JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
-    ControllerHandle, Credentials, DeploymentView, EndpointView, JournalEntry, ModelDescription,
+    Credentials, DeploymentView, EndpointView, JournalEntry, ModelDescription,
     ModelRecord, Operation, OperationId,
 };
 use crate::serve::{
-    Authenticated, Peer, Scoring, WrongKey, WrongKeys, foreign_host, foreign_page,
-    metrics_response, read_body,
+    Authenticated, Peer, WrongKey, WrongKeys, foreign_host, foreign_page,
+    metrics_response,
 };
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
-
-/// The name of who asked, where a request does not say.
-const NAMELESS: &str = "admin";
-
-/// The parts of the server that the admin routes need.
-#[derive(Clone, Debug)]
-pub struct Administration {
-    /// The controller, which does what is asked.
-    pub controller: ControllerHandle,
-    /// The scoring side, which knows whether the server is ready, and the metrics.
-    pub scoring: Scoring,
-    /// Addresses and token of this server.
-    pub server: Arc<ServerFile>,
-}
 
 /// The admin routes.
 pub fn routes(administration: Administration) -> Router {
@@ -88,6 +74,7 @@ pub fn routes(administration: Administration) -> Router {
         .route("/v1/models/{name}/{version}/about", post(describe_model))
         .route("/v1/journal", get(journal))
         .route("/v1/status", get(status))
+        .merge(rollouts::routes())
         .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(
@@ -399,25 +386,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
         });
     }
     address
-}
-
-/// A name that can exist; one that breaks the rules for names does not exist either.
-fn known<N: std::str::FromStr>(what: &'static str, name: &str) -> Result<N, AdminError> {
-    name.parse().map_err(|_| AdminError::NotFound {
-        what,
-        name: name.to_owned(),
-    })
-}
-
-async fn parse<T: DeserializeOwned>(body: Body) -> Result<T, AdminError> {
-    let body = read_body(body, ADMIN_BODY_BYTES_MAX, BODY_READ_MAX).await?;
-    serde_json::from_slice(&body).map_err(AdminError::Body)
-}
-
-fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, AdminError> {
-    query
-        .map(|Query(value)| value)
-        .map_err(|rejection| AdminError::Query(rejection.body_text()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::canary::{Command, RolloutPlan};
 use crate::config::{BY_BYTES_MAX, SPEC_BYTES_MAX};
 use crate::control::{Change, Revision};
 use crate::engine::{ModelSummary, Obstacle};
@@ -57,6 +58,39 @@ pub struct AboutRequest {
     /// What is said of the version from now on.
     #[serde(deserialize_with = "bounded_about")]
     pub about: ModelAbout,
+    /// The name of who asks, for the journal.
+    #[serde(
+        default,
+        deserialize_with = "bounded_by",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub by: Option<String>,
+}
+
+/// Body of `POST /v1/rollouts`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutRequest {
+    /// The rollout as it is planned.
+    pub plan: RolloutPlan,
+    /// Nothing is begun: the answer says what would be.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// The name of who asks, for the journal.
+    #[serde(
+        default,
+        deserialize_with = "bounded_by",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub by: Option<String>,
+}
+
+/// Body of `POST /v1/endpoints/{endpoint}/rollout`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutCommand {
+    /// What is wanted of the newest rollout of the endpoint.
+    pub command: Command,
     /// The name of who asks, for the journal.
     #[serde(
         default,

@@ -33,7 +33,7 @@ use crate::app::way_down::WayDown;
 use crate::config::{
     ADMIN_CONNECTIONS_MAX, ADMIN_GRACE, METRICS_AGAIN_AFTER, RESTART_HOLD_MAX, STOP_MAX,
 };
-use crate::control::{Controller, ControllerConfig, ControllerHandle};
+use crate::control::{Controller, ControllerConfig, ControllerHandle, judge};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
@@ -457,6 +457,7 @@ impl Admin {
     ) -> Result<Self, AppError> {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
         let administration = Administration {
+            rollouts: judge(controller.clone(), Arc::clone(&scoring.metrics)),
             controller: controller.clone(),
             scoring: scoring.clone(),
             server: Arc::clone(server),

@@ -76,7 +76,7 @@ pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
 #[cfg(feature = "server")]
 pub use rollouts::{
-    Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView,
+    Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView, judge,
 };
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};

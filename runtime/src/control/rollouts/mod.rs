@@ -14,4 +14,15 @@ mod wishes;
 
 pub use board::{RolloutView, StepView, VerdictView};
 pub use desk::{Replay, RolloutError, Rollouts, StartRollout};
-pub(super) use judge::Judge;
+use judge::Judge;
+
+use std::sync::Arc;
+
+use crate::control::ControllerHandle;
+use crate::observe::Metrics;
+
+/// Begins to judge rollouts, on the current runtime, and goes on with those that were on their way.
+#[must_use]
+pub fn judge(controller: ControllerHandle, metrics: Arc<Metrics>) -> Rollouts {
+    Judge::start(controller, metrics)
+}

@@ -1,0 +1,128 @@
+//! The routes of rollouts, below those of the admin listener.
+//!
+//! - `GET /v1/rollouts`, `/v1/rollouts/{id}`; `POST /v1/rollouts`: begins one, or says what it would be
+//! - `GET /v1/rollouts/{id}/replay`: its journal, and whether its record makes the same again
+//! - `GET /v1/endpoints/{e}/rollout`: the newest of an endpoint; `POST`: tells it something
+//! - `GET /v1/endpoints/{e}/verdict?from=blue&to=green`: 200 promote, 409 undecided, 412 roll back
+//!
+//! Threads: control.
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use crate::admin::error::AdminError;
+use crate::admin::parts::{Administration, NAMELESS, known, parse, query};
+use crate::admin::wire::{RolloutCommand, RolloutRequest};
+use crate::canary::Verdict;
+use crate::control::{Replay, RolloutView, StartRollout, VerdictView};
+
+pub(super) fn routes() -> Router<Administration> {
+    Router::new()
+        .route("/v1/rollouts", get(all).post(start))
+        .route("/v1/rollouts/{id}", get(one))
+        .route("/v1/rollouts/{id}/replay", get(replay))
+        .route("/v1/endpoints/{endpoint}/rollout", get(newest).post(tell))
+        .route("/v1/endpoints/{endpoint}/verdict", get(verdict))
+}
+
+async fn all(State(at): State<Administration>) -> Json<Vec<RolloutView>> {
+    Json(at.rollouts.all().to_vec())
+}
+
+async fn start(
+    State(at): State<Administration>,
+    body: Body,
+) -> Result<(StatusCode, Json<RolloutView>), AdminError> {
+    let RolloutRequest { plan, dry_run, by } = parse(body).await?;
+    let by = by.unwrap_or_else(|| NAMELESS.to_owned());
+    let status = if dry_run {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    let begun = at
+        .rollouts
+        .start(StartRollout { plan, dry_run }, by)
+        .await?;
+    Ok((status, Json(begun)))
+}
+
+fn number(id: &str) -> Result<u64, AdminError> {
+    id.parse().map_err(|_| unknown(id))
+}
+
+fn unknown(id: &str) -> AdminError {
+    AdminError::NotFound {
+        what: "rollout",
+        name: id.to_owned(),
+    }
+}
+
+async fn one(
+    State(at): State<Administration>,
+    Path(id): Path<String>,
+) -> Result<Json<RolloutView>, AdminError> {
+    let number = number(&id)?;
+    let all = at.rollouts.all();
+    let found = all.iter().find(|one| one.id == number);
+    found.cloned().map(Json).ok_or_else(|| unknown(&id))
+}
+
+async fn replay(
+    State(at): State<Administration>,
+    Path(id): Path<String>,
+) -> Result<Json<Replay>, AdminError> {
+    Ok(Json(at.rollouts.replay(number(&id)?).await?))
+}
+
+async fn newest(
+    State(at): State<Administration>,
+    Path(endpoint): Path<String>,
+) -> Result<Json<RolloutView>, AdminError> {
+    let found = at.rollouts.of_endpoint(&known("endpoint", &endpoint)?);
+    found.map(Json).ok_or(AdminError::NotFound {
+        what: "rollout of endpoint",
+        name: endpoint,
+    })
+}
+
+async fn tell(
+    State(at): State<Administration>,
+    Path(endpoint): Path<String>,
+    body: Body,
+) -> Result<Json<RolloutView>, AdminError> {
+    let RolloutCommand { command, by } = parse(body).await?;
+    let by = by.unwrap_or_else(|| NAMELESS.to_owned());
+    let endpoint = known("endpoint", &endpoint)?;
+    Ok(Json(at.rollouts.tell(endpoint, command, by).await?))
+}
+
+#[derive(Deserialize)]
+struct Arms {
+    from: String,
+    to: String,
+}
+
+async fn verdict(
+    State(at): State<Administration>,
+    Path(endpoint): Path<String>,
+    arms: Result<Query<Arms>, QueryRejection>,
+) -> Result<(StatusCode, Json<VerdictView>), AdminError> {
+    let Arms { from, to } = query(arms)?;
+    let arms = (known("deployment", &from)?, known("deployment", &to)?);
+    let view = at
+        .rollouts
+        .verdict(known("endpoint", &endpoint)?, arms)
+        .await?;
+    let status = match view.verdict {
+        Verdict::Safe => StatusCode::OK,
+        Verdict::Undecided => StatusCode::CONFLICT,
+        Verdict::Harm => StatusCode::PRECONDITION_FAILED,
+    };
+    Ok((status, Json(view)))
+}
