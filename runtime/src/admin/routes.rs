@@ -43,12 +43,11 @@ use crate::admin::wire::{
 };
 use crate::config::{JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
-    Credentials, DeploymentView, EndpointView, JournalEntry, ModelDescription,
-    ModelRecord, Operation, OperationId,
+    Credentials, DeploymentView, EndpointView, JournalEntry, ModelDescription, ModelRecord,
+    Operation, OperationId,
 };
 use crate::serve::{
-    Authenticated, Peer, WrongKey, WrongKeys, foreign_host, foreign_page,
-    metrics_response,
+    Authenticated, Peer, WrongKey, WrongKeys, foreign_host, foreign_page, metrics_response,
 };
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 

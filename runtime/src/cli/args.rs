@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::form::Form;
 pub(super) use super::form::OutputFormat;
 use super::query::Query;
+use super::rollout_args::{Rollout, Verdict};
 use super::set_text::SetText;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
@@ -214,6 +215,11 @@ pub(super) enum Command {
     /// The workspace that scripts of `az ml` name: there is one.
     #[command(hide = true, subcommand)]
     Workspace(WorkspaceCommand),
+    /// Move traffic to a new version as far as the evidence goes, and back where it does harm
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// What two deployments say of each other: 0 safe, 1 harm, 2 undecided
+    Verdict(Verdict),
     /// State of the server
     Status,
     /// Journal of changes: who made them, and how they ended

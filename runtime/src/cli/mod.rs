@@ -31,6 +31,8 @@ mod output;
 mod port;
 mod progress;
 mod query;
+mod rollout;
+mod rollout_args;
 mod score_script;
 mod script_folder;
 mod serve;
@@ -151,6 +153,8 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Az { words } => az::run(&words),
         Command::Environment(command) => environment::run(command, global),
         Command::Workspace(command) => workspace::run(command, global),
+        Command::Rollout(command) => rollout::run(command, global),
+        Command::Verdict(typed) => rollout::verdict(&typed, global),
         Command::Status => status::status(global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Backup(typed) => backup::backup(&typed, global),

@@ -1,0 +1,390 @@
+//! `serin rollout` and `serin verdict`: a canary that judges itself, for people.
+
+use std::fmt::Write as _;
+use std::io;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::args::Global;
+use super::exit::CliError;
+use super::output::{self, Columns};
+use super::rollout_args::{OfEndpoint, Rollout, RolloutNumber, RolloutStart, Verdict};
+use super::server::{Server, who};
+use super::{files, find};
+use crate::admin::{RolloutCommand, RolloutRequest};
+use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
+use crate::control::{Replay, RolloutView};
+use crate::spec::{DeploymentName, EndpointName};
+
+/// The pause between two looks at a rollout that is watched.
+const WATCH_PERIOD: Duration = Duration::from_millis(500);
+/// The columns of a table of rollouts.
+const COLUMNS: Columns = &[
+    ("id", &["/id"]),
+    ("endpoint", &["/endpoint"]),
+    ("from", &["/from"]),
+    ("to", &["/to"]),
+    ("phase", &["/phase"]),
+    ("weight", &["/weight"]),
+    ("verdict", &["/verdict"]),
+    ("requests", &["/requests"]),
+];
+/// The columns of a table of what happened.
+const ENTRIES: Columns = &[
+    ("at", &["/at"]),
+    ("step", &["/step"]),
+    ("weight", &["/weight"]),
+    ("what", &["/what"]),
+];
+
+/// Obeys `serin rollout`.
+pub(super) fn run(command: Rollout, global: &Global) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    match command {
+        Rollout::Start(typed) => start(&server, &typed),
+        Rollout::Status(typed) => {
+            let endpoint = endpoint_of(&server, &typed.at)?;
+            match typed.watch {
+                true => watch(&server, &endpoint),
+                false => print(&server, &server.client.rollout(&endpoint)?),
+            }
+        }
+        Rollout::Promote(typed) => {
+            let command = if typed.full {
+                Command::PromoteFull
+            } else {
+                Command::Promote
+            };
+            tell(&server, &typed.at, command)
+        }
+        Rollout::Pause(at) => tell(&server, &at, Command::Pause),
+        Rollout::Resume(at) => tell(&server, &at, Command::Resume),
+        Rollout::Abort(at) => tell(&server, &at, Command::Abort),
+        Rollout::Undo(at) => tell(&server, &at, Command::Undo),
+        Rollout::History(typed) => history(&server, &typed),
+        Rollout::Explain(typed) => explain(&server, &typed),
+        Rollout::Replay(typed) => replay(&server, &typed),
+        Rollout::List => server.print_as(&server.client.rollouts()?, COLUMNS),
+    }
+}
+
+/// Obeys `serin verdict`: 0 where the canary is safe, as a comparison of `bench` ends where it does harm or nothing is decided.
+pub(super) fn verdict(typed: &Verdict, global: &Global) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    let endpoint = endpoint_of(&server, &typed.at)?;
+    let view = server.client.verdict(&endpoint, (&typed.from, &typed.to))?;
+    server.print(&view)?;
+    let words = |judged| {
+        let findings = view.findings.iter().filter(|one| one.verdict == judged);
+        findings
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    match view.verdict {
+        Judged::Safe => Ok(()),
+        Judged::Harm => Err(CliError::Regression(words(Judged::Harm))),
+        Judged::Undecided => Err(CliError::Undecided(words(Judged::Undecided))),
+    }
+}
+
+/// The endpoint that was named, else the only one.
+fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliError> {
+    if let Some(name) = &at.endpoint_name {
+        return Ok(name.clone());
+    }
+    let endpoints = server.client.endpoints()?;
+    let names: Vec<_> = endpoints
+        .iter()
+        .filter_map(|one| one["name"].as_str())
+        .collect();
+    match names[..] {
+        [only] => only
+            .parse()
+            .map_err(|_| CliError::NotFound(format!("there is no endpoint {only:?}"))),
+        [] => Err(CliError::NotFound(
+            "there is no endpoint: create one first".to_owned(),
+        )),
+        [..] => Err(CliError::BadInput(format!(
+            "there are several endpoints: {}; name one with --endpoint-name",
+            names.join(", ")
+        ))),
+    }
+}
+
+fn start(server: &Server, typed: &RolloutStart) -> Result<(), CliError> {
+    let plan = plan_of(server, typed)?;
+    for note in &plan.notes {
+        server.tell(&format!("note: {note}\n"));
+    }
+    let endpoint = plan.endpoint.clone();
+    let request = RolloutRequest {
+        plan,
+        dry_run: typed.dry_run,
+        by: who(),
+    };
+    let view = server.client.start_rollout(&request)?;
+    if typed.watch && !typed.dry_run {
+        return watch(server, &endpoint);
+    }
+    print(server, &view)
+}
+
+/// The plan of the file, else the usual one; names that were left out are those that can only be meant.
+fn plan_of(server: &Server, typed: &RolloutStart) -> Result<RolloutPlan, CliError> {
+    let mut names = Names {
+        endpoint: typed.at.endpoint_name.clone(),
+        from: typed.from.clone(),
+        to: typed.to.clone(),
+    };
+    let Some(file) = &typed.file else {
+        fill_in(server, &mut names)?;
+        let (Some(endpoint), Some(from), Some(to)) = (names.endpoint, names.from, names.to) else {
+            return Err(CliError::BadInput(
+                "a rollout needs --from and --to".to_owned(),
+            ));
+        };
+        return Ok(RolloutPlan::usual(endpoint, from, to));
+    };
+    let text = files::text(file)?;
+    let shown = file.display().to_string();
+    if let Ok(plan) = read_plan(&text, &shown, &names) {
+        return Ok(plan);
+    }
+    // A manifest of a cluster names none of the three.
+    drop(fill_in(server, &mut names));
+    Ok(read_plan(&text, &shown, &names)?)
+}
+
+fn fill_in(server: &Server, names: &mut Names) -> Result<(), CliError> {
+    let at = OfEndpoint {
+        endpoint_name: names.endpoint.clone(),
+    };
+    let endpoint = endpoint_of(server, &at)?;
+    let shown = server.client.endpoint(&endpoint)?;
+    names.endpoint = Some(endpoint);
+    let known: Vec<_> = find::deployments(&shown)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    if names.from.is_none() {
+        let stable = known
+            .iter()
+            .find(|name| shown["traffic"][name.as_str()].as_f64() == Some(100.0));
+        let stable = stable.ok_or_else(|| {
+            CliError::BadInput("no deployment has all traffic: name the stable version with --from, and give it 100 % first".to_owned())
+        })?;
+        names.from = stable.parse().ok();
+    }
+    if names.to.is_none() {
+        names.to = Some(only_other(&known, names.from.as_ref())?);
+    }
+    Ok(())
+}
+
+fn only_other(known: &[String], from: Option<&DeploymentName>) -> Result<DeploymentName, CliError> {
+    let is_from = |name: &str| from.is_some_and(|from| find::is_same(from.as_str(), name));
+    let others: Vec<_> = known.iter().filter(|name| !is_from(name)).collect();
+    match others[..] {
+        [only] => only
+            .parse()
+            .map_err(|_| CliError::BadInput("name the canary with --to".to_owned())),
+        [] => Err(CliError::BadInput(
+            "there is no other deployment to roll out: create one without traffic first".to_owned(),
+        )),
+        [..] => Err(CliError::BadInput(
+            "there are several other deployments: name the canary with --to".to_owned(),
+        )),
+    }
+}
+
+fn tell(server: &Server, at: &OfEndpoint, command: Command) -> Result<(), CliError> {
+    let endpoint = endpoint_of(server, at)?;
+    let command = RolloutCommand { command, by: who() };
+    print(server, &server.client.tell_rollout(&endpoint, &command)?)
+}
+
+fn print(server: &Server, view: &RolloutView) -> Result<(), CliError> {
+    server.print_as(view, COLUMNS)
+}
+
+/// The rollout that is meant, and what its record makes of it.
+fn record_of(server: &Server, typed: &RolloutNumber) -> Result<Replay, CliError> {
+    let id = match typed.id {
+        Some(id) => id,
+        None => server.client.rollout(&endpoint_of(server, &typed.at)?)?.id,
+    };
+    Ok(server.client.replay(id)?)
+}
+
+fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
+    let record = record_of(server, typed)?;
+    let lines: Vec<_> = record
+        .entries
+        .iter()
+        .map(|entry| {
+            let mut line = json!(entry);
+            line["at"] = time_of(entry.at_ms).into();
+            line["what"] = entry.to_string().into();
+            line
+        })
+        .collect();
+    server.print_as(&lines, ENTRIES)
+}
+
+fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
+    let record = record_of(server, typed)?;
+    let view = &record.rollout;
+    let mut text = format!(
+        "Rollout {} of endpoint {}: from {} to {}, at most {} % false alarms in all.\n",
+        view.id,
+        view.endpoint,
+        view.from,
+        view.to,
+        view.alpha * 100.0
+    );
+    for entry in &record.entries {
+        writeln!(text, "{}  {entry}", time_of(entry.at_ms)).expect("text takes any text");
+    }
+    writeln!(text, "{}", standing(view)).expect("text takes any text");
+    output::print_text(&text)
+}
+
+fn replay(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
+    let record = record_of(server, typed)?;
+    let said: Value = json!({
+        "id": record.rollout.id,
+        "is_equal": record.is_equal,
+        "entries": record.entries.len(),
+        "replayed": record.replayed,
+        "phase": record.rollout.phase,
+        "verdict": record.rollout.verdict,
+    });
+    server.print(&said)?;
+    match record.is_equal {
+        true => Ok(()),
+        false => Err(CliError::OperationFailed(
+            "the record does not make the journal that was written".to_owned(),
+        )),
+    }
+}
+
+/// Shows the rollout again and again until it has ended; on what is no terminal, a line for each change.
+fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
+    let is_live = output::is_live(&io::stdout());
+    let mut shown = String::new();
+    loop {
+        let view = server.client.rollout(endpoint)?;
+        let text = if is_live {
+            screen(&view)
+        } else {
+            format!("{}\n", standing(&view))
+        };
+        if text != shown {
+            let up = shown.lines().count();
+            let back = if is_live && up > 0 {
+                format!("\x1b[{up}A\x1b[J")
+            } else {
+                String::new()
+            };
+            output::print_text(&format!("{back}{text}"))?;
+            shown = text;
+        }
+        if view.phase.has_ended() {
+            return match view.phase {
+                Phase::RolledBack { why } => Err(CliError::Regression(why)),
+                Phase::Aborted { why } => Err(CliError::OperationFailed(why)),
+                _ => Ok(()),
+            };
+        }
+        sleep(WATCH_PERIOD);
+    }
+}
+
+/// Where the rollout stands, in a sentence.
+fn standing(view: &RolloutView) -> String {
+    let (to, weight) = (&view.to, view.weight);
+    match &view.phase {
+        Phase::Running => {
+            let step = view.steps.iter().find(|step| step.state == "now");
+            let step = step.map_or("the last step", |step| step.step.as_str());
+            format!("{to} has {weight} %: {step}")
+        }
+        Phase::Paused { why, .. } => format!("{to} has {weight} %, paused: {why}"),
+        Phase::GoingBack { why, .. } => format!("all traffic goes back to {}: {why}", view.from),
+        Phase::Promoted if view.is_flagged => {
+            format!("{to} was promoted, and not all of the proof was there")
+        }
+        Phase::Promoted => format!("{to} was promoted"),
+        Phase::RolledBack { why } => format!("{to} was rolled back: {why}"),
+        Phase::Aborted { why } => format!("the rollout was aborted: {why}"),
+    }
+}
+
+/// All of it, for a terminal: the ramp, and the evidence of each metric against what proves it.
+fn screen(view: &RolloutView) -> String {
+    let mut text = format!(
+        "rollout {} of {}: {} -> {}\n",
+        view.id, view.endpoint, view.from, view.to
+    );
+    for step in &view.steps {
+        let mark = match step.state.as_str() {
+            "done" => "x",
+            "now" => ">",
+            _ => " ",
+        };
+        writeln!(text, "  [{mark}] {}", step.step).expect("text takes any text");
+    }
+    writeln!(
+        text,
+        "  {} requests, {:.1} a second, {} pairs",
+        view.requests, view.requests_per_s, view.pairs
+    )
+    .expect("text takes any text");
+    for finding in &view.findings {
+        text.push_str(&line_of(finding, view.requests_per_s));
+    }
+    writeln!(text, "{}", standing(view)).expect("text takes any text");
+    text
+}
+
+fn line_of(finding: &Finding, requests_per_s: f64) -> String {
+    let bar = |log_e: f64, threshold: f64| {
+        let share = (log_e / threshold).clamp(0.0, 1.0);
+        let full = (0..10)
+            .filter(|tenth| share * 10.0 > f64::from(*tenth))
+            .count();
+        format!("{}{}", "#".repeat(full), ".".repeat(10 - full))
+    };
+    let verdict = match finding.verdict {
+        Judged::Harm => "HARM",
+        Judged::Safe => "SAFE",
+        Judged::Undecided => "UNDECIDED",
+    };
+    let forecast = finding
+        .forecast
+        .filter(|_| finding.verdict == Judged::Undecided);
+    let forecast = forecast.map_or_else(String::new, |requests| {
+        let seconds = requests as f64 / requests_per_s;
+        match seconds.is_finite() {
+            true => format!(", safe in some {requests} requests ({seconds:.0} s)"),
+            false => format!(", safe in some {requests} requests"),
+        }
+    });
+    format!(
+        "  {:<22} {verdict:<9} harm [{}] safe [{}] {}/{} against {}/{}{forecast}\n",
+        finding.plan.metric.to_string(),
+        bar(finding.log_e_harm, finding.threshold_harm),
+        bar(finding.log_e_safe, finding.threshold_safe),
+        finding.canary.events,
+        finding.canary.of,
+        finding.stable.events,
+        finding.stable.of,
+    )
+}
+
+fn time_of(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms)
+        .map_or_else(|_| at_ms.to_string(), |at| format!("{at:.0}"))
+}
