@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Metrics of one plan at most: each takes its part of the budget.
-pub const METRICS_MAX: usize = 32;
+const METRICS_MAX: usize = 32;
 
 /// Latencies that can be asked for: up to an hour.
 const LIMIT_US_MAX: u64 = 3_600_000_000;
