@@ -1,14 +1,20 @@
 //! The judgement of a canary: from observations of single requests to a verdict. Pure.
 //!
-//! `observation` is what is known of a request that has ended, `plan` what is to be judged and by which budget, `guard` judges.
+//! `observation` is what is known of a request that has ended, `guard_plan` what is to be judged and by which budget, `guard` judges: it has
+//! a `gauge` for each metric, whose events are those of single requests (`labels`) or of slots of time (`slots`, with `percentile`).
 //!
 //! Threads: called from whichever drains the observations; a `Guard` belongs to one.
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
 
+mod gauge;
 mod guard;
 mod guard_plan;
+mod labels;
 mod observation;
+mod percentile;
+mod slots;
 
-pub use guard::{Counts, Finding, Guard, Verdict};
+pub use gauge::Counts;
+pub use guard::{Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
 pub use observation::{Arm, Ending, Observation, Routing, Truth};

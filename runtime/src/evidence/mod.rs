@@ -68,7 +68,7 @@ pub use block_chance::{BLOCKS, Block, BlockChance};
 #[cfg(feature = "cli")]
 pub use dependence::kept;
 #[cfg(feature = "server")]
-pub use event_label::EventLabel;
+pub use event_label::{EventLabel, log_mean_exp};
 #[cfg(feature = "server")]
 pub use fleet::{Dependence, Fleet, Report, Tally};
 #[cfg(feature = "server")]
