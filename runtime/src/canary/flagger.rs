@@ -271,7 +271,7 @@ fn read_metrics(node: Node, draft: &mut Draft, problems: &mut Vec<Problem>) {
 
 /// Requests that take longer than this.
 fn slow(limit_ms: u64) -> MetricPlan {
-    MetricPlan::of(Metric::Slow {
+    MetricPlan::new(Metric::Slow {
         limit_us: limit_ms * 1000,
     })
 }

@@ -1,15 +1,22 @@
 //! The guard: takes what is known of each request, and says whether the canary does harm. Pure.
 //!
-//! Every metric has tests of its own, of "it does no harm" and of "it is not safe"; the budget for false alarms is split evenly over them. An
-//! observation belongs to the arm that the request was assigned to. What was proven once stays proven.
+//! Every metric has tests of its own, of "it does no harm" and of "it is not safe". Of the budget for false alarms the test of errors has
+//! half, so that a version that always fails is caught by its third failure however much else is judged, and the others have the rest, evenly;
+//! those of safety have all of it each, because only all of them together promote. An observation belongs to the arm that the
+//! request was assigned to. What was proven once stays proven.
 //!
 //! A guard that was written down and read again goes on to the same bits.
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::gauge::{Counts, Gauge, Shared};
 use crate::canary::guard_plan::{GuardPlan, Metric, MetricPlan, PlanError};
 use crate::canary::observation::{Arm, Ending, Observation, Routing, Truth};
-use crate::evidence::{BlockChance, EventLabel};
+use crate::canary::slots::Pace;
+use crate::evidence::{KeySample, LatencyCounts, Report, SampleRatio, Tally, bucket_of};
+
+/// Users that are known to have been seen.
+const USERS_MAX: usize = 8192;
 
 /// A judgement, of one metric or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +43,8 @@ pub struct Finding {
     pub log_e_harm: f64,
     /// That against "it is not safe".
     pub log_e_safe: f64,
+    /// Both as they are now.
+    pub log_e_now: (f64, f64),
     /// The logarithm that proves harm.
     pub threshold_harm: f64,
     /// The logarithm that proves safety.
@@ -47,31 +56,18 @@ pub struct Finding {
     pub forecast: Option<u64>,
 }
 
-/// Events of one arm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Counts {
-    /// Bad events.
-    pub events: u64,
-    /// Of so many.
-    pub of: u64,
-}
-
 /// The state of a judgement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
     plan: GuardPlan,
     gauges: Vec<Gauge>,
-}
-
-/// The state of one metric.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Gauge {
-    plan: MetricPlan,
-    stable: Counts,
-    canary: Counts,
-    chance: BlockChance,
-    harm: EventLabel,
-    safe: EventLabel,
+    sample_ratio: SampleRatio,
+    users: KeySample,
+    pace: Pace,
+    /// Total times of the stable version and of the canary.
+    total: [LatencyCounts; 2],
+    /// The canary's share of the last request.
+    weight: f64,
 }
 
 impl Guard {
@@ -86,121 +82,198 @@ impl Guard {
             return Err(problems);
         }
         let gauges = plan.metrics.iter().copied().map(Gauge::new).collect();
-        Ok(Self { plan, gauges })
+        Ok(Self {
+            plan,
+            gauges,
+            sample_ratio: SampleRatio::default(),
+            users: KeySample::new(USERS_MAX),
+            pace: Pace::default(),
+            total: Default::default(),
+            weight: 0.0,
+        })
     }
 
     /// Takes in a request that has ended.
     pub fn observe(&mut self, observation: &Observation) {
+        self.weight = observation.routing.weight();
+        let is_first = match observation.routing {
+            Routing::Exact(_) | Routing::Random { .. } => true,
+            Routing::Sticky { key, .. } => self.users.is_new(key),
+        };
+        if is_first {
+            let of_canary = observation.arm == Arm::Canary;
+            self.sample_ratio.request(of_canary, self.weight);
+        }
         if !observation.counts() {
             return;
         }
+        self.count_latency(observation);
+        let shared = Shared {
+            is_first,
+            pace: self.pace,
+        };
         for gauge in &mut self.gauges {
-            gauge.observe(observation);
+            gauge.observe(observation, shared);
         }
     }
 
+    fn count_latency(&mut self, observation: &Observation) {
+        let [stable, canary] = &mut self.total;
+        let counts = match observation.arm {
+            Arm::Stable => stable,
+            Arm::Canary => canary,
+        };
+        match observation.ending {
+            _ if observation.cold => {}
+            Ending::Answered | Ending::BadOutput => counts.add(bucket_of(observation.total_us)),
+            Ending::TimedOut => counts.add_endless(),
+            Ending::Failed | Ending::Shed | Ending::Malformed | Ending::Abandoned => {}
+        }
+        self.pace.follow(&self.total[0]);
+    }
+
     /// Takes in whether both versions gave the same answer to a mirrored request.
-    pub fn compare(&mut self, _agree: bool) {}
+    pub fn compare(&mut self, agree: bool) {
+        for gauge in &mut self.gauges {
+            gauge.compare(agree);
+        }
+    }
 
     /// Takes in what turned out about an answer.
-    pub fn learn(&mut self, _truth: &Truth) {}
+    pub fn learn(&mut self, truth: &Truth) {
+        for gauge in &mut self.gauges {
+            gauge.learn(truth);
+        }
+    }
 
     /// What each metric says, in the order of the plan.
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
-        let harm = (self.gauges.len() as f64 / self.plan.alpha).ln();
-        let safe = (1.0 / self.plan.alpha).ln();
         self.gauges
             .iter()
-            .map(|gauge| gauge.finding(harm, safe))
+            .map(|gauge| self.finding(gauge))
             .collect()
+    }
+
+    fn finding(&self, gauge: &Gauge) -> Finding {
+        let (threshold_harm, threshold_safe) = self.thresholds(gauge);
+        let (harm, safe) = (gauge.harm(), gauge.safe());
+        let verdict = self.verdict_of(gauge);
+        Finding {
+            plan: gauge.plan(),
+            stable: gauge.stable,
+            canary: gauge.canary,
+            log_e_harm: harm.1,
+            log_e_safe: safe.1,
+            log_e_now: (harm.0, safe.0),
+            threshold_harm,
+            threshold_safe,
+            verdict,
+            forecast: match verdict {
+                Verdict::Harm => None,
+                Verdict::Safe => Some(0),
+                Verdict::Undecided => gauge.forecast(threshold_safe, self.weight),
+            },
+        }
+    }
+
+    fn verdict_of(&self, gauge: &Gauge) -> Verdict {
+        let (harm, safe) = self.thresholds(gauge);
+        if gauge.harm().1 >= harm {
+            Verdict::Harm
+        } else if gauge.safe().1 >= safe {
+            Verdict::Safe
+        } else {
+            Verdict::Undecided
+        }
+    }
+
+    /// The logarithms that prove harm, by this one of all metrics, and safety.
+    fn thresholds(&self, gauge: &Gauge) -> (f64, f64) {
+        let safe = -self.plan.alpha.ln();
+        let is_of_errors = |gauge: &Gauge| gauge.plan().metric == Metric::Errors;
+        let others = self
+            .gauges
+            .iter()
+            .filter(|gauge| !is_of_errors(gauge))
+            .count();
+        let has_errors = others < self.gauges.len();
+        let parts = match (has_errors, is_of_errors(gauge)) {
+            (true, true) => {
+                if others > 0 {
+                    2.0
+                } else {
+                    1.0
+                }
+            }
+            (true, false) => 2.0 * others as f64,
+            (false, _) => others as f64,
+        };
+        (safe + parts.ln(), safe)
     }
 
     /// Harm where any metric proves it, safe where all do.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let findings = self.findings();
-        let all = |wanted| findings.iter().all(|finding| finding.verdict == wanted);
-        if findings.iter().any(|one| one.verdict == Verdict::Harm) {
-            Verdict::Harm
-        } else if all(Verdict::Safe) {
-            Verdict::Safe
-        } else {
-            Verdict::Undecided
+        let mut all = Verdict::Safe;
+        for gauge in &self.gauges {
+            match self.verdict_of(gauge) {
+                Verdict::Harm => return Verdict::Harm,
+                Verdict::Undecided => all = Verdict::Undecided,
+                Verdict::Safe => {}
+            }
         }
-    }
-}
-
-impl Gauge {
-    fn new(plan: MetricPlan) -> Self {
-        Self {
-            plan,
-            stable: Counts::default(),
-            canary: Counts::default(),
-            chance: BlockChance::default(),
-            harm: EventLabel::harm(plan.ratio_max),
-            safe: EventLabel::safe(plan.promote_below),
-        }
+        all
     }
 
-    fn observe(&mut self, observation: &Observation) {
-        let is_event = match self.plan.metric {
-            Metric::Errors => observation.ending == Ending::Failed,
-            Metric::Timeouts => observation.ending == Ending::TimedOut,
-            Metric::Sheds => observation.ending == Ending::Shed,
-            Metric::BadOutputs => observation.ending == Ending::BadOutput,
-            Metric::Slow { limit_us } => observation.total_us > limit_us,
-            Metric::Quantile { .. } | Metric::Agreement { .. } | Metric::Accuracy => return,
-        };
-        let counts = match observation.arm {
-            Arm::Stable => &mut self.stable,
-            Arm::Canary => &mut self.canary,
-        };
-        counts.of += 1;
-        if is_event {
-            counts.events += 1;
-            self.event(observation.arm == Arm::Canary, observation.routing);
+    /// The logarithm of the e-value against the arms getting the shares of requests that were asked for.
+    #[must_use]
+    pub fn log_e_sample_ratio(&self) -> f64 {
+        self.sample_ratio.log_e()
+    }
+
+    /// The total times of an arm, without those among the first of an instance.
+    #[must_use]
+    pub fn latency(&self, arm: Arm) -> &LatencyCounts {
+        match arm {
+            Arm::Stable => &self.total[0],
+            Arm::Canary => &self.total[1],
         }
     }
 
-    fn event(&mut self, of_canary: bool, routing: Routing) {
-        let chance = match routing {
-            Routing::Exact(block) => self.chance.event(block, of_canary),
-            Routing::Random { weight } | Routing::Sticky { weight, .. } => Some(weight),
+    /// What this machine says, to be merged with others: of this start, revision and deployment, as its report of that number.
+    #[must_use]
+    pub fn report(
+        &self,
+        start: String,
+        (revision, number): (u64, u64),
+        deployment: String,
+    ) -> Report {
+        let tally = |gauge: &Gauge| Tally {
+            metric: gauge.plan().metric.name(),
+            stable: (gauge.stable.events, gauge.stable.of),
+            canary: (gauge.canary.events, gauge.canary.of),
+            log_e_harm: gauge.harm().0,
+            log_e_safe: gauge.safe().0,
         };
-        if let Some(chance) = chance {
-            self.harm.event(of_canary, chance);
-            self.safe.event(of_canary, chance);
-        }
-    }
-
-    fn finding(&self, threshold_harm: f64, threshold_safe: f64) -> Finding {
-        let (log_e_harm, log_e_safe) = (self.harm.highest(), self.safe.highest());
-        let verdict = if log_e_harm >= threshold_harm {
-            Verdict::Harm
-        } else if log_e_safe >= threshold_safe {
-            Verdict::Safe
-        } else {
-            Verdict::Undecided
-        };
-        Finding {
-            plan: self.plan,
-            stable: self.stable,
-            canary: self.canary,
-            log_e_harm,
-            log_e_safe,
-            threshold_harm,
-            threshold_safe,
-            verdict,
-            forecast: None,
+        Report {
+            start,
+            revision,
+            deployment,
+            number,
+            tallies: self.gauges.iter().map(tally).collect(),
+            latency: self.total.clone(),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::evidence::Block;
+    use crate::canary::guard_plan::Time;
+    use crate::evidence::{Block, SplitMix64};
 
     fn observation(arm: Arm, number: u64, ending: Ending) -> Observation {
         let block = Block {
@@ -220,13 +293,52 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_canary_that_always_fails_is_harm_after_three_failures() {
-        let plan = GuardPlan {
+    fn guard(metrics: &[Metric]) -> Guard {
+        let metrics = metrics.iter().copied().map(MetricPlan::new).collect();
+        Guard::new(GuardPlan {
             alpha: 0.01,
-            metrics: vec![GuardPlan::default().metrics[0]],
-        };
-        let mut guard = Guard::new(plan).unwrap();
+            metrics,
+        })
+        .unwrap()
+    }
+
+    const P99: Metric = Metric::Quantile {
+        quantile: 0.99,
+        time: Time::Total,
+        increase_max: 0.1,
+    };
+
+    /// A request every millisecond, of which one in ten is the canary's; `end` says how each ends.
+    fn serve(
+        guard: &mut Guard,
+        requests: u64,
+        mut end: impl FnMut(Arm, &mut SplitMix64) -> (Ending, u64),
+    ) {
+        let mut random = SplitMix64::new(3);
+        for at in 0..requests {
+            let is_canary = random.unit() <= 0.1;
+            let arm = if is_canary { Arm::Canary } else { Arm::Stable };
+            let (ending, total_us) = end(arm, &mut random);
+            guard.observe(&Observation {
+                arm,
+                routing: Routing::Random { weight: 0.1 },
+                ending,
+                at_us: at * 1000,
+                queue_us: 0,
+                run_us: total_us,
+                total_us,
+                cold: false,
+            });
+        }
+    }
+
+    fn any_latency(random: &mut SplitMix64) -> u64 {
+        5000 + (random.next_u64() % 1000) * (random.next_u64() % 40)
+    }
+
+    #[test]
+    fn a_canary_that_always_fails_is_harm_after_three_failures_however_much_else_is_judged() {
+        let mut guard = Guard::new(GuardPlan::default()).unwrap();
         for failures in 1..=3 {
             assert_eq!(guard.verdict(), Verdict::Undecided);
             guard.observe(&observation(Arm::Stable, 7, Ending::Answered));
@@ -234,5 +346,290 @@ mod tests {
             assert_eq!(guard.findings()[0].canary.events, failures);
         }
         assert_eq!(guard.verdict(), Verdict::Harm);
+    }
+
+    #[test]
+    fn a_canary_whose_requests_all_time_out_is_harm_though_it_answered_nothing() {
+        let mut guard = guard(&[Metric::Errors, Metric::Timeouts, P99]);
+        serve(&mut guard, 60_000, |arm, random| match arm {
+            Arm::Canary => (Ending::TimedOut, 1_000_000),
+            Arm::Stable => (Ending::Answered, any_latency(random)),
+        });
+        let verdicts: Vec<_> = guard.findings().iter().map(|one| one.verdict).collect();
+        assert_eq!(verdicts[1..], [Verdict::Harm, Verdict::Harm]);
+        assert_ne!(verdicts[0], Verdict::Harm);
+    }
+
+    #[test]
+    fn a_canary_that_sheds_is_found_as_such_and_not_as_one_that_fails() {
+        let mut guard = guard(&[Metric::Errors, Metric::Sheds]);
+        serve(&mut guard, 60_000, |arm, random| {
+            let sheds = arm == Arm::Canary && random.unit() <= 0.3;
+            (
+                if sheds {
+                    Ending::Shed
+                } else {
+                    Ending::Answered
+                },
+                1000,
+            )
+        });
+        let found = guard.findings();
+        assert_eq!(found[1].verdict, Verdict::Harm);
+        assert_eq!(
+            (found[0].canary.events, found[0].verdict),
+            (0, Verdict::Safe)
+        );
+    }
+
+    #[test]
+    fn clients_that_leave_and_bodies_that_are_wrong_for_every_model_count_for_nobody() {
+        let mut guard = guard(&[Metric::Errors, Metric::Timeouts]);
+        for number in 0..50 {
+            guard.observe(&observation(Arm::Canary, number, Ending::Abandoned));
+            guard.observe(&observation(Arm::Canary, number, Ending::Malformed));
+        }
+        for finding in guard.findings() {
+            assert_eq!(finding.canary, Counts::default());
+            assert_eq!(finding.verdict, Verdict::Undecided);
+        }
+    }
+
+    #[test]
+    fn two_versions_that_never_fail_and_are_as_fast_become_safe_in_all() {
+        let mut guard = Guard::new(GuardPlan::default()).unwrap();
+        let mut length = 0;
+        while guard.verdict() == Verdict::Undecided && length < 400 {
+            length += 20;
+            guard = Guard::new(GuardPlan::default()).unwrap();
+            serve(&mut guard, length * 1000, |_, random| {
+                (Ending::Answered, any_latency(random))
+            });
+        }
+        assert_eq!(guard.verdict(), Verdict::Safe, "{:?}", guard.findings());
+        assert!(length <= 200, "{length} s");
+    }
+
+    #[test]
+    fn a_forecast_of_a_metric_without_events_is_what_it_takes() {
+        let mut guard = guard(&[Metric::Errors]);
+        serve(&mut guard, 1000, |_, _| (Ending::Answered, 1000));
+        let forecast = guard.findings()[0].forecast.unwrap();
+        serve(&mut guard, forecast * 9 / 10, |_, _| {
+            (Ending::Answered, 1000)
+        });
+        assert_eq!(guard.verdict(), Verdict::Undecided);
+        serve(&mut guard, forecast * 2 / 10, |_, _| {
+            (Ending::Answered, 1000)
+        });
+        assert_eq!(guard.verdict(), Verdict::Safe);
+    }
+
+    #[test]
+    fn cold_requests_have_no_latency_and_can_fail() {
+        let mut guard = guard(&[Metric::Errors, P99, Metric::Slow { limit_us: 10 }]);
+        let cold = Observation {
+            cold: true,
+            ..observation(Arm::Canary, 1, Ending::Failed)
+        };
+        guard.observe(&cold);
+        guard.observe(&Observation {
+            ending: Ending::Answered,
+            ..cold
+        });
+        let counts = |at: usize| guard.findings()[at].canary;
+        assert_eq!(counts(0), Counts { events: 1, of: 2 });
+        assert_eq!([counts(1), counts(2)], [Counts::default(); 2]);
+        assert_eq!(guard.latency(Arm::Canary).count(), 0);
+    }
+
+    #[test]
+    fn a_user_who_fails_again_and_again_counts_once() {
+        let mut guard = guard(&[Metric::Errors]);
+        for _ in 0..1000 {
+            guard.observe(&Observation {
+                routing: Routing::Sticky {
+                    weight: 0.1,
+                    key: 42,
+                },
+                ..observation(Arm::Canary, 0, Ending::Failed)
+            });
+        }
+        let found = &guard.findings()[0];
+        assert_eq!(
+            (found.canary.events, found.verdict),
+            (1, Verdict::Undecided)
+        );
+    }
+
+    #[test]
+    fn mirrored_answers_that_agree_certify_and_those_that_do_not_condemn() {
+        let agreement = Metric::Agreement { least: 0.99 };
+        let mut same = guard(&[agreement]);
+        (0..600).for_each(|_| same.compare(true));
+        assert_eq!(same.verdict(), Verdict::Safe);
+        let mut other = guard(&[agreement]);
+        (0..600).for_each(|at| other.compare(at % 10 != 0));
+        assert_eq!(other.verdict(), Verdict::Harm);
+    }
+
+    #[test]
+    fn a_canary_that_is_wrong_where_the_other_is_right_is_harm_sooner_in_pairs() {
+        let mut random = SplitMix64::new(5);
+        let mut needed = |paired: bool| {
+            let mut guard = guard(&[Metric::Accuracy]);
+            let mut labels = 0_u32;
+            while guard.verdict() != Verdict::Harm && labels < 200_000 {
+                labels += 1;
+                let stable_right = random.unit() > 0.1;
+                let canary_right = stable_right && random.unit() > 0.03;
+                let is_canary = random.unit() <= 0.5;
+                guard.learn(&match (paired, is_canary) {
+                    (true, _) => Truth::Paired {
+                        stable_right,
+                        canary_right,
+                    },
+                    (false, is_canary) => Truth::Single {
+                        arm: if is_canary { Arm::Canary } else { Arm::Stable },
+                        routing: Routing::Random { weight: 0.5 },
+                        right: if is_canary {
+                            canary_right
+                        } else {
+                            stable_right
+                        },
+                    },
+                });
+            }
+            assert_eq!(guard.verdict(), Verdict::Harm);
+            labels
+        };
+        let (pairs, singles) = (needed(true), needed(false));
+        assert!(pairs < 1000 && singles > 2 * pairs, "{pairs} {singles}");
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_plan_is_said() {
+        let wrong = MetricPlan {
+            ratio_max: f64::NAN,
+            promote_below: 1.0,
+            negligible: -1.0,
+            ..MetricPlan::new(Metric::Agreement { least: 1.0 })
+        };
+        let plan = GuardPlan {
+            alpha: 0.0,
+            metrics: vec![wrong, wrong],
+        };
+        let problems = Guard::new(plan).unwrap_err();
+        assert_eq!(problems.len(), 10, "{problems:?}");
+        let said = problems.iter().map(ToString::to_string);
+        assert_eq!(
+            said.last().unwrap(),
+            "metrics[1]: expected each metric once, found the one of metrics[0] again"
+        );
+        let none = GuardPlan {
+            metrics: Vec::new(),
+            ..GuardPlan::default()
+        };
+        assert_eq!(none.problems(), [PlanError::Count { found: 0 }]);
+    }
+
+    fn any_observation() -> impl Strategy<Value = Observation> {
+        let ending = prop_oneof![
+            4 => Just(Ending::Answered),
+            1 => Just(Ending::Failed),
+            1 => Just(Ending::TimedOut),
+            1 => Just(Ending::Shed),
+            1 => Just(Ending::BadOutput),
+            1 => Just(Ending::Abandoned),
+        ];
+        let routing = prop_oneof![
+            (0_u64..100, 0_u32..12).prop_map(|(number, canary)| Routing::Exact(Block {
+                number,
+                canary,
+                both: 10
+            })),
+            (0.0..=1.0).prop_map(|weight| Routing::Random { weight }),
+            (0_u64..20).prop_map(|key| Routing::Sticky { weight: 0.3, key }),
+        ];
+        let times = (any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>());
+        (any::<bool>(), routing, ending, times).prop_map(|(arm, routing, ending, times)| {
+            Observation {
+                arm: if arm { Arm::Canary } else { Arm::Stable },
+                routing,
+                ending,
+                at_us: times.0,
+                queue_us: 0,
+                run_us: u64::from(times.1),
+                total_us: times.2,
+                cold: times.3,
+            }
+        })
+    }
+
+    fn all_metrics() -> Guard {
+        let service = Metric::Quantile {
+            quantile: 0.5,
+            time: Time::Service,
+            increase_max: 0.0,
+        };
+        let mut plan = GuardPlan::default();
+        let more = [
+            Metric::Slow { limit_us: 1000 },
+            Metric::Agreement { least: 0.9 },
+            Metric::Accuracy,
+        ];
+        plan.metrics.extend(more.map(MetricPlan::new));
+        plan.metrics.push(MetricPlan {
+            promote_below: 1.5,
+            ..MetricPlan::new(service)
+        });
+        Guard::new(plan).unwrap()
+    }
+
+    #[test]
+    fn a_guard_that_is_written_down_on_the_way_of_a_rollout_goes_on_to_the_same_bytes() {
+        let mut straight = all_metrics();
+        let mut kept = all_metrics();
+        for part in 0..8 {
+            let end = |_: Arm, random: &mut SplitMix64| {
+                let fails = random.unit() < 0.01;
+                let ending = if fails {
+                    Ending::Failed
+                } else {
+                    Ending::Answered
+                };
+                (ending, any_latency(random) + part)
+            };
+            serve(&mut straight, 3000, end);
+            serve(&mut kept, 3000, end);
+            let text = serde_json::to_string(&kept).unwrap();
+            kept = serde_json::from_str(&text).unwrap();
+            assert_eq!(text, serde_json::to_string(&straight).unwrap());
+        }
+        assert_eq!(kept.findings(), straight.findings());
+    }
+
+    proptest! {
+        #[test]
+        fn any_observations_leave_a_guard_that_can_be_written_down_and_goes_on(
+            observations in prop::collection::vec(any_observation(), 0..300),
+            at in 0_usize..300,
+        ) {
+            let mut straight = all_metrics();
+            let mut kept = all_metrics();
+            for (number, observation) in observations.iter().enumerate() {
+                straight.observe(observation);
+                kept.observe(observation);
+                if number == at {
+                    kept = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
+                }
+            }
+            let texts = [&straight, &kept].map(|guard| serde_json::to_string(guard).unwrap());
+            prop_assert_eq!(&texts[0], &texts[1]);
+            for finding in straight.findings() {
+                let logs = [finding.log_e_harm, finding.log_e_safe, finding.log_e_now.0, finding.log_e_now.1];
+                prop_assert!(logs.iter().all(|log| log.is_finite()), "{finding:?}");
+            }
+        }
     }
 }

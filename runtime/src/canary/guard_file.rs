@@ -100,7 +100,7 @@ fn read_metric(node: Node, problems: &mut Vec<Problem>) -> Option<MetricPlan> {
             }
         }
     };
-    let mut plan = MetricPlan::of(metric);
+    let mut plan = MetricPlan::new(metric);
     if let Some(ratio) = fields.read("maxRatio", number) {
         plan.ratio_max = ratio;
     }

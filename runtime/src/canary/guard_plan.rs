@@ -5,7 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 /// Metrics of one plan at most: each takes its part of the budget.
-pub(super) const METRICS_MAX: usize = 32;
+const METRICS_MAX: usize = 32;
+
+/// A rate of bad events that is no harm, whatever the other version has.
+const NEGLIGIBLE: f64 = 0.001;
 
 /// Latencies that can be asked for: up to an hour.
 const LIMIT_US_MAX: u64 = 3_600_000_000;
@@ -62,8 +65,11 @@ pub struct MetricPlan {
     pub metric: Metric,
     /// Harm is proven when the canary's rate is more than so many times that of the stable version. Agreement has a bar of its own.
     pub ratio_max: f64,
-    /// Safety is proven when it is less than so many times.
+    /// Safety is proven when it is less than so many times. For a percentile the rate is that of requests beyond it, with what the canary
+    /// may be slower already taken into account: 1 means "not slower by more than that".
     pub promote_below: f64,
+    /// Safety is proven too when the canary's rate is less than this, whatever the ratio; 0 for never.
+    pub negligible: f64,
 }
 
 /// All that a canary is judged by.
@@ -113,26 +119,66 @@ pub enum PlanError {
 }
 
 impl Default for GuardPlan {
-    /// Errors, timeouts, bad outputs, and the tail of the latency with a tolerance, at 1 % for all of them.
+    /// Errors, timeouts, sheds, bad outputs, and the tail of the latency with a tolerance, at 1 % for all of them.
     fn default() -> Self {
-        let plan = |metric| MetricPlan {
-            metric,
-            ratio_max: 1.0,
-            promote_below: 2.0,
+        let tail = Metric::Quantile {
+            quantile: 0.99,
+            time: Time::Total,
+            increase_max: 0.1,
         };
+        let metrics = [
+            Metric::Errors,
+            Metric::Timeouts,
+            Metric::Sheds,
+            Metric::BadOutputs,
+            tail,
+        ];
         Self {
             alpha: 0.01,
-            metrics: vec![
-                plan(Metric::Errors),
-                plan(Metric::Timeouts),
-                plan(Metric::Sheds),
-                plan(Metric::BadOutputs),
-                plan(Metric::Quantile {
-                    quantile: 0.99,
-                    time: Time::Total,
-                    increase_max: 0.1,
-                }),
-            ],
+            metrics: metrics.map(MetricPlan::new).to_vec(),
+        }
+    }
+}
+
+impl MetricPlan {
+    /// The metric with the margins that it has where nothing is said.
+    #[must_use]
+    pub fn new(metric: Metric) -> Self {
+        let (promote_below, negligible) = match metric {
+            // What it may be slower is its margin, and a part of the requests is always beyond.
+            Metric::Quantile { .. } => (1.0, 0.0),
+            // Twice as many wrong answers are no success.
+            Metric::Accuracy => (1.1, 0.0),
+            _ => (2.0, NEGLIGIBLE),
+        };
+        Self {
+            metric,
+            ratio_max: 1.0,
+            promote_below,
+            negligible,
+        }
+    }
+}
+
+impl Metric {
+    /// The name of the metric: `errors`, `slow-50ms`, `p99-total`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Errors => "errors".to_owned(),
+            Self::Timeouts => "timeouts".to_owned(),
+            Self::Sheds => "sheds".to_owned(),
+            Self::Slow { limit_us } => format!("slow-{}ms", *limit_us as f64 / 1000.0),
+            Self::BadOutputs => "bad-outputs".to_owned(),
+            Self::Quantile { quantile, time, .. } => {
+                let time = match time {
+                    Time::Service => "service",
+                    Time::Total => "total",
+                };
+                format!("p{}-{time}", (quantile * 1e6).round() / 1e4)
+            }
+            Self::Agreement { .. } => "agreement".to_owned(),
+            Self::Accuracy => "accuracy".to_owned(),
         }
     }
 }
@@ -152,7 +198,7 @@ impl GuardPlan {
         }
         for (at, plan) in self.metrics.iter().enumerate() {
             problems.extend(plan.problems(at));
-            let same = |other: &MetricPlan| other.metric == plan.metric;
+            let same = |other: &MetricPlan| other.metric.name() == plan.metric.name();
             if let Some(first) = self.metrics[..at].iter().position(same) {
                 problems.push(PlanError::Twice { at, first });
             }
@@ -162,16 +208,6 @@ impl GuardPlan {
 }
 
 impl MetricPlan {
-    /// The metric with the usual margins: harm is any increase, safety less than twice the rate.
-    #[must_use]
-    pub fn of(metric: Metric) -> Self {
-        Self {
-            metric,
-            ratio_max: 1.0,
-            promote_below: 2.0,
-        }
-    }
-
     fn problems(&self, at: usize) -> Vec<PlanError> {
         let wrong = |field, expected, found| PlanError::Number {
             at,
@@ -187,12 +223,18 @@ impl MetricPlan {
                 self.ratio_max,
             ));
         }
-        if !(self.promote_below > 1.0 && self.promote_below <= 100.0) {
+        let may_be_slower =
+            matches!(self.metric, Metric::Quantile { increase_max, .. } if increase_max > 0.0);
+        let is_above = self.promote_below > 1.0 || (may_be_slower && self.promote_below >= 1.0);
+        if !(is_above && self.promote_below <= 100.0) {
             problems.push(wrong(
                 "promote_below",
-                "a ratio above 1 and at most 100",
+                "a ratio above 1 (1 for a percentile that may increase) and at most 100",
                 self.promote_below,
             ));
+        }
+        if !(0.0..=0.5).contains(&self.negligible) {
+            problems.push(wrong("negligible", "a rate from 0 to 0.5", self.negligible));
         }
         match self.metric {
             Metric::Slow { limit_us } if !(1..=LIMIT_US_MAX).contains(&limit_us) => {

@@ -1,6 +1,7 @@
 //! The judgement of a canary: from observations of single requests to a verdict. Pure.
 //!
-//! `observation` is what is known of a request that has ended, `plan` what is to be judged and by which budget, `guard` judges.
+//! `observation` is what is known of a request that has ended, `guard_plan` what is to be judged and by which budget, `guard` judges: it has
+//! a `gauge` for each metric, whose events are those of single requests (`labels`) or of slots of time (`slots`, with `percentile`).
 //!
 //! Threads: called from whichever drains the observations; a `Guard` belongs to one.
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
@@ -10,18 +11,23 @@ mod command;
 mod draft;
 mod entry;
 mod flagger;
+mod gauge;
 mod guard;
 mod guard_file;
 mod guard_plan;
+mod labels;
 mod observation;
+mod percentile;
 mod plan;
 mod plan_file;
 mod rollout;
+mod slots;
 mod words;
 
 pub use command::Command;
 pub use entry::{Entry, Event};
-pub use guard::{Counts, Finding, Guard, Verdict};
+pub use gauge::Counts;
+pub use guard::{Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
 pub use observation::{Arm, Ending, Observation, Routing, Truth};
 pub use plan::{Hook, OnUndecided, RolloutPlan, Step, StickyKey};

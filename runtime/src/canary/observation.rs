@@ -101,6 +101,16 @@ pub enum Truth {
     },
 }
 
+impl Routing {
+    /// The canary's share of what went to either arm.
+    pub(super) fn weight(self) -> f64 {
+        match self {
+            Self::Exact(block) => f64::from(block.canary) / f64::from(block.both.max(1)),
+            Self::Random { weight } | Self::Sticky { weight, .. } => weight,
+        }
+    }
+}
+
 impl Observation {
     /// Whether it counts at all.
     pub(super) fn counts(&self) -> bool {

@@ -670,8 +670,14 @@ impl Rollout {
             self.wish(Wish::Shift { canary, why }, took);
         }
         self.look_at_the_time(took);
-        while self.phase == Phase::Running && self.is_past_step(took) {
-            self.enter(self.step + 1);
+        while self.phase == Phase::Running {
+            let step = self.step;
+            if self.is_past_step(took) {
+                self.enter(step + 1);
+            } else if self.step == step {
+                // It waits; else it was sent on without a proof.
+                return;
+            }
         }
     }
 

@@ -52,7 +52,7 @@ fn plan(steps: Vec<Step>) -> RolloutPlan {
         steps,
         guard: GuardPlan {
             alpha: 0.01,
-            metrics: vec![MetricPlan::of(Metric::Errors)],
+            metrics: vec![MetricPlan::new(Metric::Errors)],
         },
         ..usual
     }

@@ -3,28 +3,11 @@
 use std::fmt;
 
 use crate::canary::guard::{Finding, Verdict};
-use crate::canary::guard_plan::{Metric, Time};
+use crate::canary::guard_plan::Metric;
 
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Errors => f.write_str("errors"),
-            Self::Timeouts => f.write_str("timeouts"),
-            Self::Sheds => f.write_str("sheds"),
-            Self::Slow { limit_us } => {
-                write!(f, "requests over {} ms", *limit_us as f64 / 1000.0)
-            }
-            Self::BadOutputs => f.write_str("bad outputs"),
-            Self::Quantile { quantile, time, .. } => {
-                let time = match time {
-                    Time::Service => " of the service time",
-                    Time::Total => "",
-                };
-                write!(f, "p{}{time}", quantile * 100.0)
-            }
-            Self::Agreement { .. } => f.write_str("answers that differ"),
-            Self::Accuracy => f.write_str("wrong answers"),
-        }
+        f.write_str(&self.name())
     }
 }
 

@@ -107,8 +107,9 @@ fn log_chance(ratio: f64, chance: f64, of_canary: bool) -> f64 {
     (share / (odds + 1.0 - chance)).ln()
 }
 
-/// The logarithm of the mean of what has these logarithms.
-pub(super) fn log_mean_exp(logs: &[f64]) -> f64 {
+/// The logarithm of the mean of what has these logarithms: the mean of e-values is one, however they depend on each other.
+#[must_use]
+pub fn log_mean_exp(logs: &[f64]) -> f64 {
     let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logs.iter().map(|log| (log - most).exp()).sum();
     most + (sum / logs.len() as f64).ln()

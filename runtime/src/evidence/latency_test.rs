@@ -7,6 +7,7 @@
 //!
 //! Not here: requests that depend on each other, as those in a queue do (`dependence` says how many independent ones they are worth).
 
+use crate::evidence::event_label::log_mean_exp;
 use crate::evidence::slo::{ProbeOutcome, Slo};
 
 /// Capital that is proof: an error in twenty tries of a rate that is exactly at the bar, whenever one stops; of other rates far fewer.
@@ -44,11 +45,9 @@ impl LatencyTest {
 
     fn with_proof(slo: Slo, proof: f64) -> Self {
         let bar = (1.0 - slo.quantile).clamp(BAR_MIN, 1.0 - BAR_MIN);
-        let odds = bar / (1.0 - bar);
         Self {
-            keeps: Mixture::new(bar, |fraction| bar * fraction),
-            // The same fractions of the odds, the other way: a rate stays below 1.
-            breaks: Mixture::new(bar, |fraction| odds / (odds + fraction)),
+            keeps: Mixture::below(bar),
+            breaks: Mixture::above(bar),
             proof,
         }
     }
@@ -91,7 +90,7 @@ impl LatencyTest {
 
 /// Beliefs of equal weight in rates other than the bar.
 #[derive(Debug, Clone)]
-struct Mixture {
+pub(super) struct Mixture {
     beliefs: [Belief; RATES],
 }
 
@@ -103,6 +102,25 @@ struct Belief {
 }
 
 impl Mixture {
+    /// Beliefs in rates below the bar.
+    pub(super) fn below(bar: f64) -> Self {
+        Self::new(bar, |fraction| bar * fraction)
+    }
+
+    /// Beliefs in rates above the bar: the same fractions of the odds, the other way, so that a rate stays below 1.
+    pub(super) fn above(bar: f64) -> Self {
+        let odds = bar / (1.0 - bar);
+        Self::new(bar, |fraction| odds / (odds + fraction))
+    }
+
+    /// The logarithm of the mean capital. It depends on the counts only, so that no rounding adds up.
+    pub(super) fn log_mean(&self, (in_time, over): (f64, f64)) -> f64 {
+        let capitals = self
+            .beliefs
+            .map(|belief| belief.in_time * in_time + belief.over * over);
+        log_mean_exp(&capitals)
+    }
+
     fn new(bar: f64, rate_of: impl Fn(f64) -> f64) -> Self {
         let step = (FRACTION_MAX / FRACTION_MIN).powf(1.0 / (RATES as f64 - 1.0));
         let beliefs = std::array::from_fn(|at| {

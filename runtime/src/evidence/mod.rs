@@ -5,6 +5,12 @@
 //! and which input), `latency_test` with
 //! `slo` (a latency that is to be kept) and `dependence` (for requests that stand in one queue), `answers` (whether two versions say the same), `random` (numbers that a seed repeats).
 //!
+//! Of a canary, which may be looked at after every request: `event_label` with `block_chance` (whose the bad events are), `slot_shares`
+//! (whether an arm has more of them, slot of time by slot), `quantile_pair` with `latency_counts` (percentiles of independent requests),
+//! `rate_test` and `paired` (answers to the same requests), `sample_ratio` (whether the split is the one that was asked for), `interference`
+//! (whether the canary slows the other), `forecast` (how long a proof will take), `key_sample` (users who count once), `fleet` (several
+//! machines). `docs/canary-statistics.md` has the formulas, and by which argument each test holds.
+//!
 //! Threads: called from any; each call works on what it is given.
 //! Not here: I/O, clocks, threads, how the numbers are measured (`load`, `bench`), words about them (`bench`).
 
@@ -16,20 +22,40 @@ mod block_chance;
 mod dependence;
 #[cfg(feature = "server")]
 mod event_label;
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
+mod fleet;
+#[cfg(feature = "server")]
+mod forecast;
+#[cfg(feature = "server")]
+mod interference;
+#[cfg(feature = "server")]
+mod key_sample;
+#[cfg(feature = "server")]
+mod latency_counts;
+#[cfg(feature = "server")]
 mod latency_test;
 #[cfg(feature = "cli")]
 mod order;
+#[cfg(feature = "server")]
+mod paired;
+#[cfg(feature = "server")]
+mod quantile_pair;
 #[cfg(feature = "cli")]
 mod quantiles;
 mod random;
+#[cfg(feature = "server")]
+mod rate_test;
+#[cfg(feature = "server")]
+mod sample_ratio;
 #[cfg(feature = "cli")]
 mod shares;
 #[cfg(test)]
 #[cfg(feature = "cli")]
 pub(crate) mod simulation;
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 mod slo;
+#[cfg(feature = "server")]
+mod slot_shares;
 #[cfg(feature = "cli")]
 mod stats;
 #[cfg(feature = "cli")]
@@ -42,18 +68,38 @@ pub use block_chance::{BLOCKS, Block, BlockChance};
 #[cfg(feature = "cli")]
 pub use dependence::kept;
 #[cfg(feature = "server")]
-pub use event_label::EventLabel;
+pub use event_label::{EventLabel, log_mean_exp};
+#[cfg(feature = "server")]
+pub use fleet::{Dependence, Fleet, Report, Tally};
+#[cfg(feature = "server")]
+pub use forecast::{requests_to_prove, requests_to_rule_out};
+#[cfg(feature = "server")]
+pub use interference::Interference;
+#[cfg(feature = "server")]
+pub use key_sample::KeySample;
+#[cfg(feature = "server")]
+pub use latency_counts::{LatencyCounts, bucket_of};
 #[cfg(feature = "cli")]
 pub use latency_test::LatencyTest;
 #[cfg(feature = "cli")]
 pub use order::{orders, shuffled};
+#[cfg(feature = "server")]
+pub use paired::MeanBand;
+#[cfg(feature = "server")]
+pub use quantile_pair::{QuantilePair, Slower};
 #[cfg(feature = "cli")]
 pub use quantiles::{Recorded, quantile_ratio};
 pub use random::SplitMix64;
+#[cfg(feature = "server")]
+pub use rate_test::RateTest;
+#[cfg(feature = "server")]
+pub use sample_ratio::SampleRatio;
 #[cfg(feature = "cli")]
 pub use shares::difference;
 #[cfg(feature = "cli")]
 pub use slo::{ProbeOutcome, Slo, SloError};
+#[cfg(feature = "server")]
+pub use slot_shares::{Slot, SlotShares};
 #[cfg(feature = "cli")]
 pub use stats::{Estimate, Looks, Part, Ratio, pooled, pooled_ratio, proportion};
 #[cfg(feature = "cli")]
