@@ -166,6 +166,18 @@ impl Drop for Server {
     }
 }
 
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{what}: it did not come about");
+}
+
 /// The words of a line; single and double quotes hold words together.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];

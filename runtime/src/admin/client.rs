@@ -246,6 +246,21 @@ impl Client {
         )
     }
 
+    /// The last lines of the log of a deployment, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn deployment_log(
+        &self,
+        endpoint: &EndpointName,
+        name: &DeploymentName,
+        lines: usize,
+    ) -> Result<Vec<String>, ClientError> {
+        let path = format!("/v1/endpoints/{endpoint}/deployments/{name}/logs?lines={lines}");
+        self.get(&path, "the log of a deployment")
+    }
+
     /// Keys or a token of an endpoint.
     ///
     /// # Errors

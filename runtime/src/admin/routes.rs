@@ -3,6 +3,7 @@
 //! - `POST /v1/changes`: a change; 202 with its operation once it is on disk
 //! - `GET /v1/operations/{id}?wait_ms=N`: what became of it; waits for its end at most so long
 //! - `GET /v1/endpoints`, `/v1/endpoints/{e}`, `/v1/endpoints/{e}/deployments`, `/v1/endpoints/{e}/deployments/{d}`
+//! - `GET /v1/endpoints/{e}/deployments/{d}/logs?lines=N`: the last lines of its log
 //! - `GET /v1/endpoints/{e}/credentials`: keys or a token
 //! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`;
 //!   `GET /v1/models/{n}/{v}` (what its graph says), `DELETE /v1/models/{n}/{v}`;
@@ -77,6 +78,10 @@ pub fn routes(administration: Administration) -> Router {
         .route(
             "/v1/endpoints/{endpoint}/deployments/{deployment}",
             get(deployment),
+        )
+        .route(
+            "/v1/endpoints/{endpoint}/deployments/{deployment}/logs",
+            get(deployment_log),
         )
         .route("/v1/endpoints/{endpoint}/credentials", get(credentials))
         .route("/v1/models", get(models).post(register_model))
@@ -220,6 +225,23 @@ async fn deployment(
         what: "deployment",
         name,
     })
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    lines: Option<usize>,
+}
+
+async fn deployment_log(
+    State(at): State<Administration>,
+    Path((endpoint, name)): Path<(String, String)>,
+    lines: Result<Query<Lines>, QueryRejection>,
+) -> Result<Json<Vec<String>>, AdminError> {
+    let endpoint = at.endpoint(&endpoint)?.spec.name;
+    let name = known::<DeploymentName>("deployment", &name)?;
+    let lines = query(lines)?.lines.unwrap_or(usize::MAX);
+    let read = at.controller.deployment_log(&endpoint, &name, lines).await;
+    read.map(Json).map_err(AdminError::Log)
 }
 
 async fn credentials(

@@ -651,9 +651,25 @@ pub(super) struct LogLines {
     /// Most lines, the newest
     #[arg(long, short, default_value_t = 5000, value_name = "N")]
     pub(super) lines: usize,
-    /// Kept for scripts of `az ml`: there are no containers, and all that is known is printed.
-    #[arg(long, short, hide = true, ignore_case = true, value_parser = ["inference-server", "storage-initializer"], value_name = "CONTAINER")]
-    pub(super) container: Option<String>,
+    /// Part of the log: inference-server is all of it, storage-initializer the way of the model to the instances
+    #[arg(
+        long,
+        short,
+        ignore_case = true,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "CONTAINER"
+    )]
+    pub(super) container: Option<Container>,
+}
+
+/// The containers of Azure, as parts of a log: serin has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Container {
+    /// All that was noted.
+    InferenceServer,
+    /// The way of the model, or of the environment, to the instances.
+    StorageInitializer,
 }
 
 /// One of the two keys of an endpoint.

@@ -8,7 +8,7 @@
 //! next change that speaks of the deployment tries again, and so does a restart; others leave it alone.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -24,12 +24,13 @@ use crate::control::build::Need;
 use crate::control::change::Change;
 use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
 use crate::control::desired::{Settlement, SplitOutcome};
-use crate::control::event::{Command, Event, Outcome};
+use crate::control::event::{Command, Event, Key, Outcome};
 use crate::control::last_words;
 use crate::control::lent::Lent;
 use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
 use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models, ScriptFolders};
+use crate::control::notes;
 use crate::control::operation::{Operation, OperationId, ProvisioningState, replaced_by};
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
@@ -44,9 +45,9 @@ use crate::control::validator::Context;
 use crate::control::view::view;
 use crate::control::work::{Report, Work};
 use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology, library_id};
-use crate::observe::Metrics;
+use crate::observe::{DeploymentLogs, Metrics, NoteOn, note};
 use crate::router::Router;
-use crate::spec::SkuTable;
+use crate::spec::{DeploymentName, EndpointName, SkuTable};
 
 /// Settings of the controller.
 #[derive(Debug, Clone)]
@@ -105,6 +106,8 @@ pub struct Controller {
     pub(super) black_box: bool,
     /// Where the data folder is when it is not here.
     pub(super) lent: Option<Lent>,
+    /// The logs of the deployments, where this process is a server's own.
+    logs: Option<DeploymentLogs>,
 }
 
 /// Everything that wakes the loop.
@@ -164,11 +167,12 @@ impl Controller {
         let (mail, copies) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
         let issuer = Issuer::new(secret, config.token_life);
+        let logs = config.black_box.then(|| logs_of(&config.data)).flatten();
         let bulletin = Arc::new(Bulletin::new(
             desired,
             (models.clone(), operations),
             issuer.clone(),
-            (journal, files.clone()),
+            (journal, files.clone(), logs.clone()),
         ));
         let places = Arc::new(Places {
             files: files.clone(),
@@ -191,7 +195,9 @@ impl Controller {
             data: config.data,
             black_box: config.black_box,
             lent: None,
+            logs,
         };
+        controller.keep_logs();
         // What should be is known from the first moment, also to who asks before the loop has begun.
         let first = view(&controller.books, revision);
         bulletin.view.store(Arc::new(first));
@@ -222,6 +228,9 @@ impl Controller {
             }
         }
         self.store.close();
+        if let Some(logs) = &self.logs {
+            logs.close();
+        }
         // Before the last word: who waits for an end sees by it that there will be no other.
         inbox.mailbox.close();
         self.show();
@@ -240,6 +249,13 @@ impl Controller {
             && !self.books.probed.contains(model)
         {
             self.remember_tried(model.clone());
+        }
+        if let Event::NeedReady { need, .. } = &event {
+            for key in notes::waiting_for(&self.books, need) {
+                for warning in self.work.warnings(need) {
+                    self.note(key, NoteOn::OnnxRuntime, warning);
+                }
+            }
         }
         self.feed(event).await;
     }
@@ -308,6 +324,9 @@ impl Controller {
         let mut events = VecDeque::from([event]);
         let mut anything = false;
         while let Some(event) = events.pop_front() {
+            for (key, on, words) in notes::of_event(&self.books, &event) {
+                self.note(&key, on, &words);
+            }
             for command in on(&mut self.books, event, Instant::now()) {
                 anything = true;
                 match command {
@@ -316,6 +335,11 @@ impl Controller {
                         failure,
                     } => events.push_back(self.settle(settlement, failure).await),
                     Command::Conclude { id, outcome } => self.conclude(id, outcome),
+                    Command::Start(new) => {
+                        let (key, on, words) = notes::of_new(&new);
+                        self.note(&key, on, &words);
+                        self.work.carry_out(Command::Start(new));
+                    }
                     other => self.work.carry_out(other),
                 }
             }
@@ -323,6 +347,23 @@ impl Controller {
         self.work.finish();
         if anything || !is_tick || !self.is_settled() {
             self.show();
+        }
+    }
+
+    /// Keeps the logs of what should be there, and no others.
+    fn keep_logs(&self) {
+        if let Some(logs) = &self.logs {
+            let desired = self.bulletin.desired.load();
+            let names = desired
+                .deployments()
+                .map(|(endpoint, one)| label(&endpoint.spec.name, &one.target.spec.name));
+            logs.keep_only(names);
+        }
+    }
+
+    fn note(&self, key: &Key, on: NoteOn, words: &str) {
+        if self.logs.is_some() {
+            note(&label(&key.endpoint, &key.deployment), on, &words);
         }
     }
 
@@ -355,6 +396,7 @@ impl Controller {
             Ok(operation) => {
                 let (id, endpoint) = (operation.id, operation.endpoint.clone());
                 self.bulletin.put_operation(operation.clone());
+                self.keep_logs();
                 let desired = self.bulletin.desired.load_full();
                 // In force before whoever asked is told that it was accepted.
                 self.feed(Event::Accepted {
@@ -561,6 +603,18 @@ impl Controller {
             }
         });
     }
+}
+
+/// The logs of the deployments of a data folder, from now on those of all that is noted in this process. A server without them serves.
+fn logs_of(data: &Path) -> Option<DeploymentLogs> {
+    let opened = DeploymentLogs::open(data);
+    let logs = opened.inspect_err(|error| tracing::warn!(%error, "deployments have no logs"));
+    logs.ok().inspect(DeploymentLogs::take_notes)
+}
+
+/// A deployment as its log is called.
+fn label(endpoint: &EndpointName, deployment: &DeploymentName) -> String {
+    format!("{endpoint}/{deployment}")
 }
 
 fn not_writer(refused: &ChangeError) -> ModelStoreError {

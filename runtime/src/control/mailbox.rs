@@ -21,7 +21,8 @@ use crate::control::revision::Revision;
 use crate::control::store::{JournalEntry, JournalReader, StoreError};
 use crate::control::view::View;
 use crate::engine::{ModelSummary, Obstacle};
-use crate::spec::{EndpointName, ModelAbout, ModelName, ModelVersion};
+use crate::observe::DeploymentLogs;
+use crate::spec::{DeploymentName, EndpointName, ModelAbout, ModelName, ModelVersion};
 
 /// Everything that people ask of the controller, and the ends of copies that it waits for.
 #[derive(Debug)]
@@ -107,6 +108,7 @@ pub(super) struct Bulletin {
     pub(super) issuer: Issuer,
     pub(super) journal: JournalReader,
     pub(super) files: ModelFiles,
+    pub(super) logs: Option<DeploymentLogs>,
 }
 
 impl Bulletin {
@@ -114,7 +116,7 @@ impl Bulletin {
         desired: Desired,
         (models, operations): (Vec<ModelRecord>, Vec<Operation>),
         issuer: Issuer,
-        (journal, files): (JournalReader, ModelFiles),
+        (journal, files, logs): (JournalReader, ModelFiles, Option<DeploymentLogs>),
     ) -> Self {
         Self {
             view: ArcSwap::default(),
@@ -126,6 +128,7 @@ impl Bulletin {
             issuer,
             journal,
             files,
+            logs,
         }
     }
 
@@ -353,6 +356,25 @@ impl ControllerHandle {
             Err(StoreError::Locked) => self.journal_of_store(last).await,
             read => read,
         }
+    }
+
+    /// The last lines of the log of a deployment, oldest first; none where it has none.
+    ///
+    /// # Errors
+    ///
+    /// When its files cannot be read.
+    pub async fn deployment_log(
+        &self,
+        endpoint: &EndpointName,
+        deployment: &DeploymentName,
+        lines: usize,
+    ) -> std::io::Result<Vec<String>> {
+        let Some(logs) = self.bulletin.logs.clone() else {
+            return Ok(Vec::new());
+        };
+        let name = format!("{endpoint}/{deployment}");
+        let read = spawn_blocking(move || logs.read(&name, lines));
+        read.await.unwrap_or_else(|panicked| Err(panicked.into()))
     }
 
     async fn journal_of_store(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {

@@ -30,6 +30,8 @@ mod mailbox;
 mod migration;
 mod models;
 mod needs;
+#[cfg(feature = "server")]
+mod notes;
 mod operation;
 mod pending_change;
 mod reconcile;
