@@ -19,6 +19,8 @@ mod harm;
 mod logs;
 #[path = "cli/models.rs"]
 mod models;
+#[path = "cli/openapi.rs"]
+mod openapi;
 #[path = "cli/seed.rs"]
 mod seed;
 #[path = "cli/server.rs"]

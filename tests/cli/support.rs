@@ -1,7 +1,8 @@
 //! A folder for one test, commands run in it, and a server when the test wants one.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -176,6 +177,21 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     panic!("{what}: it did not come about");
+}
+
+/// The status and the body that a server answers to `GET`; `headers` are whole lines.
+pub(crate) fn get(address: &str, headers: &str) -> (u16, String) {
+    let address = address.strip_prefix("http://").expect("an address");
+    let (host, path) = address.split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(host).expect("it listens");
+    let request =
+        format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
 }
 
 /// The words of a line; single and double quotes hold words together.

@@ -38,6 +38,7 @@ use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::drain::Drain;
 use crate::serve::failure::{Failure, Fault};
 use crate::serve::health::Health;
+use crate::serve::openapi;
 use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
 use crate::serve::script::{ForScript, failure_of_script, script_answer};
@@ -228,6 +229,46 @@ impl Scoring {
                 self.refuse(&failure, parts, ids)
             }
         }
+    }
+
+    /// The document of an endpoint, to who may send requests to it.
+    pub(super) async fn describe(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        parts: &Parts,
+    ) -> Response {
+        let document = self.document(client, target, parts).await;
+        document.unwrap_or_else(|failure| {
+            let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
+            self.refuse(&failure, parts, ids)
+        })
+    }
+
+    async fn document(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        parts: &Parts,
+    ) -> Result<Response, Failure> {
+        let named = named_deployment(&parts.headers)?;
+        let endpoint = match self.endpoint(target, &parts.headers) {
+            Ok((endpoint, _)) => endpoint,
+            Err(refused) => return Err(self.held_back(client, refused).await),
+        };
+        refuse_foreign_page(endpoint.auth(), &parts.headers)?;
+        openapi::check_version(&parts.uri)?;
+        let deployment = openapi::deployment(&endpoint, named.as_deref())?;
+        let path = match target {
+            Target::Named(_) => format!("/endpoints/{}/score", endpoint.name()),
+            Target::Only => "/score".to_owned(),
+        };
+        let mut response = json_response(
+            StatusCode::OK,
+            &openapi::document(&endpoint, deployment, &path),
+        );
+        write_deployment(response.headers_mut(), &deployment.name);
+        Ok(response)
     }
 
     /// Notes a failure of a deployment in its log.
