@@ -15,6 +15,8 @@ mod given;
 mod grammar;
 #[path = "cli/harm.rs"]
 mod harm;
+#[path = "cli/history.rs"]
+mod history;
 #[path = "cli/logs.rs"]
 mod logs;
 #[path = "cli/models.rs"]

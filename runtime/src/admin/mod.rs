@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod routes;
 mod server_file;
+mod user;
 mod wire;
 
 #[cfg(feature = "cli")]
@@ -13,6 +14,7 @@ pub(crate) use client::attended;
 pub use client::{Answer, Client, ClientError};
 pub use routes::{Administration, routes};
 pub use server_file::{ServerFile, ServerFileError};
+pub use user::user_of_process;
 pub use wire::{
     AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, ServerStatus,
 };

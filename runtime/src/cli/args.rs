@@ -216,6 +216,14 @@ pub(super) enum Command {
     Workspace(WorkspaceCommand),
     /// State of the server
     Status,
+    /// Make files so on one server or several: nothing is done where all is like them already
+    Apply(Apply),
+    /// Print a file of any generation in the form of today
+    Convert(Convert),
+    /// Changes of what should run: who, when, what, from what to what, and how each ended
+    History(History),
+    /// Bring back what was in force as of an earlier revision
+    Rollback(RollBack),
     /// Journal of changes: who made them, and how they ended
     Journal(Journal),
     /// Copy the whole state of a server, running or not, to a new folder
@@ -382,6 +390,8 @@ pub(super) enum Endpoint {
     /// Print the keys, or a fresh token
     #[command(visible_alias = "list-keys")]
     GetCredentials(NamedEndpoint),
+    /// Print what a file would change, and change nothing
+    Diff(Diff),
     /// Replace one of the two keys
     RegenerateKeys(RegenerateKeys),
     /// Print what was noted of a deployment
@@ -971,6 +981,73 @@ pub(super) struct Journal {
     /// Number of entries, the newest
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(super) last: usize,
+}
+
+/// `serin history`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").args(["bare", "name"]).multiple(false))]
+pub(super) struct History {
+    /// Endpoint whose changes are printed [default: all]
+    #[arg(value_name = "ENDPOINT")]
+    pub(super) bare: Option<EndpointName>,
+    /// The same
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+    /// Number of changes, the newest
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(super) last: usize,
+}
+
+/// `serin rollback`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").args(["bare", "name"]).multiple(false))]
+pub(super) struct RollBack {
+    /// Endpoint that goes back [default: every one that is another now; those that were made since stay]
+    #[arg(value_name = "ENDPOINT")]
+    pub(super) bare: Option<EndpointName>,
+    /// The same
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+    /// Revision that comes back: split, deployments and the content of their models; credentials stay what they are
+    #[arg(long, value_name = "REVISION")]
+    pub(super) to: u64,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+}
+
+/// `serin convert`
+#[derive(Debug, Args)]
+pub(super) struct Convert {
+    /// YAML file of an endpoint or a deployment
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Folder into which each endpoint and deployment is written as a file of its own [default: all to standard output]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) folder: Option<PathBuf>,
+}
+
+/// `serin endpoint diff`
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// YAML file of an endpoint or a deployment
+    #[arg(long, short)]
+    pub(super) file: PathBuf,
+    /// Name of the endpoint; beats that of an endpoint's file
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+}
+
+/// `serin apply`
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// YAML file of an endpoint or a deployment; several for an endpoint and its deployments
+    #[arg(long, short, required = true, num_args = 1..)]
+    pub(super) file: Vec<PathBuf>,
+    /// Data folder of a server; several for several servers, which are all asked before anything is done [default: --data]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) server: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
 }
 
 /// `serin serve`

@@ -139,6 +139,7 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
     if let Some(file) = &mut file {
         model::register_inline(&server, file)?;
     }
+    let revision = typed_edits.revision_of(&server)?;
     let before = server.client.deployment(&endpoint, &name);
     if typed_edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
@@ -147,7 +148,8 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
         edited.remove(&typed_edits.remove)?;
         set.extend(edited.assignments());
     }
-    let in_force = server.carry_out(
+    let in_force = server.carry_out_since(
+        revision,
         Change::UpdateDeployment {
             endpoint: endpoint.clone(),
             name: name.clone(),

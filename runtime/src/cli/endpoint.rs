@@ -12,7 +12,7 @@ use super::exit::CliError;
 use super::find;
 use super::output::Columns;
 use super::server::{Server, notes_of};
-use super::{changes, deployment, files, logs, model, output};
+use super::{changes, deployment, files, logs, model, output, wanted};
 use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, DeploymentUpdate, KeyType};
 use crate::spec::{
@@ -80,6 +80,7 @@ pub(super) fn run(command: Endpoint, family: Family, global: &Global) -> Result<
             let endpoint = typed.named.as_name();
             logs::print(endpoint, &typed.deployment, &typed.lines, global)
         }
+        Endpoint::Diff(typed) => wanted::diff(&typed, global),
         Endpoint::RegenerateKeys(typed) => regenerate_keys(typed, global),
     }
 }
@@ -176,6 +177,7 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
     for deployment in declared.chain(one) {
         model::register_inline(&server, deployment)?;
     }
+    let revision = edits.revision_of(&server)?;
     let before = server.client.endpoint(&name);
     if edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
@@ -184,7 +186,8 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
         edited.remove(&edits.remove)?;
         update.set.extend(edited.assignments());
     }
-    let in_force = server.carry_out(
+    let in_force = server.carry_out_since(
+        revision,
         Change::UpdateEndpoint {
             name: name.clone(),
             update,

@@ -234,7 +234,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// The folder that a file's relative paths start from; the working folder for standard input.
-fn folder(path: &Path) -> Result<PathBuf, CliError> {
+pub(super) fn folder(path: &Path) -> Result<PathBuf, CliError> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -10,7 +10,6 @@ use super::args::{Container, Global, LogLines};
 use super::exit::CliError;
 use super::output;
 use super::server::{Server, notes_of};
-use super::status::what;
 use crate::config::JOURNAL_LAST_MAX;
 use crate::control::JournalEntry;
 use crate::spec::{DeploymentName, EndpointName};
@@ -80,7 +79,7 @@ fn lines_of(endpoint: &str, deployment: &str, entries: &[JournalEntry]) -> Vec<S
             .unwrap_or_default();
         let words = match is_outcome {
             true => format!("{}: {state}", entry.by),
-            false => format!("{}: {}", entry.by, what(&entry.change)),
+            false => format!("{}: {}", entry.by, entry.what()),
         };
         let why = entry
             .why

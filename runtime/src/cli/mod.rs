@@ -24,6 +24,7 @@ mod files;
 mod find;
 mod form;
 mod graph_words;
+mod history;
 mod kept_environments;
 mod logs;
 mod model;
@@ -42,6 +43,7 @@ mod status;
 mod table;
 mod tune;
 mod version;
+mod wanted;
 mod workspace;
 mod yaml;
 
@@ -152,6 +154,10 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Environment(command) => environment::run(command, global),
         Command::Workspace(command) => workspace::run(command, global),
         Command::Status => status::status(global),
+        Command::History(typed) => history::history(&typed, global),
+        Command::Rollback(typed) => history::roll_back(&typed, global),
+        Command::Convert(typed) => wanted::convert(&typed),
+        Command::Apply(typed) => wanted::apply(&typed, global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Backup(typed) => backup::backup(&typed, global),
         Command::Restore(typed) => backup::restore(&typed, global),

@@ -43,6 +43,7 @@ impl Desired {
             Change::DeleteDeployment { endpoint, name } => {
                 return Ok(self.without_deployment(endpoint.as_ref(), name)?);
             }
+            Change::RollBack { endpoint, to } => return self.roll_back((endpoint, *to), context),
             Change::RegenerateKey { endpoint, key } => {
                 return Ok(self.regenerate(endpoint, *key, context.generation)?);
             }
@@ -216,7 +217,6 @@ impl Desired {
     ) -> Result<Applied, NotApplied> {
         let name = pending.endpoint.name.clone();
         let before = self.endpoints.get(&name);
-        let touched: Vec<_> = pending.touched.keys().cloned().collect();
         let mut validator = Validator::new(context, pending.problems.clone());
         let mut deployments = BTreeMap::new();
         for spec in &pending.deployments {
@@ -229,6 +229,20 @@ impl Desired {
                 deployments.insert(one.target.spec.name.clone(), one);
             }
         }
+        self.conclude(pending, deployments, validator, context)
+    }
+
+    /// Judges what was worked out as a whole, and takes it in.
+    pub(super) fn conclude(
+        &self,
+        pending: PendingChange,
+        deployments: BTreeMap<DeploymentName, DesiredDeployment>,
+        mut validator: Validator<'_>,
+        context: &Context<'_>,
+    ) -> Result<Applied, NotApplied> {
+        let name = pending.endpoint.name.clone();
+        let before = self.endpoints.get(&name);
+        let touched: Vec<_> = pending.touched.keys().cloned().collect();
         // One that could not be worked out is a problem already.
         let starts = |name: &DeploymentName| {
             pending.touched.contains_key(name)
@@ -498,6 +512,7 @@ mod tests {
 
         fn apply(&self, change: &Change) -> Result<Applied, NotApplied> {
             let context = Context {
+                past: None,
                 skus: &SkuTable::builtin(),
                 models: &self.models,
                 gathered: &self.gathered,

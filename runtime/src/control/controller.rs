@@ -24,10 +24,11 @@ use crate::control::build::Need;
 use crate::control::change::Change;
 use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
 use crate::control::desired::{Settlement, SplitOutcome};
+use crate::control::difference::differences;
 use crate::control::event::{Command, Event, Key, Outcome};
 use crate::control::last_words;
 use crate::control::lent::Lent;
-use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
+use crate::control::mailbox::{Asker, Bulletin, ControllerHandle, Mail, Preview, Request};
 use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models, ScriptFolders};
 use crate::control::notes;
@@ -41,7 +42,7 @@ use crate::control::starter::{EngineStarter, Starter};
 use crate::control::store::{
     DataFolder, JournalReader, Loaded, NewEntry, OnLoss, Store, StoreError, StoreThread,
 };
-use crate::control::validator::Context;
+use crate::control::validator::{Context, Past};
 use crate::control::view::view;
 use crate::control::work::{Report, Work};
 use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology, library_id};
@@ -392,7 +393,14 @@ impl Controller {
     }
 
     pub(super) async fn change(&mut self, request: Request) {
-        match self.accept(&request).await {
+        let past = match self.past_of(&request.change).await {
+            Ok(past) => past,
+            Err(error) => return request.asker.refuse(error),
+        };
+        if matches!(request.asker, Asker::Preview(_)) {
+            return self.preview(request, past.as_ref());
+        }
+        match self.accept(&request, past.as_ref()).await {
             Ok(operation) => {
                 let (id, endpoint) = (operation.id, operation.endpoint.clone());
                 self.bulletin.put_operation(operation.clone());
@@ -407,19 +415,67 @@ impl Controller {
                 .await;
                 // One that began nothing has ended by now.
                 let now = self.bulletin.operation(id).unwrap_or(operation);
-                drop(request.reply.send(Ok(now)));
+                if let Asker::Change(reply) = request.asker {
+                    drop(reply.send(Ok(now)));
+                }
                 self.collect_models();
             }
             Err(NotApplied::Refused(error)) => {
-                drop(request.reply.send(Err(error)));
+                request.asker.refuse(error);
                 self.collect_models();
             }
             Err(NotApplied::Needs(needs)) => self.gather(request, needs),
         }
     }
 
+    /// The state that a change asks to have back; nothing for other changes, and where it is kept no more.
+    async fn past_of(&self, change: &Change) -> Result<Option<Past>, ChangeError> {
+        let Change::RollBack { to, .. } = change else {
+            return Ok(None);
+        };
+        let to = *to;
+        let read = self.store.run(move |store| store.state_of(to)).await;
+        let desired = read.map_err(|error| ChangeError::Storage(error.to_string()))?;
+        Ok(desired.map(|desired| {
+            let is_gone = |model: &&ModelDigest| !self.registry.files.folder(model).exists();
+            let gone = desired.models().filter(is_gone).cloned().collect();
+            Past { desired, gone }
+        }))
+    }
+
+    /// Works a change out, and tells what it would do.
+    fn preview(&mut self, request: Request, past: Option<&Past>) {
+        let now = self.bulletin.desired.load_full();
+        let applied = match self.check_is_writer() {
+            Ok(()) => self.apply(&request, (self.revision.next(), past)),
+            Err(refused) => Err(refused.into()),
+        };
+        let told = match applied {
+            Ok(applied) => {
+                let endpoint = applied.endpoint;
+                let after = applied.desired.endpoints.get(&endpoint);
+                Ok(Preview {
+                    revision: self.revision,
+                    changed: differences(now.endpoints.get(&endpoint), after),
+                    endpoint,
+                    note: applied.note,
+                })
+            }
+            Err(NotApplied::Refused(error)) => Err(error),
+            Err(NotApplied::Needs(needs)) => return self.gather(request, needs),
+        };
+        if let Asker::Preview(reply) = request.asker {
+            drop(reply.send(told));
+        }
+        self.collect_models();
+    }
+
     /// Applies and commits. Nothing has changed when it fails.
-    async fn accept(&mut self, request: &Request) -> Result<Operation, NotApplied> {
+    async fn accept(
+        &mut self,
+        request: &Request,
+        past: Option<&Past>,
+    ) -> Result<Operation, NotApplied> {
         if self.stopping.is_some() {
             return Err(ChangeError::Stopped.into());
         }
@@ -434,7 +490,7 @@ impl Controller {
             .into());
         }
         let revision = self.revision.next();
-        let applied = self.apply(request, revision)?;
+        let applied = self.apply(request, (revision, past))?;
         self.check_under_way(&applied, revision)?;
         let overtaken = self.overtaken(&applied, OperationId(revision.0));
         let operation = Operation {
@@ -484,7 +540,11 @@ impl Controller {
         overtaken.map(replaced).collect()
     }
 
-    fn apply(&self, request: &Request, revision: Revision) -> Result<Applied, NotApplied> {
+    fn apply(
+        &self,
+        request: &Request,
+        (revision, past): (Revision, Option<&Past>),
+    ) -> Result<Applied, NotApplied> {
         let cores = &self.books.cores;
         let context = Context {
             skus: &self.skus,
@@ -493,6 +553,7 @@ impl Controller {
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,
+            past,
             generation: draw_generation(),
         };
         self.bulletin
@@ -629,6 +690,7 @@ fn state_at_first(change: &Change) -> ProvisioningState {
         }
         Change::UpdateEndpoint { .. }
         | Change::UpdateDeployment { .. }
+        | Change::RollBack { .. }
         | Change::RegenerateKey { .. } => ProvisioningState::Updating,
         Change::DeleteEndpoint { .. } | Change::DeleteDeployment { .. } => {
             ProvisioningState::Deleting

@@ -468,6 +468,7 @@ impl LocalControl {
         };
         let cores = &self.books.cores;
         let context = Context {
+            past: None,
             skus: &mail.skus,
             models: &Models::default(),
             gathered: &gathered,

@@ -476,6 +476,7 @@ impl World {
     fn submit(&mut self, change: &Change) {
         let revision = self.revision.next();
         let context = Context {
+            past: None,
             skus: &self.skus,
             models: &self.models,
             gathered: &gathered(),

@@ -19,6 +19,8 @@ mod environment_file;
 mod fields;
 mod kept;
 #[cfg(feature = "server")]
+mod kind;
+#[cfg(feature = "server")]
 mod model;
 mod model_about;
 mod model_ref;
@@ -48,6 +50,8 @@ pub use endpoint::read_endpoint;
 pub use endpoint::{AuthMode, EndpointFile, EndpointSpec};
 #[cfg(feature = "server")]
 pub use environment_file::{EnvironmentSpec, read_environment};
+#[cfg(feature = "server")]
+pub use kind::{FileKind, kind_of_file};
 #[cfg(feature = "server")]
 pub use model::{ModelSpec, read_model};
 pub use model_about::ModelAbout;
