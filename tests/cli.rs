@@ -25,6 +25,8 @@ mod models;
 mod openapi;
 #[path = "cli/seed.rs"]
 mod seed;
+#[path = "cli/sequences.rs"]
+mod sequences;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/tune.rs"]

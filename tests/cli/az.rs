@@ -46,7 +46,7 @@ fn script(place: &Place, text: &str) -> Output {
 
 /// The same where it must come to its end; what it printed, and what it said.
 #[track_caller]
-fn played(place: &Place, text: &str) -> (String, String) {
+pub(crate) fn played(place: &Place, text: &str) -> (String, String) {
     let output = script(place, text);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

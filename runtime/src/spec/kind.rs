@@ -69,7 +69,6 @@ mod tests {
                 FileKind::Deployment,
             ),
             ("name: blue\nendpoint_name: iris", FileKind::Deployment),
-            ("[]", FileKind::Endpoint),
         ] {
             assert_eq!(kind_of_file(text, "a.yml").unwrap(), kind, "{text}");
         }
