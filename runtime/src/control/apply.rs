@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::control::change::{Change, KeyType};
 use crate::control::desired::{
-    Desired, DesiredDeployment, DesiredEndpoint, Generation, Generations, PendingSplit,
+    Desired, DesiredDeployment, DesiredEndpoint, Generation, Generations, PendingSplit, Stamp,
 };
 use crate::control::pending_change::PendingChange;
 use crate::control::refusal::{ChangeError, NotApplied};
@@ -251,12 +251,7 @@ impl Desired {
         validator.traffic(&pending, starts, before);
         validator.sizes(&pending, before);
         let mut desired = self.clone();
-        let next = endpoint_after(
-            &pending,
-            deployments,
-            before,
-            (context.revision, context.generation),
-        );
+        let next = endpoint_after(&pending, deployments, before, context);
         desired.endpoints.insert(name.clone(), next);
         validator.cores(vcpus_of(self), vcpus_of(&desired));
         validator.outcome()?;
@@ -274,8 +269,9 @@ fn endpoint_after(
     change: &PendingChange,
     mut deployments: BTreeMap<DeploymentName, DesiredDeployment>,
     before: Option<&DesiredEndpoint>,
-    (revision, generation): (Revision, Generation),
+    context: &Context<'_>,
 ) -> DesiredEndpoint {
+    let (revision, generation) = (context.revision, context.generation);
     let in_force = before.map_or_else(TrafficSplit::default, |one| one.spec.traffic.clone());
     let starts = deployments
         .values()
@@ -307,6 +303,7 @@ fn endpoint_after(
         generations: before.map_or(Generations::all(generation), |one| one.generations),
         deployments,
         pending,
+        stamp: Stamp::after(before.and_then(|one| one.stamp.as_ref()), context.stamp),
     }
 }
 
@@ -513,6 +510,7 @@ mod tests {
         fn apply(&self, change: &Change) -> Result<Applied, NotApplied> {
             let context = Context {
                 past: None,
+                stamp: None,
                 skus: &SkuTable::builtin(),
                 models: &self.models,
                 gathered: &self.gathered,

@@ -23,7 +23,7 @@ use crate::control::books::Books;
 use crate::control::build::Need;
 use crate::control::change::Change;
 use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
-use crate::control::desired::{Settlement, SplitOutcome};
+use crate::control::desired::{Settlement, SplitOutcome, Stamp};
 use crate::control::difference::differences;
 use crate::control::event::{Command, Event, Key, Outcome};
 use crate::control::last_words;
@@ -546,6 +546,12 @@ impl Controller {
         (revision, past): (Revision, Option<&Past>),
     ) -> Result<Applied, NotApplied> {
         let cores = &self.books.cores;
+        let now = jiff::Timestamp::now();
+        let stamp = Stamp {
+            created_by: request.by.clone(),
+            created_at: now,
+            last_modified_at: now,
+        };
         let context = Context {
             skus: &self.skus,
             models: &self.registry.models,
@@ -554,6 +560,7 @@ impl Controller {
             unready: &self.books.unready(),
             revision,
             past,
+            stamp: Some(&stamp),
             generation: draw_generation(),
         };
         self.bulletin

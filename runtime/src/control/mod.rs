@@ -68,7 +68,7 @@ pub use change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 pub use controller::{Controller, ControllerConfig, StartupError};
 #[cfg(feature = "server")]
 pub use credentials::Credentials;
-pub use desired::Desired;
+pub use desired::{Desired, Stamp};
 pub use difference::Difference;
 #[cfg(feature = "server")]
 pub use history::{AsOf, HistoryEntry};

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::control::apply::Applied;
-use crate::control::desired::{Desired, DesiredDeployment, DesiredEndpoint, Target};
+use crate::control::desired::{Desired, DesiredDeployment, DesiredEndpoint, Stamp, Target};
 use crate::control::pending_change::{PendingChange, Touch};
 use crate::control::refusal::{ChangeError, NotApplied};
 use crate::control::revision::Revision;
@@ -45,7 +45,7 @@ impl Desired {
                 None => {
                     validator.content_of(target, (&past.gone, to));
                     pending.touched.insert(deployment.clone(), Touch::File);
-                    taken_up(known, target, context.revision)
+                    taken_up(known, target, context)
                 }
             };
             deployments.insert(deployment, next);
@@ -74,17 +74,22 @@ fn is_same(one: &Target, other: &Target) -> bool {
 fn taken_up(
     known: Option<&DesiredDeployment>,
     target: &Target,
-    revision: Revision,
+    context: &Context<'_>,
 ) -> DesiredDeployment {
     let target = Target {
-        touched: revision,
+        touched: context.revision,
         ..target.clone()
     };
+    let stamp = Stamp::after(known.and_then(|known| known.stamp.as_ref()), context.stamp);
     match known {
-        Some(known) => known.with_target(target),
+        Some(known) => DesiredDeployment {
+            stamp,
+            ..known.with_target(target)
+        },
         None => DesiredDeployment {
             target,
             last_good: None,
+            stamp,
         },
     }
 }

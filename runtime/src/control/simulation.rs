@@ -477,6 +477,7 @@ impl World {
         let revision = self.revision.next();
         let context = Context {
             past: None,
+            stamp: None,
             skus: &self.skus,
             models: &self.models,
             gathered: &gathered(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::control::desired::{
-    Desired, DesiredDeployment, DesiredEndpoint, Generation, ResolvedModel, Target,
+    Desired, DesiredDeployment, DesiredEndpoint, Generation, ResolvedModel, Stamp, Target,
 };
 use crate::control::gathering::{Gathered, GatheredScript};
 use crate::control::models::{Ingested, ModelDigest, ModelRecord, ModelStoreError, Models, Mount};
@@ -51,6 +51,8 @@ pub(super) struct Context<'a> {
     pub(super) unready: &'a UnreadyDeployments,
     /// The revision that the change makes.
     pub(super) revision: Revision,
+    /// Who asks, and when; nothing in a program.
+    pub(super) stamp: Option<&'a Stamp>,
     /// The state that the change asks to have back.
     pub(super) past: Option<&'a Past>,
     /// The generation of credentials that the change makes.
@@ -182,11 +184,19 @@ impl<'a> Validator<'a> {
             spec,
             touched: self.context.revision,
         };
+        let stamp = Stamp::after(
+            known.and_then(|known| known.stamp.as_ref()),
+            self.context.stamp,
+        );
         Some(match known {
-            Some(known) => known.with_target(target),
+            Some(known) => DesiredDeployment {
+                stamp,
+                ..known.with_target(target)
+            },
             None => DesiredDeployment {
                 target,
                 last_good: None,
+                stamp,
             },
         })
     }

@@ -451,6 +451,7 @@ mod tests {
                 generations,
                 deployments: BTreeMap::new(),
                 pending: None,
+                stamp: None,
             };
             desired.endpoints.insert(spec.name, endpoint);
         }
