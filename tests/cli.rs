@@ -13,6 +13,8 @@ mod files;
 mod given;
 #[path = "cli/grammar.rs"]
 mod grammar;
+#[path = "cli/habits.rs"]
+mod habits;
 #[path = "cli/harm.rs"]
 mod harm;
 #[path = "cli/history.rs"]

@@ -137,7 +137,7 @@ impl Place {
         Server { child, stdin }
     }
 
-    /// Text without what differs from run to run: the folder, and how long it took, process ids.
+    /// Text without what differs from run to run and from machine to machine: the folder, and how long it took, process ids, cores.
     fn without_chance(&self, text: &str) -> String {
         let folder = self
             .folder
@@ -152,7 +152,11 @@ impl Place {
             }
             None => text,
         };
-        let lines = text.lines().map(|line| match line.rsplit_once(" in ") {
+        // Whether there are cores enough is the machine's affair.
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("note: overcommitted: "));
+        let lines = lines.map(|line| match line.rsplit_once(" in ") {
             Some((before, after)) if after.ends_with(" s") => format!("{before} in [time]\n"),
             _ => format!("{}\n", line.trim_end()),
         });

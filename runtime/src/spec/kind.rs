@@ -40,6 +40,20 @@ pub fn kind_of_file(text: &str, file: &str) -> Result<FileKind, SpecError> {
     Ok(kind_of(&yaml::parse(text, file)?))
 }
 
+/// Which keys a deployment's file lacks of the two that a whole one has: its model, its instance type.
+///
+/// # Errors
+///
+/// When the text is no YAML.
+pub fn lacks_model_and_type(text: &str, file: &str) -> Result<(bool, bool), SpecError> {
+    let root = yaml::parse(text, file)?;
+    let Content::Map(entries) = &root.content else {
+        return Ok((false, false));
+    };
+    let lacks = |keys: &[&str]| keys.iter().all(|key| find(entries, key).is_none());
+    Ok((lacks(&["model"]), lacks(&["instance_type", "sku"])))
+}
+
 fn kind_of(root: &Node) -> FileKind {
     let Content::Map(entries) = &root.content else {
         return FileKind::Endpoint;

@@ -51,7 +51,7 @@ pub use endpoint::{AuthMode, EndpointFile, EndpointSpec};
 #[cfg(feature = "server")]
 pub use environment_file::{EnvironmentSpec, read_environment};
 #[cfg(feature = "server")]
-pub use kind::{FileKind, kind_of_file};
+pub use kind::{FileKind, kind_of_file, lacks_model_and_type};
 #[cfg(feature = "server")]
 pub use model::{ModelSpec, read_model};
 pub use model_about::ModelAbout;
@@ -68,6 +68,8 @@ pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 // The reader of files with places, for the environment files of deployments.
 pub(crate) use fields::{Fields, nearest, text};
 pub(crate) use node::{Content, Node};
+#[cfg(feature = "server")]
+pub(crate) use paths::expanded as expanded_home;
 #[cfg(feature = "server")]
 pub(crate) use yaml::parse;
 
