@@ -13,12 +13,22 @@ mod files;
 mod given;
 #[path = "cli/grammar.rs"]
 mod grammar;
+#[path = "cli/habits.rs"]
+mod habits;
 #[path = "cli/harm.rs"]
 mod harm;
+#[path = "cli/history.rs"]
+mod history;
+#[path = "cli/logs.rs"]
+mod logs;
 #[path = "cli/models.rs"]
 mod models;
+#[path = "cli/openapi.rs"]
+mod openapi;
 #[path = "cli/seed.rs"]
 mod seed;
+#[path = "cli/sequences.rs"]
+mod sequences;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/tune.rs"]

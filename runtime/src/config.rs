@@ -307,6 +307,12 @@ pub const LOG_KINDS_MAX: usize = 256;
 pub const LOG_PATH_LEN_MAX: usize = 256;
 /// Longest file with the level of the log, in bytes.
 pub const LOG_LEVEL_BYTES_MAX: u64 = 4096;
+/// Most bytes of the log of a deployment; then it is set aside, in place of the one that was before, so that the two take twice that.
+pub const DEPLOYMENT_LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest note in the log of a deployment, in bytes; a longer one is cut.
+pub const DEPLOYMENT_LOG_LINE_BYTES_MAX: usize = 4096;
+/// Most lines that a script prints in [`LOG_WINDOW`] which its log keeps: enough for several traces of Python's.
+pub const SCRIPT_LINES_PER_WINDOW: u32 = 500;
 /// Wrong keys of one client that are answered at once; after them each answer waits for [`WRONG_KEY_DELAY`].
 pub const WRONG_KEYS_FREE: u32 = 10;
 /// The wait for the answer to a wrong key of a client that has sent many; after as long one more is free.

@@ -46,7 +46,7 @@ fn script(place: &Place, text: &str) -> Output {
 
 /// The same where it must come to its end; what it printed, and what it said.
 #[track_caller]
-fn played(place: &Place, text: &str) -> (String, String) {
+pub(crate) fn played(place: &Place, text: &str) -> (String, String) {
     let output = script(place, text);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -153,7 +153,7 @@ fn what_is_shown_has_the_fields_of_azure_and_no_others() {
     assert_eq!(iris["id"], id);
     assert_eq!(iris["properties"]["azureml.onlineendpointid"], id);
     let blue = json(&place, "online-deployment show --name blue -e iris");
-    assert_snapshot!(keys(&blue), @"app_insights_enabled egress_public_network_access endpoint_name environment_variables id instance_count instance_type liveness_probe model name properties provisioning_state readiness_probe request_settings scale_settings tags type");
+    assert_snapshot!(keys(&blue), @"app_insights_enabled creation_context egress_public_network_access endpoint_name environment_variables id instance_count instance_type liveness_probe model name properties provisioning_state readiness_probe request_settings scale_settings tags type");
     assert_eq!(blue["request_settings"]["request_timeout_ms"], 5000);
     let old = json(&place, "endpoint show --name iris");
     assert_eq!(old["deployments"][0]["name"], "blue");

@@ -16,7 +16,19 @@ fn the_help_names_every_command() {
 
     Usage: serin [OPTIONS] <COMMAND>
 
-    Commands:
+    Commands that matter first:
+      demo                 Play a canary release on sample models, under live traffic
+      serve                Run the server in the foreground
+      model create         Register a model file or folder under a name and version, for good
+      endpoint create      Create an endpoint from a file, with the deployments that the file has
+      deployment create    Create a deployment from a file
+      endpoint invoke      Send a request and print the answer
+      endpoint update      Change an endpoint: its file, traffic, one deployment, or any attribute
+      deployment get-logs  Print what was noted of a deployment
+      bench                Compare two versions under load, with a verdict that holds, or measure one
+      rollback             Bring back what was in force as of an earlier revision
+
+    All commands:
       demo          Play a canary release on sample models, under live traffic
       serve         Run the server in the foreground
       up            Serve bare model files in the foreground, with nothing stored
@@ -29,22 +41,26 @@ fn the_help_names_every_command() {
       bench         Compare two versions under load, with a verdict that holds, or measure one
       az            The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
       environment   Environments of scripts by name and version, as this user keeps them
+      completions   What a shell completes behind `serin`
+      man           Manual pages, one for each command
       status        State of the server
+      apply         Make files so on one server or several: nothing is done where all is like them already
+      convert       Print a file of any generation in the form of today
+      history       Changes of what should run: who, when, what, from what to what, and how each ended
+      rollback      Bring back what was in force as of an earlier revision
       journal       Journal of changes: who made them, and how they ended
       backup        Copy the whole state of a server, running or not, to a new folder
       restore       Bring a backup into the data folder of a stopped server
 
     Options:
-      -h, --help     Print help
-      -V, --version  Print version
-
-    Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
                               ~/.local/share/serin] [env: SERIN_DATA]
       -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
                               json]
           --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
           --only-show-errors  No progress, only errors
+      -h, --help              Print help
+      -V, --version           Print version
 
     Start with `serin demo`, or with `serin serve` in one terminal and `serin endpoint create --file
     endpoint.yml` in another.
@@ -84,6 +100,8 @@ fn the_help_of_an_update_names_every_flag() {
               YAML file of the deployment
       -i, --instance-count <N>
               Instances of the deployment
+          --model <MODEL>
+              Model of the deployment: azureml:NAME:VERSION, or a path
       -r, --traffic <SPLIT>...
               Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
           --mirror-traffic <SHARE>...
@@ -109,6 +127,16 @@ fn the_help_of_an_update_names_every_flag() {
                               json]
           --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
           --only-show-errors  No progress, only errors
+
+    Examples:
+      serin endpoint update -n iris --traffic blue=90 green=10
+      serin endpoint update -n iris --deployment blue --instance-count 5
+      serin endpoint update -f endpoint.yml
+
+    Kept for scripts of `az ml`, without effect: --type -t, --local, --skip-script-validation, --wait,
+    --debug, --verbose, --resource-group -g, --workspace-name -w, --subscription
+
+    Refused, with the reason: --web, --vscode-debug, --local-enable-gpu, --package-model
     --- stderr
     "#);
 }
@@ -136,7 +164,7 @@ fn an_update_of_nothing_is_refused() {
     --- stdout
     --- stderr
     error: the following required arguments were not provided:
-      <--file <FILE>|--deployment-file <DEPLOYMENT_FILE>|--instance-count <N>|--traffic <SPLIT>...|--mirror-traffic <SHARE>...|--set <PATH=VALUE>...|--add <PATH KEY=VALUE>...|--remove <PATH>...>
+      <--file <FILE>|--deployment-file <DEPLOYMENT_FILE>|--instance-count <N>|--model <MODEL>|--traffic <SPLIT>...|--mirror-traffic <SHARE>...|--set <PATH=VALUE>...|--add <PATH KEY=VALUE>...|--remove <PATH>...>
 
     Usage: serin endpoint update --name <NAME> <CHANGES>...
 

@@ -164,6 +164,8 @@ fn a_missing_model_is_refused_before_anything_starts() {
     code: 3
     --- stdout
     --- stderr
+    note: no model iris:1 is registered; this registers one:
+      serin model create --name iris --version 1 --path <PATH OF THE .onnx FILE OR ITS FOLDER>
     error: cannot create deployment iris/blue
     caused by: deployment blue: model: no model "iris": none is registered; `serin model create` registers one
     "#);

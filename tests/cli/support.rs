@@ -1,7 +1,8 @@
 //! A folder for one test, commands run in it, and a server when the test wants one.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -136,7 +137,7 @@ impl Place {
         Server { child, stdin }
     }
 
-    /// Text without what differs from run to run: the folder, and how long it took, process ids.
+    /// Text without what differs from run to run and from machine to machine: the folder, and how long it took, process ids, cores.
     fn without_chance(&self, text: &str) -> String {
         let folder = self
             .folder
@@ -151,7 +152,11 @@ impl Place {
             }
             None => text,
         };
-        let lines = text.lines().map(|line| match line.rsplit_once(" in ") {
+        // Whether there are cores enough is the machine's affair.
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("note: overcommitted: "));
+        let lines = lines.map(|line| match line.rsplit_once(" in ") {
             Some((before, after)) if after.ends_with(" s") => format!("{before} in [time]\n"),
             _ => format!("{}\n", line.trim_end()),
         });
@@ -164,6 +169,33 @@ impl Drop for Server {
         drop(self.stdin.take());
         drop(self.child.wait());
     }
+}
+
+/// Asks again and again until there is an answer.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{what}: it did not come about");
+}
+
+/// The status and the body that a server answers to `GET`; `headers` are whole lines.
+pub(crate) fn get(address: &str, headers: &str) -> (u16, String) {
+    let address = address.strip_prefix("http://").expect("an address");
+    let (host, path) = address.split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(host).expect("it listens");
+    let request =
+        format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes()).expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).expect("a status");
+    (status.parse().expect("a number"), body.to_owned())
 }
 
 /// The words of a line; single and double quotes hold words together.

@@ -20,7 +20,10 @@ use crate::admin::wire::{
 use crate::config::{
     ANSWER_MAX, OPERATION_WAIT_MAX, REQUEST_TIMEOUT_MAX, SILENCE_TOLD_AFTER, WORK_ANSWER_MAX,
 };
-use crate::control::{Credentials, JournalEntry, ModelRecord, Operation, OperationId};
+use crate::control::{
+    AsOf, Change, Credentials, HistoryEntry, JournalEntry, ModelRecord, Operation, OperationId,
+    Preview, Revision,
+};
 use crate::plain_file::check_believable;
 use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
@@ -174,6 +177,24 @@ impl Client {
         self.post("/v1/changes", request, "the change to be accepted")
     }
 
+    /// Says what a change would do; nothing of it is done.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn preview(&self, change: Change) -> Result<Preview, ClientError> {
+        let request = ChangeRequest {
+            change,
+            by: None,
+            expected_revision: None,
+        };
+        self.post(
+            "/v1/changes/preview",
+            &request,
+            "the change to be worked out",
+        )
+    }
+
     /// The state of a change; waits for its end, at most so long.
     ///
     /// # Errors
@@ -244,6 +265,21 @@ impl Client {
             &format!("/v1/endpoints/{endpoint}/deployments/{name}"),
             "a deployment",
         )
+    }
+
+    /// The last lines of the log of a deployment, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn deployment_log(
+        &self,
+        endpoint: &EndpointName,
+        name: &DeploymentName,
+        lines: usize,
+    ) -> Result<Vec<String>, ClientError> {
+        let path = format!("/v1/endpoints/{endpoint}/deployments/{name}/logs?lines={lines}");
+        self.get(&path, "the log of a deployment")
     }
 
     /// Keys or a token of an endpoint.
@@ -337,6 +373,30 @@ impl Client {
     /// [`ClientError`].
     pub fn journal(&self, last: usize) -> Result<Vec<JournalEntry>, ClientError> {
         self.get(&format!("/v1/journal?last={last}"), "the journal")
+    }
+
+    /// The last changes, oldest first, with what each was from and to; of one endpoint where one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn history(
+        &self,
+        last: usize,
+        endpoint: Option<&EndpointName>,
+    ) -> Result<Vec<HistoryEntry>, ClientError> {
+        let only = endpoint.map_or_else(String::new, |name| format!("&endpoint={name}"));
+        self.get(&format!("/v1/history?last={last}{only}"), "the history")
+    }
+
+    /// What differs from the state as of a revision.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn as_of(&self, revision: Revision) -> Result<Vec<AsOf>, ClientError> {
+        let path = format!("/v1/revisions/{revision}");
+        self.get(&path, "an earlier state")
     }
 
     /// Version, addresses, revision and readiness of the server.

@@ -38,6 +38,8 @@ pub(crate) enum AdminError {
     RelativePath(std::path::PathBuf),
     #[error("{what} {name:?} does not exist")]
     NotFound { what: &'static str, name: String },
+    #[error("the log cannot be read: {0}")]
+    Log(#[source] std::io::Error),
     #[error(transparent)]
     Unread(#[from] Failure),
     #[error(transparent)]
@@ -65,7 +67,7 @@ impl AdminError {
             | Self::Unread(_) => ErrorCode::BadArgument,
             Self::Change(error) => code(error.kind()),
             Self::Model(error) => code(error.kind()),
-            Self::Store(_) => ErrorCode::InsufficientStorage,
+            Self::Store(_) | Self::Log(_) => ErrorCode::InsufficientStorage,
             Self::Rollout(RolloutError::NotFound(_)) => ErrorCode::ResourceNotFound,
             Self::Rollout(RolloutError::Conflict(_)) => ErrorCode::Conflict,
             Self::Rollout(RolloutError::Invalid(_)) => ErrorCode::BadArgument,

@@ -9,6 +9,7 @@ mod parts;
 mod rollouts;
 mod routes;
 mod server_file;
+mod user;
 mod wire;
 
 #[cfg(feature = "cli")]
@@ -18,6 +19,7 @@ pub use client::{Answer, Client, ClientError};
 pub use parts::Administration;
 pub use routes::routes;
 pub use server_file::{ServerFile, ServerFileError};
+pub use user::user_of_process;
 pub use wire::{
     AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, RolloutCommand,
     RolloutRequest, ServerStatus,

@@ -13,9 +13,6 @@ use crate::config::{ADMIN_BODY_BYTES_MAX, BODY_READ_MAX};
 use crate::control::{ControllerHandle, Rollouts};
 use crate::serve::{Scoring, read_body};
 
-/// The name of who asked, where a request does not say.
-pub(super) const NAMELESS: &str = "admin";
-
 /// The parts of the server that the admin routes need.
 #[derive(Clone, Debug)]
 pub struct Administration {

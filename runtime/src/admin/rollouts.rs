@@ -16,7 +16,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use crate::admin::error::AdminError;
-use crate::admin::parts::{Administration, NAMELESS, known, parse, query};
+use crate::admin::parts::{Administration, known, parse, query};
+use crate::admin::user::user_of_process;
 use crate::admin::wire::{RolloutCommand, RolloutRequest};
 use crate::canary::Verdict;
 use crate::control::{Replay, RolloutView, StartRollout, VerdictView};
@@ -39,7 +40,7 @@ async fn start(
     body: Body,
 ) -> Result<(StatusCode, Json<RolloutView>), AdminError> {
     let RolloutRequest { plan, dry_run, by } = parse(body).await?;
-    let by = by.unwrap_or_else(|| NAMELESS.to_owned());
+    let by = by.unwrap_or_else(user_of_process);
     let status = if dry_run {
         StatusCode::OK
     } else {
@@ -97,7 +98,7 @@ async fn tell(
     body: Body,
 ) -> Result<Json<RolloutView>, AdminError> {
     let RolloutCommand { command, by } = parse(body).await?;
-    let by = by.unwrap_or_else(|| NAMELESS.to_owned());
+    let by = by.unwrap_or_else(user_of_process);
     let endpoint = known("endpoint", &endpoint)?;
     Ok(Json(at.rollouts.tell(endpoint, command, by).await?))
 }

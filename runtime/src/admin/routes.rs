@@ -1,17 +1,23 @@
 //! The routes of the admin listener. All but the last two want `Authorization: Bearer` with the token of `server.json`.
 //!
 //! - `POST /v1/changes`: a change; 202 with its operation once it is on disk
+//! - `POST /v1/changes/preview`: what a change would do; nothing of it is done
 //! - `GET /v1/operations/{id}?wait_ms=N`: what became of it; waits for its end at most so long
 //! - `GET /v1/endpoints`, `/v1/endpoints/{e}`, `/v1/endpoints/{e}/deployments`, `/v1/endpoints/{e}/deployments/{d}`
+//! - `GET /v1/endpoints/{e}/deployments/{d}/logs?lines=N`: the last lines of its log
 //! - `GET /v1/endpoints/{e}/credentials`: keys or a token
 //! - `GET /v1/models`, `/v1/models/{n}`; `POST /v1/models`;
 //!   `GET /v1/models/{n}/{v}` (what its graph says), `DELETE /v1/models/{n}/{v}`;
 //!   `POST /v1/models/{n}/{v}/about`: what people say of it
 //! - rollouts and verdicts: see `rollouts`
 //! - `GET /v1/journal?last=N`: who changed what, when and why
+//! - `GET /v1/history?last=N&endpoint=E`: the changes with what each was from and to
+//! - `GET /v1/revisions/{r}`: what differs from the state as of a revision, endpoint by endpoint
 //! - `GET /v1/status`: version, addresses, revision, readiness
 //! - `GET /metrics`: for Prometheus
 //! - `GET /health`: the control thread answers
+//!
+//! Who asks is named in the request; else it is the user of the server, who alone can read the token.
 //!
 //! Requests that a web page has a browser send are refused, and so are those to another host than this one: a page could make its own
 //! name lead here. Who sends wrong tokens waits, as in scoring.
@@ -36,15 +42,16 @@ use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
 use crate::admin::error::AdminError;
-use crate::admin::parts::{Administration, NAMELESS, known, parse, query};
+use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::rollouts;
+use crate::admin::user::user_of_process;
 use crate::admin::wire::{
     AboutRequest, ChangeRequest, ModelGraph, ModelRequest, ServerStatus, bounded_by,
 };
 use crate::config::{JOURNAL_LAST_MAX, OPERATION_WAIT_MAX};
 use crate::control::{
-    Credentials, DeploymentView, EndpointView, JournalEntry, ModelDescription, ModelRecord,
-    Operation, OperationId,
+    AsOf, Credentials, DeploymentView, EndpointView, HistoryEntry, JournalEntry, ModelDescription,
+    ModelRecord, Operation, OperationId, Preview, Revision,
 };
 use crate::serve::{
     Authenticated, Peer, WrongKey, WrongKeys, foreign_host, foreign_page, metrics_response,
@@ -55,6 +62,7 @@ use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 pub fn routes(administration: Administration) -> Router {
     let guarded = Router::new()
         .route("/v1/changes", post(change))
+        .route("/v1/changes/preview", post(preview))
         .route("/v1/operations/{id}", get(operation))
         .route("/v1/endpoints", get(endpoints))
         .route("/v1/endpoints/{endpoint}", get(endpoint))
@@ -62,6 +70,10 @@ pub fn routes(administration: Administration) -> Router {
         .route(
             "/v1/endpoints/{endpoint}/deployments/{deployment}",
             get(deployment),
+        )
+        .route(
+            "/v1/endpoints/{endpoint}/deployments/{deployment}/logs",
+            get(deployment_log),
         )
         .route("/v1/endpoints/{endpoint}/credentials", get(credentials))
         .route("/v1/models", get(models).post(register_model))
@@ -72,6 +84,8 @@ pub fn routes(administration: Administration) -> Router {
         )
         .route("/v1/models/{name}/{version}/about", post(describe_model))
         .route("/v1/journal", get(journal))
+        .route("/v1/history", get(history))
+        .route("/v1/revisions/{revision}", get(as_of))
         .route("/v1/status", get(status))
         .merge(rollouts::routes())
         .fallback(async |uri: Uri| AdminError::NoRoute(uri.path().to_owned()))
@@ -137,12 +151,20 @@ async fn change(
     body: Body,
 ) -> Result<(StatusCode, Json<Operation>), AdminError> {
     let request: ChangeRequest = parse(body).await?;
-    let by = request.by.unwrap_or_else(|| NAMELESS.to_owned());
+    let by = request.by.unwrap_or_else(user_of_process);
     let operation = at
         .controller
         .submit(request.change, by, request.expected_revision)
         .await?;
     Ok((StatusCode::ACCEPTED, Json(operation)))
+}
+
+async fn preview(
+    State(at): State<Administration>,
+    body: Body,
+) -> Result<Json<Preview>, AdminError> {
+    let request: ChangeRequest = parse(body).await?;
+    Ok(Json(at.controller.preview(request.change).await?))
 }
 
 #[derive(Deserialize)]
@@ -208,6 +230,23 @@ async fn deployment(
     })
 }
 
+#[derive(Deserialize)]
+struct Lines {
+    lines: Option<usize>,
+}
+
+async fn deployment_log(
+    State(at): State<Administration>,
+    Path((endpoint, name)): Path<(String, String)>,
+    lines: Result<Query<Lines>, QueryRejection>,
+) -> Result<Json<Vec<String>>, AdminError> {
+    let endpoint = at.endpoint(&endpoint)?.spec.name;
+    let name = known::<DeploymentName>("deployment", &name)?;
+    let lines = query(lines)?.lines.unwrap_or(usize::MAX);
+    let read = at.controller.deployment_log(&endpoint, &name, lines).await;
+    read.map(Json).map_err(AdminError::Log)
+}
+
 async fn credentials(
     State(at): State<Administration>,
     Path(name): Path<String>,
@@ -264,7 +303,7 @@ async fn register_model(
     if !FilePath::is_absolute(&request.path) {
         return Err(AdminError::RelativePath(request.path));
     }
-    let by = request.by.unwrap_or_else(|| NAMELESS.to_owned());
+    let by = request.by.unwrap_or_else(user_of_process);
     let record = at
         .controller
         .register_model(request.path, request.name, request.version, by)
@@ -282,7 +321,7 @@ async fn describe_model(
         name: known::<ModelName>("model", &name)?,
         version: known::<ModelVersion>("model version", &version)?,
         about: request.about,
-        by: request.by.unwrap_or_else(|| NAMELESS.to_owned()),
+        by: request.by.unwrap_or_else(user_of_process),
     };
     Ok(Json(at.controller.describe_model(description).await?))
 }
@@ -298,7 +337,7 @@ async fn delete_model(
     Path((name, version)): Path<(String, String)>,
     by: Result<Query<By>, QueryRejection>,
 ) -> Result<StatusCode, AdminError> {
-    let by = query(by)?.by.unwrap_or_else(|| NAMELESS.to_owned());
+    let by = query(by)?.by.unwrap_or_else(user_of_process);
     let name = known::<ModelName>("model", &name)?;
     let version = known::<ModelVersion>("model version", &version)?;
     at.controller.delete_model(name, version, by).await?;
@@ -323,6 +362,38 @@ async fn journal(
 ) -> Result<Json<Vec<JournalEntry>>, AdminError> {
     let last = query(last)?.last.min(JOURNAL_LAST_MAX);
     Ok(Json(at.controller.journal(last).await?))
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(default = "Last::usual")]
+    last: usize,
+    endpoint: Option<String>,
+}
+
+async fn history(
+    State(at): State<Administration>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Vec<HistoryEntry>>, AdminError> {
+    let Asked { last, endpoint } = query(asked)?;
+    let endpoint = endpoint.map(|name| known::<EndpointName>("endpoint", &name));
+    let last = last.min(JOURNAL_LAST_MAX);
+    Ok(Json(
+        at.controller.history(last, endpoint.transpose()?).await?,
+    ))
+}
+
+async fn as_of(
+    State(at): State<Administration>,
+    Path(name): Path<String>,
+) -> Result<Json<Vec<AsOf>>, AdminError> {
+    let unknown = || AdminError::NotFound {
+        what: "revision",
+        name: name.clone(),
+    };
+    let revision = name.parse().map(Revision).map_err(|_| unknown())?;
+    let found = at.controller.as_of(revision).await?;
+    found.map(Json).ok_or_else(unknown)
 }
 
 async fn status(State(at): State<Administration>) -> Json<ServerStatus> {

@@ -74,7 +74,7 @@ pub(super) struct Global {
     /// Kept for scripts of `az ml`: `SERIN_LOG` is the level of the server's log.
     #[arg(long, global = true, hide = true)]
     pub(super) debug: bool,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: `SERIN_LOG` is the level of the server's log.
     #[arg(long, global = true, hide = true)]
     pub(super) verbose: bool,
     /// Flags of `az ml` that ask for what is not here.
@@ -83,15 +83,18 @@ pub(super) struct Global {
     /// Kept for scripts of `az ml`: there is one workspace, the data folder.
     #[arg(long, short = 'g', global = true, hide = true, value_name = "NAME")]
     pub(super) resource_group: Option<String>,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: it stands in ids.
     #[arg(long, short = 'w', global = true, hide = true, value_name = "NAME")]
     pub(super) workspace_name: Option<String>,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: it stands in ids.
     #[arg(long, global = true, hide = true, value_name = "NAME")]
     pub(super) subscription: Option<String>,
     /// Whether the program was called `az`.
     #[arg(skip)]
     pub(super) as_az: bool,
+    /// The reason why the command cannot be obeyed, where it asks for what is not here.
+    #[arg(skip)]
+    pub(super) refusal: Option<String>,
 }
 
 /// Flags of `az ml` that ask for what serin has not. They are known so that a sentence can say so.
@@ -105,33 +108,6 @@ pub(super) struct Foreign {
     local_enable_gpu: bool,
     #[arg(long, global = true, hide = true)]
     package_model: bool,
-}
-
-impl Foreign {
-    /// The reason why the command cannot be obeyed, where one of them stands there.
-    pub(super) fn refusal(&self) -> Option<&'static str> {
-        let asked = [
-            (
-                self.web,
-                "--web: serin has no page in a browser; `show --detail` prints all that is known",
-            ),
-            (
-                self.vscode_debug,
-                "--vscode-debug: serin starts no container to debug in; `serin score-script check` runs a script where it lies",
-            ),
-            (
-                self.local_enable_gpu,
-                "--local-enable-gpu: serin computes on processors alone",
-            ),
-            (
-                self.package_model,
-                "--package-model: serin packs no images; it serves the model as it is",
-            ),
-        ];
-        asked
-            .into_iter()
-            .find_map(|(is_asked, words)| is_asked.then_some(words))
-    }
 }
 
 impl Global {
@@ -212,6 +188,14 @@ pub(super) enum Command {
     /// Environments of scripts by name and version, as this user keeps them
     #[command(subcommand)]
     Environment(Environment),
+    /// What a shell completes behind `serin`
+    Completions {
+        /// The shell
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages, one for each command
+    Man(ManPages),
     /// The workspace that scripts of `az ml` name: there is one.
     #[command(hide = true, subcommand)]
     Workspace(WorkspaceCommand),
@@ -222,6 +206,14 @@ pub(super) enum Command {
     Verdict(Verdict),
     /// State of the server
     Status,
+    /// Make files so on one server or several: nothing is done where all is like them already
+    Apply(Apply),
+    /// Print a file of any generation in the form of today
+    Convert(Convert),
+    /// Changes of what should run: who, when, what, from what to what, and how each ended
+    History(History),
+    /// Bring back what was in force as of an earlier revision
+    Rollback(RollBack),
     /// Journal of changes: who made them, and how they ended
     Journal(Journal),
     /// Copy the whole state of a server, running or not, to a new folder
@@ -316,13 +308,13 @@ pub(super) struct NamedWorkspace {
     /// Name
     #[arg(long, short)]
     pub(super) name: Option<String>,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: what it says is of the cloud.
     #[arg(long, short, hide = true, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: there is no network of a workspace.
     #[arg(long, short = 'm', hide = true, value_name = "MODE")]
     pub(super) managed_network: Option<String>,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: it is this machine.
     #[arg(long, short, hide = true, value_name = "PLACE")]
     pub(super) location: Option<String>,
     #[command(flatten)]
@@ -352,14 +344,17 @@ pub(super) struct Restore {
 #[derive(Debug, Args)]
 pub(super) struct Accepted {
     /// Kept for scripts of `az ml`: `online` is the only type.
-    #[arg(long = "type", short = 't', hide = true, ignore_case = true, value_parser = ["online", "managed"], value_name = "TYPE")]
+    #[arg(long = "type", short = 't', hide = true, ignore_case = true, value_parser = ["online", "managed", "batch"], value_name = "TYPE")]
     pub(super) kind: Option<String>,
     /// Kept for scripts of `az ml`: everything is local.
     #[arg(long, hide = true)]
     pub(super) local: bool,
-    /// Kept for scripts of `az ml`.
+    /// Kept for scripts of `az ml`: a script is tried when it is loaded.
     #[arg(long, hide = true)]
     pub(super) skip_script_validation: bool,
+    /// Kept for scripts of `az ml`: a command waits unless --no-wait says otherwise.
+    #[arg(long, hide = true)]
+    pub(super) wait: bool,
 }
 
 /// Whether the command waits until the change is in force.
@@ -388,10 +383,16 @@ pub(super) enum Endpoint {
     /// Print the keys, or a fresh token
     #[command(visible_alias = "list-keys")]
     GetCredentials(NamedEndpoint),
+    /// Print what a file would change, and change nothing
+    Diff(Diff),
     /// Replace one of the two keys
     RegenerateKeys(RegenerateKeys),
     /// Print what was noted of a deployment
+    #[command(alias = "log")]
     GetLogs(EndpointLogs),
+    /// Jobs of batch endpoints, which are not served here
+    #[command(hide = true)]
+    ListJobs(OfBatch),
 }
 
 /// The name of what a command is about: bare, or after `--name` as `az ml` has it.
@@ -465,6 +466,8 @@ pub(super) struct EndpointShow {
     #[command(flatten)]
     pub(super) named: Named<EndpointName>,
     #[command(flatten)]
+    web: WebShort,
+    #[command(flatten)]
     pub(super) detail: Detail,
     #[command(flatten)]
     pub(super) accepted: Accepted,
@@ -527,6 +530,8 @@ pub(super) struct EndpointCreate {
     #[arg(long, num_args = 1.., value_name = "PATH=VALUE")]
     pub(super) set: Vec<SetText>,
     #[command(flatten)]
+    web: WebShort,
+    #[command(flatten)]
     pub(super) waiting: Waiting,
     #[command(flatten)]
     pub(super) accepted: Accepted,
@@ -547,7 +552,7 @@ pub(super) enum Auth {
 #[derive(Debug, Args)]
 #[command(override_usage = "serin endpoint update --name <NAME> <CHANGES>...")]
 #[command(group = clap::ArgGroup::new("change").args([
-    "file", "deployment_file", "instance_count", "traffic", "mirror_traffic", "set", "add", "remove",
+    "file", "deployment_file", "instance_count", "model", "traffic", "mirror_traffic", "set", "add", "remove",
 ]).multiple(true).required(true))]
 pub(super) struct EndpointUpdate {
     /// Name of the endpoint; beats the file's
@@ -565,6 +570,9 @@ pub(super) struct EndpointUpdate {
     /// Instances of the deployment
     #[arg(long, short, requires = "deployment", value_name = "N")]
     pub(super) instance_count: Option<u32>,
+    /// Model of the deployment: azureml:NAME:VERSION, or a path
+    #[arg(long, requires = "deployment", value_name = "MODEL")]
+    pub(super) model: Option<String>,
     /// Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
     #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
     pub(super) traffic: Vec<String>,
@@ -608,19 +616,74 @@ pub(super) struct Consent {
     pub(super) yes: bool,
 }
 
+/// What stands in place of a request where a batch endpoint is asked.
+const BATCH_INPUTS: [&str; 4] = [
+    "input_data",
+    "input_datastore",
+    "input_local_path",
+    "input_path",
+];
+
 /// `serin endpoint invoke`
 #[derive(Debug, Args)]
 pub(super) struct Invoke {
     #[command(flatten)]
     pub(super) named: Named<EndpointName>,
     /// JSON file with the request; `-` is standard input
-    #[arg(long, short)]
-    pub(super) request_file: PathBuf,
+    #[arg(long, short, required_unless_present_any = BATCH_INPUTS)]
+    pub(super) request_file: Option<PathBuf>,
     /// Deployment that answers, whatever the traffic
     #[arg(long, short, alias = "deployment-name")]
     pub(super) deployment: Option<DeploymentName>,
     #[command(flatten)]
+    batch: BatchInput,
+    #[command(flatten)]
     pub(super) accepted: Accepted,
+}
+
+/// A verb that batch endpoints alone have.
+#[derive(Debug, Args)]
+pub(super) struct OfBatch {
+    #[arg(long, short, hide = true, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    accepted: Accepted,
+}
+
+/// Flags of `invoke` that batch endpoints alone have.
+#[derive(Debug, Args)]
+pub(super) struct BatchInput {
+    #[arg(long, short = 'i', hide = true, value_name = "DATA")]
+    input_data: Option<String>,
+    #[arg(long, short = 'u', hide = true, value_name = "STORE")]
+    input_datastore: Option<String>,
+    #[arg(long, short = 'l', hide = true, value_name = "PATH")]
+    input_local_path: Option<String>,
+    #[arg(long, short = 'p', hide = true, value_name = "PATH")]
+    input_path: Option<String>,
+    #[arg(
+        id = "batch_instance_count",
+        long = "instance-count",
+        short = 'c',
+        hide = true,
+        value_name = "N"
+    )]
+    instance_count: Option<String>,
+    #[arg(long, short = 'm', hide = true, value_name = "N")]
+    mini_batch_size: Option<String>,
+    #[arg(long, short = 's', hide = true, value_name = "STORE")]
+    output_datastore: Option<String>,
+    #[arg(long, short = 'x', hide = true, value_name = "PATH")]
+    output_path: Option<String>,
+    #[arg(id = "batch_set", long = "set", num_args = 1.., hide = true, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+}
+
+/// The short form of `--web`, which `az ml online-endpoint` has.
+#[derive(Debug, Args)]
+pub(super) struct WebShort {
+    #[arg(id = "web_short", short = 'e', hide = true)]
+    web: bool,
 }
 
 /// `serin endpoint regenerate-keys`
@@ -655,11 +718,28 @@ pub(super) struct EndpointLogs {
 #[derive(Debug, Args)]
 pub(super) struct LogLines {
     /// Most lines, the newest
-    #[arg(long, short, default_value_t = 5000, value_name = "N")]
+    #[arg(long, short, alias = "tail", default_value_t = 5000, value_name = "N")]
     pub(super) lines: usize,
-    /// Kept for scripts of `az ml`: there are no containers, and all that is known is printed.
-    #[arg(long, short, hide = true, ignore_case = true, value_parser = ["inference-server", "storage-initializer"], value_name = "CONTAINER")]
-    pub(super) container: Option<String>,
+    /// Part of the log: inference-server is all of it, storage-initializer the way of the model to the instances
+    #[arg(
+        long,
+        short,
+        ignore_case = true,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "CONTAINER"
+    )]
+    pub(super) container: Option<Container>,
+}
+
+/// The containers of Azure, as parts of a log: serin has none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Container {
+    /// All that was noted.
+    InferenceServer,
+    /// The way of the model, or of the environment, to the instances.
+    #[value(alias = "storage-init")]
+    StorageInitializer,
 }
 
 /// One of the two keys of an endpoint.
@@ -961,6 +1041,81 @@ pub(super) struct Journal {
     /// Number of entries, the newest
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(super) last: usize,
+}
+
+/// `serin history`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").args(["bare", "name"]).multiple(false))]
+pub(super) struct History {
+    /// Endpoint whose changes are printed [default: all]
+    #[arg(value_name = "ENDPOINT")]
+    pub(super) bare: Option<EndpointName>,
+    /// The same
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+    /// Number of changes, the newest
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(super) last: usize,
+}
+
+/// `serin rollback`
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("of").args(["bare", "name"]).multiple(false))]
+pub(super) struct RollBack {
+    /// Endpoint that goes back [default: every one that is another now; those that were made since stay]
+    #[arg(value_name = "ENDPOINT")]
+    pub(super) bare: Option<EndpointName>,
+    /// The same
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+    /// Revision that comes back: split, deployments and the content of their models; credentials stay what they are
+    #[arg(long, value_name = "REVISION")]
+    pub(super) to: u64,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
+}
+
+/// `serin man`
+#[derive(Debug, Args)]
+pub(super) struct ManPages {
+    /// Folder into which they are written
+    #[arg(value_name = "FOLDER")]
+    pub(super) folder: PathBuf,
+}
+
+/// `serin convert`
+#[derive(Debug, Args)]
+pub(super) struct Convert {
+    /// YAML file of an endpoint or a deployment
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// Folder into which each endpoint and deployment is written as a file of its own [default: all to standard output]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) folder: Option<PathBuf>,
+}
+
+/// `serin endpoint diff`
+#[derive(Debug, Args)]
+pub(super) struct Diff {
+    /// YAML file of an endpoint or a deployment
+    #[arg(long, short)]
+    pub(super) file: PathBuf,
+    /// Name of the endpoint; beats that of an endpoint's file
+    #[arg(long, short)]
+    pub(super) name: Option<EndpointName>,
+}
+
+/// `serin apply`
+#[derive(Debug, Args)]
+pub(super) struct Apply {
+    /// YAML file of an endpoint or a deployment; several for an endpoint and its deployments
+    #[arg(long, short, required = true, num_args = 1..)]
+    pub(super) file: Vec<PathBuf>,
+    /// Data folder of a server; several for several servers, which are all asked before anything is done [default: --data]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) server: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) waiting: Waiting,
 }
 
 /// `serin serve`

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum as _;
 use serde_json::{Value, json};
 
+use super::az_flags;
 use super::defaults::Defaults;
 use super::exit::CliError;
 use super::form::{Form, OutputFormat};
@@ -120,6 +121,7 @@ pub(super) fn run(words: &[OsString]) -> Result<(), CliError> {
     let print = |value: Value| output::print(&value, &form);
     match verbs.as_slice() {
         ["install", folder] => print(install(Path::new(folder))?),
+        ["flags"] => az_flags::print(),
         [] if words.values("version", "v").is_some() => print(version()),
         [] if words.values("help", "h").is_some() => output::print_text(&format!("{}\n", known())),
         ["version"] => print(version()),

@@ -57,6 +57,16 @@ impl AzForm {
             "principal_id": NOBODY, "tenant_id": NOBODY, "type": "system_assigned",
         });
         let mut properties = object(said, "properties");
+        let creation = &said["creation_context"];
+        for (key, of) in [
+            ("createdBy", "created_by"),
+            ("createdAt", "created_at"),
+            ("lastModifiedAt", "last_modified_at"),
+        ] {
+            if let Some(value) = creation[of].as_str() {
+                properties.insert(key.to_owned(), value.into());
+            }
+        }
         properties.insert("azureml.onlineendpointid".to_owned(), id.as_str().into());
         let more = json!({
             "auth_mode": said["auth_mode"],
@@ -92,6 +102,10 @@ impl AzForm {
         // Without it a file of this form would run the script.
         if said["scoring"] == "native" && said["code_configuration"]["scoring_script"].is_string() {
             fields.insert("scoring".to_owned(), "native".into());
+        }
+        if let Value::Object(mut context) = said["creation_context"].clone() {
+            context.insert("created_by_type".to_owned(), "User".into());
+            fields.insert("creation_context".to_owned(), sorted(context));
         }
         let probe = json!({
             "failure_threshold": 30, "initial_delay": 10, "period": 10, "success_threshold": 1, "timeout": 2,

@@ -8,7 +8,14 @@ use serde_json::Value;
 const VALUE_CHARS_MAX: usize = 60;
 
 /// Fields that say how far a change is, and those that follow from others.
-const SILENT: &[&str] = &["id", "provisioning_state"];
+const SILENT: &[&str] = &[
+    "createdAt",
+    "createdBy",
+    "creation_context",
+    "id",
+    "lastModifiedAt",
+    "provisioning_state",
+];
 
 /// A line for each value that differs between two forms of the same thing; one that says so where none does.
 pub(super) fn told(before: &Value, after: &Value) -> String {

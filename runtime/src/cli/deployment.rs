@@ -7,6 +7,7 @@ use super::args::{
 };
 use super::edits::{self, Edited};
 use super::exit::CliError;
+use super::files::UpdateFile;
 use super::output::Columns;
 use super::server::{Server, notes_of};
 use super::{changes, files, logs, model, output};
@@ -105,40 +106,58 @@ fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {
     let endpoint = endpoint_of(typed.endpoint_name, deployment.endpoint_name.clone())?;
     let server = Server::find(global)?;
     model::register_inline(&server, &mut deployment)?;
-    let name = deployment.name.clone();
-    server.carry_out(
+    let (name, model) = (deployment.name.clone(), deployment.model.clone());
+    let created = server.carry_out(
         Change::CreateDeployment {
             endpoint: endpoint.clone(),
             deployment,
             all_traffic: typed.all_traffic,
         },
         typed.waiting,
-    )?;
+    );
+    if created.is_err() {
+        model::tell_how_to_register(&server, &model, (&typed.file, global));
+    }
+    created?;
     let said = server.client.deployment(&endpoint, &name)?;
-    print(&server, &said, &endpoint, global)
+    print(&server, &said, &endpoint, global)?;
+    notes_of(&said).iter().for_each(|note| server.tell(note));
+    Ok(())
 }
 
 fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
     let typed_edits = &typed.edits;
     let mut set = edits::assignments(&typed_edits.set, typed_edits.force_string)?;
     let flags = (typed.endpoint_name.as_ref(), typed.name.as_ref());
-    let mut file = match &typed.file {
-        // They beat the file before it is judged, and below what the deployment is.
-        Some(path) => Some(files::deployment(path, flags, &set)?),
-        None => None,
+    // They beat the file before it is judged, and below what the deployment is.
+    let read = typed.file.as_deref();
+    let read = read.map(|path| files::deployment_update(path, flags, &set));
+    let (mut file, name, endpoint) = match read.transpose()? {
+        None => (None, None, None),
+        Some(UpdateFile::Whole(file)) => {
+            let (name, endpoint) = (file.name.clone(), file.endpoint_name.clone());
+            (Some(*file), Some(name), endpoint)
+        }
+        Some(UpdateFile::Part {
+            name,
+            endpoint_name,
+            set: parts,
+        }) => {
+            // What is typed was read over the file, and stands last once more.
+            set.splice(0..0, parts);
+            (None, Some(name), endpoint_name)
+        }
     };
-    let endpoint = endpoint_of(
-        typed.endpoint_name,
-        file.as_ref().and_then(|file| file.endpoint_name.clone()),
-    )?;
+    let endpoint = endpoint_of(typed.endpoint_name, endpoint)?;
     let name = typed
         .name
-        .or_else(|| Some(file.as_ref()?.name.clone()))
+        .or(name)
         .expect("the grammar asks for a name or a file");
     let server = Server::find(global)?;
     if let Some(file) = &mut file {
         model::register_inline(&server, file)?;
     }
+    let revision = typed_edits.revision_of(&server)?;
     let before = server.client.deployment(&endpoint, &name);
     if typed_edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
@@ -147,7 +166,8 @@ fn update(typed: DeploymentUpdate, global: &Global) -> Result<(), CliError> {
         edited.remove(&typed_edits.remove)?;
         set.extend(edited.assignments());
     }
-    let in_force = server.carry_out(
+    let in_force = server.carry_out_since(
+        revision,
         Change::UpdateDeployment {
             endpoint: endpoint.clone(),
             name: name.clone(),

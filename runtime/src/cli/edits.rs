@@ -5,10 +5,23 @@
 
 use serde_json::{Map, Value};
 
+use super::args::Edits;
 use super::exit::CliError;
 use super::files;
+use super::server::Server;
 use super::set_text::SetText;
+use crate::control::Revision;
 use crate::spec::Assignment;
+
+impl Edits {
+    /// The revision of what is there, where the edits are worked out on that.
+    pub(super) fn revision_of(&self, server: &Server) -> Result<Option<Revision>, CliError> {
+        match self.depend_on_what_is() {
+            true => Ok(Some(server.client.status()?.revision)),
+            false => Ok(None),
+        }
+    }
+}
 
 /// Assignments as they were typed; paths are seen from here.
 pub(super) fn assignments(set: &[SetText], as_text: bool) -> Result<Vec<Assignment>, CliError> {

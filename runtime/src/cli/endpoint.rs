@@ -1,5 +1,7 @@
 //! `serin endpoint` and `serin online-endpoint`: from what was typed to a change, and what is shown of it.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::args::{
@@ -12,7 +14,7 @@ use super::exit::CliError;
 use super::find;
 use super::output::Columns;
 use super::server::{Server, notes_of};
-use super::{changes, deployment, files, logs, model, output};
+use super::{changes, deployment, files, logs, model, output, wanted};
 use crate::control::EndpointUpdate as Update;
 use crate::control::{Change, DeploymentUpdate, KeyType};
 use crate::spec::{
@@ -80,6 +82,9 @@ pub(super) fn run(command: Endpoint, family: Family, global: &Global) -> Result<
             let endpoint = typed.named.as_name();
             logs::print(endpoint, &typed.deployment, &typed.lines, global)
         }
+        // Refused before, with every flag that it has.
+        Endpoint::ListJobs(_) => Ok(()),
+        Endpoint::Diff(typed) => wanted::diff(&typed, global),
         Endpoint::RegenerateKeys(typed) => regenerate_keys(typed, global),
     }
 }
@@ -134,7 +139,10 @@ fn create(typed: EndpointCreate, showing: Showing<'_>) -> Result<(), CliError> {
         },
         waiting,
     )?;
-    showing.print(&server, &server.client.endpoint(&name)?)
+    let said = server.client.endpoint(&name)?;
+    showing.print(&server, &said)?;
+    tell_notes(&server, &said, false);
+    Ok(())
 }
 
 /// The file with the flags over it; without a file the flags are all.
@@ -163,8 +171,8 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
         remove: std::mem::take(&mut typed.edits.remove),
         force_string: typed.edits.force_string,
     };
-    let (name, mut update) = endpoint_update(typed)?;
     let set = edits::assignments(&edits.set, edits.force_string)?;
+    let (name, mut update) = endpoint_update(typed, &set)?;
     let declared = update.deployments.iter().flatten();
     let declared: Vec<_> = declared.map(|one| one.name.clone()).collect();
     let set = set.into_iter().map(|one| one.by_name(&declared));
@@ -176,6 +184,7 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
     for deployment in declared.chain(one) {
         model::register_inline(&server, deployment)?;
     }
+    let revision = edits.revision_of(&server)?;
     let before = server.client.endpoint(&name);
     if edits.depend_on_what_is() {
         let mut edited = Edited::of(before.as_ref().map_or(Value::Null, Clone::clone));
@@ -184,7 +193,8 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
         edited.remove(&edits.remove)?;
         update.set.extend(edited.assignments());
     }
-    let in_force = server.carry_out(
+    let in_force = server.carry_out_since(
+        revision,
         Change::UpdateEndpoint {
             name: name.clone(),
             update,
@@ -200,15 +210,12 @@ fn update(mut typed: EndpointUpdate, showing: Showing<'_>) -> Result<(), CliErro
 }
 
 /// The update that was typed, without what is edited.
-fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliError> {
+fn endpoint_update(
+    typed: EndpointUpdate,
+    set: &[Assignment],
+) -> Result<(EndpointName, Update), CliError> {
     let file = match &typed.file {
-        Some(path) => {
-            let name = typed
-                .name
-                .as_ref()
-                .map(|name| files::assign("name", name.as_str()));
-            Some(files::endpoint(path, name.as_slice())?)
-        }
+        Some(path) => Some(file_of_update(path, typed.name.as_ref(), set)?),
         None => None,
     };
     let deployment_file = match &typed.deployment_file {
@@ -225,6 +232,8 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         .expect("the grammar asks for a name or a file");
     let count = typed.instance_count;
     let count = count.map(|count| files::assign("instance_count", count));
+    let model = typed.model.map(|model| files::assign("model", model));
+    let model = files::typed_here(model.into_iter().collect())?;
     // Without `--deployment` the file says which one it is about.
     let deployment = typed
         .deployment
@@ -235,7 +244,7 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
                 scale: None,
                 upsert: deployment_file.is_some(),
                 file: deployment_file,
-                set: count.into_iter().collect(),
+                set: count.into_iter().chain(model).collect(),
             };
             (deployment, update)
         });
@@ -251,6 +260,23 @@ fn endpoint_update(typed: EndpointUpdate) -> Result<(EndpointName, Update), CliE
         },
     };
     Ok((name, update))
+}
+
+/// The file of an update; a placeholder in it may be filled in by an assignment, which is made once more to what comes of it.
+fn file_of_update(
+    path: &Path,
+    name: Option<&EndpointName>,
+    set: &[Assignment],
+) -> Result<EndpointFile, CliError> {
+    let name = name.map(|name| files::assign("name", name.as_str()));
+    let read = files::endpoint(path, name.as_slice());
+    match (&read, set) {
+        (Ok(_), _) | (Err(_), []) => read,
+        (Err(_), set) => {
+            let all: Vec<_> = name.into_iter().chain(set.iter().cloned()).collect();
+            files::endpoint(path, &all)
+        }
+    }
 }
 
 /// The split of `--traffic`, in one word or several.
@@ -284,7 +310,8 @@ fn delete(typed: EndpointDelete, showing: Showing<'_>) -> Result<(), CliError> {
 }
 
 fn invoke(typed: Invoke, global: &Global) -> Result<(), CliError> {
-    let request = files::request(&typed.request_file)?;
+    let file = typed.request_file.expect("the grammar asks for it");
+    let request = files::request(&file)?;
     let name = typed.named.name();
     let doing = format!("invoke endpoint {name}");
     let server = Server::find(global)?;
@@ -379,7 +406,7 @@ mod tests {
     fn sent(line: &str) -> Value {
         match Typed::parse_from(line.split(' ')).command {
             Command::Endpoint(Endpoint::Update(typed)) => {
-                serde_json::to_value(endpoint_update(typed).unwrap().1).unwrap()
+                serde_json::to_value(endpoint_update(typed, &[]).unwrap().1).unwrap()
             }
             other => panic!("expected an update, found {other:?}"),
         }

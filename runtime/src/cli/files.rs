@@ -4,6 +4,7 @@
 //! `/dev/fd/63` of `<(..)`) may be a pipe: it is read to its end as other commands do, up to the same bound, and a person who waits is
 //! told for what.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use crate::plain_file;
 pub(super) use crate::plain_file::check_text;
 use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointFile, EndpointName, EnvironmentSpec,
-    ModelSpec, read_deployment, read_endpoint, read_environment, read_model,
+    ModelSpec, expanded_home, lacks_model_and_type, read_deployment, read_endpoint,
+    read_environment, read_model,
 };
 
 /// Reads an endpoint file; what the command line says beats what the file says.
@@ -53,10 +55,94 @@ pub(super) fn deployment(
     Ok(deployment)
 }
 
+/// The file of an update.
+#[derive(Debug)]
+pub(super) enum UpdateFile {
+    /// All that a deployment needs.
+    Whole(Box<DeploymentSpec>),
+    /// Some of it: what it says is assigned, and the rest stays.
+    Part {
+        name: DeploymentName,
+        endpoint_name: Option<EndpointName>,
+        set: Vec<Assignment>,
+    },
+}
+
+/// Reads the file of an update, which may leave out what stays as it is.
+pub(super) fn deployment_update(
+    path: &Path,
+    flags: (Option<&EndpointName>, Option<&DeploymentName>),
+    overrides: &[Assignment],
+) -> Result<UpdateFile, CliError> {
+    let is_set = |key: &str| overrides.iter().any(|one| one.path() == key);
+    let (model, kind) = lacks_model_and_type(&text(path)?, &shown(path))?;
+    let (lacks_model, lacks_type) = (model && !is_set("model"), kind && !is_set("instance_type"));
+    if !lacks_model && !lacks_type {
+        let whole = deployment(path, flags, overrides)?;
+        return Ok(UpdateFile::Whole(Box::new(whole)));
+    }
+    let mut all = overrides.to_vec();
+    // Read in their place and taken out again: all other checks of a file hold.
+    let stand_ins = [
+        (lacks_model, "model", "azureml:stand-in:1"),
+        (lacks_type, "instance_type", "Standard_F2s_v2"),
+    ];
+    for (_, key, value) in stand_ins.iter().filter(|(lacks, ..)| *lacks) {
+        all.push(assign(key, *value));
+    }
+    let read = deployment(path, flags, &all)?;
+    let mut fields = serde_json::to_value(&read).unwrap_or_default();
+    if let Some(fields) = fields.as_object_mut() {
+        for (_, key, _) in stand_ins.iter().filter(|(lacks, ..)| *lacks) {
+            fields.shift_remove(*key);
+        }
+        fields.shift_remove("name");
+        fields.shift_remove("endpoint_name");
+    }
+    let mut set = Vec::new();
+    assign_each("", &fields, &mut set);
+    Ok(UpdateFile::Part {
+        name: read.name,
+        endpoint_name: read.endpoint_name,
+        set,
+    })
+}
+
+/// Mappings of which an update brings entries, and does not replace the others.
+const MERGED: &[&str] = &["properties", "request_settings", "tags"];
+
+/// An assignment for each value. What is nothing in Python does not overwrite.
+fn assign_each(path: &str, value: &Value, set: &mut Vec<Assignment>) {
+    let is_nothing = match value {
+        Value::Null => true,
+        Value::Bool(bool) => !bool,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(entries) => entries.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    };
+    match value {
+        _ if is_nothing => {}
+        Value::Object(fields) if path.is_empty() || MERGED.contains(&path) => {
+            for (key, value) in fields {
+                let below = match path {
+                    "" => key.clone(),
+                    path => format!("{path}.{key}"),
+                };
+                assign_each(&below, value, set);
+            }
+        }
+        value => set.extend(Assignment::new(path, value.clone())),
+    }
+}
+
+fn home() -> Option<OsString> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty())
+}
+
 /// Puts the user's home folder into the paths of a file, and says so.
 fn expand_home(deployment: &mut DeploymentSpec) {
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    if let Some(home) = home {
+    if let Some(home) = home() {
         for note in deployment.expand_home(Path::new(&home)) {
             output::complain(&format!("note: {note}\n"));
         }
@@ -76,8 +162,14 @@ pub(super) fn environment(
 /// Reads a model file; what the command line says beats what the file says.
 pub(super) fn model(path: &Path, overrides: &[Assignment]) -> Result<ModelSpec, CliError> {
     let mut model = read_model(&text(path)?, &shown(path), overrides)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    model.path = folder.join(model.path);
+    model.path = match home().and_then(|home| expanded_home(&model.path, Path::new(&home))) {
+        Some(expanded) => {
+            let (written, taken) = (model.path.display(), expanded.display());
+            output::complain(&format!("note: {written} is taken as {taken}\n"));
+            expanded
+        }
+        None => path.parent().unwrap_or(Path::new("")).join(model.path),
+    };
     Ok(model)
 }
 
@@ -234,7 +326,7 @@ fn shown(path: &Path) -> String {
 }
 
 /// The folder that a file's relative paths start from; the working folder for standard input.
-fn folder(path: &Path) -> Result<PathBuf, CliError> {
+pub(super) fn folder(path: &Path) -> Result<PathBuf, CliError> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

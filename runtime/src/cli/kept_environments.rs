@@ -55,23 +55,39 @@ pub(super) fn resolve(deployment: &mut DeploymentSpec) {
     let Some(environment) = deployment.kept.get_mut("environment") else {
         return;
     };
-    let Some(reference) = environment
-        .as_str()
-        .and_then(|text| text.strip_prefix("azureml:"))
-    else {
-        return;
+    let text = environment.as_str().unwrap_or_default();
+    let kept: Vec<Kept> = match named(text) {
+        Some(_) => read_kept(FILE),
+        None => return,
     };
-    let (name, version) = match reference.split_once('@') {
+    let found = named(text).and_then(|(name, version)| find(name, version, &kept));
+    if let Some(at) = found {
+        *environment = kept[at].content.clone().into();
+    }
+}
+
+/// The name and the version in a reference: `azureml:env:1`, `azureml:env@latest`, or a long name in the cloud, which ends in
+/// `/environments/env/versions/1`. Without a version the last is meant.
+fn named(reference: &str) -> Option<(&str, Option<&str>)> {
+    let is_id = reference.starts_with("azureml:/") || reference.starts_with("/subscriptions/");
+    if is_id {
+        let (_, end) = reference.rsplit_once("/environments/")?;
+        let mut parts = end.split('/');
+        let (name, kind, last) = (parts.next()?, parts.next(), parts.next());
+        return match (kind, last) {
+            (Some("versions"), Some(version)) => Some((name, Some(version))),
+            (None, _) | (Some("labels"), Some("latest")) => Some((name, None)),
+            _ => None,
+        };
+    }
+    let reference = reference.strip_prefix("azureml:")?;
+    Some(match reference.split_once('@') {
         Some((name, _)) => (name, None),
         None => match reference.split_once(':') {
             Some((name, version)) => (name, Some(version)),
             None => (reference, None),
         },
-    };
-    let kept: Vec<Kept> = read_kept(FILE);
-    if let Some(at) = find(name, version, &kept) {
-        *environment = kept[at].content.clone().into();
-    }
+    })
 }
 
 /// Makes the path of a conda file absolute, seen from the folder of the environment's file.
@@ -79,5 +95,29 @@ pub(super) fn resolve_paths(content: &mut Map<String, Value>, folder: &Path) {
     if let Some(Value::String(path)) = content.get_mut("conda_file") {
         let bare = path.strip_prefix("file:").unwrap_or(path);
         *path = folder.join(bare).to_string_lossy().into_owned();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_is_named_in_short_or_by_a_long_name_of_the_cloud() {
+        let id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.MachineLearningServices/workspaces/w/environments/env/versions/3";
+        for (reference, found) in [
+            ("azureml:env:3", Some(("env", Some("3")))),
+            ("azureml:env@latest", Some(("env", None))),
+            (id, Some(("env", Some("3")))),
+            (
+                "azureml://registries/R/environments/env/labels/latest",
+                Some(("env", None)),
+            ),
+            ("azureml://registries/R/models/env/versions/3", None),
+            ("conda.yml", None),
+        ] {
+            assert_eq!(named(reference), found, "{reference}");
+        }
+        assert_eq!(named(&format!("azureml:{id}")), Some(("env", Some("3"))));
     }
 }

@@ -1,15 +1,15 @@
 //! `get-logs`: what the server has noted of a deployment, oldest first.
 //!
-//! That is its changes with how each ended, from the journal, which survives restarts; why it failed, when it does not answer as it
-//! should; and its notes. What a script prints, and what each request failed of, is in the server's log.
+//! That is its changes with how each ended, from the journal; between them, by the time, its log: the way of its model, its instances,
+//! what ONNX Runtime warned of, what its script printed, requests that failed by its fault; and at the end why it is degraded, and its
+//! notes. Journal and log survive restarts.
 
 use serde_json::Value;
 
-use super::args::{Global, LogLines};
+use super::args::{Container, Global, LogLines};
 use super::exit::CliError;
 use super::output;
 use super::server::{Server, notes_of};
-use super::status::what;
 use crate::config::JOURNAL_LAST_MAX;
 use crate::control::JournalEntry;
 use crate::spec::{DeploymentName, EndpointName};
@@ -25,6 +25,17 @@ pub(super) fn print(
     let said = server.client.deployment(endpoint, deployment)?;
     let entries = server.client.journal(JOURNAL_LAST_MAX)?;
     let mut lines = lines_of(endpoint.as_str(), deployment.as_str(), &entries);
+    // All of them: those of one container may be far back.
+    let noted = server
+        .client
+        .deployment_log(endpoint, deployment, usize::MAX)?;
+    let is_asked = |line: &String| match typed.container {
+        Some(Container::StorageInitializer) => line.contains(PREPARATION),
+        Some(Container::InferenceServer) | None => true,
+    };
+    lines.extend(noted.into_iter().filter(is_asked));
+    // Both are in order, and so is what happened at the same time.
+    lines.sort_by(|one, other| time(one).cmp(time(other)));
     lines.extend(
         notes_of(&said)
             .iter()
@@ -39,6 +50,14 @@ pub(super) fn print(
         true => output::print(&text, &global.form()),
         false => output::print_text(&format!("{}\n", text.as_str().unwrap_or_default())),
     }
+}
+
+/// The word behind the time of lines on the way of a model, as the server writes it.
+const PREPARATION: &str = "Z preparation: ";
+
+/// The time that a line begins with.
+fn time(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
 }
 
 /// The entries that speak of a deployment, or of how a change of it ended.
@@ -60,7 +79,7 @@ fn lines_of(endpoint: &str, deployment: &str, entries: &[JournalEntry]) -> Vec<S
             .unwrap_or_default();
         let words = match is_outcome {
             true => format!("{}: {state}", entry.by),
-            false => format!("{}: {}", entry.by, what(&entry.change)),
+            false => format!("{}: {}", entry.by, entry.what()),
         };
         let why = entry
             .why

@@ -7,6 +7,7 @@
 
 mod args;
 mod az;
+mod az_flags;
 mod az_form;
 mod backup;
 mod bench;
@@ -23,7 +24,9 @@ pub mod exit;
 mod files;
 mod find;
 mod form;
+mod grammar;
 mod graph_words;
+mod history;
 mod kept_environments;
 mod logs;
 mod model;
@@ -31,6 +34,7 @@ mod output;
 mod port;
 mod progress;
 mod query;
+mod refused;
 mod rollout;
 mod rollout_args;
 mod score_script;
@@ -44,13 +48,12 @@ mod status;
 mod table;
 mod tune;
 mod version;
+mod wanted;
 mod workspace;
 mod yaml;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 use self::args::{Command, ScoreScript, Typed};
 use self::endpoint::Family;
@@ -64,7 +67,7 @@ use crate::observe::flush_log;
 pub fn run() -> ExitCode {
     let behind_az = az::called_as_az(std::env::args_os());
     let parsed = match behind_az.as_deref() {
-        None => Typed::try_parse(),
+        None => grammar::parse(std::env::args_os()),
         Some([first, rest @ ..]) if first == "ml" => parse_as_az(rest),
         Some(words) => return ended(az::run(words), false),
     };
@@ -94,7 +97,7 @@ pub fn run() -> ExitCode {
 /// Reads what stands behind `az ml`.
 fn parse_as_az(words: &[OsString]) -> Result<Typed, clap::Error> {
     let name = OsString::from("az ml");
-    let mut typed = Typed::try_parse_from(std::iter::once(&name).chain(words))?;
+    let mut typed = grammar::parse(std::iter::once(&name).chain(words).cloned())?;
     typed.global.as_az = true;
     Ok(typed)
 }
@@ -132,8 +135,8 @@ fn asks_for_decision() -> bool {
 
 fn obey(typed: Typed) -> Result<(), CliError> {
     let global = &typed.global;
-    if let Some(words) = global.foreign.refusal() {
-        return Err(CliError::Usage(words.to_owned()));
+    if let Some(words) = &global.refusal {
+        return Err(CliError::Usage(words.clone()));
     }
     match typed.command {
         Command::Demo(typed) => demo::run(&typed),
@@ -156,6 +159,12 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Rollout(command) => rollout::run(command, global),
         Command::Verdict(typed) => rollout::verdict(&typed, global),
         Command::Status => status::status(global),
+        Command::History(typed) => history::history(&typed, global),
+        Command::Rollback(typed) => history::roll_back(&typed, global),
+        Command::Completions { shell } => grammar::completions(shell),
+        Command::Man(typed) => grammar::man_pages(&typed),
+        Command::Convert(typed) => wanted::convert(&typed),
+        Command::Apply(typed) => wanted::apply(&typed, global),
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Backup(typed) => backup::backup(&typed, global),
         Command::Restore(typed) => backup::restore(&typed, global),

@@ -15,7 +15,10 @@ use super::{changes, files, graph_words, output};
 use crate::admin::{AboutRequest, ModelGraph, ModelRequest};
 use crate::control::{FoundModel, ModelRecord};
 use crate::engine::ModelSummary;
-use crate::spec::{DeploymentSpec, ModelAbout, ModelName, ModelSpec, ModelVersion, read_model};
+use crate::spec::{
+    DeploymentSpec, ModelAbout, ModelName, ModelRef, ModelSpec, ModelVersion, VersionRef,
+    read_model,
+};
 
 /// The columns of a table of versions of models.
 const COLUMNS: Columns = &[
@@ -108,6 +111,58 @@ pub(super) fn register_inline(
     deployment.use_registered(record.name, record.version);
     Ok(())
 }
+
+/// Tells the command that registers a model which a deployment names and nobody has registered.
+pub(super) fn tell_how_to_register(
+    server: &Server,
+    model: &ModelRef,
+    (file, global): (&Path, &Global),
+) {
+    let ModelRef::Registered { name, version } = model else {
+        return;
+    };
+    let version = match version {
+        VersionRef::Exact(version) => version.to_string(),
+        VersionRef::Latest => "1".to_owned(),
+    };
+    let known = server.client.models().unwrap_or_default();
+    let is_known = |one: &ModelRecord| one.name == *name && one.version.as_str() == version;
+    if known.iter().any(is_known) {
+        return;
+    }
+    let program = if global.as_az { "az ml" } else { "serin" };
+    let path = likely_model(file).map_or_else(
+        || "<PATH OF THE .onnx FILE OR ITS FOLDER>".to_owned(),
+        |path| path.display().to_string(),
+    );
+    server.tell(&format!(
+        "note: no model {name}:{version} is registered; this registers one:\n  {program} model create --name {name} --version \
+         {version} --path {path}\n"
+    ));
+}
+
+/// The only model file beside the deployment's file, or here; none where there are several.
+fn likely_model(file: &Path) -> Option<PathBuf> {
+    let beside = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folders = beside.into_iter().chain([Path::new(".")]);
+    folders.into_iter().find_map(|folder| {
+        let entries = fs::read_dir(folder).ok()?.take(ENTRIES_LOOKED_AT);
+        let models = entries.filter_map(|entry| {
+            let path = entry.ok()?.path();
+            (path.extension()? == "onnx").then_some(path)
+        });
+        let models: Vec<_> = models.collect();
+        match models.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
+    })
+}
+
+/// Entries of a folder among which a model file is looked for.
+const ENTRIES_LOOKED_AT: usize = 1000;
 
 fn print(server: &Server, record: &ModelRecord, global: &Global) -> Result<(), CliError> {
     output::print_as_az(&server.az.model(&json!(record)), COLUMNS, &global.form())

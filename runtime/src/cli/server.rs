@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -15,9 +15,9 @@ use super::form::Form;
 use super::output::{self, Columns};
 use super::progress::{Progress, TICK};
 use super::workspace::Workspace;
-use crate::admin::{ChangeRequest, Client};
+use crate::admin::{ChangeRequest, Client, user_of_process};
 use crate::config::BY_BYTES_MAX;
-use crate::control::{Change, Operation, ProvisioningState};
+use crate::control::{Change, Operation, ProvisioningState, Revision};
 
 /// The most of what is done that the line of progress says: one that wraps cannot be written anew.
 const PROGRESS_CHARS_MAX: usize = 56;
@@ -55,7 +55,12 @@ pub(super) fn data_folder(global: &Global) -> Result<PathBuf, CliError> {
 impl Server {
     /// Finds the server of the data folder.
     pub(super) fn find(global: &Global) -> Result<Self, CliError> {
-        let client = Client::connect(&data_folder(global)?)?;
+        Self::at(&data_folder(global)?, global)
+    }
+
+    /// Finds the server of another data folder.
+    pub(super) fn at(data: &Path, global: &Global) -> Result<Self, CliError> {
+        let client = Client::connect(data)?;
         Ok(Self {
             client: match global.only_show_errors {
                 true => client,
@@ -69,6 +74,16 @@ impl Server {
 
     /// Asks for a change and waits until it is in force. False when the caller did not want to wait.
     pub(super) fn carry_out(&self, change: Change, waiting: Waiting) -> Result<bool, CliError> {
+        self.carry_out_since(None, change, waiting)
+    }
+
+    /// The same for a change that was worked out on what the server said of a revision: refused where there is another by now.
+    pub(super) fn carry_out_since(
+        &self,
+        expected_revision: Option<Revision>,
+        change: Change,
+        waiting: Waiting,
+    ) -> Result<bool, CliError> {
         let doing = change.to_string();
         let started = Instant::now();
         let accepted = self
@@ -76,7 +91,7 @@ impl Server {
             .change(&ChangeRequest {
                 change,
                 by: who(),
-                expected_revision: None,
+                expected_revision,
             })
             .map_err(|e| CliError::from(e).while_doing(&doing))?;
         if let Some(note) = note_of(&accepted) {
@@ -196,6 +211,7 @@ pub(super) fn who() -> Option<String> {
         .or_else(|_| env::var("LOGNAME"))
         .ok()
         .filter(|name| !name.is_empty())
+        .or_else(|| Some(user_of_process()))
         .map(|name| shortened(name, BY_BYTES_MAX))
 }
 

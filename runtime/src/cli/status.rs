@@ -1,13 +1,12 @@
 //! `serin status` and `serin journal`: what the server is, and what was done to it.
 
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::args::{Global, Journal, OutputFormat};
 use super::exit::CliError;
 use super::output::Columns;
 use super::server::Server;
-use crate::control::{Change, JournalEntry};
+use crate::control::JournalEntry;
 
 /// The columns of a table of the journal.
 const COLUMNS: Columns = &[
@@ -42,21 +41,8 @@ pub(super) fn journal(typed: &Journal, global: &Global) -> Result<(), CliError> 
 fn line(entry: &JournalEntry) -> Value {
     let mut line = json!(entry);
     line["at"] = format!("{:.0}", entry.at).into();
-    line["what"] = what(&entry.change).into();
+    line["what"] = entry.what().into();
     line
-}
-
-/// A change in one line: `update endpoint iris, traffic blue:90,green:10`, `register model digits:1`.
-pub(super) fn what(change: &Value) -> String {
-    if let Ok(change) = Change::deserialize(change) {
-        return change.to_string();
-    }
-    let kind = change["kind"].as_str().unwrap_or_default();
-    let kind = kind.replace('_', " ");
-    match (&change["model"]["name"], &change["model"]["version"]) {
-        (Value::String(name), Value::String(version)) => format!("{kind} {name}:{version}"),
-        _ => kind,
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::control::change::{Change, KeyType};
 use crate::control::desired::{
-    Desired, DesiredDeployment, DesiredEndpoint, Generation, Generations, PendingSplit,
+    Desired, DesiredDeployment, DesiredEndpoint, Generation, Generations, PendingSplit, Stamp,
 };
 use crate::control::pending_change::PendingChange;
 use crate::control::refusal::{ChangeError, NotApplied};
@@ -43,6 +43,7 @@ impl Desired {
             Change::DeleteDeployment { endpoint, name } => {
                 return Ok(self.without_deployment(endpoint.as_ref(), name)?);
             }
+            Change::RollBack { endpoint, to } => return self.roll_back((endpoint, *to), context),
             Change::RegenerateKey { endpoint, key } => {
                 return Ok(self.regenerate(endpoint, *key, context.generation)?);
             }
@@ -216,7 +217,6 @@ impl Desired {
     ) -> Result<Applied, NotApplied> {
         let name = pending.endpoint.name.clone();
         let before = self.endpoints.get(&name);
-        let touched: Vec<_> = pending.touched.keys().cloned().collect();
         let mut validator = Validator::new(context, pending.problems.clone());
         let mut deployments = BTreeMap::new();
         for spec in &pending.deployments {
@@ -229,6 +229,20 @@ impl Desired {
                 deployments.insert(one.target.spec.name.clone(), one);
             }
         }
+        self.conclude(pending, deployments, validator, context)
+    }
+
+    /// Judges what was worked out as a whole, and takes it in.
+    pub(super) fn conclude(
+        &self,
+        pending: PendingChange,
+        deployments: BTreeMap<DeploymentName, DesiredDeployment>,
+        mut validator: Validator<'_>,
+        context: &Context<'_>,
+    ) -> Result<Applied, NotApplied> {
+        let name = pending.endpoint.name.clone();
+        let before = self.endpoints.get(&name);
+        let touched: Vec<_> = pending.touched.keys().cloned().collect();
         // One that could not be worked out is a problem already.
         let starts = |name: &DeploymentName| {
             pending.touched.contains_key(name)
@@ -237,12 +251,7 @@ impl Desired {
         validator.traffic(&pending, starts, before);
         validator.sizes(&pending, before);
         let mut desired = self.clone();
-        let next = endpoint_after(
-            &pending,
-            deployments,
-            before,
-            (context.revision, context.generation),
-        );
+        let next = endpoint_after(&pending, deployments, before, context);
         desired.endpoints.insert(name.clone(), next);
         validator.cores(vcpus_of(self), vcpus_of(&desired));
         validator.outcome()?;
@@ -260,8 +269,9 @@ fn endpoint_after(
     change: &PendingChange,
     mut deployments: BTreeMap<DeploymentName, DesiredDeployment>,
     before: Option<&DesiredEndpoint>,
-    (revision, generation): (Revision, Generation),
+    context: &Context<'_>,
 ) -> DesiredEndpoint {
+    let (revision, generation) = (context.revision, context.generation);
     let in_force = before.map_or_else(TrafficSplit::default, |one| one.spec.traffic.clone());
     let starts = deployments
         .values()
@@ -293,6 +303,7 @@ fn endpoint_after(
         generations: before.map_or(Generations::all(generation), |one| one.generations),
         deployments,
         pending,
+        stamp: Stamp::after(before.and_then(|one| one.stamp.as_ref()), context.stamp),
     }
 }
 
@@ -498,6 +509,8 @@ mod tests {
 
         fn apply(&self, change: &Change) -> Result<Applied, NotApplied> {
             let context = Context {
+                past: None,
+                stamp: None,
                 skus: &SkuTable::builtin(),
                 models: &self.models,
                 gathered: &self.gathered,

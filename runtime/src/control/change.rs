@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::control::revision::Revision;
 use crate::spec::{
     Assignment, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, TrafficSplit,
 };
@@ -48,6 +49,11 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         endpoint: Option<EndpointName>,
         name: DeploymentName,
+    },
+    /// An endpoint becomes what was in force of it as of an earlier revision, but for its credentials.
+    RollBack {
+        endpoint: EndpointName,
+        to: Revision,
     },
     /// A new key; the old one is refused from then on. The other key stays.
     RegenerateKey {
@@ -167,6 +173,9 @@ impl fmt::Display for Change {
                 endpoint: None,
                 name,
             } => write!(f, "delete deployment {name}"),
+            Self::RollBack { endpoint, to } => {
+                write!(f, "roll back endpoint {endpoint} to revision {to}")
+            }
             Self::RegenerateKey { endpoint, key } => {
                 write!(f, "regenerate {key} key of endpoint {endpoint}")
             }

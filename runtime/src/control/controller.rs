@@ -8,7 +8,7 @@
 //! next change that speaks of the deployment tries again, and so does a restart; others leave it alone.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -23,13 +23,15 @@ use crate::control::books::Books;
 use crate::control::build::Need;
 use crate::control::change::Change;
 use crate::control::credentials::{Issuer, Secret, SecretError, draw_generation};
-use crate::control::desired::{Settlement, SplitOutcome};
-use crate::control::event::{Command, Event, Outcome};
+use crate::control::desired::{Settlement, SplitOutcome, Stamp};
+use crate::control::difference::differences;
+use crate::control::event::{Command, Event, Key, Outcome};
 use crate::control::last_words;
 use crate::control::lent::Lent;
-use crate::control::mailbox::{Bulletin, ControllerHandle, Mail, Request};
+use crate::control::mailbox::{Asker, Bulletin, ControllerHandle, Mail, Preview, Request};
 use crate::control::models::ModelDigest;
 use crate::control::models::{ModelFiles, ModelStoreError, Models, ScriptFolders};
+use crate::control::notes;
 use crate::control::operation::{Operation, OperationId, ProvisioningState, replaced_by};
 use crate::control::reconcile::on;
 use crate::control::refusal::ChangeError;
@@ -40,13 +42,13 @@ use crate::control::starter::{EngineStarter, Starter};
 use crate::control::store::{
     DataFolder, JournalReader, Loaded, NewEntry, OnLoss, Store, StoreError, StoreThread,
 };
-use crate::control::validator::Context;
+use crate::control::validator::{Context, Past};
 use crate::control::view::view;
 use crate::control::work::{Report, Work};
 use crate::engine::{Capacity, CoreMap, Pinning, Prober, Topology, library_id};
-use crate::observe::Metrics;
+use crate::observe::{DeploymentLogs, Metrics, NoteOn, note};
 use crate::router::Router;
-use crate::spec::SkuTable;
+use crate::spec::{DeploymentName, EndpointName, SkuTable};
 
 /// Settings of the controller.
 #[derive(Debug, Clone)]
@@ -105,6 +107,8 @@ pub struct Controller {
     pub(super) black_box: bool,
     /// Where the data folder is when it is not here.
     pub(super) lent: Option<Lent>,
+    /// The logs of the deployments, where this process is a server's own.
+    logs: Option<DeploymentLogs>,
 }
 
 /// Everything that wakes the loop.
@@ -164,11 +168,12 @@ impl Controller {
         let (mail, copies) = mpsc::unbounded_channel();
         let (reports, ends) = mpsc::unbounded_channel();
         let issuer = Issuer::new(secret, config.token_life);
+        let logs = config.black_box.then(|| logs_of(&config.data)).flatten();
         let bulletin = Arc::new(Bulletin::new(
             desired,
             (models.clone(), operations),
             issuer.clone(),
-            (journal, files.clone()),
+            (journal, files.clone(), logs.clone()),
         ));
         let places = Arc::new(Places {
             files: files.clone(),
@@ -191,7 +196,9 @@ impl Controller {
             data: config.data,
             black_box: config.black_box,
             lent: None,
+            logs,
         };
+        controller.keep_logs();
         // What should be is known from the first moment, also to who asks before the loop has begun.
         let first = view(&controller.books, revision);
         bulletin.view.store(Arc::new(first));
@@ -222,6 +229,9 @@ impl Controller {
             }
         }
         self.store.close();
+        if let Some(logs) = &self.logs {
+            logs.close();
+        }
         // Before the last word: who waits for an end sees by it that there will be no other.
         inbox.mailbox.close();
         self.show();
@@ -240,6 +250,13 @@ impl Controller {
             && !self.books.probed.contains(model)
         {
             self.remember_tried(model.clone());
+        }
+        if let Event::NeedReady { need, .. } = &event {
+            for key in notes::waiting_for(&self.books, need) {
+                for warning in self.work.warnings(need) {
+                    self.note(key, NoteOn::OnnxRuntime, warning);
+                }
+            }
         }
         self.feed(event).await;
     }
@@ -312,6 +329,9 @@ impl Controller {
         let mut events = VecDeque::from([event]);
         let mut anything = false;
         while let Some(event) = events.pop_front() {
+            for (key, on, words) in notes::of_event(&self.books, &event) {
+                self.note(&key, on, &words);
+            }
             for command in on(&mut self.books, event, Instant::now()) {
                 anything = true;
                 match command {
@@ -320,6 +340,11 @@ impl Controller {
                         failure,
                     } => events.push_back(self.settle(settlement, failure).await),
                     Command::Conclude { id, outcome } => self.conclude(id, outcome),
+                    Command::Start(new) => {
+                        let (key, on, words) = notes::of_new(&new);
+                        self.note(&key, on, &words);
+                        self.work.carry_out(Command::Start(new));
+                    }
                     other => self.work.carry_out(other),
                 }
             }
@@ -327,6 +352,23 @@ impl Controller {
         self.work.finish();
         if anything || !is_tick || !self.is_settled() {
             self.show();
+        }
+    }
+
+    /// Keeps the logs of what should be there, and no others.
+    fn keep_logs(&self) {
+        if let Some(logs) = &self.logs {
+            let desired = self.bulletin.desired.load();
+            let names = desired
+                .deployments()
+                .map(|(endpoint, one)| label(&endpoint.spec.name, &one.target.spec.name));
+            logs.keep_only(names);
+        }
+    }
+
+    fn note(&self, key: &Key, on: NoteOn, words: &str) {
+        if self.logs.is_some() {
+            note(&label(&key.endpoint, &key.deployment), on, &words);
         }
     }
 
@@ -355,10 +397,18 @@ impl Controller {
     }
 
     pub(super) async fn change(&mut self, request: Request) {
-        match self.accept(&request).await {
+        let past = match self.past_of(&request.change).await {
+            Ok(past) => past,
+            Err(error) => return request.asker.refuse(error),
+        };
+        if matches!(request.asker, Asker::Preview(_)) {
+            return self.preview(request, past.as_ref());
+        }
+        match self.accept(&request, past.as_ref()).await {
             Ok(operation) => {
                 let (id, endpoint) = (operation.id, operation.endpoint.clone());
                 self.bulletin.put_operation(operation.clone());
+                self.keep_logs();
                 let desired = self.bulletin.desired.load_full();
                 // In force before whoever asked is told that it was accepted.
                 self.feed(Event::Accepted {
@@ -369,19 +419,67 @@ impl Controller {
                 .await;
                 // One that began nothing has ended by now.
                 let now = self.bulletin.operation(id).unwrap_or(operation);
-                drop(request.reply.send(Ok(now)));
+                if let Asker::Change(reply) = request.asker {
+                    drop(reply.send(Ok(now)));
+                }
                 self.collect_models();
             }
             Err(NotApplied::Refused(error)) => {
-                drop(request.reply.send(Err(error)));
+                request.asker.refuse(error);
                 self.collect_models();
             }
             Err(NotApplied::Needs(needs)) => self.gather(request, needs),
         }
     }
 
+    /// The state that a change asks to have back; nothing for other changes, and where it is kept no more.
+    async fn past_of(&self, change: &Change) -> Result<Option<Past>, ChangeError> {
+        let Change::RollBack { to, .. } = change else {
+            return Ok(None);
+        };
+        let to = *to;
+        let read = self.store.run(move |store| store.state_of(to)).await;
+        let desired = read.map_err(|error| ChangeError::Storage(error.to_string()))?;
+        Ok(desired.map(|desired| {
+            let is_gone = |model: &&ModelDigest| !self.registry.files.folder(model).exists();
+            let gone = desired.models().filter(is_gone).cloned().collect();
+            Past { desired, gone }
+        }))
+    }
+
+    /// Works a change out, and tells what it would do.
+    fn preview(&mut self, request: Request, past: Option<&Past>) {
+        let now = self.bulletin.desired.load_full();
+        let applied = match self.check_is_writer() {
+            Ok(()) => self.apply(&request, (self.revision.next(), past)),
+            Err(refused) => Err(refused.into()),
+        };
+        let told = match applied {
+            Ok(applied) => {
+                let endpoint = applied.endpoint;
+                let after = applied.desired.endpoints.get(&endpoint);
+                Ok(Preview {
+                    revision: self.revision,
+                    changed: differences(now.endpoints.get(&endpoint), after),
+                    endpoint,
+                    note: applied.note,
+                })
+            }
+            Err(NotApplied::Refused(error)) => Err(error),
+            Err(NotApplied::Needs(needs)) => return self.gather(request, needs),
+        };
+        if let Asker::Preview(reply) = request.asker {
+            drop(reply.send(told));
+        }
+        self.collect_models();
+    }
+
     /// Applies and commits. Nothing has changed when it fails.
-    async fn accept(&mut self, request: &Request) -> Result<Operation, NotApplied> {
+    async fn accept(
+        &mut self,
+        request: &Request,
+        past: Option<&Past>,
+    ) -> Result<Operation, NotApplied> {
         if self.stopping.is_some() {
             return Err(ChangeError::Stopped.into());
         }
@@ -396,7 +494,7 @@ impl Controller {
             .into());
         }
         let revision = self.revision.next();
-        let applied = self.apply(request, revision)?;
+        let applied = self.apply(request, (revision, past))?;
         self.check_under_way(&applied, revision)?;
         let overtaken = self.overtaken(&applied, OperationId(revision.0));
         let operation = Operation {
@@ -446,8 +544,18 @@ impl Controller {
         overtaken.map(replaced).collect()
     }
 
-    fn apply(&self, request: &Request, revision: Revision) -> Result<Applied, NotApplied> {
+    fn apply(
+        &self,
+        request: &Request,
+        (revision, past): (Revision, Option<&Past>),
+    ) -> Result<Applied, NotApplied> {
         let cores = &self.books.cores;
+        let now = jiff::Timestamp::now();
+        let stamp = Stamp {
+            created_by: request.by.clone(),
+            created_at: now,
+            last_modified_at: now,
+        };
         let context = Context {
             skus: &self.skus,
             models: &self.registry.models,
@@ -455,6 +563,8 @@ impl Controller {
             cores_max: (cores.capacity() == Capacity::Strict).then(|| cores.total_and_free().0),
             unready: &self.books.unready(),
             revision,
+            past,
+            stamp: Some(&stamp),
             generation: draw_generation(),
         };
         self.bulletin
@@ -567,6 +677,18 @@ impl Controller {
     }
 }
 
+/// The logs of the deployments of a data folder, from now on those of all that is noted in this process. A server without them serves.
+fn logs_of(data: &Path) -> Option<DeploymentLogs> {
+    let opened = DeploymentLogs::open(data);
+    let logs = opened.inspect_err(|error| tracing::warn!(%error, "deployments have no logs"));
+    logs.ok().inspect(DeploymentLogs::take_notes)
+}
+
+/// A deployment as its log is called.
+fn label(endpoint: &EndpointName, deployment: &DeploymentName) -> String {
+    format!("{endpoint}/{deployment}")
+}
+
 fn not_writer(refused: &ChangeError) -> ModelStoreError {
     StoreError::Lent(refused.to_string()).into()
 }
@@ -579,6 +701,7 @@ fn state_at_first(change: &Change) -> ProvisioningState {
         }
         Change::UpdateEndpoint { .. }
         | Change::UpdateDeployment { .. }
+        | Change::RollBack { .. }
         | Change::RegenerateKey { .. } => ProvisioningState::Updating,
         Change::DeleteEndpoint { .. } | Change::DeleteDeployment { .. } => {
             ProvisioningState::Deleting

@@ -17,6 +17,7 @@ use crate::control::models::{ModelDigest, ModelRecord, Mount};
 use crate::control::refusal::ChangeError;
 use crate::control::revision::Revision;
 use crate::control::script::{ResolvedScript, ScriptBuild};
+use crate::control::timestamp::Timestamp;
 use crate::engine::BatchSettings;
 use crate::spec::{
     DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName, ModelVersion,
@@ -58,6 +59,33 @@ pub(super) struct DesiredEndpoint {
     /// The split that comes in force when the deployments of the same change are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<PendingSplit>,
+    /// Nothing in states of releases that did not note it, and in programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stamp: Option<Stamp>,
+}
+
+/// Who made something and when, and when it was changed last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The name of who asked for it.
+    pub created_by: String,
+    /// When that was accepted.
+    pub created_at: Timestamp,
+    /// When the last change that spoke of it was accepted.
+    pub last_modified_at: Timestamp,
+}
+
+impl Stamp {
+    /// The stamp after a change that speaks of the thing; the change's own where the thing is new.
+    pub(super) fn after(before: Option<&Self>, change: Option<&Self>) -> Option<Self> {
+        let (Some(before), Some(change)) = (before, change) else {
+            return before.or(change).cloned();
+        };
+        Some(Self {
+            last_modified_at: change.last_modified_at,
+            ..before.clone()
+        })
+    }
 }
 
 /// A split that waits for the instances of the change that brought it. It comes in force with the last of them or never.
@@ -103,6 +131,9 @@ pub(super) struct DesiredDeployment {
     /// The last target whose instances were ready: what serves until the present one is, and after a restart first of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_good: Option<Box<Target>>,
+    /// Nothing in states of releases that did not note it, and in programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) stamp: Option<Stamp>,
 }
 
 /// All that a deployment should run, resolved when it was accepted.
@@ -222,7 +253,11 @@ impl DesiredDeployment {
                 good.spec.take_rules_of(&target.spec);
             }
         }
-        Self { target, last_good }
+        Self {
+            target,
+            last_good,
+            stamp: self.stamp.clone(),
+        }
     }
 }
 

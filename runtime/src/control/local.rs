@@ -489,6 +489,8 @@ impl LocalControl {
         };
         let cores = &self.books.cores;
         let context = Context {
+            past: None,
+            stamp: None,
             skus: &mail.skus,
             models: &Models::default(),
             gathered: &gathered,

@@ -2,19 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 
-use crate::config::OPERATIONS_KEPT;
+use crate::config::{JOURNAL_LAST_MAX, OPERATIONS_KEPT};
 use crate::control::change::Change;
 use crate::control::credentials::{Credentials, Issuer};
 use crate::control::desired::Desired;
+use crate::control::difference::Difference;
 use crate::control::gathering::Gathered;
+use crate::control::history::{self, AsOf, HistoryEntry};
 use crate::control::models::{Ingested, ModelFiles, ModelRecord, ModelStoreError};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::refusal::ChangeError;
@@ -22,7 +26,8 @@ use crate::control::revision::Revision;
 use crate::control::store::{JournalEntry, JournalReader, Store, StoreError};
 use crate::control::view::View;
 use crate::engine::{ModelSummary, Obstacle};
-use crate::spec::{EndpointName, ModelAbout, ModelName, ModelVersion};
+use crate::observe::DeploymentLogs;
+use crate::spec::{DeploymentName, EndpointName, ModelAbout, ModelName, ModelVersion};
 
 /// Everything that people ask of the controller, and the ends of copies that it waits for.
 #[derive(Debug)]
@@ -79,7 +84,38 @@ pub(super) struct Request {
     pub(super) expected: Option<Revision>,
     /// Files that were gathered for it.
     pub(super) gathered: Gathered,
-    pub(super) reply: oneshot::Sender<Result<Operation, ChangeError>>,
+    pub(super) asker: Asker,
+}
+
+/// Who waits for a change: to be made, or to be worked out and no more.
+#[derive(Debug)]
+pub(super) enum Asker {
+    Change(oneshot::Sender<Result<Operation, ChangeError>>),
+    Preview(oneshot::Sender<Result<Preview, ChangeError>>),
+}
+
+impl Asker {
+    /// Refuses, to whoever still waits.
+    pub(super) fn refuse(self, error: ChangeError) {
+        match self {
+            Self::Change(reply) => drop(reply.send(Err(error))),
+            Self::Preview(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// What a change would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The revision that it would be made of.
+    pub revision: Revision,
+    /// The endpoint that it is about.
+    pub endpoint: EndpointName,
+    /// What would be from what to what.
+    pub changed: Vec<Difference>,
+    /// A sentence on what it would do beyond its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What is said of a version from now on, and who says it.
@@ -119,6 +155,7 @@ pub(super) struct Bulletin {
     pub(super) issuer: Issuer,
     pub(super) journal: JournalReader,
     pub(super) files: ModelFiles,
+    pub(super) logs: Option<DeploymentLogs>,
 }
 
 impl Bulletin {
@@ -126,7 +163,7 @@ impl Bulletin {
         desired: Desired,
         (models, operations): (Vec<ModelRecord>, Vec<Operation>),
         issuer: Issuer,
-        (journal, files): (JournalReader, ModelFiles),
+        (journal, files, logs): (JournalReader, ModelFiles, Option<DeploymentLogs>),
     ) -> Self {
         Self {
             view: ArcSwap::default(),
@@ -138,6 +175,7 @@ impl Bulletin {
             issuer,
             journal,
             files,
+            logs,
         }
     }
 
@@ -178,6 +216,22 @@ impl Bulletin {
     }
 }
 
+/// The states that tell what the last of these lines changed.
+fn revisions_of(
+    lines: &[JournalEntry],
+    (last, only): (usize, Option<&EndpointName>),
+) -> RangeInclusive<Revision> {
+    let revisions = lines.iter().filter_map(|line| line.revision);
+    let newest = revisions.clone().max().unwrap_or_default();
+    let oldest = revisions.min().unwrap_or_default();
+    let wanted = u64::try_from(last).unwrap_or(u64::MAX);
+    let oldest = match only {
+        Some(_) => oldest.0,
+        None => oldest.0.max(newest.0.saturating_sub(wanted)),
+    };
+    Revision(oldest.saturating_sub(1))..=newest
+}
+
 /// The way to the controller; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ControllerHandle {
@@ -199,15 +253,37 @@ impl ControllerHandle {
         expected: Option<Revision>,
     ) -> Result<Operation, ChangeError> {
         let (reply, answer) = oneshot::channel();
+        self.send(change, by, expected, Asker::Change(reply))?;
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    /// Says what a change would do, and does nothing of it. Files that it names are copied meanwhile, as for the change itself.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ChangeError`] by which the change would be refused now.
+    pub async fn preview(&self, change: Change) -> Result<Preview, ChangeError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(change, String::new(), None, Asker::Preview(reply))?;
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    fn send(
+        &self,
+        change: Change,
+        by: String,
+        expected: Option<Revision>,
+        asker: Asker,
+    ) -> Result<(), ChangeError> {
         let request = Request {
             change,
             by,
             expected,
             gathered: Gathered::default(),
-            reply,
+            asker,
         };
         match self.mailbox.try_send(Mail::Change(request)) {
-            Ok(()) => answer.await.unwrap_or(Err(ChangeError::Stopped)),
+            Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(_)) => Err(ChangeError::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(ChangeError::Stopped),
         }
@@ -386,6 +462,67 @@ impl ControllerHandle {
         let sent = self.mailbox.send(Mail::Rollouts(work)).await;
         sent.map_err(|_| ChangeError::Stopped)?;
         answer.await.unwrap_or(Err(ChangeError::Stopped))
+    }
+
+    /// The last lines of the log of a deployment, oldest first; none where it has none.
+    ///
+    /// # Errors
+    ///
+    /// When its files cannot be read.
+    pub async fn deployment_log(
+        &self,
+        endpoint: &EndpointName,
+        deployment: &DeploymentName,
+        lines: usize,
+    ) -> std::io::Result<Vec<String>> {
+        let Some(logs) = self.bulletin.logs.clone() else {
+            return Ok(Vec::new());
+        };
+        let name = format!("{endpoint}/{deployment}");
+        let read = spawn_blocking(move || logs.read(&name, lines));
+        read.await.unwrap_or_else(|panicked| Err(panicked.into()))
+    }
+
+    /// The last changes, oldest first, with what each was from and to; of one endpoint where one is named.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`].
+    pub async fn history(
+        &self,
+        last: usize,
+        endpoint: Option<EndpointName>,
+    ) -> Result<Vec<HistoryEntry>, StoreError> {
+        let bulletin = Arc::clone(&self.bulletin);
+        let read = spawn_blocking(move || {
+            let only = endpoint.as_ref();
+            // Ends are lines too, and so are those of models; of one endpoint there may be few among many.
+            let lines = match only {
+                Some(_) => JOURNAL_LAST_MAX,
+                None => last.saturating_mul(3).min(JOURNAL_LAST_MAX),
+            };
+            let lines = bulletin.journal.last(lines)?;
+            let states = bulletin
+                .journal
+                .states(revisions_of(&lines, (last, only)))?;
+            Ok(history::history(&lines, &states, (last, only)))
+        });
+        read.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// What differs from the state as of a revision, endpoint by endpoint; nothing where that state is kept no more.
+    ///
+    /// # Errors
+    ///
+    /// Any [`StoreError`].
+    pub async fn as_of(&self, revision: Revision) -> Result<Option<Vec<AsOf>>, StoreError> {
+        let bulletin = Arc::clone(&self.bulletin);
+        let read = spawn_blocking(move || {
+            let states = bulletin.journal.states(revision..=revision)?;
+            let now = bulletin.desired.load();
+            Ok(states.get(&revision).map(|then| history::as_of(then, &now)))
+        });
+        read.await.unwrap_or(Err(StoreError::Stopped))
     }
 
     async fn journal_of_store(&self, last: usize) -> Result<Vec<JournalEntry>, StoreError> {

@@ -118,6 +118,7 @@ mod tests {
             let one = DesiredDeployment {
                 target,
                 last_good: None,
+                stamp: None,
             };
             (name(text), one)
         };
@@ -126,6 +127,7 @@ mod tests {
             generations: Generations::all(Generation(1)),
             deployments: deployments.iter().map(one).collect(),
             pending: None,
+            stamp: None,
         };
         let name = endpoint.spec.name.clone();
         let state = Desired {

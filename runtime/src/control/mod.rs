@@ -15,8 +15,11 @@ mod controller;
 #[cfg(feature = "server")]
 mod credentials;
 mod desired;
+mod difference;
 mod event;
 mod gathering;
+#[cfg(feature = "server")]
+mod history;
 #[cfg(feature = "server")]
 mod last_words;
 #[cfg(feature = "server")]
@@ -30,6 +33,8 @@ mod mailbox;
 mod migration;
 mod models;
 mod needs;
+#[cfg(feature = "server")]
+mod notes;
 mod operation;
 mod pending_change;
 mod reconcile;
@@ -39,6 +44,7 @@ mod registration;
 #[cfg(feature = "server")]
 mod registry;
 mod revision;
+mod roll_back;
 #[cfg(feature = "server")]
 mod rollouts;
 mod script;
@@ -64,10 +70,13 @@ pub use change::{Change, DeploymentUpdate, EndpointUpdate, KeyType};
 pub use controller::{Controller, ControllerConfig, StartupError};
 #[cfg(feature = "server")]
 pub use credentials::Credentials;
-pub use desired::Desired;
+pub use desired::{Desired, Stamp};
+pub use difference::Difference;
+#[cfg(feature = "server")]
+pub use history::{AsOf, HistoryEntry};
 pub use local::{Local, LocalConfig, LocalError, LocalModel, LocalOutcome, LocalSource};
 #[cfg(feature = "server")]
-pub use mailbox::{ControllerHandle, ModelDescription};
+pub use mailbox::{ControllerHandle, ModelDescription, Preview};
 #[cfg(feature = "server")]
 pub use models::FoundModel;
 pub use models::{ModelDigest, ModelRecord, ModelStoreError};

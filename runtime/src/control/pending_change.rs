@@ -45,6 +45,14 @@ impl PendingChange {
         }
     }
 
+    /// An endpoint that is worked out whole, its split too.
+    pub(super) fn whole(endpoint: EndpointSpec) -> Self {
+        Self {
+            speaks_of_split: true,
+            ..Self::new(endpoint)
+        }
+    }
+
     /// A new endpoint.
     pub(super) fn create(endpoint: EndpointSpec, deployments: &[DeploymentSpec]) -> Self {
         let mut pending = Self::new(endpoint);

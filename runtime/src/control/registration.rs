@@ -58,7 +58,7 @@ impl Controller {
                     ErrorKind::Storage => ChangeError::Storage(error.to_string()),
                     _ => ChangeError::Invalid(vec![format!("model: {error}")]),
                 };
-                drop(request.reply.send(Err(refusal)));
+                request.asker.refuse(refusal);
                 self.collect_models();
             }
         }

@@ -31,7 +31,7 @@ use crate::control::reconcile::on;
 use crate::control::refusal::NotApplied;
 use crate::control::revision::Revision;
 use crate::control::script::StoredRecipe;
-use crate::control::validator::Context;
+use crate::control::validator::{Context, Past};
 use crate::control::view::view;
 use crate::engine::{Capacity, CoreGrant, CoreMap, Topology};
 use crate::environments::Recipe;
@@ -212,7 +212,11 @@ impl Words {
                 traffic: Some(self.split()),
                 ..EndpointUpdate::default()
             }),
-            90..94 => Change::DeleteDeployment {
+            90..92 => Change::RollBack {
+                endpoint,
+                to: Revision(1 + u64::try_from(self.b % 40).expect("a small number")),
+            },
+            92..94 => Change::DeleteDeployment {
                 endpoint: Some(endpoint),
                 name,
             },
@@ -315,6 +319,8 @@ struct World {
     // On disk.
     revision: Revision,
     desired: Arc<Desired>,
+    /// The states as the store keeps them.
+    past: BTreeMap<Revision, Arc<Desired>>,
     operations: BTreeMap<OperationId, Operation>,
     disk_full: bool,
     /// Ends of operations that are not on disk: the disk was full.
@@ -353,7 +359,7 @@ struct World {
 }
 
 /// Situations that some script must bring about, or the scripts prove less than they seem to.
-const SITUATIONS: [&str; 16] = [
+const SITUATIONS: [&str; 17] = [
     "a trial was ended that nobody waited for",
     "a build was ended that nobody waited for",
     "an environment was built for two deployments at once",
@@ -370,6 +376,7 @@ const SITUATIONS: [&str; 16] = [
     "room was made before a successor was ready",
     "a start that nobody waited for ended well",
     "an operation went on after a crash",
+    "an earlier revision came back",
 ];
 
 fn record(version: &str) -> ModelRecord {
@@ -407,6 +414,7 @@ impl World {
             now: Instant::now(),
             revision: Revision(0),
             desired,
+            past: BTreeMap::new(),
             operations: BTreeMap::new(),
             disk_full: false,
             unwritten: BTreeSet::new(),
@@ -475,7 +483,17 @@ impl World {
     /// Accepts a change as the controller does.
     fn submit(&mut self, change: &Change) {
         let revision = self.revision.next();
+        let past = match change {
+            Change::RollBack { to, .. } => self.past.get(to),
+            _ => None,
+        };
+        let past = past.map(|desired| Past {
+            desired: Desired::clone(desired),
+            gone: BTreeSet::new(),
+        });
         let context = Context {
+            past: past.as_ref(),
+            stamp: None,
             skus: &self.skus,
             models: &self.models,
             gathered: &gathered(),
@@ -491,6 +509,9 @@ impl World {
         };
         if self.disk_full {
             return;
+        }
+        if matches!(change, Change::RollBack { .. }) {
+            self.met.insert("an earlier revision came back");
         }
         let id = OperationId(revision.0);
         for older in self.books.overtaken(&applied.desired, &applied.endpoint) {
@@ -513,6 +534,7 @@ impl World {
         self.revision = revision;
         self.check_split(&applied.endpoint, &applied.desired);
         self.desired = Arc::new(applied.desired);
+        self.past.insert(revision, Arc::clone(&self.desired));
         self.operations.insert(id, operation);
         self.expect_of(id, &applied.endpoint);
         self.feed(Event::Accepted {
@@ -833,6 +855,7 @@ impl World {
                 SplitOutcome::Waits => {}
             }
             self.desired = Arc::new(self.desired.settled(&settlement));
+            self.past.insert(self.revision, Arc::clone(&self.desired));
             Ok(Arc::clone(&self.desired))
         };
         Event::Settled {

@@ -1,13 +1,13 @@
 //! The checks of a pending change: all that is wrong with it at once. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::control::desired::{
-    DesiredDeployment, DesiredEndpoint, Generation, ResolvedModel, Target,
+    Desired, DesiredDeployment, DesiredEndpoint, Generation, ResolvedModel, Stamp, Target,
 };
 use crate::control::gathering::{Gathered, GatheredScript};
-use crate::control::models::{Ingested, ModelRecord, ModelStoreError, Models, Mount};
+use crate::control::models::{Ingested, ModelDigest, ModelRecord, ModelStoreError, Models, Mount};
 use crate::control::needs::{Needs, ScriptSource};
 use crate::control::pending_change::{PendingChange, Touch};
 use crate::control::refusal::ChangeError;
@@ -31,6 +31,14 @@ pub(super) struct Unready {
 /// Deployments without a ready instance.
 pub(super) type UnreadyDeployments = BTreeMap<(EndpointName, DeploymentName), Unready>;
 
+/// The state as of an earlier revision.
+#[derive(Debug, Clone)]
+pub(super) struct Past {
+    pub(super) desired: Desired,
+    /// Content that it names and that is kept no more.
+    pub(super) gone: BTreeSet<ModelDigest>,
+}
+
 /// All that a change is judged by, beside the desired state itself.
 #[derive(Debug)]
 pub(super) struct Context<'a> {
@@ -43,6 +51,10 @@ pub(super) struct Context<'a> {
     pub(super) unready: &'a UnreadyDeployments,
     /// The revision that the change makes.
     pub(super) revision: Revision,
+    /// Who asks, and when; nothing in a program.
+    pub(super) stamp: Option<&'a Stamp>,
+    /// The state that the change asks to have back.
+    pub(super) past: Option<&'a Past>,
     /// The generation of credentials that the change makes.
     pub(super) generation: Generation,
 }
@@ -172,11 +184,19 @@ impl<'a> Validator<'a> {
             spec,
             touched: self.context.revision,
         };
+        let stamp = Stamp::after(
+            known.and_then(|known| known.stamp.as_ref()),
+            self.context.stamp,
+        );
         Some(match known {
-            Some(known) => known.with_target(target),
+            Some(known) => DesiredDeployment {
+                stamp,
+                ..known.with_target(target)
+            },
             None => DesiredDeployment {
                 target,
                 last_good: None,
+                stamp,
             },
         })
     }
@@ -309,6 +329,36 @@ impl<'a> Validator<'a> {
                 self.problems
                     .push(format!("deployment {}: model: {error}", spec.name));
                 None
+            }
+        }
+    }
+
+    /// Asks for the content of a target of an earlier revision, where it is kept no more: a file may have it still.
+    pub(super) fn content_of(
+        &mut self,
+        target: &Target,
+        (gone, to): (&BTreeSet<ModelDigest>, Revision),
+    ) {
+        let name = &target.spec.name;
+        let (model, script) = (&target.model.digest, target.script.as_ref());
+        let code_is_gone = script.is_some_and(|script| gone.contains(&script.code));
+        let model_is_gone = gone.contains(model)
+            && match &target.spec.model {
+                ModelRef::Registered { .. } => true,
+                ModelRef::Path(path) => match self.context.gathered.models.get(path) {
+                    Some(found) => found.digest != *model,
+                    None => {
+                        self.needs.models.insert(path.clone());
+                        false
+                    }
+                },
+            };
+        for (what, is_gone) in [("model", model_is_gone), ("code", code_is_gone)] {
+            if is_gone {
+                self.problems.push(format!(
+                    "deployment {name}: the files of its {what} as of revision {to} are kept no more; a registered model \
+                     (`serin model create`) is kept until it is deleted"
+                ));
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::control::books::{Books, InstanceBook, NeedBook, Phase};
 use crate::control::build::InstanceNo;
-use crate::control::desired::{DesiredDeployment, DesiredEndpoint, Target};
+use crate::control::desired::{DesiredDeployment, DesiredEndpoint, Stamp, Target};
 use crate::control::event::{Key, NeedNotes};
 use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
@@ -55,6 +55,9 @@ pub struct EndpointView {
     /// Settings of the files that serin keeps without effect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Who made it and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation_context: Option<Stamp>,
     /// Its deployments by name.
     pub deployments: BTreeMap<DeploymentName, DeploymentView>,
 }
@@ -91,6 +94,9 @@ pub struct DeploymentView {
     /// Whether requests share runs, and why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batching: Option<String>,
+    /// Who made it and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation_context: Option<Stamp>,
     /// Settings that are kept without effect, and what is not quite as asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -181,6 +187,7 @@ fn view_endpoint(books: &Books, wanted: &DesiredEndpoint) -> EndpointView {
         provisioning_state,
         reason: reason.filter(|_| provisioning_state == ProvisioningState::Failed),
         scoring_uri: None,
+        creation_context: wanted.stamp.clone(),
         deployments,
     }
 }
@@ -226,6 +233,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
         code.relative_to = None;
     }
     DeploymentView {
+        creation_context: wanted.stamp.clone(),
         model_profile: live.iter().find_map(|(_, one)| one.facts.profile.clone()),
         batching: live.iter().find_map(|(_, one)| words_of_batching(one)),
         notes: notes_of(books, wanted, &live),

@@ -161,6 +161,15 @@ impl Work {
         }
     }
 
+    /// What ONNX Runtime warned of when a model was prepared that instances load now.
+    #[cfg(feature = "server")]
+    pub(super) fn warnings(&self, need: &Need) -> &[String] {
+        match self.ready.get(need) {
+            Some(Ready::Model(model)) => &model.warnings,
+            _ => &[],
+        }
+    }
+
     /// Takes what a report brings into keeping; what is left is an event.
     pub(super) fn take_in(&mut self, report: Report) -> Event {
         match report {

@@ -10,6 +10,7 @@ mod cancel;
 #[cfg(carries_onnxruntime)]
 mod carried;
 mod child_limits;
+mod child_notes;
 mod content;
 mod core_locks;
 mod cores;

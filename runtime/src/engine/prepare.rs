@@ -48,6 +48,8 @@ pub struct ReadyModel {
     pub cached: Option<Arc<CacheEntry>>,
     /// The reason why it is served as it is, where it was to be prepared.
     pub note: Option<String>,
+    /// What ONNX Runtime warned of when it was prepared; of one that is served as it is, instances hear that themselves.
+    pub warnings: Vec<String>,
     /// Its files, where those that it was made of may change.
     pub copy: Option<Arc<PrivateCopy>>,
     /// Stands for its content, where nobody else has a name for that: what is measured of it is kept under this name.
@@ -89,6 +91,12 @@ impl ReadyModel {
     ) -> Result<Self, String> {
         let copy = PrivateCopy::of_bytes(name, content)?;
         Ok(Self::of_copy(copy, sample_request, background))
+    }
+
+    /// Whether instances load its prepared form.
+    fn is_prepared(&self) -> bool {
+        let cached = self.cached.as_ref();
+        cached.is_some_and(|one| one.model().is_some())
     }
 
     /// The copy, and beside it the prepared form where that pays.
@@ -178,11 +186,7 @@ impl Prober {
             sample_request,
         };
         let ready = self.make_ready(model, false, background)?;
-        let is_prepared = ready
-            .cached
-            .as_ref()
-            .is_some_and(|one| one.model().is_some());
-        let copy = if is_prepared {
+        let copy = if ready.is_prepared() {
             None
         } else {
             self.tell.say(path, Stage::Copying);
@@ -260,8 +264,12 @@ impl Prober {
             sample_request: model.sample_request,
             background,
         };
+        let mut warnings = Vec::new();
         let prepared = match self.try_and_prepare(trial, order) {
-            Ok((_, prepared)) => prepared,
+            Ok((report, prepared)) => {
+                warnings = report.warnings;
+                prepared
+            }
             Err(ProbeError::Canceled) => return Err(ProbeError::Canceled),
             // It was good before: what is wrong now is the machine.
             Err(error) if tried => Err(NotPrepared::Said(error.to_string())),
@@ -269,7 +277,12 @@ impl Prober {
         };
         let prepared = prepared.map_err(|why| destination.note(why));
         let cached = cached.or_else(|| destination.look(background));
-        Ok(destination.ready(cached, refused.and(prepared)))
+        let ready = destination.ready(cached, refused.and(prepared));
+        let is_prepared = ready.is_prepared();
+        Ok(ReadyModel {
+            warnings: if is_prepared { warnings } else { Vec::new() },
+            ..ready
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::config::{
 use crate::engine::background::CoreWait;
 use crate::engine::cancel::Cancel;
 use crate::engine::child_limits;
+use crate::engine::child_notes::split_warnings;
 use crate::engine::endings::how_it_ended;
 use crate::engine::probe_words::{
     Order, PROBE_COMMAND, ProbeReport, ProbeRequest, is_about_memory,
@@ -182,16 +183,19 @@ impl Prober {
             }
             answered => answered,
         };
-        let heard = heard.map_err(|silence| match silence {
+        let mut heard = heard.map_err(|silence| match silence {
             Silence::Canceled => ProbeError::Canceled,
             Silence::TimedOut | Silence::Starved => ProbeError::TimedOut(self.wall_max),
         })?;
+        let (warnings, words) = split_warnings(&heard.words);
+        heard.words = words;
         let first = heard.lines.first().map_or(&[][..], Vec::as_slice);
-        let report = match serde_json::from_slice(first) {
+        let mut report = match serde_json::from_slice(first) {
             // The model is good; what happened afterwards is no longer about it.
             Ok(Ok::<_, String>(report)) if request.prepare.is_some() => report,
             _ => judge(status, first, &heard.words, self.memory_bytes_max)?,
         };
+        report.warnings = warnings;
         let prepared = heard.lines.get(1).map(|line| serde_json::from_slice(line));
         let prepared = match prepared {
             Some(Ok(outcome)) => Result::<(), String>::map_err(outcome, NotPrepared::Said),

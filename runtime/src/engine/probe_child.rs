@@ -15,6 +15,7 @@ use serin_scorers::{JsonScorer, Signature};
 
 use crate::engine::background;
 use crate::engine::child_limits::limit;
+use crate::engine::child_notes::tell_parent;
 use crate::engine::cores;
 use crate::engine::loading::{self, WarmUpProblem};
 use crate::engine::model_cache::{self, Made};
@@ -36,6 +37,7 @@ type ModelAnswer = Result<Bytes, String>;
 /// Returns the exit code: 0 when the model can be served.
 #[must_use]
 pub fn probe_child() -> u8 {
+    tell_parent();
     let asked = receive();
     let in_background = asked.as_ref().is_ok_and(|request| request.background);
     let _heartbeat = in_background.then(|| background::enter_background(cores::last()));
@@ -112,6 +114,7 @@ fn try_model(request: &ProbeRequest) -> Result<(ProbeReport, ModelAnswer), Strin
         signature: Signature::clone(session.signature()),
         load_ms: loaded.duration_since(begun).as_secs_f64() * 1e3,
         run_ms: loaded.elapsed().as_secs_f64() * 1e3,
+        warnings: Vec::new(),
     };
     Ok((report, answer))
 }

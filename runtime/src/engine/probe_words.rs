@@ -45,6 +45,9 @@ pub struct ProbeReport {
     pub load_ms: f64,
     /// Time of the warm-up runs, in milliseconds.
     pub run_ms: f64,
+    /// What ONNX Runtime warned of, also while the model was prepared. The parent hears it beside the report.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// Whether the words of ONNX Runtime, of the C++ library or of Rust's say that memory ran out.

@@ -44,6 +44,7 @@ use crate::engine::job::AnswerForm;
 use crate::engine::lock::lock;
 use crate::engine::run_memory::{self, MemoryShare, RunMemory, Throw};
 use crate::engine::{CacheEntry, LibraryError, cores, is_ort_format, library, memory, model_cache};
+use crate::observe::{NoteOn, note};
 use crate::plain_file;
 
 /// Settings by which ONNX Runtime writes a prepared model: where its weights go, from which size on, and that they are packed.
@@ -554,6 +555,8 @@ impl Drop for LibraryLoading {
 struct Runtime {
     environment: Environment,
     has_allocator: bool,
+    /// Whether it was made here, so that its log is ours.
+    is_ours: bool,
 }
 
 /// The process's ONNX Runtime, once it is there.
@@ -576,7 +579,7 @@ fn environment() -> Result<&'static Runtime, LibraryError> {
     library::warn_of_telemetry();
     let path = library::find()?;
     let environment = environment_from(&path).inspect_err(|_| library::has_failed())?;
-    Ok(bring_in(environment))
+    Ok(bring_in(environment, true))
 }
 
 fn environment_from(path: &Path) -> Result<Environment, LibraryError> {
@@ -643,7 +646,7 @@ unsafe fn missing_api(base: ApiBase) -> Option<String> {
 }
 
 /// Makes the environment the one of all sessions here. It never goes.
-fn bring_in(environment: Environment) -> &'static Runtime {
+fn bring_in(environment: Environment, is_ours: bool) -> &'static Runtime {
     let function = ort::api().CreateStatus as *const c_void;
     if let Some(path) = library::file_at(function) {
         library::is_loaded(&path);
@@ -655,6 +658,7 @@ fn bring_in(environment: Environment) -> &'static Runtime {
     RUNTIME.get_or_init(|| Runtime {
         environment,
         has_allocator: registered.is_ok(),
+        is_ours,
     })
 }
 
@@ -673,7 +677,7 @@ pub fn set_environment(environment: Environment) -> Result<(), LibraryError> {
         Some(runtime) if runtime.environment.ptr() == environment.ptr() => Ok(()),
         Some(_) => Err(LibraryError::EnvironmentInUse),
         None => {
-            bring_in(environment);
+            bring_in(environment, false);
             Ok(())
         }
     }
@@ -690,8 +694,11 @@ pub fn environment_in_use() -> Result<Environment, LibraryError> {
 }
 
 /// Passes ONNX Runtime's own log on. What it calls an error also comes back to whoever asked, as the reason of a refusal or of a
-/// failed request, so it is no news here.
-fn log(level: LogLevel, _category: &str, _id: &str, place: &str, message: &str) {
+/// failed request, so it is no news here; what it warns of is noted of the deployment whose session has this id.
+fn log(level: LogLevel, _category: &str, id: &str, place: &str, message: &str) {
+    if matches!(level, LogLevel::Fatal | LogLevel::Warning) {
+        note(id, NoteOn::OnnxRuntime, &message);
+    }
     match level {
         LogLevel::Fatal => tracing::error!(place, "onnxruntime: {message}"),
         LogLevel::Error | LogLevel::Warning => tracing::debug!(place, "onnxruntime: {message}"),
@@ -782,6 +789,10 @@ impl Preparation {
         let share = threads.memory.as_ref().filter(|_| runtime.has_allocator);
         let memory = share.map(RunMemory::new);
         let builder = builder(&runtime.environment, threads, memory.as_ref());
+        let builder = builder.and_then(|builder| match runtime.is_ours {
+            true => warning(builder, &threads.label),
+            false => Ok(builder),
+        });
         Ok(Self { builder, memory })
     }
 }
@@ -811,6 +822,12 @@ fn builder(
         })?;
     }
     Ok(builder)
+}
+
+/// Has ONNX Runtime warn of what it sees in this model, under the name of who serves it.
+fn warning(builder: SessionBuilder, label: &str) -> ort::Result<SessionBuilder> {
+    let builder = builder.with_log_id(label)?;
+    Ok(builder.with_log_level(LogLevel::Warning)?)
 }
 
 /// Makes the intra-op threads of a session: named, and each pinned to one core of the instance, if it has cores of its own.

@@ -158,8 +158,9 @@ struct Sampler<K> {
     any: bool,
 }
 
+/// The lines of one kind since some moment.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+pub(super) struct Window {
     since: Instant,
     admitted: u32,
     left_out: u64,
@@ -187,7 +188,7 @@ impl<K: Clone + Eq + Hash> Sampler<K> {
             let others = self.others.get_or_insert_with(|| (kind, Window::new(now)));
             &mut others.1
         };
-        if window.admit(now) {
+        if window.admit(now, LOG_LINES_PER_WINDOW) {
             return Admitted::Yes;
         }
         if std::mem::replace(&mut self.any, true) {
@@ -216,7 +217,7 @@ impl<K: Clone + Eq + Hash> Sampler<K> {
 }
 
 impl Window {
-    fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             since: now,
             admitted: 0,
@@ -224,17 +225,29 @@ impl Window {
         }
     }
 
-    fn admit(&mut self, now: Instant) -> bool {
+    /// Whether one more line is written; else it is counted.
+    pub(super) fn admit(&mut self, now: Instant, lines_max: u32) -> bool {
         if now.saturating_duration_since(self.since) >= LOG_WINDOW {
             self.since = now;
             self.admitted = 0;
         }
-        if self.admitted < LOG_LINES_PER_WINDOW {
+        if self.admitted < lines_max {
             self.admitted += 1;
             return true;
         }
         self.left_out += 1;
         false
+    }
+
+    /// Lines that were counted and not yet told of.
+    pub(super) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    /// The same, once for each line, when the time has passed in which they are counted.
+    pub(super) fn take_when_over(&mut self, now: Instant) -> Option<u64> {
+        let is_over = now.saturating_duration_since(self.since) >= LOG_WINDOW;
+        (is_over && self.left_out > 0).then(|| std::mem::take(&mut self.left_out))
     }
 
     /// Whether nothing is lost when it is forgotten.

@@ -1,6 +1,8 @@
 //! Timings, metrics, log; what the machine and a process of it use.
 
 mod control_groups;
+mod deployment_log;
+mod deployment_notes;
 #[cfg(feature = "server")]
 pub mod evidence;
 mod failure_streak;
@@ -20,6 +22,9 @@ mod system_cpu;
 mod system_memory;
 mod timings;
 
+#[cfg(feature = "server")]
+pub use deployment_log::DeploymentLogs;
+pub use deployment_notes::{NoteKeeper, NoteOn, give_notes_to, note};
 pub use failure_streak::{Degraded, FailureStreak};
 #[cfg(feature = "server")]
 pub use log::{LogConfig, LogError, LogFormat, STATUS_TARGET, flush_log, reopen_log, start_log};

@@ -29,6 +29,12 @@ pub enum Failure {
         /// The name that was asked for.
         path: String,
     },
+    /// The document of an endpoint is not made in this version of its form.
+    #[error("Swagger version [{version}] is not valid. Supported versions: [3].")]
+    NoSwagger {
+        /// The version that was asked for.
+        version: String,
+    },
     /// The route exists for other methods.
     #[error("the method {method} is not allowed for {path}")]
     MethodNotAllowed {
@@ -145,9 +151,10 @@ impl Failure {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Head(fault) => fault.status(),
-            Self::NoRoute { .. } | Self::NoEndpoint { .. } | Self::NotOneEndpoint { .. } => {
-                StatusCode::NOT_FOUND
-            }
+            Self::NoRoute { .. }
+            | Self::NoSwagger { .. }
+            | Self::NoEndpoint { .. }
+            | Self::NotOneEndpoint { .. } => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Starting
             | Self::Stopping
@@ -229,6 +236,7 @@ impl Failure {
         match self {
             Self::Head(_)
             | Self::NoRoute { .. }
+            | Self::NoSwagger { .. }
             | Self::MethodNotAllowed { .. }
             | Self::NoEndpoint { .. }
             | Self::NotOneEndpoint { .. }

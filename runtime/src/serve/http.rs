@@ -3,6 +3,7 @@
 //! - `POST /endpoints/{name}/score`: scores at an endpoint
 //! - `POST /score`: the same, where there is one endpoint
 //! - `GET` and `OPTIONS` of both: where a scoring script answers, which knows what they mean
+//! - `GET /endpoints/{name}/swagger.json`, `GET /swagger.json`: what a request looks like, as OpenAPI 3, to who may send one
 //! - `GET /`: `Healthy`, as Azure's inference server says it
 //! - `GET /health/live`: the process answers
 //! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot, to who may know their endpoint
@@ -70,6 +71,8 @@ pub(super) fn routes(scoring: Scoring) -> Router {
     Router::new()
         .route("/endpoints/{name}/score", any(score_named))
         .route("/score", any(score_only))
+        .route("/endpoints/{name}/swagger.json", get(document_named))
+        .route("/swagger.json", get(document_only))
         .route("/", get(|| async { "Healthy" }))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
@@ -98,6 +101,30 @@ async fn score_only(
     request: Request,
 ) -> Response {
     score(&scoring, client, Target::Only, request).await
+}
+
+async fn document_named(
+    State(scoring): State<Scoring>,
+    Extension(client): Extension<Peer>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    match name {
+        Ok(Path(name)) => {
+            let (parts, _body) = request.into_parts();
+            scoring.describe(client, Target::Named(&name), &parts).await
+        }
+        Err(_) => no_route(State(scoring), request).await,
+    }
+}
+
+async fn document_only(
+    State(scoring): State<Scoring>,
+    Extension(client): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let (parts, _body) = request.into_parts();
+    scoring.describe(client, Target::Only, &parts).await
 }
 
 /// Scores, unless neither a model nor a script could have an answer: that is said to whoever asks.

@@ -13,6 +13,7 @@ mod head;
 mod health;
 mod http;
 mod listen;
+mod openapi;
 mod origin;
 mod places;
 mod refusals;

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ use tokio::sync::{Notify, Semaphore};
 use tracing::Level;
 
 use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX};
-use crate::observe::Metrics;
+use crate::observe::{Metrics, NoteOn, note};
 use crate::router::{
     Answer, Deployment, Endpoint, EndpointAuth, Marks, Rejected, RequestInputs, Router,
     RoutingTable, ScoreRequest, Turn, Unserved,
@@ -35,11 +36,12 @@ use crate::serve::auth::{open, opened};
 use crate::serve::body::{HeldBody, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::drain::Drain;
-use crate::serve::failure::Failure;
+use crate::serve::failure::{Failure, Fault};
 use crate::serve::health::Health;
+use crate::serve::openapi;
 use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
-use crate::serve::script::{ForScript, script_answer};
+use crate::serve::script::{ForScript, failure_of_script, script_answer};
 use crate::serve::wrong_keys::{Peer, WrongKey, WrongKeys};
 use crate::spec::{DeploymentName, Percent};
 
@@ -211,9 +213,77 @@ impl Scoring {
             Err(failure) => (RequestIds::fresh(), Err(failure)),
         };
         match outcome {
-            Ok(answer) if answer.by_script => script_answer(answer, parts, ids),
+            Ok(answer) if answer.by_script => {
+                if let Some(words) = failure_of_script(&answer) {
+                    self.note(target, &answer.deployment, &ids, &words);
+                }
+                script_answer(answer, parts, ids)
+            }
             Ok(answer) => success(answer, ids),
-            Err(failure) => self.refuse(&failure, parts, ids),
+            Err(failure) => {
+                if let Some(deployment) = failure.deployment().filter(|_| is_of_model(&failure)) {
+                    let status = failure.status().as_u16();
+                    let words = format_args!("{status}: {failure}");
+                    self.note(target, deployment, &ids, &words);
+                }
+                self.refuse(&failure, parts, ids)
+            }
+        }
+    }
+
+    /// The document of an endpoint, to who may send requests to it.
+    pub(super) async fn describe(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        parts: &Parts,
+    ) -> Response {
+        let document = self.document(client, target, parts).await;
+        document.unwrap_or_else(|failure| {
+            let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
+            self.refuse(&failure, parts, ids)
+        })
+    }
+
+    async fn document(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        parts: &Parts,
+    ) -> Result<Response, Failure> {
+        let named = named_deployment(&parts.headers)?;
+        let endpoint = match self.endpoint(target, &parts.headers) {
+            Ok((endpoint, _)) => endpoint,
+            Err(refused) => return Err(self.held_back(client, refused).await),
+        };
+        refuse_foreign_page(endpoint.auth(), &parts.headers)?;
+        openapi::check_version(&parts.uri)?;
+        let deployment = openapi::deployment(&endpoint, named.as_deref())?;
+        let path = match target {
+            Target::Named(_) => format!("/endpoints/{}/score", endpoint.name()),
+            Target::Only => "/score".to_owned(),
+        };
+        let mut response = json_response(
+            StatusCode::OK,
+            &openapi::document(&endpoint, deployment, &path),
+        );
+        write_deployment(response.headers_mut(), &deployment.name);
+        Ok(response)
+    }
+
+    /// Notes a failure of a deployment in its log.
+    fn note(
+        &self,
+        target: Target<'_>,
+        deployment: &DeploymentName,
+        ids: &RequestIds,
+        words: &dyn Display,
+    ) {
+        let table = self.router.table();
+        if let Some(endpoint) = target.find(&table) {
+            let label = format!("{}/{deployment}", endpoint.name());
+            let words = format_args!("{words} (x-request-id {})", ids.as_str());
+            note(&label, NoteOn::Request, &words);
         }
     }
 
@@ -529,6 +599,11 @@ pub(crate) fn json_response(status: StatusCode, body: &serde_json::Value) -> Res
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
+}
+
+/// Whether the model failed, or refused what the request says: what its deployment's log tells of.
+fn is_of_model(failure: &Failure) -> bool {
+    failure.model_status().is_some() || failure.fault() == Fault::Model
 }
 
 /// One line for each failure, as loud as its fault deserves.

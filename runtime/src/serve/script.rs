@@ -13,7 +13,7 @@ use axum::http::header::{
     PROXY_AUTHORIZATION, SERVER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use tracing::Level;
 
@@ -232,6 +232,13 @@ fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), &'static
     let value = HeaderValue::from_bytes(&latin);
     let value = value.map_err(|_| "has a value with a line end or another control character")?;
     Ok((name, value))
+}
+
+/// The words of a script that failed, with the status of the answer; none where it answered or refused a request.
+pub(super) fn failure_of_script(answer: &Answer) -> Option<String> {
+    let words = ScriptWords::of(answer.head.as_deref(), answer.body.bytes());
+    let status = status_of_script(words.status);
+    (status == StatusCode::FAILED_DEPENDENCY).then(|| format!("{}: {words}", status.as_u16()))
 }
 
 /// One line for each answer that tells of no success, as loud as the script's fault deserves.

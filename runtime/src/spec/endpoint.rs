@@ -32,6 +32,7 @@ const READ_ONLY: &[&str] = &[
     "id",
     "kind",
     "location",
+    "creation_context",
     "openapi_uri",
     "provisioning_state",
     "provisioning_status",

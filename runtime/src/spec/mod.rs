@@ -20,6 +20,8 @@ mod environment_file;
 mod fields;
 mod kept;
 #[cfg(feature = "server")]
+mod kind;
+#[cfg(feature = "server")]
 mod model;
 mod model_about;
 mod model_ref;
@@ -51,6 +53,8 @@ pub use endpoint::{AuthMode, EndpointFile, EndpointSpec};
 #[cfg(feature = "server")]
 pub use environment_file::{EnvironmentSpec, read_environment};
 #[cfg(feature = "server")]
+pub use kind::{FileKind, kind_of_file, lacks_model_and_type};
+#[cfg(feature = "server")]
 pub use model::{ModelSpec, read_model};
 pub use model_about::ModelAbout;
 pub use model_ref::{ModelRef, VersionRef};
@@ -69,6 +73,8 @@ pub(crate) use fields::{Fields, nearest, text};
 pub(crate) use fields::{one_of, parsed, whole, yes_or_no};
 pub(crate) use names::shown;
 pub(crate) use node::{Content, Node};
+#[cfg(feature = "server")]
+pub(crate) use paths::expanded as expanded_home;
 #[cfg(feature = "server")]
 pub(crate) use yaml::parse;
 

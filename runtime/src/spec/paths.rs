@@ -27,7 +27,7 @@ pub(super) fn cloud_id(text: &str) -> Option<&str> {
 }
 
 /// The path with the home folder in place of a `~` or `$HOME` at its start; none where it has no such start.
-pub(super) fn expanded(path: &Path, home: &Path) -> Option<PathBuf> {
+pub(crate) fn expanded(path: &Path, home: &Path) -> Option<PathBuf> {
     let mut parts = path.components();
     let first = parts.next()?.as_os_str();
     let is_home = ["~", "$HOME", "${HOME}"].iter().any(|word| first == *word);

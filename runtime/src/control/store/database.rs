@@ -17,7 +17,7 @@ use crate::control::operation::{Operation, OperationId};
 use crate::control::revision::Revision;
 use crate::control::store::error::StoreError;
 use crate::control::store::guard;
-use crate::control::store::journal::{JournalEntry, NewEntry, journal};
+use crate::control::store::journal::{JournalEntry, NewEntry, journal, states};
 use crate::control::store::json::{read, write};
 use crate::control::store::mark::{Mark, MarkFile};
 
@@ -100,6 +100,14 @@ impl Store {
             isolated.extend(ModelDigest::of_name(&digest).map(|digest| (digest, reason)));
         }
         Ok(isolated)
+    }
+
+    /// The state of one revision, where it is kept.
+    pub(in crate::control) fn state_of(
+        &self,
+        revision: Revision,
+    ) -> Result<Option<Desired>, StoreError> {
+        Ok(states(&self.db, revision..=revision)?.remove(&revision))
     }
 
     /// The states that are kept, newest first.
@@ -443,6 +451,7 @@ mod tests {
                 generations,
                 deployments: BTreeMap::new(),
                 pending: None,
+                stamp: None,
             };
             desired.endpoints.insert(spec.name, endpoint);
         }

@@ -1,11 +1,15 @@
 //! The journal: who asked for what, when, and what became of it.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::control::change::Change;
+use crate::control::desired::Desired;
 use crate::control::revision::Revision;
 use crate::control::store::error::StoreError;
 use crate::control::store::folder::DataFolder;
@@ -31,6 +35,23 @@ pub struct JournalEntry {
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+}
+
+impl JournalEntry {
+    /// The change in one line: `update endpoint iris, traffic blue:90,green:10`, `register model digits:1`.
+    #[must_use]
+    pub fn what(&self) -> String {
+        if let Ok(change) = Change::deserialize(&self.change) {
+            return change.to_string();
+        }
+        let kind = self.change["kind"].as_str().unwrap_or_default();
+        let kind = kind.replace('_', " ");
+        let model = &self.change["model"];
+        match (model["name"].as_str(), model["version"].as_str()) {
+            (Some(name), Some(version)) => format!("{kind} {name}:{version}"),
+            _ => kind,
+        }
+    }
 }
 
 /// A line that gets its number when it is written.
@@ -63,6 +84,37 @@ impl JournalReader {
         db.busy_timeout(LOCK_WAIT_MAX)?;
         journal(&db, last)
     }
+
+    /// The states of these revisions, as far as they are kept. Blocks.
+    pub(in crate::control) fn states(
+        &self,
+        revisions: RangeInclusive<Revision>,
+    ) -> Result<BTreeMap<Revision, Desired>, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&self.file, flags)?;
+        db.busy_timeout(LOCK_WAIT_MAX)?;
+        states(&db, revisions)
+    }
+}
+
+/// The states of these revisions, as far as they are kept.
+pub(super) fn states(
+    db: &Connection,
+    revisions: RangeInclusive<Revision>,
+) -> Result<BTreeMap<Revision, Desired>, StoreError> {
+    let mut query =
+        db.prepare("SELECT revision, desired FROM revisions WHERE revision BETWEEN ?1 AND ?2")?;
+    let (Revision(first), Revision(last)) = (*revisions.start(), *revisions.end());
+    // What is greater than any that there can be is none.
+    let bound = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let rows = query.query_map([bound(first), bound(last)], |row| {
+        Ok((row.get(0)?, row.get::<_, String>(1)?))
+    })?;
+    rows.map(|row| {
+        let (revision, text) = row?;
+        Ok((Revision(revision), read("state", &text)?))
+    })
+    .collect()
 }
 
 pub(super) fn journal(db: &Connection, last: usize) -> Result<Vec<JournalEntry>, StoreError> {

@@ -16,6 +16,7 @@ use serin_scorers::{Signature, pack_values};
 
 use crate::config::LANE_ANSWERS_TOGETHER;
 use crate::engine::child_limits::limit;
+use crate::engine::child_notes::tell_parent;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::job::AnswerForm;
 use crate::engine::lane::page::{AnswerKind, BodyKind, Page, Row, RowState, Span, clock_ns};
@@ -31,6 +32,7 @@ use crate::observe::Timings;
 /// Returns the exit code.
 #[must_use]
 pub fn lane_child() -> u8 {
+    tell_parent();
     let page = match open_page() {
         Ok(page) => Arc::new(page),
         Err(problem) => {

@@ -29,6 +29,7 @@ use rustix::process::{
 use serin_scorers::{ScoreError, Tensor, pack_tensors, unpack_values};
 
 use crate::config::{LANE_LOOK_PERIOD, LANE_RESTART_PAUSES, RUN_END_MAX, START_MAX, STOP_MAX};
+use crate::engine::child_notes::warning_of_child;
 use crate::engine::endings::how_it_ended;
 use crate::engine::inbox::{InstanceState, ReservedJob};
 use crate::engine::job::AnswerForm;
@@ -41,6 +42,7 @@ use crate::engine::lane::words::{LANE_COMMAND, LaneOrder, LaneReport};
 use crate::engine::loading::{Loading, StartError};
 use crate::engine::lock::lock;
 use crate::engine::{Payload, RunError, Scored, ScoredBody, ScriptSpec};
+use crate::observe::{NoteOn, note};
 
 /// The program that computes.
 #[derive(Debug, Clone)]
@@ -819,11 +821,16 @@ impl ProcessSpec {
     fn heard(&self) -> Heard {
         let (deployment, lane) = (self.loading.label.clone(), self.loading.number.clone());
         match &self.program {
-            Program::Model(_) => Box::new(|line| {
+            Program::Model(_) => Box::new(move |line| {
+                if let Some(warning) = warning_of_child(line) {
+                    note(&deployment, NoteOn::OnnxRuntime, &warning);
+                    return false;
+                }
                 tracing::debug!("the process of a lane: {line}");
                 true
             }),
             Program::Script(_) => Box::new(move |line| {
+                note(&deployment, NoteOn::Script, &line);
                 tracing::info!(deployment, lane, "script: {line}");
                 script::may_be_last_words(line)
             }),
