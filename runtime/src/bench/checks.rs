@@ -5,9 +5,10 @@ use std::slice;
 use std::time::Duration;
 
 use crate::bench::figures::Done;
-use crate::bench::report::{Check, CheckState, Environment, Level, Phase, Scenario};
+use crate::bench::report::{
+    Check, CheckState, Environment, Level, Phase, Scenario, VersionAnswers,
+};
 use crate::bench::settled::settled;
-use crate::evidence::Answers;
 use crate::load::Summary;
 
 /// A generator that is later than this tells of itself, unless that is little beside what it measures.
@@ -170,10 +171,13 @@ fn failures_of(blocks: &[&Done]) -> (CheckState, String) {
 pub(super) fn inputs_check(
     different: usize,
     levels: &[Level],
-    answers: Option<&Answers>,
+    answers: &[VersionAnswers],
 ) -> Option<Check> {
     let loaded = levels.iter().map(|level| level.inputs.loaded).min();
-    let compared = answers.map(|answers| answers.compared + answers.unanswered);
+    let compared = answers
+        .iter()
+        .map(|one| one.answers.compared + one.answers.unanswered)
+        .min();
     let told = [(loaded, "loaded"), (compared, "compared")];
     let words: Vec<_> = told
         .iter()

@@ -1,4 +1,4 @@
-//! Compares two versions under load, or measures one, so that the outcome can be trusted.
+//! Compares versions with a baseline under load, or measures one, so that the outcome can be trusted.
 //!
 //! The versions: `subject`, `private` (a server of its own for a bare file), `inputs` (dealt in the order of `deck`). The run: `task` (what is asked for), `block`
 //! (one stretch of load; `seen` its requests), `run` (the budget, the pairs), `sustain` (the highest rate). The conclusions, all pure:
@@ -48,7 +48,7 @@ pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
     Block, Check, CheckState, Comparison, Environment, Failures, Figures, GateReport, GateState,
     InputTimes, Level, LoadedInputs, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
-    Verdict, Version,
+    VERSIONS_MAX, Verdict, Version, VersionAnswers,
 };
 pub use slo::{Probe, SloReport, Sustained};
 pub use subject::{ServerTimings, Subject};

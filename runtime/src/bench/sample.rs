@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::bench::report::{
     Block, Check, CheckState, Comparison, Environment, Failures, Figures, GateReport, GateState,
     InputTimes, Level, LoadedInputs, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
-    Verdict, Version,
+    Verdict, Version, VersionAnswers,
 };
 use crate::bench::sentence::{Evidence, verdict};
 use crate::bench::slo::{Probe, SloReport, Sustained};
@@ -34,10 +34,14 @@ pub(crate) fn report() -> Report {
         versions: vec![version("blue", "a1b2"), version("green", "c3d4")],
         levels: vec![level("8 connections", 8.0, 1.0)],
         slo: None,
-        answers: Some(answers()),
+        answers: vec![VersionAnswers {
+            version: 1,
+            answers: answers(),
+        }],
         checks: checks(),
         verdict: Verdict {
             outcome: Outcome::NoEvidence,
+            outcomes: Vec::new(),
             words: String::new(),
         },
         gates: gates(),
@@ -48,7 +52,7 @@ pub(crate) fn report() -> Report {
 pub(crate) fn alone() -> Report {
     let mut report = report();
     report.versions.truncate(1);
-    report.answers = None;
+    report.answers.clear();
     report.gates.clear();
     for level in &mut report.levels {
         level.figures.truncate(1);
@@ -84,12 +88,60 @@ pub(crate) fn sweep() -> Report {
     concluded(report)
 }
 
+/// The baseline and two others, of which the second fares as the first.
+pub(crate) fn three() -> Report {
+    let mut report = report();
+    report.versions.push(version("red", "e5f6"));
+    report.setup.confidence_each = 0.975;
+    for level in &mut report.levels {
+        level.figures.push(level.figures[1].clone());
+        level.failures = Failures::of(&level.figures);
+        let again: Vec<_> = level.comparisons.clone();
+        level.comparisons.extend(
+            again
+                .into_iter()
+                .map(|one| Comparison { version: 2, ..one }),
+        );
+        let last = level
+            .inputs
+            .slowest
+            .iter_mut()
+            .chain(&mut level.inputs.apart);
+        last.for_each(|one| one.mean_ms.push(Some(0.3)));
+        let rounds: Vec<_> = level
+            .blocks
+            .chunk_by(|one, two| (one.phase, one.pair) == (two.phase, two.pair))
+            .map(<[Block]>::to_vec)
+            .collect();
+        level.blocks = rounds.into_iter().flat_map(with_a_third).collect();
+    }
+    let mut answers = report.answers[0].clone();
+    answers.version = 2;
+    report.answers.push(answers);
+    let mut gate = report.gates[0].clone();
+    gate.version = 2;
+    report.gates.push(gate);
+    concluded(report)
+}
+
+/// A round with a block of the third version after those of the others.
+fn with_a_third(mut round: Vec<Block>) -> Vec<Block> {
+    let last = round.last().filter(|last| last.phase == Phase::Pair);
+    let third = last.map(|last| Block {
+        version: 2,
+        ..last.clone()
+    });
+    round.extend(third);
+    round
+}
+
 pub(crate) fn comparison(
     metric: Metric,
     [point, low, high]: [f64; 3],
     outcome: Outcome,
 ) -> Comparison {
     Comparison {
+        version: 1,
         metric,
         ratio: Ratio {
             estimate: estimate(point, low, high),
@@ -125,6 +177,7 @@ fn setup() -> Setup {
         inputs_count: 4096,
         requests_per_query: 1,
         confidence: 0.95,
+        confidence_each: 0.95,
         block_s: Some(1.0),
         target_half_width: Some(0.01),
         min_difference: None,
@@ -197,6 +250,7 @@ fn loaded() -> LoadedInputs {
 fn noise() -> Comparison {
     let ratio = [1.0012, 0.9951, 1.0073];
     let mut noise = comparison(Metric::Throughput, ratio, Outcome::NoEvidence);
+    noise.version = 0;
     noise.ratio.pairs = 5;
     noise
 }
@@ -315,6 +369,7 @@ fn checks() -> Vec<Check> {
 fn gates() -> Vec<GateReport> {
     vec![GateReport {
         condition: "throughput<0.97".to_owned(),
+        version: 1,
         found: Some(estimate(1.31, 1.28, 1.34)),
         state: GateState::Passed,
     }]

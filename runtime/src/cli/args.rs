@@ -1191,7 +1191,7 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
 /// `serin bench`
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "serin bench <BASELINE> [OTHER] [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
+    override_usage = "serin bench <BASELINE> [OTHER]... [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
     after_help = "A version is a deployment (`blue`), or a model file or a folder with one (`v1.onnx`, `./v1`): files need no server.\n\
                   With --fail-if the exit code is 0 when every condition is proven to be kept, 1 when one is proven to be broken,\n\
                   2 when the interval does not say, 3 when the run says nothing, and 4 when all is kept but a rate of --slo is unconfirmed.",
@@ -1199,8 +1199,8 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
     group = clap::ArgGroup::new("length").args(["quick", "thorough", "budget"])
 )]
 pub(super) struct Bench {
-    /// The baseline, and what is compared with it
-    #[arg(value_name = "VERSION", num_args = 0..=2)]
+    /// The baseline, and what is compared with it: one version, or up to seven
+    #[arg(value_name = "VERSION", num_args = 0..)]
     pub(super) version: Vec<String>,
     /// A server of any kind, by the address that takes its requests; it counts as a version
     #[arg(long, value_name = "URL")]
@@ -1257,7 +1257,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "slo", help_heading = "Result")]
     pub(super) min_difference: Option<f64>,
 
-    /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; twice for versions that take different ones
+    /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; once for each version where they take different ones
     #[arg(long, short, value_name = "PATH", help_heading = "Requests")]
     pub(super) input: Vec<PathBuf>,
     /// Requests that are made from the model's shapes, beside its sample request, where no --input is given

@@ -46,6 +46,9 @@ pub use random::SplitMix64;
 pub use shares::difference;
 #[cfg(feature = "cli")]
 pub use slo::{ProbeOutcome, Slo, SloError};
+#[cfg(test)]
+#[cfg(feature = "cli")]
+pub(crate) use stats::gaussian;
 #[cfg(feature = "cli")]
 pub use stats::{Estimate, Looks, Part, Ratio, pooled, pooled_ratio, proportion};
 #[cfg(feature = "cli")]

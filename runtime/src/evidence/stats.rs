@@ -345,7 +345,7 @@ mod tests {
         let blocks = 2.0 * count as f64;
         let mut at = 0.0;
         let mut pairs = Vec::new();
-        for order in orders(random.next_u64()).take(count) {
+        for order in orders(2, random.next_u64()).take(count) {
             let mut pair = [0.0; 2];
             for version in order {
                 let effect = if version == 1 { 1.0 + gain } else { 1.0 };

@@ -10,6 +10,7 @@ use super::*;
 use crate::bench::checks::checks;
 use crate::bench::report::{CheckState, Version};
 use crate::bench::seen::Seen;
+use crate::bench::subject::Subject;
 use crate::evidence::{SplitMix64, Tolerance};
 use crate::load::Target;
 
@@ -147,7 +148,7 @@ fn blocks_go_on_where_the_last_pair_ended_until_every_input_was_loaded() {
     let mut pairs = 0;
     while run.place < 40 {
         let stretch = run.stretch(load, Phase::Pair, pairs);
-        assert!(run.pair([0, 1], stretch, far).is_ok());
+        assert!(run.round(&[0, 1], stretch, far).is_ok());
         pairs += 1;
     }
     assert!(pairs >= 4, "{pairs}");
@@ -171,7 +172,7 @@ fn a_difference_is_told_with_the_number_that_its_input_has_in_the_file() {
     let bench = bench(&[base, other], &bodies, &[]);
     let mut run = start(&bench);
     assert_eq!(refused(run.ask(&mut |_| {})), "well");
-    let answers = run.answers.unwrap();
+    let answers = &run.answers[0].answers;
     // Each different input once.
     assert_eq!((answers.compared, answers.differing), (12, 2));
     assert_eq!((answers.answered_by_one, answers.unanswered), (1, 0));
@@ -230,7 +231,47 @@ fn a_version_that_fails_passes_nothing_however_fast_it_fails() {
     assert_eq!(states[3], failed);
     // 80 of 100 agree.
     assert_eq!(states[4], failed);
-    assert_eq!(report.answers.unwrap().answered_by_one, 20);
+    assert_eq!(report.answers[0].answers.answered_by_one, 20);
+}
+
+#[test]
+fn each_of_several_versions_is_judged_beside_the_baseline() {
+    let slow = |body: &str| {
+        thread::sleep(Duration::from_millis(4));
+        Some(body.to_owned())
+    };
+    let ((base, _), (fast, _)) = (server(slow), server(|body| Some(body.to_owned())));
+    let (wrong, _) = server(|body| {
+        thread::sleep(Duration::from_millis(12));
+        Some(format!("1{body}"))
+    });
+    let conditions = ["throughput<0.9", "agreement<0.5"];
+    let bench = bench(&[base, fast, wrong], &numbered(40), &conditions);
+    let report = bench.run(watch::channel(false).1, |_| {}).unwrap();
+    let verdict = &report.verdict;
+    assert_eq!(verdict.outcomes, [Outcome::Faster, Outcome::Slower]);
+    assert_eq!(verdict.outcome, Outcome::Mixed);
+    for told in [
+        "v1 is ",
+        "x faster than v0 ",
+        "v2 is ",
+        "v1: 0 of 40 answers differ",
+        "v2: 40 of 40 answers differ",
+    ] {
+        assert!(verdict.words.contains(told), "{}", verdict.words);
+    }
+    let judged = report.gates.iter();
+    let judged: Vec<_> = judged.map(|gate| (gate.version, gate.state)).collect();
+    let (passed, failed) = (GateState::Passed, GateState::Failed);
+    assert_eq!(judged, [(1, passed), (2, failed), (1, passed), (2, failed)]);
+    // Each interval has its part of the error.
+    let ratios = report.levels[0].comparisons.iter().map(|one| &one.ratio);
+    assert!(ratios.clone().count() > 8);
+    assert!(
+        ratios
+            .into_iter()
+            .all(|one| (one.confidence - 0.975).abs() < 1e-9)
+    );
 }
 
 /// A version as it may be: time of an answer in us, and of 400 requests of each block those that fail.

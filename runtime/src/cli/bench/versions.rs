@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::admin::Client;
 use crate::app::described;
-use crate::bench::{InstanceShape, PrivateError, PrivateServer, ServerTimings, Subject, Version};
+use crate::bench::{
+    InstanceShape, PrivateError, PrivateServer, ServerTimings, Subject, VERSIONS_MAX, Version,
+};
 use crate::cli::args::{Bench as Typed, Global};
 use crate::cli::bench::found::{Bodies, CONNECTIONS, Deployed, Found, Place, slots};
 use crate::cli::exit::CliError;
@@ -26,9 +28,9 @@ const KEY: &str = "SERIN_KEY";
 /// The versions, the baseline first.
 pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliError> {
     let count = typed.version.len() + typed.url.len();
-    if count > 2 {
+    if count > VERSIONS_MAX {
         return Err(CliError::BadInput(format!(
-            "expected one version or two, found {count}: {}",
+            "expected at most {VERSIONS_MAX} versions, found {count}: {}",
             typed
                 .version
                 .iter()
@@ -68,16 +70,26 @@ fn keys(typed: &Typed, of_environment: Option<String>) -> Result<Vec<String>, Cl
     })
 }
 
-/// Two versions never have the same label: what both are called says nothing.
+/// Two versions never have the same label: what both are called says nothing. One that is there again has its number.
 fn tell_apart(found: &mut [Found]) {
-    if let [one, other] = found
-        && one.label == other.label
-    {
-        if one.what == other.what {
-            other.label += " (again)";
-        } else {
+    let labels: Vec<_> = found.iter().map(|one| one.label.clone()).collect();
+    let whats: Vec<_> = found.iter().map(|one| one.what.clone()).collect();
+    let is_shared =
+        |at: usize| (0..labels.len()).any(|other| other != at && labels[other] == labels[at]);
+    for (at, one) in found.iter_mut().enumerate() {
+        let alike = (0..labels.len()).filter(|other| labels[*other] == labels[at]);
+        let is_same = alike.clone().all(|other| whats[other] == whats[at]);
+        if is_shared(at) && !is_same {
             one.label.clone_from(&one.what);
-            other.label.clone_from(&other.what);
+        }
+        match whats[..at]
+            .iter()
+            .filter(|what| **what == whats[at])
+            .count()
+        {
+            0 => {}
+            1 => one.label += " (again)",
+            before => one.label += &format!(" (again, {})", before + 1),
         }
     }
 }
