@@ -28,8 +28,8 @@ const RANKS: &[(&str, u8)] = &[
     ("embedded", 5),
     ("app", 6),
     ("bench", 7),
-    ("tune", 7),
-    ("cli", 8),
+    ("tune", 8),
+    ("cli", 9),
 ];
 
 /// Modules that only a feature compiles; the others are the library. `runtime/ARCHITECTURE.md` has the same table.

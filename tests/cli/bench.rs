@@ -232,7 +232,7 @@ fn two_files_are_compared_without_a_server_and_leave_nothing_behind() {
             &report["complete"],
             &report["interrupted"]
         ),
-        (&2.into(), &true.into(), &false.into())
+        (&3.into(), &true.into(), &false.into())
     );
     let versions = list(&report["versions"]);
     assert_eq!(versions.len(), 2);
@@ -454,7 +454,7 @@ fn a_condition_that_the_run_cannot_decide_is_refused_before_it_starts() {
         "{said}"
     );
     let said = refused(&format!("{} --fail-if p99>1.1", digits(1)));
-    assert!(said.contains("name the other one too"), "{said}");
+    assert!(said.contains("name another one too"), "{said}");
     let line = format!("{} --rate 100 --budget 10 --fail-if failures>0.1%", both());
     let said = refused(&line);
     assert!(said.contains("500 requests cannot prove it kept"), "{said}");
@@ -716,7 +716,7 @@ fn requests_that_cannot_be_read_are_refused_with_their_place() {
     --- stdout
     --- stderr
     error: cannot bench digits-1
-    caused by: --input is given once for all versions, or twice for two
+    caused by: --input is given once for all versions, or once for each of them
     ");
 }
 

@@ -36,6 +36,8 @@ mod task;
 mod warmup;
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
 mod search_simulation;
@@ -51,5 +53,5 @@ pub use report::{
     VERSIONS_MAX, Verdict, Version, VersionAnswers,
 };
 pub use slo::{Probe, SloReport, Sustained};
-pub use subject::{ServerTimings, Subject};
+pub use subject::{ServerTimings, Subject, SubjectError};
 pub use task::{Bench, BenchError, Progress};

@@ -1143,18 +1143,21 @@ pub(super) struct Tune {
     /// JSON file with the request to send [default: the model's sample request, or one made from its shapes]
     #[arg(long, short, value_name = "FILE")]
     pub(super) request_file: Option<PathBuf>,
-    /// Longest p99 latency that will do, in milliseconds [default: twice the best that is measured]
+    /// Requests at once [default: what an instance takes, 8 for files]
+    #[arg(long, short = 'c', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) connections: Option<u16>,
+    /// Longest p99 latency that will do, in milliseconds [default: that of what runs now]
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub(super) p99_ms: Option<f64>,
-    /// Update the deployment with the setting that is found
+    /// Update the deployment where another setting is proven to be better
     #[arg(long, conflicts_with = "model")]
     pub(super) apply: bool,
     /// Draw throughput against p99 into this SVG file
     #[arg(long, value_name = "FILE.SVG")]
     pub(super) plot: Option<PathBuf>,
-    /// Longest time to measure, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(super) budget_s: u32,
+    /// Longest time to measure: seconds, or with a unit such as 90s, 2m or 1h
+    #[arg(long, alias = "budget-s", value_name = "TIME", default_value = "60", value_parser = time)]
+    pub(super) budget: u32,
     /// Most memory that the model may take to load and answer once, in MB [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,

@@ -12,10 +12,12 @@ mod words;
 
 use std::time::Duration;
 
+pub(super) use self::found::CONNECTIONS;
 use self::found::Place;
 use self::load::{budget, check, connections, decidable, rates, scenario, warm_up_connections};
-use self::progress::Line;
+pub(super) use self::progress::Line;
 use self::requests::inputs;
+pub(super) use self::versions::not_served;
 use self::versions::{find, subject};
 use self::words::text;
 use super::args::{Bench as Typed, Global, OutputFormat};

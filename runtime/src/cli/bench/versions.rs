@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::admin::Client;
 use crate::app::described;
 use crate::bench::{
-    InstanceShape, PrivateError, PrivateServer, ServerTimings, Subject, VERSIONS_MAX, Version,
+    InstanceShape, PrivateError, PrivateServer, Subject, SubjectError, VERSIONS_MAX, Version,
 };
 use crate::cli::args::{Bench as Typed, Global};
 use crate::cli::bench::found::{Bodies, CONNECTIONS, Deployed, Found, Place, slots};
@@ -19,7 +19,6 @@ use crate::cli::sku;
 use crate::control::{FoundModel, ModelDigest};
 use crate::engine::Topology;
 use crate::load::{Target, TargetError};
-use crate::observe::Process;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Where the key for servers of `--url` is, where none is written: a command line is there for all users of a machine to read.
@@ -295,24 +294,13 @@ pub(super) fn subject(
 /// A deployment of a serin server.
 fn on_server(
     client: Client,
-    (endpoint, name): (EndpointName, DeploymentName),
+    names: (EndpointName, DeploymentName),
     inputs: Bodies,
     version: impl FnOnce(String) -> Version,
 ) -> Result<Subject, CliError> {
-    let bad = |error: TargetError| CliError::BadInput(error.to_string());
-    let address = client.server().scoring_address;
-    let path = format!("/endpoints/{endpoint}/score");
-    let credentials = client.credentials(&endpoint)?;
-    let target = Target::new(address, &path)
-        .and_then(|target| target.with_bearer(credentials.bearer()))
-        .and_then(|target| target.with_deployment(name.as_str()))
-        .map_err(bad)?;
-    Ok(Subject {
-        version: version(format!("http://{address}{path}")),
-        target,
-        inputs,
-        process: Some(Process(client.server().pid)),
-        timings: Some(ServerTimings::new(client, endpoint, name)),
+    Subject::deployed(client, names, inputs, version).map_err(|error| match error {
+        SubjectError::Client(error) => CliError::Client(error),
+        SubjectError::Target(error) => CliError::BadInput(error.to_string()),
     })
 }
 
@@ -331,11 +319,12 @@ fn shape(typed: &Typed, connections: &[usize]) -> Result<InstanceShape, CliError
         vcpus,
         concurrency: typed.concurrency.map_or(most, usize::from),
         model_memory_mb: typed.model_memory_mb,
+        ..InstanceShape::default()
     })
 }
 
 /// The reason why a file has no server, and whose matter that is.
-fn not_served(error: PrivateError) -> CliError {
+pub(in crate::cli) fn not_served(error: PrivateError) -> CliError {
     match error {
         PrivateError::Folder(source) => CliError::Start(source),
         PrivateError::Child(error) => CliError::Child(error),
