@@ -59,9 +59,8 @@ fn is_sound(result: &Value) {
     let runs = result["confirmations"].as_array().expect("runs");
     let is_change = !chosen.is_empty() && result["keeps_current"] == false;
     if is_change {
-        assert_eq!(runs.len(), 2, "{result:#}");
-        let low = |run: &Value| run["low"].as_f64();
-        assert!(runs.iter().all(|run| low(run) > Some(1.0)), "{result:#}");
+        let proving = runs.iter().filter(|run| run["low"].as_f64() > Some(1.0));
+        assert!(proving.count() >= 2, "{result:#}");
     }
 }
 

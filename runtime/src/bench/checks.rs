@@ -167,6 +167,23 @@ fn failures_of(blocks: &[&Done]) -> (CheckState, String) {
     (state, words)
 }
 
+/// Whether every version still answers at the end; of each the words for what came instead, where it does not.
+pub(super) fn alive_check(labels: &[&str], silences: &[Option<String>]) -> Option<Check> {
+    let silent = labels.iter().zip(silences);
+    let words: Vec<_> = silent
+        .filter_map(|(label, words)| {
+            Some(format!("{label} no longer answers ({})", words.as_ref()?))
+        })
+        .collect();
+    (!words.is_empty()).then(|| {
+        let words = format!(
+            "{}: it died, or was stopped, while it was measured",
+            words.join(", ")
+        );
+        check("alive", CheckState::Invalid, words)
+    })
+}
+
 /// How many of the inputs the findings are of.
 pub(super) fn inputs_check(
     different: usize,

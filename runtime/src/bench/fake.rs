@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 /// Answers to a body: none for a failure.
 type Says = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -26,9 +27,56 @@ pub(crate) fn server(
     (address, had)
 }
 
-fn named(body: impl FnOnce() + Send + 'static) {
+/// A server that answers `1` at once, until the value goes: then its connections are cut and nobody listens any more.
+#[derive(Debug)]
+pub(crate) struct Mortal {
+    pub(crate) address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Mortal {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let (over, all) = (Arc::clone(&is_over), Arc::clone(&streams));
+        let thread = named(move || {
+            for stream in listener.incoming().flatten() {
+                if over.load(Ordering::Acquire) {
+                    return;
+                }
+                all.lock().unwrap().push(stream.try_clone().unwrap());
+                let said = |_: &str| Some("1".to_owned());
+                named(move || drop(serve(stream, &said, &Mutex::default())));
+            }
+        });
+        Self {
+            address,
+            is_over,
+            streams,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        // Wakes who waits for the next one.
+        drop(TcpStream::connect(self.address));
+        drop(self.thread.take().map(JoinHandle::join));
+        for stream in self.streams.lock().unwrap().drain(..) {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+    }
+}
+
+fn named(body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     let thread = thread::Builder::new().name("fake".into());
-    drop(thread.spawn(body).unwrap());
+    thread.spawn(body).unwrap()
 }
 
 fn serve(mut answers: TcpStream, says: &Says, had: &Mutex<HashSet<String>>) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, whole_rate};
-use crate::bench::checks::{inputs_check, search_checks, sweep_checks};
+use crate::bench::checks::{alive_check, inputs_check, search_checks, sweep_checks};
 use crate::bench::deck::{Dealt, Deck};
 use crate::bench::environment::Before;
 use crate::bench::figures::{
@@ -122,6 +122,8 @@ struct Run<'a> {
     slo: Option<(SloReport, Summary)>,
     /// Processor time of the servers, before anything was asked of them.
     servers_cpu: Duration,
+    /// Of each version the words for what came at the end instead of an answer; none of one that still answers.
+    silences: Vec<Option<String>>,
 }
 
 /// A block that is to be measured.
@@ -257,16 +259,42 @@ impl<'a> Run<'a> {
             levels: Vec::new(),
             slo: None,
             servers_cpu: bench.servers_cpu(),
+            silences: Vec::new(),
         })
     }
 
     fn everything(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
         self.ask(progress)?;
         let speeds = self.warm_up(progress)?;
-        if let Some(slo) = self.bench.slo {
-            return self.sustain(slo, &speeds, progress);
+        let measured = self.measure_all(&speeds, progress);
+        if !matches!(measured, Err(Ended::Over(Over::Stop) | Ended::Error(_))) {
+            self.listen()?;
         }
-        let loads = self.loads(&speeds);
+        measured
+    }
+
+    /// Asks each version once more: one that has died did not lose, and did not win either.
+    fn listen(&mut self) -> Result<(), Ended> {
+        for (subject, deck) in self.bench.subjects.iter().zip(&self.decks) {
+            let dealt = Dealt {
+                subject,
+                deck,
+                place: 0,
+            };
+            self.silences.push(self.blocks.silence(dealt)?);
+        }
+        Ok(())
+    }
+
+    fn measure_all(
+        &mut self,
+        speeds: &[f64],
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) -> Result<(), Ended> {
+        if let Some(slo) = self.bench.slo {
+            return self.sustain(slo, speeds, progress);
+        }
+        let loads = self.loads(speeds);
         for (index, load) in loads.iter().enumerate() {
             let left = loads.len() - index;
             self.level(*load, u32::try_from(left).unwrap_or(u32::MAX), progress)?;
@@ -674,6 +702,8 @@ impl<'a> Run<'a> {
                 &environment,
             ),
         };
+        // Before all others: it is why they find what they find.
+        checks.splice(0..0, alive_check(&bench.labels(), &self.silences));
         let different = self.decks[0].different();
         checks.extend(inputs_check(different, &levels, &self.answers));
         let mut report = Report {

@@ -18,7 +18,9 @@ use super::find::{deployments, is_same, only_endpoint_with};
 use super::output::{self, Columns};
 use super::server::{Server, data_folder};
 use super::{files, serve, signals, sku, version};
-use crate::bench::{BenchError, InstanceShape, PrivateServer, Subject, VERSIONS_MAX, Version};
+use crate::bench::{
+    self, BenchError, InstanceShape, PrivateServer, Subject, VERSIONS_MAX, Version,
+};
 use crate::control::{Change, DeploymentUpdate, FoundModel, ModelDigest};
 use crate::engine::{Capacity, CoreMap, ModelSummary, Topology};
 use crate::observe::memory_available;
@@ -108,6 +110,8 @@ pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
         &stop,
         |setting| servers.start(setting, tune.cores),
         |progress| match progress {
+            // With as many servers as settings, these lines would be most of what is said.
+            Progress::Bench(bench::Progress::Asking(..)) => {}
             Progress::Bench(step) => line.show(step),
             other => {
                 line.end();
@@ -519,7 +523,7 @@ fn result(found: &Found, report: &Report, warnings: &[String], applied: bool) ->
 }
 
 /// What a run says of the setting that may be better: its throughput by that of what runs now.
-fn gain(run: &crate::bench::Report) -> Value {
+fn gain(run: &bench::Report) -> Value {
     let level = run.levels.first();
     let first = level.and_then(|level| level.comparisons.first());
     json!(first.map(|one| &one.ratio))

@@ -135,29 +135,39 @@ pub(super) fn contender(
         })
 }
 
-/// The gain of the second version of a run over the first, where it is proven to be better.
-///
-/// # Errors
-///
-/// Why it is not.
-pub(super) fn confirmed(found: &bench::Report, p99_max: P99Max) -> Result<Estimate, Advice> {
-    let level = level(found)?;
-    let is_proven = |metric| {
-        let found = of(level, 1, metric).filter(|one| one.outcome == Outcome::Faster)?;
-        found.ratio.estimate.low.map(|_| found)
+/// What a second run says of a setting that may be better.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Confirmation {
+    /// It is proven to be better; its throughput by that of what runs now.
+    Better(Estimate),
+    /// It is not.
+    NotProven,
+    /// What runs now differed from itself, so that the run says nothing of it.
+    Unsteady,
+    /// The run says nothing at all.
+    Nothing(Advice),
+}
+
+/// What a run of two says of the second.
+pub(super) fn confirmed(found: &bench::Report, p99_max: P99Max) -> Confirmation {
+    let level = match level(found) {
+        Ok(level) => level,
+        Err(advice) => return Confirmation::Nothing(advice),
     };
-    let reason = match p99_max.keeps(level, 0) {
-        true => Metric::Throughput,
-        false => Metric::P99,
+    let Some(throughput) = of(level, 1, Metric::Throughput) else {
+        return Confirmation::NotProven;
     };
-    match is_proven(reason) {
-        Some(_) if is_eligible(found, level, 1, p99_max) => {
-            let gained = of(level, 1, Metric::Throughput);
-            gained
-                .map(|one| one.ratio.estimate)
-                .ok_or(Advice::Keep { within: None })
-        }
-        _ => Err(Advice::Keep { within: None }),
+    if throughput.outcome == Outcome::Withheld {
+        return Confirmation::Unsteady;
+    }
+    let is_faster = |one: &Comparison| one.outcome == Outcome::Faster;
+    let is_proven = match p99_max.keeps(level, 0) {
+        true => is_faster(throughput),
+        false => of(level, 1, Metric::P99).is_some_and(is_faster),
+    };
+    match is_proven && is_eligible(found, level, 1, p99_max) {
+        true => Confirmation::Better(throughput.ratio.estimate),
+        false => Confirmation::NotProven,
     }
 }
 
@@ -271,8 +281,12 @@ pub(super) mod tests {
     fn what_keeps_the_limit_is_worth_a_change_where_what_runs_now_does_not() {
         assert_eq!(chosen(&[0.8, 0.7], &[50.0, 9.0, 8.0], limit(20)), Ok(1));
         let found = run(&[0.8], &[50.0, 9.0]);
-        assert!(confirmed(&found, limit(20)).is_ok());
-        assert!(confirmed(&run(&[0.8], &[50.0, 49.9]), limit(50)).is_err());
+        assert!(matches!(
+            confirmed(&found, limit(20)),
+            Confirmation::Better(_)
+        ));
+        let both_keep = run(&[0.8], &[50.0, 49.9]);
+        assert_eq!(confirmed(&both_keep, limit(50)), Confirmation::NotProven);
     }
 
     #[test]
@@ -300,15 +314,17 @@ pub(super) mod tests {
 
     #[test]
     fn only_an_interval_that_leaves_out_no_gain_confirms() {
-        let gain = confirmed(&run(&[1.03], &[5.0; 2]), NONE).unwrap();
+        let Confirmation::Better(gain) = confirmed(&run(&[1.03], &[5.0; 2]), NONE) else {
+            panic!("an interval above 1");
+        };
         assert!((gain.point - 1.03).abs() < 1e-9);
-        let open = Err(Advice::Keep { within: None });
+        let open = Confirmation::NotProven;
         assert_eq!(confirmed(&run(&[1.015], &[5.0; 2]), NONE), open);
         assert_eq!(confirmed(&run(&[1.2], &[5.0, 9.0]), NONE), open);
         // A machine on which the baseline differs from itself names no winner.
         let mut withheld = run(&[1.2], &[5.0; 2]);
         withheld.levels[0].comparisons[0].outcome = Outcome::Withheld;
-        assert_eq!(confirmed(&withheld, NONE), open);
+        assert_eq!(confirmed(&withheld, NONE), Confirmation::Unsteady);
     }
 
     #[test]
@@ -317,7 +333,7 @@ pub(super) mod tests {
         found.verdict.outcome = Outcome::Invalid;
         let unknown = |found: &bench::Report| {
             matches!(contender(found, &settings(), NONE), Err(Advice::Unknown(_)))
-                && matches!(confirmed(found, NONE), Err(Advice::Unknown(_)))
+                && matches!(confirmed(found, NONE), Confirmation::Nothing(_))
         };
         assert!(unknown(&found));
         found.verdict.outcome = Outcome::Faster;

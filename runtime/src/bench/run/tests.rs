@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bench::checks::checks;
-use crate::bench::fake::server;
+use crate::bench::fake::{Mortal, server};
 use crate::bench::report::{CheckState, Version};
 use crate::bench::seen::Seen;
 use crate::bench::subject::Subject;
@@ -178,6 +178,44 @@ fn a_version_that_fails_passes_nothing_however_fast_it_fails() {
     // 80 of 100 agree.
     assert_eq!(states[4], failed);
     assert_eq!(report.answers[0].answers.answered_by_one, 20);
+}
+
+#[test]
+fn a_version_that_dies_at_the_end_wins_nothing_and_the_headline_says_so() {
+    let (base, _) = server(|_| {
+        thread::sleep(Duration::from_millis(4));
+        Some("1".to_owned())
+    });
+    // It is much faster, and dies after the last pair.
+    let fast = Mortal::start();
+    let bench = bench(&[base, fast.address], &numbered(20), &["throughput<0.9"]);
+    let mut fast = Some(fast);
+    let report = bench
+        .run(watch::channel(false).1, |step| {
+            if matches!(step, Progress::Pair(pair, about, _) if pair == about) {
+                drop(fast.take());
+            }
+        })
+        .unwrap();
+    assert!(fast.is_none());
+    let verdict = &report.verdict;
+    assert_eq!(verdict.outcome, Outcome::Invalid, "{}", verdict.words);
+    assert!(
+        verdict
+            .words
+            .starts_with("this run says nothing: v1 no longer answers ("),
+        "{}",
+        verdict.words
+    );
+    let comparisons = &report.levels[0].comparisons;
+    assert!(!comparisons.is_empty());
+    assert!(
+        comparisons
+            .iter()
+            .all(|one| one.outcome == Outcome::Invalid),
+        "{comparisons:?}"
+    );
+    assert_eq!(report.gates[0].state, GateState::Undecided);
 }
 
 #[test]
