@@ -963,3 +963,60 @@ fn a_seed_repeats_the_inputs() {
     assert_eq!(of_seed(7), first);
     assert_ne!(of_seed(8), first);
 }
+
+#[test]
+fn a_run_that_was_saved_is_compared_with_a_later_one() {
+    let place = Place::new();
+    for (file, budget) in [("old.json", 3), ("new.json", 4)] {
+        place.ok(&format!(
+            "bench {} --budget {budget} --made 16 --save {file} --output none",
+            twice()
+        ));
+    }
+    let found = parsed(&place.ok("bench compare old.json new.json"));
+    assert_eq!(found["schema"], 1);
+    // The baseline is the same model in both.
+    assert!(found["anchor"].is_object(), "{found:#}");
+    let versions = list(&found["levels"][0]["versions"]);
+    assert_eq!(versions.len(), 1);
+    assert_eq!(versions[0]["metrics"][0]["metric"], "throughput");
+    let text = place.ok("bench compare old.json new.json --output table");
+    assert!(text.contains("which both runs have"), "{text}");
+    assert!(text.contains("new / old"), "{text}");
+    // Other requests are another benchmark.
+    place.ok(&format!(
+        "bench {} --budget 3 --made 17 --save other.json --output none",
+        twice()
+    ));
+    let said = place.run("bench compare old.json other.json");
+    assert!(
+        said.contains("these runs cannot be compared:\n  SHA-256 of the requests: ")
+            || said
+                .contains("these runs cannot be compared:\ncaused by:   SHA-256 of the requests: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_no_saved_run_is_refused() {
+    let place = Place::new();
+    place.write("report.json", "{\"schema\": 3}");
+    assert_snapshot!(place.run("bench compare report.json missing.json"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot compare report.json and missing.json
+    caused by: report.json: expected a run that was written by --save: missing field `saved` at line 1 column 13
+    ");
+    let said = place.run("bench compare missing.json report.json");
+    assert!(said.contains("cannot read \"missing.json\""), "{said}");
+    for line in [
+        "bench compare one.json",
+        "bench compare",
+        "bench compare a b c",
+        "bench compare a b --budget 3",
+    ] {
+        let said = place.run(line);
+        assert!(said.starts_with("code: 2\n"), "serin {line}\n{said}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::bench::report::{Block, Comparison, Figures, Metric, Outcome, Phase, Scenario};
+use crate::bench::samples::SavedBlock;
 use crate::bench::seen::Measured;
 use crate::evidence::{Estimate, Part, Ratio, Recorded, pooled, pooled_ratio, quantile_ratio};
 use crate::load::Summary;
@@ -142,6 +143,22 @@ impl Done {
             }
         };
         Some(Part { amount, per })
+    }
+
+    /// All that later runs may be compared with.
+    pub(super) fn saved(&self) -> SavedBlock {
+        let seen = &self.measured.seen;
+        let latencies = &seen.latencies;
+        SavedBlock {
+            answers: answers_in_time(&self.measured),
+            elapsed_s: self.measured.elapsed.as_secs_f64(),
+            cpu_s: self.block.cpu_s,
+            cpu_answers: seen.answers,
+            sent: seen.sent(),
+            failures: seen.failed,
+            latencies_ns: latencies.counts().collect(),
+            endless: latencies.count() - latencies.ended(),
+        }
     }
 
     /// Whether all that was asked of the version in this block failed.
@@ -286,12 +303,12 @@ fn ratio_of_all(
 }
 
 /// The outcome that an interval of a ratio stands for.
-pub(super) fn outcome(metric: Metric, ratio: &Ratio) -> Outcome {
+pub(super) fn outcome(metric: Metric, ratio: Estimate) -> Outcome {
     let (above, below) = match metric.less_is_better() {
         true => (Outcome::Slower, Outcome::Faster),
         false => (Outcome::Faster, Outcome::Slower),
     };
-    match (ratio.estimate.low, ratio.estimate.high) {
+    match (ratio.low, ratio.high) {
         (Some(low), _) if low > 1.0 => above,
         (_, Some(high)) if high < 1.0 => below,
         _ => Outcome::NoEvidence,
@@ -309,7 +326,7 @@ pub(super) fn comparison(
     Some(Comparison {
         version: 1,
         metric,
-        outcome: outcome(metric, &ratio),
+        outcome: outcome(metric, ratio.estimate),
         ratio,
         same_within: None,
     })
@@ -496,7 +513,7 @@ mod tests {
             (1..4).any(|version| {
                 let pairs: Vec<_> = rounds.iter().map(|all| [all[0], all[version]]).collect();
                 let found = pooled_ratio(&pairs, confidence, 1).unwrap();
-                outcome(Metric::Throughput, &found) != Outcome::NoEvidence
+                outcome(Metric::Throughput, found.estimate) != Outcome::NoEvidence
             })
         };
         (0..runs).filter(|_| is_won()).count()

@@ -85,14 +85,14 @@ pub(crate) struct Column {
     pub(crate) numbers: bool,
 }
 
-fn words_column(name: impl Into<String>) -> Column {
+pub(super) fn words_column(name: impl Into<String>) -> Column {
     Column {
         name: name.into(),
         numbers: false,
     }
 }
 
-fn numbers_column(name: impl Into<String>) -> Column {
+pub(super) fn numbers_column(name: impl Into<String>) -> Column {
     Column {
         name: name.into(),
         numbers: true,

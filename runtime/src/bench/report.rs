@@ -4,16 +4,19 @@
 //!
 //! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`outline`, `page`, `plots`).
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bench::samples::SavedBlock;
 use crate::bench::slo::SloReport;
 use crate::evidence::{Answers, Estimate, Ratio};
 use crate::load::Summary;
 
 /// Version of the form of the JSON. 2: `confirmed` of a search is a boolean, `took_s` of its tries, `same_within` of comparisons,
 /// `min_difference` of the setup, the outcomes `same` and, of a comparison, `invalid`. 3: more than two versions: `version` of comparisons,
-/// gates and answers, of which there is a list; `differences` of failures; `confidence_each` of the setup; `outcomes` of the verdict.
+/// gates and answers, of which there is a list; `differences` of failures; `confidence_each` and `inputs_sha256` of the setup; `outcomes` of the verdict.
 pub const SCHEMA: u32 = 3;
 
 /// Versions that are compared in one run, at most: the baseline and seven others.
@@ -63,6 +66,8 @@ pub struct Setup {
     pub inputs: String,
     /// Different requests, of the baseline.
     pub inputs_count: usize,
+    /// SHA-256 of all requests of the baseline, each after its length.
+    pub inputs_sha256: String,
     /// Requests of one query: more than one in multi-stream.
     pub requests_per_query: u32,
     /// Of all intervals of a metric together: 0.95.
@@ -80,7 +85,7 @@ pub struct Setup {
 }
 
 /// The way in which requests arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
     /// The next request of a connection as soon as the last is answered; throughput is judged.
@@ -98,7 +103,7 @@ pub enum Scenario {
 }
 
 /// A metric that can be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     /// Answers a second; more is better.
@@ -186,6 +191,9 @@ pub struct Level {
     pub inputs: LoadedInputs,
     /// All that was measured, in order.
     pub blocks: Vec<Block>,
+    /// Of each version the blocks that count, with all their latencies.
+    #[serde(skip)]
+    pub(super) samples: Arc<[Vec<SavedBlock>]>,
 }
 
 impl Comparison {

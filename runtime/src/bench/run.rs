@@ -3,6 +3,7 @@
 //! Threads: [`Bench::run`] blocks its caller; each block has a thread that generates its load.
 //! Not here: how one block is measured (`block`), what the numbers say (`crate::evidence`, `figures`, `checks`), words.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use crate::bench::report::{
     Block, Comparison, Failures, GateReport, GateState, Level, Metric, Outcome, Phase, Report,
     SCHEMA, Scenario, Setup, Verdict, VersionAnswers,
 };
+use crate::bench::samples::SavedBlock;
+use crate::bench::saved::inputs_sha256;
 use crate::bench::seen::Measured;
 use crate::bench::sentence::{self, Evidence};
 use crate::bench::slo::SloReport;
@@ -194,8 +197,20 @@ impl Measuring {
             noise,
             failures,
             inputs: loaded(&self.ledgers, &decks[0]),
+            samples: self.samples(bench.subjects.len()),
             blocks: self.done.iter().map(|done| done.block.clone()).collect(),
         }
+    }
+
+    /// The blocks of each version that count.
+    fn samples(&self, versions: usize) -> Arc<[Vec<SavedBlock>]> {
+        let of = |version: usize| -> Vec<SavedBlock> {
+            let counts =
+                |done: &&Done| done.block.phase == Phase::Pair && done.block.version == version;
+            let own = self.done.iter().filter(counts);
+            own.map(Done::saved).collect()
+        };
+        (0..versions).map(of).collect()
     }
 
     /// All metrics of a version beside the baseline. No winner by the primary one is named where the baseline differs from itself.
@@ -748,6 +763,7 @@ fn setup(bench: &Bench, different: usize, block: Duration) -> Setup {
         seed: bench.seed,
         inputs: bench.inputs.clone(),
         inputs_count: different,
+        inputs_sha256: inputs_sha256(&bench.subjects[0].inputs),
         requests_per_query: match bench.scenario {
             Scenario::MultiStream => u32::try_from(bench.connections[0]).unwrap_or(u32::MAX),
             _ => 1,

@@ -9,6 +9,7 @@ use crate::bench::report::{
     InputTimes, Level, LoadedInputs, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
     Verdict, Version, VersionAnswers,
 };
+use crate::bench::samples::SavedBlock;
 use crate::bench::sentence::{Evidence, verdict};
 use crate::bench::slo::{Probe, SloReport, Sustained};
 use crate::evidence::{Answers, Difference, Estimate, ProbeOutcome, Ratio, Slo, Tolerance};
@@ -175,6 +176,7 @@ fn setup() -> Setup {
         seed: 42,
         inputs: "sample-request.json".to_owned(),
         inputs_count: 4096,
+        inputs_sha256: "e3b0".repeat(16),
         requests_per_query: 1,
         confidence: 0.95,
         confidence_each: 0.95,
@@ -231,6 +233,7 @@ fn level(name: &str, load: f64, scale: f64) -> Level {
             found(Metric::Cpu, [0.774, 0.769, 0.779]),
         ],
         blocks: blocks(load, scale),
+        samples: [1.0, GAIN].map(|gain| saved(scale * gain)).into(),
     }
 }
 
@@ -329,6 +332,30 @@ fn blocks(load: f64, scale: f64) -> Vec<Block> {
         add(Phase::Pair, pair, 1 - first);
     }
     blocks
+}
+
+/// Blocks whose latencies spread over a factor of two.
+fn saved(speed: f64) -> Vec<SavedBlock> {
+    let block = |at: u32| {
+        let wobble = 1.0 + 0.01 * (f64::from(at) * 2.3).sin();
+        let speed = speed * wobble;
+        let latency = |step: u32| {
+            let ns = 1e6 / speed * (1.0 + f64::from(step) / 100.0);
+            // They are small, and whole nanoseconds are enough.
+            (Duration::from_secs_f64(ns / 1e9).subsec_nanos().into(), 10)
+        };
+        SavedBlock {
+            answers: 1000.0 * speed,
+            elapsed_s: 1.0,
+            cpu_s: Some(0.9),
+            cpu_answers: 1000,
+            sent: 1000,
+            failures: 0,
+            latencies_ns: (0..100).map(latency).collect(),
+            endless: 0,
+        }
+    };
+    (0..PAIRS).map(block).collect()
 }
 
 fn answers() -> Answers {

@@ -106,12 +106,21 @@ pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
 
 /// The ratio so that it is above 1 when the outcome is what it says: a third of the latency is 3x faster.
 pub(super) fn outward(comparison: &Comparison) -> Estimate {
-    let more_is_better = comparison.metric == Metric::Throughput;
-    match comparison.outcome {
-        Outcome::Faster if !more_is_better => inverse(comparison.ratio.estimate),
+    outward_of(
+        comparison.metric,
+        comparison.outcome,
+        comparison.ratio.estimate,
+    )
+}
+
+/// The same of any ratio.
+pub(super) fn outward_of(metric: Metric, outcome: Outcome, ratio: Estimate) -> Estimate {
+    let more_is_better = metric == Metric::Throughput;
+    match outcome {
+        Outcome::Faster if !more_is_better => inverse(ratio),
         // More processor time is told as such, not by its inverse.
-        Outcome::Slower if more_is_better => inverse(comparison.ratio.estimate),
-        _ => comparison.ratio.estimate,
+        Outcome::Slower if more_is_better => inverse(ratio),
+        _ => ratio,
     }
 }
 

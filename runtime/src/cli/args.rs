@@ -1194,7 +1194,9 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
 /// `serin bench`
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "serin bench <BASELINE> [OTHER]... [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
+    override_usage = "serin bench <BASELINE> [OTHER]... [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]\n       serin bench compare <OLD.JSON> <NEW.JSON>",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "A version is a deployment (`blue`), or a model file or a folder with one (`v1.onnx`, `./v1`): files need no server.\n\
                   With --fail-if the exit code is 0 when every condition is proven to be kept, 1 when one is proven to be broken,\n\
                   2 when the interval does not say, 3 when the run says nothing, and 4 when all is kept but a rate of --slo is unconfirmed.",
@@ -1202,6 +1204,8 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
     group = clap::ArgGroup::new("length").args(["quick", "thorough", "budget"])
 )]
 pub(super) struct Bench {
+    #[command(subcommand)]
+    pub(super) action: Option<BenchAction>,
     /// The baseline, and what is compared with it: one version, or up to seven
     #[arg(value_name = "VERSION", num_args = 0..)]
     pub(super) version: Vec<String>,
@@ -1279,6 +1283,9 @@ pub(super) struct Bench {
     /// Write a page with tables and plots that opens in any browser, offline
     #[arg(long, value_name = "FILE.HTML", help_heading = "Result")]
     pub(super) html: Option<PathBuf>,
+    /// Write the run with its raw samples, for `serin bench compare`
+    #[arg(long, value_name = "FILE.JSON", help_heading = "Result")]
+    pub(super) save: Option<PathBuf>,
 
     /// Cores of the instance that serves a file, by the name of an instance type [default: all cores]
     #[arg(long, value_name = "NAME", help_heading = "Files")]
@@ -1294,6 +1301,20 @@ pub(super) struct Bench {
     /// Most memory that a model may take to load and answer once, in MB [default: 8589]
     #[arg(long, value_name = "MB", help_heading = "Files")]
     pub(super) model_memory_mb: Option<u64>,
+}
+
+/// `serin bench compare`
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchAction {
+    /// Compare two runs that were written by --save: what changed between them, and whether that can be said of the versions
+    Compare {
+        /// The older run
+        #[arg(value_name = "OLD.JSON")]
+        old: PathBuf,
+        /// The newer run
+        #[arg(value_name = "NEW.JSON")]
+        new: PathBuf,
+    },
 }
 
 /// The way in which requests arrive, as it is typed.

@@ -40,7 +40,7 @@ pub use latency_test::LatencyTest;
 #[cfg(feature = "cli")]
 pub use order::{orders, shuffled};
 #[cfg(feature = "cli")]
-pub use quantiles::{Recorded, quantile_ratio};
+pub use quantiles::{Recorded, quantile_log, quantile_ratio, quantile_ratio_log};
 pub use random::SplitMix64;
 #[cfg(feature = "cli")]
 pub use shares::difference;
@@ -50,6 +50,9 @@ pub use slo::{ProbeOutcome, Slo, SloError};
 #[cfg(feature = "cli")]
 pub(crate) use stats::gaussian;
 #[cfg(feature = "cli")]
-pub use stats::{Estimate, Looks, Part, Ratio, pooled, pooled_ratio, proportion};
+pub use stats::{
+    Estimate, LogEstimate, Looks, Part, Quotient, Ratio, pooled, pooled_log, pooled_ratio,
+    pooled_ratio_log, proportion, quotient,
+};
 #[cfg(feature = "cli")]
 pub use steadiness::{Course, Steadiness, steadiness};

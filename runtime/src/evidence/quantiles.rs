@@ -4,7 +4,7 @@
 //! percentiles, which of a block of a hundred requests is its slowest, and is a number of the length of blocks. A request that failed is
 //! beyond every latency, so that a percentile that it reaches has no end, and no interval.
 
-use crate::evidence::stats::{BOOTSTRAP_PAIRS_MIN, Ratio, ends, resampled};
+use crate::evidence::stats::{BOOTSTRAP_PAIRS_MIN, LogEstimate, Ratio, ends, resampled};
 
 /// The latencies of one block, counted, in any unit.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,36 +59,80 @@ pub fn quantile_ratio(
     confidence: f64,
     seed: u64,
 ) -> Option<Ratio> {
+    let (found, logs) = ratio_logs(pairs, quantile, seed)?;
+    let is_enough = found.error.is_finite() && found.parts >= BOOTSTRAP_PAIRS_MIN;
+    let bootstrap = is_enough.then(|| ends(logs, confidence));
+    Some(Ratio::new(
+        (found.centre, found.error),
+        found.parts,
+        confidence,
+        bootstrap,
+    ))
+}
+
+/// The logarithm of the ratio of [`quantile_ratio`], under the same conditions.
+#[must_use]
+pub fn quantile_ratio_log(
+    pairs: &[[&Recorded; 2]],
+    quantile: f64,
+    seed: u64,
+) -> Option<LogEstimate> {
+    ratio_logs(pairs, quantile, seed).map(|(found, _)| found)
+}
+
+fn ratio_logs(
+    pairs: &[[&Recorded; 2]],
+    quantile: f64,
+    seed: u64,
+) -> Option<(LogEstimate, Vec<f64>)> {
     let pairs: Vec<_> = pairs
         .iter()
         .filter(|pair| pair.iter().all(|block| block.count() > 0))
         .collect();
-    if pairs.len() < 2 {
-        return None;
-    }
     let of = |version: usize| Version::new(pairs.iter().map(|pair| pair[version]).collect());
     let (base, other) = (of(0), of(1));
-    let log_of = |drawn: &[usize]| {
+    resampled_log(pairs.len(), seed, |drawn| {
         let times = times_drawn(drawn);
         other.log(&times, quantile) - base.log(&times, quantile)
-    };
-    let each_once: Vec<usize> = (0..pairs.len()).collect();
+    })
+}
+
+/// The logarithm of a percentile of one version, with the spread of a bootstrap that draws whole blocks; none with fewer than two.
+#[must_use]
+pub fn quantile_log(blocks: &[&Recorded], quantile: f64, seed: u64) -> Option<LogEstimate> {
+    let blocks = blocks.iter().copied().filter(|block| block.count() > 0);
+    let version = Version::new(blocks.collect());
+    let found = resampled_log(version.blocks.len(), seed, |drawn| {
+        version.log(&times_drawn(drawn), quantile)
+    });
+    found.map(|(found, _)| found)
+}
+
+/// A logarithm with its spread among resamples, which is infinite where one of them has no end; and they themselves.
+fn resampled_log(
+    parts: usize,
+    seed: u64,
+    log_of: impl Fn(&[usize]) -> f64,
+) -> Option<(LogEstimate, Vec<f64>)> {
+    if parts < 2 {
+        return None;
+    }
+    let each_once: Vec<usize> = (0..parts).collect();
     let centre = log_of(&each_once);
-    let logs = resampled(pairs.len(), seed, log_of);
-    // The spread among resamples is that of a variance by n, not by n - 1.
-    let count = pairs.len() as f64;
+    let logs = resampled(parts, seed, log_of);
     let has_end = centre.is_finite() && logs.iter().all(|log| log.is_finite());
+    // The spread among resamples is that of a variance by n, not by n - 1.
+    let count = parts as f64;
     let error = match has_end {
         true => spread(&logs) * (count / (count - 1.0)).sqrt(),
         false => f64::INFINITY,
     };
-    let bootstrap = (has_end && pairs.len() >= BOOTSTRAP_PAIRS_MIN).then(|| ends(logs, confidence));
-    Some(Ratio::new(
-        (centre, error),
-        pairs.len(),
-        confidence,
-        bootstrap,
-    ))
+    let found = LogEstimate {
+        centre,
+        error,
+        parts,
+    };
+    Some((found, logs))
 }
 
 /// The blocks of a version.

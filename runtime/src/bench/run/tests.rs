@@ -1,6 +1,5 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::thread;
 
 use proptest::prelude::*;

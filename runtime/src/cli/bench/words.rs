@@ -34,7 +34,7 @@ fn section_text(section: &Section) -> String {
     text.trim_end().to_owned()
 }
 
-fn part_text(part: &Part) -> String {
+pub(super) fn part_text(part: &Part) -> String {
     match part {
         Part::Line(line) => format!("{line}\n"),
         Part::Facts(facts) => {
