@@ -5,7 +5,8 @@
 //! - `slower`: a version that is 5 % slower: how many of 20 runs find it.
 //! - `stall`: a server that stands still for 1 s in 10: what the two kinds of loop say of it.
 //! - `shapes`: constant service times against exponential, bimodal and lognormal ones of the same mean: how many of 20 runs name a winner.
-//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: the mean latency by that of theory, and what the check says of it.
+//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: the mean latency by that of theory, for M/M/1 the p99 too, and what the
+//!   check says of it.
 //! - `rate`: the most that the generator sends on one core, and how late it is at 20,000 a second.
 //!
 //! Servers stand in for versions, so that what is to be found is known: each answers after a time that is set, on cores that are
@@ -197,14 +198,25 @@ fn queues() {
                 scenario: Scenario::Server,
                 connections: vec![1024],
                 rates: NonZeroU32::new(rate).into_iter().collect(),
-                ..bench(&[address], Duration::from_secs(60), 1)
+                ..bench(&[address], Duration::from_secs(30), 1)
             };
             let report = measure(&bench);
-            let found = report.levels[0].figures[0].mean_ms / LANE.as_secs_f64() / 1e3;
+            let figures = &report.levels[0].figures[0];
+            let in_service_times = |ms: f64| ms / LANE.as_secs_f64() / 1e3;
+            let found = in_service_times(figures.mean_ms);
             let theory = 1.0 + wait(name, load);
+            // The time in an M/M/1 is exponential.
+            let p99 = match name {
+                "M/M/1" => format!(
+                    "p99 {:.2}, {:.2} in theory; ",
+                    in_service_times(figures.p99_ms),
+                    theory * 100.0_f64.ln()
+                ),
+                _ => String::new(),
+            };
             let settled = report.checks.iter().find(|check| check.name == "settled");
             println!(
-                "queues: {name} at {load}: {found:.2} service times, {theory:.2} in theory; {:?}: {}",
+                "queues: {name} at {load}: {found:.2} service times, {theory:.2} in theory; {p99}{:?}: {}",
                 settled.map(|check| check.state),
                 settled.map_or("", |check| &check.words)
             );
