@@ -577,7 +577,7 @@ mod tests {
         assert!(
             found
                 .words
-                .starts_with("green is 1.12x faster than in the old run ["),
+                .starts_with("green is 1.13x faster than in the old run ["),
             "{}",
             found.words
         );
@@ -693,13 +693,16 @@ mod tests {
 
     #[test]
     fn runs_of_the_same_versions_differ_in_one_of_twenty_at_most() {
-        let changes = (0..60).filter(|seed| {
+        // By throughput alone: percentiles are resampled, and simulated beside their tests.
+        let changes = (0..200).filter(|seed| {
             let (old, new) = (run(&[1.0, 1.3], 2 * seed), run(&[1.1, 1.43], 2 * seed + 1));
-            compare(&old, &new).unwrap().outcome != Outcome::NoEvidence
+            let levels = (&old.levels[0], &new.levels[0]);
+            let found = changed_beside(Metric::Throughput, levels, (1, 1), 0.95).unwrap();
+            outcome(Metric::Throughput, found.estimate) != Outcome::NoEvidence
         });
-        // 3, and three standard deviations of 1.7.
+        // 10, and three standard deviations of 3.1.
         let changes = changes.count();
-        assert!(changes <= 8, "{changes}");
+        assert!(changes <= 19, "{changes}");
     }
 
     proptest! {

@@ -73,12 +73,9 @@ fn keys(typed: &Typed, of_environment: Option<String>) -> Result<Vec<String>, Cl
 fn tell_apart(found: &mut [Found]) {
     let labels: Vec<_> = found.iter().map(|one| one.label.clone()).collect();
     let whats: Vec<_> = found.iter().map(|one| one.what.clone()).collect();
-    let is_shared =
-        |at: usize| (0..labels.len()).any(|other| other != at && labels[other] == labels[at]);
     for (at, one) in found.iter_mut().enumerate() {
-        let alike = (0..labels.len()).filter(|other| labels[*other] == labels[at]);
-        let is_same = alike.clone().all(|other| whats[other] == whats[at]);
-        if is_shared(at) && !is_same {
+        let mut alike = (0..labels.len()).filter(|other| labels[*other] == labels[at]);
+        if alike.any(|other| whats[other] != whats[at]) {
             one.label.clone_from(&one.what);
         }
         match whats[..at]
@@ -88,7 +85,7 @@ fn tell_apart(found: &mut [Found]) {
         {
             0 => {}
             1 => one.label += " (again)",
-            before => one.label += &format!(" (again, {})", before + 1),
+            before => one.label = format!("{} (again, {})", one.label, before + 1),
         }
     }
 }
