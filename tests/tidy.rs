@@ -54,6 +54,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("askama", &["bench/page.rs"]),
     ("plotters", &["plot/"]),
+    ("rustls", &["load/link.rs", "load/connection.rs"]),
     ("ureq", &["admin/client.rs"]),
 ];
 

@@ -1020,3 +1020,32 @@ fn what_is_no_saved_run_is_refused() {
         assert!(said.starts_with("code: 2\n"), "serin {line}\n{said}");
     }
 }
+
+#[test]
+fn an_https_server_is_known_by_its_certificate_or_not_asked() {
+    let place = Place::new();
+    let refused = |line: &str| {
+        let said = place.run(&format!("bench --url https://127.0.0.1:1/score {line}"));
+        assert!(said.starts_with("code: 3\n"), "{said}");
+        said
+    };
+    place.write("requests.json", "{\"data\": [[1]]}");
+    let said = refused("-i requests.json --insecure");
+    assert!(said.contains("--insecure is not offered"), "{said}");
+    let said = refused("-i requests.json --cacert missing.pem");
+    assert!(
+        said.contains("--cacert missing.pem: expected certificates as PEM"),
+        "{said}"
+    );
+    let said = refused("-i requests.json --cacert requests.json");
+    assert!(
+        said.contains("expected certificates as PEM, found none"),
+        "{said}"
+    );
+    let authority = repository("tests/tls/authority.pem");
+    let said = refused(&format!(
+        "-i requests.json --cacert {}",
+        authority.display()
+    ));
+    assert!(said.contains("cannot connect to 127.0.0.1:1"), "{said}");
+}

@@ -197,7 +197,7 @@ pub(super) enum Command {
     /// Measure which lanes and batches serve a model best on this machine
     Tune(Tune),
     /// Compare two versions under load, with a verdict that holds, or measure one
-    Bench(Bench),
+    Bench(Box<Bench>),
     /// The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
     Az {
         /// The words that stand behind `az`
@@ -1218,6 +1218,12 @@ pub(super) struct Bench {
     /// A header for the servers of --url: `-H 'x-api-key: 1234'`
     #[arg(long, short = 'H', value_name = "NAME: VALUE", requires = "url", value_parser = header)]
     pub(super) header: Vec<(String, String)>,
+    /// Certificates of the authorities that vouch for https servers of --url, as PEM [default: those of the system]
+    #[arg(long, value_name = "FILE.PEM", requires = "url")]
+    pub(super) cacert: Option<PathBuf>,
+    /// Refused, with the reason.
+    #[arg(long, hide = true, requires = "url")]
+    pub(super) insecure: bool,
     /// Endpoint of the deployments; may be left out when only one has them
     #[arg(long, short)]
     pub(super) endpoint_name: Option<EndpointName>,

@@ -45,6 +45,8 @@ pub(super) enum Place {
         host: String,
         path: String,
         key: Option<String>,
+        /// Through TLS.
+        is_secure: bool,
     },
 }
 

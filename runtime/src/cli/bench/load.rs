@@ -41,6 +41,13 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
+    if typed.insecure {
+        return Err(CliError::BadInput(
+            "--insecure is not offered: the requests and keys would go to whoever answers; name the authority, or the server's own \
+             certificate, with --cacert"
+                .to_owned(),
+        ));
+    }
     // Found out now, and not when all is measured.
     for (option, path) in [("--html", &typed.html), ("--save", &typed.save)] {
         let Some(path) = path else { continue };

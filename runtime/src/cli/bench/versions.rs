@@ -18,7 +18,7 @@ use crate::cli::server::{Server, data_folder};
 use crate::cli::sku;
 use crate::control::{FoundModel, ModelDigest};
 use crate::engine::Topology;
-use crate::load::{Target, TargetError};
+use crate::load::{Target, TargetError, Trust};
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Where the key for servers of `--url` is, where none is written: a command line is there for all users of a machine to read.
@@ -183,9 +183,12 @@ fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
             "--url {shown}: {why}; expected an address such as http://127.0.0.1:5001/score"
         ))
     };
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or_else(|| bad("only http:// is spoken"))?;
+    let (rest, port, is_secure) = match (url.strip_prefix("http://"), url.strip_prefix("https://"))
+    {
+        (Some(rest), _) => (rest, 80, false),
+        (_, Some(rest)) => (rest, 443, true),
+        (None, None) => return Err(bad("only http:// and https:// are spoken")),
+    };
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => return Err(bad("it has no path")),
@@ -197,7 +200,7 @@ fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
         Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
             host.to_owned()
         }
-        _ => format!("{host}:80"),
+        _ => format!("{host}:{port}"),
     };
     let address = with_port
         .to_socket_addrs()
@@ -211,6 +214,7 @@ fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
             host: host.to_owned(),
             path: path.to_owned(),
             key: key.cloned(),
+            is_secure,
         },
         what: shown,
         model: None,
@@ -269,8 +273,12 @@ pub(super) fn subject(
             host,
             path,
             key,
+            is_secure,
         } => {
             let mut target = Target::at(*address, host, path).map_err(bad)?;
+            if *is_secure {
+                target = secured(target, host, typed.cacert.as_deref())?;
+            }
             if let Some(key) = key {
                 target = target.with_bearer(key).map_err(bad)?;
             }
@@ -286,6 +294,21 @@ pub(super) fn subject(
             })
         }
     }
+}
+
+/// Through TLS, to a server that must be the one that its address names.
+fn secured(target: Target, host: &str, authorities: Option<&Path>) -> Result<Target, CliError> {
+    let trust = match authorities {
+        Some(path) => Trust::of_file(path)
+            .map_err(|error| CliError::BadInput(format!("--cacert {}: {error}", path.display()))),
+        None => Trust::of_system().map_err(|error| CliError::BadInput(error.to_string())),
+    }?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let known = target.with_tls(trust, name);
+    known.map_err(|error| CliError::BadInput(format!("--url https://{host}: {error}")))
 }
 
 /// A deployment of a serin server.
@@ -354,7 +377,8 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_address_is_told_without_its_secrets() {
         for url in [
-            "https://h/score?code=s3cret",
+            "ftp://h/score?code=s3cret",
+            "https://me:s3cret@127.0.0.1:9/score",
             "http://me:s3cret@127.0.0.1:9/score",
             "http://127.0.0.1:9?code=s3cret",
         ] {
