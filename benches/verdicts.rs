@@ -4,8 +4,10 @@
 //! - `drift`: both versions become 10 % slower over the run: how many of 20 runs name a winner.
 //! - `slower`: a version that is 5 % slower: how many of 20 runs find it.
 //! - `stall`: a server that stands still for 1 s in 10: what the two kinds of loop say of it.
-//! - `shapes`: constant service times against exponential, bimodal and lognormal ones of the same mean: how many of 20 runs name a winner.
-//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: the mean latency by that of theory, and what the check says of it.
+//! - `shapes`: constant service times against exponential, bimodal and lognormal ones of the same mean: how many of 20 runs name a winner,
+//!   and how many intervals miss the ratio of the times as they were.
+//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: the mean latency by that of theory, for M/M/1 the p99 too, and what the
+//!   check says of it.
 //! - `rate`: the most that the generator sends on one core, and how late it is at 20,000 a second.
 //!
 //! Servers stand in for versions, so that what is to be found is known: each answers after a time that is set, on cores that are
@@ -144,24 +146,51 @@ fn shapes() {
         ("bimodal", bimodal),
         ("lognormal", lognormal),
     ] {
+        // Counted over all connections of all runs: each run has times of its own.
+        let requests: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
+        let services: &'static [Services; 2] = Box::leak(Box::default());
         let servers = [
-            server(|_| thread::sleep(4 * SERVICE)),
-            server(move |number| thread::sleep((4 * SERVICE).mul_f64(shape(number)))),
+            server(|_| serve(4 * SERVICE, &services[0])),
+            server(move |_| {
+                let number = requests.fetch_add(1, Ordering::Relaxed);
+                serve((4 * SERVICE).mul_f64(shape(number)), &services[1]);
+            }),
         ];
-        let mut wins = 0;
-        for seed in 0..20 {
-            let bench = Bench {
+        let run = |seed| {
+            measure(&Bench {
                 connections: vec![4],
                 warm_up_connections: 4,
                 ..bench(&servers, Duration::from_secs(6), seed)
-            };
-            wins += winners(&[measure(&bench)]);
+            })
+        };
+        let found: Vec<_> = (0..20).map(run).collect();
+        // A sleep takes longer than it was asked for: what was asked for is not what there is to find.
+        let [base, other] = [0, 1].map(|version| Served::of(&services[version]).mean_s);
+        let truth = base / other;
+        let misses = |report: &&Report| {
+            let found = report
+                .levels
+                .first()
+                .and_then(|level| level.comparisons.first());
+            let found = found.map(|one| one.ratio.estimate);
+            found.is_none_or(|found| {
+                found.low.is_none_or(|low| low > truth)
+                    || found.high.is_none_or(|high| high < truth)
+            })
+        };
+        println!(
+            "shapes: constant against {name}: {} of 20 runs name a winner, {} withhold one; the true ratio is {truth:.3}, and {} intervals miss it",
+            winners(&found),
+            withheld(&found),
+            found.iter().filter(misses).count()
+        );
+        for report in &found {
+            println!("  {}", report.verdict.words);
         }
-        println!("shapes: constant against {name}: {wins} of 20 runs name a winner");
     }
 }
 
-/// The time of the request of this number in means, the same in each run.
+/// The time of the request of this number, in means.
 fn exponential(number: u64) -> f64 {
     -SplitMix64::new(number).unit().ln()
 }
@@ -180,7 +209,7 @@ fn lognormal(number: u64) -> f64 {
     (normal - 0.5).exp()
 }
 
-/// Loads whose theory is known. A sleep is longer than it was asked for by some tens of microseconds, which theory does not know.
+/// Loads whose theory is known. Theory is asked with the service times as they were.
 fn queues() {
     const LANE: Duration = Duration::from_millis(2);
     for (name, lanes, shape) in [
@@ -189,22 +218,36 @@ fn queues() {
         ("M/D/4", 4, |_| 1.0),
     ] {
         for percent in [50, 70, 80, 90, 95, 110] {
-            let address = queue(lanes, move |number| LANE.mul_f64(shape(number)));
+            let (address, served) = queue(lanes, move |number| LANE.mul_f64(shape(number)));
             // A lane answers 500 a second.
             let rate = percent * 5 * lanes;
-            let load = f64::from(percent) / 100.0;
+            let wanted = f64::from(percent) / 100.0;
             let bench = Bench {
                 scenario: Scenario::Server,
                 connections: vec![1024],
                 rates: NonZeroU32::new(rate).into_iter().collect(),
-                ..bench(&[address], Duration::from_secs(60), 1)
+                ..bench(&[address], Duration::from_secs(30), 1)
             };
             let report = measure(&bench);
-            let found = report.levels[0].figures[0].mean_ms / LANE.as_secs_f64() / 1e3;
-            let theory = 1.0 + wait(name, load);
+            let figures = &report.levels[0].figures[0];
+            let found = figures.mean_ms;
+            let Served { mean_s, variation } = Served::of(served);
+            let load = f64::from(rate) * mean_s / f64::from(lanes);
+            let theory = 1e3 * mean_s * (1.0 + wait(lanes, load, variation));
+            // The time in an M/M/1 is exponential.
+            let p99 = match name {
+                "M/M/1" => format!(
+                    "p99 {:.2}, {:.2} in theory; ",
+                    figures.p99_ms,
+                    theory * 100.0_f64.ln()
+                ),
+                _ => String::new(),
+            };
             let settled = report.checks.iter().find(|check| check.name == "settled");
             println!(
-                "queues: {name} at {load}: {found:.2} service times, {theory:.2} in theory; {:?}: {}",
+                "queues: {name} at {wanted}, in fact {load:.3} (mean {:.2} ms, variation {variation:.2}): mean {found:.2} ms, {theory:.2} \
+                 in theory; {p99}{:?}: {}",
+                1e3 * mean_s,
                 settled.map(|check| check.state),
                 settled.map_or("", |check| &check.words)
             );
@@ -212,35 +255,76 @@ fn queues() {
     }
 }
 
-/// The mean wait in service times (Pollaczek and Khinchine; of four lanes Cosmetatos 1976); without an end from a load of 1 on.
-fn wait(queue: &str, load: f64) -> f64 {
+/// The mean wait in service times, by the squared coefficient of variation of these (Pollaczek and Khinchine; of several lanes between that of
+/// exponential and of constant ones, Cosmetatos 1976); without an end from a load of 1 on.
+fn wait(lanes: u32, load: f64, variation: f64) -> f64 {
     let idle = 1.0 - load;
-    match queue {
-        _ if idle <= 0.0 => f64::INFINITY,
-        "M/M/1" => load / idle,
-        "M/D/1" => load / idle / 2.0,
-        _ => {
-            let offered = 4.0 * load;
-            let free = 1.0 + offered + offered.powi(2) / 2.0 + offered.powi(3) / 6.0;
-            let all_busy = offered.powi(4) / 24.0 / idle;
-            let factor = 1.0 + idle * 3.0 * (24.0_f64.sqrt() - 2.0) / (64.0 * load);
-            all_busy / (free + all_busy) / (4.0 * idle) * factor / 2.0
+    if idle <= 0.0 {
+        return f64::INFINITY;
+    }
+    let lanes = f64::from(lanes);
+    let offered = lanes * load;
+    // Erlang's formula of how likely all are busy.
+    let (mut term, mut free) = (1.0, 0.0);
+    let mut number = 0.0;
+    while number < lanes {
+        free += term;
+        number += 1.0;
+        term *= offered / number;
+    }
+    let all_busy = term / idle;
+    let exponential = all_busy / (free + all_busy) / (lanes * idle);
+    let factor =
+        1.0 + idle * (lanes - 1.0) * ((4.0 + 5.0 * lanes).sqrt() - 2.0) / (16.0 * lanes * load);
+    exponential * (variation + (1.0 - variation) * factor / 2.0)
+}
+
+/// Services that were done: how many, and the sums of their times and of the squares, in seconds.
+type Services = Mutex<(u32, f64, f64)>;
+
+/// The times of services as they were: a sleep takes longer than it was asked for, on a busy machine by far.
+struct Served {
+    mean_s: f64,
+    /// Variance by the square of the mean.
+    variation: f64,
+}
+
+impl Served {
+    fn of(services: &Services) -> Self {
+        let (count, sum, squares) = *services.lock().expect("no thread panics with it");
+        let count = f64::from(count.max(1));
+        let mean_s = sum / count;
+        Self {
+            mean_s,
+            variation: squares / count / mean_s.powi(2) - 1.0,
         }
     }
+}
+
+/// Sleeps, and notes how long it took.
+fn serve(time: Duration, services: &Services) {
+    let began = Instant::now();
+    thread::sleep(time);
+    let took = began.elapsed().as_secs_f64();
+    let mut services = services.lock().expect("no thread panics with it");
+    services.0 += 1;
+    services.1 += took;
+    services.2 += took.powi(2);
 }
 
 /// A server with a queue before so many lanes.
 fn queue(
     lanes: u32,
     service: impl Fn(u64) -> Duration + Send + Sync + Copy + 'static,
-) -> SocketAddr {
+) -> (SocketAddr, &'static Services) {
     let free: &'static _ = Box::leak(Box::new((
         Mutex::new(lanes),
         Condvar::new(),
         AtomicU64::new(0),
+        Services::default(),
     )));
-    let (lanes, freed, requests) = free;
-    server(move |_| {
+    let (lanes, freed, requests, services) = free;
+    let address = server(move |_| {
         // A thread that panics ends its connection, and the run tells of it.
         let mut left = lanes.lock().expect("no thread panics with it");
         while *left == 0 {
@@ -248,10 +332,11 @@ fn queue(
         }
         *left -= 1;
         drop(left);
-        thread::sleep(service(requests.fetch_add(1, Ordering::Relaxed)));
+        serve(service(requests.fetch_add(1, Ordering::Relaxed)), services);
         *lanes.lock().expect("no thread panics with it") += 1;
         freed.notify_one();
-    })
+    });
+    (address, services)
 }
 
 /// Server on the last core, generator on the first.

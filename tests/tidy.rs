@@ -29,8 +29,8 @@ const RANKS: &[(&str, u8)] = &[
     ("embedded", 5),
     ("app", 6),
     ("bench", 7),
-    ("tune", 7),
-    ("cli", 8),
+    ("tune", 8),
+    ("cli", 9),
 ];
 
 /// Modules that only a feature compiles; the others are the library. `runtime/ARCHITECTURE.md` has the same table.
@@ -56,6 +56,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("askama", &["bench/page.rs"]),
     ("plotters", &["plot/"]),
+    ("rustls", &["load/link.rs", "load/connection.rs"]),
     ("ureq", &["admin/client.rs"]),
 ];
 

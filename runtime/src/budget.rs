@@ -1,11 +1,10 @@
 //! A time budget that somebody may end early: how long measuring may take, and whether it was asked to stop.
 //!
-//! Threads: owned by the thread that measures, which waits in [`Budget::sleep`] and [`Budget::wait`]; it must not be one of a tokio
+//! Threads: owned by the thread that measures, which waits in [`Budget::sleep`]; it must not be one of a tokio
 //! runtime. Whoever holds the other end of the channel asks it to stop.
-//! Not here: what the time is spent on (`bench`, `tune`), signals (`cli`).
+//! Not here: what the time is spent on (`bench`), signals (`cli`).
 
 use std::io;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{self, Runtime};
@@ -94,22 +93,7 @@ impl Budget {
             }
         })
     }
-
-    /// Runs something to its end that is given a future which is ready when it must end: the time is over, or it was asked to stop.
-    pub fn wait<F: Future>(&self, run: impl FnOnce(Cut) -> F) -> F::Output {
-        let (until, stop) = (self.until, self.stop.clone());
-        let cut: Cut = Box::pin(async move {
-            tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => {}
-                () = asked(stop) => {}
-            }
-        });
-        self.runtime.block_on(async { run(cut).await })
-    }
 }
-
-/// Ready when something must end.
-pub type Cut = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ends when it is asked to; never when nobody can ask any more.
 async fn asked(mut stop: watch::Receiver<bool>) {
@@ -149,15 +133,5 @@ mod tests {
         drop(tell);
         let budget = Budget::start(LONG, stop).unwrap();
         assert_eq!(budget.sleep(Duration::from_millis(1)), Ok(()));
-    }
-
-    #[test]
-    fn the_end_of_the_time_and_a_stop_both_cut_what_is_waited_for() {
-        let (tell, stop) = watch::channel(false);
-        let over = Budget::start(Duration::ZERO, stop.clone()).unwrap();
-        over.wait(|cut| cut);
-        let stopped = Budget::start(LONG, stop).unwrap();
-        tell.send_replace(true);
-        stopped.wait(|cut| cut);
     }
 }

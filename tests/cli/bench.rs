@@ -54,7 +54,7 @@ fn report(place: &Place, line: &str) -> Value {
 /// and yet the run ends with its warm-up, because no rate can be judged by a limit that is longer than the budget.
 fn answers(place: &Place, line: &str) -> Value {
     let mut report = report(place, &format!("{line} --budget 30 --slo p99=60s"));
-    let answers = report["answers"].take();
+    let answers = report["answers"][0].take();
     let inputs = &report["setup"]["inputs_count"];
     assert_eq!(&answers["compared"], inputs, "{answers:#}");
     answers
@@ -232,7 +232,7 @@ fn two_files_are_compared_without_a_server_and_leave_nothing_behind() {
             &report["complete"],
             &report["interrupted"]
         ),
-        (&2.into(), &true.into(), &false.into())
+        (&3.into(), &true.into(), &false.into())
     );
     let versions = list(&report["versions"]);
     assert_eq!(versions.len(), 2);
@@ -247,7 +247,7 @@ fn two_files_are_compared_without_a_server_and_leave_nothing_behind() {
         let count = blocks.filter(|block| block["phase"] == phase).count();
         assert!(count >= 2, "{phase}: {count}");
     }
-    let answers = &report["answers"];
+    let answers = &report["answers"][0];
     assert!(number(&answers["differing"]) > 0.0, "{answers:#}");
     assert!(number(&answers["agreement"]["point"]) < 1.0, "{answers:#}");
     let words = report["verdict"]["words"].as_str().expect("words");
@@ -264,7 +264,7 @@ fn one_version_alone_is_measured_and_compared_with_nothing() {
     let place = Place::new();
     let report = report(&place, &format!("{} --budget 1", digits(1)));
     assert_eq!(report["verdict"]["outcome"], "alone");
-    assert_eq!(report["answers"], Value::Null);
+    assert_eq!(report["answers"], serde_json::json!([]));
     assert_eq!(report["levels"][0]["noise"], Value::Null);
     is_sound(&report, &report["levels"][0], 1);
 }
@@ -276,7 +276,7 @@ fn a_file_agrees_with_itself() {
     let versions = list(&report["versions"]);
     assert_eq!(versions[1]["label"], "digits-1 (again)");
     assert_eq!(versions[0]["model_sha256"], versions[1]["model_sha256"]);
-    let answers = &report["answers"];
+    let answers = &report["answers"][0];
     assert_eq!(
         (&answers["differing"], &answers["unanswered"]),
         (&0.into(), &0.into()),
@@ -454,7 +454,7 @@ fn a_condition_that_the_run_cannot_decide_is_refused_before_it_starts() {
         "{said}"
     );
     let said = refused(&format!("{} --fail-if p99>1.1", digits(1)));
-    assert!(said.contains("name the other one too"), "{said}");
+    assert!(said.contains("name another one too"), "{said}");
     let line = format!("{} --rate 100 --budget 10 --fail-if failures>0.1%", both());
     let said = refused(&line);
     assert!(said.contains("500 requests cannot prove it kept"), "{said}");
@@ -500,7 +500,7 @@ fn a_limit_within_the_interval_decides_nothing() {
         ),
     );
     let report = report.expect("a report");
-    let top1 = &report["answers"]["top1"];
+    let top1 = &report["answers"][0]["top1"];
     assert!(
         number(&top1["low"]) < 0.8 && number(&top1["high"]) > 0.8,
         "{top1:#}"
@@ -588,15 +588,14 @@ fn what_is_no_model_is_refused() {
 }
 
 #[test]
-fn more_than_two_versions_are_refused() {
+fn more_versions_than_are_compared_in_one_run_are_refused() {
     let place = Place::new();
-    let said = place.run("bench a.onnx b.onnx c.onnx");
-    assert!(said.starts_with("code: 2\n"), "{said}");
-    assert_snapshot!(place.run("bench a.onnx b.onnx --url http://127.0.0.1:1/score"), @"
+    let files = "1.onnx 2.onnx 3.onnx 4.onnx 5.onnx 6.onnx 7.onnx 8.onnx";
+    assert_snapshot!(place.run(&format!("bench {files} --url http://127.0.0.1:1/score")), @"
     code: 3
     --- stdout
     --- stderr
-    error: expected one version or two, found 3: a.onnx, b.onnx, http://127.0.0.1:1/score
+    error: expected at most 8 versions, found 9: 1.onnx, 2.onnx, 3.onnx, 4.onnx, 5.onnx, 6.onnx, 7.onnx, 8.onnx, http://127.0.0.1:1/score
     ");
 }
 
@@ -717,7 +716,7 @@ fn requests_that_cannot_be_read_are_refused_with_their_place() {
     --- stdout
     --- stderr
     error: cannot bench digits-1
-    caused by: --input is given once for all versions, or twice for two
+    caused by: --input is given once for all versions, or once for each of them
     ");
 }
 
@@ -753,7 +752,7 @@ fn one_request_at_a_time_is_judged_by_p90() {
     let report = under("--scenario single-stream", "single-stream", "p90");
     assert_eq!(report["levels"][0]["name"], "1 connection");
     // The server of a file takes as many at once as it is loaded with; all inputs are answered nevertheless.
-    assert_eq!(report["answers"]["unanswered"], 0);
+    assert_eq!(report["answers"][0]["unanswered"], 0);
 }
 
 #[test]
@@ -933,7 +932,7 @@ fn a_run_that_is_interrupted_before_anything_is_measured_prints_nothing() {
         let report = parsed(&text);
         assert_eq!(report["interrupted"], true);
         assert!(list(&report["levels"]).is_empty(), "{report:#}");
-        assert!(report["answers"].is_object(), "{report:#}");
+        assert!(report["answers"][0].is_object(), "{report:#}");
     }
 }
 
@@ -963,4 +962,90 @@ fn a_seed_repeats_the_inputs() {
     assert_eq!(first["compared"], 65);
     assert_eq!(of_seed(7), first);
     assert_ne!(of_seed(8), first);
+}
+
+#[test]
+fn a_run_that_was_saved_is_compared_with_a_later_one() {
+    let place = Place::new();
+    for (file, budget) in [("old.json", 3), ("new.json", 4)] {
+        place.ok(&format!(
+            "bench {} --budget {budget} --made 16 --save {file} --output none",
+            twice()
+        ));
+    }
+    let found = parsed(&place.ok("bench compare old.json new.json"));
+    assert_eq!(found["schema"], 1);
+    // The baseline is the same model in both.
+    assert!(found["anchor"].is_object(), "{found:#}");
+    let versions = list(&found["levels"][0]["versions"]);
+    assert_eq!(versions.len(), 1);
+    assert_eq!(versions[0]["metrics"][0]["metric"], "throughput");
+    let text = place.ok("bench compare old.json new.json --output table");
+    assert!(text.contains("which both runs have"), "{text}");
+    assert!(text.contains("new / old"), "{text}");
+    // Other requests are another benchmark.
+    place.ok(&format!(
+        "bench {} --budget 3 --made 17 --save other.json --output none",
+        twice()
+    ));
+    let said = place.run("bench compare old.json other.json");
+    assert!(
+        said.contains("these runs cannot be compared:\n  SHA-256 of the requests: ")
+            || said
+                .contains("these runs cannot be compared:\ncaused by:   SHA-256 of the requests: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_no_saved_run_is_refused() {
+    let place = Place::new();
+    place.write("report.json", "{\"schema\": 3}");
+    assert_snapshot!(place.run("bench compare report.json missing.json"), @"
+    code: 3
+    --- stdout
+    --- stderr
+    error: cannot compare report.json and missing.json
+    caused by: report.json: expected a run that was written by --save: missing field `saved` at line 1 column 13
+    ");
+    let said = place.run("bench compare missing.json report.json");
+    assert!(said.contains("cannot read \"missing.json\""), "{said}");
+    for line in [
+        "bench compare one.json",
+        "bench compare",
+        "bench compare a b c",
+        "bench compare a b --budget 3",
+    ] {
+        let said = place.run(line);
+        assert!(said.starts_with("code: 2\n"), "serin {line}\n{said}");
+    }
+}
+
+#[test]
+fn an_https_server_is_known_by_its_certificate_or_not_asked() {
+    let place = Place::new();
+    let refused = |line: &str| {
+        let said = place.run(&format!("bench --url https://127.0.0.1:1/score {line}"));
+        assert!(said.starts_with("code: 3\n"), "{said}");
+        said
+    };
+    place.write("requests.json", "{\"data\": [[1]]}");
+    let said = refused("-i requests.json --insecure");
+    assert!(said.contains("--insecure is not offered"), "{said}");
+    let said = refused("-i requests.json --cacert missing.pem");
+    assert!(
+        said.contains("--cacert missing.pem: expected certificates as PEM"),
+        "{said}"
+    );
+    let said = refused("-i requests.json --cacert requests.json");
+    assert!(
+        said.contains("expected certificates as PEM, found none"),
+        "{said}"
+    );
+    let authority = repository("tests/tls/authority.pem");
+    let said = refused(&format!(
+        "-i requests.json --cacert {}",
+        authority.display()
+    ));
+    assert!(said.contains("cannot connect to 127.0.0.1:1"), "{said}");
 }

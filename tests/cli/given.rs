@@ -14,7 +14,7 @@ use crate::server::with_blue;
 use crate::support::{Place, repository};
 
 /// Every place of a command line where a path may stand; `PATH` is that place.
-const PATHS_READ: [&str; 15] = [
+const PATHS_READ: [&str; 16] = [
     "endpoint create -f PATH",
     "endpoint update -f PATH",
     "endpoint update -n iris -d blue -e PATH",
@@ -30,6 +30,7 @@ const PATHS_READ: [&str; 15] = [
     "tune PATH",
     "bench PATH",
     "bench digits.onnx -i PATH",
+    "bench compare PATH PATH",
 ];
 
 /// Those that have no file of their own to begin with.
@@ -110,6 +111,7 @@ fn a_path_that_is_no_text_is_an_answer_of_every_command_and_no_panic() {
     let written = [
         "tune nowhere.onnx --plot PATH",
         "bench nowhere.onnx --html PATH",
+        "bench nowhere.onnx --save PATH",
         "status --data PATH",
         "serve -p 0 --data PATH",
     ];

@@ -19,7 +19,6 @@ mod way_down;
 
 #[cfg(feature = "cli")]
 pub use child::{ChildError, ChildServer};
-pub(crate) use config::edge_threads;
 pub use config::{Config, MetricsAt};
 pub use descriptors::raise_descriptor_limit;
 pub use error::AppError;

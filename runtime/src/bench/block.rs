@@ -29,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(super) const NEXT_LOOK: f64 = 1.25;
 /// The share of requests whose wait is so long that no rate is kept.
 const FAR: f64 = 1e-6;
+/// Times that a version is asked at the end whether it still answers: the first may meet a connection that was just closed.
+const ALIVE_TRIES: u32 = 3;
 /// The time between two looks at the end of a block.
 const END_LOOK: Duration = Duration::from_millis(1);
 
@@ -269,6 +271,42 @@ impl Blocks {
             true => self.answers_once(dealt, 1, time),
             false => Ok(asked),
         }
+    }
+
+    /// Whether a version still answers anything: the words for what came instead where it does not, asked a few times.
+    pub(super) fn silence(&self, dealt: Dealt<'_>) -> Result<Option<String>, Broken> {
+        for _ in 1..ALIVE_TRIES {
+            if self.silence_once(dealt)?.is_none() {
+                return Ok(None);
+            }
+        }
+        self.silence_once(dealt)
+    }
+
+    fn silence_once(&self, dealt: Dealt<'_>) -> Result<Option<String>, Broken> {
+        let load = LoadPoint {
+            scenario: Scenario::Closed,
+            connections: 1,
+            rate: None,
+        };
+        let pace = Pace::Closed { requests: Some(1) };
+        let heard = Arc::new(Mutex::new(None));
+        let running = self
+            .load(dealt, &load, pace, {
+                let heard = Arc::clone(&heard);
+                move |sample: Sample| {
+                    let words = sample.reply.is_err().then(|| told(&sample.reply));
+                    *heard.lock().unwrap_or_else(PoisonError::into_inner) = words;
+                }
+            })
+            .start()
+            .map_err(Broken::Threads)?;
+        while !running.has_finished() {
+            self.budget.sleep(LOOK)?;
+        }
+        _ = running.finish();
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(heard.take())
     }
 
     fn answers_once(

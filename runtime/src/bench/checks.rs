@@ -5,9 +5,10 @@ use std::slice;
 use std::time::Duration;
 
 use crate::bench::figures::Done;
-use crate::bench::report::{Check, CheckState, Environment, Level, Phase, Scenario};
+use crate::bench::report::{
+    Check, CheckState, Environment, Level, Phase, Scenario, VersionAnswers,
+};
 use crate::bench::settled::settled;
-use crate::evidence::Answers;
 use crate::load::Summary;
 
 /// A generator that is later than this tells of itself, unless that is little beside what it measures.
@@ -166,14 +167,34 @@ fn failures_of(blocks: &[&Done]) -> (CheckState, String) {
     (state, words)
 }
 
+/// Whether every version still answers at the end; of each the words for what came instead, where it does not.
+pub(super) fn alive_check(labels: &[&str], silences: &[Option<String>]) -> Option<Check> {
+    let silent = labels.iter().zip(silences);
+    let words: Vec<_> = silent
+        .filter_map(|(label, words)| {
+            Some(format!("{label} no longer answers ({})", words.as_ref()?))
+        })
+        .collect();
+    (!words.is_empty()).then(|| {
+        let words = format!(
+            "{}: it died, or was stopped, while it was measured",
+            words.join(", ")
+        );
+        check("alive", CheckState::Invalid, words)
+    })
+}
+
 /// How many of the inputs the findings are of.
 pub(super) fn inputs_check(
     different: usize,
     levels: &[Level],
-    answers: Option<&Answers>,
+    answers: &[VersionAnswers],
 ) -> Option<Check> {
     let loaded = levels.iter().map(|level| level.inputs.loaded).min();
-    let compared = answers.map(|answers| answers.compared + answers.unanswered);
+    let compared = answers
+        .iter()
+        .map(|one| one.answers.compared + one.answers.unanswered)
+        .min();
     let told = [(loaded, "loaded"), (compared, "compared")];
     let words: Vec<_> = told
         .iter()

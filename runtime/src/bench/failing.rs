@@ -1,57 +1,71 @@
 //! What failures do to a comparison: a version that fails more is not the better one, whatever the rest takes. Pure.
 
-use crate::bench::figures::CONFIDENCE;
+use crate::bench::figures::confidence_of;
 use crate::bench::report::{Comparison, Failures, Figures, Metric, Outcome};
 use crate::evidence::{Estimate, difference, proportion};
 
 impl Failures {
-    /// Of versions by themselves; the difference is that of two.
+    /// Of versions by themselves, and of each beside the first.
     pub(super) fn of(figures: &[Figures]) -> Self {
+        let confidence = confidence_of(figures.len());
         let counts = |one: &Figures| (one.failures, one.sent);
         let shares = figures.iter().map(|one| {
             let (failures, sent) = counts(one);
-            proportion(failures, sent, CONFIDENCE)
+            proportion(failures, sent, confidence)
         });
         let endless = figures.iter().map(|one| {
             let queries = one.latencies.count();
-            proportion(queries - one.latencies.ended(), queries, CONFIDENCE)
+            proportion(queries - one.latencies.ended(), queries, confidence)
         });
         Self {
             shares: shares.collect(),
             endless: endless.collect(),
-            difference: match figures {
-                [base, other] => Some(difference(counts(base), counts(other), CONFIDENCE)),
-                _ => None,
+            differences: match figures {
+                [] => Vec::new(),
+                [base, others @ ..] => others
+                    .iter()
+                    .map(|other| difference(counts(base), counts(other), confidence))
+                    .collect(),
             },
         }
     }
 
-    /// Which of the two fails more, as it is said of the other one.
-    pub(super) fn outcome_words(&self) -> &'static str {
-        match (self.other_fails_more(), self.base_fails_more()) {
+    /// The share of a version less that of the baseline.
+    pub(super) fn difference(&self, version: usize) -> Option<Estimate> {
+        self.differences.get(version.checked_sub(1)?).copied()
+    }
+
+    /// Which fails more, as it is said of a version beside the baseline.
+    pub(super) fn outcome_words(&self, version: usize) -> &'static str {
+        match (self.fails_more(version), self.fails_less(version)) {
             (true, _) => "more",
             (_, true) => "less",
             _ => "no evidence",
         }
     }
 
-    /// Whether the other version is proven to fail more than the baseline.
-    pub(super) fn other_fails_more(&self) -> bool {
-        let low = self.difference.and_then(|difference| difference.low);
+    /// Whether a version is proven to fail more than the baseline.
+    pub(super) fn fails_more(&self, version: usize) -> bool {
+        let low = self.difference(version).and_then(|found| found.low);
         low.is_some_and(|low| low > 0.0)
     }
 
-    fn base_fails_more(&self) -> bool {
-        let high = self.difference.and_then(|difference| difference.high);
+    fn fails_less(&self, version: usize) -> bool {
+        let high = self.difference(version).and_then(|found| found.high);
         high.is_some_and(|high| high < 0.0)
     }
 
     /// The comparison with failures as what they are: without end where a quantile reaches them, and no reason to win.
     pub(super) fn applied(&self, mut comparison: Comparison) -> Comparison {
         if let Some(quantile) = quantile(comparison.metric)
-            && let [base, other] = self.endless[..]
+            && let (Some(base), Some(other)) = (
+                self.endless.first(),
+                self.endless
+                    .get(comparison.version)
+                    .filter(|_| comparison.version > 0),
+            )
         {
-            let ends = (ends(base, quantile), ends(other, quantile));
+            let ends = (ends(*base, quantile), ends(*other, quantile));
             if ends != (Some(true), Some(true)) {
                 let (factor, outcome) = match ends {
                     (Some(true), Some(false)) => (Some(f64::INFINITY), Outcome::Slower),
@@ -70,8 +84,8 @@ impl Failures {
             }
         }
         comparison.outcome = match comparison.outcome {
-            Outcome::Faster if self.other_fails_more() => Outcome::FailsMore,
-            Outcome::Slower if self.base_fails_more() => Outcome::FailsMore,
+            Outcome::Faster if self.fails_more(comparison.version) => Outcome::FailsMore,
+            Outcome::Slower if self.fails_less(comparison.version) => Outcome::FailsMore,
             outcome => outcome,
         };
         comparison
@@ -101,6 +115,7 @@ fn ends(failures: Estimate, quantile: f64) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -109,14 +124,20 @@ mod tests {
     use crate::bench::sample;
     use crate::load::Summary;
 
-    fn figures(failures: u64, sent: u64) -> Figures {
-        let mut figures = sample::report().levels[0].figures[0].clone();
-        (figures.failures, figures.sent) = (failures, sent);
+    /// Made once: a sample has tens of thousands of latencies.
+    static SAMPLE: LazyLock<Figures> = LazyLock::new(|| {
+        let mut figures = sample::report().levels[0].figures.remove(0);
         figures.latencies = Summary::new();
-        for _ in failures..sent {
-            let latency = Duration::from_millis(1);
-            figures.latencies.record_latency(latency, true);
-        }
+        figures
+    });
+
+    fn figures(failures: u64, sent: u64) -> Figures {
+        let mut figures = SAMPLE.clone();
+        (figures.failures, figures.sent) = (failures, sent);
+        let answers = sent.saturating_sub(failures);
+        figures
+            .latencies
+            .record_latencies(Duration::from_millis(1), answers);
         for _ in 0..failures {
             figures.latencies.record_endless();
         }
@@ -156,7 +177,7 @@ mod tests {
         let found = applied(&alike, Metric::P99, Outcome::Faster);
         assert_eq!(found, (Outcome::Faster, Some(0.4)));
         let one = Failures::of(&[figures(3, 10)]);
-        assert_eq!(one.difference, None);
+        assert_eq!(one.differences, []);
         assert_eq!(
             applied(&one, Metric::P99, Outcome::Faster).0,
             Outcome::Faster

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::bench::figures::CONFIDENCE;
-use crate::bench::report::{GateReport, GateState, Metric};
-use crate::evidence::{Answers, Estimate};
+use crate::bench::figures::confidence_of;
+use crate::bench::report::{GateReport, GateState, Metric, VersionAnswers};
+use crate::evidence::Estimate;
 
 /// Metrics that a condition can name.
 const METRICS: &[(&str, GateMetric)] = &[
@@ -42,9 +42,9 @@ pub enum GateMetric {
 /// What is known of a run before it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ground {
-    /// Versions: one or two.
+    /// Versions, the baseline included.
     pub versions: usize,
-    /// Different inputs that both versions are asked; none where each is asked its own.
+    /// Different inputs that all versions are asked; none where each is asked its own.
     pub inputs: Option<u64>,
     /// Requests of a version that the time suffices for, where their rate is given.
     pub requests: Option<u64>,
@@ -117,9 +117,9 @@ impl Condition {
     }
 
     /// Says what was found about the condition: failed or passed when the whole interval is on one side of the limit, and undecided
-    /// when the limit is within, or a bound that it takes is not known.
+    /// when the limit is within, or a bound that it takes is not known. `version` is the index of the one that it was found of.
     #[must_use]
-    pub fn judge(&self, found: Option<Estimate>) -> GateReport {
+    pub fn judge(&self, version: usize, found: Option<Estimate>) -> GateReport {
         // All is bad when even the best end is, and good when even the worst is.
         let (best, worst) = match (found, self.operator) {
             (None, _) => (None, None),
@@ -136,6 +136,7 @@ impl Condition {
         };
         GateReport {
             condition: self.written.clone(),
+            version,
             found,
             state,
         }
@@ -152,16 +153,20 @@ pub fn undecidable(conditions: &[Condition], ground: &Ground) -> Vec<String> {
     conditions.iter().filter_map(problem).collect()
 }
 
-/// The same of what is compared, when the answers are there.
-pub(super) fn unanswerable(conditions: &[Condition], answers: Option<&Answers>) -> Vec<String> {
+/// The same of what is compared, when the answers are there: of the version with the fewest.
+pub(super) fn unanswerable(conditions: &[Condition], answers: &[VersionAnswers]) -> Vec<String> {
+    let versions = answers.len() + 1;
+    let rows = answers.iter().map(|one| one.answers.rows).min();
+    let compared = answers.iter().map(|one| one.answers.compared).min();
     let problem = |condition: &Condition| {
-        let answers = answers?;
         let words = match condition.metric {
-            GateMetric::Top1 if answers.rows == 0 => Some(
+            GateMetric::Top1 if rows? == 0 => Some(
                 "the answers have no rows of numbers, of which one would be the largest".to_owned(),
             ),
-            GateMetric::Top1 => condition.too_few(answers.rows, "rows"),
-            GateMetric::Agreement => condition.too_few(answers.compared as u64, "compared inputs"),
+            GateMetric::Top1 => condition.too_few(rows?, versions, "rows"),
+            GateMetric::Agreement => {
+                condition.too_few(compared? as u64, versions, "compared inputs")
+            }
             GateMetric::Ratio(_) | GateMetric::Failures => None,
         }?;
         Some(format!("{condition}: {words}"))
@@ -175,9 +180,11 @@ impl Condition {
             GateMetric::Failures if ground.is_search => {
                 "a search for the highest rate fails requests on purpose: leave out --slo"
             }
-            GateMetric::Failures => return self.too_few(ground.requests?, "requests"),
+            GateMetric::Failures => {
+                return self.too_few(ground.requests?, ground.versions, "requests");
+            }
             _ if ground.versions < 2 => {
-                "it compares two versions, and there is one: name the other one too"
+                "it compares versions, and there is one: name another one too"
             }
             GateMetric::Ratio(_) if ground.is_search => {
                 "a search for the highest rate compares nothing else: leave out --slo"
@@ -185,7 +192,7 @@ impl Condition {
             GateMetric::Ratio(_) => return None,
             GateMetric::Agreement | GateMetric::Top1 => match ground.inputs {
                 Some(inputs) if self.metric == GateMetric::Agreement => {
-                    return self.too_few(inputs, "different inputs");
+                    return self.too_few(inputs, ground.versions, "different inputs");
                 }
                 Some(_) => return None,
                 None => "each version is asked its own inputs: give --input once, for both",
@@ -194,12 +201,12 @@ impl Condition {
         Some(words.to_owned())
     }
 
-    /// The words for so few that it is kept by no outcome.
-    fn too_few(&self, count: u64, what: &str) -> Option<String> {
-        if self.may_pass(count) {
+    /// The words for so few that it is kept by no outcome, of so many versions.
+    fn too_few(&self, count: u64, versions: usize, what: &str) -> Option<String> {
+        if self.may_pass(count, versions) {
             return None;
         }
-        Some(match self.fewest() {
+        Some(match self.fewest(versions) {
             Some(fewest) => format!(
                 "{count} {what} cannot prove it kept, whatever they say: at least {fewest} are needed{}",
                 self.remedy()
@@ -217,21 +224,21 @@ impl Condition {
     }
 
     /// Whether so many trials may keep it, all of which are hits, or none.
-    fn may_pass(&self, count: u64) -> bool {
+    fn may_pass(&self, count: u64, versions: usize) -> bool {
         // Of Clopper and Pearson's interval both ends have a closed form here, which holds for any count.
-        let least = ((1.0 - CONFIDENCE) / 2.0).powf(1.0 / count as f64);
+        let least = ((1.0 - confidence_of(versions)) / 2.0).powf(1.0 / count as f64);
         let passes = |point, low, high| {
             let (low, high) = (Some(low), Some(high));
             let found = Estimate { point, low, high };
-            self.judge(Some(found)).state == GateState::Passed
+            self.judge(0, Some(found)).state == GateState::Passed
         };
         count > 0 && (passes(0.0, 0.0, 1.0 - least) || passes(1.0, least, 1.0))
     }
 
     /// The fewest trials that may keep it.
-    fn fewest(&self) -> Option<u64> {
+    fn fewest(&self, versions: usize) -> Option<u64> {
         let mut enough = 1;
-        while !self.may_pass(enough) {
+        while !self.may_pass(enough, versions) {
             enough *= 2;
             if enough > TRIALS_MAX {
                 return None;
@@ -240,7 +247,7 @@ impl Condition {
         let mut few = enough / 2;
         while enough - few > 1 {
             let middle = u64::midpoint(few, enough);
-            match self.may_pass(middle) {
+            match self.may_pass(middle, versions) {
                 true => enough = middle,
                 false => few = middle,
             }
@@ -365,11 +372,12 @@ mod tests {
     fn judged(text: &str, low: impl Into<Option<f64>>, high: impl Into<Option<f64>>) -> GateState {
         let condition: Condition = text.parse().unwrap();
         let (low, high) = (low.into(), high.into());
-        let report = condition.judge(Some(Estimate {
+        let found = Estimate {
             point: 1.0,
             low,
             high,
-        }));
+        };
+        let report = condition.judge(1, Some(found));
         assert_eq!(report.condition, text);
         report.state
     }
@@ -473,7 +481,7 @@ mod tests {
             GateState::Undecided
         );
         let condition: Condition = "throughput<0.97".parse().unwrap();
-        let report = condition.judge(None);
+        let report = condition.judge(1, None);
         assert_eq!((report.state, report.found), (GateState::Undecided, None));
     }
 
@@ -582,20 +590,21 @@ mod tests {
 
     #[test]
     fn rows_are_counted_when_the_answers_are_there() {
-        let mut answers = crate::bench::sample::report().answers.unwrap();
-        let told = |answers: &Answers| {
+        let mut answers = crate::bench::sample::report().answers;
+        let told = |answers: &[VersionAnswers]| {
             let conditions = ["top1<0.99", "agreement<0.99", "p99>1.1"];
-            unanswerable(&conditions.map(|text| text.parse().unwrap()), Some(answers))
+            unanswerable(&conditions.map(|text| text.parse().unwrap()), answers)
         };
         assert!(told(&answers).is_empty());
-        (answers.rows, answers.compared) = (300, 40);
+        let first = &mut answers[0].answers;
+        (first.rows, first.compared) = (300, 40);
         let few = told(&answers);
         assert!(few[0].starts_with("top1<0.99: 300 rows cannot"), "{few:?}");
         assert!(
             few[1].starts_with("agreement<0.99: 40 compared inputs cannot"),
             "{few:?}"
         );
-        answers.rows = 0;
+        answers[0].answers.rows = 0;
         assert!(told(&answers)[0].contains("no rows of numbers"));
     }
 
@@ -605,11 +614,12 @@ mod tests {
             limit in 0.0..=1.0_f64,
             operator in prop::sample::select(vec!["<", "<=", ">", ">="]),
             count in 1_u64..60,
+            versions in 2_usize..6,
         ) {
             let condition: Condition = format!("agreement{operator}{limit}").parse().unwrap();
-            let ground = Ground { inputs: Some(count), ..ROOMY };
+            let ground = Ground { inputs: Some(count), versions, ..ROOMY };
             let kept = (0..=count).any(|hits| {
-                condition.judge(Some(proportion(hits, count, CONFIDENCE))).state == GateState::Passed
+                condition.judge(1, Some(proportion(hits, count, confidence_of(versions)))).state == GateState::Passed
             });
             prop_assert_eq!(undecidable(&[condition], &ground).is_empty(), kept);
         }
@@ -636,7 +646,7 @@ mod tests {
             let truth = low + width * within;
             let estimate = Estimate { point: truth, low: Some(low), high: Some(low + width) };
             let bad = condition.operator.holds(truth, condition.limit);
-            match condition.judge(Some(estimate)).state {
+            match condition.judge(1, Some(estimate)).state {
                 GateState::Failed => prop_assert!(bad),
                 GateState::Passed => prop_assert!(!bad),
                 GateState::Undecided => prop_assert!(low <= limit && limit <= low + width),

@@ -101,17 +101,19 @@ pub(super) fn loaded(ledgers: &[Ledger], deck: &Deck) -> LoadedInputs {
     }
 }
 
-/// How far the ratio of the means is from 1, either way.
+/// How far the ratio of the means is from 1, either way, of the version that is farthest from the baseline.
 fn apart(ledgers: &[Ledger], input: usize) -> Option<f64> {
-    let [base, other] = ledgers else {
-        return None;
-    };
+    let (base, others) = ledgers.split_first()?;
     let mean = |ledger: &Ledger| {
         let times = ledger.of(input);
         times.mean_ms().filter(|_| times.answers >= ANSWERS_MIN)
     };
-    let apart = (mean(other)? / mean(base)?).ln().abs();
-    apart.is_finite().then_some(apart)
+    let base = mean(base)?;
+    others
+        .iter()
+        .filter_map(|other| Some((mean(other)? / base).ln().abs()))
+        .filter(|apart| apart.is_finite())
+        .reduce(f64::max)
 }
 
 #[cfg(test)]

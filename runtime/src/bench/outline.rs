@@ -10,11 +10,11 @@ use crate::bench::numbers::{
 };
 use crate::bench::report::{
     CheckState, Comparison, Environment, Figures, GateReport, InputTimes, Level, Outcome, Report,
-    Scenario, Setup, Version,
+    Scenario, Setup, Version, VersionAnswers,
 };
 use crate::bench::sentence::{answers_words, metric_words, outcome_words, outward, slo_words};
 use crate::bench::slo::{SloReport, Sustained};
-use crate::evidence::{Answers, Difference, Estimate};
+use crate::evidence::{Difference, Estimate};
 
 /// Digits of a SHA-256 that tell models apart.
 const SHA_DIGITS: usize = 12;
@@ -85,14 +85,14 @@ pub(crate) struct Column {
     pub(crate) numbers: bool,
 }
 
-fn words_column(name: impl Into<String>) -> Column {
+pub(super) fn words_column(name: impl Into<String>) -> Column {
     Column {
         name: name.into(),
         numbers: false,
     }
 }
 
-fn numbers_column(name: impl Into<String>) -> Column {
+pub(super) fn numbers_column(name: impl Into<String>) -> Column {
     Column {
         name: name.into(),
         numbers: true,
@@ -113,21 +113,21 @@ pub(crate) fn mark(report: &Report) -> Option<&'static str> {
 /// Everything below the verdict.
 pub(crate) fn outline(report: &Report) -> Vec<Section> {
     let some = |kind, parts: Vec<Part>| (!parts.is_empty()).then_some(Section { kind, parts });
-    let answers = report.answers.as_ref();
+    let answers = report.answers.iter();
     let slo = report.slo.as_ref();
     [
         some(Kind::Versions, versions(report)),
         some(Kind::Comparison, comparison(report)),
         some(
             Kind::Answers,
-            answers.map_or_else(Vec::new, |answers| answers_parts(answers, report)),
+            answers.flat_map(|one| answers_parts(one, report)).collect(),
         ),
         some(Kind::Inputs, inputs(report)),
         some(
             Kind::Slo,
             slo.map_or_else(Vec::new, |slo| slo_parts(slo, report)),
         ),
-        some(Kind::Gates, gates(&report.gates)),
+        some(Kind::Gates, gates(report)),
         some(Kind::Checks, checks(report)),
         some(Kind::Setup, setup(report)),
         some(
@@ -240,23 +240,46 @@ fn latency_cells(figures: &Figures) -> Vec<String> {
     .into()
 }
 
+/// Whether more than one version is compared with the baseline.
+pub(super) fn has_several(report: &Report) -> bool {
+    report.versions.len() > 2
+}
+
+/// Puts the label of a version before the cells, where there are several.
+fn with_version(report: &Report, version: usize, cells: Vec<String>) -> Vec<String> {
+    let label = has_several(report).then(|| report.versions[version].label.clone());
+    label.into_iter().chain(cells).collect()
+}
+
+fn comparison_head(report: &Report, base: &str, bootstrapped: bool) -> Vec<Column> {
+    let others = &report.versions[1..];
+    let ratio = match others {
+        [other] => format!("{} / {base}", other.label),
+        _ => format!("by that of {base}"),
+    };
+    let mut head = vec![
+        words_column("metric"),
+        numbers_column(ratio),
+        words_column("outcome"),
+        numbers_column("could have seen"),
+        numbers_column("pairs"),
+    ];
+    if others.len() > 1 {
+        head.insert(0, words_column("version"));
+    }
+    if bootstrapped {
+        head.push(numbers_column("bootstrap"));
+    }
+    head
+}
+
 fn comparison(report: &Report) -> Vec<Part> {
-    let [base, other, ..] = report.versions.as_slice() else {
+    let [base, _, ..] = report.versions.as_slice() else {
         return Vec::new();
     };
     let swept = swept(report);
     let all = || report.levels.iter().flat_map(|level| &level.comparisons);
     let bootstrapped = all().any(|one| one.ratio.bootstrap.is_some());
-    let mut head = vec![
-        words_column("metric"),
-        numbers_column(format!("{} / {}", other.label, base.label)),
-        words_column("outcome"),
-        numbers_column("could have seen"),
-        numbers_column("pairs"),
-    ];
-    if bootstrapped {
-        head.push(numbers_column("bootstrap"));
-    }
     let row = |one: &Comparison| {
         let mut cells = vec![
             metric_words(one.metric).to_owned(),
@@ -270,15 +293,21 @@ fn comparison(report: &Report) -> Vec<Part> {
         }
         cells
     };
+    let of_version = |level: &Level, version: usize| -> Vec<Vec<String>> {
+        let rows = level.of(version).map(row);
+        rows.chain(failures_cells(level, version, bootstrapped))
+            .map(|cells| with_load(swept, level, with_version(report, version, cells)))
+            .collect()
+    };
     let rows_of = |level: &Level| -> Vec<Vec<String>> {
-        let rows = level.comparisons.iter();
-        rows.map(|one| with_load(swept, level, row(one)))
-            .chain(failures_cells(level, bootstrapped).map(|cells| with_load(swept, level, cells)))
+        let others = 1..report.versions.len();
+        others
+            .flat_map(|version| of_version(level, version))
             .collect()
     };
     let table = all().next().is_some().then(|| {
         Part::Table(Table {
-            head: load_column(swept, head),
+            head: load_column(swept, comparison_head(report, &base.label, bootstrapped)),
             rows: report.levels.iter().flat_map(rows_of).collect(),
         })
     });
@@ -308,11 +337,11 @@ fn told_outcome(comparison: &Comparison) -> String {
 }
 
 /// The row of failures: a difference of shares, for where none fails there is no ratio.
-fn failures_cells(level: &Level, bootstrapped: bool) -> Option<Vec<String>> {
+fn failures_cells(level: &Level, version: usize, bootstrapped: bool) -> Option<Vec<String>> {
     let mut cells = vec![
         "failures".to_owned(),
-        points(level.failures.difference?),
-        level.failures.outcome_words().to_owned(),
+        points(level.failures.difference(version)?),
+        level.failures.outcome_words(version).to_owned(),
         unknown(),
         unknown(),
     ];
@@ -344,7 +373,9 @@ pub(super) fn noise_words(noise: &Comparison, base: &str, with: &str) -> String 
     )
 }
 
-fn answers_parts(answers: &Answers, report: &Report) -> Vec<Part> {
+fn answers_parts(found: &VersionAnswers, report: &Report) -> Vec<Part> {
+    let answers = &found.answers;
+    let label = &report.versions[found.version].label;
     let mut facts = vec![("agreement".to_owned(), percent_estimate(answers.agreement))];
     if let Some(top1) = answers.top1 {
         facts.push(("same largest number".to_owned(), percent_estimate(top1)));
@@ -363,18 +394,19 @@ fn answers_parts(answers: &Answers, report: &Report) -> Vec<Part> {
             answers.of_other_form.to_string(),
         ));
     }
-    let mut parts = vec![Part::Line(answers_words(answers)), Part::Facts(facts)];
+    let line = match has_several(report) {
+        true => format!("{label}: {}", answers_words(answers)),
+        false => answers_words(answers),
+    };
+    let mut parts = vec![Part::Line(line), Part::Facts(facts)];
     if !answers.worst.is_empty() {
-        parts.push(Part::Table(worst(&answers.worst, report)));
+        parts.push(Part::Table(worst(&answers.worst, found.version, report)));
     }
     parts
 }
 
-fn worst(worst: &[Difference], report: &Report) -> Table {
-    let label = |at: usize, unnamed: &str| {
-        let version = report.versions.get(at);
-        version.map_or_else(|| unnamed.to_owned(), |version| version.label.clone())
-    };
+fn worst(worst: &[Difference], version: usize, report: &Report) -> Table {
+    let label = |at: usize| report.versions[at].label.clone();
     let row = |one: &Difference| {
         vec![
             one.input.to_string(),
@@ -389,8 +421,8 @@ fn worst(worst: &[Difference], report: &Report) -> Table {
         head: vec![
             numbers_column("input"),
             words_column("where"),
-            words_column(label(0, "baseline")),
-            words_column(label(1, "other")),
+            words_column(label(0)),
+            words_column(label(version)),
             numbers_column("difference"),
         ],
         rows: worst.iter().map(row).collect(),
@@ -475,21 +507,24 @@ fn slo_parts(slo: &SloReport, report: &Report) -> Vec<Part> {
     ]
 }
 
-fn gates(gates: &[GateReport]) -> Vec<Part> {
-    if gates.is_empty() {
+fn gates(report: &Report) -> Vec<Part> {
+    if report.gates.is_empty() {
         return Vec::new();
     }
     let row = |gate: &GateReport| {
         let found = gate.found.map_or_else(unknown, bare);
-        vec![gate.state.words().to_owned(), gate.condition.clone(), found]
+        let cells = vec![gate.state.words().to_owned(), gate.condition.clone(), found];
+        with_version(report, gate.version, cells)
     };
+    let version = has_several(report).then(|| words_column("version"));
+    let head = [
+        words_column("state"),
+        words_column("fails if"),
+        numbers_column("found"),
+    ];
     vec![Part::Table(Table {
-        head: vec![
-            words_column("state"),
-            words_column("fails if"),
-            numbers_column("found"),
-        ],
-        rows: gates.iter().map(row).collect(),
+        head: version.into_iter().chain(head).collect(),
+        rows: report.gates.iter().map(row).collect(),
     })]
 }
 
@@ -518,7 +553,7 @@ fn fact(name: impl Into<String>, words: impl Into<String>) -> (String, String) {
 
 fn setup(report: &Report) -> Vec<Part> {
     let versions = report.versions.iter().flat_map(version_facts);
-    let facts = setup_facts(&report.setup, report.versions.len() > 1);
+    let facts = setup_facts(&report.setup, report.versions.len());
     vec![Part::Facts(versions.chain(facts).collect())]
 }
 
@@ -547,11 +582,19 @@ fn settings_words(settings: &Value) -> String {
     }
 }
 
-fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
-    let order = if paired {
-        " in pairs of random order,"
-    } else {
-        ""
+fn setup_facts(setup: &Setup, versions: usize) -> Vec<(String, String)> {
+    let order = match versions {
+        0 | 1 => "",
+        2 => " in pairs of random order,",
+        _ => " in rounds of random order,",
+    };
+    let intervals = match versions {
+        0..=2 => format!("{} confidence", percent(setup.confidence)),
+        _ => format!(
+            "{} confidence for all versions together, {} each (Bonferroni)",
+            percent(setup.confidence),
+            percent(setup.confidence_each)
+        ),
     };
     let mut facts = vec![
         fact(
@@ -573,10 +616,7 @@ fn setup_facts(setup: &Setup, paired: bool) -> Vec<(String, String)> {
                 None => format!("as long as a decision takes, seed {}", setup.seed),
             },
         ),
-        fact(
-            "intervals",
-            format!("{} confidence", percent(setup.confidence)),
-        ),
+        fact("intervals", intervals),
     ];
     if setup.requests_per_query > 1 {
         let requests = setup.requests_per_query;
@@ -660,7 +700,12 @@ mod tests {
 
     #[test]
     fn every_row_has_as_many_cells_as_there_are_headings() {
-        for report in [sample::report(), sample::alone(), sample::sweep()] {
+        for report in [
+            sample::report(),
+            sample::alone(),
+            sample::sweep(),
+            sample::three(),
+        ] {
             for section in outline(&report) {
                 for part in section.parts {
                     if let Part::Table(table) = part {

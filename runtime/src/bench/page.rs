@@ -6,9 +6,11 @@
 use askama::Template;
 
 use crate::bench::numbers::{TOO_LITTLE, interval, inverse, ratio};
-use crate::bench::outline::{Kind, Part, Section, mark, outline, scenario_words};
+use crate::bench::outline::{Kind, Part, Section, has_several, mark, outline, scenario_words};
 use crate::bench::plots::{Plot, css, plots};
-use crate::bench::report::{CheckState, Comparison, GateState, Level, Metric, Outcome, Report};
+use crate::bench::report::{
+    CheckState, Comparison, GateReport, GateState, Level, Metric, Outcome, Report, Version,
+};
 use crate::bench::sentence::{metric_words, outcome_words};
 use crate::evidence::Estimate;
 use crate::plot::PlotError;
@@ -70,6 +72,20 @@ impl Page<'_> {
         words.into_iter().filter(|one| !one.is_empty()).collect()
     }
 
+    /// A condition with the version that it was judged of, where there are several.
+    fn condition(&self, gate: &GateReport) -> String {
+        match has_several(self.report) {
+            true => format!("{}: {}", self.labels[gate.version], gate.condition),
+            false => gate.condition.clone(),
+        }
+    }
+
+    /// The versions with their colours.
+    fn coloured(&self) -> impl Iterator<Item = (&'static str, &Version)> {
+        let versions = self.report.versions.iter().enumerate();
+        versions.map(|(at, version)| (css(at), version))
+    }
+
     /// The colour of the version whose label a cell is.
     fn version(&self, cell: &str) -> Option<&'static str> {
         self.labels.iter().position(|label| *label == cell).map(css)
@@ -112,8 +128,7 @@ struct Row {
 
 impl Strip {
     fn of(report: &Report) -> Self {
-        let swept = report.levels.len() > 1;
-        let rows = |level| rows(level, swept);
+        let rows = |level| rows(level, report);
         let rows: Vec<Row> = report.levels.iter().flat_map(rows).collect();
         let ends = rows.iter().filter_map(Row::ends);
         let reach = ends
@@ -136,13 +151,17 @@ impl Strip {
     }
 }
 
-fn rows(level: &Level, swept: bool) -> Vec<Row> {
-    let with = match swept {
+fn rows(level: &Level, report: &Report) -> Vec<Row> {
+    let with = match report.levels.len() > 1 {
         true => format!(", {}", level.name),
         false => String::new(),
     };
+    let of = |version: usize| match has_several(report) {
+        true => format!("{}, ", report.versions[version].label),
+        false => String::new(),
+    };
     let row = |one: &Comparison| Row {
-        name: format!("{}{with}", metric_words(one.metric)),
+        name: format!("{}{}{with}", of(one.version), metric_words(one.metric)),
         estimate: outward(one),
         word: outcome_words(one.outcome, one.metric),
         tone: one.outcome.tone(),
@@ -186,7 +205,7 @@ impl Outcome {
             Self::Faster | Self::Same => "good",
             Self::Slower | Self::Invalid => "bad",
             Self::Withheld | Self::FailsMore => "warn",
-            Self::NoEvidence | Self::Alone => "",
+            Self::NoEvidence | Self::Mixed | Self::Alone => "",
         }
     }
 }
@@ -214,7 +233,12 @@ mod tests {
 
     #[test]
     fn the_page_names_no_other_host() {
-        for report in [sample::report(), sample::alone(), sample::sweep()] {
+        for report in [
+            sample::report(),
+            sample::alone(),
+            sample::sweep(),
+            sample::three(),
+        ] {
             let page = html(&report).unwrap();
             for outside in [
                 "http", "src=", "href=", "url(", "@import", "<link", "<iframe", "<object", "<img",
@@ -248,7 +272,7 @@ mod tests {
         report.verdict.words = format!("{evil}; {evil}");
         report.gates[0].condition = evil.to_owned();
         report.environment.processor = evil.to_owned();
-        let answers = report.answers.as_mut().unwrap();
+        let answers = &mut report.answers[0].answers;
         answers.worst[0].path = evil.to_owned();
         answers.worst[0].base = evil.to_owned();
         report.environment.serin = evil.to_owned();
@@ -274,7 +298,12 @@ mod tests {
 
     #[test]
     fn every_plot_is_in_the_page() {
-        for report in [sample::report(), sample::alone(), sample::sweep()] {
+        for report in [
+            sample::report(),
+            sample::alone(),
+            sample::sweep(),
+            sample::three(),
+        ] {
             let page = html(&report).unwrap();
             let plots = plots(&report).unwrap();
             assert_eq!(page.matches("<svg ").count(), plots.len());
@@ -296,6 +325,27 @@ mod tests {
         assert!(page.contains(heading), "{page}");
         assert!(page.contains("<p>0 of 4096 answers differ beyond 1e-4</p>"));
         assert!(page.contains("class=\"verdict good\""));
+    }
+
+    #[test]
+    fn every_version_has_its_colour_its_rows_and_its_conditions() {
+        let report = sample::three();
+        let page = html(&report).unwrap();
+        for told in [
+            "class=\"key other2\"></i><b>red</b>",
+            "<span>red, throughput</span>",
+            "red: throughput&#60;0.97 passed",
+            "Pair by pair: red",
+        ] {
+            assert!(page.contains(told), "{told}");
+        }
+        let css = include_str!("../../templates/bench.css");
+        for version in 0..crate::bench::report::VERSIONS_MAX {
+            let name = super::css(version);
+            assert_eq!(css.matches(&format!("--{name}: ")).count(), 2, "{name}");
+            let key = format!(".key.{name} {{ background: var(--{name}); }}");
+            assert!(css.contains(&key), "{key}");
+        }
     }
 
     #[test]
@@ -322,7 +372,7 @@ mod tests {
     fn without_any_numbers_there_is_still_a_page() {
         let mut report = sample::report();
         report.levels.clear();
-        report.answers = None;
+        report.answers.clear();
         report.checks.clear();
         let page = html(&report).unwrap();
         assert!(!page.contains("<svg") && page.ends_with("</html>\n"));

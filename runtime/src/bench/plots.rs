@@ -2,8 +2,9 @@
 //!
 //! Not here: how marks and axes are drawn (`crate::plot`).
 
-use crate::bench::figures::pairs;
+use crate::bench::figures::{noise_pairs, pairs};
 use crate::bench::numbers::{interval, percent};
+use crate::bench::outline::has_several;
 use crate::bench::report::{Block, Figures, Level, Metric, Phase, Report};
 use crate::bench::sentence::{metric_words, slo_words};
 use crate::bench::slo::SloReport;
@@ -25,8 +26,10 @@ const SHIFT_QUANTILE_MAX: f64 = 0.99;
 /// Where an axis of numbers from 1 begins.
 const FIRST: f64 = 0.5;
 
-/// Colour of the other version, and of what compares it.
-const OTHER: Colour = Colour::Line(1);
+/// The names of the versions' colours in CSS.
+const CSS: [&str; 8] = [
+    "base", "other", "other2", "other3", "other4", "other5", "other6", "other7",
+];
 
 /// A picture and what is said below it.
 #[derive(Debug)]
@@ -47,8 +50,10 @@ pub(super) fn plots(report: &Report) -> Result<Vec<Plot>, PlotError> {
     }
     for level in &report.levels {
         plots.extend(latency(report, level)?);
-        plots.extend(shift(report, level)?);
-        plots.extend(pair_by_pair(report, level)?);
+        for version in 1..report.versions.len() {
+            plots.extend(shift(report, level, version)?);
+            plots.extend(pair_by_pair(report, level, version)?);
+        }
     }
     plots.extend(over_time(report)?);
     Ok(plots)
@@ -56,7 +61,7 @@ pub(super) fn plots(report: &Report) -> Result<Vec<Plot>, PlotError> {
 
 /// The name of a version's colour in CSS.
 pub(super) fn css(version: usize) -> &'static str {
-    if version == 0 { "base" } else { "other" }
+    CSS[version % CSS.len()]
 }
 
 fn svg(x: Axis, y: Axis, marks: Vec<Mark>) -> Result<String, PlotError> {
@@ -116,14 +121,22 @@ fn latency(report: &Report, level: &Level) -> Result<Option<Plot>, PlotError> {
     }))
 }
 
-/// The other version's latency less the baseline's, over the quantiles, within a band.
-fn shift(report: &Report, level: &Level) -> Result<Option<Plot>, PlotError> {
-    let ([base, other, ..], [base_version, other_version, ..]) =
-        (level.figures.as_slice(), report.versions.as_slice())
-    else {
+/// The title of a picture of a version beside the baseline.
+fn titled_of(title: &str, report: &Report, level: &Level, version: usize) -> String {
+    let title = titled(title, report, level);
+    match has_several(report) {
+        true => format!("{title}: {}", report.versions[version].label),
+        false => title,
+    }
+}
+
+/// A version's latency less the baseline's, over the quantiles, within a band.
+fn shift(report: &Report, level: &Level, version: usize) -> Result<Option<Plot>, PlotError> {
+    let Some((base, other)) = level.figures.first().zip(level.figures.get(version)) else {
         return Ok(None);
     };
-    let (base_label, other_label) = (&base_version.label, &other_version.label);
+    let (base_label, other_label) = (&report.versions[0].label, &report.versions[version].label);
+    let colour = Colour::Line(version);
     let confidence = report.setup.confidence;
     let difference = differences(&base.latencies, &other.latencies, confidence);
     if difference.len() < 2 {
@@ -135,19 +148,19 @@ fn shift(report: &Report, level: &Level) -> Result<Option<Plot>, PlotError> {
     let y = Axis::linear("difference, ms", ends(heights));
     let middle = difference.iter().map(|one| (one.quantile, one.point));
     let marks = vec![
-        Mark::Area(upper.chain(lower).collect(), pen(OTHER).seen(BAND)),
+        Mark::Area(upper.chain(lower).collect(), pen(colour).seen(BAND)),
         level_line((0.0, 1.0), 0.0),
-        Mark::Line(middle.collect(), pen(OTHER)),
+        Mark::Line(middle.collect(), pen(colour)),
     ];
     Ok(Some(Plot {
-        title: titled("Where the difference lies", report, level),
+        title: titled_of("Where the difference lies", report, level, version),
         caption: format!(
             "At each quantile up to {}, below the line {other_label} is quicker. The band holds the whole curve with {} confidence \
              (Dvoretzky-Kiefer-Wolfowitz bounds of both distributions), if requests are independent.",
             percent(SHIFT_QUANTILE_MAX),
             percent(confidence)
         ),
-        keys: vec![("other", format!("{other_label} less {base_label}"))],
+        keys: vec![(css(version), format!("{other_label} less {base_label}"))],
         svg: svg(Axis::shares("quantile"), y, marks)?,
     }))
 }
@@ -189,12 +202,11 @@ fn differences(base: &Summary, other: &Summary, confidence: f64) -> Vec<Shift> {
 }
 
 /// The ratio of each pair in order of time: a drift is seen, and how far noise goes.
-fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotError> {
-    let [base, other, ..] = report.versions.as_slice() else {
-        return Ok(None);
-    };
+fn pair_by_pair(report: &Report, level: &Level, version: usize) -> Result<Option<Plot>, PlotError> {
+    let (base, other) = (&report.versions[0], &report.versions[version]);
+    let colour = Colour::Line(version);
     let metric = report.setup.primary;
-    let of_noise = ratios(&level.blocks, Phase::Noise, metric);
+    let of_noise = ratios(noise_pairs(&level.blocks), metric);
     let has_noise = !of_noise.is_empty();
     let coloured = |ratios: Vec<(f64, f64)>, colour| {
         ratios
@@ -202,13 +214,16 @@ fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotErro
             .map(move |(start, ratio)| (start, ratio, colour))
     };
     let mut all: Vec<_> = coloured(of_noise, Colour::Noise)
-        .chain(coloured(ratios(&level.blocks, Phase::Pair, metric), OTHER))
+        .chain(coloured(
+            ratios(pairs(&level.blocks, version), metric),
+            colour,
+        ))
         .collect();
     all.sort_by(|(a, ..), (b, ..)| a.total_cmp(b));
     if all.is_empty() {
         return Ok(None);
     }
-    let found = level.comparisons.iter().find(|one| one.metric == metric);
+    let found = level.of(version).find(|one| one.metric == metric);
     let found = found.map(|one| one.ratio.estimate);
     let band = found.and_then(interval);
     let width = (FIRST, all.len() as f64 + FIRST);
@@ -223,20 +238,20 @@ fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotErro
         let (left, right) = width;
         let corners = vec![(left, low), (right, low), (right, high), (left, high)];
         let middle = vec![(left, found.point), (right, found.point)];
-        marks.push(Mark::Area(corners, pen(OTHER).seen(BAND)));
-        marks.push(Mark::Line(middle, pen(OTHER).width(HAIR)));
+        marks.push(Mark::Area(corners, pen(colour).seen(BAND)));
+        marks.push(Mark::Line(middle, pen(colour).width(HAIR)));
     }
     let dots = all.iter().enumerate();
     marks.extend(
         dots.map(|(at, (_, ratio, colour))| Mark::Dot((at as f64 + 1.0, *ratio), pen(*colour))),
     );
-    let mut keys = vec![("other", format!("{} / {}", other.label, base.label))];
+    let mut keys = vec![(css(version), format!("{} / {}", other.label, base.label))];
     if has_noise {
         keys.push(("noise", format!("{0} / {0}", base.label)));
     }
     let y = Axis::linear("ratio", ends(heights.into_iter()));
     Ok(Some(Plot {
-        title: titled("Pair by pair", report, level),
+        title: titled_of("Pair by pair", report, level, version),
         caption: format!(
             "Ratio of {} of each pair; the band is the interval of the ratio over all pairs. Dots that climb or fall together are a drift.",
             metric_words(metric)
@@ -247,13 +262,13 @@ fn pair_by_pair(report: &Report, level: &Level) -> Result<Option<Plot>, PlotErro
 }
 
 /// The start of each pair and its ratio: other by baseline, or of noise the second by the first.
-fn ratios(blocks: &[Block], phase: Phase, metric: Metric) -> Vec<(f64, f64)> {
+fn ratios(pairs: Vec<(&Block, &Block)>, metric: Metric) -> Vec<(f64, f64)> {
     let ratio = |(base, other): (&Block, &Block)| {
         let ratio = metric.of(other)? / metric.of(base)?;
         let start = base.start_s.min(other.start_s);
         ratio.is_finite().then_some((start, ratio))
     };
-    pairs(blocks, phase).into_iter().filter_map(ratio).collect()
+    pairs.into_iter().filter_map(ratio).collect()
 }
 
 /// Every block at its time, the warm-up too.
@@ -508,13 +523,13 @@ mod tests {
     fn pairs_are_the_other_version_by_the_baseline_whatever_their_order() {
         let report = sample::report();
         let blocks = &report.levels[0].blocks;
-        let pairs = ratios(blocks, Phase::Pair, Metric::Throughput);
+        let pairs = ratios(pairs(blocks, 1), Metric::Throughput);
         assert_eq!(pairs.len(), 10);
         assert!(
             pairs.iter().all(|(_, ratio)| (1.25..1.37).contains(ratio)),
             "{pairs:?}"
         );
-        let noise = ratios(blocks, Phase::Noise, Metric::Throughput);
+        let noise = ratios(noise_pairs(blocks), Metric::Throughput);
         assert_eq!(noise.len(), 5);
         assert!(
             noise.iter().all(|(_, ratio)| (0.97..1.03).contains(ratio)),

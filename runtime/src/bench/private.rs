@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::admin::{ChangeRequest, Client, ClientError};
@@ -22,7 +23,7 @@ const INSTANCE_TYPE: &str = "bench";
 const MEMORY_GIB: u32 = 1024;
 
 /// The shape of the one instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct InstanceShape {
     /// Cores that it asks for.
     pub vcpus: usize,
@@ -30,6 +31,35 @@ pub struct InstanceShape {
     pub concurrency: usize,
     /// Most memory that the model may take to load and answer once, in MB.
     pub model_memory_mb: Option<u64>,
+    /// Score threads; none leaves it to the engine.
+    pub lanes: Option<u32>,
+    /// Most rows of one run; none leaves it to the engine.
+    pub batch_size: Option<u32>,
+    /// Longest that a lane waits for more requests.
+    pub batch_delay: Duration,
+    /// The threads of a lane spin while they wait.
+    pub spin: bool,
+}
+
+impl InstanceShape {
+    /// As a specification has it. What is left to the engine is not written.
+    fn request_settings(&self) -> Value {
+        let mut settings = json!({"max_concurrent_requests_per_instance": self.concurrency});
+        let numbers = [("lanes", self.lanes), ("max_batch_size", self.batch_size)];
+        for (key, number) in numbers {
+            if let Some(number) = number {
+                settings[key] = number.into();
+            }
+        }
+        if self.batch_delay > Duration::ZERO {
+            let micros = u64::try_from(self.batch_delay.as_micros()).unwrap_or(u64::MAX);
+            settings["max_batch_delay_us"] = micros.into();
+        }
+        if self.spin {
+            settings["spin"] = true.into();
+        }
+        settings
+    }
 }
 
 /// The server. It ends, and its folder goes, with the value.
@@ -102,7 +132,7 @@ impl PrivateServer {
             "name": DEPLOYMENT,
             "model": {"path": path},
             "instance_type": INSTANCE_TYPE,
-            "request_settings": {"max_concurrent_requests_per_instance": shape.concurrency},
+            "request_settings": shape.request_settings(),
         });
         let deployment: DeploymentSpec =
             serde_json::from_value(spec).map_err(|error| refused(error.to_string()))?;

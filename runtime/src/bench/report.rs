@@ -4,16 +4,23 @@
 //!
 //! Not here: how it is measured (`run`), statistics (`stats`), words and pictures (`outline`, `page`, `plots`).
 
-use serde::Serialize;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::bench::samples::SavedBlock;
 use crate::bench::slo::SloReport;
 use crate::evidence::{Answers, Estimate, Ratio};
 use crate::load::Summary;
 
 /// Version of the form of the JSON. 2: `confirmed` of a search is a boolean, `took_s` of its tries, `same_within` of comparisons,
-/// `min_difference` of the setup, the outcomes `same` and, of a comparison, `invalid`.
-pub const SCHEMA: u32 = 2;
+/// `min_difference` of the setup, the outcomes `same` and, of a comparison, `invalid`. 3: more than two versions: `version` of comparisons,
+/// gates and answers, of which there is a list; `differences` of failures; `confidence_each` and `inputs_sha256` of the setup; `outcomes` of the verdict.
+pub const SCHEMA: u32 = 3;
+
+/// Versions that are compared in one run, at most: the baseline and seven others.
+pub const VERSIONS_MAX: usize = 8;
 
 /// All of it.
 #[derive(Debug, Clone, Serialize)]
@@ -30,14 +37,14 @@ pub struct Report {
     pub setup: Setup,
     /// Where.
     pub environment: Environment,
-    /// What: one version, or the baseline and the other one.
+    /// What: one version, or the baseline and the others.
     pub versions: Vec<Version>,
     /// The findings under each load, by rising load; one unless a sweep was asked for.
     pub levels: Vec<Level>,
     /// The highest rate that keeps the latency that was asked for.
     pub slo: Option<SloReport>,
-    /// Whether the versions say the same.
-    pub answers: Option<Answers>,
+    /// Whether the others say the same as the baseline; empty where they are asked something else.
+    pub answers: Vec<VersionAnswers>,
     /// Whether the generator and the machine can be trusted.
     pub checks: Vec<Check>,
     /// The conclusion.
@@ -59,10 +66,14 @@ pub struct Setup {
     pub inputs: String,
     /// Different requests, of the baseline.
     pub inputs_count: usize,
+    /// SHA-256 of all requests of the baseline, each after its length.
+    pub inputs_sha256: String,
     /// Requests of one query: more than one in multi-stream.
     pub requests_per_query: u32,
-    /// Of every interval: 0.95.
+    /// Of all intervals of a metric together: 0.95.
     pub confidence: f64,
+    /// Of each: more where several versions are compared with the baseline.
+    pub confidence_each: f64,
     /// Length of one block, where there are any.
     pub block_s: Option<f64>,
     /// Half-width of the ratio that was asked for, if any: 0.01 is one per cent.
@@ -74,7 +85,7 @@ pub struct Setup {
 }
 
 /// The way in which requests arrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scenario {
     /// The next request of a connection as soon as the last is answered; throughput is judged.
@@ -92,7 +103,7 @@ pub enum Scenario {
 }
 
 /// A metric that can be compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Metric {
     /// Answers a second; more is better.
@@ -151,6 +162,16 @@ pub struct Version {
     pub settings: Option<Value>,
 }
 
+/// The answers of a version beside those of the baseline.
+#[derive(Debug, Clone, Serialize)]
+pub struct VersionAnswers {
+    /// Index of the version.
+    pub version: usize,
+    /// What is found.
+    #[serde(flatten)]
+    pub answers: Answers,
+}
+
 /// The findings under one load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Level {
@@ -162,7 +183,7 @@ pub struct Level {
     pub figures: Vec<Figures>,
     /// The baseline against itself: what this machine makes of no difference. By the primary metric.
     pub noise: Option<Comparison>,
-    /// The other version against the baseline, the primary metric first; empty with one version.
+    /// The other versions against the baseline, one after another, the primary metric of each first; empty with one version.
     pub comparisons: Vec<Comparison>,
     /// Requests that failed, of each version and beside each other.
     pub failures: Failures,
@@ -170,6 +191,9 @@ pub struct Level {
     pub inputs: LoadedInputs,
     /// All that was measured, in order.
     pub blocks: Vec<Block>,
+    /// Of each version the blocks that count, with all their latencies.
+    #[serde(skip)]
+    pub(super) samples: Arc<[Vec<SavedBlock>]>,
 }
 
 impl Comparison {
@@ -187,6 +211,17 @@ impl Comparison {
 }
 
 impl Level {
+    /// The comparisons of a version with the baseline.
+    pub(super) fn of(&self, version: usize) -> impl Iterator<Item = &Comparison> {
+        let own = self.comparisons.iter();
+        own.filter(move |one| one.version == version)
+    }
+
+    /// The primary metric of a version.
+    pub(super) fn primary(&self, version: usize) -> Option<&Comparison> {
+        self.of(version).next()
+    }
+
     /// Takes back every winner: what was measured says nothing.
     pub(super) fn claims_nothing(&mut self) {
         for comparison in &mut self.comparisons {
@@ -204,8 +239,8 @@ pub struct Failures {
     /// Of each version the share of latencies that count and have no end; in multi-stream those of whole queries.
     #[serde(skip)]
     pub(super) endless: Vec<Estimate>,
-    /// The other version's share less the baseline's (Newcombe 1998, method 10); of two versions.
-    pub difference: Option<Estimate>,
+    /// Of each other version its share less the baseline's (Newcombe 1998, method 10).
+    pub differences: Vec<Estimate>,
 }
 
 /// The inputs that were loaded under a load.
@@ -217,7 +252,7 @@ pub struct LoadedInputs {
     pub different: usize,
     /// Those that take a version longest, the slowest first.
     pub slowest: Vec<InputTimes>,
-    /// Those on which the mean latencies of two versions differ most, by their ratio.
+    /// Those on which the mean latency of a version differs most from the baseline's, by their ratio.
     pub apart: Vec<InputTimes>,
 }
 
@@ -270,9 +305,11 @@ pub struct Figures {
     pub latencies: Summary,
 }
 
-/// One metric of the two versions.
+/// One metric of a version and the baseline.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
+    /// Index of the version, from 1; of the baseline against itself 0.
+    pub version: usize,
     /// Which.
     pub metric: Metric,
     /// The other version's value by the baseline's.
@@ -299,6 +336,8 @@ pub enum Outcome {
     Withheld,
     /// The version that is better by the numbers is proven to fail more often, so that no winner is named.
     FailsMore,
+    /// Several versions come to different outcomes.
+    Mixed,
     /// One version: there is nothing to compare with.
     Alone,
     /// The run says nothing: see the checks.
@@ -378,6 +417,8 @@ pub enum CheckState {
 pub struct Verdict {
     /// In one word, by the primary metric.
     pub outcome: Outcome,
+    /// Of each version that was compared with the baseline; empty where the run says nothing.
+    pub outcomes: Vec<Outcome>,
     /// In a sentence: `green is 1.31x faster than blue [1.28, 1.34]; 0 of 4096 answers differ beyond 1e-4`.
     pub words: String,
 }
@@ -387,6 +428,8 @@ pub struct Verdict {
 pub struct GateReport {
     /// As it was written.
     pub condition: String,
+    /// Index of the version that it was judged of.
+    pub version: usize,
     /// The estimate of its metric.
     pub found: Option<Estimate>,
     /// The outcome.

@@ -3,31 +3,36 @@
 //! Threads: [`Bench::run`] blocks its caller; each block has a thread that generates its load.
 //! Not here: how one block is measured (`block`), what the numbers say (`crate::evidence`, `figures`, `checks`), words.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::bench::block::{Asked, Blocks, Broken, LoadPoint, whole_rate};
-use crate::bench::checks::{inputs_check, search_checks, sweep_checks};
+use crate::bench::checks::{alive_check, inputs_check, search_checks, sweep_checks};
 use crate::bench::deck::{Dealt, Deck};
 use crate::bench::environment::Before;
-use crate::bench::figures::{CONFIDENCE, Done, comparison, figures, is_same, pairs, ratio};
+use crate::bench::figures::{
+    CONFIDENCE, Done, comparison, confidence_of, figures, is_same, noise_pairs, pairs, ratio,
+};
 use crate::bench::gate::{Condition, GateMetric, unanswerable};
 use crate::bench::ledger::{Ledger, loaded};
 use crate::bench::report::{
-    Block, Failures, GateReport, GateState, Level, Metric, Outcome, Phase, Report, SCHEMA,
-    Scenario, Setup, Verdict,
+    Block, Comparison, Failures, GateReport, GateState, Level, Metric, Outcome, Phase, Report,
+    SCHEMA, Scenario, Setup, Verdict, VersionAnswers,
 };
+use crate::bench::samples::SavedBlock;
+use crate::bench::saved::inputs_sha256;
 use crate::bench::seen::Measured;
 use crate::bench::sentence::{self, Evidence};
 use crate::bench::slo::SloReport;
-use crate::bench::subject::{Stages, Subject};
+use crate::bench::subject::Stages;
 use crate::bench::sustain::sustain;
 use crate::bench::task::{Bench, BenchError, Progress};
 use crate::bench::warmup::{WARM_UP_REQUESTS_MIN, is_steady};
 use crate::budget::{Budget, Over};
-use crate::evidence::{Answers, Estimate, Looks, Ratio, Slo, compare, orders};
+use crate::evidence::{Estimate, Looks, Ratio, Slo, compare, orders};
 use crate::load::Summary;
 
 /// Pairs of the baseline with itself.
@@ -111,7 +116,8 @@ struct Run<'a> {
     block: Duration,
     /// Mean latency of the slowest version when it was warm.
     latency: Duration,
-    answers: Option<Answers>,
+    /// Of the others, beside the baseline.
+    answers: Vec<VersionAnswers>,
     /// Blocks of the warm-up.
     warm: Vec<Block>,
     levels: Vec<Measuring>,
@@ -119,6 +125,8 @@ struct Run<'a> {
     slo: Option<(SloReport, Summary)>,
     /// Processor time of the servers, before anything was asked of them.
     servers_cpu: Duration,
+    /// Of each version the words for what came at the end instead of an answer; none of one that still answers.
+    silences: Vec<Option<String>>,
 }
 
 /// A block that is to be measured.
@@ -140,7 +148,7 @@ struct Measuring {
     stages: Vec<Stages>,
     /// Of each version, over the same blocks.
     ledgers: Vec<Ledger>,
-    /// The confidence of the interval: more than usual where it was looked at before.
+    /// The confidence of each interval of the primary metric: more than usual where it was looked at before.
     confidence: f64,
 }
 
@@ -151,12 +159,8 @@ impl Measuring {
             done: Vec::new(),
             stages: vec![Stages::default(); versions],
             ledgers: vec![Ledger::default(); versions],
-            confidence: CONFIDENCE,
+            confidence: confidence_of(versions),
         }
-    }
-
-    fn pairs(&self, phase: Phase) -> Vec<(&Done, &Done)> {
-        pairs(&self.done, phase)
     }
 
     fn level(&self, bench: &Bench, decks: &[Deck]) -> Level {
@@ -172,51 +176,78 @@ impl Measuring {
                 (!blocks.is_empty()).then(|| figures(&blocks, stages))
             })
             .collect();
-        let noise = self.pairs(Phase::Noise);
-        let pairs = self.pairs(Phase::Pair);
-        let metrics = bench.scenario.metrics();
         let failures = Failures::of(&figures);
-        let compare = |metric: &Metric| {
-            let confidence = match *metric == bench.scenario.primary() {
-                true => self.confidence,
-                false => CONFIDENCE,
-            };
-            let found = comparison(&pairs, *metric, confidence, bench.seed)?;
-            let mut found = failures.applied(found);
-            let same = bench
-                .min_difference
-                .filter(|least| is_same(&pairs, *metric, *least, bench.seed));
-            found.hold_for_same(same);
-            Some(found)
-        };
+        let noise = noise_pairs(&self.done);
         let noise = comparison(&noise, bench.scenario.primary(), CONFIDENCE, bench.seed);
-        let mut comparisons: Vec<_> = match bench.has_two() {
-            true => metrics.iter().filter_map(compare).collect(),
-            false => Vec::new(),
-        };
+        let noise = noise.map(|found| Comparison {
+            version: 0,
+            ..found
+        });
         let differs_from_itself = noise
             .as_ref()
             .is_some_and(|noise| noise.outcome != Outcome::NoEvidence);
-        if let Some(primary) = comparisons.first_mut()
-            && differs_from_itself
-            && matches!(
-                primary.outcome,
-                Outcome::Faster | Outcome::Slower | Outcome::Same
-            )
-        {
-            primary.same_within = None;
-            primary.outcome = Outcome::Withheld;
-        }
+        let others = 1..bench.subjects.len();
+        let comparisons = others
+            .flat_map(|version| self.compared(bench, version, &failures, differs_from_itself));
         Level {
             name: self.load.words(),
             load: self.load.number(),
+            comparisons: comparisons.collect(),
             figures,
             noise,
-            comparisons,
             failures,
             inputs: loaded(&self.ledgers, &decks[0]),
+            samples: self.samples(bench.subjects.len()),
             blocks: self.done.iter().map(|done| done.block.clone()).collect(),
         }
+    }
+
+    /// The blocks of each version that count.
+    fn samples(&self, versions: usize) -> Arc<[Vec<SavedBlock>]> {
+        let of = |version: usize| -> Vec<SavedBlock> {
+            let counts =
+                |done: &&Done| done.block.phase == Phase::Pair && done.block.version == version;
+            let own = self.done.iter().filter(counts);
+            own.map(Done::saved).collect()
+        };
+        (0..versions).map(of).collect()
+    }
+
+    /// All metrics of a version beside the baseline. No winner by the primary one is named where the baseline differs from itself.
+    fn compared(
+        &self,
+        bench: &Bench,
+        version: usize,
+        failures: &Failures,
+        differs_from_itself: bool,
+    ) -> Vec<Comparison> {
+        let pairs = pairs(&self.done, version);
+        let confidence = confidence_of(bench.subjects.len());
+        let primary = bench.scenario.primary();
+        let compare = |metric: Metric| {
+            let own = if metric == primary {
+                self.confidence
+            } else {
+                confidence
+            };
+            let found = comparison(&pairs, metric, own, bench.seed)?;
+            let mut found = failures.applied(Comparison { version, ..found });
+            let same = bench
+                .min_difference
+                .filter(|least| is_same(&pairs, metric, *least, (confidence, bench.seed)));
+            found.hold_for_same(same);
+            let is_claim = matches!(
+                found.outcome,
+                Outcome::Faster | Outcome::Slower | Outcome::Same
+            );
+            if metric == primary && differs_from_itself && is_claim {
+                found.same_within = None;
+                found.outcome = Outcome::Withheld;
+            }
+            Some(found)
+        };
+        let metrics = bench.scenario.metrics().into_iter();
+        metrics.filter_map(compare).collect()
     }
 }
 
@@ -238,21 +269,47 @@ impl<'a> Run<'a> {
             overhead: Duration::ZERO,
             block: Duration::ZERO,
             latency: Duration::ZERO,
-            answers: None,
+            answers: Vec::new(),
             warm: Vec::new(),
             levels: Vec::new(),
             slo: None,
             servers_cpu: bench.servers_cpu(),
+            silences: Vec::new(),
         })
     }
 
     fn everything(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Ended> {
         self.ask(progress)?;
         let speeds = self.warm_up(progress)?;
-        if let Some(slo) = self.bench.slo {
-            return self.sustain(slo, &speeds, progress);
+        let measured = self.measure_all(&speeds, progress);
+        if !matches!(measured, Err(Ended::Over(Over::Stop) | Ended::Error(_))) {
+            self.listen()?;
         }
-        let loads = self.loads(&speeds);
+        measured
+    }
+
+    /// Asks each version once more: one that has died did not lose, and did not win either.
+    fn listen(&mut self) -> Result<(), Ended> {
+        for (subject, deck) in self.bench.subjects.iter().zip(&self.decks) {
+            let dealt = Dealt {
+                subject,
+                deck,
+                place: 0,
+            };
+            self.silences.push(self.blocks.silence(dealt)?);
+        }
+        Ok(())
+    }
+
+    fn measure_all(
+        &mut self,
+        speeds: &[f64],
+        progress: &mut impl FnMut(&Progress<'_>),
+    ) -> Result<(), Ended> {
+        if let Some(slo) = self.bench.slo {
+            return self.sustain(slo, speeds, progress);
+        }
+        let loads = self.loads(speeds);
         for (index, load) in loads.iter().enumerate() {
             let left = loads.len() - index;
             self.level(*load, u32::try_from(left).unwrap_or(u32::MAX), progress)?;
@@ -299,32 +356,38 @@ impl<'a> Run<'a> {
             }
         }
         // Where each is asked something else, there is nothing to compare.
-        let same = |subjects: &[Subject]| subjects[0].inputs == subjects[1].inputs;
-        if let [base, other] = &all[..]
-            && same(&self.bench.subjects)
+        let subjects = &self.bench.subjects;
+        if subjects
+            .iter()
+            .all(|subject| subject.inputs == subjects[0].inputs)
         {
-            self.answers = Some(self.compared(base, other));
+            self.answers = (1..all.len())
+                .map(|version| self.compared(&all, version))
+                .collect();
         }
         // What is asked of them now can be told before an hour is spent.
-        let problems = unanswerable(&self.bench.conditions, self.answers.as_ref());
+        let problems = unanswerable(&self.bench.conditions, &self.answers);
         match problems.is_empty() {
             true => Ok(()),
             false => Err(Ended::Error(BenchError::Undecidable(problems.join("\n")))),
         }
     }
 
-    /// Compares what two versions say to each different input that both were asked: a slow one was asked for fewer.
-    fn compared(&self, base: &[Option<Bytes>], other: &[Option<Bytes>]) -> Answers {
+    /// Compares what a version and the baseline say to each different input that both were asked: a slow one was asked for fewer.
+    fn compared(&self, all: &[Vec<Option<Bytes>>], version: usize) -> VersionAnswers {
+        let (base, other) = (&all[0], &all[version]);
+        let confidence = confidence_of(all.len());
         let deck = &self.decks[0];
         let places = deck.new_places(base.len().min(other.len()));
         let of = |bodies: &[Option<Bytes>]| -> Vec<_> {
             places.iter().map(|place| bodies[*place].clone()).collect()
         };
-        let mut answers = compare(&of(base), &of(other), self.bench.tolerance);
+        let tolerance = self.bench.tolerance;
+        let mut answers = compare(&of(base), &of(other), tolerance, confidence);
         for one in &mut answers.worst {
             one.input = deck.number(places[one.input] as u64);
         }
-        answers
+        VersionAnswers { version, answers }
     }
 
     /// Loads every version until it gets no faster; answers a second of each at the end.
@@ -422,11 +485,10 @@ impl<'a> Run<'a> {
         let share = self.blocks.budget.left() / levels_left;
         let until = Instant::now() + share;
         self.block = self.block_for(&load, share);
-        let mut orders = orders(self.bench.seed);
-        if versions == 2 {
+        if versions > 1 {
             let noise_until = Instant::now() + share.mul_f64(NOISE_SHARE);
             for pair in 0..NOISE_PAIRS {
-                match self.pair([0, 0], self.stretch(load, Phase::Noise, pair), noise_until) {
+                match self.round(&[0, 0], self.stretch(load, Phase::Noise, pair), noise_until) {
                     Err(Ended::Over(Over::Time)) => break,
                     ended => ended?,
                 }
@@ -440,18 +502,18 @@ impl<'a> Run<'a> {
             self.latency = self.latency.max(Duration::from_secs_f64(slowest / 1e3));
             self.block = self.block_for(&load, share);
         }
-        let mut looks = Looks::new(CONFIDENCE);
+        let mut looks = Looks::new(confidence_of(versions));
         self.place = 0;
-        for pair in 0.. {
-            let order = orders.next().unwrap_or([0, 1]);
-            let order = if versions == 2 { order } else { [0, 0] };
-            match self.pair(order, self.stretch(load, Phase::Pair, pair), until) {
+        for (pair, order) in (0..).zip(orders(versions, self.bench.seed)) {
+            // One that is alone has two blocks as well.
+            let order = if versions > 1 { order } else { vec![0, 0] };
+            match self.round(&order, self.stretch(load, Phase::Pair, pair), until) {
                 Err(Ended::Over(Over::Time)) => break,
                 ended => ended?,
             }
             let left = until.saturating_duration_since(Instant::now());
-            let more =
-                u32::try_from(left.as_nanos() / self.pair_time().as_nanos()).unwrap_or(u32::MAX);
+            let more = u32::try_from(left.as_nanos() / self.round_time(order.len()).as_nanos())
+                .unwrap_or(u32::MAX);
             if versions == 1 {
                 let last = self.measuring().done.last();
                 let speed = last.map_or(0.0, |done| done.block.throughput_per_s);
@@ -462,7 +524,7 @@ impl<'a> Run<'a> {
                 ));
                 continue;
             }
-            let found = self.found(CONFIDENCE);
+            let found = self.found(1, confidence_of(versions));
             progress(&Progress::Pair(pair + 1, pair + 1 + more, found.as_ref()));
             if self.is_narrow(pair + 1, pair + 1 + more, &mut looks) {
                 return Ok(());
@@ -472,11 +534,8 @@ impl<'a> Run<'a> {
             self.measuring().confidence = looks.look(1.0);
         }
         let blocks = self.measuring().done.iter();
-        let pairs = blocks
-            .filter(|done| done.block.phase == Phase::Pair)
-            .count()
-            / 2;
-        match pairs {
+        let counted = blocks.filter(|done| done.block.phase == Phase::Pair);
+        match counted.count() / versions.max(2) {
             // Two make an interval.
             0 | 1 => Err(Ended::Over(Over::Time)),
             _ => Ok(()),
@@ -485,7 +544,8 @@ impl<'a> Run<'a> {
 
     /// Length of a block: so that there are pairs enough, each block has answers enough, and, above all, a few pairs fit.
     fn block_for(&self, load: &LoadPoint, share: Duration) -> Duration {
-        let for_pairs = (share / (2 * (NOISE_PAIRS + PAIRS_AIM)))
+        let blocks = self.blocks_of_round();
+        let for_pairs = (share / (2 * NOISE_PAIRS + blocks * PAIRS_AIM))
             .saturating_sub(self.overhead)
             .min(BLOCK_MAX);
         let for_answers = match load.rate {
@@ -495,22 +555,27 @@ impl<'a> Run<'a> {
             }
             None => self.latency * BLOCK_ANSWERS,
         };
-        let most = (share / (2 * PAIRS_MIN)).saturating_sub(self.overhead);
+        let most = (share / (blocks * PAIRS_MIN)).saturating_sub(self.overhead);
         for_pairs.max(for_answers).min(most).max(BLOCK_MIN)
+    }
+
+    /// Blocks of a round: one of each version, or two of one that is alone.
+    fn blocks_of_round(&self) -> u32 {
+        u32::try_from(self.bench.subjects.len().max(2)).unwrap_or(u32::MAX)
     }
 
     fn measuring(&mut self) -> &mut Measuring {
         self.levels.last_mut().expect("a level has begun")
     }
 
-    /// The ratio of the primary metric so far under the present load.
-    fn found(&mut self, confidence: f64) -> Option<Ratio> {
+    /// The ratio of the primary metric of a version so far under the present load.
+    fn found(&mut self, version: usize, confidence: f64) -> Option<Ratio> {
         let (primary, seed) = (self.bench.scenario.primary(), self.bench.seed);
-        let pairs = self.measuring().pairs(Phase::Pair);
+        let pairs = pairs(&self.measuring().done, version);
         ratio(&pairs, primary, confidence, seed)
     }
 
-    /// Whether the interval is as narrow as was asked for. Every look costs some of the error that is allowed.
+    /// Whether all intervals are as narrow as was asked for. Every look costs some of the error that is allowed.
     fn is_narrow(&mut self, pairs: u32, planned: u32, looks: &mut Looks) -> bool {
         let Some(target) = self.bench.target_half_width else {
             return false;
@@ -520,30 +585,32 @@ impl<'a> Run<'a> {
         }
         let confidence = looks.look(f64::from(pairs) / f64::from(planned.max(pairs)));
         self.measuring().confidence = confidence;
-        let found = self.found(confidence);
-        found
-            .and_then(|ratio| half_width(&ratio))
-            .is_some_and(|half| half <= target)
+        (1..self.bench.subjects.len()).all(|version| {
+            let half = self
+                .found(version, confidence)
+                .and_then(|ratio| half_width(&ratio));
+            half.is_some_and(|half| half <= target)
+        })
     }
 
-    fn pair_time(&self) -> Duration {
-        2 * (self.block + self.overhead)
+    fn round_time(&self, blocks: usize) -> Duration {
+        u32::try_from(blocks).unwrap_or(u32::MAX) * (self.block + self.overhead)
     }
 
-    /// Two blocks under the same schedule and inputs; none when the time does not suffice for both.
-    fn pair(&mut self, order: [usize; 2], stretch: Stretch, until: Instant) -> Result<(), Ended> {
-        if Instant::now() + self.pair_time() > until {
+    /// A block of each of these versions, under the same schedule and inputs; none when the time does not suffice for all.
+    fn round(&mut self, order: &[usize], stretch: Stretch, until: Instant) -> Result<(), Ended> {
+        if Instant::now() + self.round_time(order.len()) > until {
             return Err(Ended::Over(Over::Time));
         }
-        let mut both = Vec::new();
+        let mut all = Vec::new();
         for version in order {
-            both.push(self.measure(version, stretch)?);
+            all.push(self.measure(*version, stretch)?);
         }
-        // The slower one had fewer inputs, and those of the beginning of a block do not count: the next pair begins before the place
+        // The slowest had fewest inputs, and those of the beginning of a block do not count: the next round begins before the place
         // where it ended by as many, so that none is left out of what counts.
-        let counted = both.iter().map(|done| done.measured.seen.counted()).min();
+        let counted = all.iter().map(|done| done.measured.seen.counted()).min();
         self.place += counted.unwrap_or_default();
-        for done in &mut both {
+        for done in &mut all {
             let inputs = std::mem::take(&mut done.measured.seen.inputs);
             if stretch.phase == Phase::Pair {
                 let version = done.block.version;
@@ -551,8 +618,8 @@ impl<'a> Run<'a> {
                 self.measuring().ledgers[version].add(&deck, stretch.place, &inputs);
             }
         }
-        // A pair counts whole or not at all.
-        self.measuring().done.extend(both);
+        // A round counts whole or not at all.
+        self.measuring().done.extend(all);
         Ok(())
     }
 
@@ -628,7 +695,7 @@ impl<'a> Run<'a> {
             .filter(|(level, _)| !level.figures.is_empty())
             .unzip();
         // What the versions answer is known before anything is measured.
-        let is_told = interrupted && self.answers.is_some();
+        let is_told = interrupted && !self.answers.is_empty();
         if levels.is_empty() && self.slo.is_none() && !is_told {
             return Err(match interrupted {
                 true => BenchError::Interrupted,
@@ -650,8 +717,10 @@ impl<'a> Run<'a> {
                 &environment,
             ),
         };
+        // Before all others: it is why they find what they find.
+        checks.splice(0..0, alive_check(&bench.labels(), &self.silences));
         let different = self.decks[0].different();
-        checks.extend(inputs_check(different, &levels, self.answers.as_ref()));
+        checks.extend(inputs_check(different, &levels, &self.answers));
         let mut report = Report {
             schema: SCHEMA,
             complete,
@@ -666,6 +735,7 @@ impl<'a> Run<'a> {
                 .collect(),
             verdict: Verdict {
                 outcome: Outcome::Alone,
+                outcomes: Vec::new(),
                 words: String::new(),
             },
             gates: Vec::new(),
@@ -693,11 +763,13 @@ fn setup(bench: &Bench, different: usize, block: Duration) -> Setup {
         seed: bench.seed,
         inputs: bench.inputs.clone(),
         inputs_count: different,
+        inputs_sha256: inputs_sha256(&bench.subjects[0].inputs),
         requests_per_query: match bench.scenario {
             Scenario::MultiStream => u32::try_from(bench.connections[0]).unwrap_or(u32::MAX),
             _ => 1,
         },
         confidence: CONFIDENCE,
+        confidence_each: confidence_of(bench.subjects.len()),
         block_s: (!block.is_zero()).then_some(block.as_secs_f64()),
         target_half_width: bench.target_half_width,
         min_difference: bench.min_difference,
@@ -705,37 +777,54 @@ fn setup(bench: &Bench, different: usize, block: Duration) -> Setup {
     }
 }
 
-/// The outcome of each condition. Of a sweep every load must keep them: the worst speaks.
+/// The outcome of each condition, of each version that is compared, or of the one that is alone.
 fn judge(report: &Report, conditions: &[Condition]) -> Vec<GateReport> {
-    let answers = report.answers.as_ref();
-    // A machine that tells the baseline from itself tells nothing of ratios, and neither does a run that says nothing.
-    let says = !matches!(report.verdict.outcome, Outcome::Withheld | Outcome::Invalid);
-    let judge = |condition: &Condition| {
-        let levels = report.levels.iter();
-        let judged: Vec<GateReport> = match condition.metric() {
-            GateMetric::Agreement => vec![condition.judge(answers.map(|found| found.agreement))],
-            GateMetric::Top1 => vec![condition.judge(answers.and_then(|found| found.top1))],
-            GateMetric::Failures => levels
-                .map(|level| condition.judge(level.failures.shares.last().copied()))
-                .collect(),
-            GateMetric::Ratio(metric) => levels
-                .map(|level| ratio_gate(condition, metric, says.then_some(level)))
-                .collect(),
-        };
-        let worst = judged.into_iter().max_by_key(|gate| gate.state);
-        worst.unwrap_or_else(|| condition.judge(None))
+    let last = report.versions.len().saturating_sub(1);
+    let versions = last.min(1)..=last;
+    let judge = |condition| {
+        let versions = versions.clone();
+        versions.map(move |version| judge_one(report, condition, version))
     };
-    conditions.iter().map(judge).collect()
+    conditions.iter().flat_map(judge).collect()
+}
+
+/// The outcome of a condition of one version. Of a sweep every load must keep it: the worst speaks.
+fn judge_one(report: &Report, condition: &Condition, version: usize) -> GateReport {
+    let mut answers = report.answers.iter();
+    let answers = answers.find(|one| one.version == version);
+    let answers = answers.map(|one| &one.answers);
+    // A machine that tells the baseline from itself tells nothing of ratios, and neither does a run that says nothing.
+    let says = !matches!(report.verdict.outcome, Outcome::Invalid)
+        && !report.verdict.outcomes.contains(&Outcome::Withheld);
+    let levels = report.levels.iter();
+    let judged: Vec<GateReport> = match condition.metric() {
+        GateMetric::Agreement => {
+            vec![condition.judge(version, answers.map(|found| found.agreement))]
+        }
+        GateMetric::Top1 => vec![condition.judge(version, answers.and_then(|found| found.top1))],
+        GateMetric::Failures => levels
+            .map(|level| condition.judge(version, level.failures.shares.get(version).copied()))
+            .collect(),
+        GateMetric::Ratio(metric) => levels
+            .map(|level| ratio_gate(condition, (version, metric), says.then_some(level)))
+            .collect(),
+    };
+    let worst = judged.into_iter().max_by_key(|gate| gate.state);
+    worst.unwrap_or_else(|| condition.judge(version, None))
 }
 
 /// A ratio under one load. A version that is proven to fail more than the baseline passes none.
-fn ratio_gate(condition: &Condition, metric: Metric, level: Option<&Level>) -> GateReport {
-    let comparisons = level.iter().flat_map(|level| &level.comparisons);
-    let found = comparisons
-        .clone()
-        .find(|one| one.metric == metric && one.outcome != Outcome::Invalid);
-    let mut gate = condition.judge(found.map(|one| one.ratio.estimate));
-    let fails = level.is_some_and(|level| level.failures.other_fails_more());
+fn ratio_gate(
+    condition: &Condition,
+    (version, metric): (usize, Metric),
+    level: Option<&Level>,
+) -> GateReport {
+    let found = level.and_then(|level| {
+        let mut own = level.of(version);
+        own.find(|one| one.metric == metric && one.outcome != Outcome::Invalid)
+    });
+    let mut gate = condition.judge(version, found.map(|one| one.ratio.estimate));
+    let fails = level.is_some_and(|level| level.failures.fails_more(version));
     if gate.state == GateState::Passed && fails {
         gate.state = GateState::Undecided;
     }

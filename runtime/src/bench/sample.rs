@@ -7,8 +7,9 @@ use serde_json::json;
 use crate::bench::report::{
     Block, Check, CheckState, Comparison, Environment, Failures, Figures, GateReport, GateState,
     InputTimes, Level, LoadedInputs, Metric, Outcome, Phase, Report, SCHEMA, Scenario, Setup,
-    Verdict, Version,
+    Verdict, Version, VersionAnswers,
 };
+use crate::bench::samples::SavedBlock;
 use crate::bench::sentence::{Evidence, verdict};
 use crate::bench::slo::{Probe, SloReport, Sustained};
 use crate::evidence::{Answers, Difference, Estimate, ProbeOutcome, Ratio, Slo, Tolerance};
@@ -34,10 +35,14 @@ pub(crate) fn report() -> Report {
         versions: vec![version("blue", "a1b2"), version("green", "c3d4")],
         levels: vec![level("8 connections", 8.0, 1.0)],
         slo: None,
-        answers: Some(answers()),
+        answers: vec![VersionAnswers {
+            version: 1,
+            answers: answers(),
+        }],
         checks: checks(),
         verdict: Verdict {
             outcome: Outcome::NoEvidence,
+            outcomes: Vec::new(),
             words: String::new(),
         },
         gates: gates(),
@@ -48,7 +53,7 @@ pub(crate) fn report() -> Report {
 pub(crate) fn alone() -> Report {
     let mut report = report();
     report.versions.truncate(1);
-    report.answers = None;
+    report.answers.clear();
     report.gates.clear();
     for level in &mut report.levels {
         level.figures.truncate(1);
@@ -84,12 +89,60 @@ pub(crate) fn sweep() -> Report {
     concluded(report)
 }
 
+/// The baseline and two others, of which the second fares as the first.
+pub(crate) fn three() -> Report {
+    let mut report = report();
+    report.versions.push(version("red", "e5f6"));
+    report.setup.confidence_each = 0.975;
+    for level in &mut report.levels {
+        level.figures.push(level.figures[1].clone());
+        level.failures = Failures::of(&level.figures);
+        let again: Vec<_> = level.comparisons.clone();
+        level.comparisons.extend(
+            again
+                .into_iter()
+                .map(|one| Comparison { version: 2, ..one }),
+        );
+        let last = level
+            .inputs
+            .slowest
+            .iter_mut()
+            .chain(&mut level.inputs.apart);
+        last.for_each(|one| one.mean_ms.push(Some(0.3)));
+        let rounds: Vec<_> = level
+            .blocks
+            .chunk_by(|one, two| (one.phase, one.pair) == (two.phase, two.pair))
+            .map(<[Block]>::to_vec)
+            .collect();
+        level.blocks = rounds.into_iter().flat_map(with_a_third).collect();
+    }
+    let mut answers = report.answers[0].clone();
+    answers.version = 2;
+    report.answers.push(answers);
+    let mut gate = report.gates[0].clone();
+    gate.version = 2;
+    report.gates.push(gate);
+    concluded(report)
+}
+
+/// A round with a block of the third version after those of the others.
+fn with_a_third(mut round: Vec<Block>) -> Vec<Block> {
+    let last = round.last().filter(|last| last.phase == Phase::Pair);
+    let third = last.map(|last| Block {
+        version: 2,
+        ..last.clone()
+    });
+    round.extend(third);
+    round
+}
+
 pub(crate) fn comparison(
     metric: Metric,
     [point, low, high]: [f64; 3],
     outcome: Outcome,
 ) -> Comparison {
     Comparison {
+        version: 1,
         metric,
         ratio: Ratio {
             estimate: estimate(point, low, high),
@@ -123,8 +176,10 @@ fn setup() -> Setup {
         seed: 42,
         inputs: "sample-request.json".to_owned(),
         inputs_count: 4096,
+        inputs_sha256: "e3b0".repeat(16),
         requests_per_query: 1,
         confidence: 0.95,
+        confidence_each: 0.95,
         block_s: Some(1.0),
         target_half_width: Some(0.01),
         min_difference: None,
@@ -178,6 +233,7 @@ fn level(name: &str, load: f64, scale: f64) -> Level {
             found(Metric::Cpu, [0.774, 0.769, 0.779]),
         ],
         blocks: blocks(load, scale),
+        samples: [1.0, GAIN].map(|gain| saved(scale * gain)).into(),
     }
 }
 
@@ -197,6 +253,7 @@ fn loaded() -> LoadedInputs {
 fn noise() -> Comparison {
     let ratio = [1.0012, 0.9951, 1.0073];
     let mut noise = comparison(Metric::Throughput, ratio, Outcome::NoEvidence);
+    noise.version = 0;
     noise.ratio.pairs = 5;
     noise
 }
@@ -277,6 +334,30 @@ fn blocks(load: f64, scale: f64) -> Vec<Block> {
     blocks
 }
 
+/// Blocks whose latencies spread over a factor of two.
+fn saved(speed: f64) -> Vec<SavedBlock> {
+    let block = |at: u32| {
+        let wobble = 1.0 + 0.01 * (f64::from(at) * 2.3).sin();
+        let speed = speed * wobble;
+        let latency = |step: u32| {
+            let ns = 1e6 / speed * (1.0 + f64::from(step) / 100.0);
+            // They are small, and whole nanoseconds are enough.
+            (Duration::from_secs_f64(ns / 1e9).subsec_nanos().into(), 10)
+        };
+        SavedBlock {
+            answers: 1000.0 * speed,
+            elapsed_s: 1.0,
+            cpu_s: Some(0.9),
+            cpu_answers: 1000,
+            sent: 1000,
+            failures: 0,
+            latencies_ns: (0..100).map(latency).collect(),
+            endless: 0,
+        }
+    };
+    (0..PAIRS).map(block).collect()
+}
+
 fn answers() -> Answers {
     Answers {
         compared: 4096,
@@ -315,6 +396,7 @@ fn checks() -> Vec<Check> {
 fn gates() -> Vec<GateReport> {
     vec![GateReport {
         condition: "throughput<0.97".to_owned(),
+        version: 1,
         found: Some(estimate(1.31, 1.28, 1.34)),
         state: GateState::Passed,
     }]

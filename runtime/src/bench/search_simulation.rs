@@ -123,7 +123,8 @@ const SERVERS: [(Shape, usize); 4] = [
 
 #[test]
 fn the_highest_rate_lies_in_the_told_interval_or_it_is_said_to_be_unconfirmed() {
-    const RUNS: usize = 6;
+    // 32 searches: were one in ten wrong, a seed without any would be one of thirty.
+    const RUNS: usize = 4;
     let mut confirmed = 0;
     let mut all = 0;
     for (shape, lanes) in SERVERS {

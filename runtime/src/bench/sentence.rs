@@ -6,6 +6,7 @@ use crate::bench::numbers::{
 };
 use crate::bench::report::{
     Check, CheckState, Comparison, Figures, Level, Metric, Outcome, Report, Verdict, Version,
+    VersionAnswers,
 };
 use crate::bench::slo::{SloReport, Sustained};
 use crate::evidence::{Answers, Estimate, Slo, Tolerance};
@@ -13,12 +14,12 @@ use crate::evidence::{Answers, Estimate, Slo, Tolerance};
 /// The ground of a conclusion: the parts of a [`Report`] of the same names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Evidence<'a> {
-    /// One version, or the baseline and the other one.
+    /// One version, or the baseline and the others.
     pub(super) versions: &'a [Version],
     /// The findings under each load.
     pub(super) levels: &'a [Level],
     /// Whether they say the same.
-    pub(super) answers: Option<&'a Answers>,
+    pub(super) answers: &'a [VersionAnswers],
     /// The highest rates.
     pub(super) slo: Option<&'a SloReport>,
     /// Whether the run can be trusted.
@@ -30,7 +31,7 @@ impl<'a> From<&'a Report> for Evidence<'a> {
         Self {
             versions: &report.versions,
             levels: &report.levels,
-            answers: report.answers.as_ref(),
+            answers: &report.answers,
             slo: report.slo.as_ref(),
             checks: &report.checks,
         }
@@ -47,17 +48,29 @@ pub(super) fn verdict(evidence: &Evidence<'_>) -> Verdict {
     if let Some(check) = evidence.checks.iter().find(invalid) {
         return Verdict {
             outcome: Outcome::Invalid,
+            outcomes: Vec::new(),
             words: format!("this run says nothing: {}", check.words),
         };
     }
-    let (outcome, mut clauses) = match evidence.versions {
-        [base, other, ..] => of_two(evidence, &base.label, &other.label),
-        [one] => (Outcome::Alone, alone(evidence, &one.label)),
-        [] => (Outcome::Alone, vec!["nothing was measured".to_owned()]),
+    let (outcomes, mut clauses) = match evidence.versions {
+        [base, others @ ..] if !others.is_empty() => of_others(evidence, &base.label),
+        [one] => (Vec::new(), alone(evidence, &one.label)),
+        _ => (Vec::new(), vec!["nothing was measured".to_owned()]),
     };
-    clauses.extend(evidence.answers.map(answers_words));
+    clauses.extend(evidence.answers.iter().map(|one| {
+        let words = answers_words(&one.answers);
+        match evidence.versions {
+            [_, _] => words,
+            versions => format!("{}: {words}", versions[one.version].label),
+        }
+    }));
     Verdict {
-        outcome,
+        outcome: match &outcomes[..] {
+            [] => Outcome::Alone,
+            [first, rest @ ..] if rest.iter().all(|other| other == first) => *first,
+            _ => Outcome::Mixed,
+        },
+        outcomes,
         words: clauses.join("; "),
     }
 }
@@ -85,6 +98,7 @@ pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
         (Outcome::NoEvidence, _) => "no evidence",
         (Outcome::Withheld, _) => "withheld",
         (Outcome::FailsMore, _) => "fails more",
+        (Outcome::Mixed, _) => "mixed",
         (Outcome::Alone, _) => "alone",
         (Outcome::Invalid, _) => "invalid",
     }
@@ -92,12 +106,21 @@ pub(super) fn outcome_words(outcome: Outcome, metric: Metric) -> &'static str {
 
 /// The ratio so that it is above 1 when the outcome is what it says: a third of the latency is 3x faster.
 pub(super) fn outward(comparison: &Comparison) -> Estimate {
-    let more_is_better = comparison.metric == Metric::Throughput;
-    match comparison.outcome {
-        Outcome::Faster if !more_is_better => inverse(comparison.ratio.estimate),
+    outward_of(
+        comparison.metric,
+        comparison.outcome,
+        comparison.ratio.estimate,
+    )
+}
+
+/// The same of any ratio.
+pub(super) fn outward_of(metric: Metric, outcome: Outcome, ratio: Estimate) -> Estimate {
+    let more_is_better = metric == Metric::Throughput;
+    match outcome {
+        Outcome::Faster if !more_is_better => inverse(ratio),
         // More processor time is told as such, not by its inverse.
-        Outcome::Slower if more_is_better => inverse(comparison.ratio.estimate),
-        _ => comparison.ratio.estimate,
+        Outcome::Slower if more_is_better => inverse(ratio),
+        _ => ratio,
     }
 }
 
@@ -151,16 +174,31 @@ fn part(some: usize, all: usize) -> f64 {
     some as f64 / all.max(1) as f64
 }
 
-fn of_two(evidence: &Evidence<'_>, base: &str, other: &str) -> (Outcome, Vec<String>) {
+/// Each other version beside the baseline: its outcome, and the clauses of all.
+fn of_others(evidence: &Evidence<'_>, base: &str) -> (Vec<Outcome>, Vec<String>) {
+    let each = (1..).zip(&evidence.versions[1..]);
+    let each = each.map(|(version, other)| of_one(evidence, version, [base, &other.label]));
+    let (outcomes, clauses): (Vec<_>, Vec<Option<String>>) = each.unzip();
+    let mut clauses: Vec<_> = clauses.into_iter().flatten().collect();
+    // That the baseline differs from itself is one clause for all.
+    clauses.dedup();
+    clauses.extend(evidence.slo.map(|slo| slo_clause(slo, evidence.versions)));
+    (outcomes, clauses)
+}
+
+fn of_one(
+    evidence: &Evidence<'_>,
+    version: usize,
+    [base, other]: [&str; 2],
+) -> (Outcome, Option<String>) {
     let primary: Vec<(&Level, &Comparison)> = evidence
         .levels
         .iter()
-        .filter_map(|level| Some((level, level.comparisons.first()?)))
+        .filter_map(|level| Some((level, level.primary(version)?)))
         .collect();
-    let slo = evidence.slo.map(|slo| slo_clause(slo, evidence.versions));
-    let (outcome, first) = match primary.as_slice() {
+    match primary.as_slice() {
         [] => match evidence.slo {
-            Some(found) => (slo_outcome(found), None),
+            Some(found) => (slo_outcome(found, version), None),
             None => (
                 Outcome::NoEvidence,
                 Some(format!(
@@ -168,27 +206,28 @@ fn of_two(evidence: &Evidence<'_>, base: &str, other: &str) -> (Outcome, Vec<Str
                 )),
             ),
         },
-        all if all.iter().any(|(_, one)| one.outcome == Outcome::Withheld) => {
-            (Outcome::Withheld, Some(withheld(evidence.levels, base)))
-        }
+        all if all.iter().any(|(_, one)| one.outcome == Outcome::Withheld) => (
+            Outcome::Withheld,
+            Some(withheld(evidence.levels, version, base)),
+        ),
         [(level, one)] if one.outcome == Outcome::FailsMore => {
-            (one.outcome, Some(fails_more(level, base, other)))
+            (one.outcome, Some(fails_more((level, version), base, other)))
         }
         [(_, one)] => (one.outcome, Some(compared(one, base, other))),
         all => (joint(all), Some(sweep(all, base, other))),
-    };
-    (outcome, first.into_iter().chain(slo).collect())
+    }
 }
 
 /// The version that would be better, and by how much more it fails.
-fn fails_more(level: &Level, base: &str, other: &str) -> String {
-    let (worse, better) = match level.failures.other_fails_more() {
+fn fails_more((level, version): (&Level, usize), base: &str, other: &str) -> String {
+    let (worse, better) = match level.failures.fails_more(version) {
         true => (other, base),
         false => (base, other),
     };
-    let shares: Vec<_> = [base, other]
+    let shares = &level.failures.shares;
+    let shares: Vec<_> = [(base, 0), (other, version)]
         .iter()
-        .zip(&level.failures.shares)
+        .filter_map(|(label, at)| Some((label, shares.get(*at)?)))
         .map(|(label, share)| format!("{label} {}", percent_estimate(*share)))
         .collect();
     format!(
@@ -259,9 +298,9 @@ fn no_evidence(comparison: &Comparison, base: &str, other: &str) -> String {
     )
 }
 
-fn withheld(levels: &[Level], base: &str) -> String {
+fn withheld(levels: &[Level], version: usize, base: &str) -> String {
     let is_withheld = |level: &&Level| {
-        let first = level.comparisons.first();
+        let first = level.primary(version);
         first.is_some_and(|one| one.outcome == Outcome::Withheld)
     };
     let by = levels
@@ -306,11 +345,12 @@ fn sweep(all: &[(&Level, &Comparison)], base: &str, other: &str) -> String {
     let verb = if metric == Metric::Cpu { "takes" } else { "is" };
     let is_named =
         |(_, one): &(&Level, &Comparison)| matches!(one.outcome, Outcome::Faster | Outcome::Slower);
-    let summary = if let Some((level, _)) = all
+    let summary = if let Some((level, one)) = all
         .iter()
         .find(|(_, one)| one.outcome == Outcome::FailsMore)
     {
-        format!("{} under {}", fails_more(level, base, other), level.name)
+        let words = fails_more((level, one.version), base, other);
+        format!("{words} under {}", level.name)
     } else if of(Outcome::Same) == loads {
         format!("{base} and {other} are the same under all of {loads} loads")
     } else if !all.iter().any(is_named) {
@@ -409,9 +449,10 @@ fn sustained_words(label: &str, sustained: &Sustained) -> String {
     }
 }
 
-/// Versions differ when what one keeps is not less than what the other fails at.
-fn slo_outcome(found: &SloReport) -> Outcome {
-    let [base, other, ..] = found.versions.as_slice() else {
+/// A version differs from the baseline when what one keeps is not less than what the other fails at.
+fn slo_outcome(found: &SloReport, version: usize) -> Outcome {
+    let versions = &found.versions;
+    let Some((base, other)) = versions.first().zip(versions.get(version)) else {
         return Outcome::NoEvidence;
     };
     let beyond = |a: &Sustained, b: &Sustained| {
@@ -452,7 +493,7 @@ mod tests {
     #[test]
     fn a_smaller_latency_is_faster_and_told_by_its_inverse() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         report.levels[0].comparisons = vec![sample::comparison(
             Metric::P99,
             [0.5, 0.4, 0.8],
@@ -485,7 +526,7 @@ mod tests {
     #[test]
     fn less_throughput_is_slower_and_told_by_its_inverse() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         report.levels[0].comparisons = vec![sample::comparison(
             Metric::Throughput,
             [0.8, 0.5, 0.9],
@@ -500,7 +541,7 @@ mod tests {
     #[test]
     fn no_evidence_says_what_would_have_been_found() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         report.levels[0].comparisons = vec![sample::comparison(
             Metric::Throughput,
             [1.002, 0.9925, 1.0112],
@@ -526,7 +567,7 @@ mod tests {
     #[test]
     fn an_unsteady_machine_names_no_winner() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         report.levels[0].comparisons[0].outcome = Outcome::Withheld;
         report.levels[0].noise = Some(sample::comparison(
             Metric::Throughput,
@@ -543,7 +584,7 @@ mod tests {
     #[test]
     fn a_better_version_that_fails_more_is_no_winner() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         report.levels[0].figures[1].failures = 20_000;
         report.levels[0].failures = Failures::of(&report.levels[0].figures);
         report.levels[0].comparisons[0].outcome = Outcome::FailsMore;
@@ -574,7 +615,7 @@ mod tests {
     #[test]
     fn a_quantile_that_only_failures_reach_is_told_without_a_number() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         let endless = [f64::INFINITY; 3];
         report.levels[0].comparisons =
             vec![sample::comparison(Metric::P99, endless, Outcome::Slower)];
@@ -593,7 +634,7 @@ mod tests {
     #[test]
     fn a_quantile_that_failures_may_reach_or_not_is_no_evidence() {
         let mut report = sample::report();
-        report.answers = None;
+        report.answers.clear();
         for point in [0.0, f64::INFINITY, f64::NAN] {
             let mut found = sample::comparison(Metric::P99, [point; 3], Outcome::NoEvidence);
             (found.ratio.estimate.low, found.ratio.estimate.high) = (None, None);
@@ -633,7 +674,7 @@ mod tests {
     #[test]
     fn loads_that_say_the_opposite_give_no_winner() {
         let mut report = sample::sweep();
-        report.answers = None;
+        report.answers.clear();
         report.slo = None;
         assert_eq!(verdict(&Evidence::from(&report)).outcome, Outcome::Faster);
         report.levels[0].comparisons[0] =
@@ -655,7 +696,7 @@ mod tests {
     fn a_rate_search_alone_is_a_verdict_too() {
         let mut report = sample::sweep();
         report.levels.clear();
-        report.answers = None;
+        report.answers.clear();
         let found = verdict(&Evidence::from(&report));
         assert_eq!(found.outcome, Outcome::Faster);
         assert_eq!(
@@ -679,7 +720,7 @@ mod tests {
     fn a_rate_that_was_not_tried_is_not_said_to_fail() {
         let mut report = sample::sweep();
         report.levels.clear();
-        report.answers = None;
+        report.answers.clear();
         report.versions.pop();
         let slo = report.slo.as_mut().unwrap();
         slo.versions.pop();
@@ -710,7 +751,7 @@ mod tests {
 
     #[test]
     fn differing_answers_are_told_with_their_share() {
-        let mut answers = sample::report().answers.unwrap();
+        let mut answers = sample::report().answers.remove(0).answers;
         answers.differing = 49;
         answers.unanswered = 2;
         answers.tolerance.relative = 1e-3;

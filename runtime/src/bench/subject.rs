@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::admin::Client;
+use crate::admin::{Client, ClientError};
 use crate::bench::report::Version;
-use crate::load::Target;
+use crate::load::{Target, TargetError};
 use crate::observe::Process;
 use crate::spec::{DeploymentName, EndpointName};
 
@@ -25,6 +25,45 @@ pub struct Subject {
     pub process: Option<Process>,
     /// Where the server tells how long requests waited and ran, where it does.
     pub timings: Option<ServerTimings>,
+}
+
+/// The reason why nothing can be asked of a deployment.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// Its server does not answer, or refuses.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What it says of itself stands in no request.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+impl Subject {
+    /// A deployment of a serin server; `version` makes what is reported of the address.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError`].
+    pub fn deployed(
+        client: Client,
+        (endpoint, deployment): (EndpointName, DeploymentName),
+        inputs: Arc<[Bytes]>,
+        version: impl FnOnce(String) -> Version,
+    ) -> Result<Self, SubjectError> {
+        let address = client.server().scoring_address;
+        let path = format!("/endpoints/{endpoint}/score");
+        let credentials = client.credentials(&endpoint)?;
+        let target = Target::new(address, &path)?
+            .with_bearer(credentials.bearer())?
+            .with_deployment(deployment.as_str())?;
+        Ok(Self {
+            version: version(format!("http://{address}{path}")),
+            target,
+            inputs,
+            process: Some(Process(client.server().pid)),
+            timings: Some(ServerTimings::new(client, endpoint, deployment)),
+        })
+    }
 }
 
 /// The timings of a serin server, of one deployment.

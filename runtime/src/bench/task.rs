@@ -15,7 +15,7 @@ use crate::observe::Process;
 /// A run that is to be done.
 #[derive(Debug)]
 pub struct Bench {
-    /// One version, or the baseline and the other one.
+    /// One version, or the baseline and the others.
     pub subjects: Vec<Subject>,
     /// Where the requests come from, in words.
     pub inputs: String,
@@ -58,7 +58,7 @@ pub enum Progress<'a> {
     Level(&'a str),
     /// A pair of the baseline with itself is done: its number from 1, and of how many.
     Noise(u32, u32),
-    /// A pair is done: its number from 1, of about how many, and what is known so far.
+    /// A pair, or a round of more versions, is done: its number from 1, of about how many, and what is known of the first of them so far.
     Pair(u32, u32, Option<&'a Ratio>),
     /// A block of a version that is alone is done: its number from 1, of about how many, answers a second.
     Block(u32, u32, f64),
@@ -123,9 +123,5 @@ impl Bench {
     pub(super) fn labels(&self) -> Vec<&str> {
         let versions = self.subjects.iter().map(|subject| &subject.version);
         versions.map(|version| version.label.as_str()).collect()
-    }
-
-    pub(super) fn has_two(&self) -> bool {
-        self.subjects.len() == 2
     }
 }

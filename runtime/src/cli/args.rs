@@ -174,7 +174,7 @@ pub(super) enum Command {
     /// Measure which lanes and batches serve a model best on this machine
     Tune(Tune),
     /// Compare two versions under load, with a verdict that holds, or measure one
-    Bench(Bench),
+    Bench(Box<Bench>),
     /// The name `az`, under which scripts of `az ml` run: `serin az install DIR` makes it
     Az {
         /// The words that stand behind `az`
@@ -1304,18 +1304,21 @@ pub(super) struct Tune {
     /// JSON file with the request to send [default: the model's sample request, or one made from its shapes]
     #[arg(long, short, value_name = "FILE")]
     pub(super) request_file: Option<PathBuf>,
-    /// Longest p99 latency that will do, in milliseconds [default: twice the best that is measured]
+    /// Requests at once [default: what an instance takes, 8 for files]
+    #[arg(long, short = 'c', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(super) connections: Option<u16>,
+    /// Longest p99 latency that will do, in milliseconds [default: that of what runs now]
     #[arg(long, value_name = "MS", value_parser = positive)]
     pub(super) p99_ms: Option<f64>,
-    /// Update the deployment with the setting that is found
+    /// Update the deployment where another setting is proven to be better
     #[arg(long, conflicts_with = "model")]
     pub(super) apply: bool,
     /// Draw throughput against p99 into this SVG file
     #[arg(long, value_name = "FILE.SVG")]
     pub(super) plot: Option<PathBuf>,
-    /// Longest time to measure, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(super) budget_s: u32,
+    /// Longest time to measure: seconds, or with a unit such as 90s, 2m or 1h
+    #[arg(long, alias = "budget-s", value_name = "TIME", default_value = "60", value_parser = time)]
+    pub(super) budget: u32,
     /// Most memory that the model may take to load and answer once, in MB [default: 8589]
     #[arg(long, value_name = "MB")]
     pub(super) model_memory_mb: Option<u64>,
@@ -1352,7 +1355,9 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
 /// `serin bench`
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "serin bench <BASELINE> [OTHER] [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]",
+    override_usage = "serin bench <BASELINE> [OTHER]... [OPTIONS]\n       serin bench --url <URL> [--url <URL>] [OPTIONS]\n       serin bench compare <OLD.JSON> <NEW.JSON>",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     after_help = "A version is a deployment (`blue`), or a model file or a folder with one (`v1.onnx`, `./v1`): files need no server.\n\
                   With --fail-if the exit code is 0 when every condition is proven to be kept, 1 when one is proven to be broken,\n\
                   2 when the interval does not say, 3 when the run says nothing, and 4 when all is kept but a rate of --slo is unconfirmed.",
@@ -1360,8 +1365,10 @@ const MILLISECONDS_MAX: f64 = 86_400_000.0;
     group = clap::ArgGroup::new("length").args(["quick", "thorough", "budget"])
 )]
 pub(super) struct Bench {
-    /// The baseline, and what is compared with it
-    #[arg(value_name = "VERSION", num_args = 0..=2)]
+    #[command(subcommand)]
+    pub(super) action: Option<BenchAction>,
+    /// The baseline, and what is compared with it: one version, or up to seven
+    #[arg(value_name = "VERSION", num_args = 0..)]
     pub(super) version: Vec<String>,
     /// A server of any kind, by the address that takes its requests; it counts as a version
     #[arg(long, value_name = "URL")]
@@ -1372,6 +1379,12 @@ pub(super) struct Bench {
     /// A header for the servers of --url: `-H 'x-api-key: 1234'`
     #[arg(long, short = 'H', value_name = "NAME: VALUE", requires = "url", value_parser = header)]
     pub(super) header: Vec<(String, String)>,
+    /// Certificates of the authorities that vouch for https servers of --url, as PEM [default: those of the system]
+    #[arg(long, value_name = "FILE.PEM", requires = "url")]
+    pub(super) cacert: Option<PathBuf>,
+    /// Refused, with the reason.
+    #[arg(long, hide = true, requires = "url")]
+    pub(super) insecure: bool,
     /// Endpoint of the deployments; may be left out when only one has them
     #[arg(long, short)]
     pub(super) endpoint_name: Option<EndpointName>,
@@ -1418,7 +1431,7 @@ pub(super) struct Bench {
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with = "slo", help_heading = "Result")]
     pub(super) min_difference: Option<f64>,
 
-    /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; twice for versions that take different ones
+    /// Requests: a JSON file, a JSONL file with one a line, or a folder of them; once for each version where they take different ones
     #[arg(long, short, value_name = "PATH", help_heading = "Requests")]
     pub(super) input: Vec<PathBuf>,
     /// Requests that are made from the model's shapes, beside its sample request, where no --input is given
@@ -1437,6 +1450,9 @@ pub(super) struct Bench {
     /// Write a page with tables and plots that opens in any browser, offline
     #[arg(long, value_name = "FILE.HTML", help_heading = "Result")]
     pub(super) html: Option<PathBuf>,
+    /// Write the run with its raw samples, for `serin bench compare`
+    #[arg(long, value_name = "FILE.JSON", help_heading = "Result")]
+    pub(super) save: Option<PathBuf>,
 
     /// Cores of the instance that serves a file, by the name of an instance type [default: all cores]
     #[arg(long, value_name = "NAME", help_heading = "Files")]
@@ -1452,6 +1468,20 @@ pub(super) struct Bench {
     /// Most memory that a model may take to load and answer once, in MB [default: 8589]
     #[arg(long, value_name = "MB", help_heading = "Files")]
     pub(super) model_memory_mb: Option<u64>,
+}
+
+/// `serin bench compare`
+#[derive(Debug, Subcommand)]
+pub(super) enum BenchAction {
+    /// Compare two runs that were written by --save: what changed between them, and whether that can be said of the versions
+    Compare {
+        /// The older run
+        #[arg(value_name = "OLD.JSON")]
+        old: PathBuf,
+        /// The newer run
+        #[arg(value_name = "NEW.JSON")]
+        new: PathBuf,
+    },
 }
 
 /// The way in which requests arrive, as it is typed.

@@ -1,9 +1,10 @@
 //! `serin tune`: what to measure, progress while it is measured, and what comes of it: a table, JSON, a plot, an update.
 //!
-//! Not here: what is measured and which setting is best (`tune`).
+//! Not here: how settings are compared and what follows (`tune`).
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,33 +12,41 @@ use serde_json::{Value, json};
 use serin_scorers::JsonScorer;
 
 use super::args::{Global, OutputFormat, Tune as Typed, Waiting};
+use super::bench::{CONNECTIONS, Line, not_served};
 use super::exit::CliError;
 use super::find::{deployments, is_same, only_endpoint_with};
 use super::output::{self, Columns};
 use super::server::{Server, data_folder};
-use super::{files, serve, signals, sku};
+use super::{files, serve, signals, sku, version};
+use crate::bench::{
+    self, BenchError, InstanceShape, PrivateServer, Subject, VERSIONS_MAX, Version,
+};
 use crate::control::{Change, DeploymentUpdate, FoundModel, ModelDigest};
-use crate::engine::{Capacity, CoreMap, Topology};
+use crate::engine::{Capacity, CoreMap, ModelSummary, Topology};
+use crate::observe::memory_available;
 use crate::spec::{Assignment, DeploymentName, EndpointName};
 use crate::tune::{
-    Goal, Measured, Outcome, Point, PointReport, Progress, Report, Setting, Subject, Tune,
-    TuneError, draw,
+    P99Max, PointReport, Progress, Report, Setting, Space, Started, Tune, TuneError, candidates,
+    draw,
 };
 
-/// The columns of a table of measured points.
+/// The columns of a table of settings.
 const COLUMNS: Columns = &[
     ("lanes", &["/lanes"]),
     ("threads", &["/threads"]),
     ("spin", &["/spin"]),
     ("batch", &["/batch"]),
-    ("at_once", &["/at_once"]),
     ("requests/s", &["/throughput"]),
-    ("+-", &["/noise"]),
+    ("by_now", &["/ratio"]),
     ("p50_ms", &["/p50"]),
     ("p99_ms", &["/p99"]),
-    ("times", &["/repetitions"]),
     ("note", &["/mark"]),
 ];
+
+/// Memory of a server beside its model.
+const SERVER_BYTES: u64 = 100 << 20;
+/// Memory of a server by the size of its model: the file, and what is made of it.
+const MODEL_FACTOR: u64 = 2;
 
 /// The model that is tuned, however it was named.
 struct Found {
@@ -66,29 +75,150 @@ pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
     let stop = signals::stop()?;
     let found = find(typed, global)?;
     let doing = format!("tune {}", found.name);
-    let subject = subject(&found, typed).map_err(|error| match *stop.borrow() {
-        true => CliError::Interrupted,
+    let within = |error: CliError| match *stop.borrow() {
+        true => CliError::NothingMeasured,
         false => error.while_doing(&doing),
-    })?;
+    };
+    let body = body(&found, typed).map_err(within)?;
+    let exe = std::env::current_exe().map_err(CliError::Start)?;
+    let connections = connections(&found, typed);
+    let tune = planned(&found, typed, connections);
     let tell = |text: &str| {
         if !global.only_show_errors {
             output::complain(text);
         }
     };
-    let tune = Tune {
-        subject,
-        goal: typed.p99_ms.map_or(Goal::Knee, |ms| {
-            Goal::P99(Duration::from_secs_f64(ms / 1e3))
-        }),
-        budget: Duration::from_secs(typed.budget_s.into()),
-    };
     tell(&format!(
-        "measuring {} for at most {} s\n",
-        found.name, typed.budget_s
+        "measuring {} for at most {} s; Ctrl-C shows what is known by then\n",
+        found.name, typed.budget
     ));
-    let measured = tune.run(stop, |progress| tell(&told(progress, tune.cores())));
-    let report = measured.map_err(|error| refused(error).while_doing(&doing))?;
+    let line = Line::new(!global.only_show_errors);
+    let inputs: Arc<[Bytes]> = vec![body].into();
+    let servers = Servers {
+        exe,
+        found: &found,
+        inputs,
+        shape: InstanceShape {
+            vcpus: found.vcpus,
+            concurrency: found.concurrency().unwrap_or(connections),
+            model_memory_mb: typed.model_memory_mb,
+            batch_delay: tune.batch_delay,
+            ..InstanceShape::default()
+        },
+    };
+    let measured = tune.run(
+        &stop,
+        |setting| servers.start(setting, tune.cores),
+        |progress| match progress {
+            // With as many servers as settings, these lines would be most of what is said.
+            Progress::Bench(bench::Progress::Asking(..)) => {}
+            Progress::Bench(step) => line.show(step),
+            other => {
+                line.end();
+                tell(&told(other, tune.cores));
+            }
+        },
+    );
+    line.end();
+    let report = measured.map_err(|error| within(refused(error)))?;
     finish(&found, &report, typed, global)
+}
+
+/// Starts servers of the model.
+struct Servers<'a> {
+    exe: PathBuf,
+    found: &'a Found,
+    inputs: Arc<[Bytes]>,
+    shape: InstanceShape,
+}
+
+/// The reason why a setting has no server.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct NotStarted(#[from] CliError);
+
+impl Servers<'_> {
+    fn start(&self, setting: Setting, cores: u32) -> Result<Started<PrivateServer>, NotStarted> {
+        let shape = InstanceShape {
+            lanes: Some(setting.lanes),
+            batch_size: setting.batch_size,
+            spin: setting.spin,
+            ..self.shape
+        };
+        let server = PrivateServer::start(&self.exe, &self.found.model.file, shape)
+            .map_err(|error| NotStarted(not_served(error)))?;
+        let client = server
+            .client()
+            .map_err(|error| NotStarted(CliError::Client(error)))?;
+        let label = setting.words(cores);
+        let names = (server.endpoint(), server.deployment());
+        let subject = Subject::deployed(client, names, Arc::clone(&self.inputs), |url| Version {
+            what: label.clone(),
+            label,
+            model_sha256: None,
+            url,
+            settings: None,
+        })
+        .map_err(|error| NotStarted(CliError::BadInput(error.to_string())))?;
+        Ok(Started { server, subject })
+    }
+}
+
+/// Requests at once: as written, or what an instance of the deployment takes.
+fn connections(found: &Found, typed: &Typed) -> usize {
+    let written = typed.connections.map(usize::from);
+    written.or(found.concurrency()).unwrap_or(CONNECTIONS)
+}
+
+/// What is to be measured.
+fn planned(found: &Found, typed: &Typed, connections: usize) -> Tune {
+    let settings = found.deployed.as_ref().map(|deployed| &deployed.settings);
+    let may_spin = found.deployed.as_ref().is_none_or(|one| !one.shares_cores);
+    let cores = Topology::read().len().min(found.vcpus).max(1);
+    let cores = u32::try_from(cores).unwrap_or(u32::MAX);
+    let connections_of = u32::try_from(connections).unwrap_or(u32::MAX);
+    let concurrency = found.concurrency().unwrap_or(connections);
+    let concurrency = u32::try_from(concurrency).unwrap_or(u32::MAX);
+    let now = current(settings, (cores, concurrency), may_spin);
+    let model = ModelSummary::of_file(&found.model.file).ok();
+    let space = Space {
+        cores,
+        connections: connections_of.min(concurrency),
+        may_batch: model
+            .as_ref()
+            .is_some_and(|model| model.facts.rows.is_proven()),
+        may_spin,
+        most: servers_max(model.as_ref()) - 1,
+    };
+    let mut all = vec![now];
+    all.extend(candidates(now, &space));
+    Tune {
+        settings: all,
+        is_default: settings.is_none_or(Value::is_null),
+        connections,
+        inputs: "one request".to_owned(),
+        p99_max: P99Max(typed.p99_ms.map(|ms| Duration::from_secs_f64(ms / 1e3))),
+        budget: Duration::from_secs(typed.budget.into()),
+        vcpus: found.vcpus,
+        cores,
+        batch_delay: settings
+            .and_then(|settings| settings["max_batch_delay_us"].as_u64())
+            .map_or(Duration::ZERO, Duration::from_micros),
+        onnxruntime: version::ONNXRUNTIME.to_owned(),
+    }
+}
+
+/// Servers that there may be at once, in half of the memory that is free: what runs now and one beside it at least.
+fn servers_max(model: Option<&ModelSummary>) -> usize {
+    let bytes = model.map_or(0, |model| {
+        let beside: u64 = model.external_data.values().flatten().sum();
+        model.file_bytes + beside
+    });
+    let each = SERVER_BYTES + MODEL_FACTOR * bytes;
+    let fit = memory_available().map_or(u64::MAX, |free| free / 2 / each);
+    usize::try_from(fit)
+        .unwrap_or(usize::MAX)
+        .clamp(2, VERSIONS_MAX)
 }
 
 /// Prints, draws and applies.
@@ -231,7 +361,7 @@ fn neighbours(endpoints: &[Value], own: (&str, &str), vcpus: usize) -> Vec<Strin
 }
 
 /// Tries the model in a child process first, and asks it for its shapes where nobody gave a request.
-fn subject(found: &Found, typed: &Typed) -> Result<Subject, CliError> {
+fn body(found: &Found, typed: &Typed) -> Result<Bytes, CliError> {
     let sample = match &typed.request_file {
         Some(path) => Some(Bytes::from(files::request(path)?)),
         None => found.model.sample_request.clone(),
@@ -242,85 +372,65 @@ fn subject(found: &Found, typed: &Typed) -> Result<Subject, CliError> {
     let report = prober
         .probe(&found.model.file, sample.as_deref())
         .map_err(|error| bad(error.to_string()))?;
-    let body = match sample {
-        Some(body) => body,
+    match sample {
+        Some(body) => Ok(body),
         None => JsonScorer::example_body(&report.signature).map_err(|error| {
             bad(format!(
                 "no request can be made from the model's shapes: {error}; give one with --request-file"
             ))
-        })?,
-    };
-    let settings = found.deployed.as_ref().map(|deployed| &deployed.settings);
-    let may_spin = found.deployed.as_ref().is_none_or(|one| !one.shares_cores);
-    Ok(Subject {
-        model: found.model.file.clone(),
-        body,
-        vcpus: found.vcpus,
-        current: settings.map(|settings| current(settings, found.vcpus, may_spin)),
-        batch_delay: settings
-            .and_then(|settings| settings["max_batch_delay_us"].as_u64())
-            .map_or(Duration::ZERO, Duration::from_micros),
-        may_spin,
-    })
+        }),
+    }
 }
 
-/// The point at which the deployment runs now, with what its settings leave open as the engine fills it in.
-fn current(settings: &Value, vcpus: usize, may_spin: bool) -> Point {
+impl Found {
+    /// Requests that an instance takes at once; none of a model that is not deployed.
+    fn concurrency(&self) -> Option<usize> {
+        let deployed = self.deployed.as_ref()?;
+        let written = deployed.settings["max_concurrent_requests_per_instance"].as_u64();
+        Some(usize::try_from(written.unwrap_or(1)).unwrap_or(usize::MAX))
+    }
+}
+
+/// The setting of the deployment now, with what is left open as the engine fills it in.
+fn current(settings: Option<&Value>, (cores, concurrency): (u32, u32), may_spin: bool) -> Setting {
     let written = |key: &str| {
-        let number = settings[key].as_u64()?;
+        let number = settings?[key].as_u64()?;
         u32::try_from(number).ok()
     };
-    let clients = written("max_concurrent_requests_per_instance").unwrap_or(1);
-    let cores = u32::try_from(vcpus.min(Topology::read().len())).unwrap_or(u32::MAX);
+    let lanes = written("lanes").unwrap_or(concurrency);
     let mut setting = Setting {
-        lanes: written("lanes").unwrap_or(clients).min(clients).min(cores),
+        lanes: lanes.min(concurrency).min(cores).max(1),
         batch_size: written("max_batch_size"),
         spin: false,
     };
-    setting.spin = may_spin && settings["spin"] == true && setting.threads(cores) > 1;
-    Point { setting, clients }
+    let asks = settings.is_some_and(|settings| settings["spin"] == true);
+    setting.spin = may_spin && asks && setting.threads(cores) > 1;
+    setting
 }
 
 /// The reason why nothing was measured, and whose matter that is.
-fn refused(error: TuneError) -> CliError {
+fn refused(error: TuneError<NotStarted>) -> CliError {
     match error {
-        TuneError::Interrupted => CliError::Interrupted,
-        TuneError::Threads(source) => CliError::Start(source),
-        error @ (TuneError::Start(_) | TuneError::Unserved(_) | TuneError::NoTime(_)) => {
-            CliError::BadInput(error.to_string())
-        }
+        TuneError::Start(NotStarted(error)) => error,
+        TuneError::Bench(BenchError::Interrupted) => CliError::NothingMeasured,
+        TuneError::Bench(BenchError::Threads(source)) => CliError::Start(source),
+        TuneError::Bench(error) => CliError::BadInput(error.to_string()),
     }
 }
 
 /// A line of progress.
 fn told(progress: &Progress<'_>, cores: u32) -> String {
     match progress {
-        Progress::Looked {
-            setting,
-            best,
-            waiting,
-        } => format!(
-            "  {}: {} ({waiting} more to look at)\n",
-            setting.words(cores),
-            figures(best)
-        ),
-        Progress::Failed { setting, reason } => {
+        Progress::Starting(setting) => format!("  starting {}\n", setting.words(cores)),
+        Progress::Failed(setting, reason) => {
             format!("  {}: failed: {reason}\n", setting.words(cores))
         }
-        Progress::Repeating {
-            round,
-            rounds,
-            points,
-        } => format!("  measuring {points} points again, {round} of {rounds}\n"),
+        Progress::Again(setting, number, of) => format!(
+            "  {} may be better: measuring it again, {number} of {of}\n",
+            setting.words(cores)
+        ),
+        Progress::Bench(_) => String::new(),
     }
-}
-
-fn figures(measured: &Measured) -> String {
-    format!(
-        "{:.0} requests a second, p99 {:.2} ms",
-        measured.throughput(),
-        measured.p99().as_secs_f64() * 1e3
-    )
 }
 
 fn warnings(found: &Found, report: &Report) -> Vec<String> {
@@ -336,12 +446,13 @@ fn warnings(found: &Found, report: &Report) -> Vec<String> {
     warnings
 }
 
-/// The points for people, with the choice, the rule and the warnings below.
+/// The settings for people, with the load, the rule, the advice and the warnings below.
 fn print_table(report: &Report, warnings: &[String]) -> Result<(), CliError> {
     output::print_as(&rows(report), COLUMNS, &OutputFormat::Table.into())?;
     let mut text = format!(
-        "\nrule:   {}\nchosen: {}\n",
-        report.goal.words(),
+        "\nload:   {}\nrule:   {}\nadvice: {}\n",
+        report.load(),
+        report.rule(),
         report.verdict()
     );
     for warning in warnings {
@@ -359,17 +470,20 @@ fn rows(report: &Report) -> Value {
             .into_iter()
             .filter_map(|(is, mark)| is.then_some(mark))
             .collect();
+        let ratio = point.ratio.map(|ratio| ratio.estimate);
+        let ratio = ratio.map(|one| match one.low.zip(one.high) {
+            Some((low, high)) => format!("{:.2} [{low:.2}, {high:.2}]", one.point),
+            None => "?".to_owned(),
+        });
         json!({
             "lanes": point.lanes,
             "threads": point.threads_per_lane,
             "spin": if point.spin { "yes" } else { "no" },
             "batch": point.max_batch_size.map_or_else(|| "default".to_owned(), |size| size.to_string()),
-            "at_once": point.max_concurrent_requests_per_instance,
             "throughput": format!("{:.0}", point.throughput_per_s),
-            "noise": format!("{:.0} %", point.noise_percent),
+            "ratio": ratio.unwrap_or_default(),
             "p50": format!("{:.3}", point.p50_ms),
             "p99": format!("{:.3}", point.p99_ms),
-            "repetitions": point.repetitions,
             "mark": marks.join(", "),
         })
     };
@@ -378,56 +492,59 @@ fn rows(report: &Report) -> Value {
 
 /// Everything, for programs.
 fn result(found: &Found, report: &Report, warnings: &[String], applied: bool) -> Value {
-    let choice = report.choice();
-    let chosen = report.chosen().map(|point| {
+    let chosen = report.chosen();
+    let setting = chosen.map(|setting| {
         json!({
-            "lanes": point.setting.lanes,
-            "max_batch_size": point.setting.batch_size,
-            "spin": point.setting.spin,
-            "max_concurrent_requests_per_instance": point.clients,
+            "lanes": setting.lanes,
+            "max_batch_size": setting.batch_size,
+            "spin": setting.spin,
         })
     });
+    let gains: Vec<_> = report.confirmations.iter().map(gain).collect();
     json!({
         "model": found.model.file,
         "endpoint": found.deployed.as_ref().map(|one| one.endpoint.as_str()),
         "deployment": found.deployed.as_ref().map(|one| one.name.as_str()),
         "vcpus": report.vcpus,
         "cores": report.cores,
-        "rule": report.goal.words(),
-        "p99_max_ms": choice.map(|choice| choice.p99_max.as_secs_f64() * 1e3),
-        "chosen": chosen,
-        "keeps_current": choice.is_some_and(|choice| choice.outcome == Outcome::Current),
+        "connections": report.connections,
+        "rule": report.rule(),
+        "chosen": setting,
+        "keeps_current": chosen.is_some() && chosen == report.settings.first().copied(),
         "verdict": report.verdict(),
         "applied": applied,
-        "complete": report.complete,
         "interrupted": report.interrupted,
         "elapsed_s": (report.elapsed.as_secs_f64() * 10.0).round() / 10.0,
         "max_batch_delay_us": u64::try_from(report.batch_delay.as_micros()).unwrap_or(u64::MAX),
         "warnings": warnings,
         "points": report.points(),
+        "confirmations": gains,
     })
 }
 
-/// Updates the deployment unless it runs so already; whether it was updated.
+/// What a run says of the setting that may be better: its throughput by that of what runs now.
+fn gain(run: &bench::Report) -> Value {
+    let level = run.levels.first();
+    let first = level.and_then(|level| level.comparisons.first());
+    json!(first.map(|one| &one.ratio))
+}
+
+/// Updates the deployment unless it is to run as it does; whether it was updated.
 fn apply(deployed: &Deployed, report: &Report) -> Result<bool, CliError> {
-    let Some(point) = report.chosen().filter(|one| Some(*one) != report.current) else {
+    let now = report.settings.first().copied();
+    let Some(setting) = report.chosen().filter(|one| Some(*one) != now) else {
         return Ok(false);
     };
     let assign = |key: &str, value: Value| {
         Assignment::new(&format!("request_settings.{key}"), value)
             .expect("the path has no empty part")
     };
-    let Setting {
-        lanes,
-        batch_size,
-        spin,
-    } = point.setting;
-    let mut set = vec![
-        assign("lanes", lanes.into()),
-        assign("max_concurrent_requests_per_instance", point.clients.into()),
-        assign("spin", spin.into()),
+    let set = vec![
+        assign("lanes", setting.lanes.into()),
+        assign("spin", setting.spin.into()),
+        // What is left to the engine may have been written before.
+        assign("max_batch_size", json!(setting.batch_size)),
     ];
-    set.extend(batch_size.map(|size| assign("max_batch_size", size.into())));
     deployed.server.carry_out(
         Change::UpdateDeployment {
             endpoint: deployed.endpoint.clone(),

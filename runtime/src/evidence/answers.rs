@@ -19,9 +19,6 @@ const NO_ANSWER: &str = "no answer";
 /// Longest text that is kept of an answer, in characters.
 const QUOTED_MAX: usize = 60;
 
-/// Of the intervals.
-const CONFIDENCE: f64 = 0.95;
-
 /// The distance that two numbers may have: `|other - base| <= absolute + relative * |base|`. Where both are whole (`3`, not `3.0`) the
 /// relative part does not count: it is for the rounding of floats, and class 50,001 is not class 50,000.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -88,8 +85,14 @@ pub struct Difference {
 
 /// Compares what two versions answered to the same inputs; none where the answer was not 2xx. An input that only one list has was
 /// not answered by the other. What one answers and the other does not is a disagreement: a version that fails does not say the same.
+/// `confidence` is that of the intervals, such as 0.95.
 #[must_use]
-pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Tolerance) -> Answers {
+pub fn compare(
+    base: &[Option<Bytes>],
+    other: &[Option<Bytes>],
+    tolerance: Tolerance,
+    confidence: f64,
+) -> Answers {
     let mut answers = Answers {
         compared: 0,
         differing: 0,
@@ -99,7 +102,7 @@ pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Toler
         tolerance,
         max_absolute: 0.0,
         max_relative: 0.0,
-        agreement: proportion(0, 0, CONFIDENCE),
+        agreement: proportion(0, 0, confidence),
         top1: None,
         rows: 0,
         worst: Vec::new(),
@@ -135,10 +138,10 @@ pub fn compare(base: &[Option<Bytes>], other: &[Option<Bytes>], tolerance: Toler
     answers.agreement = proportion(
         (answers.compared - answers.differing) as u64,
         answers.compared as u64,
-        CONFIDENCE,
+        confidence,
     );
     answers.rows = rows.all;
-    answers.top1 = (rows.all > 0).then(|| proportion(rows.agreeing, rows.all, CONFIDENCE));
+    answers.top1 = (rows.all > 0).then(|| proportion(rows.agreeing, rows.all, confidence));
     answers
 }
 
@@ -428,7 +431,7 @@ mod tests {
     }
 
     fn one(base: impl ToString, other: impl ToString) -> Answers {
-        compare(&[body(base)], &[body(other)], Tolerance::default())
+        compare(&[body(base)], &[body(other)], Tolerance::default(), 0.95)
     }
 
     /// Path, baseline, other, and whether the form is another.
@@ -546,7 +549,7 @@ mod tests {
         );
         let bytes = |byte: u8| [Some(Bytes::from(vec![byte]))];
         assert_eq!(
-            compare(&bytes(0xFE), &bytes(0xFF), Tolerance::default()).differing,
+            compare(&bytes(0xFE), &bytes(0xFF), Tolerance::default(), 0.95).differing,
             1
         );
     }
@@ -563,7 +566,7 @@ mod tests {
     fn an_input_that_one_alone_answers_is_a_disagreement_and_one_that_neither_answers_is_none() {
         let base = [body("1"), None, body("1"), body("1"), None];
         let other = [body("1"), body("1"), None, None, None];
-        let answers = compare(&base, &other, Tolerance::default());
+        let answers = compare(&base, &other, Tolerance::default(), 0.95);
         assert_eq!(
             (answers.compared, answers.unanswered, answers.differing),
             (4, 1, 3)
@@ -590,7 +593,7 @@ mod tests {
             };
             (0..100).map(answer).collect()
         };
-        let agreement = |wrong| compare(&base, &other(wrong), Tolerance::default()).agreement;
+        let agreement = |wrong| compare(&base, &other(wrong), Tolerance::default(), 0.95).agreement;
         assert_eq!(agreement(None), agreement(body("-1")));
     }
 
@@ -601,6 +604,7 @@ mod tests {
             &[rows.clone(), rows.clone()],
             &[rows, None],
             Tolerance::default(),
+            0.95,
         );
         assert_eq!(answers.rows, 4);
         assert!((answers.top1.unwrap().point - 0.5).abs() < 1e-12);
@@ -615,7 +619,7 @@ mod tests {
         };
         let mut other = bodies(0.1);
         other[1] = body(json!(["x", 1.0]));
-        let answers = compare(&bodies(0.0), &other, Tolerance::default());
+        let answers = compare(&bodies(0.0), &other, Tolerance::default(), 0.95);
         let inputs: Vec<usize> = answers.worst.iter().map(|one| one.input).collect();
         assert_eq!(inputs, [1, 7, 6, 5, 4]);
         assert_eq!(answers.worst[1].path, "/0");
@@ -656,14 +660,14 @@ mod tests {
     #[test]
     fn agreement_has_its_interval() {
         let bodies: Vec<_> = (0..300).map(body).collect();
-        let answers = compare(&bodies, &bodies, Tolerance::default());
+        let answers = compare(&bodies, &bodies, Tolerance::default(), 0.95);
         // The rule of three: 1 - 3.69 / 300.
         assert!((answers.agreement.low.unwrap() - 0.987_779).abs() < 1e-5);
     }
 
     #[test]
     fn nothing_compared_has_no_agreement() {
-        let answers = compare(&[], &[], Tolerance::default());
+        let answers = compare(&[], &[], Tolerance::default(), 0.95);
         assert_eq!(
             (answers.agreement.low, answers.agreement.high),
             (None, None)
@@ -676,7 +680,7 @@ mod tests {
             for bytes in [bytes, text.into_bytes()] {
                 let bodies = [Some(Bytes::from(bytes))];
                 let tolerance = Tolerance { absolute: 0.0, relative: 0.0 };
-                prop_assert_eq!(compare(&bodies, &bodies, tolerance).differing, 0);
+                prop_assert_eq!(compare(&bodies, &bodies, tolerance, 0.95).differing, 0);
             }
         }
 

@@ -88,7 +88,7 @@ pub use paired::MeanBand;
 #[cfg(feature = "server")]
 pub use quantile_pair::{QuantilePair, Slower};
 #[cfg(feature = "cli")]
-pub use quantiles::{Recorded, quantile_ratio};
+pub use quantiles::{Recorded, quantile_log, quantile_ratio, quantile_ratio_log};
 pub use random::SplitMix64;
 #[cfg(feature = "server")]
 pub use rate_test::RateTest;
@@ -100,7 +100,13 @@ pub use shares::difference;
 pub use slo::{ProbeOutcome, Slo, SloError};
 #[cfg(feature = "server")]
 pub use slot_shares::{Slot, SlotShares};
+#[cfg(test)]
 #[cfg(feature = "cli")]
-pub use stats::{Estimate, Looks, Part, Ratio, pooled, pooled_ratio, proportion};
+pub(crate) use stats::gaussian;
+#[cfg(feature = "cli")]
+pub use stats::{
+    Estimate, LogEstimate, Looks, Part, Quotient, Ratio, pooled, pooled_log, pooled_ratio,
+    pooled_ratio_log, proportion, quotient,
+};
 #[cfg(feature = "cli")]
 pub use steadiness::{Course, Steadiness, steadiness};

@@ -4,7 +4,7 @@
 //! percentiles, which of a block of a hundred requests is its slowest, and is a number of the length of blocks. A request that failed is
 //! beyond every latency, so that a percentile that it reaches has no end, and no interval.
 
-use crate::evidence::stats::{BOOTSTRAP_PAIRS_MIN, Ratio, ends, resampled};
+use crate::evidence::stats::{BOOTSTRAP_PAIRS_MIN, LogEstimate, Ratio, ends, resampled};
 
 /// The latencies of one block, counted, in any unit.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,68 +59,159 @@ pub fn quantile_ratio(
     confidence: f64,
     seed: u64,
 ) -> Option<Ratio> {
-    let pairs: Vec<_> = pairs
-        .iter()
-        .filter(|pair| pair.iter().all(|block| block.count() > 0))
-        .collect();
-    if pairs.len() < 2 {
-        return None;
-    }
-    let of = |version: usize| Version::new(pairs.iter().map(|pair| pair[version]).collect());
-    let (base, other) = (of(0), of(1));
-    let log_of = |drawn: &[usize]| {
-        let times = times_drawn(drawn);
-        other.log(&times, quantile) - base.log(&times, quantile)
-    };
-    let each_once: Vec<usize> = (0..pairs.len()).collect();
-    let centre = log_of(&each_once);
-    let logs = resampled(pairs.len(), seed, log_of);
-    // The spread among resamples is that of a variance by n, not by n - 1.
-    let count = pairs.len() as f64;
-    let has_end = centre.is_finite() && logs.iter().all(|log| log.is_finite());
-    let error = match has_end {
-        true => spread(&logs) * (count / (count - 1.0)).sqrt(),
-        false => f64::INFINITY,
-    };
-    let bootstrap = (has_end && pairs.len() >= BOOTSTRAP_PAIRS_MIN).then(|| ends(logs, confidence));
+    let (found, logs) = ratio_logs(pairs, quantile, seed)?;
+    let is_enough = found.error.is_finite() && found.parts >= BOOTSTRAP_PAIRS_MIN;
+    let bootstrap = is_enough.then(|| ends(logs, confidence));
     Some(Ratio::new(
-        (centre, error),
-        pairs.len(),
+        (found.centre, found.error),
+        found.parts,
         confidence,
         bootstrap,
     ))
 }
 
-/// The blocks of a version.
+/// The logarithm of the ratio of [`quantile_ratio`], under the same conditions.
+#[must_use]
+pub fn quantile_ratio_log(
+    pairs: &[[&Recorded; 2]],
+    quantile: f64,
+    seed: u64,
+) -> Option<LogEstimate> {
+    ratio_logs(pairs, quantile, seed).map(|(found, _)| found)
+}
+
+fn ratio_logs(
+    pairs: &[[&Recorded; 2]],
+    quantile: f64,
+    seed: u64,
+) -> Option<(LogEstimate, Vec<f64>)> {
+    let pairs: Vec<_> = pairs
+        .iter()
+        .filter(|pair| pair.iter().all(|block| block.count() > 0))
+        .collect();
+    let of = |version: usize| Version::new(pairs.iter().map(|pair| pair[version]).collect());
+    let (base, other) = (of(0), of(1));
+    resampled_log(pairs.len(), seed, |drawn| {
+        let times = times_drawn(drawn);
+        other.log(&times, quantile) - base.log(&times, quantile)
+    })
+}
+
+/// The logarithm of a percentile of one version, with the spread of a bootstrap that draws whole blocks; none with fewer than two.
+#[must_use]
+pub fn quantile_log(blocks: &[&Recorded], quantile: f64, seed: u64) -> Option<LogEstimate> {
+    let blocks = blocks.iter().copied().filter(|block| block.count() > 0);
+    let version = Version::new(blocks.collect());
+    let found = resampled_log(version.blocks.len(), seed, |drawn| {
+        version.log(&times_drawn(drawn), quantile)
+    });
+    found.map(|(found, _)| found)
+}
+
+/// A logarithm with its spread among resamples, which is infinite where one of them has no end; and they themselves.
+fn resampled_log(
+    parts: usize,
+    seed: u64,
+    log_of: impl Fn(&[usize]) -> f64,
+) -> Option<(LogEstimate, Vec<f64>)> {
+    if parts < 2 {
+        return None;
+    }
+    let each_once: Vec<usize> = (0..parts).collect();
+    let centre = log_of(&each_once);
+    let logs = resampled(parts, seed, log_of);
+    let has_end = centre.is_finite() && logs.iter().all(|log| log.is_finite());
+    // The spread among resamples is that of a variance by n, not by n - 1.
+    let count = parts as f64;
+    let error = match has_end {
+        true => spread(&logs) * (count / (count - 1.0)).sqrt(),
+        false => f64::INFINITY,
+    };
+    let found = LogEstimate {
+        centre,
+        error,
+        parts,
+    };
+    Some((found, logs))
+}
+
+/// Cells of a table of counts, at most: some 32 MB.
+const CELLS_MAX: usize = 1 << 22;
+
+/// The blocks of a version, with a table of how many requests of each take at most a latency: of every latency that came, or of every so many
+/// where there are more than fit. A bootstrap asks a thousand times.
 struct Version<'a> {
     blocks: Vec<&'a Recorded>,
     /// Every latency that came, rising.
     values: Vec<u64>,
+    /// Latencies from one row of the table to the next.
+    step: usize,
+    /// Row by row, a count for each block.
+    table: Vec<u64>,
 }
 
 impl<'a> Version<'a> {
     fn new(blocks: Vec<&'a Recorded>) -> Self {
+        Self::with_table(blocks, CELLS_MAX)
+    }
+
+    fn with_table(blocks: Vec<&'a Recorded>, cells_max: usize) -> Self {
         let mut values: Vec<u64> = blocks
             .iter()
             .flat_map(|block| block.values.iter().copied())
             .collect();
         values.sort_unstable();
         values.dedup();
-        Self { blocks, values }
+        let step = (values.len() * blocks.len()).div_ceil(cells_max).max(1);
+        let row = |value: &u64| {
+            blocks
+                .iter()
+                .map(|block| block.count_up_to(*value))
+                .collect()
+        };
+        let rows = values.iter().step_by(step).map(row);
+        let table = rows.collect::<Vec<Vec<u64>>>().concat();
+        Self {
+            blocks,
+            values,
+            step,
+            table,
+        }
     }
 
     /// The logarithm of the percentile, with each block counted so many times; infinite where it is one of no latency.
     fn log(&self, times: &[u64], quantile: f64) -> f64 {
-        let sum = |count: &dyn Fn(&Recorded) -> u64| -> u64 {
-            let blocks = self.blocks.iter().zip(times);
-            blocks
-                .filter(|(_, times)| **times > 0)
-                .map(|(block, times)| count(block) * times)
-                .sum()
+        let all = self.blocks.iter().zip(times);
+        let all: u64 = all.map(|(block, times)| block.count() * times).sum();
+        let rank = quantile * all as f64;
+        let width = self.blocks.len();
+        let is_below = |row: usize| {
+            let counts = &self.table[row * width..][..width];
+            let up_to: u64 = counts.iter().zip(times).map(|(one, two)| one * two).sum();
+            (up_to as f64) < rank
         };
-        let rank = quantile * sum(&Recorded::count) as f64;
-        let below = |value: &u64| (sum(&|block| block.count_up_to(*value)) as f64) < rank;
-        let found = self.values.partition_point(below);
+        let (mut row, mut end) = (0, self.values.len().div_ceil(self.step));
+        while row < end {
+            let middle = usize::midpoint(row, end);
+            match is_below(middle) {
+                true => row = middle + 1,
+                false => end = middle,
+            }
+        }
+        // It lies after the row before, and at this one at the latest.
+        let from = (row * self.step).saturating_sub(self.step - 1);
+        let until = (row * self.step + 1).min(self.values.len());
+        let below = |value: &u64| {
+            let all = self.blocks.iter().zip(times);
+            let up_to: u64 = all
+                .map(|(block, times)| block.count_up_to(*value) * times)
+                .sum();
+            (up_to as f64) < rank
+        };
+        let found = match self.step {
+            1 => row,
+            _ => from.min(until) + self.values[from.min(until)..until].partition_point(below),
+        };
         // No request takes no time, whatever a clock says.
         let log = |value: &u64| ((*value).max(1) as f64).ln();
         self.values.get(found).map_or(f64::INFINITY, log)
@@ -192,6 +283,32 @@ mod tests {
         assert!((point(0.5) - 2.0).abs() < 1e-9);
         assert!((point(0.99) - 2.0).abs() < 1e-9);
         assert!((point(1.0) - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_table_that_leaves_latencies_out_finds_the_same() {
+        let mut random = SplitMix64::new(6);
+        let blocks: Vec<_> = (0..7).map(|_| block(80, 1.0, &mut random)).collect();
+        let of = |cells| Version::with_table(blocks.iter().collect(), cells);
+        let whole = of(CELLS_MAX);
+        let times: Vec<u64> = vec![1, 0, 2, 3, 0, 1, 0];
+        for cells in [1, 7, 8, 40, 700, 3000] {
+            let some = of(cells);
+            for quantile in [0.0, 0.01, 0.3, 0.5, 0.9, 0.99, 1.0] {
+                let (one, two) = (whole.log(&times, quantile), some.log(&times, quantile));
+                assert!((one - two).abs() < 1e-12, "{cells} {quantile}: {one} {two}");
+            }
+        }
+        assert_eq!(whole.step, 1);
+        // Against a list of all, each as often as its block.
+        let mut all: Vec<u64> = Vec::new();
+        for (block, times) in blocks.iter().zip(&times) {
+            for _ in 0..*times {
+                all.extend(&block.values);
+            }
+        }
+        all.sort_unstable();
+        assert!((whole.log(&times, 0.5) - (all[all.len() / 2 - 1] as f64).ln()).abs() < 1e-12);
     }
 
     #[test]

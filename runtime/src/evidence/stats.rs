@@ -57,6 +57,29 @@ pub struct Ratio {
     pub bootstrap: Option<(f64, f64)>,
 }
 
+/// The logarithm of a value with its standard error, of so many parts that were measured one after another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogEstimate {
+    /// The logarithm.
+    pub centre: f64,
+    /// Its standard error; infinite where there is none.
+    pub error: f64,
+    /// The parts.
+    pub parts: usize,
+}
+
+/// A quotient of two values that were not measured in pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Quotient {
+    /// The other value by the baseline's.
+    #[serde(flatten)]
+    pub estimate: Estimate,
+    /// Of the interval.
+    pub confidence: f64,
+    /// Smallest relative difference that is found four times in five.
+    pub detectable: Option<f64>,
+}
+
 impl Part {
     fn sum(parts: impl IntoIterator<Item = Self>) -> Self {
         let zero = Self {
@@ -91,10 +114,31 @@ impl Part {
 /// with fewer than two pairs left, or when a version has nothing in all of them. At a confidence of 1 there is no interval.
 #[must_use]
 pub fn pooled_ratio(pairs: &[[Part; 2]], confidence: f64, seed: u64) -> Option<Ratio> {
-    let pairs: Vec<_> = pairs
-        .iter()
-        .filter(|pair| pair.iter().all(Part::is_usable))
-        .collect();
+    let found = pooled_ratio_log(pairs)?;
+    let pairs: Vec<_> = usable(pairs).collect();
+    let log_of = |drawn: &[usize]| {
+        let of = |version: usize| Part::sum(drawn.iter().map(|pair| pairs[*pair][version]));
+        of(1).log() - of(0).log()
+    };
+    let bootstrap = (pairs.len() >= BOOTSTRAP_PAIRS_MIN)
+        .then(|| ends(resampled(pairs.len(), seed, log_of), confidence));
+    Some(Ratio::new(
+        (found.centre, found.error),
+        pairs.len(),
+        confidence,
+        bootstrap,
+    ))
+}
+
+fn usable(pairs: &[[Part; 2]]) -> impl Iterator<Item = &[Part; 2]> {
+    let is_usable = |pair: &&[Part; 2]| pair.iter().all(Part::is_usable);
+    pairs.iter().filter(is_usable)
+}
+
+/// The logarithm of the ratio of [`pooled_ratio`], under the same conditions.
+#[must_use]
+pub fn pooled_ratio_log(pairs: &[[Part; 2]]) -> Option<LogEstimate> {
+    let pairs: Vec<_> = usable(pairs).collect();
     let of = |version: usize| Part::sum(pairs.iter().map(|pair| pair[version]));
     let (base, other) = (of(0), of(1));
     let centre = other.log() - base.log();
@@ -105,19 +149,54 @@ pub fn pooled_ratio(pairs: &[[Part; 2]], confidence: f64, seed: u64) -> Option<R
         .iter()
         .map(|pair| other.without(pair[1]).log() - base.without(pair[0]).log())
         .collect();
-    let log_of = |drawn: &[usize]| {
-        let of = |version: usize| Part::sum(drawn.iter().map(|pair| pairs[*pair][version]));
-        of(1).log() - of(0).log()
+    Some(LogEstimate {
+        centre,
+        error: jackknife(&without),
+        parts: pairs.len(),
+    })
+}
+
+/// The logarithm of the value of one version over all its parts; none with fewer than two that can be used, or where nothing is in them.
+#[must_use]
+pub fn pooled_log(parts: &[Part]) -> Option<LogEstimate> {
+    let parts: Vec<_> = parts.iter().filter(|part| part.is_usable()).collect();
+    let all = Part::sum(parts.iter().copied().copied());
+    let centre = all.log();
+    if parts.len() < 2 || !centre.is_finite() {
+        return None;
+    }
+    let without: Vec<f64> = parts.iter().map(|part| all.without(**part).log()).collect();
+    Some(LogEstimate {
+        centre,
+        error: jackknife(&without),
+        parts: parts.len(),
+    })
+}
+
+/// The quotient of two values of which neither says anything of the other: their variances add, with the degrees of freedom of Welch and
+/// Satterthwaite.
+#[must_use]
+pub fn quotient(base: LogEstimate, other: LogEstimate, confidence: f64) -> Quotient {
+    let variances = [base, other].map(|one| one.error.powi(2));
+    let error = variances.iter().sum::<f64>().sqrt();
+    let below: f64 = [base, other]
+        .iter()
+        .zip(variances)
+        .map(|(one, variance)| variance.powi(2) / (one.parts as f64 - 1.0))
+        .sum();
+    // Two that never vary have all the freedom there is.
+    let freedom = match error.powi(4) / below {
+        freedom if freedom.is_finite() => freedom.max(1.0),
+        _ if error.is_finite() => (base.parts + other.parts) as f64 - 2.0,
+        _ => 1.0,
     };
-    let bootstrap = (pairs.len() >= BOOTSTRAP_PAIRS_MIN)
-        .then(|| ends(resampled(pairs.len(), seed, log_of), confidence));
-    let error = jackknife(&without);
-    Some(Ratio::new(
-        (centre, error),
-        pairs.len(),
+    let sure = t_of_freedom((1.0 + confidence) / 2.0, freedom);
+    let detectable = ((t_of_freedom(POWER, freedom) + sure) * error).exp_m1();
+    Quotient {
+        estimate: interval(other.centre - base.centre, sure * error, f64::exp),
         confidence,
-        bootstrap,
-    ))
+        detectable: Some(detectable).filter(|size| size.is_finite()),
+    }
 }
 
 /// The quotient of the sums of all parts, with the interval of a jackknife. Parts whose denominator is not above 0 are left out; of
@@ -256,8 +335,13 @@ fn interval(centre: f64, half: f64, scale: impl Fn(f64) -> f64) -> Estimate {
 /// The value that the t statistic of so many values stays below with this probability, which is above a half; infinite where it
 /// is 1.
 fn t_quantile(below: f64, values: usize) -> f64 {
+    t_of_freedom(below, values as f64 - 1.0)
+}
+
+/// The same by the degrees of freedom.
+fn t_of_freedom(below: f64, freedom: f64) -> f64 {
     let above = 1.0 - below;
-    match StudentsT::new(0.0, 1.0, values as f64 - 1.0) {
+    match StudentsT::new(0.0, 1.0, freedom) {
         Ok(student) if above > 0.0 => {
             let start = student.inverse_cdf(below);
             polished(start, above, |t| (student.sf(t), -student.pdf(t)))
@@ -345,7 +429,7 @@ mod tests {
         let blocks = 2.0 * count as f64;
         let mut at = 0.0;
         let mut pairs = Vec::new();
-        for order in orders(random.next_u64()).take(count) {
+        for order in orders(2, random.next_u64()).take(count) {
             let mut pair = [0.0; 2];
             for version in order {
                 let effect = if version == 1 { 1.0 + gain } else { 1.0 };
@@ -400,6 +484,52 @@ mod tests {
             "{ratio:?}"
         );
         assert_eq!((ratio.pairs, ratio.bootstrap), (4, None));
+    }
+
+    #[test]
+    fn a_quotient_of_values_that_are_no_pairs_is_welch_s() {
+        let of = |centre, error, parts| LogEstimate {
+            centre,
+            error,
+            parts,
+        };
+        let found = quotient(of(1.0, 0.03, 10), of(1.1, 0.04, 5), 0.95);
+        // .05^4 by .03^4 / 9 + .04^4 / 4 are 8.563 degrees, of which t is 2.2801.
+        let half = 2.2801 * 0.05;
+        assert!(close(found.estimate.point.ln(), 0.1, 1e-9), "{found:?}");
+        let low = found.estimate.low.unwrap().ln();
+        assert!(close(low, 0.1 - half, 2e-4), "{found:?}");
+        let swapped = quotient(of(1.1, 0.04, 5), of(1.0, 0.03, 10), 0.95);
+        assert!(close(
+            swapped.estimate.high.unwrap() * found.estimate.low.unwrap(),
+            1.0,
+            1e-9
+        ));
+        // One without an error that is known.
+        let unknown = quotient(of(1.0, f64::INFINITY, 5), of(1.0, 0.03, 10), 0.95);
+        assert_eq!((unknown.estimate.low, unknown.detectable), (None, None));
+        // Two that never vary.
+        let still = quotient(of(0.0, 0.0, 5), of(0.5, 0.0, 5), 0.95);
+        assert!(close(still.estimate.low.unwrap(), 0.5_f64.exp(), 1e-9));
+    }
+
+    #[test]
+    fn runs_of_the_same_version_differ_by_their_quotient_in_one_of_twenty() {
+        let mut random = SplitMix64::new(21);
+        let mut run = |parts: usize| {
+            let part = |_| Part {
+                amount: 1000.0 * (1.0 + 0.05 * gaussian(&mut random)),
+                per: 1.0,
+            };
+            pooled_log(&(0..parts).map(part).collect::<Vec<_>>()).unwrap()
+        };
+        let differ = (0..500).filter(|_| {
+            let found = quotient(run(10), run(6), 0.95).estimate;
+            found.low.unwrap() > 1.0 || found.high.unwrap() < 1.0
+        });
+        // Three standard deviations of 4.9 beside 25.
+        let differ = differ.count();
+        assert!((10..=40).contains(&differ), "{differ}");
     }
 
     #[test]

@@ -5,24 +5,20 @@
 //! Connections outlive a run of load: the next one to the same target takes them over.
 //!
 //! Threads: a client belongs to one task; targets are shared, and with them the connections that nobody uses.
-//! Not here: the bytes of requests and responses (`wire`).
+//! Not here: the bytes of requests and responses (`wire`), TLS (`link`).
 
 use std::error::Error as _;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::link::{Idle, Link, Peer, Trust, TrustError};
 use super::wire::{Head, NotHttp, Reading};
-
-/// Room that a read has at least.
-const READ_BYTES: usize = 16 * 1024;
 
 const MODEL_DEPLOYMENT: &str = "azureml-model-deployment";
 
@@ -32,8 +28,10 @@ pub struct Target {
     address: SocketAddr,
     /// Request line and headers, without the length of the body.
     head: String,
+    /// The server's name, where it is spoken to through TLS.
+    peer: Option<Peer>,
     /// Open connections that no client uses, shared by all copies.
-    idle: Arc<Mutex<Vec<std::net::TcpStream>>>,
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
 
 /// The reason why a text is no part of a request.
@@ -83,11 +81,22 @@ impl Target {
         let target = Self {
             address,
             head: format!("POST {path} HTTP/1.1\r\n"),
+            peer: None,
             idle: Arc::default(),
         };
         target
             .with_header("host", host)?
             .with_header("content-type", "application/json")
+    }
+
+    /// Through TLS, to a server that is known by the name `host`, which has no port.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Name`].
+    pub fn with_tls(mut self, trust: Trust, host: &str) -> Result<Self, TrustError> {
+        self.peer = Some(Peer::new(trust, host)?);
+        Ok(self)
     }
 
     /// With this key or token.
@@ -137,15 +146,15 @@ impl Target {
     }
 
     /// A connection that a client before left open; within a runtime.
-    fn take_idle(&self) -> Option<TcpStream> {
+    fn take_idle(&self) -> Option<Link> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        TcpStream::from_std(idle.pop()?).ok()
+        idle.pop()?.wake().ok()
     }
 
-    fn put_back(&self, stream: TcpStream) {
-        if let Ok(stream) = stream.into_std() {
+    fn put_back(&self, link: Link) {
+        if let Ok(link) = link.sleep() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push(stream);
+            idle.push(link);
         }
     }
 }
@@ -199,7 +208,7 @@ pub(super) struct Client {
     target: Target,
     timeout: Duration,
     /// Open, and with nothing under way.
-    stream: Option<TcpStream>,
+    link: Option<Link>,
     /// The head that was sent last, and the length of the body that it announces.
     head: (usize, String),
     buffer: BytesMut,
@@ -211,7 +220,7 @@ impl Client {
         Self {
             target,
             timeout,
-            stream: None,
+            link: None,
             head,
             buffer: BytesMut::new(),
         }
@@ -230,30 +239,30 @@ impl Client {
             self.head = (body.len(), head_for(&self.target, body.len()));
         }
         // Not put back unless the exchange is whole: half a response would be taken for the next one's.
-        let kept = self.stream.take().or_else(|| self.target.take_idle());
-        if let Some(stream) = kept.filter(is_open) {
+        let kept = self.link.take().or_else(|| self.target.take_idle());
+        if let Some(mut link) = kept
+            && link.is_open()
+        {
             self.buffer.clear();
-            match self.on(stream, body).await {
+            match self.on(link, body).await {
                 // It was closed while it was idle.
                 Err(LoadError::Broken(_) | LoadError::NotHttp(NotHttp::Cut))
                     if self.buffer.is_empty() => {}
                 outcome => return outcome,
             }
         }
-        let stream = open(self.target.address).await?;
+        let link = open(&self.target).await?;
         self.buffer.clear();
-        self.on(stream, body).await
+        self.on(link, body).await
     }
 
     /// One exchange on this connection; what came of an answer that is not whole stays in the buffer.
-    async fn on(&mut self, mut stream: TcpStream, body: &[u8]) -> Result<Reply, LoadError> {
+    async fn on(&mut self, mut link: Link, body: &[u8]) -> Result<Reply, LoadError> {
         let head = self.head.1.as_bytes();
-        write(&mut stream, head, body)
-            .await
-            .map_err(LoadError::Broken)?;
-        let (head, body) = read(&mut stream, &mut self.buffer).await?;
+        link.write(head, body).await.map_err(LoadError::Broken)?;
+        let (head, body) = read(&mut link, &mut self.buffer).await?;
         if head.keeps_open {
-            self.stream = Some(stream);
+            self.link = Some(link);
         }
         Ok(Reply {
             status: head.status,
@@ -265,8 +274,8 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let Some(stream) = mem::take(&mut self.stream) {
-            self.target.put_back(stream);
+        if let Some(link) = mem::take(&mut self.link) {
+            self.target.put_back(link);
         }
     }
 }
@@ -275,38 +284,16 @@ fn head_for(target: &Target, length: usize) -> String {
     format!("{}content-length: {length}\r\n\r\n", target.head)
 }
 
-async fn open(address: SocketAddr) -> Result<TcpStream, LoadError> {
-    let failed = |source| LoadError::Connect { address, source };
-    let stream = TcpStream::connect(address).await.map_err(failed)?;
-    // Small writes must not wait for each other.
-    stream.set_nodelay(true).map_err(failed)?;
-    Ok(stream)
+async fn open(target: &Target) -> Result<Link, LoadError> {
+    let address = target.address;
+    let opened = Link::open(address, target.peer.as_ref()).await;
+    opened.map_err(|source| LoadError::Connect { address, source })
 }
 
-/// Whether the server has left an idle connection open. Costs no system call where nothing has happened on it.
-fn is_open(stream: &TcpStream) -> bool {
-    let found = stream.try_read(&mut [0]);
-    found.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Writes head and body, in one system call where the socket takes them.
-async fn write(stream: &mut TcpStream, head: &[u8], body: &[u8]) -> io::Result<()> {
-    let mut slices = [IoSlice::new(head), IoSlice::new(body)];
-    let mut left = &mut slices[..];
-    while !left.is_empty() {
-        match stream.write_vectored(left).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut left, written),
-        }
-    }
-    Ok(())
-}
-
-async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(Head, Bytes), LoadError> {
+async fn read(link: &mut Link, buffer: &mut BytesMut) -> Result<(Head, Bytes), LoadError> {
     let mut reading = Reading::default();
     loop {
-        buffer.reserve(READ_BYTES);
-        let count = stream.read_buf(buffer).await.map_err(LoadError::Broken)?;
+        let count = link.read(buffer).await.map_err(LoadError::Broken)?;
         let whole = match count {
             0 => reading.ended(buffer)?,
             _ => reading.more(buffer)?,
@@ -319,7 +306,15 @@ async fn read(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(Head, By
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use std::io::{Read as _, Write as _};
+    use std::path::Path;
+    use std::thread;
+
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -404,5 +399,134 @@ mod tests {
             assert_eq!(client.exchange(b"").await.unwrap().status, 200);
         }
         drop(server.await.unwrap());
+    }
+
+    fn tls_file(name: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../tests/tls")
+            .join(name)
+    }
+
+    /// A server of https with the certificate of the tests; what it does with each connection, in order, and then it is gone.
+    fn secured(
+        scripts: Vec<fn(&mut StreamOwned<ServerConnection, std::net::TcpStream>)>,
+    ) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = CertificateDer::pem_file_iter(tls_file("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(tls_file("server.key")).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.map(Result::unwrap).collect(), key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serve = move || {
+            for script in scripts {
+                let (stream, _) = listener.accept().unwrap();
+                let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+                script(&mut StreamOwned::new(session, stream));
+            }
+        };
+        drop(
+            thread::Builder::new()
+                .name("https".into())
+                .spawn(serve)
+                .unwrap(),
+        );
+        address
+    }
+
+    fn answer(stream: &mut StreamOwned<ServerConnection, std::net::TcpStream>) {
+        let mut bytes = [0; 4096];
+        if stream.read(&mut bytes).is_ok() {
+            drop(stream.write_all(OK));
+            drop(stream.flush());
+        }
+    }
+
+    fn trusting(address: SocketAddr, host: &str) -> Target {
+        let trust = Trust::of_file(&tls_file("authority.pem")).unwrap();
+        let target = Target::new(address, "/score").unwrap();
+        target.with_tls(trust, host).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_server_of_https_answers_and_its_session_is_taken_over_by_the_next_client() {
+        // All on one connection: there is no second one.
+        let address = secured(vec![|stream| (0..3).for_each(|_| answer(stream))]);
+        let target = trusting(address, "127.0.0.1");
+        for _ in 0..3 {
+            let mut client = Client::new(target.clone(), Duration::from_secs(60));
+            let reply = client.exchange(b"{}").await.unwrap();
+            assert_eq!((reply.status, &reply.body[..]), (200, &b"ok"[..]));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_goes_both_ways() {
+        let address = secured(vec![|stream| {
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") {
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            let mut body = vec![0; 1 << 20];
+            stream.read_exact(&mut body).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            stream.flush().unwrap();
+        }]);
+        let mut client = Client::new(trusting(address, "127.0.0.1"), Duration::from_secs(60));
+        let body: Vec<u8> = (0..1 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+        let reply = client.exchange(&body).await.unwrap();
+        assert!(reply.body[..] == body[..], "the same bytes come back");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_closed_while_it_was_idle_is_opened_anew() {
+        let address = secured(vec![answer, answer]);
+        let mut client = Client::new(trusting(address, "127.0.0.1"), Duration::from_secs(60));
+        for _ in 0..2 {
+            assert_eq!(client.exchange(b"").await.unwrap().status, 200);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_nobody_vouches_for_under_this_name_gets_no_request() {
+        let refused = |target: Target| async {
+            let mut client = Client::new(target, Duration::from_secs(60));
+            client.exchange(b"secret").await.unwrap_err().words()
+        };
+        let silent = |stream: &mut StreamOwned<ServerConnection, std::net::TcpStream>| {
+            let mut bytes = [0; 16];
+            assert!(stream.read(&mut bytes).is_err(), "nothing is sent");
+        };
+        let other_name = trusting(secured(vec![silent]), "elsewhere.example");
+        let words = refused(other_name).await;
+        assert!(
+            words.contains("cannot connect") && words.contains("certificate"),
+            "{words}"
+        );
+        // The system does not know the authority of the tests; where it knows none, there is nothing to try.
+        if let Ok(trust) = Trust::of_system() {
+            let target = Target::new(secured(vec![silent]), "/score").unwrap();
+            let words = refused(target.with_tls(trust, "127.0.0.1").unwrap()).await;
+            assert!(words.contains("UnknownIssuer"), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_certificate_or_no_name_is_refused() {
+        for file in ["server.key", "make.sh", "missing.pem"] {
+            assert!(Trust::of_file(&tls_file(file)).is_err(), "{file}");
+        }
+        let target = Target::new(SocketAddr::from(([127, 0, 0, 1], 9)), "/score").unwrap();
+        let trust = Trust::of_file(&tls_file("authority.pem")).unwrap();
+        target.clone().with_tls(trust.clone(), "a b").unwrap_err();
+        target.with_tls(trust, "[::1]").unwrap();
     }
 }

@@ -1,9 +1,10 @@
-//! The load generator: when requests arrive (`arrivals`), one connection (`connection`, `wire`), the run (`driver`,
+//! The load generator: when requests arrive (`arrivals`), one connection (`connection`, `link`, `wire`), the run (`driver`,
 //! `timer`), latencies (`summary`).
 
 mod arrivals;
 mod connection;
 mod driver;
+mod link;
 mod summary;
 mod timer;
 mod wire;
@@ -11,4 +12,5 @@ mod wire;
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};
 pub use driver::{Load, Pace, RunningLoad, Sample};
+pub use link::{Trust, TrustError};
 pub use summary::{Percentile, Summary};

@@ -62,6 +62,13 @@ impl Summary {
         self.latencies_ns.saturating_record(ns);
     }
 
+    /// Counts so many answered requests of one latency.
+    #[cfg(test)]
+    pub(crate) fn record_latencies(&mut self, latency: Duration, count: u64) {
+        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.latencies_ns.saturating_record_n(ns, count);
+    }
+
     /// Counts a request that never had what it asked for. Its latency is without end: the mean and the slowest are of the others, and
     /// a quantile that reaches it is [`Duration::MAX`].
     pub fn record_endless(&mut self) {

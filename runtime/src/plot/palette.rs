@@ -1,6 +1,6 @@
 //! The colours of all pictures. Pure.
 
-/// Lines that are told apart by people who see few colours too. The first two are those of the baseline and the other version.
+/// Lines that are told apart by people who see few colours too. The first is that of a baseline.
 const LINES: [(u8, u8, u8); 8] = [
     (0x00, 0x72, 0xb2),
     (0xd5, 0x5e, 0x00),
@@ -13,12 +13,18 @@ const LINES: [(u8, u8, u8); 8] = [
 ];
 
 /// Colours that a page may set, and what it calls them.
-const NAMED: [(Colour, &str); 5] = [
+const NAMED: [(Colour, &str); 11] = [
     (Colour::Ink, "ink"),
     (Colour::Grid, "grid"),
     (Colour::Noise, "noise"),
     (Colour::Line(0), "base"),
     (Colour::Line(1), "other"),
+    (Colour::Line(2), "other2"),
+    (Colour::Line(3), "other3"),
+    (Colour::Line(4), "other4"),
+    (Colour::Line(5), "other5"),
+    (Colour::Line(6), "other6"),
+    (Colour::Line(7), "other7"),
 ];
 
 /// A colour by what it is for.

@@ -1,442 +1,358 @@
-//! The choice of the best of the measured points: the rule for latency, and what counts as a difference. Pure.
+//! The conclusions from comparisons of settings with what runs now. Pure.
 //!
-//! Not here: measuring, words for people beyond one sentence that explains the choice.
+//! Of several settings the best by the numbers is so partly by luck, the more the more there are. So the search only names one that may
+//! be better, and what is recommended was measured anew, beside what runs now, on servers that were started for it: by chance alone two such
+//! runs in a row name it faster in one of 1,600 (each interval leaves out 1 on that side with 2.5 %).
+//!
+//! Not here: measuring (`run`), words (`report`).
 
 use std::time::Duration;
 
-use crate::tune::grid::{Point, Setting};
+use crate::bench::{self, Comparison, Level, Metric, Outcome};
+use crate::evidence::Estimate;
+use crate::tune::grid::Setting;
 
-/// Without a target, a p99 of at most so many times the best one is taken for throughput: the knee of the curve.
-const KNEE: f64 = 2.0;
-/// Without a target, this p99 will do however much faster the best one is: less is not felt behind HTTP.
-const KNEE_MIN: Duration = Duration::from_millis(1);
-/// Throughputs closer than this share are not told apart, however steady they look.
-const NOISE_MIN: f64 = 0.03;
-/// The same for a point that was measured once, of which no spread is known.
-const NOISE_OF_ONE: f64 = 0.10;
+/// Settings whose throughputs are nearer to the best one's than this share are taken for equally fast.
+const EQUAL: f64 = 0.03;
+/// A setting that is faster by less is not worth another run.
+const WORTH: f64 = 0.02;
 
-/// Throughput of a simpler point that is preferred, in that of the fastest, however noisy both are.
-const SIMPLER_MIN: f64 = 0.9;
+/// The longest p99 that was asked for, if any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct P99Max(pub Option<Duration>);
 
-/// One measurement of a point.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Repetition {
-    /// Answers within the window.
-    pub requests: u64,
-    /// Answers a second.
-    pub throughput: f64,
-    /// The median latency.
-    pub p50: Duration,
-    /// 99 of 100 are not slower.
-    pub p99: Duration,
-}
-
-/// A point with all its measurements, at least one.
+/// What is recommended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
-    /// The point that was measured.
-    pub point: Point,
-    /// The figures of each time.
-    pub repetitions: Vec<Repetition>,
+pub enum Advice {
+    /// To change to a setting, by its index. It was proven to be better each time.
+    Change {
+        /// Among the settings.
+        to: usize,
+        /// Its throughput by that of what runs now, of each run that confirms it.
+        gains: Vec<Estimate>,
+    },
+    /// To keep what runs now: no setting is proven to be better.
+    Keep {
+        /// The most that one of them may be faster, by the intervals; none where there is no interval.
+        within: Option<f64>,
+    },
+    /// No setting keeps the p99 that was asked for.
+    NothingKeeps {
+        /// The one with the shortest, by its index.
+        nearest: usize,
+        /// Its p99 in milliseconds.
+        p99_ms: f64,
+    },
+    /// The runs say nothing.
+    Unknown(String),
 }
 
-impl Measured {
-    /// Answers in all.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.repetitions.iter().map(|one| one.requests).sum()
-    }
-
-    /// Answers a second, the median of the repetitions.
-    #[must_use]
-    pub fn throughput(&self) -> f64 {
-        median(self.repetitions.iter().map(|one| one.throughput))
-    }
-
-    /// The median latency, the median of the repetitions.
-    #[must_use]
-    pub fn p50(&self) -> Duration {
-        median_of(self.repetitions.iter().map(|one| one.p50))
-    }
-
-    /// The p99, the median of the repetitions.
-    #[must_use]
-    pub fn p99(&self) -> Duration {
-        median_of(self.repetitions.iter().map(|one| one.p99))
-    }
-
-    /// The distance of the throughput of a repetition from their median, as a share of it: half of the range, of which the ends are
-    /// left out when there are enough others.
-    #[must_use]
-    pub fn noise(&self) -> f64 {
-        let mut throughputs: Vec<f64> = self.repetitions.iter().map(|one| one.throughput).collect();
-        throughputs.sort_unstable_by(f64::total_cmp);
-        let inner = match &throughputs[..] {
-            [_, inner @ .., _] if inner.len() >= 2 => inner,
-            all => all,
-        };
-        match inner {
-            [least, .., most] => {
-                let share = (most - least) / 2.0 / self.throughput().max(f64::MIN_POSITIVE);
-                share.max(NOISE_MIN)
-            }
-            [_] | [] => NOISE_OF_ONE,
-        }
-    }
-
-    /// Whether this may be as fast as `faster`, but for noise: what is usual of the one reaches into what is usual of the other.
-    fn may_be_as_fast_as(&self, faster: &Self) -> bool {
-        self.throughput() * (1.0 + self.noise()) >= faster.throughput() * (1.0 - faster.noise())
+impl P99Max {
+    fn keeps(self, level: &Level, version: usize) -> bool {
+        let limit = self.0.map(|limit| limit.as_secs_f64() * 1e3);
+        let p99_ms = level.figures.get(version).map(|figures| figures.p99_ms);
+        limit.is_none_or(|limit| p99_ms.is_some_and(|p99_ms| p99_ms <= limit))
     }
 }
 
-/// A goal that a setting must keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
-    /// The highest throughput whose p99 is at most this.
-    P99(Duration),
-    /// The knee: the highest throughput whose p99 is at most twice the best p99, or a millisecond.
-    Knee,
-}
-
-/// The way in which a choice came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Its throughput is higher than that of all other points within the limit, beyond the noise or with nothing simpler near.
-    Best,
-    /// Another point is faster, within the noise only, and this one is simpler.
-    Simpler,
-    /// No point is faster than what runs now beyond the noise.
-    Current,
-}
-
-/// The point that is recommended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Choice {
-    /// Where it stands among the measured points.
-    pub index: usize,
-    /// The way in which it came about.
-    pub outcome: Outcome,
-    /// The longest p99 that was allowed.
-    pub p99_max: Duration,
-}
-
-impl Goal {
-    /// The longest p99 that a point may have; none without points.
-    #[must_use]
-    pub fn p99_max(self, measured: &[Measured]) -> Option<Duration> {
-        match self {
-            Self::P99(limit) => Some(limit),
-            Self::Knee => {
-                let best = measured.iter().map(Measured::p99).min()?;
-                Some(best.mul_f64(KNEE).max(KNEE_MIN))
-            }
-        }
-    }
-
-    /// The rule in words.
-    #[must_use]
-    pub fn words(self) -> String {
-        match self {
-            Self::P99(limit) => format!(
-                "the highest throughput whose p99 is at most {} ms",
-                milliseconds(limit)
-            ),
-            Self::Knee => format!(
-                "the highest throughput whose p99 is at most {KNEE} times the best p99 of all points, or {} ms",
-                milliseconds(KNEE_MIN)
-            ),
-        }
+/// The level of a run that says something.
+fn level(found: &bench::Report) -> Result<&Level, Advice> {
+    match found.verdict.outcome {
+        Outcome::Invalid => Err(Advice::Unknown(found.verdict.words.clone())),
+        _ if found.interrupted => Err(Advice::Unknown("it was interrupted".to_owned())),
+        _ => found
+            .levels
+            .first()
+            .filter(|level| level.figures.len() == found.versions.len())
+            .ok_or_else(|| Advice::Unknown("nothing was measured".to_owned())),
     }
 }
 
-/// Picks the point with the highest throughput whose p99 keeps the goal. Among points that are as fast but for noise it takes
-/// `current`, what runs now, or else the simplest: no spinning, then smaller batches, then fewer requests at once, then fewer lanes.
+fn of(level: &Level, version: usize, metric: Metric) -> Option<&Comparison> {
+    let mut all = level.comparisons.iter();
+    all.find(|one| one.version == version && one.metric == metric)
+}
+
+/// Whether a version may be recommended at all: what it answers is the same, it fails no more, and its p99 is kept, or where none was asked
+/// for not proven to be longer.
+fn is_eligible(found: &bench::Report, level: &Level, version: usize, p99_max: P99Max) -> bool {
+    let differs = found
+        .answers
+        .iter()
+        .any(|one| one.version == version && one.answers.differing > 0);
+    let is_longer = p99_max.0.is_none()
+        && of(level, version, Metric::P99).is_some_and(|one| one.outcome == Outcome::Slower);
+    let fails = of(level, version, Metric::Throughput)
+        .is_none_or(|one| matches!(one.outcome, Outcome::FailsMore | Outcome::Invalid));
+    !differs && !fails && !is_longer && p99_max.keeps(level, version)
+}
+
+fn gain(level: &Level, version: usize) -> f64 {
+    of(level, version, Metric::Throughput).map_or(0.0, |one| one.ratio.estimate.point)
+}
+
+/// The setting that may be better than what runs now, which is the first, by its index.
 ///
-/// None when no point keeps the goal.
-#[must_use]
-pub fn choose(measured: &[Measured], goal: Goal, current: Option<Point>) -> Option<Choice> {
-    let p99_max = goal.p99_max(measured)?;
-    let within: Vec<usize> = (0..measured.len())
-        .filter(|index| measured[*index].p99() <= p99_max && measured[*index].throughput() > 0.0)
-        .collect();
-    let fastest = within.iter().copied().max_by(|one, two| {
-        let (one, two) = (&measured[*one], &measured[*two]);
-        // Among equals the simpler, so that the order of measuring decides nothing.
-        one.throughput()
-            .total_cmp(&two.throughput())
-            .then_with(|| simplicity(two.point).cmp(&simplicity(one.point)))
-    })?;
-    let as_fast = within.into_iter().filter(|index| {
-        let (one, best) = (&measured[*index], &measured[fastest]);
-        let near = one.throughput() >= best.throughput() * SIMPLER_MIN;
-        one.may_be_as_fast_as(best) && (near || Some(one.point) == current)
-    });
-    let preferred = as_fast.min_by_key(|index| {
-        let point = measured[*index].point;
-        (Some(point) != current, simplicity(point))
-    });
-    let index = preferred.unwrap_or(fastest);
-    let outcome = if Some(measured[index].point) == current {
-        Outcome::Current
-    } else if index == fastest {
-        Outcome::Best
-    } else {
-        Outcome::Simpler
+/// # Errors
+///
+/// What is to be said where there is none.
+pub(super) fn contender(
+    found: &bench::Report,
+    settings: &[Setting],
+    p99_max: P99Max,
+) -> Result<usize, Advice> {
+    let level = level(found)?;
+    let versions = 0..settings.len();
+    if !versions
+        .clone()
+        .any(|version| p99_max.keeps(level, version))
+    {
+        let p99_ms = |version: usize| level.figures[version].p99_ms;
+        let nearest = versions.min_by(|one, two| p99_ms(*one).total_cmp(&p99_ms(*two)));
+        let nearest = nearest.unwrap_or_default();
+        return Err(Advice::NothingKeeps {
+            nearest,
+            p99_ms: p99_ms(nearest),
+        });
+    }
+    // Where what runs now does not keep the target, what does is worth a change however fast it is.
+    let least = match p99_max.keeps(level, 0) {
+        true => 1.0 + WORTH,
+        false => 0.0,
     };
-    Some(Choice {
-        index,
-        outcome,
-        p99_max,
-    })
+    let may_win: Vec<usize> = (1..settings.len())
+        .filter(|version| is_eligible(found, level, *version, p99_max))
+        .filter(|version| gain(level, *version) > least)
+        .collect();
+    let best = may_win.iter().map(|version| gain(level, *version));
+    let best = best.fold(0.0, f64::max);
+    may_win
+        .into_iter()
+        .filter(|version| gain(level, *version) >= best * (1.0 - EQUAL))
+        .min_by_key(|version| settings[*version].distance(settings[0]))
+        .ok_or_else(|| Advice::Keep {
+            within: left_open(found, &[], None),
+        })
 }
 
-/// Simpler is less. A batch size that is left to the engine counts as none. Spinning takes whole cores, so it comes last.
-fn simplicity(point: Point) -> (bool, u32, u32, u32, bool) {
-    let Setting {
-        lanes,
-        batch_size,
-        spin,
-    } = point.setting;
-    (
-        spin,
-        batch_size.unwrap_or(1),
-        point.clients,
-        lanes,
-        batch_size.is_some(),
-    )
+/// What a second run says of a setting that may be better.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Confirmation {
+    /// It is proven to be better; its throughput by that of what runs now.
+    Better(Estimate),
+    /// It is not.
+    NotProven,
+    /// What runs now differed from itself, so that the run says nothing of it.
+    Unsteady,
+    /// The run says nothing at all.
+    Nothing(Advice),
 }
 
-/// Milliseconds to three digits at most.
-pub(super) fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_unstable_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        count if count % 2 == 1 => values[count / 2],
-        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+/// What a run of two says of the second.
+pub(super) fn confirmed(found: &bench::Report, p99_max: P99Max) -> Confirmation {
+    let level = match level(found) {
+        Ok(level) => level,
+        Err(advice) => return Confirmation::Nothing(advice),
+    };
+    let Some(throughput) = of(level, 1, Metric::Throughput) else {
+        return Confirmation::NotProven;
+    };
+    if throughput.outcome == Outcome::Withheld {
+        return Confirmation::Unsteady;
+    }
+    let is_faster = |one: &Comparison| one.outcome == Outcome::Faster;
+    let is_proven = match p99_max.keeps(level, 0) {
+        true => is_faster(throughput),
+        false => of(level, 1, Metric::P99).is_some_and(is_faster),
+    };
+    match is_proven && is_eligible(found, level, 1, p99_max) {
+        true => Confirmation::Better(throughput.ratio.estimate),
+        false => Confirmation::NotProven,
     }
 }
 
-fn median_of(values: impl Iterator<Item = Duration>) -> Duration {
-    Duration::from_secs_f64(median(values.map(|value| value.as_secs_f64())))
+/// The most by which a setting may be faster than what runs now, by the intervals: of the `contender` the least that a run left open.
+pub(super) fn left_open(
+    search: &bench::Report,
+    confirmations: &[bench::Report],
+    contender: Option<usize>,
+) -> Option<f64> {
+    let high = |found: &bench::Report, version: usize| {
+        let level = found.levels.first()?;
+        of(level, version, Metric::Throughput)?.ratio.estimate.high
+    };
+    let each = (1..search.versions.len()).map(|version| {
+        let of_search = high(search, version);
+        let again = confirmations.iter().filter_map(|found| high(found, 1));
+        match contender == Some(version) {
+            true => again.chain(of_search).reduce(f64::min),
+            false => of_search,
+        }
+    });
+    let highs: Option<Vec<f64>> = each.collect();
+    let most = highs?.into_iter().reduce(f64::max)?;
+    Some((most - 1.0).max(0.0))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
+pub(super) mod tests {
     use super::*;
+    use crate::bench::sample;
 
-    fn point(lanes: u32, size: u32, clients: u32) -> Point {
-        Point {
-            setting: Setting {
-                lanes,
-                batch_size: Some(size),
-                spin: false,
-            },
-            clients,
+    fn setting(lanes: u32, batch_size: Option<u32>) -> Setting {
+        Setting {
+            lanes,
+            batch_size,
+            spin: false,
         }
     }
 
-    /// A point with a throughput in each repetition, and always the same p99.
-    fn measured(point: Point, throughputs: &[f64], p99_ms: u64) -> Measured {
-        let repetition = |throughput: &f64| Repetition {
-            requests: 100,
-            throughput: *throughput,
-            p50: Duration::from_millis(p99_ms) / 2,
-            p99: Duration::from_millis(p99_ms),
+    /// What runs now, and two others.
+    pub(in crate::tune) fn settings() -> Vec<Setting> {
+        vec![setting(2, None), setting(1, None), setting(1, Some(4))]
+    }
+
+    /// A run in which each other version has this throughput, its interval being 2 % to each side, and p99s in milliseconds of all.
+    pub(in crate::tune) fn run(gains: &[f64], p99s: &[f64]) -> bench::Report {
+        let mut report = match gains.len() {
+            1 => sample::report(),
+            _ => sample::three(),
         };
-        Measured {
-            point,
-            repetitions: throughputs.iter().map(repetition).collect(),
+        let level = &mut report.levels[0];
+        for (figures, p99_ms) in level.figures.iter_mut().zip(p99s) {
+            figures.p99_ms = *p99_ms;
         }
-    }
-
-    const TARGET: Goal = Goal::P99(Duration::from_millis(20));
-
-    #[test]
-    fn spinning_is_chosen_only_for_a_gain_beyond_the_noise() {
-        let plain = point(1, 8, 16);
-        let spinning = Point {
-            setting: Setting {
-                spin: true,
-                ..point(1, 1, 1).setting
-            },
-            clients: 1,
-        };
-        let chosen = |spun: [f64; 3]| {
-            let points = [
-                measured(plain, &[97.0, 100.0, 103.0], 5),
-                measured(spinning, &spun, 5),
-            ];
-            choose(&points, TARGET, None).map(|choice| (choice.index, choice.outcome))
-        };
-        // Fewer requests at once and no batches do not make up for it.
-        assert_eq!(chosen([99.0, 104.0, 109.0]), Some((0, Outcome::Simpler)));
-        assert_eq!(chosen([118.0, 120.0, 122.0]), Some((1, Outcome::Best)));
-    }
-
-    #[test]
-    fn the_fastest_within_the_target_is_chosen() {
-        let points = [
-            measured(point(1, 1, 1), &[100.0; 3], 5),
-            measured(point(2, 4, 8), &[300.0; 3], 20),
-            measured(point(2, 8, 16), &[400.0; 3], 21),
-        ];
-        let choice = choose(&points, TARGET, Some(point(1, 1, 1))).unwrap();
-        assert_eq!((choice.index, choice.outcome), (1, Outcome::Best));
-    }
-
-    #[test]
-    fn without_a_target_the_knee_is_chosen() {
-        let points = [
-            measured(point(1, 1, 1), &[100.0; 3], 5),
-            measured(point(2, 1, 2), &[190.0; 3], 10),
-            measured(point(2, 8, 16), &[400.0; 3], 11),
-        ];
-        let choice = choose(&points, Goal::Knee, None).unwrap();
-        assert_eq!(choice.index, 1);
-        assert_eq!(choice.p99_max, Duration::from_millis(10));
-    }
-
-    #[test]
-    fn microseconds_are_not_traded_for_throughput() {
-        let mut quick = measured(point(1, 1, 1), &[100.0; 3], 0);
-        for one in &mut quick.repetitions {
-            one.p99 = Duration::from_micros(20);
-        }
-        let points = [
-            quick,
-            measured(point(2, 8, 16), &[400.0; 3], 1),
-            measured(point(2, 16, 32), &[500.0; 3], 2),
-        ];
-        assert_eq!(choose(&points, Goal::Knee, None).unwrap().index, 1);
-    }
-
-    #[test]
-    fn no_point_within_the_target_is_no_choice() {
-        let points = [measured(point(1, 1, 1), &[100.0; 3], 21)];
-        assert_eq!(choose(&points, TARGET, Some(point(1, 1, 1))), None);
-        assert_eq!(choose(&[], Goal::Knee, None), None);
-    }
-
-    #[test]
-    fn a_difference_within_the_noise_keeps_what_runs_now() {
-        let now = point(2, 4, 8);
-        let points = [
-            measured(now, &[98.0, 100.0, 102.0], 10),
-            measured(point(1, 1, 1), &[101.0, 101.0, 101.0], 10),
-        ];
-        let choice = choose(&points, TARGET, Some(now)).unwrap();
-        assert_eq!((choice.index, choice.outcome), (0, Outcome::Current));
-    }
-
-    #[test]
-    fn a_difference_within_the_noise_prefers_the_simpler() {
-        let points = [
-            measured(point(2, 8, 16), &[95.0, 104.0, 108.0], 10),
-            measured(point(2, 1, 4), &[100.0, 100.0, 100.0], 10),
-            measured(point(2, 1, 2), &[99.0, 99.0, 99.0], 10),
-        ];
-        let choice = choose(&points, TARGET, Some(point(1, 1, 1))).unwrap();
-        assert_eq!((choice.index, choice.outcome), (2, Outcome::Simpler));
-    }
-
-    #[test]
-    fn a_point_that_was_measured_once_must_be_far_better() {
-        let now = point(1, 1, 1);
-        let once = |throughput| {
-            [
-                measured(now, &[100.0], 10),
-                measured(point(2, 2, 4), &[throughput], 10),
-            ]
-        };
-        assert_eq!(choose(&once(109.0), TARGET, Some(now)).unwrap().index, 0);
-        assert_eq!(choose(&once(130.0), TARGET, Some(now)).unwrap().index, 1);
-    }
-
-    #[test]
-    fn a_slow_point_does_not_win_by_being_noisy() {
-        let points = [
-            measured(point(1, 1, 1), &[10.0, 30.0, 50.0, 70.0, 80.0], 10),
-            measured(point(1, 1, 2), &[60.0, 70.0, 88.0, 95.0, 99.0], 10),
-            measured(point(2, 8, 16), &[100.0; 5], 10),
-        ];
-        assert_eq!(choose(&points, TARGET, None).unwrap().index, 2);
-        // What runs now is kept where it may be as fast, and not where it cannot.
-        let chosen_over = |index: usize| choose(&points, TARGET, Some(points[index].point));
-        assert_eq!(chosen_over(1).unwrap().index, 1);
-        assert_eq!(chosen_over(0).unwrap().index, 2);
-    }
-
-    #[test]
-    fn one_wild_repetition_does_not_move_the_median() {
-        let wild = measured(point(1, 1, 1), &[100.0, 100.0, 1e9], 10);
-        assert!((wild.throughput() - 100.0).abs() < f64::EPSILON);
-        let even = measured(point(1, 1, 1), &[100.0, 200.0], 10);
-        assert!((even.throughput() - 150.0).abs() < f64::EPSILON);
-        let steady = measured(point(1, 1, 1), &[1.0, 100.0, 100.0, 100.0, 1e9], 10);
-        assert!((steady.noise() - NOISE_MIN).abs() < f64::EPSILON);
-    }
-
-    fn any_measured() -> impl Strategy<Value = Vec<Measured>> {
-        let one = (
-            1_u32..=8,
-            0_u32..=6,
-            1_u32..=64,
-            proptest::collection::vec(0.0_f64..1000.0, 1..5),
-            0_u64..100,
-        );
-        let one = one.prop_map(|(lanes, size, clients, throughputs, p99_ms)| {
-            measured(point(lanes, 1 << size, clients), &throughputs, p99_ms)
-        });
-        proptest::collection::vec(one, 0..12)
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_chosen_keeps_the_goal_and_nothing_that_keeps_it_is_faster_beyond_the_noise(
-            points in any_measured(),
-            target in proptest::option::of(0_u64..100),
-            current in 0_usize..12,
-        ) {
-            let goal = target.map_or(Goal::Knee, |ms| Goal::P99(Duration::from_millis(ms)));
-            let current = points.get(current).map(|one| one.point);
-            let keeps = |one: &&Measured| {
-                one.throughput() > 0.0 && goal.p99_max(&points).is_some_and(|limit| one.p99() <= limit)
+        for one in &mut level.comparisons {
+            let (point, is_better) = match one.metric {
+                Metric::Throughput => (gains[one.version - 1], 1.0),
+                Metric::P99 => (p99s[one.version] / p99s[0], -1.0),
+                _ => continue,
             };
-            match choose(&points, goal, current) {
-                None => prop_assert_eq!(points.iter().filter(keeps).count(), 0),
-                Some(choice) => {
-                    let chosen = &points[choice.index];
-                    prop_assert!(keeps(&chosen));
-                    prop_assert_eq!(choice.outcome == Outcome::Current, Some(chosen.point) == current);
-                    let fastest = points.iter().filter(keeps).map(Measured::throughput).fold(0.0, f64::max);
-                    let noise = points.iter().map(Measured::noise).fold(0.0, f64::max);
-                    prop_assert!(chosen.throughput() * (1.0 + chosen.noise()) >= fastest * (1.0 - noise) - 1e-9);
-                    if choice.outcome != Outcome::Current {
-                        prop_assert!(chosen.throughput() >= fastest * SIMPLER_MIN);
-                    }
-                }
-            }
-        }
-
-        #[test]
-        fn the_order_of_measuring_decides_nothing(mut points in any_measured()) {
-            // The same point measured twice would be two points of one name.
-            points.sort_by_key(|one| one.point);
-            points.dedup_by_key(|one| one.point);
-            let chosen = |points: &[Measured]| {
-                choose(points, TARGET, None).map(|choice| points[choice.index].point)
+            let (low, high) = (point * 0.98, point * 1.02);
+            (one.ratio.estimate.point, one.ratio.estimate.low) = (point, Some(low));
+            one.ratio.estimate.high = Some(high);
+            one.outcome = match (low > 1.0, high < 1.0) {
+                (true, _) if is_better > 0.0 => Outcome::Faster,
+                (_, true) if is_better < 0.0 => Outcome::Faster,
+                (false, false) => Outcome::NoEvidence,
+                _ => Outcome::Slower,
             };
-            let there = chosen(&points);
-            points.reverse();
-            prop_assert_eq!(there, chosen(&points));
         }
+        report
+    }
+
+    const NONE: P99Max = P99Max(None);
+
+    fn limit(ms: u64) -> P99Max {
+        P99Max(Some(Duration::from_millis(ms)))
+    }
+
+    fn chosen(gains: &[f64], p99s: &[f64], p99_max: P99Max) -> Result<usize, Advice> {
+        contender(&run(gains, p99s), &settings(), p99_max)
+    }
+
+    #[test]
+    fn the_fastest_setting_is_measured_again() {
+        assert_eq!(chosen(&[1.1, 1.4], &[5.0; 3], NONE), Ok(2));
+    }
+
+    #[test]
+    fn of_settings_that_are_as_fast_the_one_that_changes_least_is_taken() {
+        assert_eq!(chosen(&[1.38, 1.4], &[5.0; 3], NONE), Ok(1));
+    }
+
+    #[test]
+    fn where_nothing_is_faster_the_answer_says_how_much_is_left_open() {
+        let Err(Advice::Keep { within }) = chosen(&[0.9, 1.01], &[5.0; 3], NONE) else {
+            panic!("nothing to measure again");
+        };
+        assert!((within.unwrap() - 0.0302).abs() < 1e-9, "{within:?}");
+    }
+
+    #[test]
+    fn a_setting_with_a_longer_p99_is_not_recommended_for_its_throughput() {
+        assert_eq!(chosen(&[1.4, 1.2], &[5.0, 9.0, 5.0], NONE), Ok(2));
+        // Where a limit was named, that is what counts.
+        assert_eq!(chosen(&[1.4, 1.2], &[5.0, 9.0, 5.0], limit(9)), Ok(1));
+        assert_eq!(chosen(&[1.4, 1.2], &[5.0, 9.0, 5.0], limit(8)), Ok(2));
+    }
+
+    #[test]
+    fn what_keeps_the_limit_is_worth_a_change_where_what_runs_now_does_not() {
+        assert_eq!(chosen(&[0.8, 0.7], &[50.0, 9.0, 8.0], limit(20)), Ok(1));
+        let found = run(&[0.8], &[50.0, 9.0]);
+        assert!(matches!(
+            confirmed(&found, limit(20)),
+            Confirmation::Better(_)
+        ));
+        let both_keep = run(&[0.8], &[50.0, 49.9]);
+        assert_eq!(confirmed(&both_keep, limit(50)), Confirmation::NotProven);
+    }
+
+    #[test]
+    fn a_limit_that_nothing_keeps_is_told_with_the_nearest() {
+        let found = chosen(&[1.4, 1.2], &[5.0, 9.0, 4.0], limit(3));
+        let nearest = Advice::NothingKeeps {
+            nearest: 2,
+            p99_ms: 4.0,
+        };
+        assert_eq!(found, Err(nearest));
+    }
+
+    #[test]
+    fn a_setting_that_changes_answers_or_fails_more_is_not_recommended() {
+        let mut found = run(&[1.1, 1.4], &[5.0; 3]);
+        found.answers[1].answers.differing = 1;
+        assert_eq!(contender(&found, &settings(), NONE), Ok(1));
+        let mut found = run(&[1.1, 1.4], &[5.0; 3]);
+        let faster = found.levels[0].comparisons.iter_mut();
+        faster
+            .filter(|one| one.version == 2)
+            .for_each(|one| one.outcome = Outcome::FailsMore);
+        assert_eq!(contender(&found, &settings(), NONE), Ok(1));
+    }
+
+    #[test]
+    fn only_an_interval_that_leaves_out_no_gain_confirms() {
+        let Confirmation::Better(gain) = confirmed(&run(&[1.03], &[5.0; 2]), NONE) else {
+            panic!("an interval above 1");
+        };
+        assert!((gain.point - 1.03).abs() < 1e-9);
+        let open = Confirmation::NotProven;
+        assert_eq!(confirmed(&run(&[1.015], &[5.0; 2]), NONE), open);
+        assert_eq!(confirmed(&run(&[1.2], &[5.0, 9.0]), NONE), open);
+        // A machine on which the baseline differs from itself names no winner.
+        let mut withheld = run(&[1.2], &[5.0; 2]);
+        withheld.levels[0].comparisons[0].outcome = Outcome::Withheld;
+        assert_eq!(confirmed(&withheld, NONE), Confirmation::Unsteady);
+    }
+
+    #[test]
+    fn a_run_that_says_nothing_gives_no_advice() {
+        let mut found = run(&[1.1, 1.4], &[5.0; 3]);
+        found.verdict.outcome = Outcome::Invalid;
+        let unknown = |found: &bench::Report| {
+            matches!(contender(found, &settings(), NONE), Err(Advice::Unknown(_)))
+                && matches!(confirmed(found, NONE), Confirmation::Nothing(_))
+        };
+        assert!(unknown(&found));
+        found.verdict.outcome = Outcome::Faster;
+        found.interrupted = true;
+        assert!(unknown(&found));
+        found.interrupted = false;
+        found.levels.clear();
+        assert!(unknown(&found));
+    }
+
+    #[test]
+    fn what_a_second_run_left_open_of_the_contender_counts_and_of_the_others_the_search() {
+        let search = run(&[1.0, 1.4], &[5.0; 3]);
+        let again = run(&[1.05], &[5.0; 2]);
+        let open = |contender| left_open(&search, std::slice::from_ref(&again), contender).unwrap();
+        assert!((open(Some(2)) - 0.071).abs() < 1e-9, "{}", open(Some(2)));
+        assert!((open(None) - 0.428).abs() < 1e-9);
+        let mut unknown = search.clone();
+        unknown.levels[0].comparisons[0].ratio.estimate.high = None;
+        assert_eq!(left_open(&unknown, &[], None), None);
     }
 }

@@ -1,14 +1,6 @@
-//! The settings that are worth measuring: lanes that share the cores evenly, and batches that double for as long as that pays. Pure.
+//! The settings that are worth a try beside what runs now. Pure.
 //!
-//! Not here: how a setting is measured (`measure`), which one is best (`choice`), which ones are tried with spinning threads too
-//! when all were looked at (`run`).
-
-use std::collections::{BTreeMap, VecDeque};
-
-use crate::config::{BATCH_SIZE_DEFAULT_MAX, CONCURRENCY_MAX};
-
-/// Throughput after a doubling (of the batch size, of the load), in that before, from which the next doubling is measured too.
-const PAYING_GAIN: f64 = 1.05;
+//! Not here: how they are measured (`run`), which one is best (`choice`).
 
 /// The way in which an instance computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +38,17 @@ impl Setting {
             counted(self.threads(cores), thread)
         )
     }
+
+    /// How far from `now` it is: settings that differ, then how it compares by itself. Of equals the nearer one is recommended.
+    pub(super) fn distance(self, now: Self) -> (u32, bool, u32, Option<u32>) {
+        let differs = [
+            self.lanes != now.lanes,
+            self.batch_size != now.batch_size,
+            self.spin != now.spin,
+        ];
+        let differs = differs.map(u32::from).iter().sum();
+        (differs, self.spin, self.lanes, self.batch_size)
+    }
 }
 
 /// A number of things.
@@ -53,103 +56,73 @@ pub(super) fn counted(count: u32, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A setting under so many requests at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Point {
-    /// The way in which the instance computes.
-    pub setting: Setting,
-    /// Requests at once: `max_concurrent_requests_per_instance`.
-    pub clients: u32,
+/// The bounds of what may be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Cores that an instance gets.
+    pub cores: u32,
+    /// Requests at once.
+    pub connections: u32,
+    /// Requests may share a run: the rows of the model are proven independent. Else a batch could change answers.
+    pub may_batch: bool,
+    /// An instance has its cores to itself, so that its threads may spin.
+    pub may_spin: bool,
+    /// Settings, at most.
+    pub most: usize,
 }
 
-/// The numbers of lanes that share so many cores evenly.
+/// The settings beside `now`, those that are likely to differ most first: one lane, a lane for each core and the number between them;
+/// then without batches, with batches of half of what comes at once, and with threads that spin.
 #[must_use]
-pub fn divisors(cores: u32) -> Vec<u32> {
-    let cores = cores.max(1);
-    (1..=cores)
-        .filter(|lanes| cores.is_multiple_of(*lanes))
-        .collect()
-}
-
-/// The requests at once under which a setting is measured at least, rising: half of what fills every lane's batch, all of it, and
-/// twice that, so that the next requests wait when a run ends. Not so few that there is never a batch.
-#[must_use]
-pub fn clients(setting: Setting) -> Vec<u32> {
-    let size = setting.batch_size.unwrap_or(1);
-    let full = setting.lanes.saturating_mul(size);
-    let mut clients = vec![full, full.saturating_mul(2)];
-    if size > 2 {
-        clients.insert(0, full / 2);
+pub fn candidates(now: Setting, space: &Space) -> Vec<Setting> {
+    let lanes = lanes(space);
+    let with = |batch_size: fn(u32, u32) -> Option<u32>| {
+        lanes.iter().filter_map(move |lanes| {
+            Some(Setting {
+                lanes: *lanes,
+                batch_size: Some(batch_size(*lanes, space.connections)?),
+                spin: false,
+            })
+        })
+    };
+    let plain = |lanes: &u32| Setting {
+        lanes: *lanes,
+        batch_size: None,
+        spin: false,
+    };
+    let mut all: Vec<Setting> = lanes.iter().map(plain).collect();
+    if space.may_batch {
+        all.extend(with(|_, _| Some(1)));
+        all.extend(with(half_of_what_comes));
     }
-    clients.retain(|clients| (1..=CONCURRENCY_MAX).contains(clients));
-    clients
-}
-
-/// The next load of a setting after `clients`, whose throughput is `now`: twice as many, as long as the last doubling paid.
-#[must_use]
-pub fn more_clients(clients: u32, before: f64, now: f64) -> Option<u32> {
-    let twice = clients.saturating_mul(2);
-    (pays(before, now) && twice <= CONCURRENCY_MAX).then_some(twice)
-}
-
-fn pays(before: f64, now: f64) -> bool {
-    now > 0.0 && now >= before * PAYING_GAIN
-}
-
-/// The way through the settings: batches of 1 for every number of lanes, then of 2 for those for which it may pay, and so on.
-#[derive(Debug)]
-pub struct Scan {
-    waiting: VecDeque<Setting>,
-    /// Best throughput of the last batch size, by lanes.
-    best: BTreeMap<u32, f64>,
-}
-
-impl Scan {
-    /// The way for an instance of so many cores.
-    #[must_use]
-    pub fn new(cores: u32) -> Self {
-        let waiting = divisors(cores).into_iter().map(|lanes| Setting {
-            lanes,
-            batch_size: Some(1),
-            spin: false,
-        });
-        Self {
-            waiting: waiting.collect(),
-            best: BTreeMap::new(),
-        }
+    if space.may_spin {
+        let spinning = lanes.iter().map(plain);
+        let several = spinning.filter(|one| one.threads(space.cores) > 1);
+        all.extend(several.map(|one| Setting { spin: true, ..one }));
     }
-
-    /// Settings that are known to be worth measuring and were not given yet.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Takes in the best throughput of a setting that this scan gave; zero for one that failed.
-    pub fn learn(&mut self, setting: Setting, throughput: f64) {
-        let Some(size) = setting.batch_size else {
-            return;
-        };
-        let before = self.best.insert(setting.lanes, throughput);
-        let pays = before.map_or(throughput > 0.0, |before| pays(before, throughput));
-        let twice = Setting {
-            batch_size: Some(size.saturating_mul(2)),
-            ..setting
-        };
-        let fits = size < BATCH_SIZE_DEFAULT_MAX
-            && setting.lanes.saturating_mul(size).saturating_mul(2) <= CONCURRENCY_MAX;
-        if pays && fits {
-            self.waiting.push_back(twice);
-        }
-    }
+    all.retain(|one| *one != now);
+    all.truncate(space.most);
+    all
 }
 
-impl Iterator for Scan {
-    type Item = Setting;
+/// Half of what a lane gets when requests are shared evenly; none where that is one, or all.
+fn half_of_what_comes(lanes: u32, connections: u32) -> Option<u32> {
+    let half = connections.div_ceil(lanes) / 2;
+    (half > 1).then_some(half)
+}
 
-    fn next(&mut self) -> Option<Setting> {
-        self.waiting.pop_front()
-    }
+/// One lane, a lane for each core, and the divisor of the cores that is nearest to the middle of both; never more than requests at once.
+fn lanes(space: &Space) -> Vec<u32> {
+    let cores = space.cores.max(1);
+    let middle = f64::from(cores).sqrt();
+    let between = (2..cores).filter(|lanes| cores.is_multiple_of(*lanes));
+    let off = |lanes: &u32| (f64::from(*lanes) / middle).ln().abs();
+    let between = between.min_by(|one, two| off(one).total_cmp(&off(two)));
+    let mut lanes: Vec<u32> = [1, cores].into_iter().chain(between).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    lanes.retain(|lanes| *lanes <= space.connections.max(1));
+    lanes
 }
 
 #[cfg(test)]
@@ -160,104 +133,129 @@ mod tests {
 
     use super::*;
 
-    fn setting(lanes: u32, size: u32) -> Setting {
-        Setting {
-            lanes,
-            batch_size: Some(size),
-            spin: false,
+    const NOW: Setting = Setting {
+        lanes: 2,
+        batch_size: None,
+        spin: false,
+    };
+
+    fn space(cores: u32, connections: u32) -> Space {
+        Space {
+            cores,
+            connections,
+            may_batch: true,
+            may_spin: false,
+            most: 7,
         }
     }
 
-    /// Every setting that a scan gives when the settings have these throughputs.
-    fn scanned(cores: u32, throughput: impl Fn(Setting) -> f64) -> Vec<Setting> {
-        let mut scan = Scan::new(cores);
-        let mut given = Vec::new();
-        while let Some(setting) = scan.next() {
-            scan.learn(setting, throughput(setting));
-            given.push(setting);
-        }
-        given
+    fn words(space: &Space) -> Vec<String> {
+        let all = candidates(NOW, space).into_iter();
+        all.map(|one| one.words(space.cores)).collect()
     }
 
     #[test]
-    fn lanes_share_the_cores_evenly() {
-        assert_eq!(divisors(12), [1, 2, 3, 4, 6, 12]);
-        assert_eq!(divisors(2), [1, 2]);
-        assert_eq!(divisors(0), [1], "there is always one core");
-    }
-
-    #[test]
-    fn load_rises_from_half_full_to_a_second_batch_that_waits() {
-        assert_eq!(clients(setting(2, 1)), [2, 4]);
-        assert_eq!(clients(setting(2, 8)), [8, 16, 32]);
-        assert_eq!(clients(setting(2, 2)), [4, 8], "2 would never be a batch");
+    fn lanes_and_batches_that_a_load_can_use_are_tried() {
         assert_eq!(
-            clients(setting(512, 1)),
-            [512, 1024],
-            "2048 is out of bounds"
-        );
-        let automatic = Setting {
-            lanes: 3,
-            batch_size: None,
-            spin: false,
-        };
-        assert_eq!(clients(automatic), [3, 6]);
-    }
-
-    #[test]
-    fn load_doubles_on_for_as_long_as_that_pays() {
-        assert_eq!(more_clients(8, 100.0, 150.0), Some(16));
-        assert_eq!(more_clients(8, 100.0, 104.0), None);
-        assert_eq!(more_clients(8, 0.0, 0.0), None, "nothing was answered");
-        assert_eq!(more_clients(1024, 100.0, 150.0), None, "out of bounds");
-    }
-
-    #[test]
-    fn batches_double_until_that_does_not_pay_and_each_number_of_lanes_stops_by_itself() {
-        // One lane gains up to 8; two lanes gain nothing.
-        let throughput = |one: Setting| match (one.lanes, one.batch_size.unwrap_or(1)) {
-            (1, size) => f64::from(size.min(8)),
-            _ => 10.0,
-        };
-        assert_eq!(
-            scanned(2, throughput),
+            words(&space(2, 8)),
             [
-                setting(1, 1),
-                setting(2, 1),
-                setting(1, 2),
-                setting(2, 2),
-                setting(1, 4),
-                setting(1, 8),
-                setting(1, 16),
+                "1 lane x 2 threads, batches as by default",
+                "1 lane x 2 threads, no batches",
+                "2 lanes x 1 thread, no batches",
+                "1 lane x 2 threads, batches of at most 4",
+                "2 lanes x 1 thread, batches of at most 2",
+            ]
+        );
+        // One at a time has nobody to share a run with, and a second lane nothing to do.
+        assert_eq!(
+            words(&space(2, 1)),
+            [
+                "1 lane x 2 threads, batches as by default",
+                "1 lane x 2 threads, no batches"
             ]
         );
     }
 
     #[test]
-    fn a_setting_that_fails_has_no_larger_one_after_it() {
-        assert_eq!(scanned(1, |_| 0.0), [setting(1, 1)]);
+    fn requests_are_not_joined_where_an_answer_might_depend_on_the_others() {
+        let found = candidates(
+            NOW,
+            &Space {
+                may_batch: false,
+                ..space(4, 8)
+            },
+        );
+        assert!(
+            found.iter().all(|one| one.batch_size.is_none()),
+            "{found:?}"
+        );
+        let lanes: Vec<_> = found.iter().map(|one| one.lanes).collect();
+        assert_eq!(lanes, [1, 4], "two lanes run now");
+    }
+
+    #[test]
+    fn only_lanes_of_several_threads_are_tried_spinning() {
+        let spinning: Vec<_> = candidates(
+            NOW,
+            &Space {
+                may_spin: true,
+                most: 20,
+                ..space(4, 8)
+            },
+        )
+        .into_iter()
+        .filter(|one| one.spin)
+        .collect();
+        let lanes: Vec<_> = spinning.iter().map(|one| one.lanes).collect();
+        assert_eq!(lanes, [1, 2]);
+    }
+
+    #[test]
+    fn of_equals_the_one_that_changes_least_is_nearest() {
+        let setting = |lanes, batch_size| Setting {
+            lanes,
+            batch_size,
+            spin: false,
+        };
+        let mut all = [
+            setting(1, Some(4)),
+            setting(4, None),
+            setting(2, Some(1)),
+            setting(1, None),
+        ];
+        all.sort_by_key(|one| one.distance(NOW));
+        assert_eq!(
+            all,
+            [
+                setting(1, None),
+                setting(2, Some(1)),
+                setting(4, None),
+                setting(1, Some(4))
+            ]
+        );
     }
 
     proptest! {
         #[test]
-        fn any_scan_ends_and_gives_only_settings_that_a_deployment_may_have(
-            cores in 1_u32..=256,
-            throughputs in proptest::collection::vec(0.0_f64..1e6, 1..50),
+        fn candidates_are_few_different_and_never_what_runs_now(
+            cores in 1_u32..=128,
+            connections in 1_u32..=1024,
+            may_batch: bool,
+            may_spin: bool,
+            most in 0_usize..10,
+            lanes in 1_u32..=128,
         ) {
-            let mut turn = throughputs.iter().cycle();
-            let mut scan = Scan::new(cores);
-            let mut given = BTreeSet::new();
-            while let Some(setting) = scan.next() {
-                prop_assert!(given.insert(setting), "given twice: {setting:?}");
-                prop_assert_eq!(cores % setting.lanes, 0);
-                prop_assert!(setting.batch_size.is_some_and(|size| size <= BATCH_SIZE_DEFAULT_MAX));
-                let clients = clients(setting);
-                prop_assert!(!clients.is_empty());
-                prop_assert!(clients.is_sorted());
-                prop_assert!(clients.iter().all(|clients| (1..=CONCURRENCY_MAX).contains(clients)));
-                scan.learn(setting, *turn.next().unwrap());
+            let now = Setting { lanes, ..NOW };
+            let space = Space { cores, connections, may_batch, may_spin, most };
+            let found = candidates(now, &space);
+            prop_assert!(found.len() <= most);
+            prop_assert!(!found.contains(&now));
+            prop_assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), found.len());
+            for one in found {
+                prop_assert!(one.lanes <= cores.min(connections) && cores.is_multiple_of(one.lanes));
+                prop_assert!(one.batch_size.is_none_or(|size| size >= 1 && size <= connections));
+                prop_assert!(!one.spin || one.threads(cores) > 1);
             }
-            prop_assert!(given.len() >= divisors(cores).len());
         }
     }
 }

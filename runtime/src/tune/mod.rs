@@ -1,20 +1,22 @@
-//! Finds how many lanes and how large batches serve a model best on this machine, by measuring.
+//! Finds out whether other lanes and batches than those that run now serve a model faster on this machine, by comparing servers.
 //!
-//! `grid` says what is worth measuring (pure), `measure` measures one setting under load, `choice` picks among what was
-//! measured (pure), `edge` has the threads of the clients, `run` spends the time budget on the first two, `report` tells the outcome, `plot` draws it.
+//! `grid` says which settings are worth a try (pure), `run` compares them in rounds with what runs now and measures the one that may be
+//! better once more, `choice` draws the conclusions (pure), `report` tells the outcome, `plot` draws it.
 //!
-//! Not here: the server and its deployments, words for people (`cli`).
+//! Every figure is one of `crate::bench`: over HTTP, to a server in a process of its own, in pairs with what runs now. Before, settings were
+//! measured within this process, where a batch pays that the wire hides.
+//!
+//! Threads: [`Tune::run`] blocks its caller, as a benchmark does.
+//! Not here: how a server is started and what a deployment has now (`cli`), how blocks are measured (`bench`), words for a terminal.
 
 mod choice;
-mod edge;
 mod grid;
-mod measure;
 mod plot;
 mod report;
 mod run;
 
-pub use choice::{Choice, Goal, Measured, Outcome, Repetition, choose};
-pub use grid::{Point, Scan, Setting, clients, divisors, more_clients};
+pub use choice::{Advice, P99Max};
+pub use grid::{Setting, Space, candidates};
 pub use plot::draw;
 pub use report::{PointReport, Report, Unmeasured};
-pub use run::{Progress, Subject, Tune, TuneError};
+pub use run::{Progress, Started, Tune, TuneError};

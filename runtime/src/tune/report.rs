@@ -1,21 +1,16 @@
-//! The outcome of a run of measurements: every point, the choice with its reason, and what may have spoilt it.
+//! The outcome of a run: every setting that was measured, the advice with its reason, and what may have spoilt it.
 //!
 //! Not here: how it is printed (`cli`) or drawn (`plot`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::observe::Others;
-use crate::tune::choice::{Choice, Goal, Measured, Outcome, choose, milliseconds};
-use crate::tune::grid::{Point, Setting, counted};
-
-/// Share of the cores' time that other processes may use before the figures are doubted.
-const BUSY_MAX: f64 = 0.10;
-/// The same for time that the machine's host takes away.
-const STOLEN_MAX: f64 = 0.02;
-/// Fewer answers than these give no p99 to rely on.
-const ANSWERS_FOR_A_P99: u64 = 100;
+use crate::bench::{self, CheckState, Metric, Outcome};
+use crate::evidence::{Estimate, Ratio};
+use crate::tune::choice::{Advice, P99Max};
+use crate::tune::grid::{Setting, counted};
 
 /// A setting that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,31 +24,35 @@ pub struct Unmeasured {
 /// Everything that was measured, and how.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// The goal that the chosen setting must keep.
-    pub goal: Goal,
+    /// What runs now is what runs where nothing is written.
+    pub is_default: bool,
+    /// The p99 that the setting must keep.
+    pub p99_max: P99Max,
     /// vCPUs that an instance asks for.
     pub vcpus: usize,
     /// Cores that it gets on this machine.
     pub cores: u32,
+    /// Requests at once.
+    pub connections: usize,
     /// Longest that a lane waited for more requests.
     pub batch_delay: Duration,
-    /// The point that runs now.
-    pub current: Option<Point>,
     /// The time that it took.
     pub elapsed: Duration,
     /// Whether somebody asked it to end early.
     pub interrupted: bool,
-    /// Whether every point was measured as often as planned.
-    pub complete: bool,
-    /// Every point that has answers, in order of lanes, batch size and load.
-    pub measured: Vec<Measured>,
+    /// What runs now, then those that were measured beside it.
+    pub settings: Vec<Setting>,
     /// Settings that failed.
     pub unmeasured: Vec<Unmeasured>,
-    /// Who else used the cores.
-    pub others: Others,
+    /// All settings beside what runs now.
+    pub search: bench::Report,
+    /// What runs now and the setting that may be better, measured anew.
+    pub confirmations: Vec<bench::Report>,
+    /// What follows.
+    pub advice: Advice,
 }
 
-/// One point for people and programs. The setting has the names of `request_settings`.
+/// One setting for people and programs. It has the names of `request_settings`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PointReport {
     /// Score threads.
@@ -64,19 +63,15 @@ pub struct PointReport {
     pub spin: bool,
     /// Most rows of one run; none leaves it to the engine.
     pub max_batch_size: Option<u32>,
-    /// Requests at once.
-    pub max_concurrent_requests_per_instance: u32,
-    /// Answers a second, the median of the repetitions.
+    /// Answers a second.
     pub throughput_per_s: f64,
-    /// The distance of a repetition from that, in percent.
-    pub noise_percent: f64,
+    /// That by what runs now answers, of the search; none of what runs now.
+    pub ratio: Option<Ratio>,
     /// The median latency.
     pub p50_ms: f64,
     /// 99 of 100 are not slower.
     pub p99_ms: f64,
-    /// Times that it was measured.
-    pub repetitions: usize,
-    /// Answers in all.
+    /// Requests in all.
     pub requests: u64,
     /// It is what runs now.
     pub current: bool,
@@ -85,131 +80,124 @@ pub struct PointReport {
 }
 
 impl Report {
-    /// The choice that is recommended; none when no point keeps the goal.
+    /// The setting that is to run: another one, or what runs now; none where the runs do not say.
     #[must_use]
-    pub fn choice(&self) -> Option<Choice> {
-        choose(&self.measured, self.goal, self.current)
+    pub fn chosen(&self) -> Option<Setting> {
+        match self.advice {
+            Advice::Change { to, .. } => Some(self.settings[to]),
+            Advice::Keep { .. } => Some(self.settings[0]),
+            Advice::NothingKeeps { .. } | Advice::Unknown(_) => None,
+        }
     }
 
-    /// The recommended point.
-    #[must_use]
-    pub fn chosen(&self) -> Option<Point> {
-        Some(self.measured[self.choice()?.index].point)
-    }
-
-    /// Every point.
+    /// Every setting that was measured.
     #[must_use]
     pub fn points(&self) -> Vec<PointReport> {
+        let Some(level) = self.search.levels.first() else {
+            return Vec::new();
+        };
         let chosen = self.chosen();
-        let point = |one: &Measured| {
-            let Point { setting, clients } = one.point;
+        let point = |(version, (setting, figures)): (usize, (&Setting, &bench::Figures))| {
+            let mut own = level.comparisons.iter();
+            let found = own.find(|one| one.version == version && one.metric == Metric::Throughput);
             PointReport {
                 lanes: setting.lanes,
                 threads_per_lane: setting.threads(self.cores),
                 spin: setting.spin,
                 max_batch_size: setting.batch_size,
-                max_concurrent_requests_per_instance: clients,
-                throughput_per_s: (one.throughput() * 10.0).round() / 10.0,
-                noise_percent: (one.noise() * 1000.0).round() / 10.0,
-                p50_ms: milliseconds(one.p50()),
-                p99_ms: milliseconds(one.p99()),
-                repetitions: one.repetitions.len(),
-                requests: one.requests(),
-                current: Some(one.point) == self.current,
-                chosen: Some(one.point) == chosen,
+                throughput_per_s: figures.throughput_per_s.point,
+                ratio: found.map(|one| one.ratio.clone()),
+                p50_ms: figures.p50_ms,
+                p99_ms: figures.p99_ms,
+                requests: figures.requests,
+                current: version == 0,
+                chosen: chosen == Some(*setting),
             }
         };
-        self.measured.iter().map(point).collect()
+        let all = self.settings.iter().zip(&level.figures);
+        all.enumerate().map(point).collect()
     }
 
-    /// The choice and its reason, in sentences.
+    /// The rule in words.
+    #[must_use]
+    pub fn rule(&self) -> String {
+        match self.p99_max.0 {
+            Some(limit) => format!(
+                "the most answers a second whose p99 is at most {} ms",
+                milliseconds(limit)
+            ),
+            None => "the most answers a second whose p99 is not longer than that of what runs now"
+                .to_owned(),
+        }
+    }
+
+    /// The name of what runs now: there is nothing else of a model that is not deployed.
+    fn now(&self) -> &'static str {
+        match self.is_default {
+            true => "the defaults",
+            false => "what runs now",
+        }
+    }
+
+    /// The advice and its reason, in sentences.
     #[must_use]
     pub fn verdict(&self) -> String {
-        let Some(choice) = self.choice() else {
-            return self.nothing_keeps_the_goal();
-        };
-        let chosen = &self.measured[choice.index];
-        let what = self.words(chosen.point);
-        let figures = format!(
-            "{:.0} requests a second, p99 {} ms",
-            chosen.throughput(),
-            milliseconds(chosen.p99())
-        );
-        let reason = match choice.outcome {
-            Outcome::Current => "it runs now, and nothing is faster beyond the noise".to_owned(),
-            Outcome::Best => self
-                .gain(chosen)
-                .unwrap_or_else(|| "no other point within the limit is faster".to_owned()),
-            Outcome::Simpler => {
-                let noise = "faster points are so within the noise only, and this one is simpler";
-                self.gain(chosen)
-                    .map_or_else(|| noise.to_owned(), |gain| format!("{gain}; {noise}"))
-            }
-        };
-        format!("{what}: {figures}; {reason}")
-    }
-
-    /// The gain of a point over what runs now.
-    fn gain(&self, chosen: &Measured) -> Option<String> {
-        let current = self
-            .measured
-            .iter()
-            .find(|one| Some(one.point) == self.current)?;
-        Some(format!(
-            "{:.2} times the throughput of what runs now ({:.0} requests a second, p99 {} ms)",
-            chosen.throughput() / current.throughput().max(f64::MIN_POSITIVE),
-            current.throughput(),
-            milliseconds(current.p99())
-        ))
-    }
-
-    fn nothing_keeps_the_goal(&self) -> String {
-        let quickest = self.measured.iter().min_by_key(|one| one.p99());
-        quickest.map_or_else(
-            || "nothing was measured".to_owned(),
-            |quickest| {
+        let words = |version: usize| self.settings[version].words(self.cores);
+        match &self.advice {
+            Advice::Change { to, gains } => {
+                let gains: Vec<_> = gains.iter().map(|gain| factor(*gain)).collect();
                 format!(
-                    "no point keeps the target; nearest is {}: p99 {} ms",
-                    self.words(quickest.point),
-                    milliseconds(quickest.p99())
+                    "{}: {} the answers a second of {} ({}), on servers that were started anew for each run",
+                    words(*to),
+                    gains.join(" and "),
+                    self.now(),
+                    words(0)
                 )
-            },
-        )
+            }
+            Advice::Keep { within } => self.kept(*within),
+            Advice::NothingKeeps { nearest, p99_ms } => format!(
+                "no setting keeps the target; nearest is {}: p99 {p99_ms:.3} ms",
+                words(*nearest)
+            ),
+            Advice::Unknown(why) => format!("nothing is known: {why}"),
+        }
     }
 
-    /// A point in words: `2 lanes x 1 thread, batches of at most 4, 8 requests at once`.
-    #[must_use]
-    pub fn words(&self, point: Point) -> String {
-        let Point { setting, clients } = point;
-        format!(
-            "{}, {} at once",
-            setting.words(self.cores),
-            counted(clients, "request")
-        )
+    fn kept(&self, within: Option<f64>) -> String {
+        let now = self.now();
+        let words = self.settings[0].words(self.cores);
+        let others = u32::try_from(self.settings.len() - 1).unwrap_or(u32::MAX);
+        match within {
+            _ if others == 0 => format!("{words}: there is no other setting to try"),
+            Some(within) => format!(
+                "{now} are as good within {:.1} %: {words}; {} measured, and none is proven to be better",
+                within * 100.0,
+                match others {
+                    1 => "one other was".to_owned(),
+                    _ => format!("{others} others were"),
+                }
+            ),
+            None => format!("{now} stay: {words}; there was too little time to tell others apart"),
+        }
+        .replace("what runs now are", "what runs now is")
+        .replace("what runs now stay", "what runs now stays")
     }
 
-    /// Warnings to be known before the figures are relied on.
+    /// Warnings to be known before the advice is relied on.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.interrupted {
             warnings.push("interrupted: the figures are incomplete".to_owned());
-        } else if !self.complete {
-            warnings.push(
-                "the time budget ended before all was measured as often as planned: a larger --budget-s is surer"
-                    .to_owned(),
-            );
         }
-        if self.others.busy > BUSY_MAX {
+        let runs = std::iter::once(&self.search).chain(&self.confirmations);
+        if runs
+            .clone()
+            .any(|run| run.verdict.outcomes.contains(&Outcome::Withheld))
+        {
             warnings.push(format!(
-                "other processes used {:.0} % of the machine meanwhile: measure again when it is idle",
-                self.others.busy * 100.0
-            ));
-        }
-        if self.others.stolen > STOLEN_MAX {
-            warnings.push(format!(
-                "the machine's host took {:.0} % of its time away meanwhile (steal): figures of virtual machines vary",
-                self.others.stolen * 100.0
+                "{} differed from itself in a run: the machine is too unsteady to tell small differences",
+                self.now()
             ));
         }
         if usize::try_from(self.cores).is_ok_and(|cores| cores < self.vcpus) {
@@ -218,17 +206,13 @@ impl Report {
                 self.vcpus, self.cores
             ));
         }
-        if let Some(chosen) = self.choice().map(|choice| &self.measured[choice.index])
-            && chosen.requests() < ANSWERS_FOR_A_P99
-        {
-            warnings.push(format!(
-                "the p99 of the chosen point comes from {} only: a larger --budget-s is surer",
-                counted(
-                    u32::try_from(chosen.requests()).unwrap_or(u32::MAX),
-                    "answer"
-                )
-            ));
-        }
+        // The same of several runs is told once, as the last one has it.
+        let mut told = BTreeSet::new();
+        let checks = self.confirmations.iter().rev().chain([&self.search]);
+        let checks = checks.flat_map(|run| &run.checks);
+        let doubts = checks.filter(|check| check.state == CheckState::Warning);
+        let new = doubts.filter(|check| told.insert(check.name));
+        warnings.extend(new.map(|check| check.words.clone()));
         warnings.extend(self.unmeasured.iter().map(|failed| {
             format!(
                 "{} failed: {}",
@@ -238,154 +222,165 @@ impl Report {
         }));
         warnings
     }
+
+    /// The load in words.
+    #[must_use]
+    pub fn load(&self) -> String {
+        let connections = u32::try_from(self.connections).unwrap_or(u32::MAX);
+        format!("{} at once, over HTTP", counted(connections, "request"))
+    }
+}
+
+/// A ratio with its interval: `1.31x [1.28, 1.34]`.
+fn factor(estimate: Estimate) -> String {
+    match estimate.low.zip(estimate.high) {
+        Some((low, high)) => format!("{:.2}x [{low:.2}, {high:.2}]", estimate.point),
+        None => format!("{:.2}x", estimate.point),
+    }
+}
+
+/// In milliseconds, to a microsecond.
+pub(super) fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::tune::choice::Repetition;
-
-    fn point(lanes: u32, size: u32, clients: u32) -> Point {
-        Point {
-            setting: Setting {
-                lanes,
-                batch_size: Some(size),
-                spin: false,
-            },
-            clients,
-        }
-    }
-
-    fn measured(point: Point, throughput: f64, p99_ms: u64) -> Measured {
-        let repetition = Repetition {
-            requests: 500,
-            throughput,
-            p50: Duration::from_millis(p99_ms) / 2,
-            p99: Duration::from_millis(p99_ms),
-        };
-        Measured {
-            point,
-            repetitions: vec![repetition; 3],
-        }
-    }
+    use crate::bench::Check;
+    use crate::tune::choice::tests::{run, settings};
 
     pub(in crate::tune) fn report() -> Report {
+        let gain = |point: f64| Estimate {
+            point,
+            low: Some(point - 0.03),
+            high: Some(point + 0.03),
+        };
         Report {
-            goal: Goal::P99(Duration::from_millis(20)),
+            is_default: true,
+            p99_max: P99Max(None),
             vcpus: 2,
             cores: 2,
+            connections: 8,
             batch_delay: Duration::ZERO,
-            current: Some(point(1, 1, 1)),
             elapsed: Duration::from_secs(3),
             interrupted: false,
-            complete: true,
-            measured: vec![
-                measured(point(1, 1, 1), 1000.0, 2),
-                measured(point(2, 1, 2), 1900.0, 4),
-                measured(point(2, 4, 8), 3000.0, 9),
-                measured(point(2, 4, 16), 3500.0, 30),
-            ],
+            settings: settings(),
             unmeasured: Vec::new(),
-            others: Others::default(),
+            search: run(&[0.9, 1.4], &[5.0; 3]),
+            confirmations: vec![run(&[1.38], &[5.0; 2]), run(&[1.36], &[5.0; 2])],
+            advice: Advice::Change {
+                to: 2,
+                gains: vec![gain(1.38), gain(1.36)],
+            },
         }
     }
 
     #[test]
-    fn the_verdict_names_the_setting_its_figures_and_the_gain() {
+    fn the_verdict_names_the_setting_and_what_each_run_confirmed() {
         assert_eq!(
             report().verdict(),
-            "2 lanes x 1 thread, batches of at most 4, 8 requests at once: 3000 requests a second, p99 9 ms; 3.00 times the \
-             throughput of what runs now (1000 requests a second, p99 2 ms)"
+            "1 lane x 2 threads, batches of at most 4: 1.38x [1.35, 1.41] and 1.36x [1.33, 1.39] the answers a second of the \
+             defaults (2 lanes x 1 thread, batches as by default), on servers that were started anew for each run"
         );
     }
 
     #[test]
-    fn words_and_rows_name_what_spins() {
+    fn where_nothing_is_better_the_verdict_says_how_much_is_left_open() {
         let mut report = report();
-        let chosen = &mut report.measured[2].point;
-        *chosen = point(1, 4, 8);
-        chosen.setting.spin = true;
-        let words = report.verdict();
-        assert!(
-            words.starts_with(
-                "1 lane x 2 spinning threads, batches of at most 4, 8 requests at once: "
-            ),
-            "{words}"
-        );
-        let spin: Vec<_> = report.points().iter().map(|point| point.spin).collect();
-        assert_eq!(spin, [false, false, true, false]);
-    }
-
-    #[test]
-    fn where_nothing_is_faster_the_verdict_keeps_what_runs_now() {
-        let mut report = report();
-        report.measured.truncate(1);
+        report.advice = Advice::Keep {
+            within: Some(0.034),
+        };
         assert_eq!(
             report.verdict(),
-            "1 lane x 2 threads, no batches, 1 request at once: 1000 requests a second, p99 2 ms; it runs now, and nothing is \
-             faster beyond the noise"
+            "the defaults are as good within 3.4 %: 2 lanes x 1 thread, batches as by default; 2 others were measured, and none \
+             is proven to be better"
+        );
+        report.is_default = false;
+        assert!(
+            report
+                .verdict()
+                .starts_with("what runs now is as good within 3.4 %: ")
+        );
+        report.advice = Advice::Keep { within: None };
+        assert!(report.verdict().starts_with("what runs now stays: "));
+        report.settings.truncate(1);
+        assert!(
+            report
+                .verdict()
+                .ends_with("there is no other setting to try")
         );
     }
 
     #[test]
-    fn a_target_that_nothing_keeps_is_told_with_the_nearest_point() {
+    fn without_advice_nothing_is_chosen_and_the_reason_is_told() {
         let mut report = report();
-        report.goal = Goal::P99(Duration::from_millis(1));
+        report.advice = Advice::NothingKeeps {
+            nearest: 1,
+            p99_ms: 2.0,
+        };
         assert_eq!(report.chosen(), None);
         assert_eq!(
             report.verdict(),
-            "no point keeps the target; nearest is 1 lane x 2 threads, no batches, 1 request at once: p99 2 ms"
+            "no setting keeps the target; nearest is 1 lane x 2 threads, batches as by default: p99 2.000 ms"
         );
+        report.advice = Advice::Unknown("too little time".to_owned());
+        assert_eq!(report.verdict(), "nothing is known: too little time");
         assert!(report.points().iter().all(|point| !point.chosen));
     }
 
     #[test]
-    fn exactly_the_chosen_point_and_what_runs_now_are_marked() {
-        let points = report().points();
-        let marks: Vec<_> = points
-            .iter()
-            .map(|point| (point.current, point.chosen))
-            .collect();
+    fn exactly_the_chosen_setting_and_what_runs_now_are_marked() {
+        let marks = |report: &Report| {
+            let points = report.points();
+            let marks: Vec<_> = points
+                .iter()
+                .map(|point| (point.current, point.chosen))
+                .collect();
+            marks
+        };
+        let mut report = report();
         assert_eq!(
-            marks,
-            [(true, false), (false, false), (false, true), (false, false)]
+            marks(&report),
+            [(true, false), (false, false), (false, true)]
         );
-        assert_eq!(points[0].threads_per_lane, 2);
+        assert!(report.points()[0].ratio.is_none() && report.points()[1].ratio.is_some());
+        report.advice = Advice::Keep { within: None };
+        assert_eq!(
+            marks(&report),
+            [(true, true), (false, false), (false, false)]
+        );
     }
 
     #[test]
-    fn everything_that_may_have_spoilt_the_figures_is_a_warning() {
+    fn everything_that_may_have_spoilt_the_figures_is_a_warning_and_told_once() {
         assert!(report().warnings().is_empty());
         let mut spoilt = report();
-        spoilt.complete = false;
+        spoilt.interrupted = true;
         spoilt.vcpus = 4;
-        spoilt.others = Others {
-            busy: 0.3,
-            stolen: 0.05,
+        let check = |words: &str| Check {
+            name: "machine",
+            state: CheckState::Warning,
+            words: words.to_owned(),
         };
+        spoilt.search.checks.push(check("busy in the search"));
+        spoilt.confirmations[1]
+            .checks
+            .push(check("busy at the end"));
+        spoilt.confirmations[0].verdict.outcomes = vec![Outcome::Withheld];
         spoilt.unmeasured.push(Unmeasured {
-            setting: point(2, 8, 1).setting,
+            setting: settings()[2],
             reason: "no".to_owned(),
         });
-        for one in &mut spoilt.measured {
-            one.repetitions[0].requests = 1;
-            one.repetitions.truncate(1);
-        }
         assert_eq!(
             spoilt.warnings(),
             [
-                "the time budget ended before all was measured as often as planned: a larger --budget-s is surer",
-                "other processes used 30 % of the machine meanwhile: measure again when it is idle",
-                "the machine's host took 5 % of its time away meanwhile (steal): figures of virtual machines vary",
+                "interrupted: the figures are incomplete",
+                "the defaults differed from itself in a run: the machine is too unsteady to tell small differences",
                 "the instance asks for 4 vCPUs and gets 2 here: a larger machine may want other settings",
-                "the p99 of the chosen point comes from 1 answer only: a larger --budget-s is surer",
-                "2 lanes x 1 thread, batches of at most 8 failed: no",
+                "busy at the end",
+                "1 lane x 2 threads, batches of at most 4 failed: no",
             ]
-        );
-        spoilt.interrupted = true;
-        assert_eq!(
-            spoilt.warnings()[0],
-            "interrupted: the figures are incomplete"
         );
     }
 }

@@ -1,733 +1,424 @@
-//! Spends a time budget on measuring: first a look at every setting that may be worth it, then repetitions of those that may
-//! win, in turn, so that what the machine does meanwhile meets all of them.
+//! Spends a time budget: a search that compares all settings with what runs now, then runs of the one that may be better, beside what runs
+//! now, on servers that are started anew for each.
 //!
-//! One setting runs at a time, on the cores that an instance would get. What a setting costs beside its measurements (loading
-//! the model, stopping) counts against the budget.
+//! Servers that are started anew, because one process may be faster than another of the same settings for its whole life, by where its
+//! memory and its threads came to lie.
 //!
-//! Threads: [`Tune::run`] blocks its caller; the clients have threads of their own.
-//! Not here: how one window is measured (`measure`), which point is best (`choice`), words (`report`, `cli`).
+//! Threads: [`Tune::run`] blocks its caller; each block of a run has a thread that generates its load.
+//! Not here: how servers are started (whoever calls), how they are compared (`crate::bench`), what follows (`choice`), words (`report`).
 
-use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::app::edge_threads;
-use crate::budget::{Budget, Over};
-use crate::config::{CONCURRENCY_MAX, REQUEST_TIMEOUT_MAX};
-use crate::embedded::{Deployment, Endpoint, Error, ScoreError, Serin};
-use crate::engine::{Pinning, Topology};
-use crate::observe::CpuTimes;
-use crate::spec::ProgramSettings;
-use crate::tune::choice::{Goal, Measured, Repetition, choose};
-use crate::tune::edge::Edge;
-use crate::tune::grid::{Point, Scan, Setting, clients, divisors, more_clients};
-use crate::tune::measure::{Window, measure};
+use crate::bench::{self, Bench, BenchError, Scenario, Subject};
+use crate::evidence::Tolerance;
+use crate::tune::choice::{Advice, Confirmation, P99Max, confirmed, contender, left_open};
+use crate::tune::grid::Setting;
 use crate::tune::report::{Report, Unmeasured};
 
-/// Endpoint and deployment within this process.
-const NAMES: (&str, &str) = ("tune", "candidate");
-/// Windows that a budget is made for, by numbers of lanes: a look at some five batch sizes under three loads, a second look, and
-/// the repetitions.
-const WINDOWS: u32 = 50;
-/// Shortest window: enough answers of a fast model for a p99.
-const WINDOW_MIN: Duration = Duration::from_millis(40);
-/// Longest window: what is steady for so long is steady.
-const WINDOW_MAX: Duration = Duration::from_secs(1);
-/// Measurements of a point that may win, at most.
-const REPETITIONS_MAX: usize = 5;
-/// Points that are repeated, beside what runs now and the fastest to answer.
-const FINALISTS: usize = 8;
-/// Every point is measured a second time when the first look took at most this share of the budget.
-const SECOND_LOOK_SHARE: f64 = 0.4;
-/// Doublings of the load beyond what every setting is measured under, at most.
-const RISES_MAX: u32 = 4;
-/// Throughput of a point that may win, in that of the best.
-const NEAR: f64 = 0.8;
-/// The p99 of a point that may win, in the longest that is allowed.
-const NEAR_LIMIT: f64 = 1.5;
-
-/// The model that is tuned for, and the cores that an instance of it asks for.
-#[derive(Debug, Clone)]
-pub struct Subject {
-    /// The ONNX file.
-    pub model: PathBuf,
-    /// The request that every client sends; the model has answered it before.
-    pub body: Bytes,
-    /// vCPUs of the instance.
-    pub vcpus: usize,
-    /// The point that runs now: measured too, and kept unless something is better beyond the noise.
-    pub current: Option<Point>,
-    /// Longest that a lane waits for more requests, as it is now. Not varied.
-    pub batch_delay: Duration,
-    /// An instance has its cores to itself, so that its threads may spin.
-    pub may_spin: bool,
-}
+/// The search's part of the budget.
+const SEARCH_SHARE: f64 = 0.4;
+/// Runs that must confirm what the search found.
+const CONFIRMATIONS: u32 = 2;
+/// Runs that may be done again because what runs now differed from itself: one of twenty does by chance.
+const AGAIN_MAX: u32 = 1;
+/// Shortest run.
+const RUN_MIN: Duration = Duration::from_secs(1);
+/// Longest that one request may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A run that is to be done.
 #[derive(Debug, Clone)]
 pub struct Tune {
-    /// The model and the cores.
-    pub subject: Subject,
-    /// The goal that the chosen setting must keep.
-    pub goal: Goal,
+    /// What runs now, then the settings that are tried beside it.
+    pub settings: Vec<Setting>,
+    /// What runs now is what runs where nothing is written.
+    pub is_default: bool,
+    /// Requests at once.
+    pub connections: usize,
+    /// The requests in words.
+    pub inputs: String,
+    /// The p99 that the setting must keep.
+    pub p99_max: P99Max,
     /// The time that all may take.
     pub budget: Duration,
+    /// vCPUs that an instance asks for.
+    pub vcpus: usize,
+    /// Cores that it gets.
+    pub cores: u32,
+    /// Longest that a lane waits for more requests, as it is now. Not varied.
+    pub batch_delay: Duration,
+    /// The version of ONNX Runtime.
+    pub onnxruntime: String,
+}
+
+/// A server that runs with a setting, for as long as the value lives.
+#[derive(Debug)]
+pub struct Started<S> {
+    /// Ends it when it is dropped.
+    pub server: S,
+    /// Where its requests go.
+    pub subject: Subject,
 }
 
 /// A step of the way.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// A setting was looked at: its best point. So many more are known to be worth it.
-    Looked {
-        /// The setting.
-        setting: Setting,
-        /// Its point with the highest throughput.
-        best: &'a Measured,
-        /// Settings that wait.
-        waiting: usize,
-    },
+    /// A server is started with this setting.
+    Starting(Setting),
     /// A setting failed and is left out.
-    Failed {
-        /// The setting.
-        setting: Setting,
-        /// Why.
-        reason: &'a str,
-    },
-    /// The points that may win are measured again.
-    Repeating {
-        /// This round.
-        round: usize,
-        /// Rounds if the time suffices.
-        rounds: usize,
-        /// Points of a round.
-        points: usize,
-    },
+    Failed(Setting, &'a str),
+    /// This setting may be better than what runs now, and is measured again: the number of the run, from 1, and of how many.
+    Again(Setting, u32, u32),
+    /// A step of a run.
+    Bench(&'a bench::Progress<'a>),
 }
 
 /// The reason why nothing was measured.
 #[derive(Debug, thiserror::Error)]
-pub enum TuneError {
-    /// The model does not start in this process.
+pub enum TuneError<E: std::error::Error> {
+    /// What runs now does not start here.
     #[error(transparent)]
-    Start(#[from] Error),
-    /// The model did not answer.
-    #[error("the model did not answer its request: {0}")]
-    Unserved(#[from] ScoreError),
-    /// The budget was over before the first answers.
-    #[error(
-        "nothing was measured within {}: give more time with --budget-s",
-        .0.as_secs_f64()
-    )]
-    NoTime(Duration),
-    /// It was asked to stop before anything was measured.
-    #[error("interrupted before anything was measured")]
-    Interrupted,
-    /// A runtime or its threads could not be made.
-    #[error("cannot start threads: {0}")]
-    Threads(#[source] std::io::Error),
-}
-
-/// The loads that a setting is measured under.
-#[derive(Debug)]
-struct Loads {
-    /// These, in this order.
-    at_least: Vec<u32>,
-    /// Then twice the last one, and so on, as long as that pays.
-    rise: bool,
-}
-
-impl Loads {
-    fn these(clients: &[u32]) -> Self {
-        Self {
-            at_least: clients.to_vec(),
-            rise: false,
-        }
-    }
-
-    fn rising(clients: &[u32]) -> Self {
-        Self {
-            rise: true,
-            ..Self::these(clients)
-        }
-    }
-
-    /// The most clients that there may be.
-    fn most(&self) -> u32 {
-        let most = self.at_least.iter().copied().max().unwrap_or(1);
-        let risen = if self.rise { most << RISES_MAX } else { most };
-        risen.clamp(1, CONCURRENCY_MAX)
-    }
+    Start(E),
+    /// Nothing was measured.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
 }
 
 impl Tune {
-    /// Cores that an instance gets on this machine.
-    #[must_use]
-    pub fn cores(&self) -> u32 {
-        let given = Topology::read().len().min(self.subject.vcpus).max(1);
-        u32::try_from(given).unwrap_or(u32::MAX)
-    }
-
-    /// Measures until all is measured, the budget is over or `stop` becomes true; then tells what there is. Blocks the calling
-    /// thread, which must not be one of a tokio runtime.
+    /// Measures until it is known what to recommend, the budget is over or `stop` becomes true; then tells what there is. `start` starts a
+    /// server with a setting. Blocks the calling thread, which must not be one of a tokio runtime.
     ///
     /// # Errors
     ///
     /// [`TuneError`] when there is nothing to tell.
-    pub fn run(
+    pub fn run<S, E: std::error::Error>(
         &self,
-        stop: watch::Receiver<bool>,
-        mut progress: impl FnMut(&Progress<'_>),
-    ) -> Result<Report, TuneError> {
-        let mut bench = Bench::new(self, stop)?;
-        let before = CpuTimes::read();
-        let complete = match bench.look(&mut progress) {
-            Ok(()) => bench.repeat(self.goal, &mut progress).is_ok(),
-            Err(Over::Time | Over::Stop) => false,
+        stop: &watch::Receiver<bool>,
+        start: impl FnMut(Setting) -> Result<Started<S>, E>,
+        progress: impl FnMut(&Progress<'_>),
+    ) -> Result<Report, TuneError<E>> {
+        let mut run = Run {
+            tune: self,
+            stop,
+            start,
+            progress,
+            until: Instant::now() + self.budget,
         };
-        if bench.measured.is_empty() {
-            return Err(match bench.first_error.take() {
-                Some(error) => error,
-                None if bench.budget.is_stopped() => TuneError::Interrupted,
-                None => TuneError::NoTime(self.budget),
-            });
+        run.everything()
+    }
+
+    fn bench(&self, subjects: Vec<Subject>, budget: Duration, seed: u64) -> Bench {
+        Bench {
+            subjects,
+            inputs: self.inputs.clone(),
+            scenario: Scenario::Closed,
+            connections: vec![self.connections],
+            warm_up_connections: self.connections,
+            rates: Vec::new(),
+            budget,
+            target_half_width: None,
+            min_difference: None,
+            slo: None,
+            seed,
+            timeout: TIMEOUT,
+            tolerance: Tolerance::default(),
+            conditions: Vec::new(),
+            onnxruntime: Some(self.onnxruntime.clone()),
         }
-        let others = CpuTimes::read()
-            .zip(before)
-            .map(|(after, before)| after.others_since(&before))
-            .unwrap_or_default();
-        Ok(Report {
-            goal: self.goal,
-            vcpus: self.subject.vcpus,
-            cores: bench.cores,
-            batch_delay: self.subject.batch_delay,
-            current: self.subject.current,
-            elapsed: bench.budget.elapsed(),
-            interrupted: bench.budget.is_stopped(),
-            complete,
-            measured: bench.measured.into_values().collect(),
-            unmeasured: bench.unmeasured,
-            others,
-        })
     }
 }
 
-/// One run: what it measures with, and what it has measured.
-struct Bench<'a> {
+/// One run: what it measures with.
+struct Run<'a, Start, Tell> {
     tune: &'a Tune,
-    serin: Serin,
-    edge: Edge,
-    budget: Budget,
-    window: Duration,
-    /// Cores that an instance gets.
-    cores: u32,
-    /// The time that a setting took beside its windows, the longest so far.
-    overhead: Duration,
-    measured: BTreeMap<Point, Measured>,
-    unmeasured: Vec<Unmeasured>,
-    first_error: Option<TuneError>,
+    stop: &'a watch::Receiver<bool>,
+    start: Start,
+    progress: Tell,
+    until: Instant,
 }
 
-impl<'a> Bench<'a> {
-    fn new(tune: &'a Tune, stop: watch::Receiver<bool>) -> Result<Self, TuneError> {
-        let threads = edge_threads(Topology::read().len());
-        let lanes = u32::try_from(divisors(tune.cores()).len()).unwrap_or(u32::MAX);
-        Ok(Self {
-            tune,
-            budget: Budget::start(tune.budget, stop).map_err(TuneError::Threads)?,
-            serin: Serin::builder().pinning(Pinning::On).build()?,
-            edge: Edge::start(threads).map_err(TuneError::Threads)?,
-            window: (tune.budget / (WINDOWS * lanes)).clamp(WINDOW_MIN, WINDOW_MAX),
-            cores: tune.cores(),
-            overhead: Duration::ZERO,
-            measured: BTreeMap::new(),
-            unmeasured: Vec::new(),
-            first_error: None,
-        })
-    }
-
-    /// Measures what runs now and every setting that may be worth it, once; then the best of them with threads that spin.
-    fn look(&mut self, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Over> {
-        if let Some(current) = self.tune.subject.current {
-            self.look_at(current.setting, &Loads::these(&[current.clients]), progress)?;
-        }
-        let mut scan = Scan::new(self.cores);
-        while let Some(setting) = scan.next() {
-            let best = self.look_at(setting, &Loads::rising(&clients(setting)), progress)?;
-            scan.learn(setting, best.unwrap_or(0.0));
-            self.tell_best_of(setting, scan.waiting(), progress);
-        }
-        if self.tune.subject.may_spin {
-            let measured: Vec<_> = self.measured.values().cloned().collect();
-            let mut spinning = worth_spinning(&measured, self.tune.goal, self.cores).into_iter();
-            while let Some(setting) = spinning.next() {
-                self.look_at(setting, &Loads::rising(&clients(setting)), progress)?;
-                self.tell_best_of(setting, spinning.len(), progress);
+impl<S, E, Start, Tell> Run<'_, Start, Tell>
+where
+    E: std::error::Error,
+    Start: FnMut(Setting) -> Result<Started<S>, E>,
+    Tell: FnMut(&Progress<'_>),
+{
+    fn everything(&mut self) -> Result<Report, TuneError<E>> {
+        let began = Instant::now();
+        let mut settings = vec![self.tune.settings[0]];
+        let mut unmeasured = Vec::new();
+        let mut servers = vec![self.started(settings[0]).map_err(TuneError::Start)?];
+        for setting in &self.tune.settings[1..] {
+            if *self.stop.borrow() {
+                return Err(BenchError::Interrupted.into());
             }
-        }
-        Ok(())
-    }
-
-    fn tell_best_of(
-        &self,
-        setting: Setting,
-        waiting: usize,
-        progress: &mut impl FnMut(&Progress<'_>),
-    ) {
-        if let Some(best) = self.best_of(setting) {
-            progress(&Progress::Looked {
-                setting,
-                best,
-                waiting,
-            });
-        }
-    }
-
-    /// Measures a setting once; its best throughput, none when it failed.
-    fn look_at(
-        &mut self,
-        setting: Setting,
-        loads: &Loads,
-        progress: &mut impl FnMut(&Progress<'_>),
-    ) -> Result<Option<f64>, Over> {
-        match self.visit(setting, loads) {
-            Ok(ended) => {
-                ended?;
-                Ok(self.best_of(setting).map(Measured::throughput))
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                progress(&Progress::Failed {
-                    setting,
-                    reason: &reason,
-                });
-                self.unmeasured.push(Unmeasured { setting, reason });
-                self.first_error.get_or_insert(error);
-                Ok(None)
-            }
-        }
-    }
-
-    fn best_of(&self, setting: Setting) -> Option<&Measured> {
-        let points = self.measured.values();
-        points
-            .filter(|one| one.point.setting == setting)
-            .max_by(|one, other| one.throughput().total_cmp(&other.throughput()))
-    }
-
-    /// Measures points again, round by round, each round in the other direction: all of them once, and then those that may win.
-    fn repeat(&mut self, goal: Goal, progress: &mut impl FnMut(&Progress<'_>)) -> Result<(), Over> {
-        let all = self.budget.elapsed() < self.tune.budget.mul_f64(SECOND_LOOK_SHARE);
-        for round in 2..=REPETITIONS_MAX {
-            let points = if all && round == 2 {
-                self.measured.keys().copied().collect()
-            } else {
-                let measured: Vec<_> = self.measured.values().cloned().collect();
-                finalists(&measured, goal, self.tune.subject.current)
-            };
-            progress(&Progress::Repeating {
-                round,
-                rounds: REPETITIONS_MAX,
-                points: points.len(),
-            });
-            let mut visits = by_setting(&points);
-            if round % 2 == 0 {
-                visits.reverse();
-            }
-            for (setting, clients) in visits {
-                match self.visit(setting, &Loads::these(&clients)) {
-                    Ok(ended) => ended?,
-                    // It worked before; what was measured then stands.
-                    Err(error) => tracing::debug!(%error, "a setting failed when it was repeated"),
+            match self.started(*setting) {
+                Ok(server) => {
+                    settings.push(*setting);
+                    servers.push(server);
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    (self.progress)(&Progress::Failed(*setting, &reason));
+                    unmeasured.push(Unmeasured {
+                        setting: *setting,
+                        reason,
+                    });
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Starts a setting, measures it under each load, and stops it.
-    fn visit(&mut self, setting: Setting, loads: &Loads) -> Result<Result<(), Over>, TuneError> {
-        if let Err(ended) = self.goes_on(self.overhead) {
-            return Ok(Err(ended));
-        }
-        let began = Instant::now();
-        let endpoint = Arc::new(self.start(setting, loads.most())?);
-        let starting = began.elapsed();
-        let outcome = self.measure_all(&endpoint, setting, loads);
-        let stopping = Instant::now();
-        // Every client has ended, so this is the last owner: the instance stops here, on this thread.
-        drop(endpoint);
-        self.overhead = self.overhead.max(starting + stopping.elapsed());
-        outcome
-    }
-
-    /// Measures a setting that runs under each load.
-    fn measure_all(
-        &mut self,
-        endpoint: &Arc<Endpoint>,
-        setting: Setting,
-        loads: &Loads,
-    ) -> Result<Result<(), Over>, TuneError> {
-        let mut waiting: VecDeque<u32> = loads.at_least.iter().copied().collect();
-        let mut before = 0.0;
-        while let Some(clients) = waiting.pop_front() {
-            if let Err(ended) = self.goes_on(Duration::ZERO) {
-                return Ok(Err(ended));
-            }
-            let Some(repetition) = self.measure(endpoint, clients)? else {
-                // The time was over, or it was asked to stop; the next look says which.
-                continue;
-            };
-            self.record(Point { setting, clients }, repetition);
-            if loads.rise && waiting.is_empty() {
-                let more = more_clients(clients, before, repetition.throughput);
-                waiting.extend(more.filter(|more| *more <= loads.most()));
-            }
-            before = repetition.throughput;
-        }
-        Ok(Ok(()))
-    }
-
-    fn start(&self, setting: Setting, clients_max: u32) -> Result<Endpoint, TuneError> {
-        let number = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        let settings = ProgramSettings {
-            vcpus: self.tune.subject.vcpus,
-            max_concurrent_requests_per_instance: number(clients_max),
-            lanes: Some(number(setting.lanes)),
-            batch_size_max: setting.batch_size.map(number),
-            batch_delay: self.tune.subject.batch_delay,
-            spin: setting.spin,
-            request_timeout: Some(REQUEST_TIMEOUT_MAX),
-            ..ProgramSettings::default()
+        let search = self.measured(servers, self.left().mul_f64(SEARCH_SHARE), 1)?;
+        let mut confirmations = Vec::new();
+        let advice = match contender(&search, &settings, self.tune.p99_max) {
+            Ok(to) => self.again(&search, (to, settings[to]), &mut confirmations)?,
+            Err(advice) => advice,
         };
-        let (endpoint, deployment) = NAMES;
-        let endpoint = self.serin.endpoint(endpoint);
-        Ok(endpoint
-            .deployment(
-                deployment,
-                Deployment::new(&self.tune.subject.model)
-                    .with_settings(settings)
-                    .sample_request(self.tune.subject.body.clone()),
-            )
-            .start_blocking()?)
-    }
-
-    fn measure(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        clients: u32,
-    ) -> Result<Option<Repetition>, ScoreError> {
-        let window = Window {
-            clients,
-            time: self.window,
-        };
-        let body = &self.tune.subject.body;
-        let measured = |cut| measure(&self.edge, endpoint, body, window, cut);
-        self.budget.wait(measured)
-    }
-
-    fn record(&mut self, point: Point, repetition: Repetition) {
-        let measured = self.measured.entry(point).or_insert(Measured {
-            point,
-            repetitions: Vec::new(),
-        });
-        measured.repetitions.push(repetition);
-    }
-
-    /// Whether there is time for a window and what else it takes.
-    fn goes_on(&self, overhead: Duration) -> Result<(), Over> {
-        // Of the first window more is let go than none: without it there is nothing to tell.
-        match self.measured.is_empty() {
-            true if self.budget.is_stopped() => Err(Over::Stop),
-            true => Ok(()),
-            false => self.budget.has(overhead + self.window),
-        }
-    }
-}
-
-/// The loads of each setting, so that one start serves them all.
-fn by_setting(points: &[Point]) -> Vec<(Setting, Vec<u32>)> {
-    let mut loads: BTreeMap<Setting, Vec<u32>> = BTreeMap::new();
-    for point in points {
-        loads.entry(point.setting).or_default().push(point.clients);
-    }
-    loads.into_iter().collect()
-}
-
-/// The settings that are worth a look with threads that spin: of each number of lanes that have several threads, the setting that is best
-/// without, or nearest to the target.
-fn worth_spinning(measured: &[Measured], goal: Goal, cores: u32) -> Vec<Setting> {
-    let best_of = |lanes: u32| {
-        let these = |one: &&Measured| {
-            let setting = one.point.setting;
-            setting.lanes == lanes && setting.threads(cores) > 1 && !setting.spin
-        };
-        let these: Vec<_> = measured.iter().filter(these).cloned().collect();
-        let best = choose(&these, goal, None).map(|choice| &these[choice.index]);
-        let best = best.or_else(|| these.iter().min_by_key(|one| one.p99()))?;
-        Some(Setting {
-            spin: true,
-            ..best.point.setting
+        Ok(Report {
+            is_default: self.tune.is_default,
+            p99_max: self.tune.p99_max,
+            vcpus: self.tune.vcpus,
+            cores: self.tune.cores,
+            connections: self.tune.connections,
+            batch_delay: self.tune.batch_delay,
+            elapsed: began.elapsed(),
+            interrupted: *self.stop.borrow(),
+            settings,
+            unmeasured,
+            search,
+            confirmations,
+            advice,
         })
-    };
-    divisors(cores).into_iter().filter_map(best_of).collect()
-}
+    }
 
-/// The points that may win, what runs now, and the fastest to answer, for the knee is judged by it. And the first of them without
-/// batches and without spinning under the same load, so that a batch that wins does so by batching and not by the load.
-fn finalists(measured: &[Measured], goal: Goal, current: Option<Point>) -> Vec<Point> {
-    let Some(limit) = goal.p99_max(measured) else {
-        return Vec::new();
-    };
-    let near = |one: &&Measured| one.p99() <= limit.mul_f64(NEAR_LIMIT);
-    let best = measured
-        .iter()
-        .filter(near)
-        .map(Measured::throughput)
-        .fold(0.0, f64::max);
-    let mut may_win: Vec<&Measured> = measured
-        .iter()
-        .filter(near)
-        .filter(|one| one.throughput() >= best * NEAR)
-        .collect();
-    may_win.sort_by(|one, other| other.throughput().total_cmp(&one.throughput()));
-    let quickest = measured.iter().min_by_key(|one| one.p99());
-    let first = may_win.first().map(|one| one.point);
-    let plainer = first.into_iter().flat_map(|point| {
-        let (setting, batch_size, spin) = (point.setting, Some(1), false);
-        let unbatched = Setting {
-            batch_size,
-            ..setting
-        };
-        [unbatched, Setting { spin, ..setting }].map(|setting| Point { setting, ..point })
-    });
-    let mut points: Vec<Point> = may_win
-        .into_iter()
-        .take(FINALISTS)
-        .chain(quickest)
-        .map(|one| one.point)
-        .chain(current)
-        .chain(plainer)
-        .collect();
-    points.sort_unstable();
-    points.dedup();
-    points
+    /// Measures what may be better beside what runs now until that is confirmed, or once is not.
+    fn again(
+        &mut self,
+        search: &bench::Report,
+        (to, setting): (usize, Setting),
+        found: &mut Vec<bench::Report>,
+    ) -> Result<Advice, TuneError<E>> {
+        let mut gains = Vec::new();
+        let mut again = AGAIN_MAX;
+        for seed in 2.. {
+            let number = u32::try_from(gains.len()).unwrap_or(u32::MAX) + 1;
+            if number > CONFIRMATIONS {
+                break;
+            }
+            (self.progress)(&Progress::Again(setting, number, CONFIRMATIONS));
+            let now = self.tune.settings[0];
+            let mut servers = Vec::new();
+            for setting in [now, setting] {
+                servers.push(self.started(setting).map_err(TuneError::Start)?);
+            }
+            let time = self.left() / (CONFIRMATIONS + 1 - number + again);
+            let run = match self.measured(servers, time, seed) {
+                Ok(run) => run,
+                // What the search found is told all the same.
+                Err(BenchError::Interrupted) => {
+                    return Ok(Advice::Unknown("it was interrupted".to_owned()));
+                }
+                Err(error) => return Ok(Advice::Unknown(error.to_string())),
+            };
+            let said = confirmed(&run, self.tune.p99_max);
+            found.push(run);
+            match said {
+                Confirmation::Better(gain) => gains.push(gain),
+                Confirmation::Unsteady if again > 0 => again -= 1,
+                Confirmation::Nothing(advice) => return Ok(advice),
+                Confirmation::NotProven | Confirmation::Unsteady => {
+                    return Ok(Advice::Keep {
+                        within: left_open(search, found, Some(to)),
+                    });
+                }
+            }
+        }
+        Ok(Advice::Change { to, gains })
+    }
+
+    fn started(&mut self, setting: Setting) -> Result<Started<S>, E> {
+        (self.progress)(&Progress::Starting(setting));
+        (self.start)(setting)
+    }
+
+    /// Compares servers, which end then.
+    fn measured(
+        &mut self,
+        servers: Vec<Started<S>>,
+        time: Duration,
+        seed: u64,
+    ) -> Result<bench::Report, BenchError> {
+        let (_held, subjects): (Vec<S>, Vec<_>) = servers
+            .into_iter()
+            .map(|one| (one.server, one.subject))
+            .unzip();
+        let bench = self.tune.bench(subjects, time.max(RUN_MIN), seed);
+        let progress = &mut self.progress;
+        bench.run(self.stop.clone(), |step| progress(&Progress::Bench(step)))
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::cell::Cell;
+    use std::io;
+    use std::sync::Arc;
+    use std::thread;
+
+    use bytes::Bytes;
 
     use super::*;
+    use crate::bench::Version;
+    use crate::bench::fake::server;
+    use crate::load::Target;
 
-    fn digits() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits/1/model.onnx")
-    }
+    const NOW: Setting = Setting {
+        lanes: 2,
+        batch_size: None,
+        spin: false,
+    };
+    const OTHER: Setting = Setting { lanes: 1, ..NOW };
 
     fn tune(budget: Duration) -> Tune {
         Tune {
-            subject: Subject {
-                model: digits(),
-                body: format!("{{\"data\": [{:?}]}}", [0; 64]).into(),
-                vcpus: 2,
-                current: Some(Point {
-                    setting: Setting {
-                        lanes: 1,
-                        batch_size: None,
-                        spin: false,
-                    },
-                    clients: 3,
-                }),
-                batch_delay: Duration::ZERO,
-                may_spin: true,
-            },
-            goal: Goal::Knee,
+            settings: vec![NOW, OTHER],
+            is_default: true,
+            connections: 1,
+            inputs: "one".to_owned(),
+            p99_max: P99Max(None),
             budget,
+            vcpus: 2,
+            cores: 2,
+            batch_delay: Duration::ZERO,
+            onnxruntime: "1".to_owned(),
         }
     }
 
+    /// A server that takes so long for each request.
+    fn taking(time: Duration) -> Started<()> {
+        let (address, _) = server(move |body| {
+            thread::sleep(time);
+            Some(body.to_owned())
+        });
+        let inputs: Arc<[Bytes]> = vec![Bytes::from_static(b"1")].into();
+        Started {
+            server: (),
+            subject: Subject {
+                version: Version {
+                    label: address.to_string(),
+                    what: "fake".to_owned(),
+                    model_sha256: None,
+                    url: address.to_string(),
+                    settings: None,
+                },
+                target: Target::new(address, "/score").unwrap(),
+                inputs,
+                process: None,
+                timings: None,
+            },
+        }
+    }
+
+    fn never() -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
+
+    fn millis(setting: Setting, now: u64, other: u64) -> Duration {
+        Duration::from_millis(if setting == NOW { now } else { other })
+    }
+
     #[test]
-    fn every_number_of_lanes_spinning_too_and_what_runs_now_are_measured() {
-        let (_never, stop) = watch::channel(false);
-        let tune = tune(Duration::from_secs(600));
-        let mut bench = Bench::new(&tune, stop).unwrap();
-        // The budget is for a machine that stands still; what is measured does not depend on it.
-        bench.window = WINDOW_MIN;
-        let mut looked = Vec::new();
-        let outcome = bench.look(&mut |progress| {
-            if let Progress::Looked { setting, .. } = progress {
-                looked.push(*setting);
+    fn a_setting_that_is_twice_as_fast_is_recommended_after_two_more_runs_on_new_servers() {
+        let starts = Cell::new(0);
+        let start = |setting| {
+            starts.set(starts.get() + 1);
+            Ok::<_, io::Error>(taking(millis(setting, 10, 2)))
+        };
+        let tune = tune(Duration::from_secs(8));
+        let report = tune.run(&never(), start, |_| {}).unwrap();
+        let Advice::Change { to, gains } = &report.advice else {
+            panic!("{:?}", report.advice);
+        };
+        // Two in the search and in each run beside it; one may have been done again.
+        let runs = report.confirmations.len();
+        assert_eq!((*to, gains.len(), starts.get()), (1, 2, 2 + 2 * runs));
+        assert!((2..=3).contains(&runs));
+        assert!(
+            gains
+                .iter()
+                .all(|gain| gain.low.is_some_and(|low| low > 1.0))
+        );
+    }
+
+    #[test]
+    fn what_was_faster_in_the_search_alone_is_not_recommended() {
+        let starts = Cell::new(0);
+        // As one that lay well in memory, once.
+        let start = |setting| {
+            starts.set(starts.get() + 1);
+            let other = if starts.get() <= 2 { 1 } else { 20 };
+            Ok::<_, io::Error>(taking(millis(setting, 6, other)))
+        };
+        let report = tune(Duration::from_secs(5)).run(&never(), start, |_| {});
+        let report = report.unwrap();
+        assert!(
+            matches!(report.advice, Advice::Keep { within: Some(_) }),
+            "{:?}",
+            report.advice
+        );
+        let runs = report.confirmations.len();
+        assert_eq!(starts.get(), 2 + 2 * runs);
+        assert!((1..=2).contains(&runs));
+    }
+
+    #[test]
+    fn a_setting_that_does_not_start_is_left_out_and_named() {
+        let start = |setting| match setting == NOW {
+            true => Ok(taking(Duration::from_millis(1))),
+            false => Err(io::Error::other("no such lanes")),
+        };
+        let report = tune(Duration::from_secs(2)).run(&never(), start, |_| {});
+        let report = report.unwrap();
+        assert_eq!(report.settings, [NOW]);
+        assert_eq!(report.unmeasured[0].reason, "no such lanes");
+        assert!(matches!(report.advice, Advice::Keep { .. }));
+    }
+
+    #[test]
+    fn what_runs_now_must_start() {
+        let start = |_| Err::<Started<()>, _>(io::Error::other("no model"));
+        let error = tune(Duration::from_secs(2)).run(&never(), start, |_| {});
+        assert_eq!(error.unwrap_err().to_string(), "no model");
+    }
+
+    #[test]
+    fn a_stop_in_a_second_run_tells_what_the_search_found_and_gives_no_advice() {
+        let (ask, stop) = watch::channel(false);
+        let start = |setting| Ok::<_, io::Error>(taking(millis(setting, 10, 2)));
+        let report = tune(Duration::from_secs(6)).run(&stop, start, |step| {
+            if matches!(step, Progress::Again(..)) {
+                ask.send_replace(true);
             }
         });
-        assert!(outcome.is_ok());
-        let (spinning, still): (Vec<_>, Vec<_>) = looked.into_iter().partition(|one| one.spin);
-        let unbatched = still.iter().filter(|one| one.batch_size == Some(1));
-        let lanes: Vec<_> = unbatched.map(|one| one.lanes).collect();
-        assert_eq!(lanes, divisors(tune.cores()));
-        let lanes: Vec<_> = spinning.iter().map(|one| one.lanes).collect();
-        let several = |lanes: &u32| tune.cores() / lanes > 1;
-        let expected: Vec<_> = divisors(tune.cores()).into_iter().filter(several).collect();
-        assert_eq!(lanes, expected);
-        assert!(bench.measured.contains_key(&tune.subject.current.unwrap()));
-        for one in bench.measured.values() {
-            assert!(one.requests() > 0 && one.p50() <= one.p99(), "{one:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_spins_on_cores_that_are_shared() {
-        let (_never, stop) = watch::channel(false);
-        let mut tune = tune(Duration::from_secs(600));
-        tune.subject.may_spin = false;
-        let mut bench = Bench::new(&tune, stop).unwrap();
-        bench.window = WINDOW_MIN;
-        assert!(bench.look(&mut |_| {}).is_ok());
-        assert!(bench.measured.keys().all(|point| !point.setting.spin));
-    }
-
-    #[test]
-    fn a_run_ends_with_a_choice_of_what_it_measured() {
-        let (_never, stop) = watch::channel(false);
-        let report = tune(Duration::from_secs(1)).run(stop, |_| {}).unwrap();
-        assert!(!report.interrupted);
-        let chosen = report.chosen().expect("there is always a knee");
-        assert!(report.measured.iter().any(|one| one.point == chosen));
-    }
-
-    #[test]
-    fn an_instance_has_room_for_every_load_that_it_may_be_measured_under() {
-        assert_eq!(Loads::these(&[3, 8]).most(), 8);
-        assert_eq!(Loads::rising(&[2, 4]).most(), 64);
-        assert_eq!(Loads::rising(&[512, 1024]).most(), CONCURRENCY_MAX);
-    }
-
-    #[test]
-    fn a_stop_ends_it_with_what_was_measured_so_far() {
-        let (ask, stop) = watch::channel(false);
-        let report = tune(Duration::from_secs(600))
-            .run(stop, |_| {
-                ask.send_replace(true);
-            })
-            .unwrap();
-        assert!(report.interrupted && !report.complete);
-        assert!(!report.measured.is_empty());
+        let report = report.unwrap();
+        assert!(report.interrupted);
+        assert!(matches!(report.advice, Advice::Unknown(_)));
+        assert_eq!(report.points().len(), 2);
     }
 
     #[test]
     fn stopped_before_the_first_answer_it_says_so() {
         let (_ask, stop) = watch::channel(true);
-        let error = tune(Duration::from_secs(600))
-            .run(stop, |_| {})
-            .unwrap_err();
-        assert!(matches!(error, TuneError::Interrupted), "{error}");
-    }
-
-    #[test]
-    fn a_model_that_refuses_the_request_is_told_about() {
-        let (_never, stop) = watch::channel(false);
-        let mut tune = tune(Duration::from_secs(600));
-        tune.subject.body = Bytes::from_static(b"{\"data\": [[1]]}");
-        let error = tune.run(stop, |_| {}).unwrap_err().to_string();
-        assert!(error.contains("shape [-1, 64]"), "{error}");
-    }
-
-    #[test]
-    fn those_near_the_best_what_runs_now_and_the_quickest_are_repeated() {
-        let measured = |clients, throughput, p99_ms| Measured {
-            point: Point {
-                setting: Setting {
-                    lanes: 1,
-                    batch_size: Some(1),
-                    spin: false,
-                },
-                clients,
-            },
-            repetitions: vec![Repetition {
-                requests: 1,
-                throughput,
-                p50: Duration::ZERO,
-                p99: Duration::from_millis(p99_ms),
-            }],
-        };
-        let points = [
-            measured(1, 10.0, 1),
-            measured(2, 95.0, 9),
-            measured(3, 100.0, 10),
-            measured(4, 500.0, 100),
-            measured(5, 20.0, 9),
-            measured(6, 30.0, 9),
-        ];
-        let goal = Goal::P99(Duration::from_millis(10));
-        let repeated = finalists(&points, goal, Some(points[4].point));
-        let clients: Vec<_> = repeated.iter().map(|point| point.clients).collect();
-        assert_eq!(clients, [1, 2, 3, 5]);
-    }
-
-    #[test]
-    fn the_best_of_each_number_of_lanes_with_several_threads_is_tried_spinning() {
-        let setting = |lanes, size, spin| Setting {
-            lanes,
-            batch_size: Some(size),
-            spin,
-        };
-        let measured = |setting, throughput, p99_ms| Measured {
-            point: Point {
-                setting,
-                clients: 4,
-            },
-            repetitions: vec![Repetition {
-                requests: 1,
-                throughput,
-                p50: Duration::ZERO,
-                p99: Duration::from_millis(p99_ms),
-            }],
-        };
-        let points = [
-            measured(setting(1, 1, false), 100.0, 5),
-            measured(setting(1, 2, false), 200.0, 9),
-            measured(setting(1, 4, false), 300.0, 11),
-            measured(setting(1, 8, true), 900.0, 1),
-            measured(setting(2, 1, false), 200.0, 12),
-            measured(setting(2, 2, false), 300.0, 13),
-            measured(setting(4, 1, false), 500.0, 5),
-        ];
-        let goal = Goal::P99(Duration::from_millis(10));
-        assert_eq!(
-            worth_spinning(&points, goal, 4),
-            [setting(1, 2, true), setting(2, 1, true)],
-            "nothing of two lanes keeps the target: the nearest"
-        );
-    }
-
-    #[test]
-    fn a_leader_is_compared_with_none_of_its_batches_and_spinning_under_the_same_load() {
-        let point = |size, spin| Point {
-            setting: Setting {
-                lanes: 2,
-                batch_size: Some(size),
-                spin,
-            },
-            clients: 16,
-        };
-        let measured = |point| Measured {
-            point,
-            repetitions: vec![Repetition {
-                requests: 1,
-                throughput: 1.0,
-                p50: Duration::ZERO,
-                p99: Duration::from_millis(1),
-            }],
-        };
-        assert_eq!(
-            finalists(&[measured(point(8, false))], Goal::Knee, None),
-            [point(1, false), point(8, false)]
-        );
-        assert_eq!(
-            finalists(&[measured(point(8, true))], Goal::Knee, None),
-            [point(1, true), point(8, false), point(8, true)]
-        );
+        let start = |_| Ok::<_, io::Error>(taking(Duration::ZERO));
+        let error = tune(Duration::from_secs(600)).run(&stop, start, |_| {});
+        assert!(matches!(
+            error.unwrap_err(),
+            TuneError::Bench(BenchError::Interrupted)
+        ));
     }
 }

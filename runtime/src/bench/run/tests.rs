@@ -1,71 +1,17 @@
 use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
 use std::thread;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::bench::checks::checks;
+use crate::bench::fake::{Mortal, server};
 use crate::bench::report::{CheckState, Version};
 use crate::bench::seen::Seen;
+use crate::bench::subject::Subject;
 use crate::evidence::{SplitMix64, Tolerance};
 use crate::load::Target;
-
-/// Answers to a body: none for a failure.
-type Says = dyn Fn(&str) -> Option<String> + Send + Sync;
-
-/// A server with a thread for each connection, which end with their clients; and the bodies that it has had.
-fn server(
-    says: impl Fn(&str) -> Option<String> + Send + Sync + 'static,
-) -> (SocketAddr, Arc<Mutex<HashSet<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let had = Arc::new(Mutex::new(HashSet::new()));
-    let (says, told): (Arc<Says>, _) = (Arc::new(says), Arc::clone(&had));
-    named(move || {
-        for stream in listener.incoming().flatten() {
-            let (says, told) = (Arc::clone(&says), Arc::clone(&told));
-            named(move || drop(serve(stream, &*says, &told)));
-        }
-    });
-    (address, had)
-}
-
-fn named(body: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().name("fake".into());
-    drop(thread.spawn(body).unwrap());
-}
-
-fn serve(mut answers: TcpStream, says: &Says, had: &Mutex<HashSet<String>>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(answers.try_clone()?);
-    loop {
-        let (mut length, mut line) = (0, String::new());
-        while line != "\r\n" {
-            line.clear();
-            if lines.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            if let Some(found) = line.to_lowercase().strip_prefix("content-length:") {
-                length = found.trim().parse().unwrap();
-            }
-        }
-        let mut body = vec![0; length];
-        lines.read_exact(&mut body)?;
-        let body = String::from_utf8(body).unwrap();
-        let (status, said) = match says(&body) {
-            Some(said) => ("200 OK", said),
-            None => ("500 Broken", "{}".to_owned()),
-        };
-        had.lock().unwrap().insert(body);
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n",
-            said.len()
-        );
-        answers.write_all((head + &said).as_bytes())?;
-    }
-}
 
 fn nobody() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 9))
@@ -147,7 +93,7 @@ fn blocks_go_on_where_the_last_pair_ended_until_every_input_was_loaded() {
     let mut pairs = 0;
     while run.place < 40 {
         let stretch = run.stretch(load, Phase::Pair, pairs);
-        assert!(run.pair([0, 1], stretch, far).is_ok());
+        assert!(run.round(&[0, 1], stretch, far).is_ok());
         pairs += 1;
     }
     assert!(pairs >= 4, "{pairs}");
@@ -171,7 +117,7 @@ fn a_difference_is_told_with_the_number_that_its_input_has_in_the_file() {
     let bench = bench(&[base, other], &bodies, &[]);
     let mut run = start(&bench);
     assert_eq!(refused(run.ask(&mut |_| {})), "well");
-    let answers = run.answers.unwrap();
+    let answers = &run.answers[0].answers;
     // Each different input once.
     assert_eq!((answers.compared, answers.differing), (12, 2));
     assert_eq!((answers.answered_by_one, answers.unanswered), (1, 0));
@@ -230,7 +176,79 @@ fn a_version_that_fails_passes_nothing_however_fast_it_fails() {
     assert_eq!(states[3], failed);
     // 80 of 100 agree.
     assert_eq!(states[4], failed);
-    assert_eq!(report.answers.unwrap().answered_by_one, 20);
+    assert_eq!(report.answers[0].answers.answered_by_one, 20);
+}
+
+#[test]
+fn a_version_that_dies_at_the_end_wins_nothing_and_the_headline_says_so() {
+    let (base, _) = server(|_| {
+        thread::sleep(Duration::from_millis(4));
+        Some("1".to_owned())
+    });
+    // It is much faster, and dies after the last pair.
+    let fast = Mortal::start();
+    let bench = bench(&[base, fast.address], &numbered(20), &["throughput<0.9"]);
+    let mut fast = Some(fast);
+    let report = bench
+        .run(watch::channel(false).1, |step| {
+            if matches!(step, Progress::Pair(pair, about, _) if pair == about) {
+                drop(fast.take());
+            }
+        })
+        .unwrap();
+    assert!(fast.is_none());
+    let verdict = &report.verdict;
+    assert_eq!(verdict.outcome, Outcome::Invalid, "{}", verdict.words);
+    assert!(
+        verdict
+            .words
+            .starts_with("this run says nothing: v1 no longer answers ("),
+        "{}",
+        verdict.words
+    );
+    let comparisons = &report.levels[0].comparisons;
+    assert!(!comparisons.is_empty());
+    assert!(
+        comparisons
+            .iter()
+            .all(|one| one.outcome == Outcome::Invalid),
+        "{comparisons:?}"
+    );
+    assert_eq!(report.gates[0].state, GateState::Undecided);
+}
+
+#[test]
+fn each_of_several_versions_is_judged_beside_the_baseline() {
+    let slow = |body: &str| {
+        thread::sleep(Duration::from_millis(4));
+        Some(body.to_owned())
+    };
+    let ((base, _), (fast, _)) = (server(slow), server(|body| Some(body.to_owned())));
+    let (wrong, _) = server(|body| {
+        thread::sleep(Duration::from_millis(12));
+        Some(format!("1{body}"))
+    });
+    let conditions = ["throughput<0.9", "agreement<0.5"];
+    let bench = bench(&[base, fast, wrong], &numbered(16), &conditions);
+    let report = bench.run(watch::channel(false).1, |_| {}).unwrap();
+    let verdict = &report.verdict;
+    assert_eq!(verdict.outcomes, [Outcome::Faster, Outcome::Slower]);
+    assert_eq!(verdict.outcome, Outcome::Mixed);
+    for told in ["v1 is ", "x faster than v0 ", "v2 is ", "v1: 0 of ", "v2: "] {
+        assert!(verdict.words.contains(told), "{}", verdict.words);
+    }
+    let judged = report.gates.iter();
+    let judged: Vec<_> = judged.map(|gate| (gate.version, gate.state)).collect();
+    let (passed, failed) = (GateState::Passed, GateState::Failed);
+    assert_eq!(judged, [(1, passed), (2, failed), (1, passed), (2, failed)]);
+    // Each interval has its part of the error.
+    let ratios = report.levels[0].comparisons.iter().map(|one| &one.ratio);
+    assert!(ratios.clone().count() > 8);
+    assert!(
+        ratios
+            .into_iter()
+            .all(|one| (one.confidence - 0.975).abs() < 1e-9)
+    );
 }
 
 /// A version as it may be: time of an answer in us, and of 400 requests of each block those that fail.

@@ -13,7 +13,7 @@ use crate::control::FoundModel;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Requests at once where nobody says what the server takes.
-pub(super) const CONNECTIONS: usize = 8;
+pub(in crate::cli) const CONNECTIONS: usize = 8;
 
 /// Bodies of requests.
 pub(super) type Bodies = Arc<[Bytes]>;
@@ -45,6 +45,8 @@ pub(super) enum Place {
         host: String,
         path: String,
         key: Option<String>,
+        /// Through TLS.
+        is_secure: bool,
     },
 }
 

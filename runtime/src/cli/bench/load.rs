@@ -41,11 +41,22 @@ pub(super) fn check(typed: &Typed) -> Result<(), CliError> {
                 .to_owned(),
         ));
     }
+    if typed.insecure {
+        return Err(CliError::BadInput(
+            "--insecure is not offered: the requests and keys would go to whoever answers; name the authority, or the server's own \
+             certificate, with --cacert"
+                .to_owned(),
+        ));
+    }
     // Found out now, and not when all is measured.
-    if let Some(path) = &typed.html {
+    for (option, path) in [("--html", &typed.html), ("--save", &typed.save)] {
+        let Some(path) = path else { continue };
         let opened = OpenOptions::new().create(true).append(true).open(path);
         opened.map(drop).map_err(|error| {
-            CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
+            CliError::BadInput(format!(
+                "{option}: cannot write {}: {error}",
+                path.display()
+            ))
         })?;
     }
     Ok(())

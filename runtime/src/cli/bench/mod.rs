@@ -1,8 +1,9 @@
-//! `serin bench`: what is compared (`versions`, `found`), what it is asked (`requests`) and how (`load`), progress while it is
+//! `serin bench`: runs of other times (`compare`), or what is compared (`versions`, `found`), what it is asked (`requests`) and how (`load`), progress while it is
 //! measured, and what comes of it: a table (`words`), JSON, a page, an exit code.
 //!
 //! Not here: how it is measured and what the numbers say (`crate::bench`).
 
+mod compare;
 mod found;
 mod load;
 mod progress;
@@ -12,20 +13,25 @@ mod words;
 
 use std::time::Duration;
 
+pub(super) use self::found::CONNECTIONS;
 use self::found::Place;
 use self::load::{budget, check, connections, decidable, rates, scenario, warm_up_connections};
-use self::progress::Line;
+pub(super) use self::progress::Line;
 use self::requests::inputs;
+pub(super) use self::versions::not_served;
 use self::versions::{find, subject};
 use self::words::text;
-use super::args::{Bench as Typed, Global, OutputFormat};
+use super::args::{Bench as Typed, BenchAction, Global, OutputFormat};
 use super::exit::CliError;
 use super::{files, output, signals, version};
-use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, html};
+use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, Saved, html};
 use crate::evidence::Tolerance;
 
-/// Measures, tells, writes and judges.
+/// Measures, tells, writes and judges; or compares what was written.
 pub(super) fn run(typed: &Typed, global: &Global) -> Result<(), CliError> {
+    if let Some(BenchAction::Compare { old, new }) = &typed.action {
+        return compare::run(old, new, global);
+    }
     let outcome = measure(typed, global);
     match outcome {
         // A script that asked for a decision gets one: this run says nothing.
@@ -113,6 +119,12 @@ fn finish(report: &Report, typed: &Typed, global: &Global) -> Result<(), CliErro
         let page = html(report).map_err(|error| CliError::BadInput(error.to_string()))?;
         files::write(path, page.as_bytes()).map_err(|error| {
             CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
+        })?;
+    }
+    if let Some(path) = &typed.save {
+        let text = serde_json::to_vec(&Saved::of(report)).expect("runs have a JSON form");
+        files::write(path, &text).map_err(|error| {
+            CliError::BadInput(format!("--save: cannot write {}: {error}", path.display()))
         })?;
     }
     if report.interrupted {

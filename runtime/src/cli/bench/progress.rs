@@ -11,7 +11,7 @@ use crate::cli::output;
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The progress: a line that moves on a terminal, else a line for each step that is worth one.
-pub(super) struct Line {
+pub(in crate::cli) struct Line {
     wanted: bool,
     moving: bool,
     /// The time when the last line was written.
@@ -19,7 +19,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(wanted: bool) -> Self {
+    pub(in crate::cli) fn new(wanted: bool) -> Self {
         Self {
             wanted,
             moving: output::is_live(&std::io::stderr()),
@@ -27,7 +27,7 @@ impl Line {
         }
     }
 
-    pub(super) fn show(&self, progress: &Progress<'_>) {
+    pub(in crate::cli) fn show(&self, progress: &Progress<'_>) {
         if !self.wanted {
             return;
         }
@@ -40,7 +40,7 @@ impl Line {
         }
     }
 
-    pub(super) fn end(&self) {
+    pub(in crate::cli) fn end(&self) {
         if self.wanted && self.moving {
             output::redraw("");
         }

@@ -19,15 +19,19 @@ pub(super) fn inputs(typed: &Typed, found: &[Found]) -> Result<(Vec<Bodies>, Str
     match &typed.input[..] {
         [] => {}
         [one] => return Inputs::read(one).map(shared).map_err(bad),
-        [one, other] if found.len() == 2 => {
-            let one = Inputs::read(one).map_err(bad)?;
-            let other = Inputs::read(other).map_err(bad)?;
-            let words = format!("{}; {}", one.words, other.words);
-            return Ok((vec![one.bodies.into(), other.bodies.into()], words));
+        all if all.len() == found.len() => {
+            let read = all.iter().map(|one| Inputs::read(one).map_err(bad));
+            let read: Vec<_> = read.collect::<Result<_, _>>()?;
+            let words: Vec<_> = read.iter().map(|one| one.words.as_str()).collect();
+            let words = words.join("; ");
+            return Ok((
+                read.into_iter().map(|one| one.bodies.into()).collect(),
+                words,
+            ));
         }
         [..] => {
             return Err(CliError::BadInput(
-                "--input is given once for all versions, or twice for two".to_owned(),
+                "--input is given once for all versions, or once for each of them".to_owned(),
             ));
         }
     }

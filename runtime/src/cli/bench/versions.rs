@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::admin::Client;
 use crate::app::described;
-use crate::bench::{InstanceShape, PrivateError, PrivateServer, ServerTimings, Subject, Version};
+use crate::bench::{
+    InstanceShape, PrivateError, PrivateServer, Subject, SubjectError, VERSIONS_MAX, Version,
+};
 use crate::cli::args::{Bench as Typed, Global};
 use crate::cli::bench::found::{Bodies, CONNECTIONS, Deployed, Found, Place, slots};
 use crate::cli::exit::CliError;
@@ -16,8 +18,7 @@ use crate::cli::server::{Server, data_folder};
 use crate::cli::sku;
 use crate::control::{FoundModel, ModelDigest};
 use crate::engine::Topology;
-use crate::load::{Target, TargetError};
-use crate::observe::Process;
+use crate::load::{Target, TargetError, Trust};
 use crate::spec::{DeploymentName, EndpointName};
 
 /// Where the key for servers of `--url` is, where none is written: a command line is there for all users of a machine to read.
@@ -26,9 +27,9 @@ const KEY: &str = "SERIN_KEY";
 /// The versions, the baseline first.
 pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliError> {
     let count = typed.version.len() + typed.url.len();
-    if count > 2 {
+    if count > VERSIONS_MAX {
         return Err(CliError::BadInput(format!(
-            "expected one version or two, found {count}: {}",
+            "expected at most {VERSIONS_MAX} versions, found {count}: {}",
             typed
                 .version
                 .iter()
@@ -68,16 +69,23 @@ fn keys(typed: &Typed, of_environment: Option<String>) -> Result<Vec<String>, Cl
     })
 }
 
-/// Two versions never have the same label: what both are called says nothing.
+/// Two versions never have the same label: what both are called says nothing. One that is there again has its number.
 fn tell_apart(found: &mut [Found]) {
-    if let [one, other] = found
-        && one.label == other.label
-    {
-        if one.what == other.what {
-            other.label += " (again)";
-        } else {
+    let labels: Vec<_> = found.iter().map(|one| one.label.clone()).collect();
+    let whats: Vec<_> = found.iter().map(|one| one.what.clone()).collect();
+    for (at, one) in found.iter_mut().enumerate() {
+        let mut alike = (0..labels.len()).filter(|other| labels[*other] == labels[at]);
+        if alike.any(|other| whats[other] != whats[at]) {
             one.label.clone_from(&one.what);
-            other.label.clone_from(&other.what);
+        }
+        match whats[..at]
+            .iter()
+            .filter(|what| **what == whats[at])
+            .count()
+        {
+            0 => {}
+            1 => one.label += " (again)",
+            before => one.label = format!("{} (again, {})", one.label, before + 1),
         }
     }
 }
@@ -175,9 +183,12 @@ fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
             "--url {shown}: {why}; expected an address such as http://127.0.0.1:5001/score"
         ))
     };
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or_else(|| bad("only http:// is spoken"))?;
+    let (rest, port, is_secure) = match (url.strip_prefix("http://"), url.strip_prefix("https://"))
+    {
+        (Some(rest), _) => (rest, 80, false),
+        (_, Some(rest)) => (rest, 443, true),
+        (None, None) => return Err(bad("only http:// and https:// are spoken")),
+    };
     let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => return Err(bad("it has no path")),
@@ -189,7 +200,7 @@ fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
         Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
             host.to_owned()
         }
-        _ => format!("{host}:80"),
+        _ => format!("{host}:{port}"),
     };
     let address = with_port
         .to_socket_addrs()
@@ -203,6 +214,7 @@ fn at_url(url: &str, key: Option<&String>) -> Result<Found, CliError> {
             host: host.to_owned(),
             path: path.to_owned(),
             key: key.cloned(),
+            is_secure,
         },
         what: shown,
         model: None,
@@ -261,8 +273,12 @@ pub(super) fn subject(
             host,
             path,
             key,
+            is_secure,
         } => {
             let mut target = Target::at(*address, host, path).map_err(bad)?;
+            if *is_secure {
+                target = secured(target, host, typed.cacert.as_deref())?;
+            }
             if let Some(key) = key {
                 target = target.with_bearer(key).map_err(bad)?;
             }
@@ -280,27 +296,31 @@ pub(super) fn subject(
     }
 }
 
+/// Through TLS, to a server that must be the one that its address names.
+fn secured(target: Target, host: &str, authorities: Option<&Path>) -> Result<Target, CliError> {
+    let trust = match authorities {
+        Some(path) => Trust::of_file(path)
+            .map_err(|error| CliError::BadInput(format!("--cacert {}: {error}", path.display()))),
+        None => Trust::of_system().map_err(|error| CliError::BadInput(error.to_string())),
+    }?;
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let known = target.with_tls(trust, name);
+    known.map_err(|error| CliError::BadInput(format!("--url https://{host}: {error}")))
+}
+
 /// A deployment of a serin server.
 fn on_server(
     client: Client,
-    (endpoint, name): (EndpointName, DeploymentName),
+    names: (EndpointName, DeploymentName),
     inputs: Bodies,
     version: impl FnOnce(String) -> Version,
 ) -> Result<Subject, CliError> {
-    let bad = |error: TargetError| CliError::BadInput(error.to_string());
-    let address = client.server().scoring_address;
-    let path = format!("/endpoints/{endpoint}/score");
-    let credentials = client.credentials(&endpoint)?;
-    let target = Target::new(address, &path)
-        .and_then(|target| target.with_bearer(credentials.bearer()))
-        .and_then(|target| target.with_deployment(name.as_str()))
-        .map_err(bad)?;
-    Ok(Subject {
-        version: version(format!("http://{address}{path}")),
-        target,
-        inputs,
-        process: Some(Process(client.server().pid)),
-        timings: Some(ServerTimings::new(client, endpoint, name)),
+    Subject::deployed(client, names, inputs, version).map_err(|error| match error {
+        SubjectError::Client(error) => CliError::Client(error),
+        SubjectError::Target(error) => CliError::BadInput(error.to_string()),
     })
 }
 
@@ -319,11 +339,12 @@ fn shape(typed: &Typed, connections: &[usize]) -> Result<InstanceShape, CliError
         vcpus,
         concurrency: typed.concurrency.map_or(most, usize::from),
         model_memory_mb: typed.model_memory_mb,
+        ..InstanceShape::default()
     })
 }
 
 /// The reason why a file has no server, and whose matter that is.
-fn not_served(error: PrivateError) -> CliError {
+pub(in crate::cli) fn not_served(error: PrivateError) -> CliError {
     match error {
         PrivateError::Folder(source) => CliError::Start(source),
         PrivateError::Child(error) => CliError::Child(error),
@@ -356,7 +377,8 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_address_is_told_without_its_secrets() {
         for url in [
-            "https://h/score?code=s3cret",
+            "ftp://h/score?code=s3cret",
+            "https://me:s3cret@127.0.0.1:9/score",
             "http://me:s3cret@127.0.0.1:9/score",
             "http://127.0.0.1:9?code=s3cret",
         ] {

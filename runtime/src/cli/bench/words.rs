@@ -34,7 +34,7 @@ fn section_text(section: &Section) -> String {
     text.trim_end().to_owned()
 }
 
-fn part_text(part: &Part) -> String {
+pub(super) fn part_text(part: &Part) -> String {
     match part {
         Part::Line(line) => format!("{line}\n"),
         Part::Facts(facts) => {
@@ -188,7 +188,13 @@ mod tests {
         {
             version.label = label.to_owned();
         }
-        for report in [sample::report(), sample::alone(), sample::sweep(), long] {
+        for report in [
+            sample::report(),
+            sample::alone(),
+            sample::sweep(),
+            sample::three(),
+            long,
+        ] {
             for section in outline(&report) {
                 for part in &section.parts {
                     if matches!(part, Part::Line(_)) {
@@ -227,7 +233,12 @@ mod tests {
 
     #[test]
     fn every_section_and_every_cell_is_told() {
-        for report in [sample::report(), sample::alone(), sample::sweep()] {
+        for report in [
+            sample::report(),
+            sample::alone(),
+            sample::sweep(),
+            sample::three(),
+        ] {
             let text = text(&report);
             for section in outline(&report) {
                 assert!(text.contains(&section.kind.title().to_uppercase()));
