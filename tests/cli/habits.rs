@@ -293,6 +293,28 @@ fn who_misses_a_model_is_told_the_command_that_registers_it() {
 }
 
 #[test]
+fn who_types_nothing_or_asks_for_help_reads_what_matters_first() {
+    let place = Place::new();
+    for line in ["--help", "-h"] {
+        let told = place.ok(line);
+        let first = told.find("Commands that matter first:").expect("a heading");
+        assert!(
+            first < told.find("All commands:").expect("a heading"),
+            "{told}"
+        );
+    }
+    let told = refused(&place, "");
+    assert!(
+        told.contains("unrecognized subcommand"),
+        "an empty word is none\n{told}"
+    );
+    let mut bare = place.command();
+    let bare = bare.env_remove("SERIN_DATA").output().expect("it runs");
+    let told = String::from_utf8_lossy(&bare.stderr).into_owned();
+    assert!(told.contains("Commands that matter first:"), "{told}");
+}
+
+#[test]
 fn shells_and_manual_pages_know_every_command() {
     let place = Place::new();
     for (shell, mark) in [

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command, CommandFactory as _, FromArgMatches as _};
 use clap_complete::Shell;
 
@@ -248,10 +249,27 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 
 /// Reads the words of a command line; the first is the program.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
-    let matches = whole().try_get_matches_from(words)?;
+    let words: Vec<OsString> = words.into_iter().collect();
+    let matches = match with_habits(Typed::command()).try_get_matches_from(&words) {
+        // Only who asks for help waits for all of it to be put together.
+        Err(asked)
+            if matches!(
+                asked.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            ) =>
+        {
+            whole().try_get_matches_from(words)
+        }
+        parsed => parsed,
+    }?;
     let mut typed = Typed::from_arg_matches(&matches)?;
     typed.global.refusal = refused::of(&matches);
     Ok(typed)
+}
+
+/// A command and all below it with the habits of `az`.
+fn with_habits(command: Command) -> Command {
+    command.mut_args(last_counts).mut_subcommands(with_habits)
 }
 
 /// The grammar with all that is read of it.

@@ -480,17 +480,21 @@ impl World {
         }
     }
 
+    /// The state that a change asks to have back.
+    fn past_of(&self, change: &Change) -> Option<Past> {
+        let Change::RollBack { to, .. } = change else {
+            return None;
+        };
+        self.past.get(to).map(|desired| Past {
+            desired: Desired::clone(desired),
+            gone: BTreeSet::new(),
+        })
+    }
+
     /// Accepts a change as the controller does.
     fn submit(&mut self, change: &Change) {
         let revision = self.revision.next();
-        let past = match change {
-            Change::RollBack { to, .. } => self.past.get(to),
-            _ => None,
-        };
-        let past = past.map(|desired| Past {
-            desired: Desired::clone(desired),
-            gone: BTreeSet::new(),
-        });
+        let past = self.past_of(change);
         let context = Context {
             past: past.as_ref(),
             stamp: None,
