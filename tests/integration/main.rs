@@ -18,6 +18,7 @@ mod models;
 mod neighbours;
 mod readme;
 mod restarts;
+mod rollouts;
 mod rules;
 mod scoring;
 mod scripts;

@@ -107,6 +107,9 @@ fn read_metric(node: Node, problems: &mut Vec<Problem>) -> Option<MetricPlan> {
     if let Some(ratio) = fields.read("promoteIfBelow", number) {
         plan.promote_below = ratio;
     }
+    if let Some(rate) = fields.read("negligible", share) {
+        plan.negligible = rate;
+    }
     fields.finish(&[]);
     (problems.len() == before).then_some(plan)
 }

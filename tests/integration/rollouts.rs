@@ -1,0 +1,373 @@
+//! Rollouts of the real server: promoted by evidence, rolled back by it, and never moved by anything that is not on disk.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::hygiene::{try_a_model_that_hangs, wait_until};
+use crate::support::{Server, agent, deployment, folder, model};
+
+/// A canary that fails each request: its model takes other inputs.
+const WRONG: &str = "models/test/picky.onnx";
+const GOOD: &str = "models/digits/2/model.onnx";
+const ONE_STEP: &str = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}\n";
+
+/// `iris` with all traffic at blue, and green beside it.
+fn server(data: &Path, green: &str) -> Server {
+    let server = Server::start(data);
+    server.create_endpoint("iris");
+    let more = "request_settings: {max_concurrent_requests_per_instance: 8}\n";
+    server
+        .create_deployment("blue", &model("models/digits/1/model.onnx"), more)
+        .ok();
+    server
+        .run_with(
+            &["online-deployment", "create", "--skip-script-validation"],
+            &deployment("green", &model(green), more),
+        )
+        .ok();
+    server.update("iris", &["--traffic", "blue=100 green=0"]);
+    server
+}
+
+fn start(server: &Server, plan: &str) -> Value {
+    server.run_with(&["rollout", "start"], plan).ok()
+}
+
+fn status(server: &Server) -> Value {
+    server.ok(&["rollout", "status"])
+}
+
+/// The status as it is asked for over the wire, which is quicker.
+fn look(server: &Server) -> Value {
+    let mut answer = agent()
+        .get(format!("{}/v1/endpoints/iris/rollout", server.admin))
+        .header("authorization", format!("Bearer {}", server.token))
+        .call()
+        .expect("an answer");
+    answer.body_mut().read_json().expect("JSON")
+}
+
+fn wait_for_phase(server: &Server, phase: &str) {
+    wait_until(&format!("the phase {phase}"), || {
+        look(server)["phase"] == phase
+    });
+}
+
+fn traffic(server: &Server) -> Value {
+    server.ok(&["endpoint", "show", "--name", "iris"])["traffic"].clone()
+}
+
+fn sample() -> String {
+    std::fs::read_to_string(model("models/digits/1/sample-request.json")).expect("a sample")
+}
+
+/// Sends so many requests, one after another; how many have failed.
+fn send(server: &Server, key: &str, count: usize) -> usize {
+    let sample = sample();
+    let statuses = (0..count).map(|_| server.score("iris", key, None, &sample).status);
+    statuses.filter(|status| *status != 200).count()
+}
+
+fn explained(server: &Server) -> String {
+    let told = server.run(&["rollout", "explain"]);
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    told.stdout
+}
+
+/// The judge has a look after each failure, and the third is the last; also while a model hangs in its trial.
+#[test]
+fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_another_starts() {
+    let data = folder();
+    let server = server(data.path(), WRONG);
+    let key = server.key("iris");
+    try_a_model_that_hangs(&server);
+    start(&server, ONE_STEP);
+    wait_until("the first step", || {
+        !look(&server)["is_moving"].as_bool().unwrap()
+    });
+    let (mut failed, mut sent) = (0, 0);
+    while look(&server)["phase"] == "running" {
+        failed += send(&server, &key, 1);
+        sent += 1;
+        assert!(sent < 200, "never rolled back");
+        if failed > 0 {
+            let told = format!("{sent} requests are told of");
+            wait_until(&told, || {
+                look(&server)["requests"] == json!(sent) || look(&server)["phase"] != "running"
+            });
+        }
+    }
+    assert_eq!(failed, 3);
+    wait_for_phase(&server, "rolled-back");
+    assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
+    let told = explained(&server);
+    assert!(
+        told.contains("errors: HARM (canary 3 of 3, stable 0 of"),
+        "{told}"
+    );
+    assert_eq!(send(&server, &key, 50), 0);
+}
+
+#[test]
+fn a_canary_that_is_as_good_gets_all_traffic_and_loses_it_by_undo() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    let begun = start(
+        &server,
+        "strategy: {canary: {steps: [{setWeight: 50}, {analysis: {}}]}}
+guard: {metrics: [{name: errors, negligible: 0.05}]}
+",
+    );
+    assert_eq!(begun["steps"][0]["step"], "weight 50 %");
+    let mut sent = 0;
+    while look(&server)["phase"] == "running" {
+        assert_eq!(send(&server, &key, 10), 0);
+        sent += 10;
+        assert!(sent < 5000, "never promoted: {}", explained(&server));
+    }
+    assert_eq!(look(&server)["phase"], "promoted");
+    assert!(sent >= 50, "promoted after {sent} requests");
+    assert_eq!(traffic(&server), json!({"blue": 0, "green": 100}));
+    let (code, words) = server.fails(&["rollout", "pause"]);
+    assert!(code != 0 && words.contains("it was promoted"), "{words}");
+    server.ok(&["rollout", "undo"]);
+    wait_for_phase(&server, "aborted");
+    assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
+}
+
+#[test]
+fn who_changes_the_traffic_by_hand_pauses_the_rollout_and_resume_takes_it_back() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    start(&server, ONE_STEP);
+    wait_until("the first step", || {
+        look(&server)["step"].is_null() && !look(&server)["is_moving"].as_bool().unwrap()
+    });
+    server.update("iris", &["--traffic", "blue=70 green=30"]);
+    wait_for_phase(&server, "paused");
+    let why = look(&server)["why"].as_str().unwrap().to_owned();
+    assert!(
+        why.contains("somebody else has changed the traffic to blue:70,green:30"),
+        "{why}"
+    );
+    assert_eq!(traffic(&server), json!({"blue": 70, "green": 30}));
+    server.ok(&["rollout", "resume"]);
+    wait_until("the traffic is back", || {
+        traffic(&server) == json!({"blue": 90, "green": 10})
+    });
+    server.ok(&["rollout", "abort"]);
+    wait_for_phase(&server, "aborted");
+    assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
+}
+
+#[test]
+fn a_server_that_is_killed_in_the_middle_of_a_step_goes_on_with_its_evidence() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    start(&server, ONE_STEP);
+    assert_eq!(send(&server, &key, 100), 0);
+    wait_until("all is told of", || look(&server)["requests"] == json!(100));
+    // On disk, and not only in memory: a line of the journal is written with what came before.
+    server.ok(&["rollout", "pause"]);
+    server.kill();
+
+    let server = Server::start(data.path());
+    assert_eq!(status(&server)["requests"], json!(100));
+    assert_eq!(look(&server)["phase"], "paused");
+    assert_eq!(traffic(&server), json!({"blue": 90, "green": 10}));
+    server.ok(&["rollout", "resume"]);
+    assert_eq!(send(&server, &key, 100), 0);
+    wait_until("all is told of", || look(&server)["requests"] == json!(200));
+    let findings = look(&server)["findings"][0].clone();
+    assert_eq!(
+        (&findings["canary"]["of"], &findings["stable"]["of"]),
+        (&json!(20), &json!(180))
+    );
+    let replay = server.ok(&["rollout", "replay"]);
+    assert_eq!(
+        (&replay["is_equal"], &replay["phase"]["phase"]),
+        (&json!(true), &json!("running"))
+    );
+    server.ok(&["rollout", "promote", "--full"]);
+    wait_for_phase(&server, "promoted");
+    server.kill();
+
+    let server = Server::start(data.path());
+    assert_eq!(status(&server)["phase"], "promoted");
+    assert_eq!(server.ok(&["rollout", "replay"])["is_equal"], json!(true));
+}
+
+#[test]
+fn what_cannot_be_a_rollout_is_refused_in_words() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let refused = |arguments: &[&str]| server.fails(&[&["rollout", "start"], arguments].concat()).1;
+    for (arguments, words) in [
+        (
+            &["--to", "red"][..],
+            "no deployment red; it has blue, green",
+        ),
+        (
+            &["--from", "blue", "--to", "blue"],
+            "to: expected another deployment",
+        ),
+        (
+            &["--from", "green", "--to", "blue"],
+            "expected green to have all traffic",
+        ),
+        (&["-e", "rose", "--from", "blue", "--to", "green"], "rose"),
+    ] {
+        let told = refused(arguments);
+        assert!(told.contains(words), "{arguments:?}: {told}");
+    }
+    let falls = server
+        .run_with(&["rollout", "start"], "guard: {alpha: 2}\ncolour: red\n")
+        .error();
+    assert!(falls.contains("colour: unknown key"), "{falls}");
+    start(&server, ONE_STEP);
+    let second = refused(&[]);
+    assert!(
+        second.contains("all traffic") || second.contains("is on its way"),
+        "{second}"
+    );
+    let second = refused(&["--from", "blue", "--to", "green"]);
+    assert!(
+        second.contains("rollout 1 of endpoint iris is on its way: abort it first"),
+        "{second}"
+    );
+    // With traffic it cannot go; once it has none it may, and the rollout ends.
+    let (_, live) = server.fails(&[
+        "online-deployment",
+        "delete",
+        "-n",
+        "green",
+        "-e",
+        "iris",
+        "--yes",
+    ]);
+    assert!(live.contains("traffic"), "{live}");
+    server.update("iris", &["--traffic", "blue=100 green=0"]);
+    server.ok(&[
+        "online-deployment",
+        "delete",
+        "-n",
+        "green",
+        "-e",
+        "iris",
+        "--yes",
+    ]);
+    wait_for_phase(&server, "aborted");
+    assert!(
+        look(&server)["why"]
+            .as_str()
+            .unwrap()
+            .contains("green is there no more")
+    );
+}
+
+#[test]
+fn a_verdict_is_there_at_any_time_and_its_exit_code_says_it() {
+    let data = folder();
+    let server = server(data.path(), WRONG);
+    let key = server.key("iris");
+    let verdict = |server: &Server| server.run(&["verdict", "--from", "blue", "--to", "green"]);
+    server.update("iris", &["--traffic", "blue=90 green=10"]);
+    let undecided = verdict(&server);
+    assert_eq!(undecided.code, 2, "{}", undecided.stderr);
+    assert_eq!(send(&server, &key, 100), 10);
+    wait_until("harm is found", || verdict(&server).code == 1);
+    let harm = verdict(&server);
+    assert!(
+        harm.stderr
+            .contains("errors: HARM (canary 10 of 10, stable 0 of 90"),
+        "{}",
+        harm.stderr
+    );
+    let mut answer = agent()
+        .get(format!(
+            "{}/v1/endpoints/iris/verdict?from=blue&to=green",
+            server.admin
+        ))
+        .header("authorization", format!("Bearer {}", server.token))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .call()
+        .expect("an answer");
+    assert_eq!(answer.status().as_u16(), 412);
+    let view: Value = answer.body_mut().read_json().expect("JSON");
+    assert_eq!(view["verdict"], "HARM");
+}
+
+/// One who listens for hooks: each gets `200` and is told as its body.
+fn hooks() -> (String, std::sync::mpsc::Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}/hook", listener.local_addr().expect("an address"));
+    let (told, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a connection");
+            let (mut text, mut part) = (Vec::new(), [0; 4096]);
+            let body = loop {
+                let read = stream.read(&mut part).expect("bytes");
+                text.extend_from_slice(&part[..read]);
+                let all = String::from_utf8_lossy(&text).into_owned();
+                let body = all
+                    .split_once("\r\n\r\n")
+                    .and_then(|(_, body)| serde_json::from_str(body).ok());
+                if let Some(body) = body {
+                    break body;
+                }
+            };
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .expect("an answer");
+            if told.send(body).is_err() {
+                return;
+            }
+        }
+    });
+    (address, hears)
+}
+
+#[test]
+fn gates_are_asked_and_hooks_are_told_of_each_event() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let (address, hears) = hooks();
+    start(
+        &server,
+        &format!(
+            "strategy: {{canary: {{steps: [{{gate: {{command: 'true'}}}}, {{gate: {{url: '{address}'}}}}, {{setWeight: 100}}]}}}}
+notify: [{{url: '{address}'}}, {{command: /no/such/program}}]
+"
+        ),
+    );
+    wait_for_phase(&server, "promoted");
+    let mut told = Vec::new();
+    // One question, and a line for each of: begun, two answers, moved, promoted.
+    while told.len() < 6 {
+        let event = hears
+            .recv_timeout(crate::support::PATIENCE)
+            .expect("an event");
+        assert_eq!(event["endpoint"], "iris");
+        told.push(
+            event["entry"]["event"]
+                .as_str()
+                .unwrap_or("question")
+                .to_owned(),
+        );
+    }
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "answered", "answered", "moved", "promoted", "question", "started"
+        ]
+    );
+}
