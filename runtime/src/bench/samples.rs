@@ -35,7 +35,28 @@ pub(super) fn batches(blocks: &[SavedBlock], most: usize) -> Vec<SavedBlock> {
     (0..count).map(batch).collect()
 }
 
+/// More requests than a block of any run has: sums of them fit.
+const REQUESTS_MAX: u64 = 1 << 40;
+
 impl SavedBlock {
+    /// What cannot be in a block.
+    pub(super) fn problem(&self) -> Option<&'static str> {
+        let counts = self.latencies_ns.iter().map(|(_, count)| *count);
+        let counts = counts.chain([self.sent, self.endless, self.cpu_answers]);
+        let is_rising = self.latencies_ns.is_sorted_by(|one, two| one.0 < two.0);
+        match (
+            counts.into_iter().any(|count| count > REQUESTS_MAX),
+            is_rising,
+        ) {
+            (true, _) => Some("a block has more requests than any has"),
+            (_, false) => Some("the latencies of a block do not rise"),
+            _ if self.failures > self.sent => {
+                Some("more requests of a block failed than were sent")
+            }
+            _ => None,
+        }
+    }
+
     fn together(blocks: &[Self]) -> Self {
         if let [one] = blocks {
             return one.clone();

@@ -54,6 +54,9 @@ pub enum SavedError {
     /// It is something else.
     #[error("expected a run that was written by --save: {0}")]
     NotSaved(#[from] serde_json::Error),
+    /// Somebody wrote in it.
+    #[error("expected a run as --save writes it: {0}")]
+    Broken(&'static str),
     /// It is of another release.
     #[error("expected form {FORM} of a run, found {0}: write it anew with this version of serin")]
     OtherForm(u32),
@@ -99,9 +102,31 @@ impl Saved {
         // The form first: what else is missing follows from it.
         let form: Form = serde_json::from_slice(text)?;
         match form.saved {
-            FORM => Ok(serde_json::from_slice(text)?),
+            FORM => {
+                let saved: Self = serde_json::from_slice(text)?;
+                saved
+                    .check()
+                    .map_or(Ok(saved), |what| Err(SavedError::Broken(what)))
+            }
             other => Err(SavedError::OtherForm(other)),
         }
+    }
+
+    /// What cannot be in a run: all that follows takes it for granted that it is not.
+    fn check(&self) -> Option<&'static str> {
+        let count = |level: &SavedLevel| level.versions.len();
+        let versions = self.levels.first().map(count);
+        if self
+            .levels
+            .iter()
+            .map(count)
+            .any(|count| Some(count) != versions)
+        {
+            return Some("its loads have different numbers of versions");
+        }
+        let versions = self.levels.iter().flat_map(|level| &level.versions);
+        let mut problems = versions.flat_map(|version| &version.blocks);
+        problems.find_map(SavedBlock::problem)
     }
 }
 
@@ -141,6 +166,35 @@ mod tests {
             "expected form 1 of a run, found 7: write it anew with this version of serin"
         );
         assert!(refused("{\"saved\": 1}").starts_with("expected a run"));
+    }
+
+    #[test]
+    fn what_cannot_be_in_a_run_is_refused_and_not_computed_with() {
+        let broken = |change: fn(&mut Saved)| {
+            let mut saved = Saved::of(&sample::sweep());
+            change(&mut saved);
+            let text = serde_json::to_vec(&saved).unwrap();
+            Saved::parse(&text).unwrap_err().to_string()
+        };
+        let block = |saved: &mut Saved| saved.levels[1].versions[0].blocks[2].clone();
+        for change in [
+            (|saved| drop(saved.levels[2].versions.pop())) as fn(&mut Saved),
+            |saved| saved.levels[1].versions[0].blocks[2].failures = 1 << 40,
+            |saved| saved.levels[1].versions[0].blocks[2].sent = u64::MAX,
+            |saved| saved.levels[1].versions[0].blocks[2].endless = u64::MAX,
+            |saved| saved.levels[1].versions[0].blocks[2].latencies_ns[3].1 = u64::MAX,
+            |saved| saved.levels[1].versions[0].blocks[2].latencies_ns.reverse(),
+        ] {
+            let words = broken(change);
+            assert!(
+                words.starts_with("expected a run as --save writes it: "),
+                "{words}"
+            );
+        }
+        assert_eq!(
+            SavedBlock::problem(&block(&mut Saved::of(&sample::sweep()))),
+            None
+        );
     }
 
     #[test]

@@ -24,7 +24,9 @@ use self::words::text;
 use super::args::{Bench as Typed, BenchAction, Global, OutputFormat};
 use super::exit::CliError;
 use super::{files, output, signals, version};
-use crate::bench::{Bench, BenchError, GateState, Outcome, PrivateServer, Report, Saved, html};
+use crate::bench::{
+    Bench, BenchError, GateReport, GateState, Outcome, PrivateServer, Report, Saved, html,
+};
 use crate::evidence::Tolerance;
 
 /// Measures, tells, writes and judges; or compares what was written.
@@ -144,7 +146,14 @@ fn decide(report: &Report, typed: &Typed) -> Result<(), CliError> {
     }
     let with = |state| {
         let gates = report.gates.iter().filter(move |gate| gate.state == state);
-        let conditions: Vec<_> = gates.map(|gate| gate.condition.as_str()).collect();
+        let labelled = |gate: &GateReport| match &report.versions[..] {
+            [_, _, _, ..] => {
+                let label = &report.versions[gate.version].label;
+                format!("{label}: {}", gate.condition)
+            }
+            _ => gate.condition.clone(),
+        };
+        let conditions: Vec<_> = gates.map(labelled).collect();
         (!conditions.is_empty()).then(|| conditions.join(", "))
     };
     if let Some(conditions) = with(GateState::Failed) {
