@@ -33,7 +33,17 @@ fn server(data: &Path, green: &str) -> Server {
 }
 
 fn start(server: &Server, plan: &str) -> Value {
-    server.run_with(&["rollout", "start"], plan).ok()
+    let start = ["rollout", "start", "-e", "iris"];
+    server.run_with(&start, plan).ok()
+}
+
+/// The same, and the traffic of its first step is in force.
+fn start_and_wait(server: &Server, plan: &str) {
+    start(server, plan);
+    wait_until("the first step", || {
+        let now = look(server);
+        now["steps"][0]["state"] == "done" && now["is_moving"] == json!(false)
+    });
 }
 
 fn status(server: &Server) -> Value {
@@ -72,7 +82,7 @@ fn send(server: &Server, key: &str, count: usize) -> usize {
 }
 
 fn explained(server: &Server) -> String {
-    let told = server.run(&["rollout", "explain"]);
+    let told = server.run(&["rollout", "explain", "-e", "iris"]);
     assert_eq!(told.code, 0, "{}", told.stderr);
     told.stdout
 }
@@ -84,10 +94,7 @@ fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_ano
     let server = server(data.path(), WRONG);
     let key = server.key("iris");
     try_a_model_that_hangs(&server);
-    start(&server, ONE_STEP);
-    wait_until("the first step", || {
-        !look(&server)["is_moving"].as_bool().unwrap()
-    });
+    start_and_wait(&server, ONE_STEP);
     let (mut failed, mut sent) = (0, 0);
     while look(&server)["phase"] == "running" {
         failed += send(&server, &key, 1);
@@ -143,10 +150,7 @@ guard: {metrics: [{name: errors, negligible: 0.05}]}
 fn who_changes_the_traffic_by_hand_pauses_the_rollout_and_resume_takes_it_back() {
     let data = folder();
     let server = server(data.path(), GOOD);
-    start(&server, ONE_STEP);
-    wait_until("the first step", || {
-        look(&server)["step"].is_null() && !look(&server)["is_moving"].as_bool().unwrap()
-    });
+    start_and_wait(&server, ONE_STEP);
     server.update("iris", &["--traffic", "blue=70 green=30"]);
     wait_for_phase(&server, "paused");
     let why = look(&server)["why"].as_str().unwrap().to_owned();
@@ -169,7 +173,7 @@ fn a_server_that_is_killed_in_the_middle_of_a_step_goes_on_with_its_evidence() {
     let data = folder();
     let server = server(data.path(), GOOD);
     let key = server.key("iris");
-    start(&server, ONE_STEP);
+    start_and_wait(&server, ONE_STEP);
     assert_eq!(send(&server, &key, 100), 0);
     wait_until("all is told of", || look(&server)["requests"] == json!(100));
     // On disk, and not only in memory: a line of the journal is written with what came before.
@@ -229,7 +233,7 @@ fn what_cannot_be_a_rollout_is_refused_in_words() {
         .run_with(&["rollout", "start"], "guard: {alpha: 2}\ncolour: red\n")
         .error();
     assert!(falls.contains("colour: unknown key"), "{falls}");
-    start(&server, ONE_STEP);
+    start_and_wait(&server, ONE_STEP);
     let second = refused(&[]);
     assert!(
         second.contains("all traffic") || second.contains("is on its way"),

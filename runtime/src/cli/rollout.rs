@@ -154,8 +154,14 @@ fn plan_of(server: &Server, typed: &RolloutStart) -> Result<RolloutPlan, CliErro
         return Ok(plan);
     }
     // A manifest of a cluster names none of the three.
-    drop(fill_in(server, &mut names));
-    Ok(read_plan(&text, &shown, &names)?)
+    let filled = fill_in(server, &mut names);
+    read_plan(&text, &shown, &names).map_err(|wrong| {
+        let names_alone = wrong.problems.iter().all(|problem| problem.place.is_none());
+        match filled {
+            Err(unclear) if names_alone => unclear,
+            _ => wrong.into(),
+        }
+    })
 }
 
 fn fill_in(server: &Server, names: &mut Names) -> Result<(), CliError> {
