@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ort::value::TensorRef;
+use serin::canary::{Arm, Ending, Guard, GuardPlan, Observation, Routing};
 use serin::deadline::Deadline;
 use serin::engine::{
     Capacity, CoreMap, Here, HereWork, Instance, InstanceHandle, InstanceSpec, Job, Permit, Reply,
@@ -42,6 +43,28 @@ fn pick(criterion: &mut Criterion) {
             });
         });
     }
+}
+
+/// What a canary is judged by takes in a request that was answered.
+fn observe(criterion: &mut Criterion) {
+    let mut guard = Guard::new(GuardPlan::default()).expect("a plan");
+    let mut at = 0;
+    criterion.bench_function("observe", |bencher| {
+        bencher.iter(|| {
+            at += 1;
+            let is_canary = at % 10 == 0;
+            guard.observe(black_box(&Observation {
+                arm: if is_canary { Arm::Canary } else { Arm::Stable },
+                routing: Routing::Random { weight: 0.1 },
+                ending: Ending::Answered,
+                at_us: at * 1000,
+                queue_us: 10,
+                run_us: 1000 + at % 100,
+                total_us: 1100 + at % 1000,
+                cold: false,
+            }));
+        });
+    });
 }
 
 /// A free slot taken and given back.
@@ -282,5 +305,7 @@ fn json(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, pick, admit, hand_over, tensors, join, json);
+criterion_group!(
+    benches, pick, observe, admit, hand_over, tensors, join, json
+);
 criterion_main!(benches);

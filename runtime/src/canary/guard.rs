@@ -92,9 +92,13 @@ impl Guard {
         })
     }
 
-    /// Takes in a request that has ended.
+    /// Takes in a request that has ended. One with a weight that is none is not counted.
     pub fn observe(&mut self, observation: &Observation) {
-        self.weight = observation.routing.weight();
+        let weight = observation.routing.weight();
+        if !(0.0..=1.0).contains(&weight) {
+            return;
+        }
+        self.weight = weight;
         let is_first = match observation.routing {
             Routing::Exact(_) | Routing::Random { .. } => true,
             Routing::Sticky { key, .. } => self.users.is_new(key),
@@ -124,7 +128,12 @@ impl Guard {
         };
         match observation.ending {
             _ if observation.cold => {}
-            Ending::Answered | Ending::BadOutput => counts.add(bucket_of(observation.total_us)),
+            Ending::Answered | Ending::BadOutput => {
+                counts.add(bucket_of(observation.total_us));
+                if observation.arm == Arm::Stable {
+                    self.pace.run(observation.run_us);
+                }
+            }
             Ending::TimedOut => counts.add_endless(),
             Ending::Failed | Ending::Shed | Ending::Malformed | Ending::Abandoned => {}
         }
@@ -502,9 +511,9 @@ mod tests {
         };
         let problems = Guard::new(plan).unwrap_err();
         assert_eq!(problems.len(), 10, "{problems:?}");
-        let said = problems.iter().map(ToString::to_string);
+        let mut said = problems.iter().map(ToString::to_string);
         assert_eq!(
-            said.last().unwrap(),
+            said.next_back().unwrap(),
             "metrics[1]: expected each metric once, found the one of metrics[0] again"
         );
         let none = GuardPlan {
@@ -529,7 +538,8 @@ mod tests {
                 canary,
                 both: 10
             })),
-            (0.0..=1.0).prop_map(|weight| Routing::Random { weight }),
+            prop_oneof![0.0..=1.0, Just(f64::NAN), Just(f64::INFINITY)]
+                .prop_map(|weight| Routing::Random { weight }),
             (0_u64..20).prop_map(|key| Routing::Sticky { weight: 0.3, key }),
         ];
         let times = (any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>());

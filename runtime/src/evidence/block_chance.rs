@@ -10,7 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Blocks whose counts are kept: requests that end together are of neighbouring blocks, or waited for as long as it takes to fill as many.
-pub const BLOCKS: usize = 64;
+pub const BLOCKS: usize = 256;
 
 /// A block of the split, as it was when a request was routed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
