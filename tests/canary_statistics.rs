@@ -476,6 +476,51 @@ fn a_canary_that_is_three_times_as_slow_is_found_at_10_percent_in_30_000_request
     assert!(needed <= 30_000, "{needed}");
 }
 
+/// As slow as it may be, and as often timed out as it may: neither is safe.
+#[test]
+fn a_canary_exactly_at_its_margins_is_safe_in_one_rollout_of_twenty_at_most() {
+    let p99 = Metric::Quantile {
+        quantile: 0.99,
+        time: Time::Service,
+        increase_max: 0.1,
+    };
+    let timeouts = MetricPlan {
+        negligible: 0.0,
+        ..MetricPlan::new(Metric::Timeouts)
+    };
+    let mut wrong = [0; 2];
+    for seed in 0..60 {
+        let mut random = SplitMix64::new(seed);
+        let router = Router::exact(10, random.next_u64());
+        let mut guard = Guard::new(GuardPlan {
+            alpha: ALPHA,
+            metrics: vec![MetricPlan::new(p99), timeouts],
+        })
+        .expect("a plan");
+        for ticket in 0..100_000 {
+            let assigned = router.assign(ticket, &mut random);
+            let (slower, rate) = match assigned.0 {
+                Arm::Canary => (1.1, 0.02),
+                Arm::Stable => (1.0, 0.01),
+            };
+            let run = slower * 10_000.0 * (0.4 * gaussian(&mut random)).exp();
+            // One that did not run has no service time.
+            let (ending, run_us) = match random.unit() <= rate {
+                true => (Ending::TimedOut, 0),
+                false => (Ending::Answered, whole(run)),
+            };
+            guard.observe(&Observation {
+                run_us,
+                ..observed(assigned, ending, ticket * 1000)
+            });
+        }
+        for (wrong, finding) in wrong.iter_mut().zip(guard.findings()) {
+            *wrong += usize::from(finding.log_e_safe >= finding.threshold_safe);
+        }
+    }
+    assert!(wrong.iter().all(|wrong| *wrong <= OF_60), "{wrong:?} of 60");
+}
+
 /// The tail of a service without a queue, at a thousand requests a second.
 #[test]
 fn a_tail_that_is_a_fifth_longer_is_found_in_40_000_requests_at_10_percent_and_at_50() {

@@ -207,18 +207,19 @@ fn one_queue(load: f64, random: &mut SplitMix64) -> Option<(bool, bool)> {
     while now < 600.0 {
         now -= RUN / (2.0 * load) * random.unit().ln();
         let arm = usize::from(random.unit() <= 0.5);
-        free[arm] = now.max(free[arm]) - RUN * random.unit().ln();
-        ended.push((free[arm], free[arm] - now, arm == 1));
+        let run = -RUN * random.unit().ln();
+        free[arm] = now.max(free[arm]) + run;
+        ended.push((free[arm], [free[arm] - now, run], arm == 1));
     }
     ended.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
     // What nine of ten requests of such a queue keep.
     let bar = RUN / (1.0 - load) * 10_f64.ln();
     let mut singly = EventLabel::harm(1.0);
-    for (at, total, of_canary) in ended {
-        if total > bar {
+    for (at, times, of_canary) in ended {
+        if times[0] > bar {
             singly.event(of_canary, 0.5);
         }
-        guard.observe(&observation(of_canary, at, total));
+        guard.observe(&observation(of_canary, at, times));
     }
     Some((is_proof(singly.highest()), guard.verdict() == Verdict::Harm))
 }
@@ -228,15 +229,15 @@ fn one_queue(load: f64, random: &mut SplitMix64) -> Option<(bool, bool)> {
     clippy::cast_sign_loss,
     reason = "times of minutes, not negative"
 )]
-fn observation(of_canary: bool, at: f64, total: f64) -> Observation {
-    let total_us = (total * 1e6) as u64;
+fn observation(of_canary: bool, at: f64, times: [f64; 2]) -> Observation {
+    let [total_us, run_us] = times.map(|seconds| (seconds * 1e6) as u64);
     Observation {
         arm: if of_canary { Arm::Canary } else { Arm::Stable },
         routing: Routing::Random { weight: 0.5 },
         ending: Ending::Answered,
         at_us: (at * 1e6) as u64,
-        queue_us: total_us.saturating_sub(10_000),
-        run_us: total_us.min(10_000),
+        queue_us: total_us.saturating_sub(run_us),
+        run_us,
         total_us,
         cold: false,
     }

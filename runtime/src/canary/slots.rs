@@ -19,10 +19,8 @@ const SLOT_US_MIN: u64 = 1_000_000;
 const SLOT_US_MAX: u64 = 60_000_000;
 /// A slot is so many times as long as the p99 of the stable version's total time, `T`. A queue at a load `r` of runs of `S` remembers for some
 /// `4 S / (1 - r)^2`, and `T` is some `4.6 S / (1 - r)`: at 0.9 that is nine times `T`. With slots of two of those, one run of five finds
-/// harm where there is none, with ten fewer than one of twenty.
+/// harm where there is none, with ten fewer than one of twenty. Nearer to saturation a slot is longer yet: `T^2 / S`, five memories.
 const SLOT_TAILS: u64 = 10;
-/// Nearer to saturation it is longer yet: `T^2 / S` by this.
-const SLOT_MEMORY: u64 = 2;
 /// Requests of the stable version of which a p99 says something.
 const TAIL_REQUESTS_MIN: u64 = 100;
 /// The p99 is looked up after so many more requests.
@@ -80,7 +78,7 @@ impl Pace {
         self.next = total.count() + TAIL_EVERY.min(total.count());
         let tail = total.quantile_us(0.99).unwrap_or(SLOT_US_MAX);
         let run = (self.run_us / self.runs.max(1)).max(1);
-        let memory = tail.saturating_mul(tail) / run / SLOT_MEMORY;
+        let memory = tail.saturating_mul(tail) / run;
         self.slot_us = tail
             .saturating_mul(SLOT_TAILS)
             .max(memory)
