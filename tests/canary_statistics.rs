@@ -388,7 +388,7 @@ fn latencies() -> Guard {
 fn latency_harms(service: &Service) -> usize {
     let harmed = |seed: &u64| {
         let mut guard = latencies();
-        for observation in service.serve(300.0, &mut SplitMix64::new(*seed)) {
+        for observation in service.serve(200.0, &mut SplitMix64::new(*seed)) {
             guard.observe(&observation);
         }
         is_harm(&guard)

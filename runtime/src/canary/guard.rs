@@ -1,7 +1,8 @@
 //! The guard: takes what is known of each request, and says whether the canary does harm. Pure.
 //!
-//! Every metric has tests of its own, of "it does no harm" and of "it is not safe". The budget for false alarms is split evenly over those of
-//! harm; those of safety have all of it each, because only all of them together promote. An observation belongs to the arm that the
+//! Every metric has tests of its own, of "it does no harm" and of "it is not safe". The budget for false alarms is split over those of harm: a
+//! half for errors, so that a canary that always fails is found with its third failure, and the rest evenly. Those of safety
+//! have all of it each, because only all of them together promote. An observation belongs to the arm that the
 //! request was assigned to. What was proven once stays proven.
 //!
 //! A guard that was written down and read again goes on to the same bits.
@@ -9,13 +10,16 @@
 use serde::{Deserialize, Serialize};
 
 use crate::canary::gauge::{Counts, Gauge, Shared};
-use crate::canary::guard_plan::{GuardPlan, MetricPlan, PlanError};
+use crate::canary::guard_plan::{GuardPlan, Metric, MetricPlan, PlanError};
 use crate::canary::observation::{Arm, Ending, Observation, Routing, Truth};
 use crate::canary::slots::Pace;
 use crate::evidence::{KeySample, LatencyCounts, Report, SampleRatio, Tally, bucket_of};
 
 /// Users that are known to have been seen.
 const USERS_MAX: usize = 8192;
+
+/// The part of the budget that errors have, where there are other metrics too.
+const ERRORS_PART: f64 = 0.5;
 
 /// A judgement, of one metric or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,7 +168,7 @@ impl Guard {
     }
 
     fn finding(&self, gauge: &Gauge) -> Finding {
-        let (threshold_harm, threshold_safe) = self.thresholds();
+        let (threshold_harm, threshold_safe) = self.thresholds(gauge);
         let (harm, safe) = (gauge.harm(), gauge.safe());
         let verdict = self.verdict_of(gauge);
         Finding {
@@ -186,7 +190,7 @@ impl Guard {
     }
 
     fn verdict_of(&self, gauge: &Gauge) -> Verdict {
-        let (harm, safe) = self.thresholds();
+        let (harm, safe) = self.thresholds(gauge);
         if gauge.harm().1 >= harm {
             Verdict::Harm
         } else if gauge.safe().1 >= safe {
@@ -196,10 +200,22 @@ impl Guard {
         }
     }
 
-    /// The logarithms that prove harm, by one of all metrics, and safety.
-    fn thresholds(&self) -> (f64, f64) {
+    /// The logarithms that prove harm, with the metric's part of the budget, and safety.
+    fn thresholds(&self, gauge: &Gauge) -> (f64, f64) {
         let safe = -self.plan.alpha.ln();
-        (safe + (self.gauges.len() as f64).ln(), safe)
+        (safe - self.part(gauge).ln(), safe)
+    }
+
+    /// The part of the budget that a metric has; those of all are the whole.
+    fn part(&self, gauge: &Gauge) -> f64 {
+        let is_errors = |gauge: &Gauge| gauge.plan().metric == Metric::Errors;
+        let all = self.gauges.len() as f64;
+        match (is_errors(gauge), self.gauges.iter().any(is_errors)) {
+            _ if self.gauges.len() == 1 => 1.0,
+            (true, _) => ERRORS_PART,
+            (false, true) => (1.0 - ERRORS_PART) / (all - 1.0),
+            (false, false) => 1.0 / all,
+        }
     }
 
     /// Harm where any metric proves it, safe where all do.
@@ -262,7 +278,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::canary::guard_plan::{Metric, Time};
+    use crate::canary::guard_plan::Time;
     use crate::evidence::{Block, SplitMix64};
 
     fn observation(arm: Arm, number: u64, ending: Ending) -> Observation {
@@ -327,8 +343,8 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_always_fails_is_harm_after_three_failures() {
-        let mut guard = guard(&[Metric::Errors]);
+    fn a_canary_that_always_fails_is_harm_after_three_failures_whatever_else_is_judged() {
+        let mut guard = Guard::new(GuardPlan::default()).unwrap();
         for failures in 1..=3 {
             assert_eq!(guard.verdict(), Verdict::Undecided);
             guard.observe(&observation(Arm::Stable, 7, Ending::Answered));
@@ -336,6 +352,21 @@ mod tests {
             assert_eq!(guard.findings()[0].canary.events, failures);
         }
         assert_eq!(guard.verdict(), Verdict::Harm);
+    }
+
+    #[test]
+    fn the_parts_of_the_budget_are_the_whole() {
+        let some = [Metric::Timeouts, Metric::Sheds, P99];
+        for guard in [
+            guard(&[Metric::Errors]),
+            guard(&some),
+            guard(&[Metric::Errors, Metric::Sheds]),
+            all_metrics(),
+        ] {
+            let parts = guard.findings().into_iter();
+            let sum: f64 = parts.map(|finding| (-finding.threshold_harm).exp()).sum();
+            assert!((sum - guard.plan.alpha).abs() < 1e-12, "{sum}");
+        }
     }
 
     #[test]
