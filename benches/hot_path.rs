@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ort::value::TensorRef;
+use serin::canary::{Arm, Ending, Guard, GuardPlan, Observation, Routing};
 use serin::config::EVIDENCE_EVENTS_MAX;
 use serin::deadline::Deadline;
 use serin::engine::{
@@ -77,6 +78,28 @@ fn evidence(criterion: &mut Criterion) {
     criterion.bench_function("hash of a request id", |bencher| {
         let id = b"0f8fad5b-d9cb-469f-a165-70867728950e";
         bencher.iter(|| hash64(&[black_box(id)]));
+    });
+}
+
+/// What a canary is judged by takes in a request that was answered.
+fn observe(criterion: &mut Criterion) {
+    let mut guard = Guard::new(GuardPlan::default()).expect("a plan");
+    let mut at = 0;
+    criterion.bench_function("observe", |bencher| {
+        bencher.iter(|| {
+            at += 1;
+            let is_canary = at % 10 == 0;
+            guard.observe(black_box(&Observation {
+                arm: if is_canary { Arm::Canary } else { Arm::Stable },
+                routing: Routing::Random { weight: 0.1 },
+                ending: Ending::Answered,
+                at_us: at * 1000,
+                queue_us: 10,
+                run_us: 1000 + at % 100,
+                total_us: 1100 + at % 1000,
+                cold: false,
+            }));
+        });
     });
 }
 
@@ -319,6 +342,6 @@ fn json(criterion: &mut Criterion) {
 }
 
 criterion_group!(
-    benches, pick, evidence, admit, hand_over, tensors, join, json
+    benches, pick, evidence, observe, admit, hand_over, tensors, join, json
 );
 criterion_main!(benches);

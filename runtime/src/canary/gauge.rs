@@ -55,16 +55,13 @@ impl Gauge {
             Metric::Errors | Metric::BadOutputs => Test::Labels(Labels::new(&plan)),
             Metric::Accuracy => Test::Labels(Labels::of_wrong_answers(&plan)),
             Metric::Timeouts | Metric::Sheds | Metric::Slow { .. } => {
-                Test::Slots(Slots::new(&plan, None))
+                Test::Slots(Slots::new(&plan))
             }
             Metric::Quantile {
                 quantile,
                 increase_max,
                 ..
-            } => Test::Percentile(
-                Percentile::new(quantile, increase_max),
-                Slots::new(&plan, Some(1.0 - quantile)),
-            ),
+            } => Test::Percentile(Percentile::new(quantile, increase_max), Slots::new(&plan)),
             Metric::Agreement { .. } => Test::Pairs(0.0, 0.0),
         };
         Self {

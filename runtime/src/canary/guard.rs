@@ -1,8 +1,8 @@
 //! The guard: takes what is known of each request, and says whether the canary does harm. Pure.
 //!
-//! Every metric has tests of its own, of "it does no harm" and of "it is not safe". Of the budget for false alarms the test of errors has
-//! half, so that a version that always fails is caught by its third failure however much else is judged, and the others have the rest, evenly;
-//! those of safety have all of it each, because only all of them together promote. An observation belongs to the arm that the
+//! Every metric has tests of its own, of "it does no harm" and of "it is not safe". The budget for false alarms is split over those of harm: a
+//! half for errors, so that a canary that always fails is found with its third failure, and the rest evenly. Those of safety
+//! have all of it each, because only all of them together promote. An observation belongs to the arm that the
 //! request was assigned to. What was proven once stays proven.
 //!
 //! A guard that was written down and read again goes on to the same bits.
@@ -17,6 +17,9 @@ use crate::evidence::{KeySample, LatencyCounts, Report, SampleRatio, Tally, buck
 
 /// Users that are known to have been seen.
 const USERS_MAX: usize = 8192;
+
+/// The part of the budget that errors have, where there are other metrics too.
+const ERRORS_PART: f64 = 0.5;
 
 /// A judgement, of one metric or of all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +96,13 @@ impl Guard {
         })
     }
 
-    /// Takes in a request that has ended.
+    /// Takes in a request that has ended. One with a weight that is none is not counted.
     pub fn observe(&mut self, observation: &Observation) {
-        self.weight = observation.routing.weight();
+        let weight = observation.routing.weight();
+        if !(0.0..=1.0).contains(&weight) {
+            return;
+        }
+        self.weight = weight;
         let is_first = match observation.routing {
             Routing::Exact(_) | Routing::Random { .. } => true,
             Routing::Sticky { key, .. } => self.users.is_new(key),
@@ -125,7 +132,12 @@ impl Guard {
         };
         match observation.ending {
             _ if observation.cold => {}
-            Ending::Answered | Ending::BadOutput => counts.add(bucket_of(observation.total_us)),
+            Ending::Answered | Ending::BadOutput => {
+                counts.add(bucket_of(observation.total_us));
+                if observation.arm == Arm::Stable {
+                    self.pace.run(observation.run_us);
+                }
+            }
             Ending::TimedOut => counts.add_endless(),
             Ending::Failed | Ending::Shed | Ending::Malformed | Ending::Abandoned => {}
         }
@@ -188,28 +200,22 @@ impl Guard {
         }
     }
 
-    /// The logarithms that prove harm, by this one of all metrics, and safety.
+    /// The logarithms that prove harm, with the metric's part of the budget, and safety.
     fn thresholds(&self, gauge: &Gauge) -> (f64, f64) {
         let safe = -self.plan.alpha.ln();
-        let is_of_errors = |gauge: &Gauge| gauge.plan().metric == Metric::Errors;
-        let others = self
-            .gauges
-            .iter()
-            .filter(|gauge| !is_of_errors(gauge))
-            .count();
-        let has_errors = others < self.gauges.len();
-        let parts = match (has_errors, is_of_errors(gauge)) {
-            (true, true) => {
-                if others > 0 {
-                    2.0
-                } else {
-                    1.0
-                }
-            }
-            (true, false) => 2.0 * others as f64,
-            (false, _) => others as f64,
-        };
-        (safe + parts.ln(), safe)
+        (safe - self.part(gauge).ln(), safe)
+    }
+
+    /// The part of the budget that a metric has; those of all are the whole.
+    fn part(&self, gauge: &Gauge) -> f64 {
+        let is_errors = |gauge: &Gauge| gauge.plan().metric == Metric::Errors;
+        let all = self.gauges.len() as f64;
+        match (is_errors(gauge), self.gauges.iter().any(is_errors)) {
+            _ if self.gauges.len() == 1 => 1.0,
+            (true, _) => ERRORS_PART,
+            (false, true) => (1.0 - ERRORS_PART) / (all - 1.0),
+            (false, false) => 1.0 / all,
+        }
     }
 
     /// Harm where any metric proves it, safe where all do.
@@ -337,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_canary_that_always_fails_is_harm_after_three_failures_however_much_else_is_judged() {
+    fn a_canary_that_always_fails_is_harm_after_three_failures_whatever_else_is_judged() {
         let mut guard = Guard::new(GuardPlan::default()).unwrap();
         for failures in 1..=3 {
             assert_eq!(guard.verdict(), Verdict::Undecided);
@@ -346,6 +352,21 @@ mod tests {
             assert_eq!(guard.findings()[0].canary.events, failures);
         }
         assert_eq!(guard.verdict(), Verdict::Harm);
+    }
+
+    #[test]
+    fn the_parts_of_the_budget_are_the_whole() {
+        let some = [Metric::Timeouts, Metric::Sheds, P99];
+        for guard in [
+            guard(&[Metric::Errors]),
+            guard(&some),
+            guard(&[Metric::Errors, Metric::Sheds]),
+            all_metrics(),
+        ] {
+            let parts = guard.findings().into_iter();
+            let sum: f64 = parts.map(|finding| (-finding.threshold_harm).exp()).sum();
+            assert!((sum - guard.plan.alpha).abs() < 1e-12, "{sum}");
+        }
     }
 
     #[test]
@@ -521,9 +542,9 @@ mod tests {
         };
         let problems = Guard::new(plan).unwrap_err();
         assert_eq!(problems.len(), 10, "{problems:?}");
-        let said = problems.iter().map(ToString::to_string);
+        let mut said = problems.iter().map(ToString::to_string);
         assert_eq!(
-            said.last().unwrap(),
+            said.next_back().unwrap(),
             "metrics[1]: expected each metric once, found the one of metrics[0] again"
         );
         let none = GuardPlan {
@@ -548,7 +569,8 @@ mod tests {
                 canary,
                 both: 10
             })),
-            (0.0..=1.0).prop_map(|weight| Routing::Random { weight }),
+            prop_oneof![0.0..=1.0, Just(f64::NAN), Just(f64::INFINITY)]
+                .prop_map(|weight| Routing::Random { weight }),
             (0_u64..20).prop_map(|key| Routing::Sticky { weight: 0.3, key }),
         ];
         let times = (any::<u64>(), any::<u32>(), any::<u64>(), any::<bool>());

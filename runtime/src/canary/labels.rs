@@ -131,7 +131,11 @@ impl Labels {
             return by_ratio;
         }
         let others = self.rate_of - self.rate_events;
-        let by_rate = RateTest::new(self.negligible).log_e_below(self.rate_events, others);
+        // Of more events than that nothing is won; to count it as nothing is less than there is, and spares the logarithms.
+        let by_rate = match self.rate_events as f64 > self.negligible * self.rate_of as f64 {
+            true => f64::NEG_INFINITY,
+            false => RateTest::new(self.negligible).log_e_below(self.rate_events, others),
+        };
         log_mean_exp(&[by_ratio, by_rate])
     }
 

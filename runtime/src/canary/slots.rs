@@ -2,13 +2,14 @@
 //!
 //! Requests in one queue share their fate, so that it is slots of time that are judged (`SlotShares`). A slot ends with the first request
 //! that ends when it has lasted long enough ([`Pace`]) and has enough requests of both arms; what is under way counts in the slot in which it
-//! ends. A slot in which the weight changes is thrown away: its shares would be of different times.
+//! ends. A slot in which the weight changes is thrown away: its shares would be of different times. Where the canary has more than a half and
+//! what is counted is in the queue, nothing is judged: with as many instances it would have the longer queue for that alone.
 //!
 //! Safety is a ratio of shares, or hardly any bad request of the canary at all; both as bets on slots, whose e-values are averaged.
 
 use serde::{Deserialize, Serialize};
 
-use crate::canary::guard_plan::MetricPlan;
+use crate::canary::guard_plan::{Metric, MetricPlan, Time};
 use crate::canary::labels::rounded;
 use crate::evidence::{LatencyCounts, Slot, SlotShares, log_mean_exp};
 
@@ -16,16 +17,22 @@ use crate::evidence::{LatencyCounts, Slot, SlotShares, log_mean_exp};
 const SLOT_US_MIN: u64 = 1_000_000;
 /// The greatest.
 const SLOT_US_MAX: u64 = 60_000_000;
-/// A slot is so many times as long as the p99 of the stable version's total time. The memory of a queue at a load of 0.9 is some eight of
-/// those: with slots as long as two, one run of five finds harm where there is none, with ten fewer than one of twenty.
+/// A slot is so many times as long as the p99 of the stable version's total time, `T`. A queue at a load `r` of runs of `S` remembers for some
+/// `4 S / (1 - r)^2`, and `T` is some `4.6 S / (1 - r)`: at 0.9 that is nine times `T`. With slots of two of those, one run of five finds
+/// harm where there is none, with ten fewer than one of twenty. Nearer to saturation a slot is longer yet: `T^2 / S`, five memories.
 const SLOT_TAILS: u64 = 10;
 /// Requests of the stable version of which a p99 says something.
 const TAIL_REQUESTS_MIN: u64 = 100;
 /// The p99 is looked up after so many more requests.
 const TAIL_EVERY: u64 = 1024;
+/// The greatest share of the canary with which queues are compared.
+const FAIR_WEIGHT_MAX: f64 = 0.5;
 
-/// A share of bad requests counts up to so many times what is usual.
+/// A share of bad requests counts up to so many times what is usual. Rare ones in few requests are cut now and then at any reach, which makes
+/// the arm with fewer requests look better by some parts in ten thousand: too little to be taken for safety.
 const REACH: f64 = 5.0;
+/// The same against harm, where a shorter reach finds it sooner and errs on the canary's side, as long as it has the fewer requests.
+const REACH_HARM: f64 = 2.5;
 /// What is usual at least, where hardly anything is bad.
 const USUAL_MIN: f64 = 0.01;
 /// Requests of an arm in a slot: at least and at most, however rare bad ones are.
@@ -40,6 +47,9 @@ const FINE: f64 = 1e9;
 pub(super) struct Pace {
     slot_us: u64,
     next: u64,
+    /// The sum of the stable version's runs, and how many there were.
+    run_us: u64,
+    runs: u64,
 }
 
 impl Default for Pace {
@@ -47,11 +57,19 @@ impl Default for Pace {
         Self {
             slot_us: SLOT_US_MIN,
             next: TAIL_REQUESTS_MIN,
+            run_us: 0,
+            runs: 0,
         }
     }
 }
 
 impl Pace {
+    /// Takes in a run of the stable version.
+    pub(super) fn run(&mut self, run_us: u64) {
+        self.run_us = self.run_us.saturating_add(run_us);
+        self.runs += 1;
+    }
+
     /// Looks at the stable version's total times, now and then.
     pub(super) fn follow(&mut self, total: &LatencyCounts) {
         if total.count() < self.next {
@@ -59,8 +77,11 @@ impl Pace {
         }
         self.next = total.count() + TAIL_EVERY.min(total.count());
         let tail = total.quantile_us(0.99).unwrap_or(SLOT_US_MAX);
+        let run = (self.run_us / self.runs.max(1)).max(1);
+        let memory = tail.saturating_mul(tail) / run;
         self.slot_us = tail
             .saturating_mul(SLOT_TAILS)
+            .max(memory)
             .clamp(SLOT_US_MIN, SLOT_US_MAX);
     }
 }
@@ -71,6 +92,8 @@ pub(super) struct Slots {
     negligible: f64,
     /// The share that is usual; none where it follows from what was seen.
     fixed: Option<f64>,
+    /// Whether what is counted is in the queue.
+    of_queue: bool,
     edge: f64,
     slot: Slot,
     began_us: u64,
@@ -85,10 +108,15 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(plan: &MetricPlan, usual: Option<f64>) -> Self {
+    pub(super) fn new(plan: &MetricPlan) -> Self {
+        let (usual, of_queue) = match plan.metric {
+            Metric::Quantile { quantile, time, .. } => (Some(1.0 - quantile), time == Time::Total),
+            _ => (None, true),
+        };
         Self {
             negligible: plan.negligible,
             fixed: usual,
+            of_queue,
             edge: plan.promote_below,
             slot: Slot::default(),
             began_us: 0,
@@ -112,6 +140,9 @@ impl Slots {
     ) -> bool {
         if weight.to_bits() != self.weight.to_bits() {
             self.begin(weight, at_us);
+        }
+        if self.of_queue && weight > FAIR_WEIGHT_MAX {
+            return false;
         }
         let ends = self.is_over(at_us, pace);
         if ends {
@@ -153,9 +184,13 @@ impl Slots {
     }
 
     fn judge(&mut self) {
-        let reach = (REACH * self.usual()).min(1.0);
-        self.harm.slot(self.slot, reach);
-        self.safe.slot(self.slot, reach);
+        let reach = |times: f64| (times * self.usual()).min(1.0);
+        let (of_harm, of_safety) = match self.weight <= FAIR_WEIGHT_MAX {
+            true => (reach(REACH_HARM), reach(REACH)),
+            false => (reach(REACH), reach(REACH)),
+        };
+        self.harm.slot(self.slot, of_harm);
+        self.safe.slot(self.slot, of_safety);
         if self.negligible > 0.0 {
             let bar = Slot {
                 stable_bad: rounded(self.negligible * FINE),

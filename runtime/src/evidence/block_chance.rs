@@ -10,12 +10,12 @@
 use serde::{Deserialize, Serialize};
 
 /// Blocks whose counts are kept: requests that end together are of neighbouring blocks, or waited for as long as it takes to fill as many.
-pub const BLOCKS: usize = 64;
+pub const BLOCKS: usize = 256;
 
 /// A block of the split, as it was when a request was routed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
-    /// The number of the block, which rises. Blocks of different lengths have different numbers.
+    /// The number of the block, which rises, and is never used again: where a new split counts from 0, the caller adds what was before.
     pub number: u64,
     /// Requests of the block that are the canary's.
     pub canary: u32,

@@ -1,7 +1,7 @@
 //! How many requests a proof will take, before there are any. Pure.
 //!
 //! A bad event of the canary's rate `phi` adds `KL(theta || w)` to the logarithm of the e-value in the mean, and events come at the rate
-//! `p (w phi + 1 - w)`. A mixture of `J` beliefs costs half of `ln J` in practice. Against simulated medians it is a tenth to a third too many.
+//! `p (w phi + 1 - w)`. A mixture of `J` beliefs costs half of `ln J` in practice. Against simulated medians it is a tenth to two fifths too many.
 
 /// The requests of both arms until harm is proven to so high a logarithm, where the stable version has bad events at the rate `rate`, the
 /// canary `ratio` times as often, and gets the share `weight`. None where it never will be.

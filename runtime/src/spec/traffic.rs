@@ -625,7 +625,7 @@ mod tests {
         assert!((500..1500).contains(&greens), "{greens} of 10 000");
     }
 
-    /// An affine permutation has neighbours side by side in every fortieth block, where all of a burst falls on one deployment.
+    /// An affine permutation has neighbours side by side in every twentieth block, where all of a burst falls on one deployment.
     #[test]
     fn neighbours_and_every_third_request_fall_on_a_deployment_as_often_as_drawn_ones() {
         const BLOCKS: u64 = 20_000;
