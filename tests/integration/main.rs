@@ -3,6 +3,7 @@
 mod bad_input;
 mod bytes_in_flight;
 mod canary_flow;
+mod cohorts;
 mod connections;
 mod containers;
 mod deaths;

@@ -291,6 +291,7 @@ mod tests {
             generations,
             deployments: BTreeMap::new(),
             pending: None,
+            cohorts: None,
         }
     }
 

@@ -19,8 +19,8 @@ use crate::control::revision::Revision;
 use crate::control::script::{ResolvedScript, ScriptBuild};
 use crate::engine::BatchSettings;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName, ModelVersion,
-    TrafficSplit,
+    Cohorts, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName,
+    ModelVersion, TrafficSplit,
 };
 
 /// Format of the stored state. 1 had no number, no last good states and no pending splits.
@@ -58,6 +58,24 @@ pub(super) struct DesiredEndpoint {
     /// The split that comes in force when the deployments of the same change are ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) pending: Option<PendingSplit>,
+    /// Where clients belong under the split in force; none where the endpoint has no `sticky`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cohorts: Option<Cohorts>,
+}
+
+impl DesiredEndpoint {
+    /// Has the cohorts follow the rules and the split in force. The salt stays; the first is the endpoint's name, so that servers
+    /// side by side agree.
+    pub(super) fn follow_split(&mut self) {
+        self.cohorts = self.spec.sticky.is_some().then(|| {
+            let split = &self.spec.traffic;
+            let before = self.cohorts.as_ref();
+            before.map_or_else(
+                || Cohorts::new(self.spec.name.key(), split),
+                |before| before.follow(split),
+            )
+        });
+    }
 }
 
 /// A split that waits for the instances of the change that brought it. It comes in force with the last of them or never.
@@ -347,6 +365,7 @@ impl Desired {
             SplitOutcome::InForce => {
                 if let Some(pending) = endpoint.pending.take_if(is_meant) {
                     endpoint.spec.traffic = pending.split;
+                    endpoint.follow_split();
                     for gone in &pending.removes {
                         endpoint.deployments.remove(gone);
                     }

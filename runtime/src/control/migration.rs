@@ -126,6 +126,7 @@ mod tests {
             generations: Generations::all(Generation(1)),
             deployments: deployments.iter().map(one).collect(),
             pending: None,
+            cohorts: None,
         };
         let name = endpoint.spec.name.clone();
         let state = Desired {

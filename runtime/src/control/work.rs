@@ -32,8 +32,11 @@ use crate::engine::{
     give_back_memory,
 };
 use crate::observe::Metrics;
-use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
-use crate::spec::{EndpointName, EndpointSpec};
+use crate::router::{
+    AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, Routes, RoutingTable,
+    StickyRoutes,
+};
+use crate::spec::{Cohorts, EndpointName, EndpointSpec};
 
 /// The places of the files of models.
 pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
@@ -387,8 +390,11 @@ impl Work {
                 .collect();
             let auth = self.credentials.auth(&shown.spec, shown.generations);
             let previous = self.published.get(name).map(Arc::as_ref);
-            let (name, split) = (shown.spec.name, shown.spec.traffic);
-            match Endpoint::new(name, auth, split, deployments, previous) {
+            let (name, routes) = (
+                shown.spec.name.clone(),
+                self.routes(shown.spec, shown.cohorts),
+            );
+            match Endpoint::new(name, auth, routes, deployments, previous) {
                 Ok(endpoint) => {
                     self.published.insert(endpoint.name().clone(), endpoint);
                 }
@@ -397,6 +403,7 @@ impl Work {
             }
         } else {
             self.published.remove(name);
+            self.metrics.forget_sticky_misses(name.as_str());
         }
         let endpoints = self.published.values().cloned().collect();
         self.router.publish(RoutingTable::new(endpoints));
@@ -406,6 +413,26 @@ impl Work {
             admission.resize(slots);
         }
         self.close_unseen(name);
+    }
+
+    /// Where the requests of an endpoint go.
+    fn routes(&self, spec: EndpointSpec, cohorts: Option<Cohorts>) -> Routes {
+        let name = spec.name.as_str();
+        let sticky = spec
+            .sticky
+            .zip(cohorts)
+            .map(|(rule, cohorts)| StickyRoutes {
+                rule,
+                cohorts,
+                misses: self.metrics.sticky_misses(name),
+            });
+        if sticky.is_none() {
+            self.metrics.forget_sticky_misses(name);
+        }
+        Routes {
+            split: spec.traffic,
+            sticky,
+        }
     }
 
     fn deployment(
@@ -709,6 +736,7 @@ mod tests {
                 request_timeout: Duration::from_secs(1),
                 waiting_max: Some(slots),
             }],
+            cohorts: None,
         });
         work.carry_out(Command::Publish { endpoint, shown });
     }

@@ -1,5 +1,6 @@
 //! Timings, metrics, log; what the machine and a process of it use.
 
+mod canary_series;
 mod control_groups;
 #[cfg(feature = "server")]
 pub mod evidence;
@@ -20,6 +21,7 @@ mod system_cpu;
 mod system_memory;
 mod timings;
 
+pub use canary_series::{NotCopied, ShadowMetrics, StickyMisses};
 pub use failure_streak::{Degraded, FailureStreak};
 #[cfg(feature = "server")]
 pub use log::{LogConfig, LogError, LogFormat, STATUS_TARGET, flush_log, reopen_log, start_log};

@@ -13,6 +13,8 @@ use crate::spec::Percent;
 pub struct Marks {
     /// A hash of its id; 0 where it has none.
     pub id_hash: u64,
+    /// The point of its client on the line of cohorts; none where it does not say whose it is, or nobody asked.
+    pub client: Option<u64>,
 }
 
 /// One decision of a split.
@@ -20,7 +22,8 @@ pub struct Marks {
 pub(super) struct Arm {
     /// Differs between any two splits of the process.
     pub(super) split: u32,
-    pub(super) block: u64,
+    /// None where a cohort decided.
+    pub(super) block: Option<u64>,
     /// The share of the deployment in this split.
     pub(super) share: Percent,
 }
@@ -70,14 +73,14 @@ impl Assigned {
 
     #[cfg(feature = "server")]
     fn tell(&self, arm: Arm, outcome: Outcome, timings: &Timings, now: Instant) {
-        use crate::observe::evidence::{RequestEvent, clock_start, push, whole_us};
+        use crate::observe::evidence::{NO_BLOCK, RequestEvent, clock_start, push, whole_us};
         let since = |from: Instant| now.saturating_duration_since(from);
         let at_us = since(clock_start()).as_micros();
         let total = since(timings.received);
         push(RequestEvent {
             at_us: u64::try_from(at_us).unwrap_or(u64::MAX),
-            block: arm.block,
-            key_hash: 0,
+            block: arm.block.unwrap_or(NO_BLOCK),
+            key_hash: self.marks.client.unwrap_or(0),
             id_hash: self.marks.id_hash,
             split: arm.split,
             series: self.series,

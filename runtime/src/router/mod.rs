@@ -6,6 +6,7 @@ mod auth;
 mod deployment;
 #[cfg(feature = "server")]
 pub mod keys;
+mod routes;
 mod score;
 mod script;
 mod submission_queue;
@@ -18,6 +19,7 @@ pub use admission::{AdmissionControl, Rejected};
 pub use assigned::Marks;
 pub use auth::EndpointAuth;
 pub use deployment::Deployment;
+pub use routes::{Routes, StickyRoutes};
 pub use score::{Answer, RequestInputs, ScoreRequest, Unserved};
 pub use script::{MakesHead, ScriptWords};
 pub use submission_queue::deliver;

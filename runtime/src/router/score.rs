@@ -200,7 +200,7 @@ impl Router {
         endpoint: &Endpoint,
         mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
-        let (mut deployment, arm) = choose(endpoint, request.deployment.as_deref())?;
+        let (mut deployment, arm) = choose(endpoint, &request)?;
         let mut assigned = Assigned::new(arm, &deployment.metrics, request.marks, request.received);
         let (mut admitted, mut is_current) = (None, false);
         for _ in 1..LOOKS_MAX {
@@ -244,7 +244,7 @@ impl Router {
         match endpoint.deployment(before.name.key()) {
             Some(deployment) => Ok(Arc::clone(deployment)),
             // The arm is that of the first time.
-            None => choose(endpoint, request.deployment.as_deref()).map(|(next, _)| next),
+            None => choose(endpoint, request).map(|(next, _)| next),
         }
     }
 }
@@ -252,9 +252,9 @@ impl Router {
 /// The deployment that the request names, else whose turn it is by the split.
 fn choose(
     endpoint: &Endpoint,
-    named: Option<&str>,
+    request: &ScoreRequest<'_>,
 ) -> Result<(Arc<Deployment>, Option<Arm>), Unserved> {
-    let chosen = match named {
+    let chosen = match request.deployment.as_deref() {
         Some(name) => endpoint
             .deployment(name)
             .map(|deployment| (deployment, None))
@@ -268,7 +268,7 @@ fn choose(
                     .collect(),
             }),
         None => endpoint
-            .next_by_split()
+            .next_by_split(request.marks.client)
             .map(|(deployment, arm)| (deployment, Some(arm)))
             .ok_or_else(|| Unserved::NoTraffic {
                 endpoint: endpoint.name().to_string(),

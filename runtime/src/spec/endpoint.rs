@@ -10,6 +10,7 @@ use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
 use super::spelling::{self, modernise, old_keys};
+use super::sticky::{Sticky, read_sticky};
 use super::{
     DeploymentName, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
     deployment,
@@ -86,6 +87,9 @@ pub struct EndpointSpec {
     /// The split of traffic; no entries where none is written.
     #[serde(skip_serializing_if = "TrafficSplit::is_unwritten")]
     pub traffic: TrafficSplit,
+    /// The rule by which clients stay with their deployment; none where each request is decided by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
     #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
@@ -102,6 +106,7 @@ impl EndpointSpec {
             properties: BTreeMap::new(),
             auth_mode: None,
             traffic: TrafficSplit::default(),
+            sticky: None,
             kept: BTreeMap::new(),
         }
     }
@@ -147,6 +152,7 @@ impl EndpointSpec {
         if !newer.traffic.is_unwritten() {
             self.traffic = newer.traffic;
         }
+        self.sticky = newer.sticky.or(self.sticky.take());
         self.kept.extend(newer.kept);
     }
 
@@ -158,6 +164,7 @@ impl EndpointSpec {
             "auth_mode aad_token is taken as key: there is no directory of users here".to_owned()
         });
         aad.into_iter()
+            .chain(self.sticky.as_ref().and_then(Sticky::note))
             .chain(kept_notes(&self.kept, |_| true))
             .collect()
     }
@@ -323,6 +330,8 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSp
         .take("traffic")
         .map(|node| read_traffic(node, fields.problems()))
         .unwrap_or_default();
+    let sticky = fields.take("sticky");
+    let sticky = sticky.and_then(|node| read_sticky(node, fields.problems()));
     let mirror_traffic = fields.take(MIRROR_TRAFFIC);
     let mirrored = mirror_traffic.and_then(|node| read_mirror(node, fields.problems()));
     let mut kept = read_kept(KEPT, &mut fields);
@@ -341,6 +350,7 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSp
         properties,
         auth_mode,
         traffic,
+        sticky,
         kept,
     })
 }

@@ -443,6 +443,7 @@ mod tests {
                 generations,
                 deployments: BTreeMap::new(),
                 pending: None,
+                cohorts: None,
             };
             desired.endpoints.insert(spec.name, endpoint);
         }
