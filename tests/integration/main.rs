@@ -14,6 +14,7 @@ mod hygiene;
 mod isolation;
 mod logs;
 mod memory;
+mod mirror;
 mod mlp;
 mod models;
 mod neighbours;

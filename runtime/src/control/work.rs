@@ -34,9 +34,9 @@ use crate::engine::{
 use crate::observe::Metrics;
 use crate::router::{
     AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, Routes, RoutingTable,
-    StickyRoutes,
+    ShadowRoute, StickyRoutes,
 };
-use crate::spec::{Cohorts, EndpointName, EndpointSpec};
+use crate::spec::{Cohorts, DeploymentName, EndpointName, EndpointSpec};
 
 /// The places of the files of models.
 pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
@@ -420,6 +420,7 @@ impl Work {
         let name = spec.name.as_str();
         let sticky = spec
             .sticky
+            .clone()
             .zip(cohorts)
             .map(|(rule, cohorts)| StickyRoutes {
                 rule,
@@ -429,9 +430,16 @@ impl Work {
         if sticky.is_none() {
             self.metrics.forget_sticky_misses(name);
         }
+        let shadow = |(shadow, share): (DeploymentName, _)| ShadowRoute {
+            metrics: self.metrics.shadow(name, shadow.as_str()),
+            name: shadow,
+            share,
+        };
+        let shadows: Vec<_> = spec.shadows().map(shadow).collect();
         Routes {
             split: spec.traffic,
             sticky,
+            shadows,
         }
     }
 
@@ -491,6 +499,8 @@ impl Work {
         for key in unseen {
             self.builds.remove(&key);
             if let Some(admission) = self.admissions.remove(&key) {
+                self.metrics
+                    .forget_shadow(key.endpoint.as_str(), key.deployment.as_str());
                 self.metrics
                     .forget(key.endpoint.as_str(), key.deployment.as_str());
                 self.closing.push((key, admission));

@@ -21,6 +21,8 @@ mod system_cpu;
 mod system_memory;
 mod timings;
 
+#[cfg(feature = "server")]
+pub(crate) use canary_series::pairs_dropped;
 pub use canary_series::{NotCopied, ShadowMetrics, StickyMisses};
 pub use failure_streak::{Degraded, FailureStreak};
 #[cfg(feature = "server")]

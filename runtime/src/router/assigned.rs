@@ -32,13 +32,23 @@ pub(super) struct Arm {
 /// of a request whose deployment has gone.
 #[derive(Debug)]
 pub(super) struct Assigned {
-    /// None once the event is made, and for a request that named its deployment: that says nothing about the split.
+    /// None for a request that named its deployment: that says nothing about the split.
     arm: Option<Arm>,
     series: u32,
     build: u32,
     marks: Marks,
     received: Instant,
     is_cold: bool,
+    /// Its event is made.
+    ended: Option<Ended>,
+}
+
+/// The end of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    pub(super) timings: Timings,
+    pub(super) now: Instant,
 }
 
 impl Assigned {
@@ -56,6 +66,7 @@ impl Assigned {
             marks,
             received,
             is_cold: false,
+            ended: None,
         }
     }
 
@@ -66,9 +77,44 @@ impl Assigned {
 
     /// The request has ended `now`.
     pub(super) fn end(&mut self, outcome: Outcome, timings: &Timings, now: Instant) {
-        if let Some(arm) = self.arm.take() {
+        if let (Some(arm), None) = (self.arm, self.ended) {
             self.tell(arm, outcome, timings, now);
+            self.ended = Some(Ended {
+                outcome,
+                timings: *timings,
+                now,
+            });
         }
+    }
+
+    /// Where no outcome was recorded, its deployment has gone.
+    pub(super) fn finish(&mut self) {
+        let timings = Timings::start(self.received);
+        self.end(Outcome::NotReady, &timings, Instant::now());
+    }
+
+    /// The decision; none where the request named its deployment.
+    pub(super) fn arm(&self) -> Option<Arm> {
+        self.arm
+    }
+
+    /// The end, once it is there.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// The series of the deployment, and its build.
+    pub(super) fn deployment(&self) -> (u32, u32) {
+        (self.series, self.build)
+    }
+
+    /// Whether its instance was new.
+    pub(super) fn is_cold(&self) -> bool {
+        self.is_cold
+    }
+
+    pub(super) fn marks(&self) -> Marks {
+        self.marks
     }
 
     #[cfg(feature = "server")]
@@ -101,12 +147,8 @@ impl Assigned {
 
 impl Drop for Assigned {
     fn drop(&mut self) {
-        if self.arm.is_some() {
-            self.end(
-                Outcome::NotReady,
-                &Timings::start(self.received),
-                Instant::now(),
-            );
+        if self.arm.is_some() && self.ended.is_none() {
+            self.finish();
         }
     }
 }

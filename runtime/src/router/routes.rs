@@ -1,9 +1,9 @@
-//! Where the requests of an endpoint go, as the control plane says it: the split, and who stays with whom.
+//! Where the requests of an endpoint go, as the control plane says it: the split, who stays with whom, who gets copies.
 //!
 //! Pure data. Not here: the decision about one request (`table`).
 
-use crate::observe::StickyMisses;
-use crate::spec::{Cohorts, Sticky, TrafficSplit};
+use crate::observe::{ShadowMetrics, StickyMisses};
+use crate::spec::{Cohorts, DeploymentName, Percent, Sticky, TrafficSplit};
 
 /// What decides where the requests of an endpoint go.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +12,19 @@ pub struct Routes {
     pub split: TrafficSplit,
     /// The rule by which clients stay where they are; none where each request is decided by itself.
     pub sticky: Option<StickyRoutes>,
+    /// Who gets copies of requests.
+    pub shadows: Vec<ShadowRoute>,
+}
+
+/// A deployment that gets copies of requests.
+#[derive(Debug, Clone)]
+pub struct ShadowRoute {
+    /// Its name.
+    pub name: DeploymentName,
+    /// The share of requests that it gets.
+    pub share: Percent,
+    /// Where its copies are counted.
+    pub metrics: ShadowMetrics,
 }
 
 /// Clients that stay where they are.
@@ -30,6 +43,7 @@ impl From<TrafficSplit> for Routes {
         Self {
             split,
             sticky: None,
+            shadows: Vec::new(),
         }
     }
 }

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::router::assigned::Arm;
+#[cfg(feature = "server")]
+use crate::router::mirror::Shadow;
 use crate::router::{Deployment, EndpointAuth, Routes, StickyRoutes};
 use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit, place_on_line};
 
@@ -38,6 +40,8 @@ pub struct Endpoint {
     /// For each entry of the split, the index of its deployment; none for an entry of 0 % that is not deployed.
     arms: Vec<Option<usize>>,
     turns: Arc<Turns>,
+    #[cfg(feature = "server")]
+    shadows: Vec<Shadow>,
 }
 
 /// Decides request after request, through all tables that have the same split.
@@ -103,6 +107,8 @@ impl Endpoint {
             .filter(|previous| previous.routes.split == *split)
             .map_or_else(|| Turns::new(split), |previous| Arc::clone(&previous.turns));
         Ok(Arc::new(Self {
+            #[cfg(feature = "server")]
+            shadows: shadows(&routes, &deployments, previous),
             name,
             auth,
             cohorts: arms_of_cohorts(&routes),
@@ -129,6 +135,12 @@ impl Endpoint {
     #[must_use]
     pub fn split(&self) -> &TrafficSplit {
         &self.routes.split
+    }
+
+    /// Who gets copies of requests.
+    #[cfg(feature = "server")]
+    pub(super) fn shadows(&self) -> &[Shadow] {
+        &self.shadows
     }
 
     /// By what clients are known that stay where they are, and where they belong.
@@ -188,6 +200,28 @@ impl Endpoint {
         let at = self.cohorts.partition_point(|(end, _)| *end <= place);
         self.cohorts.get(at).map(|(_, arm)| *arm)
     }
+}
+
+/// The shadows that are there; others get copies when they are.
+#[cfg(feature = "server")]
+fn shadows(
+    routes: &Routes,
+    deployments: &[Arc<Deployment>],
+    previous: Option<&Endpoint>,
+) -> Vec<Shadow> {
+    let before = previous.map_or(&[][..], |previous| &previous.shadows);
+    let shadows = routes.shadows.iter().filter_map(|route| {
+        let deployment = deployments.iter().find(|one| one.name == route.name)?;
+        let is_live = routes.split.percent_of(&route.name) > Percent::ZERO;
+        let seed = RandomState::new().hash_one(0);
+        Some(Shadow::new(
+            route.clone(),
+            deployment,
+            is_live,
+            (before, seed),
+        ))
+    });
+    shadows.collect()
 }
 
 /// The end of each range of the cohorts, and its entry in the split. Cohorts that are not of this split count for nothing: each

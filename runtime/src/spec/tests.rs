@@ -560,7 +560,10 @@ fn mirrored_traffic_is_one_deployment_with_at_most_half_and_is_kept() {
     let mirrored = |shares: &str| endpoint(&format!("name: iris\nmirror_traffic: {shares}\n"));
     let kept = mirrored("{green: 50}");
     assert_eq!(kept.mirrored(), Some("green".parse().unwrap()));
-    assert_eq!(kept.notes(), ["mirror_traffic is kept without effect"]);
+    assert_eq!(kept.notes(), [""; 0]);
+    let half = Percent::from_hundredths(5000).unwrap();
+    let green = || "green".parse().unwrap();
+    assert_eq!(kept.shadows().collect::<Vec<_>>(), [(green(), half)]);
     for nothing in ["{}", "{green: 0}"] {
         assert_eq!(mirrored(nothing), endpoint("name: iris\n"), "{nothing}");
     }
