@@ -92,18 +92,21 @@ fn an_exact_share_of_requests_is_copied_and_the_live_series_of_the_shadow_stay_e
 fn a_deployment_gets_requests_or_copies_of_them_as_in_azure_and_both_where_that_is_written() {
     let data = folder();
     let server = server(data.path());
-    let update = |more: &[&str]| [&["endpoint", "update", "--name", "iris"], more].concat();
-    let (_, told) = server.fails(&update(&["--mirror-traffic", "blue=10"]));
+    let fails = |flag: &str, value: &str| {
+        let (_, told) = server.fails(&["endpoint", "update", "--name", "iris", flag, value]);
+        told
+    };
+    let told = fails("--mirror-traffic", "blue=10");
     assert!(told.contains("blue has live traffic (100 %)"), "{told}");
     server.update("iris", &["--mirror-traffic", "green=10"]);
-    let (_, told) = server.fails(&update(&["--traffic", "blue:90,green:10"]));
+    let told = fails("--traffic", "blue:90,green:10");
     assert!(told.contains("green has live traffic (10 %)"), "{told}");
-    let (_, told) = server.fails(&update(&["--set", "shadow_traffic.green=1"]));
+    let told = fails("--set", "shadow_traffic.green=1");
     assert!(
         told.contains("stands in mirror_traffic and in shadow_traffic"),
         "{told}"
     );
-    let (_, told) = server.fails(&update(&["--set", "shadow_traffic.red=1"]));
+    let told = fails("--set", "shadow_traffic.red=1");
     assert!(told.contains("shadow_traffic names \"red\""), "{told}");
     server.update("iris", &["--mirror-traffic", "green=0"]);
     server.update("iris", &["--set", "shadow_traffic.green=12.5"]);

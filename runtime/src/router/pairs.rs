@@ -112,8 +112,10 @@ impl Drop for Held {
 
 static MEMORY: Memory = Memory::new(PAIR_BYTES_MAX);
 
-static CHANNEL: LazyLock<(Sender<(Pair, Held)>, Receiver<(Pair, Held)>)> =
-    LazyLock::new(|| bounded(PAIRS_MAX));
+/// Both ends of the channel. A pair there holds its bytes.
+type Channel = (Sender<(Pair, Held)>, Receiver<(Pair, Held)>);
+
+static CHANNEL: LazyLock<Channel> = LazyLock::new(|| bounded(PAIRS_MAX));
 
 /// Hands a pair to the consumer, or counts it as lost.
 pub(super) fn push(pair: Pair) {
