@@ -36,6 +36,20 @@ pub const INSTANCE_COUNT_MAX: u32 = 50;
 pub const EVIDENCE_EVENTS_MAX: usize = 16_384;
 /// Threads that keep such events before anybody has taken them.
 pub const EVIDENCE_RINGS_MAX: usize = 256;
+/// Longest name of a header or cookie, and longest JSON pointer, by which clients are told apart.
+pub const STICKY_NAME_LEN_MAX: usize = 256;
+/// Most steps of such a pointer.
+pub const STICKY_DEPTH_MAX: usize = 16;
+/// Beginning of a body in which the key of its client is looked for: a few tens of microseconds of reading, whatever comes behind.
+pub const STICKY_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Most deployments of an endpoint that get copies of its requests.
+pub const SHADOWS_MAX: usize = 8;
+/// Bytes of requests and answers that copies on their way to shadows hold, of all endpoints: two of the largest bodies that are usual.
+pub const COPY_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Pairs of answers that wait to be compared.
+pub const PAIRS_MAX: usize = 1024;
+/// Bytes that they hold.
+pub const PAIR_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// First requests of an instance that are marked as such: caches, allocators and page faults make them slow.
 pub const COLD_REQUESTS: u32 = 16;
 /// Longest `request_timeout_ms` (Azure: 180 s for managed endpoints).

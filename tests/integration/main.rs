@@ -3,6 +3,7 @@
 mod bad_input;
 mod bytes_in_flight;
 mod canary_flow;
+mod cohorts;
 mod connections;
 mod containers;
 mod deaths;
@@ -13,6 +14,7 @@ mod hygiene;
 mod isolation;
 mod logs;
 mod memory;
+mod mirror;
 mod mlp;
 mod models;
 mod neighbours;

@@ -49,7 +49,11 @@ impl AzForm {
         let name = said["name"].as_str().unwrap_or_default();
         let id = self.workspace.id(&format!("onlineEndpoints/{name}"));
         let mut fields = Map::new();
-        take_written(said, &["compute", "description"], &mut fields);
+        take_written(
+            said,
+            &["compute", "description", "shadow_traffic", "sticky"],
+            &mut fields,
+        );
         let scoring_uri = said["scoring_uri"].as_str().unwrap_or_default();
         let root = scoring_uri.strip_suffix("score");
         let openapi_uri = root.map(|root| format!("{root}swagger.json"));

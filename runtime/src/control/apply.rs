@@ -298,13 +298,16 @@ fn endpoint_after(
         spec.traffic = asked;
         None
     };
-    DesiredEndpoint {
+    let mut next = DesiredEndpoint {
         spec,
         generations: before.map_or(Generations::all(generation), |one| one.generations),
         deployments,
         pending,
         stamp: Stamp::after(before.and_then(|one| one.stamp.as_ref()), context.stamp),
-    }
+        cohorts: before.and_then(|one| one.cohorts.clone()),
+    };
+    next.follow_split();
+    next
 }
 
 /// The split that an endpoint waits for, as far as a change that does not speak of it leaves it.
@@ -380,8 +383,8 @@ mod tests {
     use crate::control::needs::ScriptSource;
     use crate::control::validator::{Unready, UnreadyDeployments};
     use crate::spec::{
-        Assignment, CodeConfiguration, DeploymentSpec, EndpointSpec, ModelRef, Queueing, SkuTable,
-        VersionRef,
+        Assignment, CodeConfiguration, Cohorts, DeploymentSpec, EndpointSpec, ModelRef, Queueing,
+        SkuTable, VersionRef,
     };
 
     /// A desired state, and what changes of it are judged by.
@@ -649,6 +652,55 @@ mod tests {
         world.accept(&traffic("blue:0,green:100"));
         world.accept(&remove(Some("iris"), "blue"));
         assert_eq!(world.iris().spec.traffic.to_string(), "green:100");
+    }
+
+    fn sticky(assignment: &str) -> Change {
+        update(EndpointUpdate {
+            set: set(&[assignment]),
+            ..EndpointUpdate::default()
+        })
+    }
+
+    #[test]
+    fn clients_belong_where_the_split_in_force_says_while_there_is_a_rule() {
+        let mut world = World::with_iris();
+        assert_eq!(world.iris().cohorts, None);
+        world.accept(&sticky("sticky.header=x-user-id"));
+        let ends = |world: &World| -> Vec<_> {
+            let cohorts = world.iris().cohorts.as_ref().expect("cohorts");
+            let ends = cohorts.ends();
+            ends.map(|(end, name)| (end, name.to_string())).collect()
+        };
+        let blue = |end| (end, "blue".to_owned());
+        let green = |end| (end, "green".to_owned());
+        assert_eq!(ends(&world), [blue(10_000)]);
+        world.accept(&traffic("blue:90,green:10"));
+        assert_eq!(ends(&world), [green(1000), blue(10_000)]);
+        assert_eq!(
+            world.iris().cohorts.as_ref().map(Cohorts::salt),
+            Some("iris")
+        );
+        // Other changes, and no traffic, leave everybody where they are.
+        world.accept(&edit("blue", count(2)));
+        world.accept(&traffic("blue:0,green:0"));
+        assert_eq!(ends(&world), [green(1000), blue(10_000)]);
+        world.accept(&sticky("sticky=null"));
+        assert_eq!(world.iris().cohorts, None);
+    }
+
+    #[test]
+    fn a_split_that_waits_moves_nobody_until_it_is_in_force() {
+        let mut world = World::with_iris();
+        world.accept(&sticky("sticky.header=x-user-id"));
+        let before = world.iris().cohorts.clone();
+        world.accept_only(&upsert("red", "1", "blue:50,red:50"));
+        assert_eq!(world.iris().cohorts, before);
+        world.settle(SplitOutcome::InForce);
+        let after = world.iris().cohorts.as_ref().expect("cohorts");
+        assert_eq!(
+            after.ends().next().map(|(end, name)| (end, name.as_str())),
+            Some((5000, "red"))
+        );
     }
 
     #[test]

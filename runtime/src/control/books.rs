@@ -436,6 +436,7 @@ impl Books {
             spec: wanted.spec.clone(),
             generations: wanted.generations,
             deployments,
+            cohorts: wanted.cohorts.clone(),
         }
     }
 }

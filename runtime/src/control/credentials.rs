@@ -292,6 +292,7 @@ mod tests {
             deployments: BTreeMap::new(),
             pending: None,
             stamp: None,
+            cohorts: None,
         }
     }
 

@@ -20,8 +20,8 @@ use crate::control::script::{ResolvedScript, ScriptBuild};
 use crate::control::timestamp::Timestamp;
 use crate::engine::BatchSettings;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName, ModelVersion,
-    TrafficSplit,
+    Cohorts, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName,
+    ModelVersion, TrafficSplit,
 };
 
 /// Format of the stored state. 1 had no number, no last good states and no pending splits.
@@ -62,6 +62,9 @@ pub(super) struct DesiredEndpoint {
     /// Nothing in states of releases that did not note it, and in programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) stamp: Option<Stamp>,
+    /// Where clients belong under the split in force; none where the endpoint has no `sticky`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cohorts: Option<Cohorts>,
 }
 
 /// Who made something and when, and when it was changed last.
@@ -85,6 +88,21 @@ impl Stamp {
             last_modified_at: change.last_modified_at,
             ..before.clone()
         })
+    }
+}
+
+impl DesiredEndpoint {
+    /// Has the cohorts follow the rules and the split in force. The salt stays; the first is the endpoint's name, so that servers
+    /// side by side agree.
+    pub(super) fn follow_split(&mut self) {
+        self.cohorts = self.spec.sticky.is_some().then(|| {
+            let split = &self.spec.traffic;
+            let before = self.cohorts.as_ref();
+            before.map_or_else(
+                || Cohorts::new(self.spec.name.key(), split),
+                |before| before.follow(split),
+            )
+        });
     }
 }
 
@@ -382,6 +400,7 @@ impl Desired {
             SplitOutcome::InForce => {
                 if let Some(pending) = endpoint.pending.take_if(is_meant) {
                     endpoint.spec.traffic = pending.split;
+                    endpoint.follow_split();
                     for gone in &pending.removes {
                         endpoint.deployments.remove(gone);
                     }

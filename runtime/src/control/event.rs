@@ -10,7 +10,7 @@ use crate::control::desired::{Desired, Generations, Settlement};
 use crate::control::operation::{Operation, OperationId};
 use crate::control::script::EnvironmentFacts;
 use crate::engine::{CoreGrant, ModelProfile, Placement};
-use crate::spec::{DeploymentName, EndpointName, EndpointSpec};
+use crate::spec::{Cohorts, DeploymentName, EndpointName, EndpointSpec};
 
 /// A deployment of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +145,8 @@ pub(super) struct Shown {
     pub(super) spec: EndpointSpec,
     pub(super) generations: Generations,
     pub(super) deployments: Vec<ShownDeployment>,
+    /// Where clients belong; none where the endpoint has no `sticky`.
+    pub(super) cohorts: Option<Cohorts>,
 }
 
 /// A deployment as requests see it.

@@ -128,6 +128,7 @@ mod tests {
             deployments: deployments.iter().map(one).collect(),
             pending: None,
             stamp: None,
+            cohorts: None,
         };
         let name = endpoint.spec.name.clone();
         let state = Desired {

@@ -16,8 +16,8 @@ use crate::control::revision::Revision;
 use crate::control::script::ResolvedScript;
 use crate::control::split_rule;
 use crate::spec::{
-    CodeConfiguration, DeploymentName, DeploymentSpec, EndpointName, ModelRef, Scoring, SkuTable,
-    TrafficSplit, VersionRef,
+    CodeConfiguration, DeploymentName, DeploymentSpec, EndpointName, ModelRef, Percent, Scoring,
+    SkuTable, TrafficSplit, VersionRef,
 };
 
 /// The reason why a deployment cannot answer.
@@ -118,16 +118,39 @@ impl<'a> Validator<'a> {
 
     /// A deployment that is to get copies must be there when that is asked for.
     fn mirror(&mut self, change: &PendingChange, before: Option<&DesiredEndpoint>) {
-        let mirrored = change.endpoint.mirrored();
-        if mirrored == before.and_then(|before| before.spec.mirrored()) {
-            return;
-        }
+        let endpoint = &change.endpoint;
         let known = |name: &DeploymentName| change.deployments.iter().any(|one| one.name == *name);
-        if let Some(name) = mirrored.filter(|name| !known(name)) {
+        let mirrored = endpoint.mirrored();
+        let was_mirrored = before.and_then(|before| before.spec.mirrored());
+        let own = endpoint.shadow_traffic.keys();
+        let named = mirrored.iter().map(|name| ("mirror_traffic", name));
+        let named = named.chain(own.map(|name| ("shadow_traffic", name)));
+        let is_old = |name: &DeploymentName| {
+            let before = before.map(|before| &before.spec.shadow_traffic);
+            was_mirrored.as_ref() == Some(name) || before.is_some_and(|own| own.contains_key(name))
+        };
+        for (key, name) in named.filter(|(_, name)| !known(name) && !is_old(name)) {
             self.problems.push(format!(
-                "mirror_traffic names {:?}, which is not a deployment of endpoint {}",
+                "{key} names {:?}, which is not a deployment of endpoint {}",
                 name.as_str(),
-                change.endpoint.name
+                endpoint.name
+            ));
+        }
+        let Some(name) = mirrored else {
+            return;
+        };
+        if endpoint.shadow_traffic.contains_key(&name) {
+            self.problems.push(format!(
+                "{name} stands in mirror_traffic and in shadow_traffic: take it out of one"
+            ));
+        }
+        let share = endpoint.traffic.percent_of(&name);
+        let share_before = before.map(|before| before.spec.traffic.percent_of(&name));
+        let is_new = was_mirrored != Some(name.clone()) || share_before != Some(share);
+        if share > Percent::ZERO && is_new {
+            self.problems.push(format!(
+                "{name} has live traffic ({share} %) and stands in mirror_traffic: a deployment gets requests or copies of them; take it \
+                 out with `--mirror-traffic {name}=0`, or write it as shadow_traffic"
             ));
         }
     }

@@ -32,8 +32,11 @@ use crate::engine::{
     give_back_memory,
 };
 use crate::observe::Metrics;
-use crate::router::{AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, RoutingTable};
-use crate::spec::{EndpointName, EndpointSpec};
+use crate::router::{
+    AdmissionControl, Deployment, Endpoint, EndpointAuth, Router, Routes, RoutingTable,
+    ShadowRoute, StickyRoutes,
+};
+use crate::spec::{Cohorts, DeploymentName, EndpointName, EndpointSpec};
 
 /// The places of the files of models.
 pub(super) trait ModelPlaces: std::fmt::Debug + Send + Sync + 'static {
@@ -396,8 +399,11 @@ impl Work {
                 .collect();
             let auth = self.credentials.auth(&shown.spec, shown.generations);
             let previous = self.published.get(name).map(Arc::as_ref);
-            let (name, split) = (shown.spec.name, shown.spec.traffic);
-            match Endpoint::new(name, auth, split, deployments, previous) {
+            let (name, routes) = (
+                shown.spec.name.clone(),
+                self.routes(shown.spec, shown.cohorts),
+            );
+            match Endpoint::new(name, auth, routes, deployments, previous) {
                 Ok(endpoint) => {
                     self.published.insert(endpoint.name().clone(), endpoint);
                 }
@@ -406,6 +412,7 @@ impl Work {
             }
         } else {
             self.published.remove(name);
+            self.metrics.forget_sticky_misses(name.as_str());
         }
         let endpoints = self.published.values().cloned().collect();
         self.router.publish(RoutingTable::new(endpoints));
@@ -415,6 +422,34 @@ impl Work {
             admission.resize(slots);
         }
         self.close_unseen(name);
+    }
+
+    /// Where the requests of an endpoint go.
+    fn routes(&self, spec: EndpointSpec, cohorts: Option<Cohorts>) -> Routes {
+        let name = spec.name.as_str();
+        let sticky = spec
+            .sticky
+            .clone()
+            .zip(cohorts)
+            .map(|(rule, cohorts)| StickyRoutes {
+                rule,
+                cohorts,
+                misses: self.metrics.sticky_misses(name),
+            });
+        if sticky.is_none() {
+            self.metrics.forget_sticky_misses(name);
+        }
+        let shadow = |(shadow, share): (DeploymentName, _)| ShadowRoute {
+            metrics: self.metrics.shadow(name, shadow.as_str()),
+            name: shadow,
+            share,
+        };
+        let shadows: Vec<_> = spec.shadows().map(shadow).collect();
+        Routes {
+            split: spec.traffic,
+            sticky,
+            shadows,
+        }
     }
 
     fn deployment(
@@ -473,6 +508,8 @@ impl Work {
         for key in unseen {
             self.builds.remove(&key);
             if let Some(admission) = self.admissions.remove(&key) {
+                self.metrics
+                    .forget_shadow(key.endpoint.as_str(), key.deployment.as_str());
                 self.metrics
                     .forget(key.endpoint.as_str(), key.deployment.as_str());
                 self.closing.push((key, admission));
@@ -718,6 +755,7 @@ mod tests {
                 request_timeout: Duration::from_secs(1),
                 waiting_max: Some(slots),
             }],
+            cohorts: None,
         });
         work.carry_out(Command::Publish { endpoint, shown });
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use super::Outcome;
-use super::metrics::evidence_dropped;
+use super::canary_series::evidence_dropped;
 use crate::config::{EVIDENCE_EVENTS_MAX, EVIDENCE_RINGS_MAX};
 use crate::spec::Percent;
 

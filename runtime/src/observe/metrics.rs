@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Timings;
+use super::canary_series::{CanaryFamilies, ShadowMetrics, StickyMisses};
 use super::failure_streak::FailureStreak;
 use super::histogram::Durations;
 
@@ -185,6 +186,7 @@ struct Families {
     degraded: Family<ByDeployment, Gauge>,
     refused: Family<ByStatus, Counter>,
     forced_stops: Counter,
+    canary: CanaryFamilies,
     bytes: ByteMetrics,
 }
 
@@ -239,6 +241,7 @@ impl Families {
             "Instances that were stopped under running requests, because their drain took too long",
             self.forced_stops.clone(),
         );
+        self.canary.register(registry);
         registry.register(
             "log_dropped",
             "Lines of the log that were dropped because nobody took them",
@@ -248,12 +251,6 @@ impl Families {
             "log_left_out",
             "Lines of the log that were not written because there were many of their kind",
             log_left_out(),
-        );
-        #[cfg(feature = "server")]
-        registry.register(
-            "evidence_dropped",
-            "Events of requests that the comparison of deployments never saw, because nobody took them in time",
-            evidence_dropped(),
         );
         self.bytes.register(registry);
         registry.register(
@@ -290,13 +287,6 @@ pub(super) fn log_dropped() -> Counter {
 
 /// Counts lines of the log that were left out. One for the process, as the log is.
 pub(super) fn log_left_out() -> Counter {
-    static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
-    COUNTER.clone()
-}
-
-/// Counts events of requests that were dropped. One for the process, as the rings are.
-#[cfg(feature = "server")]
-pub(super) fn evidence_dropped() -> Counter {
     static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
     COUNTER.clone()
 }
@@ -346,6 +336,31 @@ impl Metrics {
         let mut deployments = self.lock_deployments();
         deployments.remove(&labels);
         self.families.forget(&labels);
+    }
+
+    /// Counts the requests of an endpoint that do not say whose they are.
+    #[must_use]
+    pub fn sticky_misses(&self, endpoint: &str) -> StickyMisses {
+        self.families.canary.sticky_misses(endpoint)
+    }
+
+    /// Forgets the series of an endpoint that has no cohorts, or is gone.
+    pub fn forget_sticky_misses(&self, endpoint: &str) {
+        self.families.canary.forget_sticky_misses(endpoint);
+    }
+
+    /// Series of the copies that a deployment gets as a shadow.
+    #[must_use]
+    pub fn shadow(&self, endpoint: &str, deployment: &str) -> ShadowMetrics {
+        let outcomes = Outcome::ALL.into_iter().map(Outcome::label);
+        self.families.canary.shadow(endpoint, deployment, outcomes)
+    }
+
+    /// Forgets the series of a deployment that is no shadow any more.
+    pub fn forget_shadow(&self, endpoint: &str, deployment: &str) {
+        let outcomes = Outcome::ALL.into_iter().map(Outcome::label);
+        let canary = &self.families.canary;
+        canary.forget_shadow(endpoint, deployment, outcomes);
     }
 
     /// Something about each deployment, by endpoint and name.
@@ -706,6 +721,9 @@ serin_forced_stops_total
 serin_instances endpoint,deployment
 serin_log_dropped_total
 serin_log_left_out_total
+serin_mirror_dropped_total endpoint,deployment,reason
+serin_mirror_pairs_dropped_total
+serin_mirrored_requests_total endpoint,deployment,outcome
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage
 serin_request_duration_seconds_count endpoint,deployment,stage
 serin_request_duration_seconds_sum endpoint,deployment,stage
@@ -714,6 +732,7 @@ serin_requests_joined_total endpoint,deployment
 serin_requests_refused_total status
 serin_requests_total endpoint,deployment,outcome
 serin_slots endpoint,deployment
+serin_sticky_misses_total endpoint
 ";
 
     fn line(text: &str, series: &str) -> Option<String> {
@@ -728,6 +747,8 @@ serin_slots endpoint,deployment
         drop(metrics.deployment("iris", "blue"));
         metrics.refused(404);
         metrics.bytes_in_flight().refused_body();
+        metrics.sticky_misses("iris").count();
+        drop(metrics.shadow("iris", "green"));
         let text = metrics.render();
         let mut series: Vec<String> = text
             .lines()

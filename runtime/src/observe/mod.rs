@@ -1,5 +1,6 @@
 //! Timings, metrics, log; what the machine and a process of it use.
 
+mod canary_series;
 mod control_groups;
 mod deployment_log;
 mod deployment_notes;
@@ -22,6 +23,8 @@ mod system_cpu;
 mod system_memory;
 mod timings;
 
+pub(crate) use canary_series::pairs_dropped;
+pub use canary_series::{NotCopied, ShadowMetrics, StickyMisses};
 #[cfg(feature = "server")]
 pub use deployment_log::DeploymentLogs;
 pub use deployment_notes::{NoteKeeper, NoteOn, give_notes_to, note};

@@ -13,6 +13,8 @@ use crate::spec::Percent;
 pub struct Marks {
     /// A hash of its id; 0 where it has none.
     pub id_hash: u64,
+    /// The point of its client on the line of cohorts; none where it does not say whose it is, or nobody asked.
+    pub client: Option<u64>,
 }
 
 /// One decision of a split.
@@ -20,7 +22,8 @@ pub struct Marks {
 pub(super) struct Arm {
     /// Differs between any two splits of the process.
     pub(super) split: u32,
-    pub(super) block: u64,
+    /// None where a cohort decided.
+    pub(super) block: Option<u64>,
     /// The share of the deployment in this split.
     pub(super) share: Percent,
 }
@@ -29,13 +32,23 @@ pub(super) struct Arm {
 /// of a request whose deployment has gone.
 #[derive(Debug)]
 pub(super) struct Assigned {
-    /// None once the event is made, and for a request that named its deployment: that says nothing about the split.
+    /// None for a request that named its deployment: that says nothing about the split.
     arm: Option<Arm>,
     series: u32,
     build: u32,
     marks: Marks,
     received: Instant,
     is_cold: bool,
+    /// Its event is made.
+    ended: Option<Ended>,
+}
+
+/// The end of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    pub(super) timings: Timings,
+    pub(super) now: Instant,
 }
 
 impl Assigned {
@@ -53,6 +66,7 @@ impl Assigned {
             marks,
             received,
             is_cold: false,
+            ended: None,
         }
     }
 
@@ -63,21 +77,56 @@ impl Assigned {
 
     /// The request has ended `now`.
     pub(super) fn end(&mut self, outcome: Outcome, timings: &Timings, now: Instant) {
-        if let Some(arm) = self.arm.take() {
+        if let (Some(arm), None) = (self.arm, self.ended) {
             self.tell(arm, outcome, timings, now);
+            self.ended = Some(Ended {
+                outcome,
+                timings: *timings,
+                now,
+            });
         }
+    }
+
+    /// Where no outcome was recorded, its deployment has gone.
+    pub(super) fn finish(&mut self) {
+        let timings = Timings::start(self.received);
+        self.end(Outcome::NotReady, &timings, Instant::now());
+    }
+
+    /// The decision; none where the request named its deployment.
+    pub(super) fn arm(&self) -> Option<Arm> {
+        self.arm
+    }
+
+    /// The end, once it is there.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        self.ended
+    }
+
+    /// The series of the deployment, and its build.
+    pub(super) fn deployment(&self) -> (u32, u32) {
+        (self.series, self.build)
+    }
+
+    /// Whether its instance was new.
+    pub(super) fn is_cold(&self) -> bool {
+        self.is_cold
+    }
+
+    pub(super) fn marks(&self) -> Marks {
+        self.marks
     }
 
     #[cfg(feature = "server")]
     fn tell(&self, arm: Arm, outcome: Outcome, timings: &Timings, now: Instant) {
-        use crate::observe::evidence::{RequestEvent, clock_start, push, whole_us};
+        use crate::observe::evidence::{NO_BLOCK, RequestEvent, clock_start, push, whole_us};
         let since = |from: Instant| now.saturating_duration_since(from);
         let at_us = since(clock_start()).as_micros();
         let total = since(timings.received);
         push(RequestEvent {
             at_us: u64::try_from(at_us).unwrap_or(u64::MAX),
-            block: arm.block,
-            key_hash: 0,
+            block: arm.block.unwrap_or(NO_BLOCK),
+            key_hash: self.marks.client.unwrap_or(0),
             id_hash: self.marks.id_hash,
             split: arm.split,
             series: self.series,
@@ -98,12 +147,8 @@ impl Assigned {
 
 impl Drop for Assigned {
     fn drop(&mut self) {
-        if self.arm.is_some() {
-            self.end(
-                Outcome::NotReady,
-                &Timings::start(self.received),
-                Instant::now(),
-            );
+        if self.arm.is_some() && self.ended.is_none() {
+            self.finish();
         }
     }
 }

@@ -85,7 +85,10 @@ impl Deployment {
     }
 
     /// Tries once; `Closed` only when no instance is open.
-    fn try_reserve(&self, job: u64) -> Result<(&InstanceHandle, Reservation), ReserveError> {
+    pub(super) fn try_reserve(
+        &self,
+        job: u64,
+    ) -> Result<(&InstanceHandle, Reservation), ReserveError> {
         let loads = self.instances.iter().map(InstanceLoad::of);
         match least_loaded(loads, job) {
             Choice::Instance(index) => {

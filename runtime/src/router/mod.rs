@@ -6,6 +6,12 @@ mod auth;
 mod deployment;
 #[cfg(feature = "server")]
 pub mod keys;
+#[cfg(feature = "server")]
+mod mirror;
+#[cfg(feature = "server")]
+pub mod pairs;
+mod routes;
+mod run;
 mod score;
 mod script;
 mod submission_queue;
@@ -18,6 +24,7 @@ pub use admission::{AdmissionControl, Rejected};
 pub use assigned::Marks;
 pub use auth::EndpointAuth;
 pub use deployment::Deployment;
+pub use routes::{Routes, ShadowRoute, StickyRoutes};
 pub use score::{Answer, RequestInputs, ScoreRequest, Unserved};
 pub use script::{MakesHead, ScriptWords};
 pub use submission_queue::deliver;

@@ -22,7 +22,10 @@ use crate::engine::{
 use crate::observe::{DeploymentMetrics, FailureStreak, Outcome, Timings};
 use crate::router::assigned::{Arm, Assigned, Marks};
 use crate::router::deployment::NotReserved;
-use crate::router::script::{self, MakesHead, ScriptWords};
+#[cfg(feature = "server")]
+use crate::router::mirror::{self, Answered};
+use crate::router::run::{Work, outcome_of_run};
+use crate::router::script::{MakesHead, ScriptWords};
 use crate::router::submission_queue;
 use crate::router::{AdmissionControl, Deployment, Endpoint, Rejected, Router};
 use crate::spec::{DeploymentName, shown};
@@ -200,15 +203,32 @@ impl Router {
         endpoint: &Endpoint,
         mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
-        let (mut deployment, arm) = choose(endpoint, request.deployment.as_deref())?;
+        let (deployment, arm) = choose(endpoint, &request)?;
         let mut assigned = Assigned::new(arm, &deployment.metrics, request.marks, request.received);
+        let place = (endpoint, deployment);
+        let answered = self.attempts(place, &mut request, &mut assigned).await;
+        #[cfg(feature = "server")]
+        if arm.is_some() && !endpoint.shadows().is_empty() {
+            assigned.finish();
+            mirrored(endpoint, &request, &assigned, &answered);
+        }
+        answered
+    }
+
+    /// Tries the deployment, and what stands in its place if it is being replaced.
+    async fn attempts(
+        &self,
+        (endpoint, mut deployment): (&Endpoint, Arc<Deployment>),
+        request: &mut ScoreRequest<'_>,
+        assigned: &mut Assigned,
+    ) -> Result<Answer, Unserved> {
         let (mut admitted, mut is_current) = (None, false);
         for _ in 1..LOOKS_MAX {
             let place = (&*deployment, is_current);
-            match attempt(place, &mut request, admitted.take(), &mut assigned).await {
+            match attempt(place, request, admitted.take(), assigned).await {
                 ControlFlow::Break(outcome) => return outcome,
                 ControlFlow::Continue(left) => {
-                    let next = self.look_again(endpoint, &deployment, &request)?;
+                    let next = self.look_again(endpoint, &deployment, request)?;
                     is_current = Arc::ptr_eq(&next, &deployment);
                     if is_current && !left.is_full {
                         break;
@@ -219,7 +239,7 @@ impl Router {
             }
         }
         Recording::start(&deployment.metrics, request.received)
-            .of(&mut assigned)
+            .of(assigned)
             .end(Outcome::NotReady);
         Err(Unserved::NotReady {
             deployment: deployment.name.clone(),
@@ -244,17 +264,46 @@ impl Router {
         match endpoint.deployment(before.name.key()) {
             Some(deployment) => Ok(Arc::clone(deployment)),
             // The arm is that of the first time.
-            None => choose(endpoint, request.deployment.as_deref()).map(|(next, _)| next),
+            None => choose(endpoint, request).map(|(next, _)| next),
         }
     }
+}
+
+/// Copies a request that has its answer, or will have none, to the shadows of its endpoint.
+#[cfg(feature = "server")]
+fn mirrored(
+    endpoint: &Endpoint,
+    request: &ScoreRequest<'_>,
+    assigned: &Assigned,
+    answered: &Result<Answer, Unserved>,
+) {
+    let RequestInputs::Body(body) = &request.inputs else {
+        return;
+    };
+    let answer = answered.as_ref().ok().and_then(|answer| {
+        let status = answer.head.as_ref().map(|head| head.status);
+        match &answer.body {
+            ScoredBody::Json(body) => Some((body, status)),
+            ScoredBody::Values(_) => None,
+        }
+    });
+    let answered = Answered {
+        endpoint: endpoint.name(),
+        assigned,
+        body,
+        head: request.head,
+        is_for_scripts: request.is_for_scripts,
+        answer,
+    };
+    mirror::copy(endpoint.shadows(), &answered);
 }
 
 /// The deployment that the request names, else whose turn it is by the split.
 fn choose(
     endpoint: &Endpoint,
-    named: Option<&str>,
+    request: &ScoreRequest<'_>,
 ) -> Result<(Arc<Deployment>, Option<Arm>), Unserved> {
-    let chosen = match named {
+    let chosen = match request.deployment.as_deref() {
         Some(name) => endpoint
             .deployment(name)
             .map(|deployment| (deployment, None))
@@ -268,7 +317,7 @@ fn choose(
                     .collect(),
             }),
         None => endpoint
-            .next_by_split()
+            .next_by_split(request.marks.client)
             .map(|(deployment, arm)| (deployment, Some(arm)))
             .ok_or_else(|| Unserved::NoTraffic {
                 endpoint: endpoint.name().to_string(),
@@ -301,39 +350,6 @@ impl Left {
 }
 
 type Attempt = ControlFlow<Result<Answer, Unserved>, Left>;
-
-/// A job at its instance. Dropped while its answer is outstanding (the deadline passed, or the client left), it ends the run:
-/// nobody would read the answer, and the core is for those who wait.
-struct Work {
-    instance: InstanceHandle,
-    job: u64,
-    outstanding: bool,
-}
-
-impl Work {
-    /// Ends the run, for the deadline has passed. What took the request's time: the run, or the line for it. A run that got only the
-    /// rest of the time is not at fault.
-    fn expire(mut self, timings: &Timings, deadline: Deadline) -> RunError {
-        self.outstanding = false;
-        let received = timings.received;
-        let waited = timings.admitted.unwrap_or(received) - received;
-        let timeout = deadline.instant().map(|instant| instant - received);
-        let had_time = timeout.is_none_or(|timeout| waited < timeout / 2);
-        if self.instance.cancel(self.job) && had_time {
-            RunError::ExpiredRunning
-        } else {
-            RunError::ExpiredWaiting
-        }
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        if self.outstanding {
-            self.instance.cancel(self.job);
-        }
-    }
-}
 
 /// The permit that the request has already, where it is of this admission; else a new one.
 async fn permit_of(
@@ -475,11 +491,7 @@ async fn hand_over(
     let job = job(request, recording, (id, deadline, permit), reply_to);
     // Dropped after the end of the channel where the answer comes, which the call below takes: a lane that is told to cancel must
     // find that the client has gone (`Lane::begin`).
-    let mut work = Work {
-        instance: instance.clone(),
-        job: id,
-        outstanding: true,
-    };
+    let mut work = Work::new(instance, id);
     let sent = submission_queue::Sent {
         job: reservation.give_to(job),
         deadline,
@@ -488,7 +500,7 @@ async fn hand_over(
     let Some(replied) = submission_queue::send_and_wait(instance, sent, reply).await else {
         return Err(work.expire(&recording.timings, deadline));
     };
-    work.outstanding = false;
+    work.is_over();
     match replied {
         Ok(Reply { outcome, timings }) => {
             recording.timings = timings;
@@ -615,22 +627,6 @@ fn outcome_of_rejection(rejected: Rejected) -> Outcome {
         Rejected::QueueFull { .. } => Outcome::Shed,
         Rejected::DeadlinePassed => Outcome::ExpiredWaiting,
         Rejected::Draining => Outcome::NotReady,
-    }
-}
-
-fn outcome_of_run(scored: &Result<Scored, RunError>) -> Outcome {
-    match scored {
-        Ok(scored) => script::outcome(script::status(scored)),
-        Err(error) if error.is_malformed_body() => Outcome::Malformed,
-        Err(RunError::Input(_)) => Outcome::RejectedByModel,
-        Err(RunError::Output(_) | RunError::Model(_) | RunError::Panicked(_)) => {
-            Outcome::ModelError
-        }
-        Err(RunError::Died { .. }) => Outcome::Died,
-        Err(RunError::ExpiredWaiting) => Outcome::ExpiredWaiting,
-        Err(RunError::ExpiredRunning) => Outcome::ExpiredRunning,
-        Err(RunError::Abandoned) => Outcome::Abandoned,
-        Err(RunError::InstanceGone) => Outcome::Internal,
     }
 }
 
@@ -782,6 +778,8 @@ mod tests {
 
     #[cfg(feature = "server")]
     mod evidence_events;
+    #[cfg(feature = "server")]
+    mod shadows;
 
     const DIGITS: [&str; 2] = ["models/digits/1/model.onnx", "models/digits/2/model.onnx"];
     const SLOW: &str = "models/test/slow.onnx";

@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::router::assigned::Arm;
-use crate::router::{Deployment, EndpointAuth};
-use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit};
+#[cfg(feature = "server")]
+use crate::router::mirror::Shadow;
+use crate::router::{Deployment, EndpointAuth, Routes, StickyRoutes};
+use crate::spec::{DeploymentName, EndpointName, Percent, Picker, TrafficSplit, place_on_line};
 
 /// The split sends traffic to a deployment that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,11 +33,15 @@ pub struct MissingDeployment {
 pub struct Endpoint {
     name: EndpointName,
     auth: EndpointAuth,
-    split: TrafficSplit,
+    routes: Routes,
     deployments: Vec<Arc<Deployment>>,
+    /// For each range of the cohorts its end and the entry of the split; none where there are no cohorts.
+    cohorts: Vec<(u16, usize)>,
     /// For each entry of the split, the index of its deployment; none for an entry of 0 % that is not deployed.
     arms: Vec<Option<usize>>,
     turns: Arc<Turns>,
+    #[cfg(feature = "server")]
+    shadows: Vec<Shadow>,
 }
 
 /// Decides request after request, through all tables that have the same split.
@@ -80,10 +86,12 @@ impl Endpoint {
     pub fn new(
         name: EndpointName,
         auth: EndpointAuth,
-        split: TrafficSplit,
+        routes: impl Into<Routes>,
         deployments: Vec<Arc<Deployment>>,
         previous: Option<&Self>,
     ) -> Result<Arc<Self>, MissingDeployment> {
+        let routes = routes.into();
+        let split = &routes.split;
         let mut arms = Vec::with_capacity(split.entries().len());
         for (arm, percent) in split.entries() {
             let index = deployments.iter().position(|known| known.name == *arm);
@@ -96,15 +104,15 @@ impl Endpoint {
             arms.push(index);
         }
         let turns = previous
-            .filter(|previous| previous.split == split)
-            .map_or_else(
-                || Turns::new(&split),
-                |previous| Arc::clone(&previous.turns),
-            );
+            .filter(|previous| previous.routes.split == *split)
+            .map_or_else(|| Turns::new(split), |previous| Arc::clone(&previous.turns));
         Ok(Arc::new(Self {
+            #[cfg(feature = "server")]
+            shadows: shadows(&routes, &deployments, previous),
             name,
             auth,
-            split,
+            cohorts: arms_of_cohorts(&routes),
+            routes,
             deployments,
             arms,
             turns,
@@ -126,7 +134,19 @@ impl Endpoint {
     /// The split in force.
     #[must_use]
     pub fn split(&self) -> &TrafficSplit {
-        &self.split
+        &self.routes.split
+    }
+
+    /// Who gets copies of requests.
+    #[cfg(feature = "server")]
+    pub(super) fn shadows(&self) -> &[Shadow] {
+        &self.shadows
+    }
+
+    /// By what clients are known that stay where they are, and where they belong.
+    #[must_use]
+    pub fn sticky(&self) -> Option<&StickyRoutes> {
+        self.routes.sticky.as_ref()
     }
 
     /// Every deployment, with traffic or without.
@@ -150,12 +170,22 @@ impl Endpoint {
             .find(|known| known.name.key().eq_ignore_ascii_case(name))
     }
 
-    /// The deployment whose turn it is by the split; none when no deployment has weight. Each call is one request.
-    pub(super) fn next_by_split(&self) -> Option<(&Arc<Deployment>, Arm)> {
-        let (arm, block) = self.turns.next()?;
+    /// The deployment of a client at this point of the line where there are cohorts, else the one whose turn it is by the split; none
+    /// when no deployment has weight. Each call is one request.
+    pub(super) fn next_by_split(&self, client: Option<u64>) -> Option<(&Arc<Deployment>, Arm)> {
+        let (arm, block) = match (self.arm_of(client), &self.routes.sticky) {
+            (Some(arm), _) => (arm, None),
+            (None, sticky) => {
+                if let Some(sticky) = sticky.as_ref().filter(|_| client.is_none()) {
+                    sticky.misses.count();
+                }
+                let (arm, block) = self.turns.next()?;
+                (arm, Some(block))
+            }
+        };
         let index = self.arms.get(arm).copied().flatten();
         let index = index.expect("the constructor saw a deployment behind every arm with weight");
-        let (_, share) = self.split.entries().get(arm)?;
+        let (_, share) = self.split().entries().get(arm)?;
         let arm = Arm {
             split: self.turns.number,
             block,
@@ -163,6 +193,50 @@ impl Endpoint {
         };
         Some((self.deployments.get(index)?, arm))
     }
+
+    /// The entry of the split in whose cohort a client is.
+    fn arm_of(&self, client: Option<u64>) -> Option<usize> {
+        let place = place_on_line(client?);
+        let at = self.cohorts.partition_point(|(end, _)| *end <= place);
+        self.cohorts.get(at).map(|(_, arm)| *arm)
+    }
+}
+
+/// The shadows that are there; others get copies when they are.
+#[cfg(feature = "server")]
+fn shadows(
+    routes: &Routes,
+    deployments: &[Arc<Deployment>],
+    previous: Option<&Endpoint>,
+) -> Vec<Shadow> {
+    let before = previous.map_or(&[][..], |previous| &previous.shadows);
+    let shadows = routes.shadows.iter().filter_map(|route| {
+        let deployment = deployments.iter().find(|one| one.name == route.name)?;
+        let is_live = routes.split.percent_of(&route.name) > Percent::ZERO;
+        let seed = RandomState::new().hash_one(0);
+        Some(Shadow::new(
+            route.clone(),
+            deployment,
+            is_live,
+            (before, seed),
+        ))
+    });
+    shadows.collect()
+}
+
+/// The end of each range of the cohorts, and its entry in the split. Cohorts that are not of this split count for nothing: each
+/// request is decided by itself then.
+fn arms_of_cohorts(routes: &Routes) -> Vec<(u16, usize)> {
+    let cohorts = routes
+        .sticky
+        .iter()
+        .flat_map(|sticky| sticky.cohorts.ends());
+    let entries = routes.split.entries();
+    let arms = cohorts.map(|(end, name)| {
+        let is_arm = |(arm, percent): &(_, _)| arm == name && *percent != Percent::ZERO;
+        Some((end, entries.iter().position(is_arm)?))
+    });
+    arms.collect::<Option<_>>().unwrap_or_default()
 }
 
 /// All endpoints at one revision.
@@ -278,7 +352,7 @@ mod tests {
     }
 
     fn picks(endpoint: &Endpoint, count: usize) -> Vec<String> {
-        let picks = (0..count).map(|_| endpoint.next_by_split());
+        let picks = (0..count).map(|_| endpoint.next_by_split(None));
         picks.map(|pick| pick.unwrap().0.name.to_string()).collect()
     }
 

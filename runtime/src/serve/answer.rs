@@ -14,6 +14,8 @@ pub(super) const MODEL_ERROR_STATUS: HeaderName =
 pub(super) const MODEL_ERROR_REASON: HeaderName =
     HeaderName::from_static("ms-azureml-model-error-reason");
 pub(super) const MODEL_TIME: HeaderName = HeaderName::from_static("ms-azureml-model-time");
+/// The same in serin's own name, in answers alone: what the split chose can be told from what a client asked for.
+pub(super) const SERIN_DEPLOYMENT: HeaderName = HeaderName::from_static("x-serin-deployment");
 /// Says why a 429 was given. Azure's has no body and no word of explanation, and users mistake it for a fault.
 pub(super) const SHED: HeaderName = HeaderName::from_static("x-serin-shed");
 
@@ -22,6 +24,7 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(super) fn write_deployment(headers: &mut HeaderMap, deployment: &DeploymentName) {
     let name =
         HeaderValue::from_str(deployment.as_str()).expect("a name is letters, digits and dashes");
+    headers.insert(SERIN_DEPLOYMENT, name.clone());
     headers.insert(MODEL_DEPLOYMENT, name);
 }
 

@@ -331,7 +331,7 @@ mod tests {
         let endpoint = Endpoint::new(
             "iris".parse().unwrap(),
             EndpointAuth::Open,
-            "blue=100".parse().unwrap(),
+            TrafficSplit::parse("blue=100").unwrap(),
             vec![Arc::new(deployment)],
             None,
         );
@@ -463,7 +463,7 @@ mod tests {
         let endpoint = Endpoint::new(
             "iris".parse().unwrap(),
             auth,
-            "script=100".parse().unwrap(),
+            TrafficSplit::parse("script=100").unwrap(),
             vec![deployment("script", true), deployment("model", false)],
             None,
         );
@@ -927,7 +927,7 @@ mod tests {
             EndpointAuth::Key {
                 hashes: [hash_of_key(key), hash_of_key("the other")],
             },
-            "blue=100".parse().unwrap(),
+            TrafficSplit::parse("blue=100").unwrap(),
             vec![Arc::new(deployment)],
             None,
         );

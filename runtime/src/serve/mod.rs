@@ -20,6 +20,7 @@ mod refusals;
 mod request_id;
 mod score;
 mod script;
+mod sticky;
 mod timed_writes;
 mod wrong_keys;
 

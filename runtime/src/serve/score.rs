@@ -26,7 +26,7 @@ use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_
 use crate::observe::{Metrics, NoteOn, note};
 use crate::router::{
     Answer, Deployment, Endpoint, EndpointAuth, Marks, Rejected, RequestInputs, Router,
-    RoutingTable, ScoreRequest, Turn, Unserved,
+    RoutingTable, ScoreRequest, StickyRoutes, Turn, Unserved,
 };
 use crate::serve::answer::{
     JSON, MODEL_DEPLOYMENT, MODEL_ERROR_REASON, MODEL_ERROR_STATUS, SHED, write_deployment,
@@ -42,6 +42,7 @@ use crate::serve::openapi;
 use crate::serve::origin::foreign_page;
 use crate::serve::request_id::RequestIds;
 use crate::serve::script::{ForScript, failure_of_script, script_answer};
+use crate::serve::sticky::client_key;
 use crate::serve::wrong_keys::{Peer, WrongKey, WrongKeys};
 use crate::spec::{DeploymentName, Percent};
 
@@ -334,6 +335,9 @@ impl Scoring {
             let found = self.endpoint(target, &parts.headers);
             (endpoint, _) = found.map_err(|refused| refused.failure)?;
         }
+        // A request that names its deployment is nobody's evidence.
+        let sticky = endpoint.sticky().filter(|_| deployment.is_none());
+        let client = sticky.and_then(|sticky| client_of(sticky, &asked, &payload));
         let request = ScoreRequest {
             deployment: deployment.map(Cow::Owned),
             inputs: RequestInputs::Body(payload),
@@ -344,6 +348,7 @@ impl Scoring {
             waits: false,
             marks: Marks {
                 id_hash: asked.head.ids.hash(),
+                client,
             },
         };
         let mut answer = self.router.score(&endpoint, request).await?;
@@ -473,6 +478,12 @@ pub(super) fn wrong_method(method: &Method, uri: &Uri) -> Failure {
         path: uri.path().to_owned(),
         is_of_scoring: true,
     }
+}
+
+/// The point of the client on the line of cohorts.
+fn client_of(sticky: &StickyRoutes, asked: &Asked<'_>, body: &[u8]) -> Option<u64> {
+    let key = client_key(&sticky.rule, &asked.head.parts.headers, asked.client, body)?;
+    Some(sticky.cohorts.point(&key))
 }
 
 /// One request, without its body.

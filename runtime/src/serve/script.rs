@@ -435,6 +435,7 @@ mod tests {
             "x-ms-run-fn-exec-ms",
             "x-ms-run-function-failed",
             "x-request-id",
+            "x-serin-deployment",
         ];
         let mut names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();

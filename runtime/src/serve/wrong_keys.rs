@@ -31,6 +31,11 @@ impl Peer {
         })
     }
 
+    /// The address as a key of the client.
+    pub(super) fn key(self) -> String {
+        self.0.to_string()
+    }
+
     /// Whether it is on this machine.
     pub(super) fn is_local(self) -> bool {
         self.0.is_loopback()

@@ -10,12 +10,14 @@ use super::fields::{Fields, one_of, parsed, text, texts};
 use super::kept::{Kept, Shape, kept_notes, read_kept};
 use super::node::{Content, Node, find, remove};
 use super::spelling::{self, modernise, old_keys};
+use super::sticky::{Sticky, read_sticky};
 use super::{
-    DeploymentName, DeploymentSpec, EndpointName, Problem, SpecError, TrafficError, TrafficSplit,
-    deployment,
+    DeploymentName, DeploymentSpec, EndpointName, Percent, Problem, SpecError, TrafficError,
+    TrafficSplit, deployment,
 };
 #[cfg(feature = "server")]
 use super::{batch, placeholder, yaml};
+use crate::config::SHADOWS_MAX;
 
 /// Keys that are kept without being understood, and the shape that each must have.
 const KEPT: &Kept = &[
@@ -41,6 +43,9 @@ const READ_ONLY: &[&str] = &[
 
 /// The key of the copies of requests that a deployment is to get.
 const MIRROR_TRAFFIC: &str = "mirror_traffic";
+
+/// The key of copies beyond Azure's bounds.
+const SHADOW_TRAFFIC: &str = "shadow_traffic";
 
 /// Azure's bound.
 const MIRROR_PERCENT_MAX: u8 = 50;
@@ -87,6 +92,12 @@ pub struct EndpointSpec {
     /// The split of traffic; no entries where none is written.
     #[serde(skip_serializing_if = "TrafficSplit::is_unwritten")]
     pub traffic: TrafficSplit,
+    /// The rule by which clients stay with their deployment; none where each request is decided by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Deployments that get copies of requests, beside the one of `mirror_traffic`, and the share of each.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shadow_traffic: BTreeMap<DeploymentName, Percent>,
     /// Other settings of Azure's form that are kept and not acted upon, by their key.
     #[serde(flatten)]
     pub kept: BTreeMap<String, Value>,
@@ -103,6 +114,8 @@ impl EndpointSpec {
             properties: BTreeMap::new(),
             auth_mode: None,
             traffic: TrafficSplit::default(),
+            sticky: None,
+            shadow_traffic: BTreeMap::new(),
             kept: BTreeMap::new(),
         }
     }
@@ -127,8 +140,20 @@ impl EndpointSpec {
     /// The deployment that is to get copies of requests.
     #[must_use]
     pub fn mirrored(&self) -> Option<DeploymentName> {
-        let (name, _) = self.kept.get(MIRROR_TRAFFIC)?.as_object()?.iter().next()?;
-        name.parse().ok()
+        self.mirror().map(|(name, _)| name)
+    }
+
+    fn mirror(&self) -> Option<(DeploymentName, Percent)> {
+        let mirror = self.kept.get(MIRROR_TRAFFIC)?.as_object()?;
+        let (name, share) = mirror.iter().next()?;
+        Some((name.parse().ok()?, share.to_string().parse().ok()?))
+    }
+
+    /// Every deployment that is to get copies of requests, with its share.
+    pub fn shadows(&self) -> impl Iterator<Item = (DeploymentName, Percent)> {
+        let own = self.shadow_traffic.iter();
+        let own = own.map(|(name, share)| (name.clone(), *share));
+        self.mirror().into_iter().chain(own)
     }
 
     /// Forgets that a deployment was to get copies of requests.
@@ -136,6 +161,7 @@ impl EndpointSpec {
         if self.mirrored().as_ref() == Some(name) {
             self.kept.remove(MIRROR_TRAFFIC);
         }
+        self.shadow_traffic.remove(name);
     }
 
     /// Takes over what `newer` says and keeps the rest. Tags and properties merge key by key; a split with entries
@@ -148,6 +174,10 @@ impl EndpointSpec {
         if !newer.traffic.is_unwritten() {
             self.traffic = newer.traffic;
         }
+        self.sticky = newer.sticky.or(self.sticky.take());
+        if !newer.shadow_traffic.is_empty() {
+            self.shadow_traffic = newer.shadow_traffic;
+        }
         self.kept.extend(newer.kept);
     }
 
@@ -159,7 +189,8 @@ impl EndpointSpec {
             "auth_mode aad_token is taken as key: there is no directory of users here".to_owned()
         });
         aad.into_iter()
-            .chain(kept_notes(&self.kept, |_| true))
+            .chain(self.sticky.as_ref().and_then(Sticky::note))
+            .chain(kept_notes(&self.kept, |key| key != MIRROR_TRAFFIC))
             .collect()
     }
 }
@@ -324,8 +355,14 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSp
         .take("traffic")
         .map(|node| read_traffic(node, fields.problems()))
         .unwrap_or_default();
+    let sticky = fields.take("sticky");
+    let sticky = sticky.and_then(|node| read_sticky(node, fields.problems()));
     let mirror_traffic = fields.take(MIRROR_TRAFFIC);
     let mirrored = mirror_traffic.and_then(|node| read_mirror(node, fields.problems()));
+    let shadow_traffic = fields.take(SHADOW_TRAFFIC);
+    let shadow_traffic = shadow_traffic
+        .map(|node| read_shadows(node, fields.problems()))
+        .unwrap_or_default();
     let mut kept = read_kept(KEPT, &mut fields);
     kept.extend(mirrored.map(|mirrored| (MIRROR_TRAFFIC.to_owned(), mirrored)));
     fields.finish(
@@ -342,6 +379,8 @@ pub(super) fn read(root: Node, problems: &mut Vec<Problem>) -> Option<EndpointSp
         properties,
         auth_mode,
         traffic,
+        sticky,
+        shadow_traffic,
         kept,
     })
 }
@@ -376,6 +415,42 @@ fn read_mirror(node: Node, problems: &mut Vec<Problem>) -> Option<Value> {
     }
 }
 
+/// Reads deployments and the share of requests of which each is to get a copy; one with nothing is none.
+fn read_shadows(node: Node, problems: &mut Vec<Problem>) -> BTreeMap<DeploymentName, Percent> {
+    let at = node.clone();
+    let Content::Map(entries) = node.content else {
+        problems.push(at.expected("a mapping from deployments to percents"));
+        return BTreeMap::new();
+    };
+    if entries.len() > SHADOWS_MAX {
+        let count = entries.len();
+        problems.push(at.problem(format!(
+            "expected at most {SHADOWS_MAX} deployments, found {count}"
+        )));
+    }
+    let mut shadows = BTreeMap::new();
+    for (name, node) in entries {
+        match read_share(&name, &node) {
+            Ok((name, share)) => {
+                if shadows.insert(name.clone(), share).is_some() {
+                    problems.push(node.problem(TrafficError::Twice(name).to_string()));
+                }
+            }
+            Err(error) => problems.push(node.problem(error.to_string())),
+        }
+    }
+    shadows.retain(|_, share| *share > Percent::ZERO);
+    shadows
+}
+
+fn read_share(name: &str, node: &Node) -> Result<(DeploymentName, Percent), TrafficError> {
+    let percent = match &node.content {
+        Content::Text(text) => text.parse()?,
+        _ => node.to_string().parse()?,
+    };
+    Ok((name.parse()?, percent))
+}
+
 /// Reads `key`, `aml_token` or `aad_token`, also as `Key` and `AMLToken`.
 fn read_auth_mode(node: Node) -> Result<WrittenAuthMode, Problem> {
     let Content::Text(text) = &node.content else {
@@ -398,14 +473,7 @@ fn read_traffic(node: Node, problems: &mut Vec<Problem>) -> TrafficSplit {
     let before = problems.len();
     let mut shares = Vec::new();
     for (name, node) in entries {
-        let share = || -> Result<_, TrafficError> {
-            let percent = match &node.content {
-                Content::Text(text) => text.parse()?,
-                _ => node.to_string().parse()?,
-            };
-            Ok((name.parse()?, percent))
-        };
-        match share() {
+        match read_share(&name, &node) {
             Ok(share) => shares.push(share),
             Err(error) => problems.push(node.problem(error.to_string())),
         }

@@ -37,13 +37,14 @@ mod scoring;
 mod set;
 mod sku;
 mod spelling;
+mod sticky;
 mod traffic;
 #[cfg(feature = "server")]
 mod yaml;
 
 pub use assignment::{Assignment, SetError};
 pub use code::{CodeConfiguration, EnvironmentPython, Scoring, ScoringKind};
-pub use cohorts::hash64;
+pub use cohorts::{Cohorts, hash64, place_on_line};
 #[cfg(feature = "server")]
 pub use deployment::read_deployment;
 pub use deployment::{DeploymentFile, DeploymentSpec, ScaleBounds};
@@ -65,6 +66,7 @@ pub use request::{Isolation, Queueing, RequestSettings};
 pub use scoring::EnvironmentSource;
 pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
+pub use sticky::Sticky;
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 
 // The reader of files with places, for the environment files of deployments.

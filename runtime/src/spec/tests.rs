@@ -560,7 +560,10 @@ fn mirrored_traffic_is_one_deployment_with_at_most_half_and_is_kept() {
     let mirrored = |shares: &str| endpoint(&format!("name: iris\nmirror_traffic: {shares}\n"));
     let kept = mirrored("{green: 50}");
     assert_eq!(kept.mirrored(), Some("green".parse().unwrap()));
-    assert_eq!(kept.notes(), ["mirror_traffic is kept without effect"]);
+    assert_eq!(kept.notes(), [""; 0]);
+    let half = Percent::from_hundredths(5000).unwrap();
+    let green = || "green".parse().unwrap();
+    assert_eq!(kept.shadows().collect::<Vec<_>>(), [(green(), half)]);
     for nothing in ["{}", "{green: 0}"] {
         assert_eq!(mirrored(nothing), endpoint("name: iris\n"), "{nothing}");
     }
@@ -572,6 +575,73 @@ fn mirrored_traffic_is_one_deployment_with_at_most_half_and_is_kept() {
         "name: iris\nmirror_traffic: {green: 10, red: 10}\n",
         "e.yml:2:1: mirror_traffic: expected one deployment with a whole percent from 0 to 50, as in `green: 10`, found a mapping",
     );
+}
+
+#[test]
+fn clients_are_known_by_one_thing_that_a_request_can_have() {
+    let sticky = |rule: &str| endpoint(&format!("name: iris\nsticky: {rule}\n"));
+    for (rule, expected) in [
+        (
+            "{header: X-User-Id}",
+            Sticky::Header("x-user-id".to_owned()),
+        ),
+        ("{cookie: Sid}", Sticky::Cookie("Sid".to_owned())),
+        (
+            "{json_path: /user/a~1b}",
+            Sticky::JsonPath("/user/a~1b".to_owned()),
+        ),
+        ("{client_ip: true}", Sticky::ClientIp(true)),
+    ] {
+        let read = sticky(rule);
+        assert_eq!(read.sticky, Some(expected), "{rule}");
+        let stored = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<EndpointSpec>(&stored).unwrap(), read);
+    }
+    assert_eq!(
+        sticky("{client_ip: true}").notes(),
+        [
+            "sticky client_ip: all clients behind one proxy are one, and so are those of one network of IPv6"
+        ]
+    );
+    for nothing in ["", "{}", "null"] {
+        assert_eq!(sticky(nothing), endpoint("name: iris\n"), "{nothing}");
+    }
+    // A file that does not speak of it leaves it.
+    let mut merged = sticky("{cookie: sid}");
+    merged.merge(endpoint("name: iris\n"));
+    assert_eq!(merged, sticky("{cookie: sid}"));
+    for (rule, message) in [
+        (
+            "{header: a, cookie: b}",
+            "e.yml:2:1: sticky: expected one of header, cookie, json_path and client_ip, found several",
+        ),
+        (
+            "{header: a b}",
+            "e.yml:2:10: sticky.header: expected the name of a header, such as x-user-id, of at most 256 characters, found \"a b\"",
+        ),
+        (
+            "{json_path: user}",
+            "e.yml:2:10: sticky.json_path: expected a JSON pointer such as /user/id, of at most 16 steps and 256 characters, found \"user\"",
+        ),
+        (
+            "{json_path: /a~2}",
+            "e.yml:2:10: sticky.json_path: expected a JSON pointer such as /user/id, of at most 16 steps and 256 characters, found \"/a~2\"",
+        ),
+        (
+            "{client_ip: false}",
+            "e.yml:2:10: sticky.client_ip: expected true; without it there is no sticky, found false",
+        ),
+        (
+            "{headers: a}",
+            "e.yml:2:10: sticky.headers: unknown key; did you mean `header`?",
+        ),
+        (
+            "x-user-id",
+            "e.yml:2:1: sticky: expected a mapping, found \"x-user-id\"",
+        ),
+    ] {
+        check_endpoint_refused(&format!("name: iris\nsticky: {rule}\n"), message);
+    }
 }
 
 #[test]

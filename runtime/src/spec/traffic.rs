@@ -366,30 +366,33 @@ impl Picker {
     /// Prepares a split. Blocks are 100 tickets long for whole percents, 10 000 for finer ones.
     #[must_use]
     pub fn new(split: &TrafficSplit, seed: u64) -> Self {
-        let unit = if split
-            .entries
-            .iter()
-            .all(|(_, percent)| percent.0.is_multiple_of(100))
-        {
-            100
-        } else {
-            1
-        };
+        let shares: Vec<_> = split.entries.iter().map(|(_, percent)| *percent).collect();
+        Self::of_shares(&shares, seed)
+    }
+
+    /// Prepares a share of tickets: it is picked as the first entry, and nothing for the others.
+    #[must_use]
+    pub fn of_share(share: Percent, seed: u64) -> Self {
+        Self::of_shares(&[share], seed)
+    }
+
+    fn of_shares(shares: &[Percent], seed: u64) -> Self {
+        let is_whole = shares.iter().all(|percent| percent.0.is_multiple_of(100));
+        let unit = if is_whole { 100 } else { 1 };
         let (block_len, side) = (u64::from(WHOLE) / unit, if unit == 1 { 100 } else { 10 });
         let mut sum = 0;
-        let thresholds = split.entries.iter().map(|(_, percent)| {
-            sum += u64::from(percent.0) / unit;
-            sum
-        });
+        let thresholds: Vec<_> = shares
+            .iter()
+            .map(|percent| {
+                sum += u64::from(percent.0) / unit;
+                sum
+            })
+            .collect();
         Self {
             seed,
             block_len,
             side,
-            thresholds: if split.is_empty() {
-                Vec::new()
-            } else {
-                thresholds.collect()
-            },
+            thresholds: if sum == 0 { Vec::new() } else { thresholds },
         }
     }
 

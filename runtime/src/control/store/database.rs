@@ -452,6 +452,7 @@ mod tests {
                 deployments: BTreeMap::new(),
                 pending: None,
                 stamp: None,
+                cohorts: None,
             };
             desired.endpoints.insert(spec.name, endpoint);
         }

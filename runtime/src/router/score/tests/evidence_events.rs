@@ -21,7 +21,10 @@ async fn each_request_that_the_split_assigned_is_one_event_and_one_that_names_a_
     let router = Router::new();
     let endpoint = publish(&router, "blue:90,green:10", &[&blue, &green]);
     for id_hash in 1..=100 {
-        let marks = Marks { id_hash };
+        let marks = Marks {
+            id_hash,
+            client: None,
+        };
         let asked = ScoreRequest {
             marks,
             ..request("200")
