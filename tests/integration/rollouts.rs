@@ -375,3 +375,96 @@ notify: [{{url: '{address}'}}, {{command: /no/such/program}}]
         ]
     );
 }
+
+#[test]
+fn answers_are_compared_before_the_canary_gets_any_traffic() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    start(
+        &server,
+        "strategy: {canary: {steps: [{mirror: {percent: 100, pairs: 50}}, {setWeight: 10}, {pause: {}}]}}
+sticky: {header: x-user}
+split: sticky
+",
+    );
+    wait_until("copies are asked for", || {
+        look(&server)["is_moving"] == json!(false)
+    });
+    let shown = server.ok(&["endpoint", "show", "--name", "iris", "--detail"]);
+    assert_eq!(shown["shadow_traffic"], json!({"green": 100}), "{shown}");
+    assert_eq!(shown["sticky"], json!({"header": "x-user"}), "{shown}");
+    assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
+    let mut sent = 0;
+    while look(&server)["steps"][0]["state"] != "done" {
+        assert_eq!(send(&server, &key, 10), 0);
+        sent += 10;
+        assert!(sent < 2000, "never enough pairs: {}", look(&server));
+    }
+    wait_until("the first traffic", || {
+        traffic(&server) == json!({"blue": 90, "green": 10})
+    });
+    let now = look(&server);
+    assert!(now["pairs"].as_u64().unwrap() >= 50, "{now}");
+    // The second model is another one: its probabilities differ, and the request is kept beside them.
+    let worst = &now["worst_pairs"][0];
+    assert!(
+        worst["request"].as_str().unwrap().starts_with("{\"data\""),
+        "{now}"
+    );
+    assert!(worst["difference"].as_f64().unwrap() != 0.0, "{worst}");
+    let shown = server.ok(&["endpoint", "show", "--name", "iris", "--detail"]);
+    assert!(
+        shown["shadow_traffic"]
+            .as_object()
+            .is_none_or(|shadows| shadows.is_empty()),
+        "{shown}"
+    );
+    assert_eq!(
+        server.ok(&["rollout", "replay", "-e", "iris"])["is_equal"],
+        json!(true)
+    );
+}
+
+/// Labels come after the answers; what cannot be joined is counted, and nothing twice.
+#[test]
+fn labels_that_come_later_are_joined_once_and_a_canary_with_wrong_answers_is_found() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    start_and_wait(
+        &server,
+        "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}
+guard: {alpha: 0.05, metrics: [{name: accuracy}]}
+",
+    );
+    let sample = sample();
+    let mut labels = String::new();
+    for _ in 0..200 {
+        let answer = server.score("iris", &key, None, &sample);
+        let id = answer.header("x-ms-request-id").expect("an id").to_owned();
+        let right = answer.header("azureml-model-deployment") == Some("blue");
+        labels.push_str(&json!({"id": id, "right": right}).to_string());
+        labels.push('\n');
+    }
+    labels.push_str("{\"id\": \"never seen\", \"right\": true}\n");
+    let feedback = || server.run_with(&["feedback", "-e", "iris"], &labels).ok();
+    assert_eq!(feedback(), json!({"joined": 200, "unknown": 1}));
+    wait_for_phase(&server, "rolled-back");
+    let told = explained(&server);
+    assert!(
+        told.contains("accuracy: HARM (canary 100 of 100, stable 0 of 100"),
+        "{told}"
+    );
+    let none = server
+        .run_with(&["feedback", "-e", "iris"], &labels)
+        .error();
+    assert!(
+        none.contains("no rollout of endpoint iris is on its way"),
+        "{none}"
+    );
+    let wrong = server
+        .run_with(&["feedback", "-e", "iris"], "{\"id\": 3}\n")
+        .error();
+    assert!(wrong.contains("line 1: "), "{wrong}");
+}

@@ -4,7 +4,7 @@ use axum::http::Method;
 
 use crate::admin::client::{Client, ClientError};
 use crate::admin::wire::{ErrorBody, RolloutCommand, RolloutRequest};
-use crate::control::{Replay, RolloutView, VerdictView};
+use crate::control::{Label, Learned, Replay, RolloutView, VerdictView};
 use crate::spec::{DeploymentName, EndpointName};
 
 impl Client {
@@ -59,6 +59,20 @@ impl Client {
             &format!("/v1/rollouts/{id}/replay"),
             "the record of a rollout",
         )
+    }
+
+    /// Tells the rollout of an endpoint what turned out about answers.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub fn feedback(
+        &self,
+        endpoint: &EndpointName,
+        labels: &[Label],
+    ) -> Result<Learned, ClientError> {
+        let path = format!("/v1/endpoints/{endpoint}/feedback");
+        self.post(&path, &labels, "labels to be joined")
     }
 
     /// What two deployments say of each other.

@@ -3,6 +3,7 @@
 //! - `GET /v1/rollouts`, `/v1/rollouts/{id}`; `POST /v1/rollouts`: begins one, or says what it would be
 //! - `GET /v1/rollouts/{id}/replay`: its journal, and whether its record makes the same again
 //! - `GET /v1/endpoints/{e}/rollout`: the newest of an endpoint; `POST`: tells it something
+//! - `POST /v1/endpoints/{e}/feedback`: what turned out about answers
 //! - `GET /v1/endpoints/{e}/verdict?from=blue&to=green`: 200 promote, 409 undecided, 412 roll back
 //!
 //! Threads: control.
@@ -11,7 +12,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
@@ -20,7 +21,7 @@ use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::user::user_of_process;
 use crate::admin::wire::{RolloutCommand, RolloutRequest};
 use crate::canary::Verdict;
-use crate::control::{Replay, RolloutView, StartRollout, VerdictView};
+use crate::control::{Label, Learned, Replay, RolloutView, StartRollout, VerdictView};
 
 pub(super) fn routes() -> Router<Administration> {
     Router::new()
@@ -29,6 +30,7 @@ pub(super) fn routes() -> Router<Administration> {
         .route("/v1/rollouts/{id}/replay", get(replay))
         .route("/v1/endpoints/{endpoint}/rollout", get(newest).post(tell))
         .route("/v1/endpoints/{endpoint}/verdict", get(verdict))
+        .route("/v1/endpoints/{endpoint}/feedback", post(feedback))
 }
 
 async fn all(State(at): State<Administration>) -> Json<Vec<RolloutView>> {
@@ -101,6 +103,16 @@ async fn tell(
     let by = by.unwrap_or_else(user_of_process);
     let endpoint = known("endpoint", &endpoint)?;
     Ok(Json(at.rollouts.tell(endpoint, command, by).await?))
+}
+
+async fn feedback(
+    State(at): State<Administration>,
+    Path(endpoint): Path<String>,
+    body: Body,
+) -> Result<Json<Learned>, AdminError> {
+    let labels: Vec<Label> = parse(body).await?;
+    let endpoint = known("endpoint", &endpoint)?;
+    Ok(Json(at.rollouts.learn(endpoint, labels).await?))
 }
 
 #[derive(Deserialize)]

@@ -32,4 +32,4 @@ pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
 pub use observation::{Arm, Ending, Observation, Routing, Truth};
 pub use plan::{Hook, OnUndecided, RolloutPlan, Step, StickyKey};
 pub use plan_file::{Names, read_plan};
-pub use rollout::{Input, Phase, Rollout, Took, Wish};
+pub use rollout::{Input, Phase, Rollout, Took, Wish, WorstPair};

@@ -15,6 +15,8 @@ use crate::canary::observation::{Observation, Truth};
 use crate::canary::plan::{Duration, Hook, OnUndecided, RolloutPlan, Step};
 use crate::spec::Percent;
 
+/// Pairs that are kept.
+const WORST_MAX: usize = 5;
 /// The wait between two questions to a gate.
 const ASK_AGAIN_MS: i64 = 10_000;
 /// The wait before traffic that could not be given back is given back once more.
@@ -40,6 +42,9 @@ pub enum Input {
         alike: u64,
         /// Pairs that do not.
         other: u64,
+        /// The worst of those that do not.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        worst: Vec<WorstPair>,
     },
     /// The truth about answers has come.
     Learned {
@@ -120,6 +125,22 @@ pub enum Wish {
     },
 }
 
+/// Two answers to one request that differ.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorstPair {
+    /// The request, shortened.
+    pub request: String,
+    /// Where in the answer, as a JSON pointer.
+    pub path: String,
+    /// What the stable version says there.
+    pub stable: String,
+    /// What the canary says.
+    pub canary: String,
+    /// By how much, where both are numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<f64>,
+}
+
 /// Where a rollout stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "kebab-case")]
@@ -197,6 +218,7 @@ pub struct Rollout {
     /// The number of the newest wish.
     wish: u64,
     pairs: u64,
+    worst: Vec<WorstPair>,
     /// It went on without a proof.
     is_flagged: bool,
     is_overdue: bool,
@@ -240,6 +262,7 @@ impl Rollout {
             asked_ms: i64::MIN,
             wish: 0,
             pairs: 0,
+            worst: Vec::new(),
             is_flagged: false,
             is_overdue: false,
             told,
@@ -294,6 +317,12 @@ impl Rollout {
     #[must_use]
     pub fn seen(&self) -> (u64, u64) {
         (self.requests, self.pairs)
+    }
+
+    /// The pairs of answers that differ most, worst first.
+    #[must_use]
+    pub fn worst_pairs(&self) -> &[WorstPair] {
+        &self.worst
     }
 
     /// When it began and when something happened last, in milliseconds since 1970.
@@ -404,7 +433,12 @@ impl Rollout {
                     self.guard.observe(request);
                 }
             }
-            Input::Compared { alike, other } => {
+            Input::Compared {
+                alike,
+                other,
+                worst,
+            } => {
+                self.keep_worst(worst);
                 self.pairs += alike + other;
                 (0..*alike).for_each(|_| self.guard.compare(true));
                 (0..*other).for_each(|_| self.guard.compare(false));
@@ -429,6 +463,15 @@ impl Rollout {
             Input::Told { command, by } => self.told(*command, by, took),
             Input::Restarted { canary } => self.restarted(*canary),
         }
+    }
+
+    /// Of two that are as bad the earlier stays. A difference without a number is worse than any.
+    fn keep_worst(&mut self, worst: &[WorstPair]) {
+        self.worst.extend_from_slice(worst);
+        let badness = |pair: &WorstPair| pair.difference.map_or(f64::INFINITY, f64::abs);
+        self.worst
+            .sort_by(|one, other| badness(other).total_cmp(&badness(one)));
+        self.worst.truncate(WORST_MAX);
     }
 
     fn tell(&self, took: &mut Took, event: Event) {

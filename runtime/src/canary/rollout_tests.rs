@@ -178,6 +178,14 @@ impl World {
     }
 }
 
+fn compared(alike: u64) -> Input {
+    Input::Compared {
+        alike,
+        other: 0,
+        worst: Vec::new(),
+    }
+}
+
 fn never(_: Arm, _: u64) -> bool {
     false
 }
@@ -380,15 +388,9 @@ fn copies_go_before_traffic_until_enough_pairs_are_compared() {
         (world.mirrored, world.share),
         (Percent::HUNDRED, Percent::ZERO)
     );
-    world.feed(Input::Compared {
-        alike: 60,
-        other: 0,
-    });
+    world.feed(compared(60));
     assert_eq!(world.mirrored, Percent::HUNDRED);
-    world.feed(Input::Compared {
-        alike: 40,
-        other: 0,
-    });
+    world.feed(compared(40));
     assert_eq!(
         (world.mirrored, world.share),
         (Percent::ZERO, percent("10"))
@@ -477,7 +479,7 @@ fn act(world: &mut World, what: Act) {
             let canary = world.share;
             world.feed(Input::Restarted { canary });
         }
-        Act::Compare(alike) => world.feed(Input::Compared { alike, other: 0 }),
+        Act::Compare(alike) => world.feed(compared(alike)),
     }
 }
 

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::form::Form;
 pub(super) use super::form::OutputFormat;
 use super::query::Query;
-use super::rollout_args::{Rollout, Verdict};
+use super::rollout_args::{Feedback, Rollout, Verdict};
 use super::set_text::SetText;
 use crate::app::{HandedOver, MetricsAt};
 use crate::bench::Condition;
@@ -202,6 +202,8 @@ pub(super) enum Command {
     /// Move traffic to a new version as far as the evidence goes, and back where it does harm
     #[command(subcommand)]
     Rollout(Rollout),
+    /// Tell the rollout of an endpoint which answers turned out to be right
+    Feedback(Feedback),
     /// What two deployments say of each other: 0 safe, 1 harm, 2 undecided
     Verdict(Verdict),
     /// State of the server

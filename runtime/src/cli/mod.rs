@@ -157,6 +157,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Environment(command) => environment::run(command, global),
         Command::Workspace(command) => workspace::run(command, global),
         Command::Rollout(command) => rollout::run(command, global),
+        Command::Feedback(typed) => rollout::feedback(&typed, global),
         Command::Verdict(typed) => rollout::verdict(&typed, global),
         Command::Status => status::status(global),
         Command::History(typed) => history::history(&typed, global),

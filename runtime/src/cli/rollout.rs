@@ -10,16 +10,19 @@ use serde_json::{Value, json};
 use super::args::Global;
 use super::exit::CliError;
 use super::output::{self, Columns};
-use super::rollout_args::{OfEndpoint, Rollout, RolloutNumber, RolloutStart, Verdict};
+use super::rollout_args::{Feedback, OfEndpoint, Rollout, RolloutNumber, RolloutStart, Verdict};
 use super::server::{Server, who};
 use super::{files, find};
 use crate::admin::{RolloutCommand, RolloutRequest};
 use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
-use crate::control::{Replay, RolloutView};
+use crate::control::{Label, Learned, Replay, RolloutView};
 use crate::spec::{DeploymentName, EndpointName};
 
 /// The pause between two looks at a rollout that is watched.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
+/// Labels that are sent at once, and wrong lines that are told.
+const LABELS_AT_ONCE: usize = 10_000;
+const WRONG_LINES_TOLD: usize = 5;
 /// The columns of a table of rollouts.
 const COLUMNS: Columns = &[
     ("id", &["/id"]),
@@ -88,6 +91,44 @@ pub(super) fn verdict(typed: &Verdict, global: &Global) -> Result<(), CliError> 
         Judged::Harm => Err(CliError::Regression(words(Judged::Harm))),
         Judged::Undecided => Err(CliError::Undecided(words(Judged::Undecided))),
     }
+}
+
+/// Obeys `serin feedback`.
+pub(super) fn feedback(typed: &Feedback, global: &Global) -> Result<(), CliError> {
+    let server = Server::find(global)?;
+    let endpoint = endpoint_of(&server, &typed.at)?;
+    let text = files::request(&typed.file)?;
+    let text = String::from_utf8_lossy(&text);
+    let (mut labels, mut wrong) = (Vec::new(), Vec::new());
+    for (number, line) in (1..).zip(text.lines()) {
+        if line.trim().is_empty() {
+            continue;
+        }
+        match serde_json::from_str::<Label>(line) {
+            Ok(label) => labels.push(label),
+            Err(error) => wrong.push(format!("line {number}: {error}")),
+        }
+    }
+    if !wrong.is_empty() {
+        let more = wrong.len().saturating_sub(WRONG_LINES_TOLD);
+        wrong.truncate(WRONG_LINES_TOLD);
+        let more = if more > 0 {
+            format!("\nand {more} more")
+        } else {
+            String::new()
+        };
+        return Err(CliError::BadInput(format!(
+            "expected lines such as {{\"id\": \"..\", \"right\": true}}; {}{more}",
+            wrong.join("\n")
+        )));
+    }
+    let (mut joined, mut unknown) = (0, 0);
+    for heap in labels.chunks(LABELS_AT_ONCE) {
+        let learned = server.client.feedback(&endpoint, heap)?;
+        joined += learned.joined;
+        unknown += learned.unknown;
+    }
+    server.print(&Learned { joined, unknown })
 }
 
 /// The endpoint that was named, else the only one.

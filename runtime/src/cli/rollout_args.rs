@@ -94,6 +94,16 @@ pub(super) struct RolloutNumber {
     pub(super) id: Option<u64>,
 }
 
+/// `serin feedback`
+#[derive(Debug, Args)]
+pub(super) struct Feedback {
+    #[command(flatten)]
+    pub(super) at: OfEndpoint,
+    /// File with one label a line: {"id": "..", "right": true}; `-` is standard input
+    #[arg(long, short)]
+    pub(super) file: PathBuf,
+}
+
 /// `serin verdict`
 #[derive(Debug, Args)]
 pub(super) struct Verdict {

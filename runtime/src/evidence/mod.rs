@@ -14,7 +14,7 @@
 //! Threads: called from any; each call works on what it is given.
 //! Not here: I/O, clocks, threads, how the numbers are measured (`load`, `bench`), words about them (`bench`).
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 mod answers;
 #[cfg(feature = "server")]
 mod block_chance;
@@ -61,7 +61,7 @@ mod stats;
 #[cfg(feature = "cli")]
 mod steadiness;
 
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 pub use answers::{Answers, Difference, Tolerance, compare};
 #[cfg(feature = "server")]
 pub use block_chance::{BLOCKS, Block, BlockChance};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canary::{Finding, Phase, Rollout, Verdict};
+use crate::canary::{Finding, Phase, Rollout, Verdict, WorstPair};
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// A rollout as it is shown.
@@ -35,6 +35,9 @@ pub struct RolloutView {
     pub requests_per_s: f64,
     /// The chance of a false alarm that it was given.
     pub alpha: f64,
+    /// The pairs of answers that differ most, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub worst_pairs: Vec<WorstPair>,
     /// What each metric says.
     pub findings: Vec<Finding>,
     /// What all say.
@@ -101,6 +104,7 @@ impl RolloutView {
                 0.0
             },
             alpha: plan.guard.alpha,
+            worst_pairs: rollout.worst_pairs().to_vec(),
             findings: rollout.findings(),
             verdict: rollout.verdict(),
             started_ms,

@@ -38,6 +38,25 @@ pub struct StartRollout {
     pub dry_run: bool,
 }
 
+/// What turned out about an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// The id of the request, as the answer had it in `x-request-id`.
+    pub id: String,
+    /// Whether the answer was right.
+    pub right: bool,
+}
+
+/// What became of labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Learned {
+    /// Labels of requests that the rollout on its way has seen, each counted once.
+    pub joined: u64,
+    /// The others: of requests that are forgotten or were never seen, or that have a label already. Nothing is guessed about them.
+    pub unknown: u64,
+}
+
 /// The record of a rollout, played again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Replay {
@@ -73,6 +92,11 @@ pub(super) enum Order {
     Replay {
         id: u64,
         reply: Reply<Replay>,
+    },
+    Learn {
+        endpoint: EndpointName,
+        labels: Vec<Label>,
+        reply: Reply<Learned>,
     },
 }
 
@@ -161,6 +185,24 @@ impl Rollouts {
     /// [`RolloutError`] where there is no such rollout.
     pub async fn replay(&self, id: u64) -> Result<Replay, RolloutError> {
         self.ask(|reply| Order::Replay { id, reply }).await
+    }
+
+    /// Tells the rollout of an endpoint what turned out about answers.
+    ///
+    /// # Errors
+    ///
+    /// [`RolloutError`] where none is on its way.
+    pub async fn learn(
+        &self,
+        endpoint: EndpointName,
+        labels: Vec<Label>,
+    ) -> Result<Learned, RolloutError> {
+        self.ask(|reply| Order::Learn {
+            endpoint,
+            labels,
+            reply,
+        })
+        .await
     }
 
     async fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, RolloutError> {

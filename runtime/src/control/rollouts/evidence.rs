@@ -1,6 +1,6 @@
 //! Events of requests as observations of a rollout: which arm, by which chance it came there, and how it ended. Pure.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::canary::{Arm, Observation, Routing};
 use crate::config::EVIDENCE_KEPT;
@@ -92,6 +92,27 @@ impl Recent {
             self.0.pop_front();
         }
         self.0.push_back(event);
+    }
+
+    /// Takes the requests with these ids out of what can be labelled; each by the hash of its id.
+    pub(super) fn take_labelled(
+        &mut self,
+        labels: &HashMap<u64, bool>,
+        arms: Arms,
+    ) -> Vec<(Observation, bool)> {
+        let mut found = Vec::new();
+        for event in &mut self.0 {
+            let Some(right) = labels.get(&event.id_hash) else {
+                continue;
+            };
+            // Those before the rollout began have no time in it.
+            let observation = arms.observation(event).filter(|one| one.at_us > 0);
+            if let Some(observation) = observation {
+                event.id_hash = 0;
+                found.push((observation, *right));
+            }
+        }
+        found
     }
 
     /// What there is about these two.

@@ -3,7 +3,7 @@
 //! What happens to a rollout is written down before anything is done about it, and its state follows from what was written: where that
 //! fails, the state in memory is forgotten and made again from the record. A restart is the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::canary::{
-    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Wish,
+    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Truth, Wish,
 };
 use crate::config::{
     ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD, ROLLOUTS_LOAD_PERIOD,
@@ -20,14 +20,18 @@ use crate::config::{
 use crate::control::mailbox::ControllerHandle;
 use crate::control::refusal::ChangeError;
 use crate::control::rollouts::board::{RolloutView, VerdictView};
-use crate::control::rollouts::desk::{Order, Replay, RolloutError, Rollouts, StartRollout};
+use crate::control::rollouts::desk::{
+    Label, Learned, Order, Replay, RolloutError, Rollouts, StartRollout,
+};
 use crate::control::rollouts::evidence::{Arms, Recent};
 use crate::control::rollouts::hooks::{Hooks, ask};
+use crate::control::rollouts::pairs::compared;
 use crate::control::rollouts::wishes::{carry_out, change_of, stick};
 use crate::control::store::{Happened, Record};
 use crate::observe::Metrics;
 use crate::observe::evidence::{clock_start, drain};
-use crate::spec::{DeploymentName, EndpointName, Percent};
+use crate::router::pairs::{Pair, drain_pairs};
+use crate::spec::{DeploymentName, EndpointName, Percent, hash64};
 
 /// The judge of all rollouts. Owned by its task.
 #[derive(Debug)]
@@ -63,6 +67,10 @@ struct Live {
     /// The shares that it was told of last, where somebody else made them.
     found: Option<(Percent, Percent)>,
     has_shadow: bool,
+    /// Pairs that have not been compared.
+    pairs: Vec<Pair>,
+    /// Some are being compared, elsewhere.
+    is_comparing: bool,
 }
 
 /// The end of a wish.
@@ -70,6 +78,8 @@ struct Live {
 struct End {
     rollout: u64,
     input: Input,
+    /// It is of pairs that were compared, and no wish.
+    of_pairs: bool,
 }
 
 impl Judge {
@@ -109,10 +119,19 @@ impl Judge {
                     Some(order) => self.on_order(order).await,
                     None => return,
                 },
-                Some(end) = self.ends.1.recv() => self.feed(end.rollout, vec![end.input]).await,
+                Some(end) = self.ends.1.recv() => self.on_end(end).await,
                 _ = look.tick() => self.look().await,
             }
         }
+    }
+
+    async fn on_end(&mut self, end: End) {
+        if end.of_pairs
+            && let Some(live) = self.live.get_mut(&end.rollout)
+        {
+            live.is_comparing = false;
+        }
+        self.feed(end.rollout, vec![end.input]).await;
     }
 
     async fn on_order(&mut self, order: Order) {
@@ -133,6 +152,11 @@ impl Judge {
                 arms,
                 reply,
             } => drop(reply.send(self.verdict(endpoint, arms))),
+            Order::Learn {
+                endpoint,
+                labels,
+                reply,
+            } => drop(reply.send(self.learn(&endpoint, &labels).await)),
             Order::Replay { id, reply } => drop(reply.send(self.replay(id).await)),
         }
     }
@@ -171,6 +195,42 @@ impl Judge {
             }
             recent.push(event);
         });
+        // Those that come while others are compared wait where they have a bound.
+        if live.values().all(|live| !live.is_comparing) {
+            drain_pairs(|pair| {
+                for (id, arms) in &arms {
+                    let is_ours = arms.is_some_and(|arms| {
+                        (pair.live.series, pair.shadow.series) == (arms.stable, arms.canary)
+                    });
+                    if is_ours && let Some(live) = live.get_mut(id) {
+                        live.pairs.push(pair);
+                        return;
+                    }
+                }
+            });
+        }
+        self.compare_pairs();
+    }
+
+    /// Has the pairs compared elsewhere: bodies may be large. One heap of them at a time for each rollout.
+    fn compare_pairs(&mut self) {
+        let ends = self.ends.0.clone();
+        let live = self.live.iter_mut();
+        for (id, live) in live.filter(|(_, live)| !live.is_comparing && !live.pairs.is_empty()) {
+            live.is_comparing = true;
+            let (rollout, pairs) = (*id, std::mem::take(&mut live.pairs));
+            let ends = ends.clone();
+            tokio::task::spawn_blocking(move || {
+                let input = compared(&pairs);
+                drop(pairs);
+                // A judge that has ended hears nothing more.
+                drop(ends.send(End {
+                    rollout,
+                    input: input.unwrap_or(Input::Passed),
+                    of_pairs: true,
+                }));
+            });
+        }
     }
 
     fn arms(&self, live: &Live) -> Option<Arms> {
@@ -333,7 +393,11 @@ impl Judge {
         tokio::spawn(async move {
             let input = work.await;
             // A judge that has ended hears nothing more.
-            drop(ends.send(End { rollout, input }));
+            drop(ends.send(End {
+                rollout,
+                input,
+                of_pairs: false,
+            }));
         });
     }
 
@@ -507,6 +571,46 @@ impl Judge {
         })
     }
 
+    /// Joins labels with the requests that they are of. What cannot be joined is counted, never guessed.
+    async fn learn(
+        &mut self,
+        endpoint: &EndpointName,
+        labels: &[Label],
+    ) -> Result<Learned, RolloutError> {
+        let found = self
+            .live
+            .iter()
+            .find(|(_, live)| live.rollout.plan().endpoint == *endpoint);
+        let Some((id, live)) = found else {
+            return Err(RolloutError::NotFound(format!(
+                "no rollout of endpoint {endpoint} is on its way: labels would say nothing"
+            )));
+        };
+        let (id, arms) = (*id, self.arms(live));
+        let by_hash = labels
+            .iter()
+            .map(|label| (hash64(&[label.id.as_bytes()]), label.right));
+        let by_hash: HashMap<_, _> = by_hash.collect();
+        let seen = arms.map(|arms| self.recent.take_labelled(&by_hash, arms));
+        let truths: Vec<_> = seen
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(request, right)| Truth::Single {
+                arm: request.arm,
+                routing: request.routing,
+                right,
+            })
+            .collect();
+        let joined = truths.len() as u64;
+        if joined > 0 {
+            self.feed(id, vec![Input::Learned { truths }]).await;
+        }
+        Ok(Learned {
+            joined,
+            unknown: labels.len() as u64 - joined,
+        })
+    }
+
     async fn replay(&mut self, id: u64) -> Result<Replay, RolloutError> {
         let record = self
             .controller
@@ -608,6 +712,8 @@ impl Live {
             written_at: Instant::now(),
             run,
             found: None,
+            pairs: Vec::new(),
+            is_comparing: false,
         }
     }
 }

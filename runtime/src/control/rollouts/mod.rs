@@ -1,7 +1,7 @@
 //! Rollouts that run: what requests, people and time do to each, on disk before anything is done about it.
 //!
 //! `desk` is where people ask, `judge` the loop, `wishes` carries out what a rollout wants, `hooks` tells others, `evidence` makes
-//! observations of events of requests, `board` shows all of it. What is decided, and by which numbers, is `canary`'s.
+//! observations of events of requests, `pairs` compares answers to mirrored ones, `board` shows all of it. What is decided, and by which numbers, is `canary`'s.
 //!
 //! Threads: one task on the control thread; commands and addresses of hooks are asked elsewhere.
 
@@ -10,10 +10,11 @@ mod desk;
 mod evidence;
 mod hooks;
 mod judge;
+mod pairs;
 mod wishes;
 
 pub use board::{RolloutView, StepView, VerdictView};
-pub use desk::{Replay, RolloutError, Rollouts, StartRollout};
+pub use desk::{Label, Learned, Replay, RolloutError, Rollouts, StartRollout};
 use judge::Judge;
 
 use std::sync::Arc;
