@@ -313,7 +313,7 @@ fn hooks() -> (String, std::sync::mpsc::Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}/hook", listener.local_addr().expect("an address"));
     let (told, hears) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let listens = move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
             let (mut text, mut part) = (Vec::new(), [0; 4096]);
@@ -335,7 +335,9 @@ fn hooks() -> (String, std::sync::mpsc::Receiver<Value>) {
                 return;
             }
         }
-    });
+    };
+    let named = std::thread::Builder::new().name("hooks".to_owned());
+    named.spawn(listens).expect("a thread");
     (address, hears)
 }
 

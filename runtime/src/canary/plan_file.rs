@@ -169,9 +169,9 @@ fn read_split(fields: &mut Fields<'_>, draft: &mut Draft) {
     };
     let problem = match &split.content {
         Content::Text(word) if word == "exact" => None,
-        Content::Text(word) if word == "sticky" => draft.sticky.is_none().then(|| {
-            "expected `sticky` beside it, with the part of a request that tells users apart, such as `sticky: {header: x-user-id}`"
-        }),
+        Content::Text(word) if word == "sticky" => draft.sticky.is_none().then_some(
+            "expected `sticky` beside it, with the part of a request that tells users apart, such as `sticky: {header: x-user-id}`",
+        ),
         Content::Text(word) if word == "random" => Some(
             "expected exact or sticky, found \"random\": every hundred requests have exactly their shares here, in an order that nobody can guess",
         ),

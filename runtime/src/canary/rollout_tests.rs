@@ -460,7 +460,7 @@ fn any_act() -> impl Strategy<Value = Act> {
 fn act(world: &mut World, what: Act) {
     match what {
         Act::Hundred { of_canary, one_in } => {
-            world.hundred(|arm, number| number % one_in == 0 && (arm == Arm::Canary || !of_canary))
+            world.hundred(|arm, number| number % one_in == 0 && (arm == Arm::Canary || !of_canary));
         }
         Act::Wait(seconds) => world.wait(seconds),
         Act::Tell(command) => world.tell(command),

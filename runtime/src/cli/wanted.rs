@@ -35,7 +35,7 @@ const OLD_SPELLING: (&str, &str) = ("Standard_FS4_v2", "Standard_F4s_v2");
 /// A file that was read.
 #[derive(Debug, Clone)]
 enum Wanted {
-    Endpoint(EndpointFile),
+    Endpoint(Box<EndpointFile>),
     Deployment(Box<DeploymentSpec>),
 }
 
@@ -45,7 +45,7 @@ fn read(path: &Path) -> Result<Wanted, CliError> {
             let read = files::deployment(path, (None, None), &[])?;
             Ok(Wanted::Deployment(Box::new(read)))
         }
-        Ok(FileKind::Endpoint) => Ok(Wanted::Endpoint(files::endpoint(path, &[])?)),
+        Ok(FileKind::Endpoint) => Ok(Wanted::Endpoint(Box::new(files::endpoint(path, &[])?))),
         Err(error) => Err(SpecError::into(error)),
     }
 }

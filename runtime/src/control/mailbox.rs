@@ -68,7 +68,10 @@ pub(super) enum Mail {
 }
 
 /// Work on the rollouts of the store, which is told when the store is not here.
-pub(super) struct RolloutWork(pub(super) Box<dyn FnOnce(Result<&mut Store, ChangeError>) + Send>);
+pub(super) struct RolloutWork(pub(super) StoreWork);
+
+/// Work on the store, or with the reason why it is not here.
+type StoreWork = Box<dyn FnOnce(Result<&mut Store, ChangeError>) + Send>;
 
 impl fmt::Debug for RolloutWork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,7 +42,7 @@ impl Hooks {
             match ask(&hook, &event).await {
                 Ok((true, _)) => {}
                 Ok((false, words)) => {
-                    tracing::warn!(%hook, words, "a hook did not take what it was told")
+                    tracing::warn!(%hook, words, "a hook did not take what it was told");
                 }
                 Err(error) => tracing::warn!(%hook, error, "a hook could not be told"),
             }

@@ -139,7 +139,7 @@ impl Judge {
         self.look().await;
         match order {
             Order::Start { start, by, reply } => {
-                drop(reply.send(self.start_rollout(start, by).await))
+                drop(reply.send(self.start_rollout(start, by).await));
             }
             Order::Tell {
                 endpoint,
@@ -611,7 +611,7 @@ impl Judge {
         })
     }
 
-    async fn replay(&mut self, id: u64) -> Result<Replay, RolloutError> {
+    async fn replay(&self, id: u64) -> Result<Replay, RolloutError> {
         let record = self
             .controller
             .with_rollouts(move |store| store.rollout_record(id))
