@@ -56,7 +56,7 @@ pub(crate) mod simulation;
 mod slo;
 #[cfg(feature = "server")]
 mod slot_shares;
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 mod stats;
 #[cfg(feature = "cli")]
 mod steadiness;
@@ -103,7 +103,7 @@ pub use slot_shares::{Slot, SlotShares};
 #[cfg(test)]
 #[cfg(feature = "cli")]
 pub(crate) use stats::gaussian;
-#[cfg(feature = "cli")]
+#[cfg(feature = "server")]
 pub use stats::{
     Estimate, LogEstimate, Looks, Part, Quotient, Ratio, pooled, pooled_log, pooled_ratio,
     pooled_ratio_log, proportion, quotient,

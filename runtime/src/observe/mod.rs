@@ -2,6 +2,7 @@
 
 mod canary_series;
 mod control_groups;
+#[cfg(feature = "server")]
 mod deployment_log;
 mod deployment_notes;
 #[cfg(feature = "server")]
@@ -23,6 +24,7 @@ mod system_cpu;
 mod system_memory;
 mod timings;
 
+#[cfg(feature = "server")]
 pub(crate) use canary_series::pairs_dropped;
 pub use canary_series::{NotCopied, ShadowMetrics, StickyMisses};
 #[cfg(feature = "server")]
