@@ -50,6 +50,34 @@ const FILES: &[(&str, &[u8])] = &[
         include_bytes!("../../../demo/digits/script/green.yml"),
     ),
     (
+        "canary/blue.yml",
+        include_bytes!("../../../demo/digits/canary/blue.yml"),
+    ),
+    (
+        "canary/green.yml",
+        include_bytes!("../../../demo/digits/canary/green.yml"),
+    ),
+    (
+        "canary/brittle.yml",
+        include_bytes!("../../../demo/digits/canary/brittle.yml"),
+    ),
+    (
+        "canary/slow.yml",
+        include_bytes!("../../../demo/digits/canary/slow.yml"),
+    ),
+    (
+        "canary/rollout.yml",
+        include_bytes!("../../../demo/digits/canary/rollout.yml"),
+    ),
+    (
+        "models/digits/brittle/model.onnx",
+        include_bytes!("../../../demo/digits/brittle/model.onnx"),
+    ),
+    (
+        "models/digits/slow/model.onnx",
+        include_bytes!("../../../demo/digits/slow/model.onnx"),
+    ),
+    (
         "models/digits/1/model.onnx",
         include_bytes!("../../../demo/digits/1/model.onnx"),
     ),
