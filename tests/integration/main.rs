@@ -6,6 +6,7 @@ mod canary_flow;
 mod connections;
 mod containers;
 mod deaths;
+mod demo;
 mod disks;
 mod durability;
 mod faults;

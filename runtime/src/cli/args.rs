@@ -1566,7 +1566,7 @@ pub(super) struct Demo {
     /// Leave the server and the endpoint up, and say how to go on
     #[arg(long)]
     pub(super) keep: bool,
-    /// Requests a second [default: 300, and 800 where rollouts are judged by them]
+    /// Requests a second [default: 300, and 400 where rollouts are judged by them]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=5000), value_name = "N")]
     pub(super) rate: Option<u32>,
 }

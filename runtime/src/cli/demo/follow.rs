@@ -89,3 +89,72 @@ pub(super) fn judge(view: &RolloutView, wanted: End) -> Result<String, CliError>
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn view(phase: &Phase, is_flagged: bool) -> RolloutView {
+        let mut view = json!({
+            "id": 1, "endpoint": ENDPOINT, "from": "blue", "to": "green", "weight": 10, "is_moving": false,
+            "is_flagged": is_flagged, "steps": [], "requests": 0, "pairs": 0, "requests_per_s": 0.0, "alpha": 0.01,
+            "findings": [], "verdict": "UNDECIDED", "started_ms": 0, "now_ms": 0,
+        });
+        let phase = serde_json::to_value(phase).unwrap();
+        for (key, value) in phase.as_object().unwrap() {
+            view[key] = value.clone();
+        }
+        serde_json::from_value(view).unwrap()
+    }
+
+    fn words(phase: &Phase, is_flagged: bool, wanted: End) -> String {
+        match judge(&view(phase, is_flagged), wanted) {
+            Ok(said) => said,
+            Err(error) => format!("no: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_rollout_with_another_end_than_that_of_the_play_fails_the_demo() {
+        let why = "errors".to_owned();
+        let back = Phase::RolledBack { why: why.clone() };
+        let aborted = Phase::Aborted { why };
+        for (phase, is_flagged, wanted, said) in [
+            (&Phase::Promoted, false, End::Promoted, "green was promoted"),
+            (
+                &Phase::Promoted,
+                true,
+                End::Promoted,
+                "no: expected green to be promoted by its proof, found: green was promoted, and not all of the proof was there",
+            ),
+            (
+                &Phase::Promoted,
+                false,
+                End::RolledBack,
+                "no: expected green to be rolled back, found: green was promoted",
+            ),
+            (
+                &back,
+                false,
+                End::RolledBack,
+                "green was rolled back: errors",
+            ),
+            (
+                &back,
+                false,
+                End::Promoted,
+                "no: expected green to be promoted by its proof, found: green was rolled back: errors",
+            ),
+            (
+                &aborted,
+                false,
+                End::RolledBack,
+                "no: expected green to be rolled back, found: the rollout was aborted: errors",
+            ),
+        ] {
+            assert_eq!(words(phase, is_flagged, wanted), said);
+        }
+    }
+}

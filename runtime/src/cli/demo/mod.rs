@@ -30,12 +30,16 @@ pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
     let stage = Stage::set(typed.keep)?;
     let acts = acts(typed);
     let last = acts.len() - 1;
-    let outcome = acts.iter().enumerate().try_for_each(|(at, (script, rate))| {
-        screen.act(at, script.title, script.subtitle);
-        let per_s = NonZeroU32::new(typed.rate.unwrap_or(*rate)).expect("the grammar wants one at least");
-        let play = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s);
-        play.run(script, typed.keep && at == last)
-    });
+    let outcome = acts
+        .iter()
+        .enumerate()
+        .try_for_each(|(at, (script, rate))| {
+            screen.act(at, script.title, script.subtitle);
+            let per_s = NonZeroU32::new(typed.rate.unwrap_or(*rate))
+                .expect("the grammar wants one at least");
+            let play = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s);
+            play.run(script, typed.keep && at == last)
+        });
     if screen.reader_has_gone() {
         return Ok(());
     }
@@ -54,7 +58,7 @@ pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
 /// The requests a second where nobody says more.
 const RATE: u32 = 300;
 /// The same where rollouts are judged by them.
-const RATE_OF_EVIDENCE: u32 = 800;
+const RATE_OF_EVIDENCE: u32 = 400;
 
 /// The acts that were asked for, each with its rate.
 fn acts(typed: &Demo) -> Vec<(Script, u32)> {

@@ -67,7 +67,7 @@ const STEPS: [Step; 5] = [
         traffic: Traffic::Flows,
     },
     Step {
-        title: "Rollout 3: a version that takes many times as long for the same answers (slow)",
+        title: "Rollout 3: a version that takes three times as long for the same answers (slow)",
         commands: &[
             &["deployment", "create", "--file", "../canary/slow.yml"],
             &[

@@ -70,12 +70,20 @@ const FILES: &[(&str, &[u8])] = &[
         include_bytes!("../../../demo/digits/canary/rollout.yml"),
     ),
     (
-        "models/digits/brittle/model.onnx",
-        include_bytes!("../../../demo/digits/brittle/model.onnx"),
+        "models/digits/canary/blue.onnx",
+        include_bytes!("../../../demo/digits/canary/blue.onnx"),
     ),
     (
-        "models/digits/slow/model.onnx",
-        include_bytes!("../../../demo/digits/slow/model.onnx"),
+        "models/digits/canary/green.onnx",
+        include_bytes!("../../../demo/digits/canary/green.onnx"),
+    ),
+    (
+        "models/digits/canary/brittle.onnx",
+        include_bytes!("../../../demo/digits/canary/brittle.onnx"),
+    ),
+    (
+        "models/digits/canary/slow.onnx",
+        include_bytes!("../../../demo/digits/canary/slow.onnx"),
     ),
     (
         "models/digits/1/model.onnx",
