@@ -7,6 +7,7 @@ mod cohorts;
 mod connections;
 mod containers;
 mod deaths;
+mod demo;
 mod disks;
 mod durability;
 mod faults;

@@ -1562,12 +1562,15 @@ pub(super) struct Demo {
     /// Play the way from a scoring script to the ONNX form of its model; needs a Python 3
     #[arg(long)]
     pub(super) script: bool,
+    /// Play the second act alone: rollouts that judge themselves
+    #[arg(long, conflicts_with = "script")]
+    pub(super) canary: bool,
     /// Leave the server and the endpoint up, and say how to go on
     #[arg(long)]
     pub(super) keep: bool,
-    /// Requests a second
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=5000), value_name = "N")]
-    pub(super) rate: u32,
+    /// Requests a second [default: 300, and 400 where rollouts are judged by them]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=5000), value_name = "N")]
+    pub(super) rate: Option<u32>,
 }
 
 #[cfg(test)]

@@ -350,7 +350,7 @@ fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
 }
 
 /// Where the rollout stands, in a sentence.
-fn standing(view: &RolloutView) -> String {
+pub(super) fn standing(view: &RolloutView) -> String {
     let (to, weight) = (&view.to, view.weight);
     match &view.phase {
         Phase::Running => {

@@ -1,9 +1,11 @@
 //! `serin demo`: the canary release of the README, played for real: a server of its own, commands as a person would type
-//! them, and requests that never stop.
+//! them, and requests that never stop. The second act lets rollouts judge themselves.
 
+mod follow;
 mod play;
 mod screen;
 mod script;
+mod script_canary;
 mod stage;
 mod traffic;
 
@@ -14,7 +16,8 @@ use std::thread;
 
 use self::play::Play;
 use self::screen::Screen;
-use self::script::{MIGRATION, NATIVE};
+use self::script::{MIGRATION, NATIVE, Script};
+use self::script_canary::CANARY;
 use self::stage::Stage;
 use super::args::Demo;
 use super::exit::CliError;
@@ -24,12 +27,19 @@ use super::signals;
 pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
     let interrupted = interruption()?;
     let screen = Screen::new();
-    let script = if typed.script { MIGRATION } else { NATIVE };
-    screen.title(script.title, script.subtitle);
     let stage = Stage::set(typed.keep)?;
-    let per_s = NonZeroU32::new(typed.rate).expect("the grammar wants one at least");
-    let outcome = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s)
-        .and_then(|play| play.run(&script, typed.keep));
+    let acts = acts(typed);
+    let last = acts.len() - 1;
+    let outcome = acts
+        .iter()
+        .enumerate()
+        .try_for_each(|(at, (script, rate))| {
+            screen.act(at, script.title, script.subtitle);
+            let per_s = NonZeroU32::new(typed.rate.unwrap_or(*rate))
+                .expect("the grammar wants one at least");
+            let play = Play::new(&stage, &screen, Arc::clone(&interrupted), per_s);
+            play.run(script, typed.keep && at == last)
+        });
     if screen.reader_has_gone() {
         return Ok(());
     }
@@ -43,6 +53,20 @@ pub(super) fn run(typed: &Demo) -> Result<(), CliError> {
         screen.how_to_go_on(&stage.leave_up());
     }
     Ok(())
+}
+
+/// The requests a second where nobody says more.
+const RATE: u32 = 300;
+/// The same where rollouts are judged by them.
+const RATE_OF_EVIDENCE: u32 = 400;
+
+/// The acts that were asked for, each with its rate.
+fn acts(typed: &Demo) -> Vec<(Script, u32)> {
+    match (typed.script, typed.canary) {
+        (true, _) => vec![(MIGRATION, RATE)],
+        (false, true) => vec![(CANARY, RATE_OF_EVIDENCE)],
+        (false, false) => vec![(NATIVE, RATE), (CANARY, RATE_OF_EVIDENCE)],
+    }
 }
 
 /// Becomes true with the first Ctrl-C; the second ends the process.

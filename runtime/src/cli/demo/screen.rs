@@ -41,7 +41,11 @@ impl Screen {
         self.reader_has_gone.get()
     }
 
-    pub(super) fn title(&self, text: &str, about: &str) {
+    /// The title of an act, apart from the one before.
+    pub(super) fn act(&self, at: usize, text: &str, about: &str) {
+        if at > 0 {
+            self.write("\n\n");
+        }
         self.write(&format!("{BOLD}{text}{BOLD:#}\n{DIM}{about}{DIM:#}\n"));
     }
 
@@ -72,6 +76,19 @@ impl Screen {
     pub(super) fn verdict(&self, text: &str) {
         let verdict = text.lines().next().unwrap_or_default();
         self.outcome(verdict.split("; "));
+    }
+
+    /// A line of the journal of a rollout, so long after its begin.
+    pub(super) fn journal(&self, after_ms: i64, line: &str) {
+        self.clear_live();
+        let seconds = after_ms as f64 / 1000.0;
+        self.write(&format!("    {DIM}{seconds:>5.1} s{DIM:#}  {line}\n"));
+    }
+
+    /// The end of a rollout, in a sentence.
+    pub(super) fn ending(&self, line: &str) {
+        self.clear_live();
+        self.write(&format!("    {BOLD}{line}{BOLD:#}\n"));
     }
 
     /// The numbers so far, over those of the moment before.

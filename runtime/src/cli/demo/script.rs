@@ -6,6 +6,8 @@ pub(super) struct Step {
     pub(super) title: &'static str,
     pub(super) commands: &'static [&'static [&'static str]],
     pub(super) watch_ms: u64,
+    /// How the rollout ends that the last command has started.
+    pub(super) rollout: Option<End>,
     /// Whether requests flow from the end of this step, or until its begin.
     pub(super) traffic: Traffic,
 }
@@ -18,11 +20,21 @@ pub(super) enum Traffic {
     EndsBefore,
 }
 
+/// The end of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Promoted,
+    /// The requests that the canary fails are what it is caught by.
+    RolledBack,
+}
+
 /// What is played.
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) title: &'static str,
     pub(super) subtitle: &'static str,
+    /// The deployment whose failures are part of the play.
+    pub(super) failing: Option<&'static str>,
     /// The last one cleans up.
     pub(super) steps: &'static [Step],
 }
@@ -33,6 +45,7 @@ pub(super) const NATIVE: Script = Script {
     title: "A canary release of two versions of a model, under live traffic",
     subtitle: "From step 1 on, rows that neither version was trained on are sent, and every answer is checked. The files name scoring \
                scripts; here serin scores the ONNX models without them (`scoring: native`).",
+    failing: None,
     steps: &STEPS,
 };
 
@@ -40,6 +53,7 @@ pub(super) const NATIVE: Script = Script {
 pub(super) const MIGRATION: Script = Script {
     title: "From a scoring script with a pickle to the same model as ONNX, under live traffic",
     subtitle: "From step 1 on, rows that the model was not trained on are sent, and every answer is checked.",
+    failing: None,
     steps: &MIGRATION_STEPS,
 };
 
@@ -73,6 +87,7 @@ const MIGRATION_STEPS: [Step; 8] = [
             ],
         ],
         watch_ms: 0,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -88,6 +103,7 @@ const MIGRATION_STEPS: [Step; 8] = [
             ],
         ],
         watch_ms: 4000,
+        rollout: None,
         traffic: Traffic::Starts,
     },
     Step {
@@ -106,6 +122,7 @@ const MIGRATION_STEPS: [Step; 8] = [
             ],
         ],
         watch_ms: 2000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -122,6 +139,7 @@ const MIGRATION_STEPS: [Step; 8] = [
             "table",
         ]],
         watch_ms: 0,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -135,6 +153,7 @@ const MIGRATION_STEPS: [Step; 8] = [
             "blue=90 green=10",
         ]],
         watch_ms: 5000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -148,6 +167,7 @@ const MIGRATION_STEPS: [Step; 8] = [
             "blue=0 green=100",
         ]],
         watch_ms: 4000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -162,12 +182,14 @@ const MIGRATION_STEPS: [Step; 8] = [
             "--yes",
         ]],
         watch_ms: 2000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
         title: "Step 7: clean up: delete the endpoint",
         commands: &[&["endpoint", "delete", "--name", ENDPOINT, "--yes"]],
         watch_ms: 0,
+        rollout: None,
         traffic: Traffic::EndsBefore,
     },
 ];
@@ -198,6 +220,7 @@ const MODELS: Step = Step {
         ],
     ],
     watch_ms: 0,
+    rollout: None,
     traffic: Traffic::Flows,
 };
 
@@ -235,6 +258,7 @@ const STEPS: [Step; 8] = [
             ],
         ],
         watch_ms: 4000,
+        rollout: None,
         traffic: Traffic::Starts,
     },
     Step {
@@ -260,6 +284,7 @@ const STEPS: [Step; 8] = [
             ],
         ],
         watch_ms: 3000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -289,6 +314,7 @@ const STEPS: [Step; 8] = [
             ],
         ],
         watch_ms: 3000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -302,6 +328,7 @@ const STEPS: [Step; 8] = [
             "blue:90,green:10",
         ]],
         watch_ms: 6000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
@@ -315,18 +342,21 @@ const STEPS: [Step; 8] = [
             "blue:0,green:100",
         ]],
         watch_ms: 4000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
         title: "Step 6: delete blue",
         commands: &[&["endpoint", "delete", "--deployment", "blue", "--yes"]],
         watch_ms: 3000,
+        rollout: None,
         traffic: Traffic::Flows,
     },
     Step {
         title: "Step 7: clean up: delete the endpoint",
         commands: &[&["endpoint", "delete", "--name", ENDPOINT, "--yes"]],
         watch_ms: 0,
+        rollout: None,
         traffic: Traffic::EndsBefore,
     },
 ];

@@ -50,6 +50,42 @@ const FILES: &[(&str, &[u8])] = &[
         include_bytes!("../../../demo/digits/script/green.yml"),
     ),
     (
+        "canary/blue.yml",
+        include_bytes!("../../../demo/digits/canary/blue.yml"),
+    ),
+    (
+        "canary/green.yml",
+        include_bytes!("../../../demo/digits/canary/green.yml"),
+    ),
+    (
+        "canary/brittle.yml",
+        include_bytes!("../../../demo/digits/canary/brittle.yml"),
+    ),
+    (
+        "canary/slow.yml",
+        include_bytes!("../../../demo/digits/canary/slow.yml"),
+    ),
+    (
+        "canary/rollout.yml",
+        include_bytes!("../../../demo/digits/canary/rollout.yml"),
+    ),
+    (
+        "models/digits/canary/blue.onnx",
+        include_bytes!("../../../demo/digits/canary/blue.onnx"),
+    ),
+    (
+        "models/digits/canary/green.onnx",
+        include_bytes!("../../../demo/digits/canary/green.onnx"),
+    ),
+    (
+        "models/digits/canary/brittle.onnx",
+        include_bytes!("../../../demo/digits/canary/brittle.onnx"),
+    ),
+    (
+        "models/digits/canary/slow.onnx",
+        include_bytes!("../../../demo/digits/canary/slow.onnx"),
+    ),
+    (
         "models/digits/1/model.onnx",
         include_bytes!("../../../demo/digits/1/model.onnx"),
     ),

@@ -34,6 +34,7 @@ pub(super) struct Row {
 pub(super) struct Seen {
     latencies: Summary,
     right: u64,
+    failures: u64,
 }
 
 /// The answers of all deployments so far.
@@ -81,6 +82,11 @@ impl Seen {
         self.latencies.p99()
     }
 
+    /// Requests that it failed, beside those that it answered.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures
+    }
+
     /// Right answers of all answers, from 0 to 1.
     pub(super) fn accuracy(&self) -> f64 {
         self.right as f64 / self.requests().max(1) as f64
@@ -103,6 +109,12 @@ impl Tally {
         self.failures
     }
 
+    /// The failures that are not of this deployment.
+    pub(super) fn failures_beside(&self, deployment: &str) -> u64 {
+        let of_it = self.deployments.get(deployment).map_or(0, Seen::failures);
+        self.failures - of_it
+    }
+
     pub(super) fn first_failure(&self) -> Option<&str> {
         self.first_failure.as_deref()
     }
@@ -112,6 +124,7 @@ impl Tally {
             let sum = self.deployments.entry(name.clone()).or_default();
             sum.latencies.add(&seen.latencies);
             sum.right += seen.right;
+            sum.failures += seen.failures;
         }
         self.failures += other.failures;
         if self.first_failure.is_none() {
@@ -129,10 +142,19 @@ impl Tally {
             }
             Err(why) => {
                 self.failures += 1;
+                if let Some(deployment) = named(sample) {
+                    let seen = self.deployments.entry(deployment).or_default();
+                    seen.failures += 1;
+                }
                 self.first_failure.get_or_insert(why);
             }
         }
     }
+}
+
+/// The deployment that a reply names, an error too.
+fn named(sample: &Sample) -> Option<String> {
+    sample.reply.as_ref().ok()?.deployment.clone()
 }
 
 /// The deployment that answered, and whether rightly; or the reason why it is a failure.
@@ -261,6 +283,20 @@ mod tests {
             .collect();
         assert_eq!(seen, [("blue", 2, 1, 2), ("green", 1, 1, 2)]);
         assert_eq!((first.requests(), first.failures()), (3, 0));
+    }
+
+    #[test]
+    fn a_failure_is_of_the_deployment_that_it_names() {
+        let row = Row::parse(r#"{"data": [[0]], "label": 7}"#).unwrap();
+        let (mut first, mut second) = (Tally::default(), Tally::default());
+        first.record(&reply(500, Some("green"), "broken"), &row);
+        second.record(&reply(500, Some("green"), "broken"), &row);
+        second.record(&reply(500, Some("blue"), "broken"), &row);
+        second.record(&reply(429, None, "too many"), &row);
+        first.add(&second);
+        assert_eq!((first.requests(), first.failures()), (4, 4));
+        let beside = ["green", "blue", "red"].map(|name| first.failures_beside(name));
+        assert_eq!(beside, [2, 3, 4]);
     }
 
     #[test]
