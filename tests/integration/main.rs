@@ -26,3 +26,4 @@ mod strangers;
 mod supervisor;
 mod support;
 mod traffic;
+mod verdict_relay;
