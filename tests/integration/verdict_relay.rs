@@ -20,6 +20,7 @@ impl Relay {
             .args(["--port", "0", "--data"])
             .arg(data)
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .expect("python3 starts");
         let mut address = String::new();
