@@ -1,4 +1,4 @@
-//! The README's commands do what it says.
+//! The README's commands do what it says, and files that pages show are read.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -89,6 +89,23 @@ fn the_bare_files_of_the_quick_start_are_served() {
     server.kill().expect("it runs");
     server.wait().expect("it ends");
     assert!(told.starts_with("ready: "), "{told:?}");
+}
+
+#[test]
+fn the_file_that_the_page_of_rollouts_shows_is_read() {
+    let page = std::fs::read_to_string(repository("docs/canary.md")).expect("the page");
+    let (_, file) = page.split_once("```yaml\n").expect("a file");
+    let (file, _) = file.split_once("```").expect("its end");
+    let data = folder();
+    let server = Server::start(data.path());
+    let refused = server.run_with(&["rollout", "start", "--dry-run"], file);
+    // A file with problems ends with 3; this one names an endpoint that is not there.
+    assert_eq!(refused.code, 4, "{}", refused.error());
+    let wrong = server.run_with(
+        &["rollout", "start", "--dry-run"],
+        &file.replace("alpha", "alhpa"),
+    );
+    assert_eq!(wrong.code, 3, "{}", wrong.error());
 }
 
 #[test]
