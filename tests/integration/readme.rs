@@ -100,12 +100,12 @@ fn the_file_that_the_page_of_rollouts_shows_is_read() {
     let server = Server::start(data.path());
     let refused = server.run_with(&["rollout", "start", "--dry-run"], file);
     // A file with problems ends with 3; this one names an endpoint that is not there.
-    assert_eq!(refused.code, 4, "{}", refused.error());
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
     let wrong = server.run_with(
         &["rollout", "start", "--dry-run"],
         &file.replace("alpha", "alhpa"),
     );
-    assert_eq!(wrong.code, 3, "{}", wrong.error());
+    assert_eq!(wrong.code, 3, "{}", wrong.stderr);
 }
 
 #[test]
