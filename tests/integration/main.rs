@@ -29,3 +29,4 @@ mod strangers;
 mod supervisor;
 mod support;
 mod traffic;
+mod verdict_relay;

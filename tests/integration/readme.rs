@@ -1,7 +1,8 @@
-//! The README's commands do what it says.
+//! The README's commands do what it says, and files that pages show are read.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::{Server, folder, repository};
 
@@ -19,39 +20,92 @@ fn commands(program: &str) -> Vec<String> {
         .collect()
 }
 
+/// The lines of the quick start that a person types, in order, but for those that serve until they are interrupted.
+fn quick_start() -> Vec<String> {
+    let text = readme();
+    let part = text
+        .split("\n## ")
+        .find(|part| part.starts_with("Quick start\n"));
+    part.expect("a quick start")
+        .lines()
+        .filter_map(|line| line.strip_prefix("$ "))
+        .filter(|line| !line.starts_with("serin serve") && !line.starts_with("serin up "))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A shell at the root of the repository that finds serin, and ends with the first line that fails.
+fn shell(script: &str) -> Command {
+    let binary = Path::new(env!("CARGO_BIN_EXE_serin"))
+        .parent()
+        .expect("a folder");
+    let path = std::env::var("PATH").expect("PATH is set");
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-exc", script])
+        .current_dir(repository("."))
+        .env("PATH", format!("{}:{path}", binary.display()));
+    shell
+}
+
 #[test]
 fn the_quick_start_plays_as_written() {
     let data = folder();
     let server = Server::start(data.path());
-    let binary = Path::new(env!("CARGO_BIN_EXE_serin"))
-        .parent()
-        .expect("a folder");
-    let path = format!(
-        "{}:{}",
-        binary.display(),
-        std::env::var("PATH").expect("PATH is set")
+    let lines = quick_start();
+    assert!(lines.len() > 15, "{lines:?}");
+    // One shell, for what one line keeps the next one uses.
+    let output = shell(&lines.join("\n"))
+        .env("SERIN_DATA", data.path())
+        .output()
+        .expect("a shell");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
     );
-    let played: Vec<String> = commands("serin")
-        .into_iter()
-        .filter(|command| !command.starts_with("serve") && !command.starts_with("up "))
-        .collect();
-    assert!(played.len() > 10, "{played:?}");
-    for command in played {
-        let output = Command::new("sh")
-            .args(["-c", &format!("serin {command}")])
-            .current_dir(repository("."))
-            .env("PATH", &path)
-            .env("SERIN_DATA", data.path())
-            .output()
-            .expect("a shell");
-        assert!(
-            output.status.success(),
-            "serin {command}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
     let endpoints = server.ok(&["endpoint", "list"]);
     assert_eq!(endpoints, serde_json::json!([]));
+}
+
+#[test]
+fn the_bare_files_of_the_quick_start_are_served() {
+    let up = commands("serin up");
+    let [up] = &up[..] else {
+        panic!("expected one `serin up`, found {up:?}");
+    };
+    // On a free port, for other tests may have the one of the page.
+    let script = format!("exec serin up {up}").replace("--port 5002", "--port 0");
+    let data = folder();
+    let mut server = shell(&script)
+        .env("SERIN_DATA", data.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut told = String::new();
+    BufReader::new(server.stdout.take().expect("piped"))
+        .read_line(&mut told)
+        .expect("a line");
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    assert!(told.starts_with("ready: "), "{told:?}");
+}
+
+#[test]
+fn the_file_that_the_page_of_rollouts_shows_is_read() {
+    let page = std::fs::read_to_string(repository("docs/canary.md")).expect("the page");
+    let (_, file) = page.split_once("```yaml\n").expect("a file");
+    let (file, _) = file.split_once("```").expect("its end");
+    let data = folder();
+    let server = Server::start(data.path());
+    let refused = server.run_with(&["rollout", "start", "--dry-run"], file);
+    // A file with problems ends with 3; this one names an endpoint that is not there.
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let wrong = server.run_with(
+        &["rollout", "start", "--dry-run"],
+        &file.replace("alpha", "alhpa"),
+    );
+    assert_eq!(wrong.code, 3, "{}", wrong.stderr);
 }
 
 #[test]
