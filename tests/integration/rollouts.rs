@@ -275,6 +275,41 @@ fn what_cannot_be_a_rollout_is_refused_in_words() {
 }
 
 #[test]
+fn a_dry_run_says_what_it_would_take_and_begins_nothing() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    assert_eq!(send(&server, &key, 20), 0);
+    let said = server.ok(&["rollout", "start", "--dry-run", "-o", "json"]);
+    let forecast = &said["forecast"];
+    assert_eq!(
+        (&forecast["stable_requests"], &forecast["stable_failures"]),
+        (&json!(20), &json!(0))
+    );
+    assert!(forecast["requests_per_s"].as_f64().unwrap() > 0.0);
+    let weights = forecast["weights"].as_array().unwrap();
+    let shares: Vec<_> = weights.iter().map(|one| one["weight"].clone()).collect();
+    assert_eq!(shares, [json!(1), json!(10), json!(50)]);
+    for one in weights {
+        for need in ["find_2x", "find_5x", "prove_safe"] {
+            assert!(one[need]["requests"].as_u64() > Some(100), "{one}");
+            assert!(one[need]["seconds"].as_f64() > Some(0.0), "{one}");
+        }
+    }
+    let told = server.run(&["rollout", "start", "--dry-run"]).stdout;
+    for words in [
+        "iris: blue -> green, at most 1 % false alarms",
+        "2. weight 1 %",
+        "failed 0 of 20; errors are reckoned with 0.1 %",
+        "At 10 %: twice as many errors are found in about",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(server.ok(&["rollout", "list"]), json!([]));
+    assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
+}
+
+#[test]
 fn a_verdict_is_there_at_any_time_and_its_exit_code_says_it() {
     let data = folder();
     let server = server(data.path(), WRONG);

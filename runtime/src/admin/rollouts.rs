@@ -1,7 +1,7 @@
 //! The routes of rollouts, below those of the admin listener.
 //!
 //! - `GET /v1/rollouts`, `/v1/rollouts/{id}`; `POST /v1/rollouts`: begins one, or says what it would be
-//! - `GET /v1/rollouts/{id}/replay`: its journal, and whether its record makes the same again
+//! - `GET /v1/rollouts/{id}/replay`: its journal, whether its record makes the same again, and the course of its evidence
 //! - `GET /v1/endpoints/{e}/rollout`: the newest of an endpoint; `POST`: tells it something
 //! - `GET /v1/endpoints/{e}/verdict?from=blue&to=green`: 200 promote, 409 undecided, 412 roll back
 //!
@@ -13,14 +13,15 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::admin::error::AdminError;
 use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::user::user_of_process;
-use crate::admin::wire::{RolloutCommand, RolloutRequest};
-use crate::canary::Verdict;
-use crate::control::{Replay, RolloutView, StartRollout, VerdictView};
+use crate::admin::wire::{RolloutCommand, RolloutRecord, RolloutRequest};
+use crate::canary::{Forecast, Verdict};
+use crate::control::{RolloutView, StartRollout, VerdictView, present};
 
 pub(super) fn routes() -> Router<Administration> {
     Router::new()
@@ -46,10 +47,15 @@ async fn start(
     } else {
         StatusCode::CREATED
     };
-    let begun = at
-        .rollouts
-        .start(StartRollout { plan, dry_run }, by)
-        .await?;
+    let planned = dry_run.then(|| plan.clone());
+    let start = StartRollout { plan, dry_run };
+    let mut begun = at.rollouts.start(start, by).await?;
+    if let Some(plan) = planned {
+        let up = Timestamp::now().duration_since(at.server.started);
+        let up = up.try_into().unwrap_or_default();
+        let seen = present(&at.scoring.metrics, &plan, up).await;
+        begun.forecast = Forecast::of(&plan, seen);
+    }
     Ok((status, Json(begun)))
 }
 
@@ -77,8 +83,8 @@ async fn one(
 async fn replay(
     State(at): State<Administration>,
     Path(id): Path<String>,
-) -> Result<Json<Replay>, AdminError> {
-    Ok(Json(at.rollouts.replay(number(&id)?).await?))
+) -> Result<Json<RolloutRecord>, AdminError> {
+    Ok(Json(at.rollouts.replay(number(&id)?).await?.into()))
 }
 
 async fn newest(

@@ -8,9 +8,11 @@
 
 mod argo;
 mod command;
+mod course;
 mod draft;
 mod entry;
 mod flagger;
+mod forecast;
 mod gauge;
 mod guard;
 mod guard_file;
@@ -25,7 +27,9 @@ mod slots;
 mod words;
 
 pub use command::Command;
+pub use course::{Course, Point};
 pub use entry::{Entry, Event};
+pub use forecast::{Forecast, Need, Seen, WeightForecast};
 pub use gauge::Counts;
 pub use guard::{Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::exit::CliError;
+use super::form::OutputFormat;
 use super::output::{self, Columns};
 use super::rollout_args::{OfEndpoint, Rollout, RolloutNumber, RolloutStart, Verdict};
 use super::server::{Server, who};
 use super::{files, find};
-use crate::admin::{RolloutCommand, RolloutRequest};
+use crate::admin::{RolloutCommand, RolloutRecord, RolloutRequest};
 use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
-use crate::control::{Replay, RolloutView};
+use crate::control::RolloutView;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// The pause between two looks at a rollout that is watched.
@@ -43,7 +44,7 @@ const ENTRIES: Columns = &[
 pub(super) fn run(command: Rollout, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
     match command {
-        Rollout::Start(typed) => start(&server, &typed),
+        Rollout::Start(typed) => start(&server, &typed, global),
         Rollout::Status(typed) => {
             let endpoint = endpoint_of(&server, &typed.at)?;
             match typed.watch {
@@ -114,7 +115,7 @@ fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliErro
     }
 }
 
-fn start(server: &Server, typed: &RolloutStart) -> Result<(), CliError> {
+fn start(server: &Server, typed: &RolloutStart, global: &Global) -> Result<(), CliError> {
     let plan = plan_of(server, typed)?;
     for note in &plan.notes {
         server.tell(&format!("note: {note}\n"));
@@ -126,10 +127,36 @@ fn start(server: &Server, typed: &RolloutStart) -> Result<(), CliError> {
         by: who(),
     };
     let view = server.client.start_rollout(&request)?;
-    if typed.watch && !typed.dry_run {
-        return watch(server, &endpoint);
+    match (typed.dry_run, global.format_for_people()) {
+        (true, OutputFormat::Table) => output::print_text(&planned(&view)),
+        (false, _) if typed.watch => watch(server, &endpoint),
+        _ => print(server, &view),
     }
-    print(server, &view)
+}
+
+/// What would be, for people: the steps, and what it will take.
+fn planned(view: &RolloutView) -> String {
+    let mut text = format!(
+        "This would be a rollout of {}: {} -> {}, at most {} % false alarms in all.\n",
+        view.endpoint,
+        view.from,
+        view.to,
+        view.alpha * 100.0
+    );
+    for (number, step) in (1..).zip(&view.steps) {
+        writeln!(text, "  {number}. {}", step.step).expect("text takes any text");
+    }
+    let metrics = view
+        .findings
+        .iter()
+        .map(|finding| finding.plan.metric.to_string());
+    let metrics: Vec<_> = metrics.collect();
+    writeln!(text, "Judged by {}.", metrics.join(", ")).expect("text takes any text");
+    match &view.forecast {
+        Some(forecast) => writeln!(text, "{forecast}").expect("text takes any text"),
+        None => text.push_str("It does not judge errors: there is no forecast.\n"),
+    }
+    text
 }
 
 /// The plan of the file, else the usual one; names that were left out are those that can only be meant.
@@ -216,7 +243,7 @@ fn print(server: &Server, view: &RolloutView) -> Result<(), CliError> {
 }
 
 /// The rollout that is meant, and what its record makes of it.
-fn record_of(server: &Server, typed: &RolloutNumber) -> Result<Replay, CliError> {
+fn record_of(server: &Server, typed: &RolloutNumber) -> Result<RolloutRecord, CliError> {
     let id = match typed.id {
         Some(id) => id,
         None => server.client.rollout(&endpoint_of(server, &typed.at)?)?.id,
@@ -225,7 +252,7 @@ fn record_of(server: &Server, typed: &RolloutNumber) -> Result<Replay, CliError>
 }
 
 fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
-    let record = record_of(server, typed)?;
+    let record = record_of(server, typed)?.replay;
     let lines: Vec<_> = record
         .entries
         .iter()
@@ -240,7 +267,7 @@ fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
 }
 
 fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
-    let record = record_of(server, typed)?;
+    let record = record_of(server, typed)?.replay;
     let view = &record.rollout;
     let mut text = format!(
         "Rollout {} of endpoint {}: from {} to {}, at most {} % false alarms in all.\n",
@@ -253,12 +280,12 @@ fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
     for entry in &record.entries {
         writeln!(text, "{}  {entry}", time_of(entry.at_ms)).expect("text takes any text");
     }
-    writeln!(text, "{}", standing(view)).expect("text takes any text");
+    writeln!(text, "{}", view.standing()).expect("text takes any text");
     output::print_text(&text)
 }
 
 fn replay(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
-    let record = record_of(server, typed)?;
+    let record = record_of(server, typed)?.replay;
     let said: Value = json!({
         "id": record.rollout.id,
         "is_equal": record.is_equal,
@@ -285,7 +312,7 @@ fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
         let text = if is_live {
             screen(&view)
         } else {
-            format!("{}\n", standing(&view))
+            format!("{}\n", view.standing())
         };
         if text != shown {
             let up = shown.lines().count();
@@ -305,26 +332,6 @@ fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
             };
         }
         sleep(WATCH_PERIOD);
-    }
-}
-
-/// Where the rollout stands, in a sentence.
-fn standing(view: &RolloutView) -> String {
-    let (to, weight) = (&view.to, view.weight);
-    match &view.phase {
-        Phase::Running => {
-            let step = view.steps.iter().find(|step| step.state == "now");
-            let step = step.map_or("the last step", |step| step.step.as_str());
-            format!("{to} has {weight} %: {step}")
-        }
-        Phase::Paused { why, .. } => format!("{to} has {weight} %, paused: {why}"),
-        Phase::GoingBack { why, .. } => format!("all traffic goes back to {}: {why}", view.from),
-        Phase::Promoted if view.is_flagged => {
-            format!("{to} was promoted, and not all of the proof was there")
-        }
-        Phase::Promoted => format!("{to} was promoted"),
-        Phase::RolledBack { why } => format!("{to} was rolled back: {why}"),
-        Phase::Aborted { why } => format!("the rollout was aborted: {why}"),
     }
 }
 
@@ -351,7 +358,7 @@ fn screen(view: &RolloutView) -> String {
     for finding in &view.findings {
         text.push_str(&line_of(finding, view.requests_per_s));
     }
-    writeln!(text, "{}", standing(view)).expect("text takes any text");
+    writeln!(text, "{}", view.standing()).expect("text takes any text");
     text
 }
 

@@ -85,7 +85,8 @@ pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
 #[cfg(feature = "server")]
 pub use rollouts::{
-    Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView, judge,
+    LatencyAt, Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView, VerdictView,
+    judge, present,
 };
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};
