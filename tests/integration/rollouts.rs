@@ -116,6 +116,21 @@ fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_ano
         "{told}"
     );
     assert_eq!(send(&server, &key, 50), 0);
+    let page = data.path().join("page.html");
+    server.ok(&["rollout", "report", "--html", page.to_str().unwrap()]);
+    let page = std::fs::read_to_string(page).expect("a page");
+    for part in [
+        "green was rolled back: errors: HARM",
+        "<h3>The ramp</h3>",
+        "<h3>Evidence of harm</h3>",
+        "<h3>Latency</h3>",
+        "</html>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("http") && !page.contains("src="));
+    let (_, refused) = server.fails(&["rollout", "report", "--html", "/no/such/folder/page.html"]);
+    assert!(refused.contains("--html: cannot write"), "{refused}");
 }
 
 #[test]
@@ -341,6 +356,54 @@ fn a_verdict_is_there_at_any_time_and_its_exit_code_says_it() {
     assert_eq!(answer.status().as_u16(), 412);
     let view: Value = answer.body_mut().read_json().expect("JSON");
     assert_eq!(view["verdict"], "HARM");
+}
+
+/// Two failures of the canary are no proof; two on each of two machines are.
+#[test]
+fn machines_that_prove_nothing_alone_prove_harm_together_and_one_named_twice_counts_once() {
+    let data = [folder(), folder()];
+    let servers = data.each_ref().map(|data| server(data.path(), WRONG));
+    for server in &servers {
+        let key = server.key("iris");
+        server.update("iris", &["--traffic", "blue=90 green=10"]);
+        let (mut failed, mut sent) = (0, 0);
+        while failed < 2 {
+            failed += send(server, &key, 1);
+            sent += 1;
+        }
+        wait_until("all is told of", || {
+            let told = server.run(&["verdict", "--from", "blue", "--to", "green"]);
+            assert_eq!(told.code, 2, "{}", told.stderr);
+            let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+            told["requests"] == json!(sent)
+        });
+    }
+    let [one, other] = data.each_ref().map(|data| data.path().to_str().unwrap());
+    let ask = |folders: &[&str]| {
+        let mut words = vec!["verdict", "--from", "blue", "--to", "green"];
+        words.extend(folders.iter().flat_map(|folder| ["--server", folder]));
+        servers[0].run(&words)
+    };
+    let twice = ask(&[one, one]);
+    assert_eq!(twice.code, 2, "{}", twice.stderr);
+    assert!(twice.stderr.contains("counts once"), "{}", twice.stderr);
+    let both = ask(&[one, other]);
+    assert_eq!(both.code, 1, "{}", both.stderr);
+    assert!(
+        both.stderr.contains("errors: HARM (canary 4 of 4"),
+        "{}",
+        both.stderr
+    );
+    let said: Value = serde_json::from_str(&both.stdout).expect("JSON");
+    assert_eq!(said["machines"].as_array().unwrap().len(), 2);
+    assert_eq!(said["machines"][0]["verdict"], "UNDECIDED");
+    let missing = ask(&[one, "/no/such/folder"]);
+    assert!(missing.code > 2, "{}", missing.code);
+    assert!(
+        missing.stderr.contains("/no/such/folder"),
+        "{}",
+        missing.stderr
+    );
 }
 
 /// One who listens for hooks: each gets `200` and is told as its body.

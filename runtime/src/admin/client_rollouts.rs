@@ -3,8 +3,8 @@
 use axum::http::Method;
 
 use crate::admin::client::{Client, ClientError};
-use crate::admin::wire::{ErrorBody, RolloutCommand, RolloutRecord, RolloutRequest};
-use crate::control::{RolloutView, VerdictView};
+use crate::admin::wire::{ErrorBody, RolloutCommand, RolloutRecord, RolloutRequest, VerdictAnswer};
+use crate::control::RolloutView;
 use crate::spec::{DeploymentName, EndpointName};
 
 impl Client {
@@ -70,7 +70,7 @@ impl Client {
         &self,
         endpoint: &EndpointName,
         (from, to): (&DeploymentName, &DeploymentName),
-    ) -> Result<VerdictView, ClientError> {
+    ) -> Result<VerdictAnswer, ClientError> {
         let path = format!("/v1/endpoints/{endpoint}/verdict?from={from}&to={to}");
         let answer = self.exchange(self.ask(Method::GET, &path, &[], "a verdict"))?;
         if matches!(answer.status, 200 | 409 | 412)

@@ -19,9 +19,9 @@ use serde::Deserialize;
 use crate::admin::error::AdminError;
 use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::user::user_of_process;
-use crate::admin::wire::{RolloutCommand, RolloutRecord, RolloutRequest};
-use crate::canary::{Forecast, Verdict};
-use crate::control::{RolloutView, StartRollout, VerdictView, present};
+use crate::admin::wire::{RolloutCommand, RolloutRecord, RolloutRequest, VerdictAnswer};
+use crate::canary::{Forecast, Verdict, report_of};
+use crate::control::{RolloutView, StartRollout, present};
 
 pub(super) fn routes() -> Router<Administration> {
     Router::new()
@@ -109,6 +109,11 @@ async fn tell(
     Ok(Json(at.rollouts.tell(endpoint, command, by).await?))
 }
 
+/// A number that rises with each report.
+fn number_of_now() -> u64 {
+    Timestamp::now().as_microsecond().try_into().unwrap_or(0)
+}
+
 #[derive(Deserialize)]
 struct Arms {
     from: String,
@@ -119,7 +124,7 @@ async fn verdict(
     State(at): State<Administration>,
     Path(endpoint): Path<String>,
     arms: Result<Query<Arms>, QueryRejection>,
-) -> Result<(StatusCode, Json<VerdictView>), AdminError> {
+) -> Result<(StatusCode, Json<VerdictAnswer>), AdminError> {
     let Arms { from, to } = query(arms)?;
     let arms = (known("deployment", &from)?, known("deployment", &to)?);
     let view = at
@@ -131,5 +136,11 @@ async fn verdict(
         Verdict::Undecided => StatusCode::CONFLICT,
         Verdict::Harm => StatusCode::PRECONDITION_FAILED,
     };
-    Ok((status, Json(view)))
+    let report = report_of(
+        &view.findings,
+        format!("{} {}", at.server.started, at.server.pid),
+        (at.controller.view().revision.0, number_of_now()),
+        view.to.to_string(),
+    );
+    Ok((status, Json(VerdictAnswer { view, report })))
 }

@@ -8,8 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::canary::{Command, Course, RolloutPlan};
 use crate::config::{BY_BYTES_MAX, SPEC_BYTES_MAX};
-use crate::control::{Change, LatencyAt, Replay, Revision};
+use crate::control::{Change, LatencyAt, Replay, Revision, VerdictView};
 use crate::engine::{ModelSummary, Obstacle};
+use crate::evidence::Report;
 use crate::serve::{DegradedDeployment, ShortDeployment};
 use crate::spec::{ModelAbout, ModelName, ModelVersion};
 
@@ -112,6 +113,17 @@ pub struct RolloutRecord {
     /// The latency of both versions.
     #[serde(default)]
     pub latency: Vec<LatencyAt>,
+}
+
+/// Answer of `GET /v1/endpoints/{endpoint}/verdict`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerdictAnswer {
+    /// What the two deployments say of each other here.
+    #[serde(flatten)]
+    pub view: VerdictView,
+    /// The same for whoever merges several machines. The evidence of a rollout goes on over restarts: of the reports of one machine about a
+    /// rollout only the newest counts, whichever start it names.
+    pub report: Report,
 }
 
 impl From<Replay> for RolloutRecord {

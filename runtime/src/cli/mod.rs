@@ -47,6 +47,7 @@ mod sku;
 mod status;
 mod table;
 mod tune;
+mod verdict;
 mod version;
 mod wanted;
 mod workspace;
@@ -157,7 +158,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Environment(command) => environment::run(command, global),
         Command::Workspace(command) => workspace::run(command, global),
         Command::Rollout(command) => rollout::run(command, global),
-        Command::Verdict(typed) => rollout::verdict(&typed, global),
+        Command::Verdict(typed) => verdict::run(&typed, global),
         Command::Status => status::status(global),
         Command::History(typed) => history::history(&typed, global),
         Command::Rollback(typed) => history::roll_back(&typed, global),

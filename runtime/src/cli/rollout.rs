@@ -1,4 +1,4 @@
-//! `serin rollout` and `serin verdict`: a canary that judges itself, for people.
+//! `serin rollout`: a canary that judges itself, for people.
 
 use std::fmt::Write as _;
 use std::io;
@@ -11,12 +11,13 @@ use super::args::Global;
 use super::exit::CliError;
 use super::form::OutputFormat;
 use super::output::{self, Columns};
-use super::rollout_args::{OfEndpoint, Rollout, RolloutNumber, RolloutStart, Verdict};
+use super::rollout_args::{OfEndpoint, Rollout, RolloutNumber, RolloutReport, RolloutStart};
 use super::server::{Server, who};
 use super::{files, find};
 use crate::admin::{RolloutCommand, RolloutRecord, RolloutRequest};
 use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
 use crate::control::RolloutView;
+use crate::rollout_report::html;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// The pause between two looks at a rollout that is watched.
@@ -67,32 +68,13 @@ pub(super) fn run(command: Rollout, global: &Global) -> Result<(), CliError> {
         Rollout::History(typed) => history(&server, &typed),
         Rollout::Explain(typed) => explain(&server, &typed),
         Rollout::Replay(typed) => replay(&server, &typed),
+        Rollout::Report(typed) => report(&server, &typed),
         Rollout::List => server.print_as(&server.client.rollouts()?, COLUMNS),
     }
 }
 
-/// Obeys `serin verdict`: 0 where the canary is safe, as a comparison of `bench` ends where it does harm or nothing is decided.
-pub(super) fn verdict(typed: &Verdict, global: &Global) -> Result<(), CliError> {
-    let server = Server::find(global)?;
-    let endpoint = endpoint_of(&server, &typed.at)?;
-    let view = server.client.verdict(&endpoint, (&typed.from, &typed.to))?;
-    server.print(&view)?;
-    let words = |judged| {
-        let findings = view.findings.iter().filter(|one| one.verdict == judged);
-        findings
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
-    match view.verdict {
-        Judged::Safe => Ok(()),
-        Judged::Harm => Err(CliError::Regression(words(Judged::Harm))),
-        Judged::Undecided => Err(CliError::Undecided(words(Judged::Undecided))),
-    }
-}
-
 /// The endpoint that was named, else the only one.
-fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliError> {
+pub(super) fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliError> {
     if let Some(name) = &at.endpoint_name {
         return Ok(name.clone());
     }
@@ -301,6 +283,18 @@ fn replay(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
             "the record does not make the journal that was written".to_owned(),
         )),
     }
+}
+
+fn report(server: &Server, typed: &RolloutReport) -> Result<(), CliError> {
+    let record = record_of(server, &typed.of)?;
+    let id = record.replay.rollout.id;
+    let usual = || format!("rollout-{id}.html").into();
+    let path = typed.html.clone().unwrap_or_else(usual);
+    let page = html(&record).map_err(|error| CliError::BadInput(error.to_string()))?;
+    files::write(&path, page.as_bytes()).map_err(|error| {
+        CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
+    })?;
+    server.print(&json!({"id": id, "html": path}))
 }
 
 /// Shows the rollout again and again until it has ended; on what is no terminal, a line for each change.

@@ -98,7 +98,9 @@ pub struct VerdictView {
 }
 
 impl RolloutView {
-    pub(super) fn of(id: u64, rollout: &Rollout) -> Self {
+    /// The view of a rollout of that number.
+    #[must_use]
+    pub fn of(id: u64, rollout: &Rollout) -> Self {
         let plan = rollout.plan();
         let (requests, pairs) = rollout.seen();
         let (started_ms, now_ms) = rollout.times_ms();
