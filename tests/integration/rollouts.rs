@@ -117,7 +117,14 @@ fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_ano
     );
     assert_eq!(send(&server, &key, 50), 0);
     let page = data.path().join("page.html");
-    server.ok(&["rollout", "report", "--html", page.to_str().unwrap()]);
+    server.ok(&[
+        "rollout",
+        "report",
+        "-e",
+        "iris",
+        "--html",
+        page.to_str().unwrap(),
+    ]);
     let page = std::fs::read_to_string(page).expect("a page");
     for part in [
         "green was rolled back: errors: HARM",
@@ -129,7 +136,14 @@ fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_ano
         assert!(page.contains(part), "{part}: {page}");
     }
     assert!(!page.contains("http") && !page.contains("src="));
-    let (_, refused) = server.fails(&["rollout", "report", "--html", "/no/such/folder/page.html"]);
+    let (_, refused) = server.fails(&[
+        "rollout",
+        "report",
+        "-e",
+        "iris",
+        "--html",
+        "/no/such/folder/page.html",
+    ]);
     assert!(refused.contains("--html: cannot write"), "{refused}");
 }
 
