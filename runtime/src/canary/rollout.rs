@@ -434,7 +434,7 @@ impl Rollout {
             } => self.found((*canary, *stable), split, took),
             Input::Gone { what } => self.gone(what, took),
             Input::Done { wish, failure } if *wish == self.wish => {
-                self.done(failure.as_deref(), took)
+                self.done(failure.as_deref(), took);
             }
             // A newer wish has taken its place.
             Input::Done { .. } | Input::Passed => {}

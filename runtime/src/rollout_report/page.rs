@@ -41,6 +41,10 @@ struct Page<'a> {
     json: String,
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "a template hands over references"
+)]
 impl Page<'_> {
     fn tone(&self) -> &'static str {
         match self.view.phase {
