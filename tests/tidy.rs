@@ -30,6 +30,7 @@ const RANKS: &[(&str, u8)] = &[
     ("app", 6),
     ("bench", 7),
     ("tune", 8),
+    ("rollout_report", 8),
     ("cli", 9),
 ];
 
@@ -44,6 +45,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("app", "server"),
     ("bench", "cli"),
     ("tune", "cli"),
+    ("rollout_report", "cli"),
     ("cli", "cli"),
 ];
 
@@ -54,7 +56,7 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("rusqlite", &["control/store/"]),
     ("serde_saphyr", &["spec/yaml.rs"]),
     ("clap", &["cli/"]),
-    ("askama", &["bench/page.rs"]),
+    ("askama", &["bench/page.rs", "rollout_report/page.rs"]),
     ("plotters", &["plot/"]),
     ("rustls", &["load/link.rs", "load/connection.rs"]),
     ("ureq", &["admin/client.rs"]),

@@ -16,6 +16,8 @@ pub const ROLLOUT_WRITE_PERIOD: Duration = Duration::from_millis(500);
 pub const ROLLOUTS_LOAD_PERIOD: Duration = Duration::from_secs(1);
 /// Orders about rollouts that wait.
 pub const ROLLOUT_ORDERS_MAX: usize = 64;
+/// The time over which the present rate of requests is counted for a forecast.
+pub const FORECAST_LOOK: Duration = Duration::from_secs(1);
 /// Events of requests that are kept for who asks about two deployments.
 pub const EVIDENCE_KEPT: usize = 200_000;
 /// Longest that a hook of a rollout may take.

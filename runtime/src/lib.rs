@@ -177,6 +177,10 @@ pub mod tune;
 
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+pub mod rollout_report;
+
+#[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 
 #[cfg(feature = "ort")]

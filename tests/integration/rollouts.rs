@@ -116,6 +116,35 @@ fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_ano
         "{told}"
     );
     assert_eq!(send(&server, &key, 50), 0);
+    let page = data.path().join("page.html");
+    server.ok(&[
+        "rollout",
+        "report",
+        "-e",
+        "iris",
+        "--html",
+        page.to_str().unwrap(),
+    ]);
+    let page = std::fs::read_to_string(page).expect("a page");
+    for part in [
+        "green was rolled back: errors: HARM",
+        "<h3>The ramp</h3>",
+        "<h3>Evidence of harm</h3>",
+        "<h3>Latency</h3>",
+        "</html>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("http") && !page.contains("src="));
+    let (_, refused) = server.fails(&[
+        "rollout",
+        "report",
+        "-e",
+        "iris",
+        "--html",
+        "/no/such/folder/page.html",
+    ]);
+    assert!(refused.contains("--html: cannot write"), "{refused}");
 }
 
 #[test]
@@ -275,6 +304,41 @@ fn what_cannot_be_a_rollout_is_refused_in_words() {
 }
 
 #[test]
+fn a_dry_run_says_what_it_would_take_and_begins_nothing() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    assert_eq!(send(&server, &key, 20), 0);
+    let said = server.ok(&["rollout", "start", "--dry-run", "-o", "json"]);
+    let forecast = &said["forecast"];
+    assert_eq!(
+        (&forecast["stable_requests"], &forecast["stable_failures"]),
+        (&json!(20), &json!(0))
+    );
+    assert!(forecast["requests_per_s"].as_f64().unwrap() > 0.0);
+    let weights = forecast["weights"].as_array().unwrap();
+    let shares: Vec<_> = weights.iter().map(|one| one["weight"].clone()).collect();
+    assert_eq!(shares, [json!(1), json!(10), json!(50)]);
+    for one in weights {
+        for need in ["find_2x", "find_5x", "prove_safe"] {
+            assert!(one[need]["requests"].as_u64() > Some(100), "{one}");
+            assert!(one[need]["seconds"].as_f64() > Some(0.0), "{one}");
+        }
+    }
+    let told = server.run(&["rollout", "start", "--dry-run"]).stdout;
+    for words in [
+        "iris: blue -> green, at most 1 % false alarms",
+        "2. weight 1 %",
+        "failed 0 of 20; errors are reckoned with 0.1 %",
+        "At 10 %: twice as many errors are found in about",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert_eq!(server.ok(&["rollout", "list"]), json!([]));
+    assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
+}
+
+#[test]
 fn a_verdict_is_there_at_any_time_and_its_exit_code_says_it() {
     let data = folder();
     let server = server(data.path(), WRONG);
@@ -306,6 +370,54 @@ fn a_verdict_is_there_at_any_time_and_its_exit_code_says_it() {
     assert_eq!(answer.status().as_u16(), 412);
     let view: Value = answer.body_mut().read_json().expect("JSON");
     assert_eq!(view["verdict"], "HARM");
+}
+
+/// Two failures of the canary are no proof; two on each of two machines are.
+#[test]
+fn machines_that_prove_nothing_alone_prove_harm_together_and_one_named_twice_counts_once() {
+    let data = [folder(), folder()];
+    let servers = data.each_ref().map(|data| server(data.path(), WRONG));
+    for server in &servers {
+        let key = server.key("iris");
+        server.update("iris", &["--traffic", "blue=90 green=10"]);
+        let (mut failed, mut sent) = (0, 0);
+        while failed < 2 {
+            failed += send(server, &key, 1);
+            sent += 1;
+        }
+        wait_until("all is told of", || {
+            let told = server.run(&["verdict", "--from", "blue", "--to", "green"]);
+            assert_eq!(told.code, 2, "{}", told.stderr);
+            let told: Value = serde_json::from_str(&told.stdout).expect("JSON");
+            told["requests"] == json!(sent)
+        });
+    }
+    let [one, other] = data.each_ref().map(|data| data.path().to_str().unwrap());
+    let ask = |folders: &[&str]| {
+        let mut words = vec!["verdict", "--from", "blue", "--to", "green"];
+        words.extend(folders.iter().flat_map(|folder| ["--server", folder]));
+        servers[0].run(&words)
+    };
+    let twice = ask(&[one, one]);
+    assert_eq!(twice.code, 2, "{}", twice.stderr);
+    assert!(twice.stderr.contains("counts once"), "{}", twice.stderr);
+    let both = ask(&[one, other]);
+    assert_eq!(both.code, 1, "{}", both.stderr);
+    assert!(
+        both.stderr.contains("errors: HARM (canary 4 of 4"),
+        "{}",
+        both.stderr
+    );
+    let said: Value = serde_json::from_str(&both.stdout).expect("JSON");
+    assert_eq!(said["machines"].as_array().unwrap().len(), 2);
+    assert_eq!(said["machines"][0]["verdict"], "UNDECIDED");
+    let missing = ask(&[one, "/no/such/folder"]);
+    assert!(missing.code > 2, "{}", missing.code);
+    assert!(
+        missing.stderr.contains("/no/such/folder"),
+        "{}",
+        missing.stderr
+    );
 }
 
 /// One who listens for hooks: each gets `200` and is told as its body.

@@ -3,8 +3,8 @@
 use axum::http::Method;
 
 use crate::admin::client::{Client, ClientError};
-use crate::admin::wire::{ErrorBody, RolloutCommand, RolloutRequest};
-use crate::control::{Label, Learned, Replay, RolloutView, VerdictView};
+use crate::admin::wire::{ErrorBody, RolloutCommand, RolloutRecord, RolloutRequest, VerdictAnswer};
+use crate::control::{Label, Learned, RolloutView};
 use crate::spec::{DeploymentName, EndpointName};
 
 impl Client {
@@ -49,12 +49,12 @@ impl Client {
         self.get(&format!("/v1/endpoints/{endpoint}/rollout"), "a rollout")
     }
 
-    /// The journal of a rollout, and whether its record makes the same again.
+    /// The journal of a rollout, whether its record makes the same again, and the course of its evidence.
     ///
     /// # Errors
     ///
     /// [`ClientError`].
-    pub fn replay(&self, id: u64) -> Result<Replay, ClientError> {
+    pub fn replay(&self, id: u64) -> Result<RolloutRecord, ClientError> {
         self.get(
             &format!("/v1/rollouts/{id}/replay"),
             "the record of a rollout",
@@ -84,7 +84,7 @@ impl Client {
         &self,
         endpoint: &EndpointName,
         (from, to): (&DeploymentName, &DeploymentName),
-    ) -> Result<VerdictView, ClientError> {
+    ) -> Result<VerdictAnswer, ClientError> {
         let path = format!("/v1/endpoints/{endpoint}/verdict?from={from}&to={to}");
         let answer = self.exchange(self.ask(Method::GET, &path, &[], "a verdict"))?;
         if matches!(answer.status, 200 | 409 | 412)

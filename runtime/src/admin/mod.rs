@@ -22,5 +22,5 @@ pub use server_file::{ServerFile, ServerFileError};
 pub use user::user_of_process;
 pub use wire::{
     AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, RolloutCommand,
-    RolloutRequest, ServerStatus,
+    RolloutRecord, RolloutRequest, ServerStatus, VerdictAnswer,
 };

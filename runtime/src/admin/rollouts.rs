@@ -1,7 +1,7 @@
 //! The routes of rollouts, below those of the admin listener.
 //!
 //! - `GET /v1/rollouts`, `/v1/rollouts/{id}`; `POST /v1/rollouts`: begins one, or says what it would be
-//! - `GET /v1/rollouts/{id}/replay`: its journal, and whether its record makes the same again
+//! - `GET /v1/rollouts/{id}/replay`: its journal, whether its record makes the same again, and the course of its evidence
 //! - `GET /v1/endpoints/{e}/rollout`: the newest of an endpoint; `POST`: tells it something
 //! - `POST /v1/endpoints/{e}/feedback`: what turned out about answers
 //! - `GET /v1/endpoints/{e}/verdict?from=blue&to=green`: 200 promote, 409 undecided, 412 roll back
@@ -14,14 +14,15 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::admin::error::AdminError;
 use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::user::user_of_process;
-use crate::admin::wire::{RolloutCommand, RolloutRequest};
-use crate::canary::Verdict;
-use crate::control::{Label, Learned, Replay, RolloutView, StartRollout, VerdictView};
+use crate::admin::wire::{RolloutCommand, RolloutRecord, RolloutRequest, VerdictAnswer};
+use crate::canary::{Forecast, Verdict, report_of};
+use crate::control::{Label, Learned, RolloutView, StartRollout, present};
 
 pub(super) fn routes() -> Router<Administration> {
     Router::new()
@@ -48,10 +49,15 @@ async fn start(
     } else {
         StatusCode::CREATED
     };
-    let begun = at
-        .rollouts
-        .start(StartRollout { plan, dry_run }, by)
-        .await?;
+    let planned = dry_run.then(|| plan.clone());
+    let start = StartRollout { plan, dry_run };
+    let mut begun = at.rollouts.start(start, by).await?;
+    if let Some(plan) = planned {
+        let up = Timestamp::now().duration_since(at.server.started);
+        let up = up.try_into().unwrap_or_default();
+        let seen = present(&at.scoring.metrics, &plan, up).await;
+        begun.forecast = Forecast::of(&plan, seen);
+    }
     Ok((status, Json(begun)))
 }
 
@@ -79,8 +85,8 @@ async fn one(
 async fn replay(
     State(at): State<Administration>,
     Path(id): Path<String>,
-) -> Result<Json<Replay>, AdminError> {
-    Ok(Json(at.rollouts.replay(number(&id)?).await?))
+) -> Result<Json<RolloutRecord>, AdminError> {
+    Ok(Json(at.rollouts.replay(number(&id)?).await?.into()))
 }
 
 async fn newest(
@@ -115,6 +121,11 @@ async fn feedback(
     Ok(Json(at.rollouts.learn(endpoint, labels).await?))
 }
 
+/// A number that rises with each report.
+fn number_of_now() -> u64 {
+    Timestamp::now().as_microsecond().try_into().unwrap_or(0)
+}
+
 #[derive(Deserialize)]
 struct Arms {
     from: String,
@@ -125,7 +136,7 @@ async fn verdict(
     State(at): State<Administration>,
     Path(endpoint): Path<String>,
     arms: Result<Query<Arms>, QueryRejection>,
-) -> Result<(StatusCode, Json<VerdictView>), AdminError> {
+) -> Result<(StatusCode, Json<VerdictAnswer>), AdminError> {
     let Arms { from, to } = query(arms)?;
     let arms = (known("deployment", &from)?, known("deployment", &to)?);
     let view = at
@@ -137,5 +148,11 @@ async fn verdict(
         Verdict::Undecided => StatusCode::CONFLICT,
         Verdict::Harm => StatusCode::PRECONDITION_FAILED,
     };
-    Ok((status, Json(view)))
+    let report = report_of(
+        &view.findings,
+        format!("{} {}", at.server.started, at.server.pid),
+        (at.controller.view().revision.0, number_of_now()),
+        view.to.to_string(),
+    );
+    Ok((status, Json(VerdictAnswer { view, report })))
 }

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::canary::{Command, RolloutPlan};
+use crate::canary::{Command, Course, RolloutPlan};
 use crate::config::{BY_BYTES_MAX, SPEC_BYTES_MAX};
-use crate::control::{Change, Revision};
+use crate::control::{Change, LatencyAt, Replay, Revision, VerdictView};
 use crate::engine::{ModelSummary, Obstacle};
+use crate::evidence::Report;
 use crate::serve::{DegradedDeployment, ShortDeployment};
 use crate::spec::{ModelAbout, ModelName, ModelVersion};
 
@@ -98,6 +99,41 @@ pub struct RolloutCommand {
         skip_serializing_if = "Option::is_none"
     )]
     pub by: Option<String>,
+}
+
+/// Answer of `GET /v1/rollouts/{id}/replay`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutRecord {
+    /// The record, played again.
+    #[serde(flatten)]
+    pub replay: Replay,
+    /// The course of the evidence.
+    #[serde(default)]
+    pub course: Course,
+    /// The latency of both versions.
+    #[serde(default)]
+    pub latency: Vec<LatencyAt>,
+}
+
+/// Answer of `GET /v1/endpoints/{endpoint}/verdict`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VerdictAnswer {
+    /// What the two deployments say of each other here.
+    #[serde(flatten)]
+    pub view: VerdictView,
+    /// The same for whoever merges several machines. The evidence of a rollout goes on over restarts: of the reports of one machine about a
+    /// rollout only the newest counts, whichever start it names.
+    pub report: Report,
+}
+
+impl From<Replay> for RolloutRecord {
+    fn from(replay: Replay) -> Self {
+        Self {
+            course: replay.rollout.course.clone(),
+            latency: replay.rollout.latency.clone(),
+            replay,
+        }
+    }
 }
 
 /// Reads what is said of a model; it stands in every list of models.

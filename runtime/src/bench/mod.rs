@@ -51,6 +51,7 @@ pub use gate::{Condition, ConditionError, GateMetric, Ground, undecidable};
 pub use inputs::{Inputs, InputsError};
 pub(crate) use outline::{Column, Part, Section, mark, outline};
 pub use page::html;
+pub(crate) use plots::{Plot, css, level_line};
 pub use private::{InstanceShape, PrivateError, PrivateServer};
 pub use report::{
     Block, Check, CheckState, Comparison, Environment, Failures, Figures, GateReport, GateState,

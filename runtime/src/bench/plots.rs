@@ -33,13 +33,13 @@ const CSS: [&str; 8] = [
 
 /// A picture and what is said below it.
 #[derive(Debug)]
-pub(super) struct Plot {
-    pub(super) title: String,
-    pub(super) caption: String,
+pub(crate) struct Plot {
+    pub(crate) title: String,
+    pub(crate) caption: String,
     /// The meaning of the colours: a CSS variable and words.
-    pub(super) keys: Vec<(&'static str, String)>,
+    pub(crate) keys: Vec<(&'static str, String)>,
     /// The `<svg>` element.
-    pub(super) svg: String,
+    pub(crate) svg: String,
 }
 
 /// Every picture that the report has the numbers for.
@@ -60,7 +60,7 @@ pub(super) fn plots(report: &Report) -> Result<Vec<Plot>, PlotError> {
 }
 
 /// The name of a version's colour in CSS.
-pub(super) fn css(version: usize) -> &'static str {
+pub(crate) fn css(version: usize) -> &'static str {
     CSS[version % CSS.len()]
 }
 
@@ -88,7 +88,7 @@ fn milliseconds(summary: &Summary, quantile: f64) -> f64 {
 }
 
 /// A line of reference at this height.
-fn level_line(ends: (f64, f64), height: f64) -> Mark {
+pub(crate) fn level_line(ends: (f64, f64), height: f64) -> Mark {
     let line = vec![(ends.0, height), (ends.1, height)];
     Mark::Line(line, pen(Colour::Ink).width(HAIR).seen(0.7))
 }

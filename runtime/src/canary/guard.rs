@@ -59,6 +59,20 @@ pub struct Finding {
     pub forecast: Option<u64>,
 }
 
+impl Finding {
+    /// The same for a report of this machine, with the evidence as it is now.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        Tally {
+            metric: self.plan.metric.name(),
+            stable: (self.stable.events, self.stable.of),
+            canary: (self.canary.events, self.canary.of),
+            log_e_harm: self.log_e_now.0,
+            log_e_safe: self.log_e_now.1,
+        }
+    }
+}
+
 /// The state of a judgement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Guard {
@@ -255,19 +269,12 @@ impl Guard {
         (revision, number): (u64, u64),
         deployment: String,
     ) -> Report {
-        let tally = |gauge: &Gauge| Tally {
-            metric: gauge.plan().metric.name(),
-            stable: (gauge.stable.events, gauge.stable.of),
-            canary: (gauge.canary.events, gauge.canary.of),
-            log_e_harm: gauge.harm().0,
-            log_e_safe: gauge.safe().0,
-        };
         Report {
             start,
             revision,
             deployment,
             number,
-            tallies: self.gauges.iter().map(tally).collect(),
+            tallies: self.findings().iter().map(Finding::tally).collect(),
             latency: self.total.clone(),
         }
     }

@@ -8,9 +8,12 @@
 
 mod argo;
 mod command;
+mod course;
 mod draft;
 mod entry;
 mod flagger;
+mod fleet_verdict;
+mod forecast;
 mod gauge;
 mod guard;
 mod guard_file;
@@ -25,7 +28,10 @@ mod slots;
 mod words;
 
 pub use command::Command;
+pub use course::{Course, Point};
 pub use entry::{Entry, Event};
+pub use fleet_verdict::{Machine, Merged, merge, report_of};
+pub use forecast::{Forecast, Need, Seen, WeightForecast};
 pub use gauge::Counts;
 pub use guard::{Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};

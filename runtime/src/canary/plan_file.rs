@@ -65,7 +65,7 @@ fn read_root(root: Node, names: &Names, problems: &mut Vec<Problem>) -> Option<R
     if let Some(notify) = fields.take("notify") {
         draft.notify.extend(read_hooks(notify, fields.problems()));
     }
-    fields.finish(&["steps"]);
+    fields.finish(&[]);
     plan_of(draft, (endpoint?, from?, to?), problems)
 }
 

@@ -8,11 +8,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::canary::command::Command;
+use crate::canary::course::{At, Course};
 use crate::canary::entry::{Entry, Event};
 use crate::canary::guard::{Finding, Guard, Verdict};
 use crate::canary::guard_plan::PlanError;
-use crate::canary::observation::{Observation, Truth};
+use crate::canary::observation::{Arm, Observation, Truth};
 use crate::canary::plan::{Duration, Hook, OnUndecided, RolloutPlan, Step};
+use crate::evidence::LatencyCounts;
 use crate::spec::Percent;
 
 /// Pairs that are kept.
@@ -225,6 +227,8 @@ pub struct Rollout {
     /// The verdict of each metric that was told last.
     told: Vec<Verdict>,
     requests: u64,
+    #[serde(default)]
+    course: Course,
     now_ms: i64,
 }
 
@@ -267,6 +271,7 @@ impl Rollout {
             is_overdue: false,
             told,
             requests: 0,
+            course: Course::default(),
             now_ms: 0,
         })
     }
@@ -335,6 +340,18 @@ impl Rollout {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         self.guard.findings()
+    }
+
+    /// The course of the evidence.
+    #[must_use]
+    pub fn course(&self) -> &Course {
+        &self.course
+    }
+
+    /// Total times of an arm, without those among the first of an instance.
+    #[must_use]
+    pub fn latency(&self, arm: Arm) -> &LatencyCounts {
+        self.guard.latency(arm)
     }
 
     /// What all say.
@@ -490,6 +507,14 @@ impl Rollout {
             return;
         }
         let findings = self.guard.findings();
+        let mut told = findings.iter().zip(&self.told);
+        let has_turned = told.any(|(finding, told)| finding.verdict != *told);
+        let at = At {
+            requests: self.requests,
+            at_ms: self.now_ms,
+            weight: self.weight,
+        };
+        self.course.look(at, &findings, has_turned);
         let mut harm = None;
         for (index, finding) in findings.into_iter().enumerate() {
             let before = std::mem::replace(&mut self.told[index], finding.verdict);

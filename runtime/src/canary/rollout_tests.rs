@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::canary::guard_plan::{GuardPlan, Metric, MetricPlan};
-use crate::canary::observation::{Arm, Ending, Routing};
+use crate::canary::observation::{Ending, Routing};
 use crate::evidence::Block;
 
 /// A world with one rollout, in which a millisecond passes for each request.

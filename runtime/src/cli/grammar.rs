@@ -34,6 +34,33 @@ const FIRST: &[&str] = &[
 
 /// What one types, by command.
 const EXAMPLES: &[(&str, &[&str])] = &[
+    (
+        "rollout start",
+        &[
+            "serin rollout start --from blue --to green",
+            "serin rollout start --file rollout.yml --watch",
+            "serin rollout start --dry-run",
+        ],
+    ),
+    ("rollout status", &["serin rollout status --watch"]),
+    (
+        "rollout promote",
+        &["serin rollout promote", "serin rollout promote --full"],
+    ),
+    ("rollout pause", &["serin rollout pause"]),
+    ("rollout resume", &["serin rollout resume"]),
+    ("rollout abort", &["serin rollout abort"]),
+    ("rollout undo", &["serin rollout undo"]),
+    ("rollout history", &["serin rollout history -o table"]),
+    ("rollout explain", &["serin rollout explain"]),
+    ("rollout replay", &["serin rollout replay --id 1"]),
+    (
+        "rollout report",
+        &["serin rollout report --html rollout.html"],
+    ),
+    ("rollout list", &["serin rollout list -o table"]),
+    ("verdict", &["serin verdict --from blue --to green"]),
+    ("feedback", &["serin feedback --file labels.jsonl"]),
     ("demo", &["serin demo", "serin demo --keep"]),
     (
         "serve",

@@ -47,6 +47,7 @@ mod sku;
 mod status;
 mod table;
 mod tune;
+mod verdict;
 mod version;
 mod wanted;
 mod workspace;
@@ -158,7 +159,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Workspace(command) => workspace::run(command, global),
         Command::Rollout(command) => rollout::run(command, global),
         Command::Feedback(typed) => rollout::feedback(&typed, global),
-        Command::Verdict(typed) => rollout::verdict(&typed, global),
+        Command::Verdict(typed) => verdict::run(&typed, global),
         Command::Status => status::status(global),
         Command::History(typed) => history::history(&typed, global),
         Command::Rollback(typed) => history::roll_back(&typed, global),

@@ -1,4 +1,4 @@
-//! `serin rollout` and `serin verdict`: a canary that judges itself, for people.
+//! `serin rollout`: a canary that judges itself, for people.
 
 use std::fmt::Write as _;
 use std::io;
@@ -9,13 +9,17 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::exit::CliError;
+use super::form::OutputFormat;
 use super::output::{self, Columns};
-use super::rollout_args::{Feedback, OfEndpoint, Rollout, RolloutNumber, RolloutStart, Verdict};
+use super::rollout_args::{
+    Feedback, OfEndpoint, Rollout, RolloutNumber, RolloutReport, RolloutStart,
+};
 use super::server::{Server, who};
 use super::{files, find};
-use crate::admin::{RolloutCommand, RolloutRequest};
+use crate::admin::{RolloutCommand, RolloutRecord, RolloutRequest};
 use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
-use crate::control::{Label, Learned, Replay, RolloutView};
+use crate::control::{Label, Learned, RolloutView};
+use crate::rollout_report::html;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// The pause between two looks at a rollout that is watched.
@@ -46,7 +50,7 @@ const ENTRIES: Columns = &[
 pub(super) fn run(command: Rollout, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
     match command {
-        Rollout::Start(typed) => start(&server, &typed),
+        Rollout::Start(typed) => start(&server, &typed, global),
         Rollout::Status(typed) => {
             let endpoint = endpoint_of(&server, &typed.at)?;
             match typed.watch {
@@ -69,27 +73,8 @@ pub(super) fn run(command: Rollout, global: &Global) -> Result<(), CliError> {
         Rollout::History(typed) => history(&server, &typed),
         Rollout::Explain(typed) => explain(&server, &typed),
         Rollout::Replay(typed) => replay(&server, &typed),
+        Rollout::Report(typed) => report(&server, &typed),
         Rollout::List => server.print_as(&server.client.rollouts()?, COLUMNS),
-    }
-}
-
-/// Obeys `serin verdict`: 0 where the canary is safe, as a comparison of `bench` ends where it does harm or nothing is decided.
-pub(super) fn verdict(typed: &Verdict, global: &Global) -> Result<(), CliError> {
-    let server = Server::find(global)?;
-    let endpoint = endpoint_of(&server, &typed.at)?;
-    let view = server.client.verdict(&endpoint, (&typed.from, &typed.to))?;
-    server.print(&view)?;
-    let words = |judged| {
-        let findings = view.findings.iter().filter(|one| one.verdict == judged);
-        findings
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
-    };
-    match view.verdict {
-        Judged::Safe => Ok(()),
-        Judged::Harm => Err(CliError::Regression(words(Judged::Harm))),
-        Judged::Undecided => Err(CliError::Undecided(words(Judged::Undecided))),
     }
 }
 
@@ -132,7 +117,7 @@ pub(super) fn feedback(typed: &Feedback, global: &Global) -> Result<(), CliError
 }
 
 /// The endpoint that was named, else the only one.
-fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliError> {
+pub(super) fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliError> {
     if let Some(name) = &at.endpoint_name {
         return Ok(name.clone());
     }
@@ -155,7 +140,7 @@ fn endpoint_of(server: &Server, at: &OfEndpoint) -> Result<EndpointName, CliErro
     }
 }
 
-fn start(server: &Server, typed: &RolloutStart) -> Result<(), CliError> {
+fn start(server: &Server, typed: &RolloutStart, global: &Global) -> Result<(), CliError> {
     let plan = plan_of(server, typed)?;
     for note in &plan.notes {
         server.tell(&format!("note: {note}\n"));
@@ -167,10 +152,36 @@ fn start(server: &Server, typed: &RolloutStart) -> Result<(), CliError> {
         by: who(),
     };
     let view = server.client.start_rollout(&request)?;
-    if typed.watch && !typed.dry_run {
-        return watch(server, &endpoint);
+    match (typed.dry_run, global.format_for_people()) {
+        (true, OutputFormat::Table) => output::print_text(&planned(&view)),
+        (false, _) if typed.watch => watch(server, &endpoint),
+        _ => print(server, &view),
     }
-    print(server, &view)
+}
+
+/// What would be, for people: the steps, and what it will take.
+fn planned(view: &RolloutView) -> String {
+    let mut text = format!(
+        "This would be a rollout of {}: {} -> {}, at most {} % false alarms in all.\n",
+        view.endpoint,
+        view.from,
+        view.to,
+        view.alpha * 100.0
+    );
+    for (number, step) in (1..).zip(&view.steps) {
+        writeln!(text, "  {number}. {}", step.step).expect("text takes any text");
+    }
+    let metrics = view
+        .findings
+        .iter()
+        .map(|finding| finding.plan.metric.to_string());
+    let metrics: Vec<_> = metrics.collect();
+    writeln!(text, "Judged by {}.", metrics.join(", ")).expect("text takes any text");
+    match &view.forecast {
+        Some(forecast) => writeln!(text, "{forecast}").expect("text takes any text"),
+        None => text.push_str("It does not judge errors: there is no forecast.\n"),
+    }
+    text
 }
 
 /// The plan of the file, else the usual one; names that were left out are those that can only be meant.
@@ -257,7 +268,7 @@ fn print(server: &Server, view: &RolloutView) -> Result<(), CliError> {
 }
 
 /// The rollout that is meant, and what its record makes of it.
-fn record_of(server: &Server, typed: &RolloutNumber) -> Result<Replay, CliError> {
+fn record_of(server: &Server, typed: &RolloutNumber) -> Result<RolloutRecord, CliError> {
     let id = match typed.id {
         Some(id) => id,
         None => server.client.rollout(&endpoint_of(server, &typed.at)?)?.id,
@@ -266,7 +277,7 @@ fn record_of(server: &Server, typed: &RolloutNumber) -> Result<Replay, CliError>
 }
 
 fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
-    let record = record_of(server, typed)?;
+    let record = record_of(server, typed)?.replay;
     let lines: Vec<_> = record
         .entries
         .iter()
@@ -281,7 +292,7 @@ fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
 }
 
 fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
-    let record = record_of(server, typed)?;
+    let record = record_of(server, typed)?.replay;
     let view = &record.rollout;
     let mut text = format!(
         "Rollout {} of endpoint {}: from {} to {}, at most {} % false alarms in all.\n",
@@ -294,12 +305,12 @@ fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
     for entry in &record.entries {
         writeln!(text, "{}  {entry}", time_of(entry.at_ms)).expect("text takes any text");
     }
-    writeln!(text, "{}", standing(view)).expect("text takes any text");
+    writeln!(text, "{}", view.standing()).expect("text takes any text");
     output::print_text(&text)
 }
 
 fn replay(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
-    let record = record_of(server, typed)?;
+    let record = record_of(server, typed)?.replay;
     let said: Value = json!({
         "id": record.rollout.id,
         "is_equal": record.is_equal,
@@ -317,6 +328,18 @@ fn replay(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
     }
 }
 
+fn report(server: &Server, typed: &RolloutReport) -> Result<(), CliError> {
+    let record = record_of(server, &typed.of)?;
+    let id = record.replay.rollout.id;
+    let usual = || format!("rollout-{id}.html").into();
+    let path = typed.html.clone().unwrap_or_else(usual);
+    let page = html(&record).map_err(|error| CliError::BadInput(error.to_string()))?;
+    files::write(&path, page.as_bytes()).map_err(|error| {
+        CliError::BadInput(format!("--html: cannot write {}: {error}", path.display()))
+    })?;
+    server.print(&json!({"id": id, "html": path}))
+}
+
 /// Shows the rollout again and again until it has ended; on what is no terminal, a line for each change.
 fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
     let is_live = output::is_live(&io::stdout());
@@ -326,7 +349,7 @@ fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
         let text = if is_live {
             screen(&view)
         } else {
-            format!("{}\n", standing(&view))
+            format!("{}\n", view.standing())
         };
         if text != shown {
             let up = shown.lines().count();
@@ -346,26 +369,6 @@ fn watch(server: &Server, endpoint: &EndpointName) -> Result<(), CliError> {
             };
         }
         sleep(WATCH_PERIOD);
-    }
-}
-
-/// Where the rollout stands, in a sentence.
-pub(super) fn standing(view: &RolloutView) -> String {
-    let (to, weight) = (&view.to, view.weight);
-    match &view.phase {
-        Phase::Running => {
-            let step = view.steps.iter().find(|step| step.state == "now");
-            let step = step.map_or("the last step", |step| step.step.as_str());
-            format!("{to} has {weight} %: {step}")
-        }
-        Phase::Paused { why, .. } => format!("{to} has {weight} %, paused: {why}"),
-        Phase::GoingBack { why, .. } => format!("all traffic goes back to {}: {why}", view.from),
-        Phase::Promoted if view.is_flagged => {
-            format!("{to} was promoted, and not all of the proof was there")
-        }
-        Phase::Promoted => format!("{to} was promoted"),
-        Phase::RolledBack { why } => format!("{to} was rolled back: {why}"),
-        Phase::Aborted { why } => format!("the rollout was aborted: {why}"),
     }
 }
 
@@ -392,7 +395,7 @@ fn screen(view: &RolloutView) -> String {
     for finding in &view.findings {
         text.push_str(&line_of(finding, view.requests_per_s));
     }
-    writeln!(text, "{}", standing(view)).expect("text takes any text");
+    writeln!(text, "{}", view.standing()).expect("text takes any text");
     text
 }
 

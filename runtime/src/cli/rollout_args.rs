@@ -30,6 +30,8 @@ pub(super) enum Rollout {
     Explain(RolloutNumber),
     /// Make the journal again from the record, and say whether it is the same to the byte
     Replay(RolloutNumber),
+    /// Write a page with the ramp, the evidence and the latency of both versions, which opens in any browser, offline
+    Report(RolloutReport),
     /// Print all rollouts, newest first
     List,
 }
@@ -104,6 +106,16 @@ pub(super) struct Feedback {
     pub(super) file: PathBuf,
 }
 
+/// `serin rollout report`
+#[derive(Debug, Args)]
+pub(super) struct RolloutReport {
+    #[command(flatten)]
+    pub(super) of: RolloutNumber,
+    /// The page [default: rollout-NUMBER.html]
+    #[arg(long, value_name = "FILE.HTML")]
+    pub(super) html: Option<PathBuf>,
+}
+
 /// `serin verdict`
 #[derive(Debug, Args)]
 pub(super) struct Verdict {
@@ -115,4 +127,7 @@ pub(super) struct Verdict {
     /// Deployment that is judged
     #[arg(long, value_name = "DEPLOYMENT")]
     pub(super) to: DeploymentName,
+    /// Data folder of a server that serves both too; once for each, and their evidence is merged; in place of --data
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) server: Vec<PathBuf>,
 }

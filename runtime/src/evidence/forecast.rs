@@ -7,14 +7,20 @@
 /// canary `ratio` times as often, and gets the share `weight`. None where it never will be.
 #[must_use]
 pub fn requests_to_prove(log_e: f64, rate: f64, ratio: f64, weight: f64) -> Option<u64> {
-    let theta = share(ratio, weight);
+    requests_to_prove_beyond(log_e, rate, (ratio, 1.0), weight)
+}
+
+/// The same until it is proven that the canary has more than `edge` times as many bad events, where it has `ratio` times as many.
+#[must_use]
+pub fn requests_to_prove_beyond(
+    log_e: f64,
+    rate: f64,
+    (ratio, edge): (f64, f64),
+    weight: f64,
+) -> Option<u64> {
     let events = rate * (weight * ratio + 1.0 - weight);
-    requests(
-        log_e + 16_f64.ln() / 2.0,
-        events,
-        information(theta, weight),
-    )
-    .filter(|_| ratio > 1.0)
+    let gain = information(share(ratio, weight), share(edge, weight));
+    requests(log_e + 16_f64.ln() / 2.0, events, gain).filter(|_| ratio > edge)
 }
 
 /// The requests of both arms until it is proven that the canary has fewer than `edge` times as many bad events, where it has as many.
@@ -82,6 +88,13 @@ mod tests {
                 "{rate} {edge} {weight}: {found}"
             );
         }
+    }
+
+    #[test]
+    fn a_version_that_may_fail_more_is_found_later_and_within_its_margin_never() {
+        let of = |edge| requests_to_prove_beyond(3.0, 0.01, (2.0, edge), 0.1);
+        assert!(of(1.2) > of(1.0), "{:?}", of(1.2));
+        assert_eq!([of(2.0), of(3.0)], [None, None]);
     }
 
     #[test]

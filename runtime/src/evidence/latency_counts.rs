@@ -111,6 +111,20 @@ impl LatencyCounts {
             .map(floor_of)
     }
 
+    /// Percentiles in microseconds, in one go; the quantiles have to rise.
+    #[must_use]
+    pub fn quantiles_us(&self, quantiles: &[f64]) -> Vec<Option<u64>> {
+        let (mut filled, mut sum, mut bucket) = (self.filled(), 0, None);
+        let reach = |quantile: &f64| {
+            while bucket.is_none() || (sum as f64) < quantile * self.all as f64 {
+                let (next, count) = filled.next()?;
+                (bucket, sum) = (Some(next), sum + count);
+            }
+            bucket.filter(|bucket| *bucket < ENDLESS).map(floor_of)
+        };
+        quantiles.iter().map(reach).collect()
+    }
+
     /// The buckets that have any, rising.
     pub(super) fn filled(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         let pairs = (0..).zip(self.counts.iter().copied());
@@ -150,6 +164,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn percentiles_in_one_go_are_those_one_by_one() {
+        let mut counts = LatencyCounts::default();
+        let quantiles = [0.0, 0.25, 0.5, 0.9, 0.99, 1.0];
+        for latency_us in 0..3000_u64 {
+            let one_by_one = quantiles.map(|quantile| counts.quantile_us(quantile));
+            assert_eq!(counts.quantiles_us(&quantiles), one_by_one);
+            counts.add(bucket_of(latency_us * latency_us % 70_001));
+        }
+        (0..100).for_each(|_| counts.add_endless());
+        assert_eq!(
+            counts.quantiles_us(&[0.5, 1.0]),
+            [counts.quantile_us(0.5), None]
+        );
+    }
 
     #[test]
     fn a_bucket_is_at_most_a_sixty_fourth_of_its_value_wide_and_none_is_left_out() {

@@ -72,7 +72,7 @@ pub use event_label::{EventLabel, log_mean_exp};
 #[cfg(feature = "server")]
 pub use fleet::{Dependence, Fleet, Report, Tally};
 #[cfg(feature = "server")]
-pub use forecast::{requests_to_prove, requests_to_rule_out};
+pub use forecast::{requests_to_prove, requests_to_prove_beyond, requests_to_rule_out};
 #[cfg(feature = "server")]
 pub use interference::Interference;
 #[cfg(feature = "server")]

@@ -5,7 +5,6 @@ use super::script::{ENDPOINT, End};
 use crate::admin::Client;
 use crate::canary::{Phase, Verdict};
 use crate::cli::exit::CliError;
-use crate::cli::rollout::standing;
 use crate::control::RolloutView;
 use crate::spec::{EndpointName, Percent};
 
@@ -47,12 +46,12 @@ impl<'a> Follow<'a> {
 
     fn tell(&mut self, id: u64) -> Result<(), CliError> {
         let record = self.client.replay(id)?;
-        let started_ms = record.rollout.started_ms;
-        for entry in record.entries.iter().skip(self.told) {
+        let started_ms = record.replay.rollout.started_ms;
+        for entry in record.replay.entries.iter().skip(self.told) {
             self.screen
                 .journal(entry.at_ms - started_ms, &entry.to_string());
         }
-        self.told = self.told.max(record.entries.len());
+        self.told = self.told.max(record.replay.entries.len());
         Ok(())
     }
 }
@@ -73,7 +72,7 @@ fn seen_of(view: &RolloutView) -> Seen {
 ///
 /// It has ended in another way than the play wants.
 pub(super) fn judge(view: &RolloutView, wanted: End) -> Result<String, CliError> {
-    let said = standing(view);
+    let said = view.standing();
     let is_as_wanted = match wanted {
         End::Promoted => view.phase == Phase::Promoted && !view.is_flagged,
         End::RolledBack => matches!(view.phase, Phase::RolledBack { .. }),

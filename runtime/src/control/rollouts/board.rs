@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canary::{Finding, Phase, Rollout, Verdict, WorstPair};
+use crate::canary::{Arm, Course, Finding, Forecast, Phase, Rollout, Verdict, WorstPair};
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// A rollout as it is shown.
@@ -49,6 +49,26 @@ pub struct RolloutView {
     /// Keys of its file that have no effect, in sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// What it will take, where it has not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
+    /// The course of its evidence; told with its record, for it is long.
+    #[serde(skip)]
+    pub course: Course,
+    /// The latency of both versions; told with its record.
+    #[serde(skip)]
+    pub latency: Vec<LatencyAt>,
+}
+
+/// The latency of both versions at a quantile.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LatencyAt {
+    /// From 0 to 1.
+    pub quantile: f64,
+    /// The total time of the stable version in microseconds; absent where there is none, or where it has no end.
+    pub stable_us: Option<u64>,
+    /// That of the canary.
+    pub canary_us: Option<u64>,
 }
 
 /// A step as it is shown.
@@ -81,7 +101,9 @@ pub struct VerdictView {
 }
 
 impl RolloutView {
-    pub(super) fn of(id: u64, rollout: &Rollout) -> Self {
+    /// The view of a rollout of that number.
+    #[must_use]
+    pub fn of(id: u64, rollout: &Rollout) -> Self {
         let plan = rollout.plan();
         let (requests, pairs) = rollout.seen();
         let (started_ms, now_ms) = rollout.times_ms();
@@ -110,8 +132,57 @@ impl RolloutView {
             started_ms,
             now_ms,
             notes: plan.notes.clone(),
+            forecast: None,
+            course: rollout.course().clone(),
+            latency: latency(rollout),
         }
     }
+
+    /// Where it stands, in a sentence.
+    #[must_use]
+    pub fn standing(&self) -> String {
+        let (to, weight) = (&self.to, self.weight);
+        match &self.phase {
+            Phase::Running => {
+                let step = self.steps.iter().find(|step| step.state == "now");
+                let step = step.map_or("the last step", |step| step.step.as_str());
+                format!("{to} has {weight} %: {step}")
+            }
+            Phase::Paused { why, .. } => format!("{to} has {weight} %, paused: {why}"),
+            Phase::GoingBack { why, .. } => {
+                format!("all traffic goes back to {}: {why}", self.from)
+            }
+            Phase::Promoted if self.is_flagged => {
+                format!("{to} was promoted, and not all of the proof was there")
+            }
+            Phase::Promoted => format!("{to} was promoted"),
+            Phase::RolledBack { why } => format!("{to} was rolled back: {why}"),
+            Phase::Aborted { why } => format!("the rollout was aborted: {why}"),
+        }
+    }
+}
+
+/// Quantiles that are shown, rising: eighteen from none to 90 %, as many from there to 99 %, and so on.
+fn quantiles() -> Vec<f64> {
+    let parts = [1_u32, 10, 100, 1000].into_iter();
+    let parts = parts
+        .flat_map(|of| (0..18).map(move |half| 1.0 - f64::from(20 - half) / f64::from(20 * of)));
+    parts.collect()
+}
+
+fn latency(rollout: &Rollout) -> Vec<LatencyAt> {
+    let quantiles = quantiles();
+    let [stable, canary] =
+        [Arm::Stable, Arm::Canary].map(|arm| rollout.latency(arm).quantiles_us(&quantiles));
+    let both = stable.into_iter().zip(canary);
+    let all = quantiles.into_iter().zip(both);
+    let told = all.filter(|(_, (stable, canary))| stable.is_some() || canary.is_some());
+    told.map(|(quantile, (stable_us, canary_us))| LatencyAt {
+        quantile,
+        stable_us,
+        canary_us,
+    })
+    .collect()
 }
 
 fn steps(rollout: &Rollout) -> Vec<StepView> {

@@ -1,7 +1,8 @@
 //! Rollouts that run: what requests, people and time do to each, on disk before anything is done about it.
 //!
 //! `desk` is where people ask, `judge` the loop, `wishes` carries out what a rollout wants, `hooks` tells others, `evidence` makes
-//! observations of events of requests, `pairs` compares answers to mirrored ones, `board` shows all of it. What is decided, and by which numbers, is `canary`'s.
+//! observations of events of requests, `pairs` compares answers to mirrored ones, `board` shows all of it,
+//! `present` counts what an endpoint has before one begins. What is decided, and by which numbers, is `canary`'s.
 //!
 //! Threads: one task on the control thread; commands and addresses of hooks are asked elsewhere.
 
@@ -11,11 +12,13 @@ mod evidence;
 mod hooks;
 mod judge;
 mod pairs;
+mod present;
 mod wishes;
 
-pub use board::{RolloutView, StepView, VerdictView};
+pub use board::{LatencyAt, RolloutView, StepView, VerdictView};
 pub use desk::{Label, Learned, Replay, RolloutError, Rollouts, StartRollout};
 use judge::Judge;
+pub use present::present;
 
 use std::sync::Arc;
 

@@ -872,7 +872,7 @@ mod tests {
         assert_eq!(
             error,
             format!(
-                "data folder {path:?} was written by a later release (schema 5, this one knows 4): use that release"
+                "data folder {path:?} was written by a later release (schema 6, this one knows 5): use that release"
             )
         );
     }
@@ -970,7 +970,8 @@ mod tests {
             .db
             .execute_batch(
                 "UPDATE revisions SET desired = json_remove(desired, '$.format'); PRAGMA user_version = 1;
-                 DROP TRIGGER journal_keeps_lines; DROP TABLE isolated; DROP TABLE guard;",
+                 DROP TRIGGER journal_keeps_lines; DROP TABLE isolated; DROP TABLE guard; DROP TABLE rollouts;
+                 DROP TABLE rollout_inputs; DROP TABLE rollout_entries;",
             )
             .expect("as the first release wrote it");
         fs::remove_file(data.path().join("serin.mark")).expect("there");
@@ -989,13 +990,32 @@ mod tests {
     }
 
     #[test]
+    fn a_store_with_a_mark_and_without_rollouts_gets_room_for_them_and_loses_nothing() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, mut store) = open(data.path()).expect("opens");
+        commit(&mut store, 1).expect("stored");
+        store
+            .db
+            .execute_batch(
+                "DROP TABLE rollouts; DROP TABLE rollout_inputs; DROP TABLE rollout_entries; PRAGMA user_version = 4;",
+            )
+            .expect("as the release before wrote it");
+        drop((store, folder));
+        assert!(data.path().join("serin.mark").exists());
+        let (_folder, store) = open(data.path()).expect("opens and migrates");
+        check_state(&store, 1);
+        assert_eq!(store.rollouts().expect("there is a table"), []);
+    }
+
+    #[test]
     fn a_store_of_the_second_schema_gets_room_for_isolated_models_and_keeps_its_state() {
         let data = tempfile::tempdir().expect("a folder");
         let (folder, mut store) = open(data.path()).expect("opens");
         commit(&mut store, 1).expect("stored");
         store
             .db
-            .execute_batch("DROP TABLE isolated; DROP TABLE guard; PRAGMA user_version = 2;")
+            .execute_batch("DROP TABLE isolated; DROP TABLE guard; DROP TABLE rollouts; DROP TABLE rollout_inputs;
+                 DROP TABLE rollout_entries; PRAGMA user_version = 2;")
             .expect("as the release before wrote it");
         fs::remove_file(data.path().join("serin.mark")).expect("there");
         drop((store, folder));
