@@ -43,6 +43,9 @@ fn the_help_names_every_command() {
       environment   Environments of scripts by name and version, as this user keeps them
       completions   What a shell completes behind `serin`
       man           Manual pages, one for each command
+      rollout       Move traffic to a new version as far as the evidence goes, and back where it does harm
+      feedback      Tell the rollout of an endpoint which answers turned out to be right
+      verdict       What two deployments say of each other: 0 safe, 1 harm, 2 undecided
       status        State of the server
       apply         Make files so on one server or several: nothing is done where all is like them already
       convert       Print a file of any generation in the form of today

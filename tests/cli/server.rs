@@ -71,7 +71,7 @@ fn a_present_state_that_does_not_fit_is_a_conflict() {
     --- stdout
     --- stderr
     error: cannot create endpoint iris
-    caused by: endpoint iris exists: update it, or choose another name
+    caused by: endpoint iris exists: update or replace it, or choose another name
     ");
     assert_snapshot!(place.run("deployment create --file blue.yml"), @"
     code: 5

@@ -59,6 +59,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["serin rollout report --html rollout.html"],
     ),
     ("rollout list", &["serin rollout list -o table"]),
+    (
+        "bench compare",
+        &["serin bench compare before.json after.json"],
+    ),
     ("verdict", &["serin verdict --from blue --to green"]),
     ("feedback", &["serin feedback --file labels.jsonl"]),
     ("demo", &["serin demo", "serin demo --keep"]),
