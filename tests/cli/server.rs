@@ -78,7 +78,7 @@ fn a_present_state_that_does_not_fit_is_a_conflict() {
     --- stdout
     --- stderr
     error: cannot create deployment iris/blue
-    caused by: deployment iris/blue exists: update it, or choose another name
+    caused by: deployment iris/blue exists: update or replace it, or choose another name
     ");
     assert_snapshot!(place.run("endpoint delete --deployment blue --yes"), @"
     code: 5
