@@ -106,8 +106,3 @@ fn seconds_of(written: &str) -> Option<u64> {
     }
     (!written.is_empty()).then_some(sum)
 }
-
-/// The text of a value, for notes.
-pub(super) fn words_of(node: Node) -> String {
-    text(node).unwrap_or_default()
-}

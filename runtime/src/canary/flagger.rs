@@ -3,26 +3,25 @@
 //! Flagger compares each interval with fixed ranges. Here the same metrics compare the canary with the stable version, by every request:
 //! the intervals are how long each weight stays at least.
 
-use crate::canary::draft::{Draft, read_seconds, read_url, words_of};
+use crate::canary::draft::{Draft, read_seconds, read_url};
 use crate::canary::guard_plan::{GuardPlan, Metric, MetricPlan};
 use crate::canary::plan::{Hook, Step, StickyKey};
-use crate::spec::{Content, Fields, Node, Percent, Problem, parsed, text, whole, yes_or_no};
+use crate::spec::{
+    Content, Fields, Node, Percent, Problem, one_of, parsed, text, whole, yes_or_no,
+};
 
 /// The wait between two weights where the file gives none (Flagger's own).
 const INTERVAL_S: u64 = 60;
-/// Webhooks that hear of something; the others are asked.
-const TOLD: &[&str] = &[
+/// The kinds of webhooks: the first three are asked, the others hear of something.
+const WEBHOOKS: &[&str] = &[
+    "confirm-rollout",
+    "confirm-traffic-increase",
+    "confirm-promotion",
     "pre-rollout",
     "rollout",
     "post-rollout",
     "rollback",
     "event",
-];
-/// Webhooks that are asked, and where in the ramp.
-const ASKED: &[&str] = &[
-    "confirm-rollout",
-    "confirm-traffic-increase",
-    "confirm-promotion",
 ];
 
 /// The ramp as the file says it.
@@ -192,31 +191,16 @@ fn read_webhooks(node: Node, draft: &mut Draft, gates: &mut Gates, problems: &mu
             "retries",
             "disableTLS",
         ]);
-        let kind = fields
-            .take("type")
-            .map_or_else(|| "rollout".to_owned(), words_of);
+        let kind = fields.read("type", |node| one_of(node, WEBHOOKS));
         let url = fields.require("url", "an address", read_url);
-        let known = TOLD.iter().chain(ASKED).any(|known| *known == kind);
-        if !known {
-            fields.problems().push(Problem {
-                place: None,
-                field: "webhooks.type".to_owned(),
-                message: format!(
-                    "expected one of {} and {}, found {kind:?}",
-                    TOLD.join(", "),
-                    ASKED.join(", ")
-                ),
-                suggestion: None,
-            });
-        }
         fields.finish(&[]);
         let Some(hook) = url.map(Hook::Url) else {
             continue;
         };
-        match kind.as_str() {
-            "confirm-rollout" => gates.before.push(hook),
-            "confirm-traffic-increase" => gates.each.push(hook),
-            "confirm-promotion" => gates.after.push(hook),
+        match kind.as_deref() {
+            Some("confirm-rollout") => gates.before.push(hook),
+            Some("confirm-traffic-increase") => gates.each.push(hook),
+            Some("confirm-promotion") => gates.after.push(hook),
             _ => draft.notify.push(hook),
         }
     }
