@@ -10,6 +10,8 @@ pub const NAME_LEN_MIN: usize = 3;
 pub const PROGRAM_NAME_LEN_MAX: usize = 64;
 /// The pause between two looks at the events of requests, by which rollouts are judged.
 pub const ROLLOUT_LOOK_PERIOD: Duration = Duration::from_millis(20);
+/// The same pause while no rollout is on its way: a ring of events holds what a busy thread records in that time.
+pub const EVIDENCE_LOOK_PERIOD: Duration = Duration::from_millis(100);
 /// Longest that good news of requests wait before they are written down and judged; bad news wait for the next look.
 pub const ROLLOUT_WRITE_PERIOD: Duration = Duration::from_millis(500);
 /// The pause before rollouts that could not be read, or written, are read again.

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::admin::wire::{ErrorBody, ErrorCode, Refusal};
-use crate::control::{ChangeError, ErrorKind, ModelStoreError, RolloutError, StoreError};
+use crate::control::{ChangeError, ErrorKind, ModelStoreError, StoreError};
 use crate::serve::Failure;
 
 /// The reason why an administrative request was refused.
@@ -48,8 +48,6 @@ pub(crate) enum AdminError {
     Model(#[from] ModelStoreError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Rollout(#[from] RolloutError),
 }
 
 impl AdminError {
@@ -68,10 +66,6 @@ impl AdminError {
             Self::Change(error) => code(error.kind()),
             Self::Model(error) => code(error.kind()),
             Self::Store(_) | Self::Log(_) => ErrorCode::InsufficientStorage,
-            Self::Rollout(RolloutError::NotFound(_)) => ErrorCode::ResourceNotFound,
-            Self::Rollout(RolloutError::Conflict(_)) => ErrorCode::Conflict,
-            Self::Rollout(RolloutError::Invalid(_)) => ErrorCode::BadArgument,
-            Self::Rollout(RolloutError::Store(error)) => code(error.kind()),
         }
     }
 
@@ -97,7 +91,6 @@ impl AdminError {
     fn details(&self) -> &[String] {
         match self {
             Self::Change(error) => error.details(),
-            Self::Rollout(RolloutError::Invalid(problems)) => problems,
             _ => &[],
         }
     }

@@ -113,7 +113,8 @@ impl Routing {
 
 impl Observation {
     /// Whether it counts at all.
-    pub(super) fn counts(&self) -> bool {
+    #[must_use]
+    pub fn counts(&self) -> bool {
         !matches!(self.ending, Ending::Abandoned | Ending::Malformed)
     }
 }

@@ -212,7 +212,6 @@ pub struct Rollout {
     weight: Percent,
     /// The canary's share as it was when it last came about.
     weight_before: Percent,
-    mirrored: Percent,
     /// A wish of this step is under way, or was carried out.
     asked: Asked,
     /// When something that may be asked again was asked last.
@@ -227,7 +226,8 @@ pub struct Rollout {
     /// The verdict of each metric that was told last.
     told: Vec<Verdict>,
     requests: u64,
-    #[serde(default)]
+    /// How often the server was started again since it began.
+    restarts: u64,
     course: Course,
     now_ms: i64,
 }
@@ -261,7 +261,6 @@ impl Rollout {
             started_ms: 0,
             weight: Percent::ZERO,
             weight_before: Percent::ZERO,
-            mirrored: Percent::ZERO,
             asked: Asked::No,
             asked_ms: i64::MIN,
             wish: 0,
@@ -271,6 +270,7 @@ impl Rollout {
             is_overdue: false,
             told,
             requests: 0,
+            restarts: 0,
             course: Course::default(),
             now_ms: 0,
         })
@@ -306,10 +306,10 @@ impl Rollout {
         matches!(self.asked, Asked::UnderWay | Asked::Restoring)
     }
 
-    /// Whether the canary gets copies.
+    /// How often the server was started again since it began.
     #[must_use]
-    pub fn is_mirroring(&self) -> bool {
-        self.mirrored > Percent::ZERO
+    pub fn restarts(&self) -> u64 {
+        self.restarts
     }
 
     /// Whether it went on without a proof.
@@ -549,7 +549,6 @@ impl Rollout {
     fn go_back(&mut self, why: String, is_aborted: bool, took: &mut Took) {
         self.weight_before = self.weight;
         self.weight = Percent::ZERO;
-        self.mirrored = Percent::ZERO;
         self.tell(took, Event::GoingBack { why: why.clone() });
         self.asked = Asked::No;
         // At once; one that was refused waits.
@@ -717,6 +716,7 @@ impl Rollout {
 
     /// What was under way before the server ended may have come about or not: the share tells.
     fn restarted(&mut self, canary: Percent) {
+        self.restarts += 1;
         if !self.is_moving() {
             return;
         }
@@ -833,16 +833,12 @@ impl Rollout {
                 self.weight_before = self.weight;
             }
             self.weight = canary;
-            self.mirrored = Percent::ZERO;
         }
         let why = format!("step {} of {}", self.step + 1, self.plan.steps.len());
         self.begin(Wish::Shift { canary, why }, took)
     }
 
     fn mirror(&mut self, percent: Percent, pairs: u64, took: &mut Took) -> bool {
-        if self.asked == Asked::No {
-            self.mirrored = percent;
-        }
         self.begin(Wish::Mirror { percent }, took) && self.pairs >= pairs
     }
 

@@ -85,8 +85,8 @@ pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
 #[cfg(feature = "server")]
 pub use rollouts::{
-    Label, LatencyAt, Learned, Replay, RolloutError, RolloutView, Rollouts, StartRollout, StepView,
-    VerdictView, judge, present,
+    Label, LatencyAt, Learned, Replay, RolloutView, Rollouts, StartRollout, StepView, VerdictView,
+    judge, present,
 };
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};

@@ -11,23 +11,6 @@ use crate::control::refusal::ChangeError;
 use crate::control::rollouts::board::{RolloutView, VerdictView};
 use crate::spec::{DeploymentName, EndpointName};
 
-/// The reason why nothing came of what somebody asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RolloutError {
-    /// It names what is not there.
-    #[error("{0}")]
-    NotFound(String),
-    /// It does not fit what is.
-    #[error("{0}")]
-    Conflict(String),
-    /// It cannot be.
-    #[error("{}", .0.join("\n"))]
-    Invalid(Vec<String>),
-    /// The store, or the server.
-    #[error(transparent)]
-    Store(#[from] ChangeError),
-}
-
 /// A rollout that somebody wants.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StartRollout {
@@ -100,7 +83,7 @@ pub(super) enum Order {
     },
 }
 
-pub(super) type Reply<T> = oneshot::Sender<Result<T, RolloutError>>;
+pub(super) type Reply<T> = oneshot::Sender<Result<T, ChangeError>>;
 
 /// The way to the judge; cheap to clone.
 #[derive(Debug, Clone)]
@@ -131,12 +114,8 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`RolloutError`]; then nothing has begun.
-    pub async fn start(
-        &self,
-        start: StartRollout,
-        by: String,
-    ) -> Result<RolloutView, RolloutError> {
+    /// [`ChangeError`]; then nothing has begun.
+    pub async fn start(&self, start: StartRollout, by: String) -> Result<RolloutView, ChangeError> {
         self.ask(|reply| Order::Start { start, by, reply }).await
     }
 
@@ -144,13 +123,13 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`RolloutError`] where there is none, or where it does not fit.
+    /// [`ChangeError`] where there is none, or where it does not fit.
     pub async fn tell(
         &self,
         endpoint: EndpointName,
         command: Command,
         by: String,
-    ) -> Result<RolloutView, RolloutError> {
+    ) -> Result<RolloutView, ChangeError> {
         self.ask(|reply| Order::Tell {
             endpoint,
             command,
@@ -164,12 +143,12 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`RolloutError`] where one of them is not there.
+    /// [`ChangeError`] where one of them is not there.
     pub async fn verdict(
         &self,
         endpoint: EndpointName,
         arms: (DeploymentName, DeploymentName),
-    ) -> Result<VerdictView, RolloutError> {
+    ) -> Result<VerdictView, ChangeError> {
         self.ask(|reply| Order::Verdict {
             endpoint,
             arms,
@@ -182,8 +161,8 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`RolloutError`] where there is no such rollout.
-    pub async fn replay(&self, id: u64) -> Result<Replay, RolloutError> {
+    /// [`ChangeError`] where there is no such rollout.
+    pub async fn replay(&self, id: u64) -> Result<Replay, ChangeError> {
         self.ask(|reply| Order::Replay { id, reply }).await
     }
 
@@ -191,12 +170,12 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`RolloutError`] where none is on its way.
+    /// [`ChangeError`] where none is on its way.
     pub async fn learn(
         &self,
         endpoint: EndpointName,
         labels: Vec<Label>,
-    ) -> Result<Learned, RolloutError> {
+    ) -> Result<Learned, ChangeError> {
         self.ask(|reply| Order::Learn {
             endpoint,
             labels,
@@ -205,10 +184,10 @@ impl Rollouts {
         .await
     }
 
-    async fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, RolloutError> {
+    async fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, ChangeError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.orders.send(order(reply)).await;
         sent.map_err(|_| ChangeError::Stopped)?;
-        answer.await.unwrap_or(Err(ChangeError::Stopped.into()))
+        answer.await.unwrap_or(Err(ChangeError::Stopped))
     }
 }

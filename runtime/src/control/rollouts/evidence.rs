@@ -20,7 +20,7 @@ pub(super) struct Arms {
     /// That of the canary.
     pub(super) canary: u32,
     /// How often the server was started since: numbers of splits begin anew then, and those of blocks have to rise.
-    pub(super) run: u8,
+    pub(super) run: u64,
     /// The time of an event is so much more, counted from the beginning of the rollout, in microseconds.
     pub(super) clock_us: i64,
 }
@@ -78,7 +78,7 @@ impl Arms {
     fn number(&self, event: &RequestEvent) -> u64 {
         let split = u64::from(event.split) & ((1 << SPLIT_BITS) - 1);
         let block = event.block & ((1 << BLOCK_BITS) - 1);
-        u64::from(self.run) << (BLOCK_BITS + SPLIT_BITS) | split << BLOCK_BITS | block
+        self.run << (BLOCK_BITS + SPLIT_BITS) | split << BLOCK_BITS | block
     }
 }
 

@@ -5,29 +5,29 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::canary::{
-    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Truth, Wish,
+    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Truth, Wish,
 };
 use crate::config::{
-    ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD, ROLLOUTS_LOAD_PERIOD,
+    EVIDENCE_LOOK_PERIOD, ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD,
+    ROLLOUTS_KEPT, ROLLOUTS_LOAD_PERIOD,
 };
 use crate::control::mailbox::ControllerHandle;
 use crate::control::refusal::ChangeError;
 use crate::control::rollouts::board::{RolloutView, VerdictView};
-use crate::control::rollouts::desk::{
-    Label, Learned, Order, Replay, RolloutError, Rollouts, StartRollout,
-};
+use crate::control::rollouts::desk::{Label, Learned, Order, Replay, Rollouts, StartRollout};
 use crate::control::rollouts::evidence::{Arms, Recent};
 use crate::control::rollouts::hooks::{Hooks, ask};
 use crate::control::rollouts::pairs::compared;
 use crate::control::rollouts::wishes::{carry_out, change_of, stick};
-use crate::control::store::{Happened, Record};
+use crate::control::store::{Happened, Record, Store, StoredRollout};
 use crate::observe::Metrics;
 use crate::observe::evidence::{clock_start, drain};
 use crate::router::pairs::{Pair, drain_pairs};
@@ -62,11 +62,8 @@ struct Live {
     /// One of them is such that it should hear at once.
     is_urgent: bool,
     written_at: Instant,
-    /// How often the server was started since it began.
-    run: u8,
     /// The shares that it was told of last, where somebody else made them.
     found: Option<(Percent, Percent)>,
-    has_shadow: bool,
     /// Pairs that have not been compared.
     pairs: Vec<Pair>,
     /// Some are being compared, elsewhere.
@@ -77,7 +74,8 @@ struct Live {
 #[derive(Debug)]
 struct End {
     rollout: u64,
-    input: Input,
+    /// What it is to be told; nothing where pairs say nothing.
+    input: Option<Input>,
     /// It is of pairs that were compared, and no wish.
     of_pairs: bool,
 }
@@ -111,8 +109,7 @@ impl Judge {
 
     /// Ends with the last handle.
     async fn run(mut self) {
-        let mut look = interval(ROLLOUT_LOOK_PERIOD);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next_look = Instant::now();
         loop {
             tokio::select! {
                 order = self.orders.recv() => match order {
@@ -120,8 +117,19 @@ impl Judge {
                     None => return,
                 },
                 Some(end) = self.ends.1.recv() => self.on_end(end).await,
-                _ = look.tick() => self.look().await,
+                () = sleep_until(next_look) => {
+                    self.look().await;
+                    next_look = Instant::now() + self.look_period();
+                }
             }
+        }
+    }
+
+    /// Where nothing is judged, a look has only to come before the rings are full.
+    fn look_period(&self) -> Duration {
+        match self.live.is_empty() {
+            true => EVIDENCE_LOOK_PERIOD,
+            false => ROLLOUT_LOOK_PERIOD,
         }
     }
 
@@ -131,7 +139,8 @@ impl Judge {
         {
             live.is_comparing = false;
         }
-        self.feed(end.rollout, vec![end.input]).await;
+        self.tell_all(end.rollout, end.input.into_iter().collect())
+            .await;
     }
 
     async fn on_order(&mut self, order: Order) {
@@ -170,9 +179,7 @@ impl Judge {
         let ids: Vec<_> = self.live.keys().copied().collect();
         for id in ids {
             let inputs = self.news_of(id);
-            if !inputs.is_empty() {
-                self.feed(id, inputs).await;
-            }
+            self.tell_all(id, inputs).await;
         }
     }
 
@@ -188,8 +195,9 @@ impl Judge {
             for (id, arms) in &arms {
                 let observation = arms.and_then(|arms| arms.observation(&event));
                 if let (Some(observation), Some(live)) = (observation, live.get_mut(id)) {
-                    live.is_urgent |=
-                        observation.arm == Arm::Canary && observation.ending != Ending::Answered;
+                    live.is_urgent |= observation.arm == Arm::Canary
+                        && observation.ending != Ending::Answered
+                        && observation.counts();
                     live.unseen.push(observation);
                 }
             }
@@ -226,7 +234,7 @@ impl Judge {
                 // A judge that has ended hears nothing more.
                 drop(ends.send(End {
                     rollout,
-                    input: input.unwrap_or(Input::Passed),
+                    input,
                     of_pairs: true,
                 }));
             });
@@ -237,13 +245,13 @@ impl Judge {
         let plan = live.rollout.plan();
         let (started_ms, _) = live.rollout.times_ms();
         let names = (&plan.endpoint, (&plan.from, &plan.to));
-        self.arms_of(names, live.run, started_ms)
+        self.arms_of(names, live.rollout.restarts(), started_ms)
     }
 
     fn arms_of(
         &self,
         (endpoint, (from, to)): (&EndpointName, (&DeploymentName, &DeploymentName)),
-        run: u8,
+        run: u64,
         started_ms: i64,
     ) -> Option<Arms> {
         let series = |name: &DeploymentName| {
@@ -307,46 +315,66 @@ impl Judge {
         inputs
     }
 
-    /// Gives a rollout what has happened to it, writes that down, and then does what it wishes.
-    async fn feed(&mut self, id: u64, inputs: Vec<Input>) {
+    /// The same as [`Self::feed`], where nobody waits for it.
+    async fn tell_all(&mut self, id: u64, inputs: Vec<Input>) {
+        if !inputs.is_empty()
+            && let Err(error) = self.feed(id, inputs).await
+        {
+            tracing::warn!(rollout = id, %error, "what happened to a rollout could not be written: its state is read again");
+        }
+    }
+
+    /// Gives a rollout what has happened to it, writes that down, and then does what it wishes. Where it cannot be written nothing of it has
+    /// happened: the state is forgotten, and read again.
+    async fn feed(&mut self, id: u64, inputs: Vec<Input>) -> Result<(), ChangeError> {
         let Some(live) = self.live.get_mut(&id) else {
-            return;
+            return Ok(());
         };
         let (mut happened, mut wishes) = (Vec::new(), Vec::new());
         for input in inputs {
-            let at_ms = now_ms();
-            let took = live.rollout.take(&input, at_ms);
-            happened.push(Happened {
-                input,
-                at_ms,
-                decides: !took.wishes.is_empty() || !took.entries.is_empty(),
-                entries: took.entries,
-            });
-            wishes.extend(took.wishes);
+            let (one, wished) = live.take(input);
+            happened.push(one);
+            wishes.extend(wished);
         }
-        live.written_at = Instant::now();
-        let has_ended = live.rollout.phase().has_ended();
-        let entries: Vec<_> = happened
-            .iter()
-            .flat_map(|one| one.entries.clone())
-            .collect();
-        let state = (!entries.is_empty()).then(|| live.rollout.clone());
-        let written = self.controller.with_rollouts(move |store| {
-            store.record((id, has_ended), &happened)?;
-            state.map_or(Ok(()), |state| store.compact_record(id, &state))
-        });
+        let entries = happened.iter().flat_map(|one| one.entries.clone());
+        let entries: Vec<_> = entries.collect();
+        let state = live.rollout.clone();
+        let written = self
+            .controller
+            .with_rollouts(move |store| store.record(id, &happened, &state));
         if let Err(error) = written.await {
-            tracing::warn!(rollout = id, %error, "what happened to a rollout could not be written: its state is read again");
             self.live.remove(&id);
             self.load_at = Some(Instant::now() + ROLLOUTS_LOAD_PERIOD);
-            return;
+            return Err(error);
         }
+        self.follow(id, wishes, &entries);
+        Ok(())
+    }
+
+    /// Does what follows from what is on disk.
+    fn follow(&mut self, id: u64, wishes: Vec<(u64, Wish)>, entries: &[Entry]) {
         self.carry_out(id, wishes);
-        self.tell_others(id, &entries);
-        if has_ended && let Some(live) = self.live.remove(&id) {
-            self.ended.insert(id, live.rollout);
+        self.tell_others(id, entries);
+        if let Some(live) = self.live.get(&id) {
+            self.show(RolloutView::of(id, &live.rollout));
         }
-        self.show();
+        let ended = self
+            .live
+            .extract_if(.., |_, live| live.rollout.phase().has_ended());
+        self.ended
+            .extend(ended.map(|(id, live)| (id, live.rollout)));
+        self.forget_old();
+    }
+
+    /// The store forgets them too.
+    fn forget_old(&mut self) {
+        while self.ended.len() as u64 > ROLLOUTS_KEPT
+            && let Some((oldest, _)) = self.ended.pop_first()
+        {
+            let mut views = self.board.load().to_vec();
+            views.retain(|view| view.id != oldest);
+            self.board.store(Arc::new(views));
+        }
     }
 
     /// The newest wish is begun; those before have lost their meaning.
@@ -375,9 +403,11 @@ impl Judge {
             });
             return;
         }
-        let change = change_of(plan, &wished, live.has_shadow);
-        live.has_shadow = matches!(wished, Wish::Mirror { .. });
-        let Some(change) = change else {
+        let view = self.controller.view();
+        let endpoint = view.endpoint(&plan.endpoint);
+        let has_shadow =
+            endpoint.is_some_and(|endpoint| endpoint.spec.shadow_traffic.contains_key(&plan.to));
+        let Some(change) = change_of(plan, &wished, has_shadow) else {
             return;
         };
         let controller = self.controller.clone();
@@ -395,15 +425,20 @@ impl Judge {
             // A judge that has ended hears nothing more.
             drop(ends.send(End {
                 rollout,
-                input,
+                input: Some(input),
                 of_pairs: false,
             }));
         });
     }
 
+    /// A rollout, on its way or ended.
+    fn rollout(&self, id: u64) -> Option<&Rollout> {
+        let live = self.live.get(&id).map(|live| &live.rollout);
+        live.or(self.ended.get(&id))
+    }
+
     fn tell_others(&self, id: u64, entries: &[Entry]) {
-        let rollout = self.live.get(&id).map(|live| &live.rollout);
-        let Some(plan) = rollout.or(self.ended.get(&id)).map(Rollout::plan) else {
+        let Some(plan) = self.rollout(id).map(Rollout::plan) else {
             return;
         };
         for entry in entries {
@@ -421,51 +456,47 @@ impl Judge {
         &mut self,
         start: StartRollout,
         by: String,
-    ) -> Result<RolloutView, RolloutError> {
+    ) -> Result<RolloutView, ChangeError> {
         let StartRollout { plan, dry_run } = start;
         let plan = self.check(plan)?;
         let rollout = Rollout::new(plan.clone());
         let rollout = rollout.map_err(|problems| {
-            RolloutError::Invalid(problems.iter().map(ToString::to_string).collect())
+            ChangeError::Invalid(problems.iter().map(ToString::to_string).collect())
         })?;
         if dry_run {
             return Ok(RolloutView::of(0, &rollout));
         }
         if let Some(change) = stick(&plan) {
             let done = carry_out(&self.controller, change, by.clone()).await;
-            done.map_err(RolloutError::Conflict)?;
+            done.map_err(ChangeError::Conflict)?;
         }
-        let started_ms = now_ms();
-        let id = self
-            .controller
-            .with_rollouts(move |store| store.begin_rollout(&plan, started_ms))
-            .await?;
-        self.live.insert(id, Live::new(rollout, 0));
-        self.feed(id, vec![Input::Began { by }]).await;
+        let mut live = Live::new(rollout);
+        let (began, wishes) = live.take(Input::Began { by });
+        let entries = began.entries.clone();
+        let written = move |store: &mut Store| store.begin_rollout(&plan, &began);
+        let id = self.controller.with_rollouts(written).await?;
+        self.live.insert(id, live);
+        self.follow(id, wishes, &entries);
         self.view_of(id)
     }
 
-    fn view_of(&self, id: u64) -> Result<RolloutView, RolloutError> {
-        let live = self.live.get(&id).map(|live| &live.rollout);
-        let rollout = live.or(self.ended.get(&id));
-        let missing = || RolloutError::NotFound(format!("there is no rollout {id}"));
-        rollout
-            .map(|rollout| RolloutView::of(id, rollout))
-            .ok_or_else(missing)
+    fn view_of(&self, id: u64) -> Result<RolloutView, ChangeError> {
+        let rollout = self.rollout(id).ok_or_else(|| unknown(id))?;
+        Ok(RolloutView::of(id, rollout))
     }
 
     /// The plan with its names as they are written, where it fits what is there.
-    fn check(&self, mut plan: RolloutPlan) -> Result<RolloutPlan, RolloutError> {
+    fn check(&self, mut plan: RolloutPlan) -> Result<RolloutPlan, ChangeError> {
         let problems: Vec<_> = plan
             .problems()
             .into_iter()
             .map(|(field, words)| format!("{field}: {words}"))
             .collect();
         if !problems.is_empty() {
-            return Err(RolloutError::Invalid(problems));
+            return Err(ChangeError::Invalid(problems));
         }
         let view = self.controller.view();
-        let missing = |what: String| RolloutError::NotFound(what);
+        let missing = |what: String| ChangeError::NotFound(what);
         let endpoint = view.endpoint(&plan.endpoint);
         let endpoint =
             endpoint.ok_or_else(|| missing(format!("there is no endpoint {}", plan.endpoint)))?;
@@ -490,14 +521,14 @@ impl Judge {
             .iter()
             .find(|(_, live)| live.rollout.plan().endpoint == plan.endpoint);
         if let Some((id, _)) = running {
-            return Err(RolloutError::Conflict(format!(
+            return Err(ChangeError::Conflict(format!(
                 "rollout {id} of endpoint {} is on its way: abort it first",
                 plan.endpoint
             )));
         }
         let traffic = &endpoint.spec.traffic;
         if traffic.percent_of(&plan.from) != Percent::HUNDRED {
-            return Err(RolloutError::Conflict(format!(
+            return Err(ChangeError::Conflict(format!(
                 "expected {} to have all traffic of endpoint {}, found {traffic}: a rollout begins with the stable version alone; set \
                  its traffic first",
                 plan.from, plan.endpoint
@@ -511,7 +542,7 @@ impl Judge {
         endpoint: &EndpointName,
         command: Command,
         by: String,
-    ) -> Result<RolloutView, RolloutError> {
+    ) -> Result<RolloutView, ChangeError> {
         let live = self.live.iter().map(|(id, live)| (*id, &live.rollout));
         let ended = self.ended.iter().map(|(id, rollout)| (*id, rollout));
         let newest = live
@@ -519,18 +550,18 @@ impl Judge {
             .filter(|(_, one)| one.plan().endpoint == *endpoint)
             .max_by_key(|(id, _)| *id);
         let Some((id, rollout)) = newest else {
-            return Err(RolloutError::NotFound(format!(
+            return Err(ChangeError::NotFound(format!(
                 "endpoint {endpoint} has no rollout: start one"
             )));
         };
         rollout.check(command).map_err(|standing| {
-            RolloutError::Conflict(format!("rollout {id} takes no `{command}` now: {standing}"))
+            ChangeError::Conflict(format!("rollout {id} takes no `{command}` now: {standing}"))
         })?;
         // One that has ended is brought back by what it takes.
         if let Some(rollout) = self.ended.remove(&id) {
-            self.live.insert(id, Live::new(rollout, 0));
+            self.live.insert(id, Live::new(rollout));
         }
-        self.feed(id, vec![Input::Told { command, by }]).await;
+        self.feed(id, vec![Input::Told { command, by }]).await?;
         self.view_of(id)
     }
 
@@ -538,27 +569,26 @@ impl Judge {
         &self,
         endpoint: EndpointName,
         (from, to): (DeploymentName, DeploymentName),
-    ) -> Result<VerdictView, RolloutError> {
+    ) -> Result<VerdictView, ChangeError> {
         let of_rollout = self.live.iter().find(|(_, live)| {
             let plan = live.rollout.plan();
             plan.endpoint == endpoint && plan.from == from && plan.to == to
         });
-        let (rollout, guard_of, requests) = match of_rollout {
-            Some((id, live)) => (Some(*id), Ok(&live.rollout), live.rollout.seen().0),
+        let (rollout, requests, verdict, findings) = match of_rollout {
+            Some((id, live)) => {
+                let one = &live.rollout;
+                (Some(*id), one.seen().0, one.verdict(), one.findings())
+            }
             None => {
                 let names = (&endpoint, (&from, &to));
                 let arms = self.arms_of(names, 0, 0);
                 let arms = arms.ok_or_else(|| {
-                    RolloutError::NotFound(format!("endpoint {endpoint} has no deployments {from} and {to} that have had requests"))
+                    ChangeError::NotFound(format!("endpoint {endpoint} has no deployments {from} and {to} that have had requests"))
                 })?;
                 let seen = self.recent.observations(arms);
-                let requests = seen.len() as u64;
-                (None, Err(guard_of(&seen)), requests)
+                let guard = guard_of(&seen);
+                (None, seen.len() as u64, guard.verdict(), guard.findings())
             }
-        };
-        let (verdict, findings) = match guard_of {
-            Ok(rollout) => (rollout.verdict(), rollout.findings()),
-            Err(guard) => (guard.verdict(), guard.findings()),
         };
         Ok(VerdictView {
             endpoint,
@@ -576,13 +606,13 @@ impl Judge {
         &mut self,
         endpoint: &EndpointName,
         labels: &[Label],
-    ) -> Result<Learned, RolloutError> {
+    ) -> Result<Learned, ChangeError> {
         let found = self
             .live
             .iter()
             .find(|(_, live)| live.rollout.plan().endpoint == *endpoint);
         let Some((id, live)) = found else {
-            return Err(RolloutError::NotFound(format!(
+            return Err(ChangeError::NotFound(format!(
                 "no rollout of endpoint {endpoint} is on its way: labels would say nothing"
             )));
         };
@@ -603,7 +633,7 @@ impl Judge {
             .collect();
         let joined = truths.len() as u64;
         if joined > 0 {
-            self.feed(id, vec![Input::Learned { truths }]).await;
+            self.feed(id, vec![Input::Learned { truths }]).await?;
         }
         Ok(Learned {
             joined,
@@ -611,22 +641,14 @@ impl Judge {
         })
     }
 
-    async fn replay(&self, id: u64) -> Result<Replay, RolloutError> {
+    async fn replay(&self, id: u64) -> Result<Replay, ChangeError> {
         let record = self
             .controller
             .with_rollouts(move |store| store.rollout_record(id))
             .await?;
-        let missing = || RolloutError::NotFound(format!("there is no rollout {id}"));
-        let record = record.ok_or_else(missing)?;
-        let plan = self.view_of(id).ok().and_then(|_| {
-            let live = self.live.get(&id).map(|live| live.rollout.plan());
-            live.or(self.ended.get(&id).map(Rollout::plan)).cloned()
-        });
-        let plan = plan.ok_or_else(missing)?;
-        let played = tokio::task::spawn_blocking(move || play(plan, record)).await;
-        let (rollout, entries, again, base) = played
-            .map_err(|_| ChangeError::Stopped)?
-            .map_err(RolloutError::Invalid)?;
+        let record = record.ok_or_else(|| unknown(id))?;
+        let plan = self.rollout(id).ok_or_else(|| unknown(id))?.plan().clone();
+        let (rollout, entries, again, base) = play_elsewhere(plan, record).await?;
         let written = entries.get(base..).unwrap_or_default();
         Ok(Replay {
             rollout: RolloutView::of(id, &rollout),
@@ -641,8 +663,12 @@ impl Judge {
         let known = self.controller.with_rollouts(|store| {
             let mut known = Vec::new();
             for one in store.rollouts()? {
-                let record = store.rollout_record(one.id)?;
-                known.extend(record.map(|record| (one, record)));
+                // The state of one that has ended is there; its record may be long.
+                let record = match one.ended {
+                    Some(_) => None,
+                    None => store.rollout_record(one.id)?,
+                };
+                known.push((one, record));
             }
             Ok(known)
         });
@@ -655,32 +681,31 @@ impl Judge {
             }
         };
         self.load_at = None;
-        for (stored, record) in known {
-            let id = stored.id;
-            if self.live.contains_key(&id) || self.ended.contains_key(&id) {
+        for (StoredRollout { id, plan, ended }, record) in known {
+            if self.rollout(id).is_some() {
                 continue;
             }
-            let run = runs_of(&record);
-            match play(stored.plan, record) {
-                Ok((rollout, ..)) if rollout.phase().has_ended() => {
-                    self.ended.insert(id, rollout);
-                }
-                Ok((rollout, ..)) => {
-                    let canary = self.share_of(rollout.plan());
-                    self.live
-                        .insert(id, Live::new(rollout, run.wrapping_add(1)));
-                    self.feed(id, vec![Input::Restarted { canary }]).await;
-                }
-                Err(problems) => {
-                    tracing::error!(
-                        rollout = id,
-                        problems = problems.join("; "),
-                        "a rollout cannot be read and is left alone"
-                    );
-                }
+            if let Some(rollout) = ended {
+                self.show(RolloutView::of(id, &rollout));
+                self.ended.insert(id, rollout);
+            } else if let Some(record) = record {
+                self.go_on(id, plan, record).await;
             }
         }
-        self.show();
+    }
+
+    /// Goes on with a rollout that was on its way.
+    async fn go_on(&mut self, id: u64, plan: RolloutPlan, record: Record) {
+        match play_elsewhere(plan, record).await {
+            Ok((rollout, ..)) => {
+                let canary = self.share_of(rollout.plan());
+                self.live.insert(id, Live::new(rollout));
+                self.tell_all(id, vec![Input::Restarted { canary }]).await;
+            }
+            Err(error) => {
+                tracing::error!(rollout = id, %error, "a rollout cannot be read and is left alone");
+            }
+        }
     }
 
     fn share_of(&self, plan: &RolloutPlan) -> Percent {
@@ -691,30 +716,43 @@ impl Judge {
         })
     }
 
-    fn show(&self) {
-        let live = self.live.iter().map(|(id, live)| (*id, &live.rollout));
-        let all = live.chain(self.ended.iter().map(|(id, rollout)| (*id, rollout)));
-        let mut views: Vec<_> = all
-            .map(|(id, rollout)| RolloutView::of(id, rollout))
-            .collect();
-        views.sort_by_key(|view| std::cmp::Reverse(view.id));
+    /// Puts the rollout on the board, where the newest stand first.
+    fn show(&self, view: RolloutView) {
+        let mut views = self.board.load().to_vec();
+        match views.binary_search_by(|one| view.id.cmp(&one.id)) {
+            Ok(at) => views[at] = view,
+            Err(at) => views.insert(at, view),
+        }
         self.board.store(Arc::new(views));
     }
 }
 
 impl Live {
-    fn new(rollout: Rollout, run: u8) -> Self {
+    fn new(rollout: Rollout) -> Self {
         Self {
-            has_shadow: rollout.is_mirroring(),
             rollout,
             unseen: Vec::new(),
             is_urgent: false,
             written_at: Instant::now(),
-            run,
             found: None,
             pairs: Vec::new(),
             is_comparing: false,
         }
+    }
+
+    /// Takes in what happens now; gives what is to be written, and what is wished then.
+    fn take(&mut self, input: Input) -> (Happened, Vec<(u64, Wish)>) {
+        self.written_at = Instant::now();
+        let at_ms = now_ms();
+        let Took { entries, wishes } = self.rollout.take(&input, at_ms);
+        let decides = !wishes.is_empty() || !entries.is_empty();
+        let happened = Happened {
+            input,
+            at_ms,
+            entries,
+            decides,
+        };
+        (happened, wishes)
     }
 }
 
@@ -733,16 +771,19 @@ fn play(plan: RolloutPlan, record: Record) -> Result<Played, Vec<String>> {
     Ok((rollout, record.entries, again, record.entries_of_base))
 }
 
-fn runs_of(record: &Record) -> u8 {
-    let restarts = record
-        .inputs
-        .iter()
-        .filter(|(input, _)| matches!(input, Input::Restarted { .. }));
-    u8::try_from(restarts.count() % 256).unwrap_or(0)
+/// The same on a thread that may take its time: a record may have millions of requests.
+async fn play_elsewhere(plan: RolloutPlan, record: Record) -> Result<Played, ChangeError> {
+    let played = tokio::task::spawn_blocking(move || play(plan, record)).await;
+    let played = played.map_err(|_| ChangeError::Stopped)?;
+    played.map_err(ChangeError::Invalid)
+}
+
+fn unknown(id: u64) -> ChangeError {
+    ChangeError::NotFound(format!("there is no rollout {id}"))
 }
 
 fn bytes(entries: &[Entry]) -> String {
-    serde_json::to_string(entries).unwrap_or_default()
+    serde_json::to_string(entries).expect("lines have a JSON form")
 }
 
 fn guard_of(seen: &[Observation]) -> Guard {

@@ -16,7 +16,7 @@ mod present;
 mod wishes;
 
 pub use board::{LatencyAt, RolloutView, StepView, VerdictView};
-pub use desk::{Label, Learned, Replay, RolloutError, Rollouts, StartRollout};
+pub use desk::{Label, Learned, Replay, Rollouts, StartRollout};
 use judge::Judge;
 pub use present::present;
 

@@ -70,11 +70,8 @@ fn split(plan: &RolloutPlan, canary: Percent) -> TrafficSplit {
 }
 
 fn shadow(plan: &RolloutPlan, percent: Percent) -> Assignment {
-    let value = match percent {
-        Percent::ZERO => json!({}),
-        percent => json!({ plan.to.as_str(): percent }),
-    };
-    Assignment::new(SHADOW_TRAFFIC, value).expect("the path of a key")
+    let path = format!("{SHADOW_TRAFFIC}.{}", plan.to);
+    Assignment::new(&path, json!(percent)).expect("names of files have no dots")
 }
 
 /// Asks for the change and waits for its end.

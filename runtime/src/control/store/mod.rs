@@ -26,7 +26,7 @@ pub use journal::JournalEntry;
 pub(super) use journal::{JournalReader, NewEntry};
 pub use loss::OnLoss;
 pub(super) use loss::folder_aside;
-pub(super) use rollouts::{Happened, Record};
+pub(super) use rollouts::{Happened, Record, StoredRollout};
 pub(super) use snapshot::{Snapshot, snapshot};
 pub(super) use thread::StoreThread;
 

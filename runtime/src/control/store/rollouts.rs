@@ -19,9 +19,8 @@ const OBSERVED: &str = "observed";
 pub(in crate::control) struct StoredRollout {
     pub(in crate::control) id: u64,
     pub(in crate::control) plan: RolloutPlan,
-    pub(in crate::control) started_ms: i64,
-    /// Nothing happens to it any more.
-    pub(in crate::control) has_ended: bool,
+    /// As it has ended; none while its state follows from its record alone.
+    pub(in crate::control) ended: Option<Rollout>,
 }
 
 /// Something that has happened to a rollout, and what came of it.
@@ -48,86 +47,58 @@ pub(in crate::control) struct Record {
 }
 
 impl Store {
-    /// Adds a rollout, and gives its number.
+    /// Adds a rollout with what has happened to it first, and gives its number.
     pub(in crate::control) fn begin_rollout(
         &mut self,
         plan: &RolloutPlan,
-        started_ms: i64,
+        first: &Happened,
     ) -> Result<u64, StoreError> {
         let text = write("rollout", plan)?;
         let mut id = 0;
         self.in_transaction(Sync::Full, |transaction| {
-            transaction.execute(
-                "INSERT INTO rollouts (plan, started_ms, has_ended) VALUES (?1, ?2, 0)",
-                params![text, started_ms],
-            )?;
+            transaction.execute("INSERT INTO rollouts (plan) VALUES (?1)", [text])?;
             id = u64::try_from(transaction.last_insert_rowid()).unwrap_or(0);
+            put_happened(transaction, id, first)?;
             forget_old(transaction, id)
         })?;
         Ok(id)
     }
 
-    /// Adds to the record of a rollout. What decides something is on disk when this returns.
+    /// Adds to the record of a rollout, which is in this state then. What decides something is on disk when this returns.
     pub(in crate::control) fn record(
         &mut self,
-        (id, has_ended): (u64, bool),
+        id: u64,
         happened: &[Happened],
+        state: &Rollout,
     ) -> Result<(), StoreError> {
+        let has_ended = state.phase().has_ended();
         let decides = has_ended || happened.iter().any(|one| one.decides);
         let sync = if decides { Sync::Full } else { Sync::Later };
         self.in_transaction(sync, |transaction| {
             for one in happened {
-                put_input(transaction, id, one)?;
-                for entry in &one.entries {
-                    let row = params![id, write("line", entry)?];
-                    transaction.execute(
-                        "INSERT INTO rollout_entries SELECT ?1, ifnull(max(no) + 1, 0), ?2 FROM rollout_entries WHERE rollout = ?1",
-                        row,
-                    )?;
-                }
+                put_happened(transaction, id, one)?;
             }
-            let ended = params![id, has_ended];
-            transaction.execute("UPDATE rollouts SET has_ended = ?2 WHERE id = ?1", ended)?;
-            Ok(())
-        })
-    }
-
-    /// Puts the state in the place of what came before, where that has grown large.
-    pub(in crate::control) fn compact_record(
-        &mut self,
-        id: u64,
-        state: &Rollout,
-    ) -> Result<(), StoreError> {
-        let query = "SELECT ifnull(sum(length(body)), 0) FROM rollout_inputs WHERE rollout = ?1";
-        let bytes: u64 = self.db.query_row(query, [id], |row| row.get(0))?;
-        if bytes <= ROLLOUT_RECORD_BYTES_MAX {
-            return Ok(());
-        }
-        let text = write("rollout", state)?;
-        self.in_transaction(Sync::Full, |transaction| {
-            transaction.execute("DELETE FROM rollout_inputs WHERE rollout = ?1", [id])?;
+            let ended = has_ended.then(|| write("rollout", state)).transpose()?;
             transaction.execute(
-                "UPDATE rollouts SET base = ?2,
-                    base_entries = (SELECT count(*) FROM rollout_entries WHERE rollout = ?1) WHERE id = ?1",
-                params![id, text],
+                "UPDATE rollouts SET ended = ?2 WHERE id = ?1",
+                params![id, ended],
             )?;
-            Ok(())
+            put_together(transaction, id, state)
         })
     }
 
     /// All rollouts, newest first.
     pub(in crate::control) fn rollouts(&self) -> Result<Vec<StoredRollout>, StoreError> {
-        let query = "SELECT id, plan, started_ms, has_ended FROM rollouts ORDER BY id DESC";
+        let query = "SELECT id, plan, ended FROM rollouts ORDER BY id DESC";
         let mut query = self.db.prepare(query)?;
         let mut rows = query.query([])?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
-            let text: String = row.get(1)?;
+            let (plan, ended): (String, Option<String>) = (row.get(1)?, row.get(2)?);
             found.push(StoredRollout {
                 id: row.get(0)?,
-                plan: read("rollout", &text)?,
-                started_ms: row.get(2)?,
-                has_ended: row.get(3)?,
+                plan: read("rollout", &plan)?,
+                ended: ended.map(|text| read("rollout", &text)).transpose()?,
             });
         }
         Ok(found)
@@ -174,11 +145,38 @@ impl Store {
 fn forget_old(transaction: &Transaction<'_>, newest: u64) -> Result<(), StoreError> {
     let oldest = newest.saturating_sub(ROLLOUTS_KEPT);
     for forget in [
-        "DELETE FROM rollout_inputs WHERE rollout <= ?1 AND rollout IN (SELECT id FROM rollouts WHERE has_ended)",
-        "DELETE FROM rollout_entries WHERE rollout <= ?1 AND rollout IN (SELECT id FROM rollouts WHERE has_ended)",
-        "DELETE FROM rollouts WHERE id <= ?1 AND has_ended",
+        "DELETE FROM rollout_inputs WHERE rollout <= ?1 AND rollout IN (SELECT id FROM rollouts WHERE ended IS NOT NULL)",
+        "DELETE FROM rollout_entries WHERE rollout <= ?1 AND rollout IN (SELECT id FROM rollouts WHERE ended IS NOT NULL)",
+        "DELETE FROM rollouts WHERE id <= ?1 AND ended IS NOT NULL",
     ] {
         transaction.execute(forget, [oldest])?;
+    }
+    Ok(())
+}
+
+/// Puts the state in the place of what came before, where that has grown large.
+fn put_together(transaction: &Transaction<'_>, id: u64, state: &Rollout) -> Result<(), StoreError> {
+    let query = "SELECT ifnull(sum(length(body)), 0) FROM rollout_inputs WHERE rollout = ?1";
+    let bytes: u64 = transaction.query_row(query, [id], |row| row.get(0))?;
+    if bytes <= ROLLOUT_RECORD_BYTES_MAX {
+        return Ok(());
+    }
+    transaction.execute("DELETE FROM rollout_inputs WHERE rollout = ?1", [id])?;
+    transaction.execute(
+        "UPDATE rollouts SET base = ?2,
+            base_entries = (SELECT count(*) FROM rollout_entries WHERE rollout = ?1) WHERE id = ?1",
+        params![id, write("rollout", state)?],
+    )?;
+    Ok(())
+}
+
+fn put_happened(transaction: &Transaction<'_>, id: u64, one: &Happened) -> Result<(), StoreError> {
+    put_input(transaction, id, one)?;
+    for entry in &one.entries {
+        transaction.execute(
+            "INSERT INTO rollout_entries SELECT ?1, ifnull(max(no) + 1, 0), ?2 FROM rollout_entries WHERE rollout = ?1",
+            params![id, write("line", entry)?],
+        )?;
     }
     Ok(())
 }
@@ -206,6 +204,7 @@ fn input_of(kind: &str, body: &[u8]) -> Result<Input, StoreError> {
             .map(|requests| Input::Observed { requests })
             .map_err(|error| StoreError::Damaged(format!("requests of a rollout: {error}")));
     }
-    let text = std::str::from_utf8(body).unwrap_or_default();
+    let text = std::str::from_utf8(body)
+        .map_err(|error| StoreError::Damaged(format!("what happened to a rollout: {error}")))?;
     read("input", text)
 }

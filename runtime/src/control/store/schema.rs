@@ -38,8 +38,7 @@ pub(super) const TABLES_OF_4: &str = "CREATE TABLE guard (store TEXT NOT NULL, c
 /// not in the seal.
 pub(super) const TABLES_OF_5: &str = "
 CREATE TABLE rollouts (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, plan TEXT NOT NULL, started_ms INTEGER NOT NULL, has_ended INTEGER NOT NULL,
-    base TEXT, base_entries INTEGER NOT NULL DEFAULT 0
+    id INTEGER PRIMARY KEY AUTOINCREMENT, plan TEXT NOT NULL, ended TEXT, base TEXT, base_entries INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE rollout_inputs (
     rollout INTEGER NOT NULL, no INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL,
