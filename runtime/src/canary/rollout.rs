@@ -193,7 +193,7 @@ impl Phase {
 pub struct Took {
     /// Lines for the journal.
     pub entries: Vec<Entry>,
-    /// What is to be done, once the input and the lines are on disk, with its number: one that is newer takes the place of those before.
+    /// What is to be done, once the input and the lines are on disk, with its number. Of the traffic the newest is in force at last.
     pub wishes: Vec<(u64, Wish)>,
 }
 
@@ -212,12 +212,13 @@ pub struct Rollout {
     weight: Percent,
     /// The canary's share as it was when it last came about.
     weight_before: Percent,
-    /// A wish of this step is under way, or was carried out.
+    traffic: Traffic,
+    /// What became of the wish of this step, where it has one beside the traffic.
     asked: Asked,
     /// When something that may be asked again was asked last.
     asked_ms: i64,
-    /// The number of the newest wish.
-    wish: u64,
+    /// Wishes so far; the number of the newest.
+    wishes: u64,
     pairs: u64,
     worst: Vec<WorstPair>,
     /// It went on without a proof.
@@ -232,15 +233,29 @@ pub struct Rollout {
     now_ms: i64,
 }
 
-/// The wish of the step that a rollout is at.
+/// What became of a wish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Asked {
     No,
-    UnderWay,
-    /// What somebody else has changed is on its way back; the step begins when it is there.
-    Restoring,
+    UnderWay { wish: u64 },
     Done,
+}
+
+/// Whether the traffic is as the rollout has made it. As long as it is not, no step is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Traffic {
+    /// It is.
+    Own,
+    /// Somebody else has changed it.
+    Foreign,
+    /// It is on its way to the weight.
+    Moving {
+        wish: u64,
+        /// It was somebody else's before.
+        was_foreign: bool,
+    },
 }
 
 impl Rollout {
@@ -261,9 +276,10 @@ impl Rollout {
             started_ms: 0,
             weight: Percent::ZERO,
             weight_before: Percent::ZERO,
+            traffic: Traffic::Own,
             asked: Asked::No,
             asked_ms: i64::MIN,
-            wish: 0,
+            wishes: 0,
             pairs: 0,
             worst: Vec::new(),
             is_flagged: false,
@@ -303,7 +319,7 @@ impl Rollout {
     /// Whether a change of the traffic is under way.
     #[must_use]
     pub fn is_moving(&self) -> bool {
-        matches!(self.asked, Asked::UnderWay | Asked::Restoring)
+        matches!(self.traffic, Traffic::Moving { .. })
     }
 
     /// How often the server was started again since it began.
@@ -368,7 +384,7 @@ impl Rollout {
             since_ms.saturating_add(wait_ms)
         };
         match self.phase {
-            Phase::GoingBack { .. } if self.asked == Asked::No => {
+            Phase::GoingBack { .. } if !self.is_moving() => {
                 Some(self.asked_ms.saturating_add(TRY_AGAIN_MS))
             }
             Phase::Running => {
@@ -417,6 +433,10 @@ impl Rollout {
             Command::Abort => !self.phase.has_ended(),
             Command::Undo => self.phase == Phase::Promoted,
         };
+        let is_promotion = matches!(command, Command::Promote | Command::PromoteFull);
+        if fits && is_promotion && self.verdict() == Verdict::Harm {
+            return Err("harm is proven: `resume` or `abort` gives all traffic back".to_owned());
+        }
         fits.then_some(()).ok_or_else(standing)
     }
 
@@ -467,18 +487,15 @@ impl Rollout {
                 split,
             } => self.found((*canary, *stable), split, took),
             Input::Gone { what } => self.gone(what, took),
-            Input::Done { wish, failure } if *wish == self.wish => {
-                self.done(failure.as_deref(), took);
-            }
-            // A newer wish has taken its place.
-            Input::Done { .. } | Input::Passed => {}
+            Input::Done { wish, failure } => self.done(*wish, failure.as_deref(), took),
+            Input::Passed => {}
             Input::Answered {
                 wish,
                 agrees,
                 words,
             } => self.answered(*wish, (*agrees, words), took),
             Input::Told { command, by } => self.told(*command, by, took),
-            Input::Restarted { canary } => self.restarted(*canary),
+            Input::Restarted { canary } => self.restarted(*canary, took),
         }
     }
 
@@ -501,7 +518,8 @@ impl Rollout {
         });
     }
 
-    /// Tells of every metric whose verdict has changed, and turns back on harm.
+    /// Tells of every metric whose verdict has changed, and turns back on harm, however long ago it was proven: somebody else may have had
+    /// the traffic then.
     fn look(&mut self, took: &mut Took) {
         if self.phase.has_ended() {
             return;
@@ -515,14 +533,12 @@ impl Rollout {
             weight: self.weight,
         };
         self.course.look(at, &findings, has_turned);
-        let mut harm = None;
+        let harm = findings.iter().find(|one| one.verdict == Verdict::Harm);
+        let harm = harm.map(ToString::to_string);
         for (index, finding) in findings.into_iter().enumerate() {
             let before = std::mem::replace(&mut self.told[index], finding.verdict);
             if before == finding.verdict {
                 continue;
-            }
-            if finding.verdict == Verdict::Harm && harm.is_none() {
-                harm = Some(finding.to_string());
             }
             let finding = Box::new(finding);
             self.tell(took, Event::Found { finding });
@@ -547,31 +563,34 @@ impl Rollout {
     }
 
     fn go_back(&mut self, why: String, is_aborted: bool, took: &mut Took) {
-        self.weight_before = self.weight;
         self.weight = Percent::ZERO;
         self.tell(took, Event::GoingBack { why: why.clone() });
-        self.asked = Asked::No;
+        (self.asked, self.traffic) = (Asked::No, Traffic::Own);
         // At once; one that was refused waits.
         self.asked_ms = i64::MIN;
         self.phase = Phase::GoingBack { why, is_aborted };
     }
 
-    fn pause(&mut self, why: String, hands_off: bool, took: &mut Took) {
+    fn pause(&mut self, why: String, took: &mut Took) {
         self.tell(took, Event::Paused { why: why.clone() });
+        let hands_off = self.traffic == Traffic::Foreign;
         self.phase = Phase::Paused { why, hands_off };
     }
 
     fn found(&mut self, (canary, stable): (Percent, Percent), split: &str, took: &mut Took) {
         let rest = Percent::HUNDRED.hundredths() - self.weight.hundredths();
         let is_as_made = canary == self.weight && stable.hundredths() == rest;
-        if self.phase.has_ended() || self.is_moving() || is_as_made {
+        // What goes back goes there whatever the traffic is meanwhile, and again where it was refused.
+        let goes_back = matches!(self.phase, Phase::GoingBack { .. });
+        if self.phase.has_ended() || goes_back || self.is_moving() || is_as_made {
             return;
         }
+        self.traffic = Traffic::Foreign;
         let (to, weight) = (&self.plan.to, self.weight);
         let why = format!(
             "somebody else has changed the traffic to {split}; {to} was to have {weight} %. `resume` gives it that again"
         );
-        self.pause(why, true, took);
+        self.pause(why, took);
     }
 
     fn gone(&mut self, what: &str, took: &mut Took) {
@@ -584,18 +603,36 @@ impl Rollout {
         self.asked = Asked::No;
     }
 
-    fn done(&mut self, failure: Option<&str>, took: &mut Took) {
-        if !self.is_moving() {
+    /// One that a newer wish has taken the place of, or whose step is over, says nothing.
+    fn done(&mut self, wish: u64, failure: Option<&str>, took: &mut Took) {
+        if self.phase.has_ended() {
             return;
         }
-        if let Some(reason) = failure {
-            self.not_done(reason, took);
-            return;
+        match (self.traffic, self.asked) {
+            (
+                Traffic::Moving {
+                    wish: of_traffic,
+                    was_foreign,
+                },
+                _,
+            ) if of_traffic == wish => match failure {
+                Some(reason) => self.not_moved(reason, was_foreign, took),
+                None => self.moved(took),
+            },
+            (_, Asked::UnderWay { wish: of_step }) if of_step == wish => match failure {
+                Some(reason) => {
+                    self.asked = Asked::No;
+                    self.not_done(reason, took);
+                }
+                None => self.asked = Asked::Done,
+            },
+            _ => {}
         }
-        self.asked = match self.asked {
-            Asked::Restoring => Asked::No,
-            _ => Asked::Done,
-        };
+    }
+
+    /// The traffic is as it was wished.
+    fn moved(&mut self, took: &mut Took) {
+        self.traffic = Traffic::Own;
         let before = std::mem::replace(&mut self.weight_before, self.weight);
         if before != self.weight {
             self.tell(took, Event::Moved { before });
@@ -612,7 +649,18 @@ impl Rollout {
         }
     }
 
-    /// A wish was refused. On the way back it is wished again: the stable version has to get its traffic.
+    /// The traffic is as it was. On the way back it is wished again: the stable version has to get it.
+    fn not_moved(&mut self, reason: &str, was_foreign: bool, took: &mut Took) {
+        self.traffic = match was_foreign {
+            true => Traffic::Foreign,
+            false => Traffic::Own,
+        };
+        if !matches!(self.phase, Phase::GoingBack { .. }) {
+            self.weight = self.weight_before;
+        }
+        self.not_done(reason, took);
+    }
+
     fn not_done(&mut self, reason: &str, took: &mut Took) {
         self.tell(
             took,
@@ -621,20 +669,14 @@ impl Rollout {
             },
         );
         if matches!(self.phase, Phase::GoingBack { .. }) {
-            self.asked = Asked::No;
             return;
         }
-        let hands_off = self.asked == Asked::Restoring;
-        self.asked = Asked::No;
-        if !hands_off {
-            self.weight = self.weight_before;
-        }
         let why = format!("step {} could not be taken: {reason}", self.step + 1);
-        self.pause(why, hands_off, took);
+        self.pause(why, took);
     }
 
     fn answered(&mut self, wish: u64, (agrees, words): (bool, &str), took: &mut Took) {
-        if wish != self.wish || !self.is_moving() {
+        if self.phase.has_ended() || self.asked != (Asked::UnderWay { wish }) {
             return;
         }
         let words = words.to_owned();
@@ -662,49 +704,53 @@ impl Rollout {
                     hands_off: false,
                 };
             }
-            Command::Resume => self.resume(took),
-            Command::Promote => self.promote(took),
+            Command::Resume => self.resume(),
+            Command::Promote => self.promote(),
             Command::PromoteFull => {
                 self.enter(self.plan.steps.len());
-                self.resume(took);
+                self.resume();
             }
             Command::Abort => self.go_back(format!("{by} wanted it"), true, took),
             Command::Undo => self.go_back(format!("{by} wanted it undone"), true, took),
         }
     }
 
-    /// Goes on where it was: the share that the canary was to have is made anew, whoever has changed it.
-    fn resume(&mut self, took: &mut Took) {
-        if matches!(
-            self.phase,
-            Phase::Paused {
-                hands_off: true,
-                ..
-            }
-        ) {
-            let (canary, why) = (self.weight, "the rollout goes on".to_owned());
-            self.wish(Wish::Shift { canary, why }, took);
-            self.asked = Asked::Restoring;
-        }
+    /// Goes on where it was.
+    fn resume(&mut self) {
         self.phase = Phase::Running;
         self.since_ms = self.now_ms;
     }
 
-    fn wish(&mut self, wish: Wish, took: &mut Took) {
-        self.wish += 1;
-        self.asked = Asked::UnderWay;
-        took.wishes.push((self.wish, wish));
+    fn wish(&mut self, wish: Wish, took: &mut Took) -> u64 {
+        self.wishes += 1;
+        took.wishes.push((self.wishes, wish));
+        self.wishes
+    }
+
+    fn shift_to(&mut self, canary: Percent, why: String, took: &mut Took) {
+        self.weight = canary;
+        let was_foreign = self.traffic == Traffic::Foreign;
+        let wish = self.wish(Wish::Shift { canary, why }, took);
+        self.traffic = Traffic::Moving { wish, was_foreign };
+    }
+
+    /// Whether the traffic is as the rollout has made it. The share that the canary was to have is made anew, whoever has changed it.
+    fn has_traffic(&mut self, took: &mut Took) -> bool {
+        if self.traffic == Traffic::Foreign {
+            self.shift_to(self.weight, "the rollout goes on".to_owned(), took);
+        }
+        self.traffic == Traffic::Own
     }
 
     /// Goes past what it waits for.
-    fn promote(&mut self, took: &mut Took) {
+    fn promote(&mut self) {
         let step = self.plan.steps.get(self.step);
         let proves = matches!(step, Some(Step::Analysis { .. } | Step::Mirror { .. }));
         if proves || matches!(step, Some(Step::Pause { .. } | Step::Gate { .. })) {
             self.is_flagged |= proves;
             self.enter(self.step + 1);
         }
-        self.resume(took);
+        self.resume();
     }
 
     fn enter(&mut self, step: usize) {
@@ -715,30 +761,43 @@ impl Rollout {
     }
 
     /// What was under way before the server ended may have come about or not: the share tells.
-    fn restarted(&mut self, canary: Percent) {
+    fn restarted(&mut self, canary: Percent, took: &mut Took) {
         self.restarts += 1;
-        if !self.is_moving() {
-            return;
-        }
-        self.asked = Asked::No;
         self.asked_ms = i64::MIN;
-        if canary == self.weight {
-            self.weight_before = self.weight;
+        if let Asked::UnderWay { .. } = self.asked {
+            self.asked = Asked::No;
+        }
+        let Traffic::Moving { was_foreign, .. } = self.traffic else {
+            return;
+        };
+        self.traffic = Traffic::Own;
+        if matches!(self.phase, Phase::GoingBack { .. }) {
+            // It is wished anew, whether or not it came about.
+        } else if canary == self.weight {
+            self.moved(took);
+        } else if was_foreign {
+            self.traffic = Traffic::Foreign;
+            if let Phase::Paused { hands_off, .. } = &mut self.phase {
+                *hands_off = true;
+            }
+        } else {
+            // The step begins anew when the rollout goes on.
+            self.weight = self.weight_before;
         }
     }
 
     /// Takes step after step, as far as nothing is to be waited for.
     fn go_on(&mut self, took: &mut Took) {
         if let Phase::GoingBack { why, .. } = &self.phase
-            && self.asked == Asked::No
+            && !self.is_moving()
             && self.now_ms >= self.asked_ms.saturating_add(TRY_AGAIN_MS)
         {
-            let (canary, why) = (Percent::ZERO, why.clone());
+            let why = why.clone();
             self.asked_ms = self.now_ms;
-            self.wish(Wish::Shift { canary, why }, took);
+            self.shift_to(Percent::ZERO, why, took);
         }
         self.look_at_the_time(took);
-        while self.phase == Phase::Running {
+        while self.phase == Phase::Running && self.has_traffic(took) {
             let step = self.step;
             if self.is_past_step(took) {
                 self.enter(step + 1);
@@ -775,7 +834,7 @@ impl Rollout {
             },
         );
         match self.plan.on_undecided {
-            OnUndecided::Hold => self.pause(words, false, took),
+            OnUndecided::Hold => self.pause(words, took),
             OnUndecided::PromoteFlagged => {
                 self.is_flagged = true;
                 self.enter(next);
@@ -816,26 +875,23 @@ impl Rollout {
     fn begin(&mut self, wish: Wish, took: &mut Took) -> bool {
         match self.asked {
             Asked::Done => true,
-            Asked::UnderWay | Asked::Restoring => false,
+            Asked::UnderWay { .. } => false,
             Asked::No => {
-                self.wish(wish, took);
+                let wish = self.wish(wish, took);
+                self.asked = Asked::UnderWay { wish };
                 false
             }
         }
     }
 
+    /// Whether the canary has this share; the traffic is the rollout's own.
     fn shift(&mut self, canary: Percent, took: &mut Took) -> bool {
-        if self.asked == Asked::No {
-            if self.weight == canary && self.weight_before == canary {
-                return true;
-            }
-            if self.weight != canary {
-                self.weight_before = self.weight;
-            }
-            self.weight = canary;
+        if self.weight == canary {
+            return true;
         }
         let why = format!("step {} of {}", self.step + 1, self.plan.steps.len());
-        self.begin(Wish::Shift { canary, why }, took)
+        self.shift_to(canary, why, took);
+        false
     }
 
     fn mirror(&mut self, percent: Percent, pairs: u64, took: &mut Took) -> bool {
@@ -856,8 +912,7 @@ impl Rollout {
 
     /// All steps are taken: the canary gets what is left, and it has ended.
     fn finish(&mut self, took: &mut Took) -> bool {
-        let is_whole = self.weight == Percent::HUNDRED && !self.is_moving();
-        if !is_whole && !self.shift(Percent::HUNDRED, took) {
+        if !self.shift(Percent::HUNDRED, took) {
             return false;
         }
         let is_flagged = self.is_flagged;

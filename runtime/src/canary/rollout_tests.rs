@@ -21,6 +21,11 @@ struct World {
     asked: usize,
     /// The next wishes are refused.
     refuses: bool,
+    /// Wishes wait, in their order.
+    holds: bool,
+    waiting: Vec<(u64, Wish)>,
+    /// Somebody else has changed the traffic, and the rollout was not told.
+    is_by_hand: bool,
     gate_agrees: bool,
     requests: u64,
 }
@@ -70,6 +75,9 @@ impl World {
             instances: 1,
             asked: 0,
             refuses: false,
+            holds: false,
+            waiting: Vec::new(),
+            is_by_hand: false,
             gate_agrees: true,
             requests: 0,
         };
@@ -83,9 +91,35 @@ impl World {
         let took = self.rollout.take(&input, self.now_ms);
         self.record.push((input, self.now_ms));
         self.journal.extend(took.entries);
-        for (wish, wished) in took.wishes {
+        self.waiting.extend(took.wishes);
+        self.work();
+    }
+
+    /// Carries out what waits, newest last.
+    fn work(&mut self) {
+        while !self.holds && !self.waiting.is_empty() {
+            let (wish, wished) = self.waiting.remove(0);
             self.carry_out(wish, wished);
         }
+    }
+
+    /// The traffic is changed by somebody else; the rollout is told when it does not move it itself, as by the judge.
+    fn by_hand(&mut self, canary: Percent) {
+        (self.share, self.is_by_hand) = (canary, true);
+        self.look_at_traffic();
+    }
+
+    fn look_at_traffic(&mut self) {
+        if self.rollout.is_moving() || !std::mem::take(&mut self.is_by_hand) {
+            return;
+        }
+        let (canary, split) = (self.share, "by hand".to_owned());
+        let stable = Percent::from_hundredths(10_000 - canary.hundredths()).unwrap();
+        self.feed(Input::FoundTraffic {
+            canary,
+            stable,
+            split,
+        });
     }
 
     fn carry_out(&mut self, wish: u64, wished: Wish) {
@@ -295,32 +329,106 @@ fn a_rollout_that_takes_too_long_is_undecided_once() {
 
 #[test]
 fn who_changes_the_traffic_by_hand_pauses_it_and_resume_takes_it_back() {
-    let mut world = World::of(plan(vec![
-        weight("10"),
-        Step::Pause { seconds: None },
-        weight("50"),
-        pause(9),
-    ]));
-    world.share = percent("30");
-    let found = |share| Input::FoundTraffic {
-        canary: share,
-        stable: percent("70"),
-        split: "blue 70, green 30".to_owned(),
-    };
-    world.feed(found(percent("30")));
-    // Harm is told, and the traffic left to whoever has it in hand.
-    world.hundred(canary_fails);
-    assert!(world.told().contains("errors: HARM"), "{}", world.told());
+    let mut world = World::of(three_shares());
+    world.by_hand(percent("30"));
+    world.hundred(never);
     assert_eq!(world.share, percent("30"));
     assert!(
         world
             .told()
-            .contains("somebody else has changed the traffic to blue 70, green 30")
+            .contains("somebody else has changed the traffic to by hand")
     );
     world.tell(Command::Resume);
     assert_eq!((world.share, world.rollout.step()), (percent("10"), 1));
     world.tell(Command::Promote);
     assert_eq!(world.share, percent("50"));
+}
+
+fn three_shares() -> RolloutPlan {
+    plan(vec![
+        weight("10"),
+        Step::Pause { seconds: None },
+        weight("50"),
+        pause(9),
+    ])
+}
+
+#[test]
+fn harm_that_is_proven_in_somebody_elses_hands_is_not_promoted_and_turns_back_what_is_resumed() {
+    let mut world = World::of(three_shares());
+    world.by_hand(percent("30"));
+    world.hundred(canary_fails);
+    // It is told, and the traffic left to whoever has it in hand.
+    assert!(world.told().contains("errors: HARM"), "{}", world.told());
+    assert_eq!(world.share, percent("30"));
+    for command in [Command::Promote, Command::PromoteFull] {
+        let refused = world.rollout.check(command).unwrap_err();
+        assert_eq!(
+            refused,
+            "harm is proven: `resume` or `abort` gives all traffic back"
+        );
+        world.tell(command);
+        assert_eq!(world.share, percent("30"));
+    }
+    world.tell(Command::Resume);
+    assert_eq!(world.share, Percent::ZERO);
+    assert!(matches!(world.rollout.phase(), Phase::RolledBack { .. }));
+}
+
+#[test]
+fn what_goes_back_is_not_stopped_by_the_traffic_that_it_finds_on_its_way() {
+    let mut world = World::of(plan(vec![weight("10"), pause(9)]));
+    world.refuses = true;
+    world.hundred(canary_fails);
+    world.is_by_hand = true;
+    world.look_at_traffic();
+    assert!(matches!(world.rollout.phase(), Phase::GoingBack { .. }));
+    world.refuses = false;
+    world.wait(1);
+    assert_eq!(world.share, Percent::ZERO);
+    assert!(matches!(world.rollout.phase(), Phase::RolledBack { .. }));
+}
+
+#[test]
+fn traffic_that_is_not_given_back_stays_somebody_elses_though_the_time_is_over() {
+    let plan = RolloutPlan {
+        on_undecided: OnUndecided::PromoteFlagged,
+        seconds_max: Some(60),
+        ..three_shares()
+    };
+    let mut world = World::of(plan);
+    world.by_hand(percent("30"));
+    (world.refuses, world.now_ms) = (true, world.now_ms + 70_000);
+    world.tell(Command::Resume);
+    let Phase::Paused { hands_off, .. } = world.rollout.phase() else {
+        panic!("{:?}", world.rollout.phase());
+    };
+    assert!(hands_off, "{}", world.told());
+    world.refuses = false;
+    world.tell(Command::Resume);
+    assert_eq!(
+        (world.share, world.rollout.phase()),
+        (Percent::HUNDRED, &Phase::Promoted)
+    );
+}
+
+#[test]
+fn a_promotion_waits_for_the_traffic_that_it_promises() {
+    let mut world = World::of(plan(vec![pause(9), weight("100"), pause(9)]));
+    world.holds = true;
+    world.wait(9);
+    assert!(world.rollout.is_moving());
+    world.tell(Command::PromoteFull);
+    assert_eq!(
+        (world.share, world.rollout.phase()),
+        (Percent::ZERO, &Phase::Running)
+    );
+    world.holds = false;
+    world.work();
+    assert_eq!(
+        (world.share, world.rollout.phase()),
+        (Percent::HUNDRED, &Phase::Promoted)
+    );
 }
 
 #[test]
@@ -432,6 +540,7 @@ enum Act {
     Wait(u64),
     Tell(Command),
     Refuse(bool),
+    Hold(bool),
     ByHand(u16),
     Restart,
     Compare(u64),
@@ -451,6 +560,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         3 => (1_u64..90).prop_map(Act::Wait),
         2 => command.prop_map(Act::Tell),
         1 => any::<bool>().prop_map(Act::Refuse),
+        1 => any::<bool>().prop_map(Act::Hold),
         1 => (0_u16..=100).prop_map(Act::ByHand),
         1 => Just(Act::Restart),
         2 => (1_u64..100).prop_map(Act::Compare),
@@ -465,22 +575,24 @@ fn act(world: &mut World, what: Act) {
         Act::Wait(seconds) => world.wait(seconds),
         Act::Tell(command) => world.tell(command),
         Act::Refuse(refuses) => world.refuses = refuses,
+        Act::Hold(holds) => {
+            world.holds = holds;
+            world.work();
+        }
         Act::ByHand(share) => {
-            world.share = Percent::from_hundredths(share * 100).unwrap();
-            let (canary, split) = (world.share, "by hand".to_owned());
-            let stable = Percent::from_hundredths(10_000 - canary.hundredths()).unwrap();
-            world.feed(Input::FoundTraffic {
-                canary,
-                stable,
-                split,
-            });
+            if !world.rollout.phase().has_ended() {
+                world.by_hand(Percent::from_hundredths(share * 100).unwrap());
+            }
         }
         Act::Restart => {
+            // Nobody knows of them any more.
+            world.waiting.clear();
             let canary = world.share;
             world.feed(Input::Restarted { canary });
         }
         Act::Compare(alike) => world.feed(compared(alike)),
     }
+    world.look_at_traffic();
 }
 
 fn any_plan() -> impl Strategy<Value = RolloutPlan> {
@@ -514,19 +626,18 @@ fn any_plan() -> impl Strategy<Value = RolloutPlan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
-    /// Whatever happens: the share is what the rollout says unless somebody else has it in hand or a wish was refused, it has only shares of
-    /// the plan, and the record gives the same journal and the same state, to the byte, from any point on.
+    /// Whatever happens: the share is what the rollout says unless somebody else has it in hand or it is on its way, and the record gives the
+    /// same journal and the same state, to the byte, from any point on.
     #[test]
     fn what_was_recorded_is_played_again_to_the_byte(plan in any_plan(), acts in prop::collection::vec(any_act(), 0..60), cut in 0_usize..200) {
         let mut world = World::of(plan.clone());
         for what in acts {
             act(&mut world, what);
             let hands_off = matches!(world.rollout.phase(), Phase::Paused { hands_off: true, .. });
-            if !hands_off && !world.rollout.is_moving() && !world.refuses && !world.rollout.phase().has_ended()
-                && !matches!(world.rollout.phase(), Phase::GoingBack { .. })
-            {
+            let goes_back = matches!(world.rollout.phase(), Phase::GoingBack { .. });
+            if !hands_off && !world.rollout.is_moving() && !goes_back {
                 prop_assert_eq!(world.share, world.rollout.weight(), "{}", world.told());
             }
         }

@@ -255,9 +255,22 @@ impl ControllerHandle {
         by: String,
         expected: Option<Revision>,
     ) -> Result<Operation, ChangeError> {
+        self.begin(change, by, expected).await
+    }
+
+    /// The same, asked for when this returns and not when the future is looked at first: changes are made in the order of these calls.
+    pub(super) fn begin(
+        &self,
+        change: Change,
+        by: String,
+        expected: Option<Revision>,
+    ) -> impl Future<Output = Result<Operation, ChangeError>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        self.send(change, by, expected, Asker::Change(reply))?;
-        answer.await.unwrap_or(Err(ChangeError::Stopped))
+        let sent = self.send(change, by, expected, Asker::Change(reply));
+        async move {
+            sent?;
+            answer.await.unwrap_or(Err(ChangeError::Stopped))
+        }
     }
 
     /// Says what a change would do, and does nothing of it. Files that it names are copied meanwhile, as for the change itself.

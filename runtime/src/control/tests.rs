@@ -521,6 +521,21 @@ async fn a_traffic_change_starts_nothing_and_is_in_force_when_it_is_reported() {
 }
 
 #[tokio::test]
+async fn a_split_that_is_asked_for_later_comes_about_later_whoever_is_waited_for_first() {
+    let world = World::with_blue(1).await;
+    world.succeed(add(world.spec("green", "m2.onnx", 1))).await;
+    let begin = |split| {
+        let begun = world.handle.begin(traffic(split), "me".to_owned(), None);
+        async { begun.await.expect("accepted") }
+    };
+    let (to_canary, back) = (begin("blue:50,green:50"), begin("blue:100,green:0"));
+    let back = back.await;
+    assert!(to_canary.await.id < back.id);
+    world.handle.finished(back.id).await.expect("known");
+    assert_eq!(world.split(), "blue:100,green:0");
+}
+
+#[tokio::test]
 async fn a_failed_update_leaves_the_old_instances_serving_and_a_later_one_works() {
     let world = World::with_blue(2).await;
     world

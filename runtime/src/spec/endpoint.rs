@@ -422,12 +422,6 @@ fn read_shadows(node: Node, problems: &mut Vec<Problem>) -> BTreeMap<DeploymentN
         problems.push(at.expected("a mapping from deployments to percents"));
         return BTreeMap::new();
     };
-    if entries.len() > SHADOWS_MAX {
-        let count = entries.len();
-        problems.push(at.problem(format!(
-            "expected at most {SHADOWS_MAX} deployments, found {count}"
-        )));
-    }
     let mut shadows = BTreeMap::new();
     for (name, node) in entries {
         match read_share(&name, &node) {
@@ -440,6 +434,12 @@ fn read_shadows(node: Node, problems: &mut Vec<Problem>) -> BTreeMap<DeploymentN
         }
     }
     shadows.retain(|_, share| *share > Percent::ZERO);
+    if shadows.len() > SHADOWS_MAX {
+        let count = shadows.len();
+        problems.push(at.problem(format!(
+            "expected at most {SHADOWS_MAX} deployments, found {count}"
+        )));
+    }
     shadows
 }
 

@@ -353,7 +353,9 @@ impl Judge {
 
     /// Does what follows from what is on disk.
     fn follow(&mut self, id: u64, wishes: Vec<(u64, Wish)>, entries: &[Entry]) {
-        self.carry_out(id, wishes);
+        for (wish, wished) in wishes {
+            self.carry_out(id, wish, wished);
+        }
         self.tell_others(id, entries);
         if let Some(live) = self.live.get(&id) {
             self.show(RolloutView::of(id, &live.rollout));
@@ -377,11 +379,8 @@ impl Judge {
         }
     }
 
-    /// The newest wish is begun; those before have lost their meaning.
-    fn carry_out(&mut self, id: u64, wishes: Vec<(u64, Wish)>) {
-        let Some((wish, wished)) = wishes.into_iter().last() else {
-            return;
-        };
+    /// Begins a wish: those that are begun later come about later.
+    fn carry_out(&mut self, id: u64, wish: u64, wished: Wish) {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
@@ -403,17 +402,12 @@ impl Judge {
             });
             return;
         }
-        let view = self.controller.view();
-        let endpoint = view.endpoint(&plan.endpoint);
-        let has_shadow =
-            endpoint.is_some_and(|endpoint| endpoint.spec.shadow_traffic.contains_key(&plan.to));
-        let Some(change) = change_of(plan, &wished, has_shadow) else {
+        let Some(change) = change_of(plan, &wished) else {
             return;
         };
-        let controller = self.controller.clone();
+        let done = carry_out(&self.controller, change, by(id));
         self.begin_end(id, async move {
-            let done = carry_out(&controller, change, by(id)).await;
-            let failure = done.err();
+            let failure = done.await.err();
             Input::Done { wish, failure }
         });
     }
@@ -524,6 +518,13 @@ impl Judge {
             return Err(ChangeError::Conflict(format!(
                 "rollout {id} of endpoint {} is on its way: abort it first",
                 plan.endpoint
+            )));
+        }
+        if endpoint.spec.mirrored().as_ref() == Some(&plan.to) {
+            return Err(ChangeError::Conflict(format!(
+                "{} stands in mirror_traffic of endpoint {}, and so can get no traffic: take it out with `--mirror-traffic {}=0`; a \
+                 rollout mirrors by a step",
+                plan.to, plan.endpoint, plan.to
             )));
         }
         let traffic = &endpoint.spec.traffic;

@@ -13,14 +13,12 @@ const SHADOW_TRAFFIC: &str = "shadow_traffic";
 const STICKY: &str = "sticky";
 
 /// The change that a wish comes to; none for a question to a gate.
-pub(super) fn change_of(plan: &RolloutPlan, wish: &Wish, has_shadow: bool) -> Option<Change> {
+pub(super) fn change_of(plan: &RolloutPlan, wish: &Wish) -> Option<Change> {
     let update = match wish {
         Wish::Shift { canary, .. } => EndpointUpdate {
             traffic: Some(split(plan, *canary)),
-            set: has_shadow
-                .then(|| shadow(plan, Percent::ZERO))
-                .into_iter()
-                .collect(),
+            // Copies may be on their way, so whether there are any now says nothing.
+            set: vec![shadow(plan, Percent::ZERO)],
             ..EndpointUpdate::default()
         },
         Wish::Mirror { percent } => EndpointUpdate {
@@ -74,23 +72,23 @@ fn shadow(plan: &RolloutPlan, percent: Percent) -> Assignment {
     Assignment::new(&path, json!(percent)).expect("names of files have no dots")
 }
 
-/// Asks for the change and waits for its end.
-///
-/// # Errors
-///
-/// Why it has not come about.
-pub(super) async fn carry_out(
+/// Asks for the change, now: who asks later gets it later, whatever order the tasks run in that wait. The future waits for its end, or says
+/// why it has not come about.
+pub(super) fn carry_out(
     controller: &ControllerHandle,
     change: Change,
     by: String,
-) -> Result<(), String> {
-    let accepted = controller.submit(change, by, None).await;
-    let operation = accepted.map_err(|refused| refused.to_string())?;
-    let ended = controller.finished(operation.id).await.unwrap_or(operation);
-    match ended.provisioning_state {
-        ProvisioningState::Succeeded => Ok(()),
-        _ => Err(ended
-            .reason
-            .unwrap_or_else(|| "the server stops".to_owned())),
+) -> impl Future<Output = Result<(), String>> + Send + 'static {
+    let accepted = controller.begin(change, by, None);
+    let controller = controller.clone();
+    async move {
+        let operation = accepted.await.map_err(|refused| refused.to_string())?;
+        let ended = controller.finished(operation.id).await.unwrap_or(operation);
+        match ended.provisioning_state {
+            ProvisioningState::Succeeded => Ok(()),
+            _ => Err(ended
+                .reason
+                .unwrap_or_else(|| "the server stops".to_owned())),
+        }
     }
 }
