@@ -62,6 +62,7 @@ fn evidence(criterion: &mut Criterion) {
         total_us: 3,
         share: Percent::HUNDRED,
         outcome: Outcome::Ok,
+        not_finite: false,
         is_cold: false,
         is_copy: false,
     };

@@ -150,6 +150,14 @@ def gaps():
     save("gaps", nodes, [value("data", FP32, [None, 2])], outputs, [constant("fill", [7, 8], np.float32)])
 
 
+def nan():
+    """Gives NaN where the digits model gives probabilities: the root of a negative number."""
+    nodes = [node("Abs", ["data"], ["positive"]), node("Add", ["positive", "one"], ["more"])]
+    nodes += [node("Neg", ["more"], ["negative"]), node("Sqrt", ["negative"], ["probabilities"])]
+    inputs = [value("data", FP32, [None, 64])]
+    save("nan", nodes, inputs, [value("probabilities", FP32, [None, 64])], [constant("one", 1, np.float32)])
+
+
 def narrow():
     """Gives back floats of 2 bytes and whole numbers."""
     kinds = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16, "int32": TensorProto.INT32}
@@ -268,7 +276,7 @@ def outside():
 
 
 for make in (
-    add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, gaps, narrow, sequences,
+    add, strings, types, zipmap, slow, hungry, picky, centred, positions, divide, endless, swells, gaps, nan, narrow, sequences,
     free, sizes, maybe, lowercase, quantised, running_sum, time_first, training,
     outside,
 ):

@@ -56,6 +56,17 @@ macro_rules! elements {
                     $(Self::$kind(_) => ElementType::$kind,)*
                 }
             }
+
+            /// Whether there is no NaN and no infinity.
+            pub(crate) fn is_finite(&self) -> bool {
+                match self {
+                    Self::Fp16(floats) => all_finite(floats, |float| float.is_finite()),
+                    Self::Bf16(floats) => all_finite(floats, |float| float.is_finite()),
+                    Self::Fp32(floats) => all_finite(floats, |float| float.is_finite()),
+                    Self::Fp64(floats) => all_finite(floats, |float| float.is_finite()),
+                    _ => true,
+                }
+            }
         }
 
         $(
@@ -109,6 +120,12 @@ elements! {
     Fp32 f32, 1.0;
     Fp64 f64, 1.0;
     Bytes String, "1".to_owned();
+}
+
+/// Whether all are, a few at a time and those without a branch: answers may have millions.
+fn all_finite<T: Copy>(floats: &[T], is_finite: impl Fn(T) -> bool) -> bool {
+    let mut parts = floats.chunks(64);
+    parts.all(|part| part.iter().fold(true, |all, float| all & is_finite(*float)))
 }
 
 /// Does the same to the elements inside, whatever their type.

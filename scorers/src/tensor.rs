@@ -215,6 +215,21 @@ impl OutputView<'_> {
             Self::Maps(maps) => Value::Maps(maps.clone()),
         }
     }
+
+    /// Whether there is no NaN and no infinity in it.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        let are_finite = |map: &Vec<(String, f32)>| map.iter().all(|(_, value)| value.is_finite());
+        match self {
+            Self::Tensor(view) => view.any_elements().is_finite(),
+            Self::Strings(_) => true,
+            Self::Sequence(tensors) => tensors
+                .iter()
+                .all(|tensor| tensor.view().any_elements().is_finite()),
+            Self::Map(map) => are_finite(map),
+            Self::Maps(maps) => maps.iter().all(are_finite),
+        }
+    }
 }
 
 impl Value {

@@ -155,6 +155,43 @@ fn a_canary_that_always_fails_is_rolled_back_by_its_third_failure_also_while_ano
     assert!(refused.contains("--html: cannot write"), "{refused}");
 }
 
+/// Also where another process runs it.
+#[test]
+fn a_canary_whose_answers_are_no_numbers_is_rolled_back_by_its_bad_outputs() {
+    for isolation in ["thread", "process"] {
+        let data = folder();
+        let server = server(data.path(), "models/test/nan.onnx");
+        let key = server.key("iris");
+        let isolated = format!("request_settings.isolation={isolation}");
+        server.ok(&[
+            "online-deployment",
+            "update",
+            "-n",
+            "green",
+            "-e",
+            "iris",
+            "--set",
+            &isolated,
+        ]);
+        start_and_wait(&server, ONE_STEP);
+        let mut sent = 0;
+        while look(&server)["phase"] == "running" {
+            assert_eq!(send(&server, &key, 10), 0);
+            sent += 10;
+            assert!(sent < 1000, "never rolled back: {}", explained(&server));
+        }
+        wait_for_phase(&server, "rolled-back");
+        let told = explained(&server);
+        let of_canary = told.split("bad-outputs: HARM (canary ").nth(1);
+        let (bad, of) = of_canary
+            .and_then(|told| told.split_once(','))
+            .and_then(|(count, _)| count.split_once(" of "))
+            .unwrap_or_else(|| panic!("{told}"));
+        assert_eq!(bad, of, "{told}");
+        assert!(told.contains("stable 0 of"), "{told}");
+    }
+}
+
 #[test]
 fn a_canary_that_is_as_good_gets_all_traffic_and_loses_it_by_undo() {
     let data = folder();

@@ -38,7 +38,7 @@ pub enum Metric {
         /// The longest time that is not slow.
         limit_us: u64,
     },
-    /// Answers with a number that is none, or of another form than the model has.
+    /// Answers with a NaN or an infinity.
     BadOutputs,
     /// A percentile of a latency.
     Quantile {

@@ -43,7 +43,7 @@ pub enum Routing {
 pub enum Ending {
     /// An answer.
     Answered,
-    /// An answer with a number that is none, or of another form than the model has.
+    /// An answer with a NaN or an infinity.
     BadOutput,
     /// The model failed, died or refused, or no instance was ready.
     Failed,

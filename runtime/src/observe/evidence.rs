@@ -47,6 +47,8 @@ pub struct RequestEvent {
     pub share: Percent,
     /// How it ended.
     pub outcome: Outcome,
+    /// The answer has a NaN or an infinity.
+    pub not_finite: bool,
     /// It was one of the first of its instance.
     pub is_cold: bool,
     /// A copy for a shadow, and no request of a client.
@@ -196,6 +198,7 @@ mod tests {
             total_us: 0,
             share: Percent::HUNDRED,
             outcome: Outcome::Ok,
+            not_finite: false,
             is_cold: false,
             is_copy: false,
         }

@@ -21,6 +21,8 @@ pub struct Timings {
     pub encoded: Option<Instant>,
     /// Requests that shared its run, itself included; 0 before one.
     pub joined: u32,
+    /// The model's answer has a NaN or an infinity.
+    pub not_finite: bool,
 }
 
 impl Timings {
@@ -36,6 +38,7 @@ impl Timings {
             ran: None,
             encoded: None,
             joined: 0,
+            not_finite: false,
         }
     }
 

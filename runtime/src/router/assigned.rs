@@ -136,6 +136,7 @@ impl Assigned {
             total_us: whole_us(total),
             share: arm.share,
             outcome,
+            not_finite: timings.not_finite,
             is_cold: self.is_cold,
             is_copy: false,
         });

@@ -301,6 +301,7 @@ impl Copying {
             total_us: shadow.total_us,
             share: self.share,
             outcome: ended.outcome,
+            not_finite: ended.timings.not_finite,
             is_cold: shadow.is_cold,
             is_copy: true,
         });

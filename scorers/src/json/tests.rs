@@ -440,6 +440,40 @@ fn an_empty_list_is_refused_where_more_than_one_size_is_free() {
 }
 
 #[test]
+fn one_nan_or_infinity_anywhere_is_seen_in_every_kind_of_output() {
+    for (at, odd) in [
+        (0, f64::NAN),
+        (63, f64::INFINITY),
+        (64, f64::NEG_INFINITY),
+        (199, f64::NAN),
+    ] {
+        let mut floats = [1.5; 200];
+        let all = |floats: &[f64; 200]| {
+            let map = floats
+                .iter()
+                .map(|float| ("a".to_owned(), narrowed(*float)));
+            let map: Vec<_> = map.collect();
+            let halves = flat(&floats.map(half::f16::from_f64));
+            let views = [
+                OutputView::Tensor(flat(floats).view()).is_finite(),
+                OutputView::Tensor(flat(&floats.map(narrowed)).view()).is_finite(),
+                OutputView::Sequence(vec![flat(&[1_u8]), halves]).is_finite(),
+                OutputView::Sequence(vec![flat(&floats.map(half::bf16::from_f64))]).is_finite(),
+                OutputView::Map(map.clone()).is_finite(),
+                OutputView::Maps(vec![Vec::new(), map]).is_finite(),
+            ];
+            views
+        };
+        assert_eq!(all(&floats), [true; 6]);
+        floats[at] = odd;
+        assert_eq!(all(&floats), [false; 6], "{odd} at {at}");
+    }
+    let words = flat(&["NaN".to_owned()]);
+    assert!(OutputView::Strings(words).is_finite());
+    assert!(OutputView::Tensor(flat(&[1_i64]).view()).is_finite());
+}
+
+#[test]
 fn the_form_of_nan_and_infinities_is_a_choice() {
     let floats = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.5];
     let (wide, narrow) = (flat(&floats), flat(&floats.map(narrowed)));

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::canary::{Arm, Observation, Routing};
+use crate::canary::{Arm, Ending, Observation, Routing};
 use crate::config::EVIDENCE_KEPT;
 use crate::evidence::Block;
+use crate::observe::Outcome;
 use crate::observe::evidence::{NO_BLOCK, RequestEvent};
 use crate::spec::Percent;
 
@@ -40,7 +41,10 @@ impl Arms {
         Some(Observation {
             arm,
             routing: self.routing(arm, event),
-            ending: event.outcome.into(),
+            ending: match event.outcome {
+                Outcome::Ok if event.not_finite => Ending::BadOutput,
+                outcome => outcome.into(),
+            },
             at_us: i64::try_from(event.at_us)
                 .unwrap_or(i64::MAX)
                 .saturating_add(self.clock_us)

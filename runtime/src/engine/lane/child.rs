@@ -317,6 +317,8 @@ impl Request for SharedRequest<'_> {
             AtomicU64::store(time, ns, Ordering::Relaxed);
         }
         row.joined().store(timings.joined, Ordering::Relaxed);
+        let not_finite = u32::from(timings.not_finite);
+        row.not_finite().store(not_finite, Ordering::Relaxed);
         row.set_state(RowState::Answered);
     }
 }

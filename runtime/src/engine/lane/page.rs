@@ -153,6 +153,7 @@ pub(super) struct Row {
     kind: AtomicU32,
     brought: AtomicU32,
     joined: AtomicU32,
+    not_finite: AtomicU32,
     /// Nanoseconds of the monotonic clock, by [`Stage`]; 0 where it was not reached.
     times: [AtomicU64; 5],
 }
@@ -205,6 +206,8 @@ impl Row {
         self.id.store(id, Ordering::Release);
         self.brought.store(kind as u32, Ordering::Relaxed);
         self.body.set(body);
+        // A script says nothing of it.
+        self.not_finite.store(0, Ordering::Relaxed);
         self.set_state(RowState::Waiting);
         for time in &self.times {
             time.store(0, Ordering::Relaxed);
@@ -275,6 +278,11 @@ impl Row {
     /// Requests that shared its run.
     pub(super) fn joined(&self) -> &AtomicU32 {
         &self.joined
+    }
+
+    /// Whether the answer has a NaN or an infinity: another number than 0.
+    pub(super) fn not_finite(&self) -> &AtomicU32 {
+        &self.not_finite
     }
 
     pub(super) fn times(&self) -> &[AtomicU64; 5] {

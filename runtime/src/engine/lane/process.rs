@@ -522,6 +522,8 @@ impl ProcessBackend {
                 read_timings(row, self.clock, &mut request);
                 let joined = row.joined().load(Ordering::Relaxed);
                 request.timings().joined = joined.min(together);
+                let not_finite = row.not_finite().load(Ordering::Relaxed);
+                request.timings().not_finite = not_finite != 0;
                 let outcome = outcome((&self.spec.program, request.wants()), &process.page, row);
                 if matches!(outcome, Err(RunError::Abandoned)) {
                     refuse(request, || RunError::ExpiredRunning);

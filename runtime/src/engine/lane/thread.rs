@@ -105,8 +105,10 @@ impl<C> ThreadBackend<C> {
         drop(running);
         let ended = self.control.end(&mut run);
         match outcome {
-            Ok(bodies) => {
-                for (decoded, body) in run.into_iter().zip(bodies) {
+            Ok(answers) => {
+                for (mut decoded, answer) in run.into_iter().zip(answers) {
+                    decoded.request.timings().not_finite = answer.not_finite;
+                    let body = answer.body;
                     decoded
                         .request
                         .finish(body.map(|body| Scored { body, head: None }));
@@ -211,8 +213,14 @@ fn after_termination<R: Request>(run: Vec<Decoded<R>>, ended: &Ended) -> Vec<Dec
     left
 }
 
-/// The outputs for each request, or why it has none.
-type AnswerBodies = Vec<Result<ScoredBody, RunError>>;
+/// The outputs for one request.
+#[derive(Debug)]
+struct Encoded {
+    /// Or why it has none.
+    body: Result<ScoredBody, RunError>,
+    /// They have a NaN or an infinity.
+    not_finite: bool,
+}
 
 impl<C> ThreadBackend<C> {
     /// Runs the model once for all these requests and encodes the answer of each.
@@ -220,7 +228,7 @@ impl<C> ThreadBackend<C> {
         &mut self,
         run: &mut [Decoded<R>],
         began: Instant,
-    ) -> Result<AnswerBodies, RunError> {
+    ) -> Result<Vec<Encoded>, RunError> {
         let joined = match &*run {
             [_] => None,
             several => Some(join(several)?),
@@ -236,7 +244,7 @@ impl<C> ThreadBackend<C> {
             AnswerForm::Values
         };
         let mut ran = None;
-        let bodies = self.session.run(&inputs, form, |outputs| {
+        let answers = self.session.run(&inputs, form, |outputs| {
             ran = Some(Instant::now());
             encode(&self.scorer, run, outputs)
         });
@@ -249,7 +257,7 @@ impl<C> ThreadBackend<C> {
             timings.encoded = Some(encoded);
             timings.joined = joined;
         }
-        bodies.map_err(RunError::Model)?
+        answers.map_err(RunError::Model)?
     }
 }
 
@@ -270,18 +278,25 @@ fn encode<R: Request>(
     scorer: &JsonScorer,
     run: &[Decoded<R>],
     outputs: &[OutputView<'_>],
-) -> Result<AnswerBodies, RunError> {
-    let body = |one: &Decoded<R>, outputs: &[OutputView<'_>]| match one.request.wants() {
+) -> Result<Vec<Encoded>, RunError> {
+    let answer = |one: &Decoded<R>, outputs: &[OutputView<'_>]| match one.request.wants() {
         AnswerForm::Json => {
             let body = scorer.postprocess(outputs);
-            body.map(ScoredBody::Json).map_err(RunError::Output)
+            Encoded {
+                body: body.map(ScoredBody::Json).map_err(RunError::Output),
+                not_finite: !outputs.iter().all(OutputView::is_finite),
+            }
         }
-        AnswerForm::Values => Ok(ScoredBody::Values(
-            outputs.iter().map(OutputView::to_value).collect(),
-        )),
+        // Who asked for them sees them, and no evidence is made of them.
+        AnswerForm::Values => Encoded {
+            body: Ok(ScoredBody::Values(
+                outputs.iter().map(OutputView::to_value).collect(),
+            )),
+            not_finite: false,
+        },
     };
     if let [one] = run {
-        return Ok(vec![body(one, outputs)]);
+        return Ok(vec![answer(one, outputs)]);
     }
     let rows = run.iter().map(|one| one.rows.unwrap_or(0)).sum();
     if outputs.iter().any(|output| output.rows() != Some(rows)) {
@@ -293,7 +308,7 @@ fn encode<R: Request>(
     let parts = run.iter().map(|one| {
         let part = start..start + one.rows.unwrap_or(0);
         start = part.end;
-        body(one, &parts_of(outputs, &part))
+        answer(one, &parts_of(outputs, &part))
     });
     Ok(parts.collect())
 }
@@ -366,7 +381,7 @@ mod tests {
     fn score(
         backend: &mut Backend,
         run: &mut [Decoded<ReservedJob>],
-    ) -> Result<AnswerBodies, RunError> {
+    ) -> Result<Vec<Encoded>, RunError> {
         backend.score(run, Instant::now())
     }
 
