@@ -1,0 +1,322 @@
+"""Rollouts of a real server under real traffic: what they decide about versions whose behaviour is known.
+
+    python3 benches/rollouts/run.py same        blue to an identical green, native, 1,000 requests a second
+    python3 benches/rollouts/run.py failures    the same as scripts, of which 2 % fail, alike
+    python3 benches/rollouts/run.py saturated   both arms at 0.9 of what they can do
+    python3 benches/rollouts/run.py stalls      once in 5 s both stand still for 300 ms
+    python3 benches/rollouts/run.py bursts      ten times the rate for one second in four
+    python3 benches/rollouts/run.py shared      native models that compute, both on the same cores, at 0.7 of what these can do
+    python3 benches/rollouts/run.py failing     green fails each request: milliseconds from its third failure to the old split
+    python3 benches/rollouts/run.py slower      green takes 1.2 times as long: requests until that is found, and at which share
+    python3 benches/rollouts/run.py blocked     copies of all requests to a green that never answers: the p99 of blue with and without
+    python3 benches/rollouts/run.py labels      30 % of the answers get a label a minute later; green is right 2 points less often
+    python3 benches/rollouts/run.py labels-same the same, and both are right as often
+
+For the first six `--rollouts` (30) are run, of which about 1 % may be rolled back. Needs no package. `--serin` names the binary (default:
+target/release/serin). Latencies are those of `scripts/score.py`, which sleeps: it leaves the machine to serin and to the clients.
+"""
+
+import argparse
+import asyncio
+import collections
+import json
+import pathlib
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BODY = json.dumps({"data": [[0] * 64]}).encode()
+NATIVE = f"model: {{path: {ROOT / 'models/digits/1/model.onnx'}}}\n"
+COMPUTES = f"model: {{path: {ROOT / 'models/digits/canary/blue.onnx'}}}\n"
+# Where nothing is said of the metrics they are the default ones.
+ALIKE = """strategy: {canary: {steps: [{setWeight: 10}, {pause: {duration: 5s}}, {setWeight: 50}, {analysis: {timeout: 10s}}]}}
+guard: {onUndecided: abort}
+"""
+HALF = "strategy: {canary: {steps: [{setWeight: 50}, {analysis: {timeout: 15s}}]}}\nguard: {onUndecided: abort}\n"
+TEN = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}\n"
+CLIENTS = 256
+
+
+def script(**settings):
+    lines = "".join(f"  {name}: '{value}'\n" for name, value in settings.items())
+    here = pathlib.Path(__file__).parent / "scripts"
+    return f"{NATIVE}code_configuration: {{code: {here}, scoring_script: score.py}}\nenvironment_variables:\n{lines}"
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+class Server:
+    """A serin with an endpoint `iris`, of which blue has all traffic."""
+
+    def __init__(self, serin, folder, blue, green, size="Standard_F2s_v2"):
+        self.serin, self.folder, self.port = serin, folder, free_port()
+        log = open(folder / "serin.log", "w")
+        command = [serin, "serve", "--port", str(self.port), "--data", str(folder / "data")]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        if b"ready" not in self.process.stdout.readline():
+            sys.exit(f"serin did not start; see {log.name}")
+        self.command("online-endpoint", "create", "--name", "iris")
+        for name, what in (("blue", blue), ("green", green)):
+            text = f"name: {name}\nendpoint_name: iris\ninstance_type: {size}\n{what}"
+            text += "request_settings: {max_concurrent_requests_per_instance: 64, request_timeout_ms: 10000}\n"
+            (folder / "d.yml").write_text(text)
+            self.command("online-deployment", "create", "--file", str(folder / "d.yml"), "--skip-script-validation")
+        self.split("blue=100 green=0")
+        self.key = self.command("endpoint", "get-credentials", "--name", "iris")["primaryKey"]
+
+    def command(self, *words, text=None):
+        command = [self.serin, *words, "--data", str(self.folder / "data"), "-o", "json"]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"serin {words}: {done.stderr}")
+        return json.loads(done.stdout or "null")
+
+    def split(self, split):
+        self.command("online-endpoint", "update", "--name", "iris", "--traffic", split)
+
+    def start(self, plan):
+        self.command("rollout", "start", "--file", "-", text=plan)
+        while (now := self.status())["is_moving"]:
+            pass
+        return now
+
+    def status(self):
+        return self.command("rollout", "status")
+
+    def back(self):
+        """Blue has all traffic again, and no rollout is on its way."""
+        phase = self.status()["phase"]
+        if phase in ("running", "paused"):
+            self.command("rollout", "abort")
+        while self.status()["phase"] not in ("aborted", "rolled-back", "promoted"):
+            pass
+        self.split("blue=100 green=0")
+
+    def end(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, server):
+        self.server, self.streams = server, None
+
+    async def ask(self, number):
+        try:
+            return await asyncio.wait_for(self.answer(number), 30)
+        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+            self.streams = None
+            return type(error).__name__, ""
+
+    async def answer(self, number):
+        self.streams = self.streams or await asyncio.open_connection("127.0.0.1", self.server.port)
+        reader, writer = self.streams
+        head = f"POST /score HTTP/1.1\r\nhost: iris\r\nauthorization: Bearer {self.server.key}\r\nx-request-id: {number}\r\n"
+        writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n".encode() + BODY)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
+        if "connection: close" in head:
+            self.streams = None
+        by = head.split("azureml-model-deployment: ")
+        return int(head.split(" ")[1]), by[1].split("\r\n")[0] if len(by) > 1 else ""
+
+
+class Load:
+    """Requests at a rate, by chance in time (a Poisson process), each by a client that is free."""
+
+    def __init__(self, server, rate, each=None):
+        self.clients = collections.deque(Client(server) for _ in range(CLIENTS))
+        # The rate at a second since the beginning.
+        self.rate = rate if callable(rate) else lambda _: rate
+        self.each, self.over = each, asyncio.Event()
+        self.ends, self.latencies, self.sent = collections.Counter(), [], 0
+        self.task = asyncio.create_task(self.run())
+
+    async def one(self, client, number):
+        begun = time.monotonic()
+        status, by = await client.ask(number)
+        self.ends[status] += 1
+        self.latencies.append(time.monotonic() - begun)
+        self.clients.append(client)
+        if self.each:
+            self.each(number, status, by)
+
+    async def run(self):
+        tasks, begun = set(), time.monotonic()
+        due, prefix = begun, random.getrandbits(32)
+        while not self.over.is_set():
+            while due <= time.monotonic():
+                due += random.expovariate(self.rate(due - begun))
+                self.sent += 1
+                if not self.clients:
+                    self.ends["no client was free"] += 1
+                    continue
+                task = asyncio.create_task(self.one(self.clients.popleft(), f"{prefix}-{self.sent}"))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*tasks)
+
+    async def end(self):
+        self.over.set()
+        await self.task
+
+
+async def ended(server, at_most_s=600):
+    """The status of the rollout when it goes on no more."""
+    until = time.monotonic() + at_most_s
+    while (now := await asyncio.to_thread(server.status))["phase"] in ("running", "going-back") and time.monotonic() < until:
+        await asyncio.sleep(0.05)
+    return now
+
+
+def words(now):
+    return now.get("why") or "; ".join(f"{one['metric']} {one['verdict']}" for one in now["findings"])
+
+
+async def alike(server, plan, rate, options):
+    phases = collections.Counter()
+    for number in range(options.rollouts):
+        server.start(plan)
+        load = Load(server, rate)
+        now = await ended(server)
+        await load.end()
+        server.back()
+        phases[now["phase"]] += 1
+        print(f"{number + 1}: {now['phase']} after {now['requests']} requests, {dict(load.ends)}: {words(now)}", flush=True)
+    print(f"{options.case}: {phases['rolled-back']} of {options.rollouts} rolled back: {dict(phases)}")
+
+
+async def failing(server, options):
+    took = []
+    for number in range(options.rollouts):
+        failures = []
+
+        def each(_number, status, by):
+            if by == "green" and status != 200:
+                failures.append(time.time())
+
+        server.start(TEN)
+        load = Load(server, 200, each)
+        now = await ended(server)
+        await load.end()
+        entries = await asyncio.to_thread(server.command, "rollout", "history")
+        back_ms = max(entry["at_ms"] for entry in entries)
+        harm = next(one for one in now["findings"] if one["verdict"] == "HARM")
+        took.append(back_ms - 1000 * failures[2])
+        server.back()
+        print(f"{number + 1}: {harm['canary']} of green, back {took[-1]:.0f} ms after the third failure was answered", flush=True)
+    print(f"failing: median {statistics.median(took):.0f} ms, at most {max(took):.0f} ms, of {len(took)} rollouts")
+
+
+async def slower(server, options):
+    found = []
+    plan = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}\nguard: {metrics: [{name: errors}, {name: p99, maxIncrease: 0%}]}\n"
+    for number in range(options.rollouts):
+        server.start(plan)
+        load = Load(server, options.rate or 1000)
+        now = await ended(server)
+        await load.end()
+        server.back()
+        found.append(now["requests"])
+        print(f"{number + 1}: {now['phase']} after {now['requests']} requests, {dict(load.ends)}: {words(now)}", flush=True)
+    print(f"slower: found after {statistics.median(found):.0f} requests at 10 % ({min(found)} to {max(found)}), of {len(found)} rollouts")
+
+
+async def blocked(server, options):
+    ratios = []
+    for number in range(options.rollouts):
+        p99 = []
+        for share in (0, 100) if number % 2 else (100, 0):
+            shadow = f"shadow_traffic.green={share}"
+            await asyncio.to_thread(server.command, "online-endpoint", "update", "--name", "iris", "--set", shadow)
+            load = Load(server, options.rate or 500)
+            await asyncio.sleep(10)
+            await load.end()
+            p99.append((share, statistics.quantiles(load.latencies, n=100)[98], dict(load.ends)))
+        with_, without = (next(p for s, p, _ in p99 if s == share) for share in (100, 0))
+        ratios.append(with_ / without)
+        print(f"{number + 1}: p99 {1000 * without:.2f} ms, with copies {1000 * with_:.2f} ms, {[ends for _, _, ends in p99]}", flush=True)
+    print(f"blocked: p99 with copies by that without: median {statistics.median(ratios):.3f} of {len(ratios)} pairs")
+
+
+async def labels(server, options, right):
+    plan = "strategy: {canary: {steps: [{setWeight: 50}, {analysis: {timeout: 10m}}]}}\n"
+    plan += "guard: {onUndecided: abort, metrics: [{name: errors}, {name: accuracy}]}\n"
+    counts = []
+    for number in range(options.rollouts):
+        late, sent = collections.deque(), 0
+
+        def each(number, status, by):
+            if status == 200 and random.random() < 0.3:
+                late.append((time.monotonic() + 60, number, random.random() < right[by]))
+
+        server.start(plan)
+        load = Load(server, options.rate or 500, each)
+        watch = asyncio.create_task(ended(server))
+        while not watch.done():
+            await asyncio.sleep(1)
+            lines = []
+            while late and late[0][0] <= time.monotonic():
+                _, number_, is_right = late.popleft()
+                lines.append(json.dumps({"id": number_, "right": is_right}))
+            if lines and not watch.done():
+                file = server.folder / "labels.jsonl"
+                file.write_text("\n".join(lines) + "\n")
+                command = [options.serin, "feedback", "-e", "iris", "--file", str(file), "--data", str(server.folder / "data")]
+                done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+                sent += len(lines) if done.returncode == 0 else 0
+        now = watch.result()
+        await load.end()
+        server.back()
+        counts.append(sent)
+        print(f"{number + 1}: {now['phase']} after {sent} labels of {now['requests']} requests: {words(now)}", flush=True)
+    print(f"{options.case}: median {statistics.median(counts):.0f} labels, of {len(counts)} rollouts")
+
+
+def main():
+    # What serves, the size of an instance, and what is done.
+    twice = lambda what: (what, what)
+    bursts = lambda second: 20 if second % 4 < 3 else 200
+    cases = {
+        "same": (*twice(NATIVE), lambda s, o: alike(s, ALIKE, o.rate or 1000, o)),
+        "failures": (*twice(script(FAILS=0.02)), lambda s, o: alike(s, ALIKE, o.rate or 200, o)),
+        # Two lanes in an arm answer 500 a second.
+        "saturated": (*twice(script()), lambda s, o: alike(s, HALF, o.rate or 800, o)),
+        "stalls": (*twice(script(STALL_MS=300)), lambda s, o: alike(s, ALIKE, o.rate or 100, o)),
+        "bursts": (*twice(script()), lambda s, o: alike(s, ALIKE, bursts, o)),
+        "shared": (*twice(COMPUTES), lambda s, o: alike(s, HALF, o.rate or 1000, o)),
+        "failing": (script(), script(FAILS=1), failing),
+        "slower": (script(), script(SLOWER=1.2), slower),
+        "blocked": (NATIVE, script(BLOCKED=1), blocked),
+        "labels": (*twice(NATIVE), lambda s, o: labels(s, o, {"blue": 0.95, "green": 0.93})),
+        "labels-same": (*twice(NATIVE), lambda s, o: labels(s, o, {"blue": 0.95, "green": 0.95})),
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=cases)
+    parser.add_argument("--serin", default=str(ROOT / "target/release/serin"))
+    parser.add_argument("--rollouts", type=int, default=30)
+    parser.add_argument("--rate", type=int, default=0, help="requests a second, where another rate is wanted")
+    options = parser.parse_args()
+    blue, green, work = cases[options.case]
+    with tempfile.TemporaryDirectory() as folder:
+        size = "Standard_F8s_v2" if options.case == "slower" else "Standard_F2s_v2"
+        server = Server(options.serin, pathlib.Path(folder), blue, green, size)
+        try:
+            asyncio.run(work(server, options))
+        finally:
+            server.end()
+
+
+main()

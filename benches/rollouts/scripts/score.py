@@ -1,0 +1,35 @@
+"""A version of known behaviour: how long it takes and how often it fails is set by its deployment.
+
+MEAN_MS, SIGMA   the time of an answer: lognormal around that mean (SIGMA 0.5 where nothing is said)
+SLOWER           all times are so many times longer
+FAILS            share of requests that fail
+STALL_MS         once in five seconds nothing is answered for so long, by no version of the machine
+BLOCKED          never answers
+"""
+
+import math
+import os
+import random
+import time
+
+of = lambda name, otherwise: float(os.environ.get(name, otherwise))
+MEAN_S, SIGMA, SLOWER = of("MEAN_MS", 4) / 1000, of("SIGMA", 0.5), of("SLOWER", 1)
+FAILS, STALL_S, BLOCKED = of("FAILS", 0), of("STALL_MS", 0) / 1000, of("BLOCKED", 0)
+STALL_EVERY_S = 5
+MU = math.log(MEAN_S) - SIGMA * SIGMA / 2
+
+
+def init():
+    random.seed()
+
+
+def run(data):
+    if BLOCKED:
+        time.sleep(3600)
+    since_stall = time.time() % STALL_EVERY_S
+    if since_stall < STALL_S:
+        time.sleep(STALL_S - since_stall)
+    time.sleep(SLOWER * random.lognormvariate(MU, SIGMA))
+    if random.random() < FAILS:
+        raise ValueError("one of those that fail")
+    return "1"
