@@ -8,6 +8,7 @@
     python3 benches/rollouts/run.py shared      native models that compute, both on the same cores, at 0.7 of what these can do
     python3 benches/rollouts/run.py failing     green fails each request: milliseconds from its third failure to the old split
     python3 benches/rollouts/run.py slower      green takes 1.2 times as long: requests until that is found, and at which share
+    python3 benches/rollouts/run.py neighbour   green fails nothing and takes all cores from blue: the rollout is to be held
     python3 benches/rollouts/run.py blocked     copies of all requests to a green that never answers: the p99 of blue with and without
     python3 benches/rollouts/run.py labels      30 % of the answers get a label a minute later; green is right 2 points less often
     python3 benches/rollouts/run.py labels-same the same, and both are right as often
@@ -37,6 +38,7 @@ COMPUTES = f"model: {{path: {ROOT / 'models/digits/canary/blue.onnx'}}}\n"
 ALIKE = """strategy: {canary: {steps: [{setWeight: 10}, {pause: {duration: 5s}}, {setWeight: 50}, {analysis: {timeout: 10s}}]}}
 guard: {onUndecided: abort}
 """
+ERRORS = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {duration: 60s}}]}}\nguard: {metrics: [{name: errors}]}\n"
 HALF = "strategy: {canary: {steps: [{setWeight: 50}, {analysis: {timeout: 15s}}]}}\nguard: {onUndecided: abort}\n"
 TEN = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}\n"
 CLIENTS = 256
@@ -198,6 +200,23 @@ async def alike(server, plan, rate, options):
     print(f"{options.case}: {phases['rolled-back']} of {options.rollouts} rolled back: {dict(phases)}")
 
 
+async def neighbour(server, options):
+    held = 0
+    for number in range(options.rollouts):
+        load = Load(server, options.rate or 300)
+        await asyncio.sleep(30)
+        server.start(ERRORS)
+        began = time.monotonic()
+        now = await ended(server)
+        await load.end()
+        held += now["phase"] == "paused"
+        print(f"{number + 1}: {now['phase']} after {time.monotonic() - began:.1f} s, {dict(load.ends)}: {words(now)}", flush=True)
+        server.back()
+        # What computes ends with its version.
+        server.command("online-deployment", "update", "--name", "green", "-e", "iris", "--set", f"tags.round={number}")
+    print(f"neighbour: {held} of {options.rollouts} held")
+
+
 async def failing(server, options):
     took = []
     for number in range(options.rollouts):
@@ -297,6 +316,7 @@ def main():
         "stalls": (*twice(script(STALL_MS=300)), lambda s, o: alike(s, ALIKE, o.rate or 100, o)),
         "bursts": (*twice(script()), lambda s, o: alike(s, ALIKE, bursts, o)),
         "shared": (*twice(COMPUTES), lambda s, o: alike(s, HALF, o.rate or 1000, o)),
+        "neighbour": (COMPUTES, script(BURNS=6), neighbour),
         "failing": (script(), script(FAILS=1), failing),
         "slower": (script(), script(SLOWER=1.2), slower),
         "blocked": (NATIVE, script(BLOCKED=1), blocked),

@@ -5,16 +5,20 @@ SLOWER           all times are so many times longer
 FAILS            share of requests that fail
 STALL_MS         once in five seconds nothing is answered for so long, by no version of the machine
 BLOCKED          never answers
+BURNS            so many processes compute without end from the first request on
 """
 
 import math
 import os
 import random
+import subprocess
+import sys
 import time
 
 of = lambda name, otherwise: float(os.environ.get(name, otherwise))
 MEAN_S, SIGMA, SLOWER = of("MEAN_MS", 4) / 1000, of("SIGMA", 0.5), of("SLOWER", 1)
 FAILS, STALL_S, BLOCKED = of("FAILS", 0), of("STALL_MS", 0) / 1000, of("BLOCKED", 0)
+BURNS = int(of("BURNS", 0))
 STALL_EVERY_S = 5
 MU = math.log(MEAN_S) - SIGMA * SIGMA / 2
 
@@ -24,6 +28,10 @@ def init():
 
 
 def run(data):
+    global BURNS
+    while BURNS:
+        BURNS -= 1
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
     if BLOCKED:
         time.sleep(3600)
     since_stall = time.time() % STALL_EVERY_S

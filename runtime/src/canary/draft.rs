@@ -1,7 +1,7 @@
 //! A rollout while its file is read: what the three forms of files fill in, and the values that they share.
 
 use crate::canary::guard_plan::GuardPlan;
-use crate::canary::plan::{Hook, OnUndecided, Step, StickyKey};
+use crate::canary::plan::{Hook, OnSlowed, OnUndecided, Step, StickyKey};
 use crate::spec::{Content, Fields, Node, Place, Problem, text};
 
 /// A rollout as its file says it, without what the file leaves out.
@@ -10,6 +10,7 @@ pub(super) struct Draft {
     pub(super) steps: Vec<Step>,
     pub(super) guard: Option<GuardPlan>,
     pub(super) on_undecided: OnUndecided,
+    pub(super) on_slowed: OnSlowed,
     pub(super) seconds_max: Option<u64>,
     pub(super) sticky: Option<StickyKey>,
     pub(super) notify: Vec<Hook>,

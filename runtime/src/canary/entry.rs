@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canary::command::Command;
 use crate::canary::guard::Finding;
+use crate::canary::stable_watch::Slowed;
 use crate::spec::Percent;
 
 /// One line.
@@ -44,6 +45,11 @@ pub enum Event {
     Found {
         /// With all the numbers.
         finding: Box<Finding>,
+    },
+    /// The stable version is slower than it was before the rollout.
+    Slowed {
+        /// With all the numbers.
+        slowed: Slowed,
     },
     /// All traffic is to go back.
     GoingBack {
@@ -107,6 +113,7 @@ impl fmt::Display for Entry {
                 "the canary's share went from {before} to {weight} %, after {requests} requests"
             ),
             Event::Found { finding } => write!(f, "{finding}, after {requests} requests"),
+            Event::Slowed { slowed } => write!(f, "{slowed}, after {requests} requests"),
             Event::GoingBack { why } => write!(f, "all traffic is to go back: {why}"),
             Event::RolledBack { why } => write!(f, "all traffic has gone back: {why}"),
             Event::Promoted { is_flagged: false } => {

@@ -2,7 +2,7 @@
 
 use crate::canary::draft::{Draft, read_seconds};
 use crate::canary::guard_plan::{Metric, MetricPlan, Time};
-use crate::canary::plan::OnUndecided;
+use crate::canary::plan::{OnSlowed, OnUndecided};
 use crate::spec::{Content, Fields, Node, Problem, one_of, text};
 
 /// The names of metrics, as a file has them.
@@ -32,6 +32,9 @@ pub(super) fn read_guard(node: Node, draft: &mut Draft, problems: &mut Vec<Probl
     if let Some(on_undecided) = fields.read("onUndecided", read_on_undecided) {
         draft.on_undecided = on_undecided;
     }
+    if let Some(on_slowed) = fields.read("onSlowerStable", read_on_slowed) {
+        draft.on_slowed = on_slowed;
+    }
     draft.seconds_max = fields
         .read("maxDuration", read_seconds)
         .or(draft.seconds_max);
@@ -45,6 +48,14 @@ fn read_on_undecided(node: Node) -> Result<OnUndecided, Problem> {
         "abort" => OnUndecided::Abort,
         "promote-flagged" => OnUndecided::PromoteFlagged,
         _ => OnUndecided::Hold,
+    })
+}
+
+fn read_on_slowed(node: Node) -> Result<OnSlowed, Problem> {
+    let word = one_of(node, &["hold", "tell"])?;
+    Ok(match word.to_ascii_lowercase().as_str() {
+        "tell" => OnSlowed::Tell,
+        _ => OnSlowed::Hold,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `observation` is what is known of a request that has ended, `guard_plan` what is to be judged and by which budget, `guard` judges: it has
 //! a `gauge` for each metric, whose events are those of single requests (`labels`) or of slots of time (`slots`, with `percentile`).
+//! `stable_watch` looks at the stable version alone.
 //!
 //! Threads: called from whichever drains the observations; a `Guard` belongs to one.
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
@@ -25,6 +26,7 @@ mod plan;
 mod plan_file;
 mod rollout;
 mod slots;
+mod stable_watch;
 mod words;
 
 pub use command::Command;
@@ -36,6 +38,7 @@ pub use gauge::Counts;
 pub use guard::{Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
 pub use observation::{Arm, Ending, Observation, Routing, Truth};
-pub use plan::{Hook, OnUndecided, RolloutPlan, Step, StickyKey};
+pub use plan::{Hook, OnSlowed, OnUndecided, RolloutPlan, Step, StickyKey};
 pub use plan_file::{Names, read_plan};
 pub use rollout::{Input, Phase, Rollout, Took, Wish, WorstPair};
+pub use stable_watch::{Slowed, Usual};

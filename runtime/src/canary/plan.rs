@@ -27,6 +27,9 @@ pub struct RolloutPlan {
     pub guard: GuardPlan,
     /// What becomes of a step that ends without a verdict.
     pub on_undecided: OnUndecided,
+    /// What becomes of it when the stable version is slower than before.
+    #[serde(default)]
+    pub on_slowed: OnSlowed,
     /// The longest that the rollout may take, in seconds; then it is as undecided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds_max: Option<u64>,
@@ -94,6 +97,17 @@ pub enum OnUndecided {
     Abort,
 }
 
+/// What becomes of a rollout when the stable version is slower than before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnSlowed {
+    /// It waits for somebody.
+    #[default]
+    Hold,
+    /// It goes on, and says so.
+    Tell,
+}
+
 /// The part of a request by which users are told apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,6 +158,7 @@ impl RolloutPlan {
             ],
             guard: GuardPlan::default(),
             on_undecided: OnUndecided::default(),
+            on_slowed: OnSlowed::default(),
             seconds_max: None,
             sticky: None,
             notify: Vec::new(),

@@ -84,6 +84,7 @@ fn plan_of(
         },
         guard: draft.guard.unwrap_or(usual.guard),
         on_undecided: draft.on_undecided,
+        on_slowed: draft.on_slowed,
         seconds_max: draft.seconds_max,
         sticky: draft.sticky,
         notify: draft.notify,
@@ -220,7 +221,7 @@ fn read_sticky(node: Node, problems: &mut Vec<Problem>) -> Option<StickyKey> {
 mod tests {
     use super::*;
     use crate::canary::guard_plan::{Metric, Time};
-    use crate::canary::plan::{Hook, OnUndecided};
+    use crate::canary::plan::{Hook, OnSlowed, OnUndecided};
 
     fn names() -> Names {
         Names {
@@ -287,6 +288,7 @@ guard:
   - {name: p99, maxIncrease: 10%, time: service}
   - {name: agreement, min: 0.99}
   onUndecided: promote-flagged
+  onSlowerStable: tell
   maxDuration: 1h
 notify: [{url: 'http://127.0.0.1:9/x'}, {command: ./page.sh}]
 ",
@@ -323,8 +325,8 @@ notify: [{url: 'http://127.0.0.1:9/x'}, {command: ./page.sh}]
             }
         );
         assert_eq!(
-            (read.on_undecided, read.seconds_max),
-            (OnUndecided::PromoteFlagged, Some(3600))
+            (read.on_undecided, read.on_slowed, read.seconds_max),
+            (OnUndecided::PromoteFlagged, OnSlowed::Tell, Some(3600))
         );
         assert_eq!(read.notify[1], Hook::Command(vec!["./page.sh".to_owned()]));
         assert_eq!(read.notes.len(), 1, "{:?}", read.notes);
@@ -428,7 +430,7 @@ strategy:
 analysis:
   match: [{headers: {x: {exact: y}}}]
   metrics: [{name: latency, templateRef: {name: latency}}]
-guard: {alpha: many, metrics: [{name: speed}], onUndecided: shrug}
+guard: {alpha: many, metrics: [{name: speed}], onUndecided: shrug, onSlowerStable: cry}
 notify: [{url: 'https://example.org'}]
 colour: green
 ",
@@ -445,6 +447,7 @@ colour: green
             "guard.alpha: expected a number, found \"many\"",
             "guard.metrics[0].name: expected errors or timeouts",
             "guard.onUndecided: expected hold or promote-flagged or abort",
+            "guard.onSlowerStable: expected hold or tell",
             "notify[0].url: expected an address",
             "colour: unknown key",
         ] {

@@ -13,7 +13,8 @@ use crate::canary::entry::{Entry, Event};
 use crate::canary::guard::{Finding, Guard, Verdict};
 use crate::canary::guard_plan::PlanError;
 use crate::canary::observation::{Arm, Observation, Truth};
-use crate::canary::plan::{Duration, Hook, OnUndecided, RolloutPlan, Step};
+use crate::canary::plan::{Duration, Hook, OnSlowed, OnUndecided, RolloutPlan, Step};
+use crate::canary::stable_watch::{StableWatch, Usual};
 use crate::evidence::LatencyCounts;
 use crate::spec::Percent;
 
@@ -32,6 +33,9 @@ pub enum Input {
     Began {
         /// Who.
         by: String,
+        /// How slow the stable version is, where enough is known of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usual: Option<Usual>,
     },
     /// Requests have ended.
     Observed {
@@ -202,6 +206,8 @@ pub struct Took {
 pub struct Rollout {
     plan: RolloutPlan,
     guard: Guard,
+    #[serde(default)]
+    watch: Option<StableWatch>,
     phase: Phase,
     /// The step that it is at; the number of steps when all are taken.
     step: usize,
@@ -270,6 +276,7 @@ impl Rollout {
         Ok(Self {
             plan,
             guard,
+            watch: None,
             phase: Phase::Running,
             step: 0,
             since_ms: 0,
@@ -447,13 +454,15 @@ impl Rollout {
         let mut took = Took::default();
         self.take_in(input, &mut took);
         self.look(&mut took);
+        self.look_at_stable(&mut took);
         self.go_on(&mut took);
         took
     }
 
     fn take_in(&mut self, input: &Input, took: &mut Took) {
         match input {
-            Input::Began { by } => {
+            Input::Began { by, usual } => {
+                self.watch = usual.as_ref().map(StableWatch::new);
                 (self.started_ms, self.since_ms) = (self.now_ms, self.now_ms);
                 let steps = self.plan.steps.len();
                 self.tell(
@@ -468,6 +477,9 @@ impl Rollout {
                 self.requests += requests.len() as u64;
                 for request in requests {
                     self.guard.observe(request);
+                    if let Some(watch) = &mut self.watch {
+                        watch.observe(request);
+                    }
                 }
             }
             Input::Compared {
@@ -547,6 +559,23 @@ impl Rollout {
             && self.may_move()
         {
             self.go_back(why, false, took);
+        }
+    }
+
+    /// Tells once where the stable version is slower than before, which no comparison with the canary shows.
+    fn look_at_stable(&mut self, took: &mut Took) {
+        if !self.may_move() {
+            return;
+        }
+        let Some(slowed) = self.watch.as_mut().and_then(StableWatch::finding) else {
+            return;
+        };
+        self.tell(took, Event::Slowed { slowed });
+        if self.phase == Phase::Running && self.plan.on_slowed == OnSlowed::Hold {
+            let from = &self.plan.from;
+            let why =
+                format!("{from} is slower than before the rollout; `resume` goes on all the same");
+            self.pause(why, took);
         }
     }
 

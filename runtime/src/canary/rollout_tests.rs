@@ -27,6 +27,7 @@ struct World {
     /// Somebody else has changed the traffic, and the rollout was not told.
     is_by_hand: bool,
     gate_agrees: bool,
+    latency_us: u64,
     requests: u64,
 }
 
@@ -65,6 +66,11 @@ fn plan(steps: Vec<Step>) -> RolloutPlan {
 
 impl World {
     fn of(plan: RolloutPlan) -> Self {
+        Self::after(plan, None)
+    }
+
+    /// A world in which something is known of the stable version.
+    fn after(plan: RolloutPlan, usual: Option<Usual>) -> Self {
         let mut world = Self {
             rollout: Rollout::new(plan).unwrap(),
             now_ms: 1_000_000,
@@ -79,10 +85,12 @@ impl World {
             waiting: Vec::new(),
             is_by_hand: false,
             gate_agrees: true,
+            latency_us: 1000,
             requests: 0,
         };
         world.feed(Input::Began {
             by: "ann".to_owned(),
+            usual,
         });
         world
     }
@@ -196,7 +204,7 @@ impl World {
                 at_us: 0,
                 queue_us: 0,
                 run_us: 1000,
-                total_us: 1000,
+                total_us: self.latency_us,
                 cold: false,
             }
         });
@@ -429,6 +437,42 @@ fn a_promotion_waits_for_the_traffic_that_it_promises() {
         (world.share, world.rollout.phase()),
         (Percent::HUNDRED, &Phase::Promoted)
     );
+}
+
+#[test]
+fn a_stable_version_that_becomes_slower_holds_the_rollout_once_or_is_told_of() {
+    let mut known = World::of(plan(vec![Step::Pause { seconds: None }]));
+    (0..60).for_each(|_| known.hundred(never));
+    let known = known.record.into_iter().flat_map(|(input, _)| match input {
+        Input::Observed { requests } => requests,
+        _ => Vec::new(),
+    });
+    let known: Vec<_> = known.collect();
+    for on_slowed in [OnSlowed::Hold, OnSlowed::Tell] {
+        let plan = RolloutPlan {
+            on_slowed,
+            ..three_shares()
+        };
+        let mut world = World::after(plan, Usual::of(&known));
+        (0..60).for_each(|_| world.hundred(never));
+        assert_eq!(world.rollout.phase(), &Phase::Running);
+        world.latency_us = 3000;
+        (0..60).for_each(|_| world.hundred(never));
+        let told = world.told();
+        assert!(
+            told.contains("the stable version is slower than before: "),
+            "{told}"
+        );
+        let is_held = matches!(world.rollout.phase(), Phase::Paused { .. });
+        assert_eq!(is_held, on_slowed == OnSlowed::Hold, "{told}");
+        assert_eq!(world.share, percent("10"));
+        if is_held {
+            assert!(told.ends_with("`resume` goes on all the same"), "{told}");
+            world.tell(Command::Resume);
+            (0..60).for_each(|_| world.hundred(never));
+            assert_eq!(world.rollout.phase(), &Phase::Running);
+        }
+    }
 }
 
 #[test]

@@ -38,10 +38,10 @@ impl Interference {
         self.now.add(slow);
     }
 
-    /// Whether the stable version is proven to be slower than before.
+    /// Whether the stable version's share of slow requests is proven to be more than so many times what it was.
     #[must_use]
-    pub fn is_raised(&self) -> bool {
-        self.now.ends().0 > self.before.ends().1
+    pub fn is_raised(&self, times: f64) -> bool {
+        self.now.ends().0 > times * self.before.ends().1
     }
 
     /// The bands of the share before and now.
@@ -66,7 +66,7 @@ mod tests {
         (0..slots).for_each(|_| alarm.before(share(before)));
         (0..slots).any(|_| {
             alarm.now(share(now));
-            alarm.is_raised()
+            alarm.is_raised(1.0)
         })
     }
 
@@ -87,6 +87,6 @@ mod tests {
     fn nothing_from_before_raises_nothing() {
         let mut alarm = Interference::new(0.01);
         (0..1000).for_each(|_| alarm.now(1.0));
-        assert!(!alarm.is_raised());
+        assert!(!alarm.is_raised(1.0));
     }
 }

@@ -102,7 +102,7 @@ mod tests {
         plan.steps.drain(..3);
         let mut rollout = Rollout::new(plan).unwrap();
         let by = "<b>ann</b>".to_owned();
-        let mut inputs = vec![Input::Began { by }];
+        let mut inputs = vec![Input::Began { by, usual: None }];
         let mut entries = Vec::new();
         for at in 0..=requests {
             let at_ms = 1_700_000_000_000 + i64::try_from(at).unwrap();

@@ -119,6 +119,17 @@ impl Recent {
         found
     }
 
+    /// What there is about the stable version as it is now.
+    pub(super) fn of_newest_build(&self, arms: Arms) -> Vec<Observation> {
+        let mut events = self.0.iter().rev();
+        let newest = events.find(|event| arms.observation(event).is_some());
+        let Some(build) = newest.map(|event| event.build) else {
+            return Vec::new();
+        };
+        let events = self.0.iter().filter(|event| event.build == build);
+        events.filter_map(|event| arms.observation(event)).collect()
+    }
+
     /// What there is about these two.
     pub(super) fn observations(&self, arms: Arms) -> Vec<Observation> {
         let events = self.0.iter();

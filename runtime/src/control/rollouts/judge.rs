@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::canary::{
-    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Truth, Wish,
+    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Truth,
+    Usual, Wish,
 };
 use crate::config::{
     EVIDENCE_LOOK_PERIOD, ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD,
@@ -254,19 +255,32 @@ impl Judge {
         run: u64,
         started_ms: i64,
     ) -> Option<Arms> {
-        let series = |name: &DeploymentName| {
-            let view = self.controller.view();
-            let view = view.endpoint(endpoint)?;
-            let (name, _) = view.deployments.get_key_value(name)?;
-            self.metrics
-                .series_of(view.spec.name.as_str(), name.as_str())
-        };
         Some(Arms {
-            stable: series(from)?,
-            canary: series(to)?,
+            stable: self.series(endpoint, from)?,
+            canary: self.series(endpoint, to)?,
             run,
             clock_us: self.clock_start_us - started_ms * 1000,
         })
+    }
+
+    fn series(&self, endpoint: &EndpointName, name: &DeploymentName) -> Option<u32> {
+        let view = self.controller.view();
+        let view = view.endpoint(endpoint)?;
+        let (name, _) = view.deployments.get_key_value(name)?;
+        self.metrics
+            .series_of(view.spec.name.as_str(), name.as_str())
+    }
+
+    /// How slow the stable version is, by its last requests; none where that says too little.
+    fn usual(&self, plan: &RolloutPlan) -> Option<Usual> {
+        let stable = self.series(&plan.endpoint, &plan.from)?;
+        let alone = Arms {
+            stable,
+            canary: stable,
+            run: 0,
+            clock_us: 0,
+        };
+        Usual::of(&self.recent.of_newest_build(alone))
     }
 
     /// What a rollout has to know now.
@@ -464,8 +478,9 @@ impl Judge {
             let done = carry_out(&self.controller, change, by.clone()).await;
             done.map_err(ChangeError::Conflict)?;
         }
+        let usual = self.usual(&plan);
         let mut live = Live::new(rollout);
-        let (began, wishes) = live.take(Input::Began { by });
+        let (began, wishes) = live.take(Input::Began { by, usual });
         let entries = began.entries.clone();
         let written = move |store: &mut Store| store.begin_rollout(&plan, &began);
         let id = self.controller.with_rollouts(written).await?;
