@@ -88,7 +88,9 @@ impl Page<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canary::{Arm, Ending, Input, Observation, Rollout, RolloutPlan, Routing};
+    use crate::canary::{
+        Arm, Ending, Input, Observation, Rollout, RolloutPlan, Routing, WorstPair,
+    };
     use crate::control::Replay;
 
     /// A rollout to the usual plan, carried out at once, after so many requests of which the canary fails all or none.
@@ -188,6 +190,23 @@ mod tests {
     }
 
     #[test]
+    fn the_answers_that_differ_most_are_there_with_their_requests_and_none_where_none_differ() {
+        let mut record = record(50, false);
+        assert!(!html(&record).unwrap().contains("differ most"));
+        record.replay.rollout.worst_pairs = vec![WorstPair {
+            request: "{\"data\": [[1]]}".to_owned(),
+            path: "/label/0".to_owned(),
+            stable: "3".to_owned(),
+            canary: "8".to_owned(),
+            difference: Some(5.0),
+        }];
+        let page = html(&record).unwrap();
+        let row = "<code>/label/0</code></td><td>3</td><td>8</td><td class=\"n\">5</td>";
+        assert!(page.contains(row), "{page}");
+        assert!(page.contains("[[1]]}</code>"), "{page}");
+    }
+
+    #[test]
     fn text_of_users_stays_text() {
         let mut record = record(50, false);
         let evil = "</script><script>alert('1')</script>\"&";
@@ -196,6 +215,13 @@ mod tests {
             hands_off: false,
         };
         record.replay.rollout.notes = vec![evil.to_owned()];
+        record.replay.rollout.worst_pairs = vec![WorstPair {
+            request: evil.to_owned(),
+            path: evil.to_owned(),
+            stable: evil.to_owned(),
+            canary: evil.to_owned(),
+            difference: None,
+        }];
         let page = html(&record).unwrap();
         assert_eq!(page.matches("<script").count(), 1);
         assert!(!page.contains("<b>ann</b>") && page.contains("&#60;b&#62;ann"));
