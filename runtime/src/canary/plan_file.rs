@@ -37,6 +37,19 @@ pub fn read_plan(yaml_text: &str, file: &str, names: &Names) -> Result<RolloutPl
     SpecError::unless_clean(file, plan, problems)
 }
 
+/// Keys that are easily written too high, and where they belong.
+const ELSEWHERE: [(&str, &str); 9] = [
+    ("steps", "strategy.canary.steps"),
+    ("canary", "strategy.canary"),
+    ("alpha", "guard.alpha"),
+    ("metrics", "guard.metrics"),
+    ("onUndecided", "guard.onUndecided"),
+    ("onSlowerStable", "guard.onSlowerStable"),
+    ("maxDuration", "guard.maxDuration"),
+    ("header", "sticky.header"),
+    ("cookie", "sticky.cookie"),
+];
+
 fn read_root(root: Node, names: &Names, problems: &mut Vec<Problem>) -> Option<RolloutPlan> {
     let mut fields = Fields::open(root, problems);
     let mut draft = Draft::default();
@@ -64,6 +77,12 @@ fn read_root(root: Node, names: &Names, problems: &mut Vec<Problem>) -> Option<R
     }
     if let Some(notify) = fields.take("notify") {
         draft.notify.extend(read_hooks(notify, fields.problems()));
+    }
+    for (key, path) in ELSEWHERE {
+        if let Some(node) = fields.take(key) {
+            let problem = node.problem(format!("expected at {path}"));
+            fields.problems().push(problem);
+        }
     }
     fields.finish(&[]);
     plan_of(draft, (endpoint?, from?, to?), problems)
@@ -197,7 +216,11 @@ fn read_sticky(node: Node, problems: &mut Vec<Problem>) -> Option<StickyKey> {
     };
     let (key, value) = entries.next()?;
     if key == "client_ip" {
-        return Some(StickyKey::ClientIp(true));
+        if value.content == Content::Bool(true) {
+            return Some(StickyKey::ClientIp(true));
+        }
+        problems.push(value.expected("true: users are told apart by one thing"));
+        return None;
     }
     let of: fn(String) -> StickyKey = match key.as_str() {
         "header" => StickyKey::Header,
@@ -450,6 +473,20 @@ colour: green
             "guard.onSlowerStable: expected hold or tell",
             "notify[0].url: expected an address",
             "colour: unknown key",
+        ] {
+            assert!(told.contains(part), "{part} is not told:\n{told}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_written_too_high_are_told_their_place() {
+        let told = problems(
+            "endpoint: iris\nfrom: blue\nto: green\nsteps: [{setWeight: 10}]\nmetrics: []\nsticky: {client_ip: false}\n",
+        );
+        for part in [
+            "4:1: steps: expected at strategy.canary.steps",
+            "5:1: metrics: expected at guard.metrics",
+            "sticky.client_ip: expected true",
         ] {
             assert!(told.contains(part), "{part} is not told:\n{told}");
         }
