@@ -23,6 +23,7 @@ use crate::config::{
 use crate::control::mailbox::ControllerHandle;
 use crate::control::refusal::ChangeError;
 use crate::control::rollouts::board::{RolloutView, VerdictView};
+use crate::control::rollouts::clock::Clock;
 use crate::control::rollouts::desk::{Label, Learned, Order, Replay, Rollouts, StartRollout};
 use crate::control::rollouts::evidence::{Arms, Recent};
 use crate::control::rollouts::hooks::{Hooks, ask};
@@ -30,7 +31,7 @@ use crate::control::rollouts::pairs::compared;
 use crate::control::rollouts::wishes::{carry_out, change_of, stick};
 use crate::control::store::{Happened, Record, Store, StoredRollout};
 use crate::observe::Metrics;
-use crate::observe::evidence::{clock_start, drain};
+use crate::observe::evidence::drain;
 use crate::router::pairs::{Pair, drain_pairs};
 use crate::spec::{DeploymentName, EndpointName, Percent, hash64};
 
@@ -50,8 +51,7 @@ pub(in crate::control) struct Judge {
     board: Arc<ArcSwap<Vec<RolloutView>>>,
     /// When the record is to be read, where it was not, or could not be.
     load_at: Option<Instant>,
-    /// When the clock of events began, in microseconds since 1970.
-    clock_start_us: i64,
+    clock: Clock,
 }
 
 /// A rollout on its way, beside what it was told.
@@ -90,7 +90,6 @@ impl Judge {
         let (asked, orders) = mpsc::channel(ROLLOUT_ORDERS_MAX);
         let board = Arc::new(ArcSwap::default());
         let rollouts = Rollouts::new(asked, Arc::clone(&board));
-        let since_start = clock_start().elapsed();
         let judge = Self {
             controller,
             metrics,
@@ -102,7 +101,7 @@ impl Judge {
             hooks: Hooks::default(),
             board,
             load_at: Some(Instant::now()),
-            clock_start_us: now_us() - i64::try_from(since_start.as_micros()).unwrap_or(0),
+            clock: Clock::new(),
         };
         tokio::spawn(judge.run());
         rollouts
@@ -259,7 +258,7 @@ impl Judge {
             stable: self.series(endpoint, from)?,
             canary: self.series(endpoint, to)?,
             run,
-            clock_us: self.clock_start_us - started_ms * 1000,
+            clock_us: self.clock.of_events_us(started_ms),
         })
     }
 
@@ -323,7 +322,8 @@ impl Judge {
                 });
             }
         }
-        if live.rollout.next_look_ms().is_some_and(|at| at <= now_ms()) {
+        let now_ms = self.clock.now_ms();
+        if live.rollout.next_look_ms().is_some_and(|at| at <= now_ms) {
             inputs.push(Input::Passed);
         }
         inputs
@@ -344,9 +344,10 @@ impl Judge {
         let Some(live) = self.live.get_mut(&id) else {
             return Ok(());
         };
+        let now_ms = self.clock.now_ms();
         let (mut happened, mut wishes) = (Vec::new(), Vec::new());
         for input in inputs {
-            let (one, wished) = live.take(input);
+            let (one, wished) = live.take(input, now_ms);
             happened.push(one);
             wishes.extend(wished);
         }
@@ -480,7 +481,7 @@ impl Judge {
         }
         let usual = self.usual(&plan);
         let mut live = Live::new(rollout);
-        let (began, wishes) = live.take(Input::Began { by, usual });
+        let (began, wishes) = live.take(Input::Began { by, usual }, self.clock.now_ms());
         let entries = began.entries.clone();
         let written = move |store: &mut Store| store.begin_rollout(&plan, &began);
         let id = self.controller.with_rollouts(written).await?;
@@ -715,6 +716,7 @@ impl Judge {
         match play_elsewhere(plan, record).await {
             Ok((rollout, ..)) => {
                 let canary = self.share_of(rollout.plan());
+                self.clock.go_on_from(rollout.times_ms().1);
                 self.live.insert(id, Live::new(rollout));
                 self.tell_all(id, vec![Input::Restarted { canary }]).await;
             }
@@ -757,9 +759,8 @@ impl Live {
     }
 
     /// Takes in what happens now; gives what is to be written, and what is wished then.
-    fn take(&mut self, input: Input) -> (Happened, Vec<(u64, Wish)>) {
+    fn take(&mut self, input: Input, at_ms: i64) -> (Happened, Vec<(u64, Wish)>) {
         self.written_at = Instant::now();
-        let at_ms = now_ms();
         let Took { entries, wishes } = self.rollout.take(&input, at_ms);
         let decides = !wishes.is_empty() || !entries.is_empty();
         let happened = Happened {
@@ -821,12 +822,4 @@ fn event_of(id: u64, plan: &RolloutPlan, entry: Option<&Entry>) -> serde_json::V
         "words": entry.map(ToString::to_string),
         "entry": entry,
     })
-}
-
-fn now_us() -> i64 {
-    jiff::Timestamp::now().as_microsecond()
-}
-
-fn now_ms() -> i64 {
-    now_us() / 1000
 }
