@@ -19,13 +19,13 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use axum::{Extension, Router};
-use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 
 use crate::serve::exposition::metrics_routes;
 use crate::serve::failure::Failure;
+use crate::serve::request_body::RequestBody;
 use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response, wrong_method};
 use crate::serve::wrong_keys::Peer;
@@ -36,13 +36,13 @@ pub(super) fn service(
     scoring: &Arc<Scoring>,
     routes: &Router,
     client: Peer,
-) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
-{
+) -> impl Service<hyper::Request<RequestBody>, Response = Response, Error = Infallible, Future: Send>
++ use<> {
     let (scoring, routes) = (
         Arc::clone(scoring),
         TowerToHyperService::new(routes.clone()),
     );
-    service_fn(move |mut request: hyper::Request<Incoming>| {
+    service_fn(move |mut request: hyper::Request<RequestBody>| {
         let plain = request.method() == Method::POST && Target::of(request.uri().path()).is_some();
         let (scoring, routes) = (Arc::clone(&scoring), (!plain).then(|| routes.clone()));
         async move {

@@ -17,6 +17,7 @@ mod openapi;
 mod origin;
 mod places;
 mod refusals;
+mod request_body;
 mod request_id;
 mod score;
 mod script;
