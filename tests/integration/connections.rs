@@ -132,7 +132,7 @@ print(dict(seen))
 #[test]
 fn a_client_that_keeps_its_connection_meets_every_answer_that_comes_before_its_body() {
     let data = folder();
-    let server = Server::start_with(data.path(), &["--body-bytes-max", "900kb"]);
+    let server = Server::start_with(data.path(), &["--body-bytes-max", "900000"]);
     server.create_endpoint("iris");
     let key = format!("Bearer {}", server.key("iris"));
     let address = server.scoring.trim_start_matches("http://");

@@ -21,6 +21,9 @@ pub struct Timings {
     pub encoded: Option<Instant>,
     /// Requests that shared its run, itself included; 0 before one.
     pub joined: u32,
+    /// Rows that the model got in its run, told by the first request of the run alone; 0 for others. A run of inputs that have no rows in
+    /// common has one.
+    pub run_rows: u32,
 }
 
 impl Timings {
@@ -36,6 +39,7 @@ impl Timings {
             ran: None,
             encoded: None,
             joined: 0,
+            run_rows: 0,
         }
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::deadline::Deadline;
 use crate::engine::{Permit, SlotOwner};
+use crate::observe::WaitingLine;
 
 thread_local! {
     /// Whether a slot that comes back on this thread is taken over.
@@ -68,6 +69,15 @@ pub struct AdmissionControl {
     resizing: Mutex<()>,
     /// `held` became 0.
     idle: Notify,
+}
+
+impl WaitingLine for AdmissionControl {
+    fn waiting(&self) -> usize {
+        // Numbers of a moment, and perhaps of several: a request more or less is told at the next look.
+        let slots = self.slots() + self.debt.load(Ordering::Relaxed);
+        let in_use = slots.saturating_sub(self.free.available_permits());
+        self.held().saturating_sub(in_use)
+    }
 }
 
 impl AdmissionControl {

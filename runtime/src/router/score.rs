@@ -204,6 +204,9 @@ impl Router {
         mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
         let (deployment, arm) = choose(endpoint, &request)?;
+        if arm.is_some() {
+            deployment.metrics.assigned();
+        }
         let mut assigned = Assigned::new(arm, &deployment.metrics, request.marks, request.received);
         let place = (endpoint, deployment);
         let answered = self.attempts(place, &mut request, &mut assigned).await;

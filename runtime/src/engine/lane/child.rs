@@ -317,6 +317,7 @@ impl Request for SharedRequest<'_> {
             AtomicU64::store(time, ns, Ordering::Relaxed);
         }
         row.joined().store(timings.joined, Ordering::Relaxed);
+        row.run_rows().store(timings.run_rows, Ordering::Relaxed);
         row.set_state(RowState::Answered);
     }
 }

@@ -153,6 +153,7 @@ pub(super) struct Row {
     kind: AtomicU32,
     brought: AtomicU32,
     joined: AtomicU32,
+    run_rows: AtomicU32,
     /// Nanoseconds of the monotonic clock, by [`Stage`]; 0 where it was not reached.
     times: [AtomicU64; 5],
 }
@@ -275,6 +276,11 @@ impl Row {
     /// Requests that shared its run.
     pub(super) fn joined(&self) -> &AtomicU32 {
         &self.joined
+    }
+
+    /// Rows of its run, where it is the first of it.
+    pub(super) fn run_rows(&self) -> &AtomicU32 {
+        &self.run_rows
     }
 
     pub(super) fn times(&self) -> &[AtomicU64; 5] {

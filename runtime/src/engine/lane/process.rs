@@ -522,6 +522,7 @@ impl ProcessBackend {
                 read_timings(row, self.clock, &mut request);
                 let joined = row.joined().load(Ordering::Relaxed);
                 request.timings().joined = joined.min(together);
+                request.timings().run_rows = row.run_rows().load(Ordering::Relaxed);
                 let outcome = outcome((&self.spec.program, request.wants()), &process.page, row);
                 if matches!(outcome, Err(RunError::Abandoned)) {
                     refuse(request, || RunError::ExpiredRunning);
