@@ -18,7 +18,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Timings;
-use super::WaitingLine;
 use super::build_info::BuildInfo;
 use super::canary_series::{CanaryFamilies, ShadowMetrics, StickyMisses};
 use super::failure_streak::FailureStreak;
@@ -28,7 +27,7 @@ use super::process_series::process_registry;
 use super::refusals::RefusedRequests;
 #[cfg(feature = "server")]
 use super::text_format::text_format;
-use super::waiting_line::Waiting;
+use super::waiting_line::{Waiting, WaitingLine};
 
 /// The end of a request; the label `outcome`. Each says what happened; whose fault it is, where that can be told, stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -205,6 +204,14 @@ impl Families {
     /// Registers all, below their prefix: names, units and help. A counter's name gets `_total` behind it, a unit goes before that.
     fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("serin");
+        self.register_requests(registry);
+        self.register_deployments(registry);
+        self.canary.register(registry);
+        self.bytes.register(registry);
+        self.register_server(registry);
+    }
+
+    fn register_requests(&self, registry: &mut Registry) {
         registry.register(
             "requests",
             "Requests that reached a deployment, by how they ended",
@@ -234,6 +241,16 @@ impl Families {
              scripts have none",
             self.run_rows.clone(),
         );
+        registry.register(
+            "requests_refused",
+            "Requests that ended before a deployment was chosen, by status code, and by endpoint where one of that name was asked for by its \
+             plain path",
+            self.refused.clone(),
+        );
+    }
+
+    /// What deployments are and have.
+    fn register_deployments(&self, registry: &mut Registry) {
         registry.register(
             "requests_in_flight",
             "Requests that wait for a slot of a deployment or have one",
@@ -281,18 +298,15 @@ impl Families {
             "Lanes of instances that were started anew, because their process ended or a run of theirs did not",
             self.lanes_lost.clone(),
         );
-        registry.register(
-            "requests_refused",
-            "Requests that ended before a deployment was chosen, by status code, and by endpoint where one of that name was asked for by its \
-             plain path",
-            self.refused.clone(),
-        );
+    }
+
+    /// What is the server's.
+    fn register_server(&self, registry: &mut Registry) {
         registry.register(
             "forced_stops",
             "Instances that were stopped under running requests, because their drain took too long",
             self.forced_stops.clone(),
         );
-        self.canary.register(registry);
         registry.register(
             "log_dropped",
             "Lines of the log that were dropped because nobody took them",
@@ -303,7 +317,6 @@ impl Families {
             "Lines of the log that were not written because there were many of their kind",
             log_left_out(),
         );
-        self.bytes.register(registry);
         registry.register(
             "build",
             "The versions of serin and of its ONNX Runtime",

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-use crate::serve::request_body::Rest;
+use crate::serve::rest::Rest;
 
 /// A mark that an answer carries among its extensions when the request had a valid credential.
 #[derive(Clone, Copy, Debug)]

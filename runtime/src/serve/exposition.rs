@@ -175,7 +175,13 @@ fn thousandths(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::serve::listen::{ConnectionLimits, listen};
 
     fn format_for(accept: &[&str]) -> MetricsFormat {
         let mut headers = HeaderMap::new();
@@ -224,6 +230,42 @@ mod tests {
         assert_eq!(format_for(&[]), MetricsFormat::Text);
         let apart = ["text/plain;q=0.2", "application/openmetrics-text;q=0.3"];
         assert_eq!(format_for(&apart), MetricsFormat::OpenMetrics);
+    }
+
+    /// The answer of a listener of metrics to a request of this machine.
+    async fn asked(request: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let limits = ConnectionLimits {
+            connections_max: 4,
+            grace: Duration::ZERO,
+        };
+        let routes = metrics_routes(Metrics::new());
+        tokio::spawn(listen(listener, routes, limits, std::future::pending()));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_listener_of_metrics_says_where_they_are_and_how_they_are_asked_for() {
+        let shown = asked("GET /metrics").await;
+        assert!(shown.starts_with("HTTP/1.1 200 OK\r\n"), "{shown}");
+        assert!(shown.contains("\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
+        assert!(shown.contains("\nserin_build_info{"), "{shown}");
+        let head = asked("HEAD /metrics").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+        assert!(head.contains("\r\ncontent-length: ") && head.ends_with("\r\n\r\n"));
+        let elsewhere = asked("GET /score").await;
+        assert!(elsewhere.starts_with("HTTP/1.1 404 "), "{elsewhere}");
+        assert!(elsewhere.ends_with("nothing is served at /score; metrics are at /metrics\n"));
+        let wrong = asked("DELETE /metrics").await;
+        assert!(wrong.starts_with("HTTP/1.1 405 "), "{wrong}");
+        assert!(wrong.contains("\r\nallow: GET,HEAD\r\n"), "{wrong}");
+        assert!(wrong.ends_with("metrics take GET, and not DELETE\n"));
     }
 
     #[test]

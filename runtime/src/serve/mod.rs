@@ -19,6 +19,7 @@ mod places;
 mod refusals;
 mod request_body;
 mod request_id;
+mod rest;
 mod score;
 mod script;
 mod sticky;

@@ -14,27 +14,17 @@ use axum::http::HeaderValue;
 use axum::http::header::{CONNECTION, EXPECT};
 use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::BodyExt as _;
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::timeout;
 
-use crate::config::{REST_READ_MAX, SMALL_BYTES};
 use crate::serve::client::Client;
+use crate::serve::rest::Rest;
 
 /// A body that comes from a client. Where it is dropped before its end, the client keeps the rest.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     rest: Option<Rest>,
     client: Arc<Client>,
-}
-
-/// A body that has not come to its end.
-#[derive(Debug)]
-pub(super) struct Rest {
-    incoming: Incoming,
-    /// The client sends it when it is told to go on, and to ask for a part of it tells so.
-    is_held_back: bool,
 }
 
 impl RequestBody {
@@ -86,33 +76,6 @@ impl Drop for RequestBody {
         if let Some(rest) = self.rest.take().filter(unread) {
             self.client.keep_rest(rest);
         }
-    }
-}
-
-impl Rest {
-    /// Whether it is short, and has come soon.
-    async fn ends_soon(mut self) -> bool {
-        let small = u64::try_from(SMALL_BYTES).unwrap_or(u64::MAX);
-        if self.is_held_back || self.incoming.size_hint().lower() > small {
-            return false;
-        }
-        let read = timeout(REST_READ_MAX, self.read(SMALL_BYTES)).await;
-        read.unwrap_or(false)
-    }
-
-    /// Reads it and throws it away; whether it came to its end within so many bytes.
-    async fn read(&mut self, bytes_max: usize) -> bool {
-        let mut bytes = 0;
-        while let Some(frame) = self.incoming.frame().await {
-            let Ok(frame) = frame else {
-                return false;
-            };
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > bytes_max {
-                return false;
-            }
-        }
-        true
     }
 }
 
