@@ -470,6 +470,7 @@ mod tests {
         .into();
         let first = arrive(&admission).await;
         let second = arrive(&admission).await;
+        assert_eq!(admission.waiting(), 2);
         drop(running.pop_front());
         // The slot is the first waiter's already, although it has not been polled yet.
         let latecomer = arrive(&admission).await;
@@ -516,6 +517,8 @@ mod tests {
         }
         let waiting = arrive(&admission).await;
         admission.resize(1);
+        // Those that have a slot do not wait, also where it is to go.
+        assert_eq!(admission.waiting(), 1);
         for _ in 0..2 {
             drop(running.pop_front());
             yield_now().await;
@@ -523,6 +526,7 @@ mod tests {
         }
         drop(running.pop_front());
         drop(admitted(waiting).await);
+        assert_eq!(admission.waiting(), 0);
         let _only = admitted(arrive(&admission).await).await;
         assert!(!arrive(&admission).await.is_finished());
     }
