@@ -157,6 +157,9 @@ pub const DEGRADED_AFTER: u64 = 20;
 /// Longest that the rest of a refused body is read and thrown away, so that a client which sends first and reads later
 /// meets the refusal and not a reset connection.
 pub const REFUSED_BODY_LINGER: Duration = Duration::from_secs(2);
+/// Longest that an answer waits for the rest of a small body that nobody needs, so that its connection can go on: the body of a client
+/// that sends it apart from the head is a moment behind.
+pub const REST_READ_MAX: Duration = Duration::from_millis(20);
 /// Largest head of a request, in bytes; a larger one gets 431. As much as Azure and nginx allow for, and little enough that thousands of
 /// heads that never end are a few MB.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;

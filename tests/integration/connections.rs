@@ -109,3 +109,74 @@ fn a_client_that_ends_its_side_gets_its_score() {
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     }
 }
+
+/// Posts bodies of 1 MB over connections that are used again, and says how many ended without the answer that was expected.
+const POSTS: &str = r"
+import http.client, sys, collections
+address, path, key, expected, count = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4].split(','), int(sys.argv[5])
+client = http.client.HTTPConnection(address, timeout=60)
+seen = collections.Counter()
+for _ in range(count):
+    try:
+        client.request('POST', path, b'x' * 1000000, {'Authorization': key} if key else {})
+        answer = client.getresponse()
+        answer.read()
+        seen['as expected' if str(answer.status) in expected else str(answer.status)] += 1
+    except OSError as error:
+        seen[repr(error)] += 1
+        client.close()
+print(dict(seen))
+";
+
+/// Requests of 1 MB, by two clients that send first and read later, none of which reaches a model.
+#[test]
+fn a_client_that_keeps_its_connection_meets_every_answer_that_comes_before_its_body() {
+    let data = folder();
+    let server = Server::start_with(data.path(), &["--body-bytes-max", "900000"]);
+    server.create_endpoint("iris");
+    let key = format!("Bearer {}", server.key("iris"));
+    let address = server.scoring.trim_start_matches("http://");
+    let wrong = "Bearer wrong";
+    let body = data.path().join("body");
+    std::fs::write(&body, vec![b'x'; 1_000_000]).expect("a file");
+    let posts = |path: &str, key: &str, expected: &str, count: usize| {
+        let mut python = Command::new("python3");
+        python.args([
+            "-c",
+            POSTS,
+            address,
+            path,
+            key,
+            expected,
+            &count.to_string(),
+        ]);
+        let output = python.output().expect("a python3");
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert_eq!(
+            said,
+            format!("{{'as expected': {count}}}"),
+            "{path} {expected}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    posts("/endpoints/iris/score", "", "401", 300);
+    posts("/endpoints/nobody/score", &key, "404", 100);
+    posts("/nowhere", "", "404", 100);
+    posts("/endpoints/iris/score", &key, "413", 100);
+    // One client's wrong keys wait for their answers, so many ask at once, of which some are told to slow down.
+    std::thread::scope(|clients| {
+        for _ in 0..30 {
+            clients.spawn(|| posts("/endpoints/iris/score", wrong, "401,429", 10));
+        }
+    });
+    let url = format!("{}/endpoints/iris/score", server.scoring);
+    let mut curl = Command::new("curl");
+    curl.args(["-s", "-w", "%{http_code}\n", "-H", "Expect:"]);
+    curl.arg("--data-binary")
+        .arg(format!("@{}", body.display()));
+    curl.args(std::iter::repeat_n(["-o", "/dev/null", &url], 300).flatten());
+    let output = curl.output().expect("a curl");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answered = text.lines().filter(|line| *line == "401").count();
+    assert_eq!((answered, output.status.success()), (300, true), "{text}");
+}

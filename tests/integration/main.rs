@@ -15,6 +15,7 @@ mod hygiene;
 mod isolation;
 mod logs;
 mod memory;
+mod metrics;
 mod mirror;
 mod mlp;
 mod models;

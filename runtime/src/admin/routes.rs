@@ -32,7 +32,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -411,8 +411,8 @@ async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
     })
 }
 
-async fn metrics(State(at): State<Administration>) -> Response {
-    metrics_response(&at.scoring.metrics)
+async fn metrics(State(at): State<Administration>, headers: HeaderMap) -> Response {
+    metrics_response(&headers, &at.scoring.metrics)
 }
 
 impl Administration {

@@ -1331,7 +1331,8 @@ fn metrics_at(text: &str) -> Result<MetricsAt, String> {
     if text == "scoring" {
         return Ok(MetricsAt::Scoring);
     }
-    let of_this_machine = text
+    let port = text.strip_prefix("localhost:").unwrap_or(text);
+    let of_this_machine = port
         .parse()
         .map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
     of_this_machine

@@ -89,6 +89,10 @@ pub(super) trait Started: std::fmt::Debug + Send + Sync {
     fn troubles(&self) -> Option<String> {
         self.handle().and_then(|handle| handle.troubles())
     }
+    /// How often its lanes were in trouble.
+    fn trouble_count(&self) -> u64 {
+        self.handle().map_or(0, |handle| handle.trouble_count())
+    }
     /// Ends its threads, under running work if need be. Blocks.
     fn stop(self: Box<Self>);
 }

@@ -1054,7 +1054,9 @@ fn without_a_store_an_instance_that_dies_is_replaced_too() {
     let (paper, router) = (Arc::new(Paper::default()), Router::new());
     let cores = CoreMap::new(Topology::read(), Capacity::Overcommit);
     let starter: Arc<dyn Starter> = Arc::clone(&paper) as Arc<dyn Starter>;
-    let local = Local::start_with((starter, cores), (Arc::clone(&router), Metrics::new()));
+    let metrics = Metrics::new();
+    let shown = (Arc::clone(&router), Arc::clone(&metrics));
+    let local = Local::start_with((starter, cores), shown);
     let local = local.expect("starts");
     let text = format!(
         "name: blue\nmodel: {}\ninstance_type: Standard_F2s_v2\ninstance_count: 2\n",
@@ -1076,7 +1078,8 @@ fn without_a_store_an_instance_that_dies_is_replaced_too() {
     let dead = std::mem::take(&mut *paper.dead.lock().expect("whole"));
     dead.store(true, Ordering::SeqCst);
     let late = Instant::now() + Duration::from_secs(20);
-    while paper.started.load(Ordering::SeqCst) < 4 {
+    let died = "serin_instances_died_total{endpoint=\"iris\",deployment=\"blue\"} 2\n";
+    while paper.started.load(Ordering::SeqCst) < 4 || !metrics.render().contains(died) {
         assert!(Instant::now() < late, "it comes to pass");
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -8,11 +8,11 @@
 //! a pool: a hundred models that hang leave room for everything else.
 //! Not here: what is to be done (`reconcile`), when (`controller`), and the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -77,6 +77,7 @@ pub(super) enum Report {
     Started {
         no: InstanceNo,
         outcome: Result<Box<dyn Started>, String>,
+        took: Duration,
     },
     Retired {
         instances: Vec<InstanceNo>,
@@ -122,6 +123,8 @@ pub(super) struct Work {
     pub(super) reports: mpsc::UnboundedSender<Report>,
     /// The owner's halves of instances that are ready.
     instances: BTreeMap<InstanceNo, Box<dyn Started>>,
+    /// The time that each of them took to start, and the troubles of its lanes that are counted.
+    told: BTreeMap<InstanceNo, (Duration, u64)>,
     ready: BTreeMap<Need, Ready>,
     /// The way to end each trial and build that is under way.
     trials: BTreeMap<Need, Cancel>,
@@ -154,6 +157,7 @@ impl Work {
             metrics,
             reports,
             instances: BTreeMap::new(),
+            told: BTreeMap::new(),
             ready: BTreeMap::new(),
             trials: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -186,7 +190,7 @@ impl Work {
                 });
                 Event::NeedReady { need, outcome }
             }
-            Report::Started { no, outcome } => Event::Started {
+            Report::Started { no, outcome, took } => Event::Started {
                 no,
                 outcome: outcome.map(|instance| {
                     // Of a script nothing was measured.
@@ -197,6 +201,7 @@ impl Work {
                         troubles: None,
                     };
                     self.instances.insert(no, instance);
+                    self.told.insert(no, (took, 0));
                     facts
                 }),
             },
@@ -233,7 +238,10 @@ impl Work {
     }
 
     /// What happened to lanes of instances that the books do not know of.
-    pub(super) fn troubled(&self, books: &Books) -> Vec<Event> {
+    pub(super) fn troubled(&mut self, books: &Books) -> Vec<Event> {
+        for (no, one) in &books.instances {
+            self.count_lanes_lost(*no, &one.key);
+        }
         let instances = self.instances.iter();
         instances
             .filter_map(|(no, instance)| {
@@ -242,6 +250,35 @@ impl Work {
                 (known.as_ref() != Some(&what)).then_some(Event::Troubled { no, what })
             })
             .collect()
+    }
+
+    /// Counts the lanes of an instance that were lost since the last look.
+    fn count_lanes_lost(&mut self, no: InstanceNo, key: &Key) {
+        let (Some(instance), Some((_, counted))) =
+            (self.instances.get(&no), self.told.get_mut(&no))
+        else {
+            return;
+        };
+        let (count, before) = (instance.trouble_count(), *counted);
+        if count > before
+            && let Some(metrics) = self
+                .metrics
+                .known(key.endpoint.as_str(), key.deployment.as_str())
+        {
+            *counted = count;
+            metrics.lanes_lost(count - before);
+        }
+    }
+
+    /// Counts those of a deployment that leave because they died.
+    fn count_dead(&self, key: &Key, leaving: &[Box<dyn Started>]) {
+        let died = leaving.iter().filter(|one| one.has_failed()).count();
+        let (endpoint, deployment) = (key.endpoint.as_str(), key.deployment.as_str());
+        if died > 0
+            && let Some(metrics) = self.metrics.known(endpoint, deployment)
+        {
+            metrics.instances_died(u64::try_from(died).unwrap_or(u64::MAX));
+        }
     }
 
     /// Begins what a command asks for, and returns at once. Settlements and conclusions are the store's.
@@ -337,7 +374,12 @@ impl Work {
         } = new;
         let (starter, places) = (Arc::clone(&self.starter), Arc::clone(&self.places));
         let ready = self.ready.get(&build.need()).cloned();
-        let tell = move |outcome| Report::Started { no, outcome };
+        let began = Instant::now();
+        let tell = move |outcome| Report::Started {
+            no,
+            outcome,
+            took: began.elapsed(),
+        };
         let spec = InstanceSpec {
             concurrency: build.concurrency,
             lanes: build.lanes,
@@ -397,6 +439,10 @@ impl Work {
             let deployments: Vec<_> = deployments
                 .map(|one| self.deployment(name, one, &mut growing))
                 .collect();
+            for one in &deployments {
+                let share = shown.spec.traffic.percent_of(&one.name);
+                one.metrics.set_share(share.hundredths());
+            }
             let auth = self.credentials.auth(&shown.spec, shown.generations);
             let previous = self.published.get(name).map(Arc::as_ref);
             let (name, routes) = (
@@ -414,6 +460,9 @@ impl Work {
             self.published.remove(name);
             self.metrics.forget_sticky_misses(name.as_str());
         }
+        let names = self.published.keys().map(EndpointName::as_str);
+        let names: BTreeSet<&str> = names.collect();
+        self.metrics.keep_refusals(|name| names.contains(name));
         let endpoints = self.published.values().cloned().collect();
         self.router.publish(RoutingTable::new(endpoints));
         // Those that shrink have lost their slots already, those that grow get theirs now: in every order the open instances can
@@ -480,6 +529,12 @@ impl Work {
             .deployment(endpoint.as_str(), shown.name.as_str());
         metrics.set_slots(shown.slots);
         metrics.set_instances(shown.instances.len());
+        let line = Arc::downgrade(admission);
+        metrics.set_line(line);
+        let newest = shown.instances.iter().max();
+        if let Some((took, _)) = newest.and_then(|no| self.told.get(no)) {
+            metrics.set_load_time(*took);
+        }
         if is_another {
             metrics.begin_build();
         }
@@ -519,10 +574,15 @@ impl Work {
 
     /// Ends instances, with `drain` when what they were given has ended.
     fn retire(&mut self, key: &Key, numbers: Vec<InstanceNo>, drain: bool) {
+        for no in &numbers {
+            self.count_lanes_lost(*no, key);
+            self.told.remove(no);
+        }
         let taken: Vec<_> = numbers
             .iter()
             .filter_map(|no| self.instances.remove(no))
             .collect();
+        self.count_dead(key, &taken);
         let handles = numbers.iter().zip(&taken);
         let handles = handles.filter_map(|(no, one)| Some((*no, one.handle()?)));
         self.leaving.extend(handles);
@@ -664,7 +724,6 @@ async fn drain_all(closing: Vec<(Key, Arc<AdmissionControl>)>, deadline: Instant
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
-    use std::time::Duration;
 
     use super::*;
     use crate::config::DEGRADED_AFTER;

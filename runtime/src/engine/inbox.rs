@@ -186,6 +186,10 @@ impl InstanceState {
     }
 
     /// What happened to lanes, in words.
+    pub(super) fn trouble_count(&self) -> u64 {
+        lock(&self.troubles).0
+    }
+
     pub(super) fn troubles(&self) -> Option<String> {
         let troubles = lock(&self.troubles);
         match troubles.0 {

@@ -594,6 +594,12 @@ impl InstanceHandle {
         self.0.lanes.cut();
     }
 
+    /// How often its lanes were in trouble.
+    #[must_use]
+    pub fn trouble_count(&self) -> u64 {
+        self.0.state.trouble_count()
+    }
+
     /// The troubles of its lanes, most recent last, in words; none where nothing happened to them.
     #[must_use]
     pub fn troubles(&self) -> Option<String> {

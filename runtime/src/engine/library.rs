@@ -22,6 +22,7 @@ use crate::engine::library_error::LibraryError;
 use crate::engine::lock::lock;
 use crate::engine::memory;
 use crate::engine::shared_library;
+use crate::observe::onnxruntime_is_loaded;
 
 /// ONNX Runtime reads this as it initialises; its official builds send telemetry without it.
 const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
@@ -188,6 +189,10 @@ pub(super) fn is_loaded(path: &Path) {
         tracing::warn!(given = %given.display(), loaded = %path.display(), "another part of the program has loaded ONNX Runtime before");
     }
     choice.loaded = Some(path.to_owned());
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    if let Ok(Some(version)) = shared_library::inspect(path, os, arch) {
+        onnxruntime_is_loaded(version);
+    }
     // The kernel names what is mapped without links.
     memory::library_is_loaded(&fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
 }

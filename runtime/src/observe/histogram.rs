@@ -1,4 +1,4 @@
-//! A histogram of durations that is recorded to without a lock.
+//! Histograms, of durations and of rows, that are recorded to without a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,6 +109,52 @@ impl TypedMetric for Durations {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
+/// Upper bounds of the buckets of rows: powers of two, as batches are mostly made, up to what few models pay for.
+const BOUNDS_ROWS: [u32; 11] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// Rows of runs by bucket. Clones record to the same buckets.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RunRows(Arc<RowBuckets>);
+
+#[derive(Debug, Default)]
+struct RowBuckets {
+    /// One for each bound, and one for what is more than all.
+    counts: [AtomicU64; BOUNDS_ROWS.len() + 1],
+    sum: AtomicU64,
+}
+
+impl RunRows {
+    pub(super) fn record(&self, rows: u32) {
+        let bucket = BOUNDS_ROWS.partition_point(|bound| *bound < rows);
+        if let Some(count) = self.0.counts.get(bucket) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.sum.fetch_add(u64::from(rows), Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for RunRows {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let counts = self.0.counts.iter();
+        let counts: Vec<u64> = counts.map(|count| count.load(Ordering::Relaxed)).collect();
+        let bounds = BOUNDS_ROWS
+            .into_iter()
+            .map(f64::from)
+            .chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        let sum = to_f64(self.0.sum.load(Ordering::Relaxed));
+        encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl TypedMetric for RunRows {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
 /// Exact below 2^53 requests.
 fn to_f64(count: u64) -> f64 {
     count as f64
@@ -146,6 +192,20 @@ mod tests {
         assert!((100..=200).contains(&us(0.98)));
         assert!((2_000..=5_000).contains(&us(0.99)));
         assert_eq!(us(1.0), 5_000);
+    }
+
+    #[test]
+    fn as_many_rows_as_a_bound_are_in_the_bucket_of_that_bound() {
+        let rows = RunRows::default();
+        for recorded in [1, 2, 3, 1024, 1025, u32::MAX] {
+            rows.record(recorded);
+        }
+        let counts = rows
+            .0
+            .counts
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
     }
 
     #[test]

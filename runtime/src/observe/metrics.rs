@@ -5,21 +5,29 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
+#[cfg(feature = "server")]
+use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Timings;
+use super::build_info::BuildInfo;
 use super::canary_series::{CanaryFamilies, ShadowMetrics, StickyMisses};
 use super::failure_streak::FailureStreak;
-use super::histogram::Durations;
+use super::histogram::{Durations, RunRows};
+#[cfg(feature = "server")]
+use super::process_series::process_registry;
+use super::refusals::RefusedRequests;
+#[cfg(feature = "server")]
+use super::text_format::text_format;
+use super::waiting_line::{Waiting, WaitingLine};
 
 /// The end of a request; the label `outcome`. Each says what happened; whose fault it is, where that can be told, stands beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -151,11 +159,6 @@ struct ByStage {
     stage: Stage,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByStatus {
-    status: u16,
-}
-
 impl ByDeployment {
     fn and_outcome(&self, outcome: Outcome) -> ByOutcome {
         ByOutcome {
@@ -178,13 +181,20 @@ impl ByDeployment {
 #[derive(Debug, Default)]
 struct Families {
     requests: Family<ByOutcome, Counter>,
+    assigned: Family<ByDeployment, Counter>,
     joined: Family<ByDeployment, Counter>,
     durations: Family<ByStage, Durations>,
+    run_rows: Family<ByDeployment, RunRows>,
     in_flight: Family<ByDeployment, Gauge>,
+    waiting: Family<ByDeployment, Waiting>,
     slots: Family<ByDeployment, Gauge>,
     instances: Family<ByDeployment, Gauge>,
     degraded: Family<ByDeployment, Gauge>,
-    refused: Family<ByStatus, Counter>,
+    share: Family<ByDeployment, Gauge<f64, AtomicU64>>,
+    load_time: Family<ByDeployment, Gauge<f64, AtomicU64>>,
+    instances_died: Family<ByDeployment, Counter>,
+    lanes_lost: Family<ByDeployment, Counter>,
+    refused: RefusedRequests,
     forced_stops: Counter,
     canary: CanaryFamilies,
     bytes: ByteMetrics,
@@ -194,10 +204,24 @@ impl Families {
     /// Registers all, below their prefix: names, units and help. A counter's name gets `_total` behind it, a unit goes before that.
     fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("serin");
+        self.register_requests(registry);
+        self.register_deployments(registry);
+        self.canary.register(registry);
+        self.bytes.register(registry);
+        self.register_server(registry);
+    }
+
+    fn register_requests(&self, registry: &mut Registry) {
         registry.register(
             "requests",
             "Requests that reached a deployment, by how they ended",
             self.requests.clone(),
+        );
+        registry.register(
+            "requests_assigned",
+            "Requests for which the split of the endpoint, or the cohort of their client, chose the deployment: the share that it was given. \
+             Those that name their deployment are not among them",
+            self.assigned.clone(),
         );
         registry.register(
             "requests_joined",
@@ -212,9 +236,30 @@ impl Families {
             self.durations.clone(),
         );
         registry.register(
+            "run_rows",
+            "Rows of each run of a model, of all requests that shared it; a run of inputs without rows in common counts as one row. Scoring \
+             scripts have none",
+            self.run_rows.clone(),
+        );
+        registry.register(
+            "requests_refused",
+            "Requests that ended before a deployment was chosen, by status code, and by endpoint where one of that name was asked for by its \
+             plain path",
+            self.refused.clone(),
+        );
+    }
+
+    /// What deployments are and have.
+    fn register_deployments(&self, registry: &mut Registry) {
+        registry.register(
             "requests_in_flight",
             "Requests that wait for a slot of a deployment or have one",
             self.in_flight.clone(),
+        );
+        registry.register(
+            "requests_waiting",
+            "Requests that wait for a slot of a deployment",
+            self.waiting.clone(),
         );
         registry.register(
             "slots",
@@ -231,17 +276,37 @@ impl Families {
             "1 while the last requests of a deployment all failed, by the model's fault",
             self.degraded.clone(),
         );
-        registry.register(
-            "requests_refused",
-            "Requests that ended before a deployment was chosen, by status code",
-            self.refused.clone(),
+        registry.register_with_unit(
+            "traffic_share",
+            "Part of the requests of the endpoint that the split in force gives to the deployment, from 0 to 1",
+            Unit::Other("ratio".to_owned()),
+            self.share.clone(),
         );
+        registry.register_with_unit(
+            "instance_load",
+            "Time that the newest instance of the deployment took from the order to start until it could answer",
+            Unit::Seconds,
+            self.load_time.clone(),
+        );
+        registry.register(
+            "instances_died",
+            "Instances that died, and were replaced",
+            self.instances_died.clone(),
+        );
+        registry.register(
+            "lanes_lost",
+            "Lanes of instances that were started anew, because their process ended or a run of theirs did not",
+            self.lanes_lost.clone(),
+        );
+    }
+
+    /// What is the server's.
+    fn register_server(&self, registry: &mut Registry) {
         registry.register(
             "forced_stops",
             "Instances that were stopped under running requests, because their drain took too long",
             self.forced_stops.clone(),
         );
-        self.canary.register(registry);
         registry.register(
             "log_dropped",
             "Lines of the log that were dropped because nobody took them",
@@ -252,11 +317,10 @@ impl Families {
             "Lines of the log that were not written because there were many of their kind",
             log_left_out(),
         );
-        self.bytes.register(registry);
         registry.register(
             "build",
-            "The version of serin",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+            "The versions of serin and of its ONNX Runtime",
+            BuildInfo,
         );
     }
 
@@ -267,7 +331,18 @@ impl Families {
         for stage in Stage::ALL {
             self.durations.remove(&labels.and_stage(stage));
         }
-        self.joined.remove(labels);
+        for counters in [
+            &self.assigned,
+            &self.joined,
+            &self.instances_died,
+            &self.lanes_lost,
+        ] {
+            counters.remove(labels);
+        }
+        self.run_rows.remove(labels);
+        self.waiting.remove(labels);
+        self.share.remove(labels);
+        self.load_time.remove(labels);
         for gauges in [
             &self.in_flight,
             &self.slots,
@@ -289,6 +364,16 @@ pub(super) fn log_dropped() -> Counter {
 pub(super) fn log_left_out() -> Counter {
     static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
     COUNTER.clone()
+}
+
+/// The formats that Prometheus reads.
+#[cfg(feature = "server")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsFormat {
+    /// The text format, version 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
 }
 
 /// All series of the process.
@@ -380,20 +465,28 @@ impl Metrics {
     /// The number of a deployment's series; none where it is unknown, or forgotten.
     #[must_use]
     pub fn series_of(&self, endpoint: &str, deployment: &str) -> Option<u32> {
+        let known = self.known(endpoint, deployment)?;
+        Some(known.series())
+    }
+
+    /// A request ended before a deployment was chosen, with this status (401, 404, 413, ..). The endpoint is one that is there, or empty.
+    pub fn refused(&self, endpoint: &str, status: u16) {
+        self.families.refused.count(endpoint, status);
+    }
+
+    /// Forgets the refusals of all endpoints but these.
+    pub fn keep_refusals(&self, is_there: impl Fn(&str) -> bool) {
+        self.families.refused.keep(is_there);
+    }
+
+    /// Series of a deployment that has some.
+    #[must_use]
+    pub fn known(&self, endpoint: &str, deployment: &str) -> Option<Arc<DeploymentMetrics>> {
         let labels = ByDeployment {
             endpoint: endpoint.to_owned(),
             deployment: deployment.to_owned(),
         };
-        let deployments = self.lock_deployments();
-        deployments.get(&labels).map(|metrics| metrics.series())
-    }
-
-    /// Requests that ended before a deployment was chosen (401, 404, 413, ..), by status.
-    pub fn refused(&self, status: u16) {
-        self.families
-            .refused
-            .get_or_create(&ByStatus { status })
-            .inc();
+        self.lock_deployments().get(&labels).map(Arc::clone)
     }
 
     /// Instances whose drain took too long were stopped under running requests.
@@ -414,12 +507,26 @@ impl Metrics {
         self.families.register(registry);
     }
 
-    /// Every series in the text format that Prometheus reads (OpenMetrics 1.0).
+    /// Every series in the format of OpenMetrics 1.0.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("a string takes all that is written to it");
         text
+    }
+
+    /// Every series, and those of the process that this is, in one of the formats that Prometheus reads.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub fn page(&self, format: MetricsFormat) -> String {
+        let mut text = String::new();
+        encode_registry(&mut text, &process_registry())
+            .and_then(|()| encode(&mut text, &self.registry))
+            .expect("a string takes all that is written to it");
+        match format {
+            MetricsFormat::OpenMetrics => text,
+            MetricsFormat::Text => text_format(&text),
+        }
     }
 
     fn lock_deployments(&self) -> MutexGuard<'_, HashMap<ByDeployment, Arc<DeploymentMetrics>>> {
@@ -519,12 +626,19 @@ pub struct DeploymentMetrics {
     build: AtomicU32,
     /// Counters in the order of [`Outcome`].
     requests: [Counter; Outcome::ALL.len()],
+    assigned: Counter,
     joined: Counter,
     /// Histograms in the order of [`Stage`].
     durations: [Durations; Stage::ALL.len()],
+    run_rows: RunRows,
     in_flight: Gauge,
+    waiting: Waiting,
     slots: Gauge,
     instances: Gauge,
+    share: Gauge<f64, AtomicU64>,
+    load_time: Gauge<f64, AtomicU64>,
+    instances_died: Counter,
+    lanes_lost: Counter,
     service: MeanTime,
     streak: FailureStreak,
 }
@@ -541,15 +655,22 @@ impl DeploymentMetrics {
                     .requests
                     .get_or_create_owned(&labels.and_outcome(outcome))
             }),
+            assigned: families.assigned.get_or_create_owned(labels),
             joined: families.joined.get_or_create_owned(labels),
             durations: Stage::ALL.map(|stage| {
                 families
                     .durations
                     .get_or_create_owned(&labels.and_stage(stage))
             }),
+            run_rows: families.run_rows.get_or_create_owned(labels),
             in_flight: families.in_flight.get_or_create_owned(labels),
+            waiting: families.waiting.get_or_create_owned(labels),
             slots: families.slots.get_or_create_owned(labels),
             instances: families.instances.get_or_create_owned(labels),
+            share: families.share.get_or_create_owned(labels),
+            load_time: families.load_time.get_or_create_owned(labels),
+            instances_died: families.instances_died.get_or_create_owned(labels),
+            lanes_lost: families.lanes_lost.get_or_create_owned(labels),
             service: MeanTime::default(),
             streak: FailureStreak::new(
                 format!("{}/{}", labels.endpoint, labels.deployment),
@@ -579,6 +700,9 @@ impl DeploymentMetrics {
     /// Records one request, once; it ends `now`.
     pub fn record(&self, outcome: Outcome, timings: &Timings, now: Instant) {
         self.counter(outcome).inc();
+        if timings.run_rows > 0 {
+            self.run_rows.record(timings.run_rows);
+        }
         if !outcome.is_timed() {
             return;
         }
@@ -637,6 +761,36 @@ impl DeploymentMetrics {
     pub fn set_instances(&self, instances: usize) {
         self.instances
             .set(i64::try_from(instances).unwrap_or(i64::MAX));
+    }
+
+    /// Tells where its requests wait for a slot.
+    pub fn set_line(&self, line: Weak<dyn WaitingLine>) {
+        self.waiting.read(line);
+    }
+
+    /// Tells the part of its endpoint's requests that the split in force gives to it, in hundredths of a percent.
+    pub fn set_share(&self, hundredths: u16) {
+        self.share.set(f64::from(hundredths) / 10_000.0);
+    }
+
+    /// Tells how long its newest instance took to start.
+    pub fn set_load_time(&self, took: Duration) {
+        self.load_time.set(took.as_secs_f64());
+    }
+
+    /// So many instances died.
+    pub fn instances_died(&self, count: u64) {
+        self.instances_died.inc_by(count);
+    }
+
+    /// So many lanes were started anew.
+    pub fn lanes_lost(&self, count: u64) {
+        self.lanes_lost.inc_by(count);
+    }
+
+    /// The split, or a cohort, has chosen it for a request.
+    pub fn assigned(&self) {
+        self.assigned.inc();
     }
 
     /// Requests that wait for a slot or have one.
@@ -710,7 +864,7 @@ mod tests {
 
     /// The public list of series: whoever changes it changes dashboards.
     const SERIES: &str = "\
-serin_build_info version
+serin_build_info version,onnxruntime
 serin_bytes_in_flight
 serin_bytes_in_flight_max
 serin_bytes_in_flight_refused_total what
@@ -718,7 +872,10 @@ serin_bytes_in_flight_waiting
 serin_degraded endpoint,deployment
 serin_evidence_dropped_total
 serin_forced_stops_total
+serin_instance_load_seconds endpoint,deployment
 serin_instances endpoint,deployment
+serin_instances_died_total endpoint,deployment
+serin_lanes_lost_total endpoint,deployment
 serin_log_dropped_total
 serin_log_left_out_total
 serin_mirror_dropped_total endpoint,deployment,reason
@@ -727,12 +884,18 @@ serin_mirrored_requests_total endpoint,deployment,outcome
 serin_request_duration_seconds_bucket le,endpoint,deployment,stage
 serin_request_duration_seconds_count endpoint,deployment,stage
 serin_request_duration_seconds_sum endpoint,deployment,stage
+serin_requests_assigned_total endpoint,deployment
 serin_requests_in_flight endpoint,deployment
 serin_requests_joined_total endpoint,deployment
-serin_requests_refused_total status
+serin_requests_refused_total endpoint,status
 serin_requests_total endpoint,deployment,outcome
+serin_requests_waiting endpoint,deployment
+serin_run_rows_bucket le,endpoint,deployment
+serin_run_rows_count endpoint,deployment
+serin_run_rows_sum endpoint,deployment
 serin_slots endpoint,deployment
 serin_sticky_misses_total endpoint
+serin_traffic_share_ratio endpoint,deployment
 ";
 
     fn line(text: &str, series: &str) -> Option<String> {
@@ -745,7 +908,7 @@ serin_sticky_misses_total endpoint
     fn the_list_of_series_is_as_published() {
         let metrics = Metrics::new();
         drop(metrics.deployment("iris", "blue"));
-        metrics.refused(404);
+        metrics.refused("iris", 404);
         metrics.bytes_in_flight().refused_body();
         metrics.sticky_misses("iris").count();
         drop(metrics.shadow("iris", "green"));

@@ -23,6 +23,9 @@ pub struct Timings {
     pub joined: u32,
     /// The model's answer has a NaN or an infinity.
     pub not_finite: bool,
+    /// Rows that the model got in its run, told by the first request of the run alone; 0 for others. A run of inputs that have no rows in
+    /// common has one.
+    pub run_rows: u32,
 }
 
 impl Timings {
@@ -39,6 +42,7 @@ impl Timings {
             encoded: None,
             joined: 0,
             not_finite: false,
+            run_rows: 0,
         }
     }
 

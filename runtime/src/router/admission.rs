@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::deadline::Deadline;
 use crate::engine::{Permit, SlotOwner};
+use crate::observe::WaitingLine;
 
 thread_local! {
     /// Whether a slot that comes back on this thread is taken over.
@@ -68,6 +69,15 @@ pub struct AdmissionControl {
     resizing: Mutex<()>,
     /// `held` became 0.
     idle: Notify,
+}
+
+impl WaitingLine for AdmissionControl {
+    fn waiting(&self) -> usize {
+        // Numbers of a moment, and perhaps of several: a request more or less is told at the next look.
+        let slots = self.slots() + self.debt.load(Ordering::Relaxed);
+        let in_use = slots.saturating_sub(self.free.available_permits());
+        self.held().saturating_sub(in_use)
+    }
 }
 
 impl AdmissionControl {
@@ -460,6 +470,7 @@ mod tests {
         .into();
         let first = arrive(&admission).await;
         let second = arrive(&admission).await;
+        assert_eq!(admission.waiting(), 2);
         drop(running.pop_front());
         // The slot is the first waiter's already, although it has not been polled yet.
         let latecomer = arrive(&admission).await;
@@ -506,6 +517,8 @@ mod tests {
         }
         let waiting = arrive(&admission).await;
         admission.resize(1);
+        // Those that have a slot do not wait, also where it is to go.
+        assert_eq!(admission.waiting(), 1);
         for _ in 0..2 {
             drop(running.pop_front());
             yield_now().await;
@@ -513,6 +526,7 @@ mod tests {
         }
         drop(running.pop_front());
         drop(admitted(waiting).await);
+        assert_eq!(admission.waiting(), 0);
         let _only = admitted(arrive(&admission).await).await;
         assert!(!arrive(&admission).await.is_finished());
     }

@@ -204,6 +204,9 @@ impl Router {
         mut request: ScoreRequest<'_>,
     ) -> Result<Answer, Unserved> {
         let (deployment, arm) = choose(endpoint, &request)?;
+        if arm.is_some() {
+            deployment.metrics.assigned();
+        }
         let mut assigned = Assigned::new(arm, &deployment.metrics, request.marks, request.received);
         let place = (endpoint, deployment);
         let answered = self.attempts(place, &mut request, &mut assigned).await;
@@ -919,20 +922,24 @@ mod tests {
         let blue = deployment("blue", &[&one]);
         let router = Router::new();
         publish(&router, "blue:100", &[&blue]);
-        let joined: Vec<_> = on_the_edge(async {
-            score_current(&router, digits_request()).await.unwrap();
+        let (alone, shared): (_, Vec<_>) = on_the_edge(async {
+            let alone = score_current(&router, digits_request()).await.unwrap();
             let mut clients = JoinSet::new();
             for _ in 0..3 {
                 let router = Arc::clone(&router);
                 clients.spawn(async move { score_current(&router, digits_request()).await });
             }
-            let answers = clients.join_all().await;
-            answers
-                .into_iter()
-                .map(|answer| answer.unwrap().timings.joined)
-                .collect()
+            let answers = clients.join_all().await.into_iter();
+            let shared = answers.map(|answer| answer.unwrap().timings);
+            (alone.timings, shared.collect())
         });
+        let joined: Vec<_> = shared.iter().map(|timings| timings.joined).collect();
         assert_eq!(joined, [3, 3, 3]);
+        // One of them tells the rows of all.
+        let mut rows: Vec<_> = shared.iter().map(|timings| timings.run_rows).collect();
+        rows.sort_unstable();
+        assert_eq!(rows, [0, 0, 3 * alone.run_rows]);
+        assert!(alone.run_rows > 0);
         assert_eq!(recorded(&blue), [(Outcome::Ok, 4)]);
         assert_eq!(blue.admission.held(), 0);
         one.stop();

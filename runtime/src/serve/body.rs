@@ -8,9 +8,9 @@ use std::time::Duration;
 use axum::body::HttpBody;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use crate::config::{REFUSED_BODY_LINGER, SMALL_BYTES};
+use crate::config::SMALL_BYTES;
 use crate::serve::Failure;
 use crate::serve::bytes_in_flight::{BytesInFlight, Room, hold};
 
@@ -23,8 +23,7 @@ pub(super) struct HeldBody {
 
 /// Reads a whole body of at most `bytes_max` bytes, within `within`. It takes no room: for bodies that are few and small.
 ///
-/// A body that announces more is refused before any of it is read. What still arrives of a refused body is thrown away for a
-/// moment, so that its sender meets the answer and not a reset connection.
+/// A body that announces more is refused before any of it is read. What becomes of the rest is the connection's affair.
 ///
 /// # Errors
 ///
@@ -100,18 +99,8 @@ where
         within: Duration,
     ) -> Result<HeldBody, Failure> {
         let mut room = None;
-        match self.read(bytes, &mut room, within).await {
-            Ok(()) => Ok(self.whole(room)),
-            Err(failure) => {
-                if matches!(
-                    failure,
-                    Failure::BodyTooLarge { .. } | Failure::NoRoomForBody(_)
-                ) {
-                    tokio::spawn(timeout(REFUSED_BODY_LINGER, discard(self.body)));
-                }
-                Err(failure)
-            }
-        }
+        self.read(bytes, &mut room, within).await?;
+        Ok(self.whole(room))
     }
 
     async fn read(
@@ -224,10 +213,6 @@ where
 
 fn broken(error: impl Into<axum::BoxError>) -> Failure {
     Failure::BodyBroken(axum::Error::new(error))
-}
-
-async fn discard(mut body: impl HttpBody + Unpin) {
-    while let Some(Ok(_)) = body.frame().await {}
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! who decides by a state that has just changed is corrected by the connection itself, which looks again before it goes.
 //! Not here: who goes (`places`), how a connection ends (`listen`).
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::time::Instant;
+
+use crate::serve::rest::Rest;
 
 /// A mark that an answer carries among its extensions when the request had a valid credential.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,12 @@ pub(super) struct Client {
     /// It has been asked to go.
     leave: AtomicBool,
     task: OnceLock<Waker>,
+    /// Whether there is a rest: nearly always there is none, and the lock is left alone.
+    has_rest: AtomicBool,
+    /// The rest of a body that was dropped before its end, until the answer is there.
+    rest: Mutex<Option<Rest>>,
+    /// What comes after the last answer is thrown away.
+    lingers: AtomicBool,
 }
 
 impl Client {
@@ -71,6 +79,9 @@ impl Client {
             had_its_turn: AtomicBool::new(false),
             leave: AtomicBool::new(false),
             task: OnceLock::new(),
+            has_rest: AtomicBool::new(false),
+            rest: Mutex::new(None),
+            lingers: AtomicBool::new(false),
         }
     }
 
@@ -136,6 +147,34 @@ impl Client {
             idle_since_ms,
         };
         (standing, may_go)
+    }
+
+    /// Nobody reads the rest of the body any more.
+    pub(super) fn keep_rest(&self, rest: Rest) {
+        *self.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+        // Release, with the Acquire below: a body may be dropped on any thread.
+        self.has_rest.store(true, Ordering::Release);
+    }
+
+    /// The rest of the body that was asked with, if nobody has read it.
+    pub(super) fn take_rest(&self) -> Option<Rest> {
+        if !self.has_rest.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_rest.store(false, Ordering::Relaxed);
+        self.rest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    /// The next answer is the last, and the client may still send.
+    pub(super) fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn lingers(&self) -> bool {
+        self.lingers.load(Ordering::Relaxed)
     }
 
     /// Asks the connection to go.

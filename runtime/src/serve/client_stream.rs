@@ -281,7 +281,7 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
-        if self.refusal.is_some() {
+        if self.refusal.is_some() || self.client.lingers() {
             ready!(self.poll_linger(context));
         }
         Poll::Ready(Ok(()))

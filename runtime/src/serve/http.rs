@@ -19,13 +19,13 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use axum::{Extension, Router};
-use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 
-use crate::serve::exposition::metrics_routes;
+use crate::serve::exposition::metrics_route;
 use crate::serve::failure::Failure;
+use crate::serve::request_body::RequestBody;
 use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response, wrong_method};
 use crate::serve::wrong_keys::Peer;
@@ -36,13 +36,13 @@ pub(super) fn service(
     scoring: &Arc<Scoring>,
     routes: &Router,
     client: Peer,
-) -> impl Service<hyper::Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
-{
+) -> impl Service<hyper::Request<RequestBody>, Response = Response, Error = Infallible, Future: Send>
++ use<> {
     let (scoring, routes) = (
         Arc::clone(scoring),
         TowerToHyperService::new(routes.clone()),
     );
-    service_fn(move |mut request: hyper::Request<Incoming>| {
+    service_fn(move |mut request: hyper::Request<RequestBody>| {
         let plain = request.method() == Method::POST && Target::of(request.uri().path()).is_some();
         let (scoring, routes) = (Arc::clone(&scoring), (!plain).then(|| routes.clone()));
         async move {
@@ -64,7 +64,7 @@ pub(super) fn service(
 /// The scoring routes.
 pub(super) fn routes(scoring: Scoring) -> Router {
     let shown = if scoring.shows_metrics {
-        metrics_routes(Arc::clone(&scoring.metrics))
+        metrics_route(Arc::clone(&scoring.metrics))
     } else {
         Router::new()
     };
@@ -564,7 +564,7 @@ mod tests {
         assert_eq!((answer.status, answer.body.as_str()), (200, "[]"));
         assert!(!answer.headers.contains_key("x-ms-run-function-failed"));
         let metrics = server.metrics.render();
-        let refused = "serin_requests_refused_total{status=\"405\"} 2\n";
+        let refused = "serin_requests_refused_total{endpoint=\"iris\",status=\"405\"} 2\n";
         assert!(metrics.contains(refused), "{metrics}");
     }
 

@@ -33,6 +33,7 @@ use crate::serve::client::{Authenticated, Client};
 use crate::serve::client_stream::ClientStream;
 use crate::serve::places::{Place, Places};
 use crate::serve::refusals::Refusals;
+use crate::serve::request_body::{RequestBody, see_to_the_rest};
 use crate::serve::request_id::RequestIds;
 use crate::serve::timed_writes::TimedWrites;
 use crate::serve::wrong_keys::Peer;
@@ -209,7 +210,7 @@ impl Connections {
         grace: Duration,
     ) -> usize
     where
-        S: Service<Request<Incoming>, Response = Response, Error = Infallible>
+        S: Service<Request<RequestBody>, Response = Response, Error = Infallible>
             + Send
             + Sync
             + 'static,
@@ -306,10 +307,10 @@ async fn ended<T>(closing: impl Future<Output = T>, over: Instant, drain: &Drain
 fn routed(
     routes: &axum::Router,
     peer: Peer,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<>
+) -> impl Service<Request<RequestBody>, Response = Response, Error = Infallible, Future: Send> + use<>
 {
     let routes = TowerToHyperService::new(routes.clone());
-    service_fn(move |mut request: Request<Incoming>| {
+    service_fn(move |mut request: Request<RequestBody>| {
         request.extensions_mut().insert(peer);
         routes.call(request)
     })
@@ -343,7 +344,7 @@ fn told<S>(
     told_of: ToldOf,
 ) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + use<S>
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + Sync,
+    S: Service<Request<RequestBody>, Response = Response, Error = Infallible> + Send + Sync,
     S::Future: Send,
 {
     // Shared, so that the work on a request, which is large, is made where it is polled and never moved.
@@ -362,14 +363,17 @@ where
                 tokio::task::yield_now().await;
             }
             client.asked();
+            let request = RequestBody::of(request, Arc::clone(client));
             let answer = match head::check(request.version(), request.headers()) {
                 Ok(()) => service.call(request).await?,
                 Err(fault) => {
                     let ids = RequestIds::of(request.headers());
                     let ids = ids.unwrap_or_else(|_| RequestIds::fresh());
+                    drop(request);
                     refusals.answer(fault, ids)
                 }
             };
+            let answer = see_to_the_rest(client, answer).await;
             client.answered(is_of_a_known_client(&answer));
             Ok(answer)
         }

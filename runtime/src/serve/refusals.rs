@@ -51,7 +51,7 @@ impl Refusals {
     fn tell(&self, fault: HeadFault, ids: &RequestIds) {
         let status = fault.status().as_u16();
         if let Some(metrics) = &self.0 {
-            metrics.refused(status);
+            metrics.refused("", status);
         }
         debug!(status, request_id = ids.as_str(), failure = %fault, "request refused");
     }

@@ -292,7 +292,10 @@ impl Scoring {
     pub(crate) fn refuse(&self, failure: &Failure, parts: &Parts, ids: RequestIds) -> Response {
         if failure.deployment().is_none() {
             // What reached a deployment was recorded by the router.
-            self.metrics.refused(failure.status().as_u16());
+            let table = self.router.table();
+            let endpoint = Target::of(parts.uri.path()).and_then(|target| target.find(&table));
+            let name = endpoint.map_or("", |endpoint| endpoint.name().as_str());
+            self.metrics.refused(name, failure.status().as_u16());
         }
         log(failure, parts, &ids);
         refusal(failure, ids)

@@ -319,6 +319,7 @@ impl Request for SharedRequest<'_> {
         row.joined().store(timings.joined, Ordering::Relaxed);
         let not_finite = u32::from(timings.not_finite);
         row.not_finite().store(not_finite, Ordering::Relaxed);
+        row.run_rows().store(timings.run_rows, Ordering::Relaxed);
         row.set_state(RowState::Answered);
     }
 }

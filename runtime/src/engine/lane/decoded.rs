@@ -58,7 +58,7 @@ pub(super) fn decode<R: Request>(mut request: R, scorer: &JsonScorer) -> Option<
         Ok(inputs) => {
             request.timings().decoded = Some(Instant::now());
             Some(Decoded {
-                rows: common_rows(&inputs),
+                rows: common_rows(inputs.iter().map(Tensor::rows)),
                 inputs,
                 request,
             })
@@ -101,10 +101,14 @@ fn damaged() -> RunError {
 }
 
 /// Rows of each input; none where they differ, or there are none.
-fn common_rows(inputs: &[Tensor]) -> Option<usize> {
-    let mut rows = inputs.iter().map(Tensor::rows);
+pub(super) fn common_rows(mut rows: impl Iterator<Item = Option<usize>>) -> Option<usize> {
     let first = rows.next()??;
     (first > 0 && rows.all(|other| other == Some(first))).then_some(first)
+}
+
+/// Rows of a run, to be told: without rows in common the run itself is one.
+pub(super) fn rows_told(rows: Option<usize>) -> u32 {
+    rows.map_or(1, |rows| u32::try_from(rows).unwrap_or(u32::MAX))
 }
 
 /// Takes the first request, and those right behind it that fit into the same run.

@@ -154,6 +154,7 @@ pub(super) struct Row {
     brought: AtomicU32,
     joined: AtomicU32,
     not_finite: AtomicU32,
+    run_rows: AtomicU32,
     /// Nanoseconds of the monotonic clock, by [`Stage`]; 0 where it was not reached.
     times: [AtomicU64; 5],
 }
@@ -283,6 +284,11 @@ impl Row {
     /// Whether the answer has a NaN or an infinity: another number than 0.
     pub(super) fn not_finite(&self) -> &AtomicU32 {
         &self.not_finite
+    }
+
+    /// Rows of its run, where it is the first of it.
+    pub(super) fn run_rows(&self) -> &AtomicU32 {
+        &self.run_rows
     }
 
     pub(super) fn times(&self) -> &[AtomicU64; 5] {

@@ -524,6 +524,7 @@ impl ProcessBackend {
                 request.timings().joined = joined.min(together);
                 let not_finite = row.not_finite().load(Ordering::Relaxed);
                 request.timings().not_finite = not_finite != 0;
+                request.timings().run_rows = row.run_rows().load(Ordering::Relaxed);
                 let outcome = outcome((&self.spec.program, request.wants()), &process.page, row);
                 if matches!(outcome, Err(RunError::Abandoned)) {
                     refuse(request, || RunError::ExpiredRunning);

@@ -20,7 +20,9 @@ use crate::engine::here::{Here, HereRun};
 use crate::engine::inbox::Claim;
 use crate::engine::job::AnswerForm;
 use crate::engine::lane::Request;
-use crate::engine::lane::decoded::{Decoded, decode, next_run, panic_message};
+use crate::engine::lane::decoded::{
+    Decoded, common_rows, decode, next_run, panic_message, rows_told,
+};
 use crate::engine::lane::run_control::{Ended, RunControl};
 use crate::engine::session::{Session, views};
 use crate::engine::{RunError, Scored, ScoredBody};
@@ -195,6 +197,7 @@ impl ThreadBackend<Claim> {
         run.timings.ran = ran.or(Some(encoded));
         run.timings.encoded = Some(encoded);
         run.timings.joined = 1;
+        run.timings.run_rows = rows_told(common_rows(run.inputs.iter().map(TensorView::rows)));
         values.map_err(RunError::Model)
     }
 }
@@ -250,12 +253,16 @@ impl<C> ThreadBackend<C> {
         });
         let (ran, encoded) = (ran.unwrap_or_else(Instant::now), Instant::now());
         let joined = u32::try_from(run.len()).unwrap_or(u32::MAX);
+        let rows = run.iter().map(|one| one.rows).sum::<Option<usize>>();
+        let mut rows = rows_told(rows);
         for decoded in &mut *run {
             let timings = decoded.request.timings();
             timings.run_began = Some(began);
             timings.ran = Some(ran);
             timings.encoded = Some(encoded);
             timings.joined = joined;
+            // Told by the first alone.
+            timings.run_rows = std::mem::take(&mut rows);
         }
         answers.map_err(RunError::Model)?
     }

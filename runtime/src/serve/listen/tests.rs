@@ -473,3 +473,65 @@ async fn a_client_that_asks_and_never_reads_is_cut_off() {
     let written = async { while client.write_all(many.as_bytes()).await.is_ok() {} };
     written.await;
 }
+
+/// Asks, sends a body that nobody reads, and then takes what is answered.
+async fn sent_first(address: SocketAddr, head: &str, body: &[u8]) -> String {
+    let mut stream = send(address, head.as_bytes()).await;
+    stream.write_all(body).await.expect("no answer breaks it");
+    until_end(stream).await
+}
+
+#[tokio::test]
+async fn who_sends_a_large_body_first_meets_the_answer_that_was_made_without_it() {
+    let server = server(4, Duration::ZERO).await;
+    let body = vec![b'x'; 1024 * 1024];
+    let length = format!("content-length: {}", body.len());
+    for (path, length, host) in [
+        ("/known", length.as_str(), "host: x"),
+        ("/nowhere", length.as_str(), "host: x"),
+        // A head at fault.
+        ("/", length.as_str(), "accept: */*"),
+        ("/known", "transfer-encoding: chunked", "host: x"),
+    ] {
+        let body = match length.strip_prefix("transfer") {
+            Some(_) => [b"100000\r\n", body.as_slice(), b"\r\n0\r\n\r\n"].concat(),
+            None => body.clone(),
+        };
+        let head = format!("POST {path} HTTP/1.1\r\n{host}\r\n{length}\r\n\r\n");
+        let answer = sent_first(server.address, &head, &body).await;
+        assert!(answer.starts_with("HTTP/1.1 40"), "{head}{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_small_body_that_nobody_reads_leaves_its_connection_open() {
+    let server = server(4, Duration::ZERO).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for (length, body) in [
+        ("content-length: 5", "hello"),
+        ("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
+        ("content-length: 0", ""),
+    ] {
+        let asked = format!("POST /known HTTP/1.1\r\nhost: x\r\n{length}\r\n\r\n{body}");
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        expect(&mut stream, "HTTP/1.1 405").await;
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"\r\n\r\n") {
+            rest.push(stream.read_u8().await.unwrap());
+        }
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(!rest.contains("connection: close"), "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_before_it_sends_is_not_told_to_send_what_nobody_reads() {
+    let server = server(4, Duration::ZERO).await;
+    let head =
+        "POST /known HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let answer = until_end(send(server.address, head.as_bytes()).await).await;
+    assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}
