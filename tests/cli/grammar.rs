@@ -361,3 +361,41 @@ fn an_argument_that_is_not_text_ends_with_a_sentence() {
         );
     }
 }
+
+#[test]
+fn a_variable_for_the_data_folder_is_in_no_usage_line_and_an_empty_one_is_as_none() {
+    let place = Place::new();
+    let asked = place.run("endpoint show");
+    assert!(
+        asked.contains("serin endpoint show <NAME|--name <NAME>>"),
+        "{asked}"
+    );
+    assert!(!asked.contains("--data"), "{asked}");
+    let mut status = place.command();
+    let ended = status.env("SERIN_DATA", "").arg("status").output();
+    let told = String::from_utf8(ended.expect("it runs").stderr).expect("text");
+    assert!(told.contains(".local/share/serin"), "{told}");
+    // A flag is what somebody typed: an empty one is a mistake, such as that of an unset variable.
+    let refused = place.run("status --data=");
+    assert!(refused.contains("a value is required"), "{refused}");
+}
+
+#[test]
+fn a_server_whose_log_has_no_such_level_does_not_start_and_says_which_there_are() {
+    let place = Place::new();
+    for command in [
+        &["serve", "--port", "0"][..],
+        &["up", "model.onnx", "--port", "0"],
+    ] {
+        let mut server = place.command();
+        let ended = server.env("SERIN_LOG", "verbose").args(command).output();
+        let ended = ended.expect("it runs");
+        let told = String::from_utf8(ended.stderr).expect("text");
+        assert_eq!(ended.status.code(), Some(3), "{told}");
+        assert!(
+            told.contains("which is off, error, warn, info, debug or trace"),
+            "{told}"
+        );
+        assert!(told.contains("\"verbose\""), "{told}");
+    }
+}

@@ -55,7 +55,7 @@ fn watchdog() -> Option<Duration> {
 }
 
 fn tell(state: &str, within: Duration) {
-    let Some(socket) = env::var_os("NOTIFY_SOCKET") else {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else {
         return;
     };
     if let Err(error) = send(&socket, state, within) {

@@ -45,14 +45,9 @@ pub(super) struct Typed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
-    /// Folder of the server's data; commands find the server by it [default: ~/.local/share/serin]
-    #[arg(
-        long,
-        global = true,
-        env = "SERIN_DATA",
-        hide_env_values = true,
-        value_name = "FOLDER"
-    )]
+    /// Folder of the server's data; commands find the server by it [default: SERIN_DATA, else ~/.local/share/serin]
+    // The variable is not the grammar's to read: it would take the flag as given, and name it in usage lines.
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) data: Option<PathBuf>,
     /// Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default: json]
     #[arg(
@@ -222,6 +217,13 @@ pub(super) enum Command {
     Backup(Backup),
     /// Bring a backup into the data folder of a stopped server
     Restore(Restore),
+    /// Prints a page of the documentation that is made from the program.
+    #[command(name = "__page", hide = true)]
+    Page {
+        /// The page
+        #[arg(value_enum)]
+        page: super::pages::Page,
+    },
     /// Computes for a lane; the server runs it as a child.
     #[command(name = "__lane", hide = true)]
     Lane,

@@ -37,6 +37,10 @@ pub(super) fn data_folder(global: &Global) -> Result<PathBuf, CliError> {
     if let Some(data) = &global.data {
         return Ok(data.clone());
     }
+    let chosen = env::var_os("SERIN_DATA").filter(|folder| !folder.is_empty());
+    if let Some(chosen) = chosen {
+        return Ok(chosen.into());
+    }
     let folder = |name| {
         env::var_os(name)
             .map(PathBuf::from)
