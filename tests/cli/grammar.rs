@@ -57,7 +57,7 @@ fn the_help_names_every_command() {
 
     Options:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
-                              ~/.local/share/serin] [env: SERIN_DATA]
+                              SERIN_DATA, else ~/.local/share/serin]
       -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
                               json]
           --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
@@ -108,8 +108,7 @@ fn the_help_of_an_update_names_every_flag() {
       -r, --traffic <SPLIT>...
               Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
           --mirror-traffic <SHARE>...
-              Percent of the requests that a deployment gets a copy of: green=10; kept and shown,
-              nothing is copied yet
+              Percent of the requests that a deployment gets a copy of: green=10
           --set <PATH=VALUE>...
               Any attribute, by its path: `instance_count=5`, `deployments.blue.scale.instance_count=5`
           --add <PATH KEY=VALUE>...
@@ -125,7 +124,7 @@ fn the_help_of_an_update_names_every_flag() {
 
     Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
-                              ~/.local/share/serin] [env: SERIN_DATA]
+                              SERIN_DATA, else ~/.local/share/serin]
       -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
                               json]
           --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
@@ -292,7 +291,7 @@ fn a_command_without_its_name_says_what_to_type() {
     error: the following required arguments were not provided:
       <NAME|--name <NAME>>
 
-    Usage: serin endpoint show --data <FOLDER> <NAME|--name <NAME>>
+    Usage: serin endpoint show <NAME|--name <NAME>>
 
     For more information, try '--help'.
     ");
@@ -302,7 +301,7 @@ fn a_command_without_its_name_says_what_to_type() {
     --- stderr
     error: the argument '[NAME]' cannot be used with '--name <NAME>'
 
-    Usage: serin sku show --data <FOLDER> <NAME|--name <NAME>>
+    Usage: serin sku show <NAME|--name <NAME>>
 
     For more information, try '--help'.
     ");
@@ -313,7 +312,7 @@ fn a_command_without_its_name_says_what_to_type() {
     error: the following required arguments were not provided:
       <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
 
-    Usage: serin endpoint delete --data <FOLDER> <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
+    Usage: serin endpoint delete <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
 
     For more information, try '--help'.
     ");
@@ -325,7 +324,7 @@ fn a_command_without_its_name_says_what_to_type() {
       --name <NAME>
       --path <PATH>
 
-    Usage: serin model create --version <VERSION> --data <FOLDER> --name <NAME> --path <PATH>
+    Usage: serin model create --version <VERSION> --name <NAME> --path <PATH>
 
     For more information, try '--help'.
     ");

@@ -35,7 +35,7 @@ fn the_page_of_commands_is_what_the_grammar_says() {
     let page = page("cli");
     for shown in [
         "### `serin endpoint create`",
-        "`SERIN_DATA`",
+        "SERIN_DATA",
         "## Exit codes",
         "| 130 |",
     ] {
@@ -43,6 +43,31 @@ fn the_page_of_commands_is_what_the_grammar_says() {
     }
     for hidden in ["__probe", "__lane", "`serin workspace"] {
         assert!(!page.contains(hidden), "{hidden}");
+    }
+}
+
+#[test]
+fn the_page_of_files_is_what_the_reader_says() {
+    let page = page("files");
+    for (key, here) in [
+        (
+            "`instance_count`",
+            "a whole number from 1 to 50 | 1 | works",
+        ),
+        (
+            "`request_settings.max_queue_wait_ms`",
+            "kept without effect",
+        ),
+        (
+            "`model.datastore`",
+            "refused: files in the cloud are not read here",
+        ),
+        ("`sticky.header`", "works"),
+    ] {
+        let row = page
+            .lines()
+            .find(|line| line.starts_with(&format!("| {key} |")));
+        assert!(row.is_some_and(|row| row.contains(here)), "{key}: {row:?}");
     }
 }
 

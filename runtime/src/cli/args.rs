@@ -580,7 +580,7 @@ pub(super) struct EndpointUpdate {
     /// Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
     #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
     pub(super) traffic: Vec<String>,
-    /// Percent of the requests that a deployment gets a copy of: green=10; kept and shown, nothing is copied yet
+    /// Percent of the requests that a deployment gets a copy of: green=10
     #[arg(long, num_args = 1.., value_name = "SHARE")]
     pub(super) mirror_traffic: Vec<String>,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 //! Not here: `docs/az-ml.md`, which people may ask for (`az_flags`), and pages that tell a story.
 
 mod commands;
+mod files;
 mod settings;
 
 use clap::ValueEnum;
@@ -12,6 +13,8 @@ use clap::ValueEnum;
 pub(super) enum Page {
     /// Every command, argument, default and exit code.
     Cli,
+    /// Every key of the files of endpoints and deployments.
+    Files,
     /// Every environment variable, folder and signal.
     Settings,
 }
@@ -20,6 +23,7 @@ pub(super) enum Page {
 pub(super) fn text(page: Page) -> String {
     match page {
         Page::Cli => commands::page(),
+        Page::Files => files::page(),
         Page::Settings => settings::page(),
     }
 }
