@@ -398,3 +398,17 @@ fn a_server_whose_log_has_no_such_level_does_not_start_and_says_which_there_are(
         assert!(told.contains("\"verbose\""), "{told}");
     }
 }
+
+#[test]
+fn who_asks_is_the_other_variable_where_the_first_is_empty() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut create = place.command();
+    create.env("USER", "").env("LOGNAME", "bob");
+    let created = create
+        .args(["endpoint", "create", "--name", "iris"])
+        .output();
+    assert!(created.expect("it runs").status.success());
+    let journal = place.ok("journal");
+    assert!(journal.contains("\"bob\""), "{journal}");
+}

@@ -119,6 +119,7 @@ fn variables(text: &str) -> BTreeSet<String> {
         "env::var(\"",
         "env::var_os(\"",
         "folder(\"",
+        "named(\"",
         "variable(\"",
     ];
     let mut found = BTreeSet::new();

@@ -211,10 +211,9 @@ fn in_force(ended: Operation, doing: &str) -> Result<ProvisioningState, CliError
 
 /// The name of who asks, for the journal.
 pub(super) fn who() -> Option<String> {
-    env::var("USER")
-        .or_else(|_| env::var("LOGNAME"))
-        .ok()
-        .filter(|name| !name.is_empty())
+    let named = |variable| env::var(variable).ok().filter(|name| !name.is_empty());
+    named("USER")
+        .or_else(|| named("LOGNAME"))
         .or_else(|| Some(user_of_process()))
         .map(|name| shortened(name, BY_BYTES_MAX))
 }
