@@ -119,7 +119,6 @@ fn variables(text: &str) -> BTreeSet<String> {
         "env::var(\"",
         "env::var_os(\"",
         "folder(\"",
-        "named(\"",
         "variable(\"",
     ];
     let mut found = BTreeSet::new();

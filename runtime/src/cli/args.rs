@@ -222,7 +222,7 @@ pub(super) enum Command {
     Page {
         /// The page
         #[arg(value_enum)]
-        page: super::pages::Page,
+        page: Page,
     },
     /// Computes for a lane; the server runs it as a child.
     #[command(name = "__lane", hide = true)]
@@ -234,6 +234,17 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// A page that is made from the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Page {
+    /// Every command, argument, default and exit code.
+    Cli,
+    /// Every key of the files of endpoints and deployments.
+    Files,
+    /// Every environment variable, folder and signal.
+    Settings,
 }
 
 /// `serin environment`

@@ -211,9 +211,9 @@ fn in_force(ended: Operation, doing: &str) -> Result<ProvisioningState, CliError
 
 /// The name of who asks, for the journal.
 pub(super) fn who() -> Option<String> {
-    let named = |variable| env::var(variable).ok().filter(|name| !name.is_empty());
-    named("USER")
-        .or_else(|| named("LOGNAME"))
+    let variable = |name| env::var(name).ok().filter(|name| !name.is_empty());
+    variable("USER")
+        .or_else(|| variable("LOGNAME"))
         .or_else(|| Some(user_of_process()))
         .map(|name| shortened(name, BY_BYTES_MAX))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::cell;
+use super::cell::cell;
 use crate::cli::exit;
 use crate::cli::grammar::{self, Kind};
 

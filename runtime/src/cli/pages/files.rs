@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::cell;
+use super::cell::cell;
 use crate::spec::{KeyAbout, bounds_of_texts, of_deployment, of_endpoint, reason_of_batch};
 
 /// The whole page.

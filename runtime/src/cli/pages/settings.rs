@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::cell;
+use super::cell::cell;
 
 /// A variable: its name, what stands where it is not set, and what it says.
 type Variable = (&'static str, &'static str, &'static str);
