@@ -25,6 +25,8 @@ mod logs;
 mod models;
 #[path = "cli/openapi.rs"]
 mod openapi;
+#[path = "cli/pages.rs"]
+mod pages;
 #[path = "cli/seed.rs"]
 mod seed;
 #[path = "cli/sequences.rs"]

@@ -57,7 +57,7 @@ fn the_help_names_every_command() {
 
     Options:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
-                              ~/.local/share/serin] [env: SERIN_DATA]
+                              SERIN_DATA, else ~/.local/share/serin]
       -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
                               json]
           --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
@@ -108,8 +108,7 @@ fn the_help_of_an_update_names_every_flag() {
       -r, --traffic <SPLIT>...
               Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
           --mirror-traffic <SHARE>...
-              Percent of the requests that a deployment gets a copy of: green=10; kept and shown,
-              nothing is copied yet
+              Percent of the requests that a deployment gets a copy of: green=10
           --set <PATH=VALUE>...
               Any attribute, by its path: `instance_count=5`, `deployments.blue.scale.instance_count=5`
           --add <PATH KEY=VALUE>...
@@ -125,7 +124,7 @@ fn the_help_of_an_update_names_every_flag() {
 
     Options of every command:
           --data <FOLDER>     Folder of the server's data; commands find the server by it [default:
-                              ~/.local/share/serin] [env: SERIN_DATA]
+                              SERIN_DATA, else ~/.local/share/serin]
       -o, --output <FORMAT>   Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default:
                               json]
           --query <JMESPATH>  Part of the result, in the language of JMESPath: `provisioning_state`
@@ -292,7 +291,7 @@ fn a_command_without_its_name_says_what_to_type() {
     error: the following required arguments were not provided:
       <NAME|--name <NAME>>
 
-    Usage: serin endpoint show --data <FOLDER> <NAME|--name <NAME>>
+    Usage: serin endpoint show <NAME|--name <NAME>>
 
     For more information, try '--help'.
     ");
@@ -302,7 +301,7 @@ fn a_command_without_its_name_says_what_to_type() {
     --- stderr
     error: the argument '[NAME]' cannot be used with '--name <NAME>'
 
-    Usage: serin sku show --data <FOLDER> <NAME|--name <NAME>>
+    Usage: serin sku show <NAME|--name <NAME>>
 
     For more information, try '--help'.
     ");
@@ -313,7 +312,7 @@ fn a_command_without_its_name_says_what_to_type() {
     error: the following required arguments were not provided:
       <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
 
-    Usage: serin endpoint delete --data <FOLDER> <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
+    Usage: serin endpoint delete <NAME|--name <NAME>|--deployment <DEPLOYMENT>>
 
     For more information, try '--help'.
     ");
@@ -325,7 +324,7 @@ fn a_command_without_its_name_says_what_to_type() {
       --name <NAME>
       --path <PATH>
 
-    Usage: serin model create --version <VERSION> --data <FOLDER> --name <NAME> --path <PATH>
+    Usage: serin model create --version <VERSION> --name <NAME> --path <PATH>
 
     For more information, try '--help'.
     ");
@@ -360,4 +359,56 @@ fn an_argument_that_is_not_text_ends_with_a_sentence() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_variable_for_the_data_folder_is_in_no_usage_line_and_an_empty_one_is_as_none() {
+    let place = Place::new();
+    let asked = place.run("endpoint show");
+    assert!(
+        asked.contains("serin endpoint show <NAME|--name <NAME>>"),
+        "{asked}"
+    );
+    assert!(!asked.contains("--data"), "{asked}");
+    let mut status = place.command();
+    let ended = status.env("SERIN_DATA", "").arg("status").output();
+    let told = String::from_utf8(ended.expect("it runs").stderr).expect("text");
+    assert!(told.contains(".local/share/serin"), "{told}");
+    // A flag is what somebody typed: an empty one is a mistake, such as that of an unset variable.
+    let refused = place.run("status --data=");
+    assert!(refused.contains("a value is required"), "{refused}");
+}
+
+#[test]
+fn a_server_whose_log_has_no_such_level_does_not_start_and_says_which_there_are() {
+    let place = Place::new();
+    for command in [
+        &["serve", "--port", "0"][..],
+        &["up", "model.onnx", "--port", "0"],
+    ] {
+        let mut server = place.command();
+        let ended = server.env("SERIN_LOG", "verbose").args(command).output();
+        let ended = ended.expect("it runs");
+        let told = String::from_utf8(ended.stderr).expect("text");
+        assert_eq!(ended.status.code(), Some(3), "{told}");
+        assert!(
+            told.contains("which is off, error, warn, info, debug or trace"),
+            "{told}"
+        );
+        assert!(told.contains("\"verbose\""), "{told}");
+    }
+}
+
+#[test]
+fn who_asks_is_the_other_variable_where_the_first_is_empty() {
+    let place = Place::new();
+    let _server = place.serve();
+    let mut create = place.command();
+    create.env("USER", "").env("LOGNAME", "bob");
+    let created = create
+        .args(["endpoint", "create", "--name", "iris"])
+        .output();
+    assert!(created.expect("it runs").status.success());
+    let journal = place.ok("journal");
+    assert!(journal.contains("\"bob\""), "{journal}");
 }

@@ -11,6 +11,7 @@ mod demo;
 mod disks;
 mod durability;
 mod faults;
+mod http_page;
 mod hygiene;
 mod isolation;
 mod logs;

@@ -34,6 +34,41 @@ fn quick_start() -> Vec<String> {
         .collect()
 }
 
+/// Pages of `docs/` and their texts, with the README.
+fn pages() -> Vec<(String, String)> {
+    let folder = std::fs::read_dir(repository("docs")).expect("a folder");
+    let files = folder.map(|entry| entry.expect("an entry").file_name());
+    let names = files.filter_map(|name| name.into_string().ok());
+    let pages = names.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
+    let pages = pages.map(|name| format!("docs/{name}"));
+    pages
+        .chain(["README.md".to_owned()])
+        .map(|path| {
+            let text = std::fs::read_to_string(repository(&path)).expect("a page");
+            (path, text)
+        })
+        .collect()
+}
+
+/// The lines that a person types in the console blocks of a page; a build is no test's.
+fn typed(page: &str) -> Vec<&str> {
+    let blocks = page.split("```console\n").skip(1);
+    let lines = blocks.flat_map(|rest| rest.split("```").next().unwrap_or_default().lines());
+    lines
+        .filter_map(|line| line.strip_prefix("$ "))
+        .filter(|line| !line.starts_with("cargo "))
+        .collect()
+}
+
+/// The name by which a link finds a heading.
+fn anchor(heading: &str) -> String {
+    let lower = heading.trim_start_matches(['#', ' ']).to_lowercase();
+    let kept = lower
+        .chars()
+        .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 /// A shell at the root of the repository that finds serin, and ends with the first line that fails.
 fn shell(script: &str) -> Command {
     let binary = Path::new(env!("CARGO_BIN_EXE_serin"))
@@ -66,6 +101,56 @@ fn the_quick_start_plays_as_written() {
     );
     let endpoints = server.ok(&["endpoint", "list"]);
     assert_eq!(endpoints, serde_json::json!([]));
+}
+
+#[test]
+fn the_console_blocks_of_the_pages_play_as_written() {
+    let mut played = 0;
+    for (path, text) in pages().iter().filter(|(path, _)| path != "README.md") {
+        let lines = typed(text);
+        if lines.is_empty() {
+            continue;
+        }
+        played += 1;
+        let data = folder();
+        let _server = Server::start(data.path());
+        let output = shell(&lines.join("\n"))
+            .env("SERIN_DATA", data.path())
+            .output()
+            .expect("a shell");
+        assert!(
+            output.status.success(),
+            "{path}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert!(played >= 3, "{played} pages have commands");
+}
+
+#[test]
+fn every_link_of_a_page_leads_to_a_file_and_a_heading_that_are_there() {
+    let pages = pages();
+    assert!(pages.len() > 10, "{pages:?}");
+    let mut wrong = Vec::new();
+    for (path, text) in &pages {
+        let within = Path::new(path).parent().expect("a folder");
+        let links = text.split("](").skip(1);
+        let links = links.filter_map(|rest| rest.split([')', ' ']).next());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = match file {
+                "" => repository(path),
+                file => repository(".").join(within).join(file),
+            };
+            let text = std::fs::read_to_string(&target).unwrap_or_default();
+            let mut headings = text.lines().filter(|line| line.starts_with('#'));
+            let is_there = heading.is_empty() || headings.any(|line| anchor(line) == heading);
+            if !target.exists() || !is_there {
+                wrong.push(format!("{path}: {link}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

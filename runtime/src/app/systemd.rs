@@ -49,13 +49,13 @@ pub(super) async fn keep_watchdog_quiet() -> Infallible {
 /// The time within which systemd wants to hear of this very process.
 fn watchdog() -> Option<Duration> {
     let within = env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    let of = env::var("WATCHDOG_PID").ok();
+    let of = env::var("WATCHDOG_PID").ok().filter(|pid| !pid.is_empty());
     let is_meant = of.is_none_or(|pid| pid.parse() == Ok(std::process::id()));
     (is_meant && within > 0).then(|| Duration::from_micros(within))
 }
 
 fn tell(state: &str, within: Duration) {
-    let Some(socket) = env::var_os("NOTIFY_SOCKET") else {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else {
         return;
     };
     if let Err(error) = send(&socket, state, within) {

@@ -45,14 +45,9 @@ pub(super) struct Typed {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
-    /// Folder of the server's data; commands find the server by it [default: ~/.local/share/serin]
-    #[arg(
-        long,
-        global = true,
-        env = "SERIN_DATA",
-        hide_env_values = true,
-        value_name = "FOLDER"
-    )]
+    /// Folder of the server's data; commands find the server by it [default: SERIN_DATA, else ~/.local/share/serin]
+    // The variable is not the grammar's to read: it would take the flag as given, and name it in usage lines.
+    #[arg(long, global = true, value_name = "FOLDER")]
     pub(super) data: Option<PathBuf>,
     /// Form of the result: json, jsonc, yaml, yamlc, table, tsv or none [default: json]
     #[arg(
@@ -222,6 +217,13 @@ pub(super) enum Command {
     Backup(Backup),
     /// Bring a backup into the data folder of a stopped server
     Restore(Restore),
+    /// Prints a page of the documentation that is made from the program.
+    #[command(name = "__page", hide = true)]
+    Page {
+        /// The page
+        #[arg(value_enum)]
+        page: Page,
+    },
     /// Computes for a lane; the server runs it as a child.
     #[command(name = "__lane", hide = true)]
     Lane,
@@ -232,6 +234,17 @@ pub(super) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+}
+
+/// A page that is made from the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Page {
+    /// Every command, argument, default and exit code.
+    Cli,
+    /// Every key of the files of endpoints and deployments.
+    Files,
+    /// Every environment variable, folder and signal.
+    Settings,
 }
 
 /// `serin environment`
@@ -578,7 +591,7 @@ pub(super) struct EndpointUpdate {
     /// Percent per deployment: 'blue:90,green:10' or "blue=90 green=10"
     #[arg(long, short = 'r', num_args = 1.., value_name = "SPLIT")]
     pub(super) traffic: Vec<String>,
-    /// Percent of the requests that a deployment gets a copy of: green=10; kept and shown, nothing is copied yet
+    /// Percent of the requests that a deployment gets a copy of: green=10
     #[arg(long, num_args = 1.., value_name = "SHARE")]
     pub(super) mirror_traffic: Vec<String>,
     #[command(flatten)]

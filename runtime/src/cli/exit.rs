@@ -13,40 +13,56 @@ use crate::embedded::Error as DeployError;
 use crate::observe::LogError;
 use crate::spec::{SpecError, TrafficError, UnknownSku};
 
-/// Success: the command did what it was asked for.
-pub const OK: u8 = 0;
-/// The change was accepted and then failed; the reason is on standard error and in `show`.
-pub const OPERATION_FAILED: u8 = 1;
-/// The command line is wrong.
-pub const USAGE: u8 = 2;
-/// A file or a value is wrong or cannot be read; nothing was changed.
-pub const BAD_INPUT: u8 = 3;
-/// Something that the command names does not exist.
-pub const NOT_FOUND: u8 = 4;
-/// Something that it would create exists, or the change does not fit the present state.
-pub const CONFLICT: u8 = 5;
-/// No server runs with this data folder.
-pub const NO_SERVER: u8 = 6;
-/// The endpoint did not answer the request with a score.
-pub const SCORING_FAILED: u8 = 7;
-/// The server cannot start or go on: busy port, data folder in use, no permission.
-pub const SERVER_FAILED: u8 = 8;
-/// The server refused for now (disk full, too many changes waiting, stopping), and nothing was changed; or it does not answer.
-pub const UNAVAILABLE: u8 = 9;
-/// The demo saw something that must not be: a failed request, a failed step.
-pub const DEMO_FAILED: u8 = 10;
-/// The change was accepted, and a newer one took its place before it was in force; the newer one is on standard error.
-pub const OPERATION_REPLACED: u8 = 11;
-/// `bench --fail-if`: a regression is proven.
-pub const BENCH_REGRESSION: u8 = 1;
-/// `bench --fail-if`: the interval does not say whether there is one.
-pub const BENCH_UNDECIDED: u8 = 2;
-/// `bench`: what was measured says nothing; with `--fail-if` also whatever else keeps it from a decision.
-pub const BENCH_INVALID: u8 = 3;
-/// `bench --slo --fail-if`: the conditions hold, and the highest rate is not confirmed.
-pub const BENCH_UNCONFIRMED: u8 = 4;
-/// Ended by Ctrl-C.
-pub const INTERRUPTED: u8 = 130;
+/// Declares exit codes, and the table of them with their sentences, which the page of commands shows.
+macro_rules! codes {
+    ($table:ident: $($(#[doc = $words:literal])+ $name:ident = $code:literal;)+) => {
+        $($(#[doc = $words])+ pub const $name: u8 = $code;)+
+        /// The codes of this table, each with its sentence.
+        pub(super) const $table: &[(u8, &str)] = &[$(($code, concat!($($words),+))),+];
+    };
+}
+
+codes! {
+    EVERY:
+    /// Success: the command did what it was asked for.
+    OK = 0;
+    /// The change was accepted and then failed; the reason is on standard error and in `show`.
+    OPERATION_FAILED = 1;
+    /// The command line is wrong.
+    USAGE = 2;
+    /// A file or a value is wrong or cannot be read; nothing was changed.
+    BAD_INPUT = 3;
+    /// Something that the command names does not exist.
+    NOT_FOUND = 4;
+    /// Something that it would create exists, or the change does not fit the present state.
+    CONFLICT = 5;
+    /// No server runs with this data folder.
+    NO_SERVER = 6;
+    /// The endpoint did not answer the request with a score.
+    SCORING_FAILED = 7;
+    /// The server cannot start or go on: busy port, data folder in use, no permission.
+    SERVER_FAILED = 8;
+    /// The server refused for now (disk full, too many changes waiting, stopping), and nothing was changed; or it does not answer.
+    UNAVAILABLE = 9;
+    /// The demo saw something that must not be: a failed request, a failed step.
+    DEMO_FAILED = 10;
+    /// The change was accepted, and a newer one took its place before it was in force; the newer one is on standard error.
+    OPERATION_REPLACED = 11;
+    /// Ended by Ctrl-C.
+    INTERRUPTED = 130;
+}
+
+codes! {
+    OF_BENCH:
+    /// `bench --fail-if`: a regression is proven.
+    BENCH_REGRESSION = 1;
+    /// `bench --fail-if`: the interval does not say whether there is one.
+    BENCH_UNDECIDED = 2;
+    /// `bench`: what was measured says nothing; with `--fail-if` also whatever else keeps it from a decision.
+    BENCH_INVALID = 3;
+    /// `bench --slo --fail-if`: the conditions hold, and the highest rate is not confirmed.
+    BENCH_UNCONFIRMED = 4;
+}
 
 /// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]

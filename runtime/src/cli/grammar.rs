@@ -278,6 +278,35 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("man", &["serin man ~/.local/share/man/man1"]),
 ];
 
+/// Commands whose result is for people where `--output` says nothing, and its form then.
+const FOR_PEOPLE: &[(&str, &str)] = &[
+    ("bench", "a table on a terminal, else json"),
+    ("bench compare", "a table on a terminal, else json"),
+    ("tune", "a table on a terminal, else json"),
+    ("endpoint diff", "table"),
+    ("score-script check", "words for people"),
+    ("rollout start", "json, and words for people with --dry-run"),
+];
+
+/// The form of a command's result where nobody asks for one, if it is not that of all others.
+pub(super) fn for_people(path: &str) -> Option<&'static str> {
+    let today = path.replacen("online-", "", 1);
+    let found = FOR_PEOPLE.iter().find(|(of, _)| *of == today);
+    found.map(|(_, default)| *default)
+}
+
+/// A command with the flag `--output` of its own, where its default is another.
+fn with_own_output(command: Command, path: &str, globals: &[Arg]) -> Command {
+    let output = globals.iter().find(|arg| arg.get_id() == "output");
+    let (Some(default), Some(output)) = (for_people(path), output) else {
+        return command;
+    };
+    let help = output.get_help().map(ToString::to_string);
+    let help = help.unwrap_or_default();
+    let own = help.replace("[default: json]", &format!("[default: {default}]"));
+    command.arg(last_counts(output.clone().help(own)))
+}
+
 /// Reads the words of a command line; the first is the program.
 pub(super) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Typed, clap::Error> {
     let words: Vec<OsString> = words.into_iter().collect();
@@ -316,7 +345,7 @@ pub(super) fn whole() -> Command {
 }
 
 /// The same for shells and manual pages: without the commands by which the server starts its own processes, which nobody types.
-fn listed() -> Command {
+pub(super) fn listed() -> Command {
     let whole = completed(Typed::command(), "", &[]);
     let is_typed = |one: &&Command| !one.get_name().starts_with("__");
     let commands: Vec<_> = whole.get_subcommands().filter(is_typed).cloned().collect();
@@ -333,7 +362,7 @@ fn listed() -> Command {
 fn completed(command: Command, path: &str, globals: &[Arg]) -> Command {
     let kept = after_help(&command, path, globals);
     let is_group = command.get_subcommands().next().is_some();
-    let command = command.mut_args(last_counts);
+    let command = with_own_output(command.mut_args(last_counts), path, globals);
     let command = command.mut_subcommands(|below| {
         let name = below.get_name().to_owned();
         let path = match path {
@@ -366,15 +395,19 @@ fn last_counts(arg: Arg) -> Arg {
     }
 }
 
+/// What one types for a command, by its path.
+pub(super) fn examples(path: &str) -> &'static [&'static str] {
+    let today = path.replacen("online-", "", 1);
+    let found = EXAMPLES.iter().find(|(of, _)| *of == today);
+    found.map_or(&[], |(_, lines)| lines)
+}
+
 /// Examples, and the flags that help does not describe.
 fn after_help(command: &Command, path: &str, globals: &[Arg]) -> String {
-    let today = path.replacen("online-", "", 1);
-    let examples = EXAMPLES.iter().find(|(of, _)| *of == today);
+    let examples = examples(path);
     let mut parts = Vec::new();
-    if let Some((_, lines)) = examples {
-        parts.push(format!("Examples:\n  {}", lines.join("\n  ")));
-    }
-    if examples.is_some() {
+    if !examples.is_empty() {
+        parts.push(format!("Examples:\n  {}", examples.join("\n  ")));
         let own = command.get_arguments().chain(globals);
         let all: Vec<&Arg> = own.collect();
         for (words, kind) in [
@@ -518,6 +551,22 @@ mod tests {
                 assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
             }
         }
+    }
+
+    #[test]
+    fn a_command_whose_result_is_for_people_does_not_say_that_it_is_json() {
+        let help = |line: &str| {
+            let words = line.split(' ').map(OsString::from);
+            let help = whole().try_get_matches_from(words).unwrap_err();
+            let text = help.to_string();
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        for (path, default) in FOR_PEOPLE {
+            let text = help(&format!("serin {path} -h"));
+            assert!(text.contains(&format!("[default: {default}]")), "{text}");
+            assert!(!text.contains("[default: json]"), "{text}");
+        }
+        assert!(help("serin endpoint show -h").contains("[default: json]"));
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod kept_environments;
 mod logs;
 mod model;
 mod output;
+mod pages;
 mod port;
 mod progress;
 mod query;
@@ -63,7 +64,7 @@ use crate::config::LOG_FLUSH_MAX;
 use crate::engine::{lane_child, probe_child};
 use crate::observe::flush_log;
 
-/// Reads the command line and does what it says. The codes are in `exit.rs` and in the README.
+/// Reads the command line and does what it says. The codes are in `exit.rs` and in `docs/cli.md`.
 #[must_use]
 pub fn run() -> ExitCode {
     let behind_az = az::called_as_az(std::env::args_os());
@@ -170,6 +171,7 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Journal(typed) => status::journal(&typed, global),
         Command::Backup(typed) => backup::backup(&typed, global),
         Command::Restore(typed) => backup::restore(&typed, global),
+        Command::Page { page } => output::print_text(&pages::text(page)),
         Command::Probe { .. } | Command::Lane => Ok(()),
     }
 }

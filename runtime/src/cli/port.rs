@@ -26,7 +26,9 @@ fn chosen(flag: Option<u16>, variable: impl Fn(&str) -> Option<OsString>) -> Res
     }
     let mut set = VARIABLES
         .into_iter()
-        .filter_map(|name| Some((name, variable(name)?)));
+        .filter_map(|name| Some((name, variable(name)?)))
+        // As a variable that is not set: a script that has none to give writes it so.
+        .filter(|(_, value)| !value.is_empty());
     let Some((name, value)) = set.next() else {
         return Ok(DEFAULT);
     };
@@ -61,9 +63,15 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_variable_is_as_none() {
+        assert_eq!(port(None, &[("SERIN_PORT", "")]), Ok(5001));
+        let first_is_empty = [("SERIN_PORT", ""), ("PORT", "80")];
+        assert_eq!(port(None, &first_is_empty), Ok(80));
+    }
+
+    #[test]
     fn a_value_that_is_no_port_is_refused_by_the_name_of_its_variable() {
         for value in [
-            "",
             "http",
             "-1",
             "65536",

@@ -37,6 +37,10 @@ pub(super) fn data_folder(global: &Global) -> Result<PathBuf, CliError> {
     if let Some(data) = &global.data {
         return Ok(data.clone());
     }
+    let chosen = env::var_os("SERIN_DATA").filter(|folder| !folder.is_empty());
+    if let Some(chosen) = chosen {
+        return Ok(chosen.into());
+    }
     let folder = |name| {
         env::var_os(name)
             .map(PathBuf::from)
@@ -207,10 +211,9 @@ fn in_force(ended: Operation, doing: &str) -> Result<ProvisioningState, CliError
 
 /// The name of who asks, for the journal.
 pub(super) fn who() -> Option<String> {
-    env::var("USER")
-        .or_else(|_| env::var("LOGNAME"))
-        .ok()
-        .filter(|name| !name.is_empty())
+    let variable = |name| env::var(name).ok().filter(|name| !name.is_empty());
+    variable("USER")
+        .or_else(|| variable("LOGNAME"))
         .or_else(|| Some(user_of_process()))
         .map(|name| shortened(name, BY_BYTES_MAX))
 }

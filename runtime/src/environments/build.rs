@@ -246,7 +246,8 @@ impl Build<'_> {
             .current_dir(self.folder.parent().unwrap_or(Path::new("/")));
         command::leave_out_foreign_variables(&mut command);
         for (pip, uv) in SETTINGS_OF_PIP {
-            if let (Some(value), None) = (std::env::var_os(pip), std::env::var_os(uv)) {
+            let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+            if let (Some(value), None) = (set(pip), set(uv)) {
                 command.env(uv, value);
             }
         }

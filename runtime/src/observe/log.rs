@@ -6,6 +6,8 @@
 //! Threads: any. Not here: the signals by which the log is opened again (`cli`).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::env;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read as _, stderr};
 use std::os::fd::AsFd as _;
@@ -30,6 +32,9 @@ use crate::config::{LOG_LEVEL_BYTES_MAX, LOG_WINDOW};
 
 /// The variable that names what is logged: a level, or levels by module as `tracing` writes them (`info,serin::engine=debug`).
 const LEVEL_VARIABLE: &str = "SERIN_LOG";
+
+/// The levels, from none to all.
+const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// The target of lines that somebody has asked for by a signal: they are written whatever the level is.
 pub const STATUS_TARGET: &str = "serin::status";
@@ -81,19 +86,18 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
-    /// The file with its level says something else.
+    /// The variable, or the file with its level, says something else.
     #[error(
-        "{} must hold a level of the log, such as `info` or `info,serin::engine=debug`; found {text:?}",
-        path.display()
+        "{place} must hold a level of the log, which is {LEVELS}, or levels by module such as `info,serin::engine=debug`; found {text:?}"
     )]
     Level {
-        /// The file.
-        path: PathBuf,
+        /// The variable, or the file.
+        place: String,
         /// What it says.
         text: String,
-        /// The reason.
+        /// The reason, where there is more to say.
         #[source]
-        source: ParseError,
+        source: Option<ParseError>,
     },
     /// The log has gone.
     #[error("cannot change the level of the log")]
@@ -111,13 +115,13 @@ struct Log {
 }
 
 /// Starts the log of the process; from then on panics are lines of it. The level comes from the file of the settings, else from
-/// `SERIN_LOG` (parts of which that are no level are skipped), else it is `info`. A second start changes nothing.
+/// `SERIN_LOG`, else it is `info`. A second start changes nothing.
 ///
 /// # Errors
 ///
-/// When what it would be written to cannot be opened, or the file with its level is none.
+/// When what it would be written to cannot be opened, or what names its level names none.
 pub fn start_log(config: LogConfig) -> Result<(), LogError> {
-    let level = level(config.level_file.as_deref())?;
+    let level = level(config.level_file.as_deref(), env::var_os(LEVEL_VARIABLE))?;
     let writer = start_writer(config.file.clone())?;
     let (filter, level) = reload::Layer::new(level);
     let looking = writer.clone();
@@ -147,7 +151,10 @@ pub fn reopen_log() {
     let Some(log) = LOG.get() else {
         return;
     };
-    let level = level(log.config.level_file.as_deref());
+    let level = level(
+        log.config.level_file.as_deref(),
+        env::var_os(LEVEL_VARIABLE),
+    );
     match level.and_then(|level| log.level.reload(level).map_err(LogError::Reload)) {
         Ok(()) => {}
         Err(error) => {
@@ -233,26 +240,37 @@ where
     }
 }
 
-/// The level that the file names; where there is none, or it is empty, that of the variable.
-fn level(file: Option<&Path>) -> Result<EnvFilter, LogError> {
-    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    let always = STATUS_DIRECTIVE.parse().expect("a level of a target");
+/// The level that the file names; where there is none, or it is empty, that of the variable, which may be empty too.
+fn level(file: Option<&Path>, variable: Option<OsString>) -> Result<EnvFilter, LogError> {
     if let Some(path) = file {
         let text = read_level(path).map_err(|source| LogError::LevelFile {
             path: path.to_owned(),
             source,
         })?;
         if !text.is_empty() {
-            let parsed = builder.parse(&text).map_err(|source| LogError::Level {
-                path: path.to_owned(),
-                text,
-                source,
-            });
-            return Ok(parsed?.add_directive(always));
+            return filter(&text, &path.display().to_string());
         }
     }
-    let level = builder.with_env_var(LEVEL_VARIABLE).from_env_lossy();
-    Ok(level.add_directive(always))
+    let variable = variable.unwrap_or_default();
+    filter(variable.to_string_lossy().trim(), LEVEL_VARIABLE)
+}
+
+/// The filter of a text. A word alone is a level: taken as the name of a module, as `tracing` would, it silences all others.
+fn filter(text: &str, place: &str) -> Result<EnvFilter, LogError> {
+    let wrong = |source| LogError::Level {
+        place: place.to_owned(),
+        text: text.to_owned(),
+        source,
+    };
+    let mut words = text.split(',').map(str::trim);
+    let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    if !words.all(|word| word.contains('=') || is_level(word)) {
+        return Err(wrong(None));
+    }
+    let builder = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    let parsed = builder.parse(text).map_err(|error| wrong(Some(error)))?;
+    let always = STATUS_DIRECTIVE.parse().expect("a level of a target");
+    Ok(parsed.add_directive(always))
 }
 
 /// The text of the file, without the space around it; empty when there is no file.
@@ -302,9 +320,38 @@ mod tests {
         std::fs::write(&path, " \n").unwrap();
         assert_eq!(read_level(&path).unwrap(), "");
         std::fs::write(&path, "warn,serin::engine=debug\n").unwrap();
-        let level = level(Some(&path)).unwrap().to_string();
+        let level = level(Some(&path), Some("trace".into()))
+            .unwrap()
+            .to_string();
         assert!(level.contains("warn"), "{level}");
         assert!(level.contains("serin::engine=debug"), "{level}");
+    }
+
+    #[test]
+    fn a_variable_with_a_word_that_is_no_level_is_refused_with_those_that_there_are() {
+        for text in ["verbose", "info,loud", "serin::engine", "serin=loud", "5x"] {
+            let error = level(None, Some(text.into())).unwrap_err().to_string();
+            let expected = format!(
+                "SERIN_LOG must hold a level of the log, which is {LEVELS}, or levels by module such as \
+                 `info,serin::engine=debug`; found {text:?}"
+            );
+            assert_eq!(error, expected);
+        }
+        for text in [
+            "",
+            " ",
+            "WARN",
+            "off",
+            "info,serin::engine=debug",
+            "serin=trace,",
+        ] {
+            let read = level(None, Some(text.into()));
+            assert!(read.is_ok(), "{text}: {}", read.unwrap_err());
+        }
+        let none = level(None, None).unwrap().to_string();
+        let empty = level(None, Some(OsString::new())).unwrap().to_string();
+        assert_eq!(none, empty);
+        assert!(none.contains("info"), "{none}");
     }
 
     #[test]
@@ -312,15 +359,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("level");
         std::fs::write(&path, "serin=loud").unwrap();
-        let error = level(Some(&path)).unwrap_err().to_string();
+        let error = level(Some(&path), None).unwrap_err().to_string();
         assert!(error.contains("\"serin=loud\""), "{error}");
         std::fs::write(&path, "x".repeat(5000)).unwrap();
         assert!(matches!(
-            level(Some(&path)),
+            level(Some(&path), None),
             Err(LogError::LevelFile { .. })
         ));
         assert!(matches!(
-            level(Some(folder.path())),
+            level(Some(folder.path()), None),
             Err(LogError::LevelFile { .. })
         ));
     }

@@ -4,7 +4,7 @@ use super::node::{Content, Node, find};
 use super::{Problem, SpecError};
 
 /// Keys that only batch endpoints and deployments have.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "defaults",
     "error_threshold",
     "max_concurrency_per_instance",
@@ -13,6 +13,9 @@ const KEYS: &[&str] = &[
     "output_file_name",
     "retry_settings",
 ];
+
+/// Why none is served, and what to do.
+pub(super) const REASON: &str = "batch endpoints are not served here: make an online endpoint of it, and send the rows of a file with `serin endpoint invoke --request-file`";
 
 /// Types that only they have.
 const TYPES: &[&str] = &[
@@ -39,7 +42,7 @@ pub(super) fn refuse(root: &Node, file: &str) -> Result<(), SpecError> {
     let problem = Problem {
         place: None,
         field: String::new(),
-        message: "batch endpoints are not served here: make an online endpoint of it, and send the rows of a file with `serin endpoint invoke --request-file`".to_owned(),
+        message: REASON.to_owned(),
         suggestion: None,
     };
     Err(SpecError::new(file, vec![problem]))

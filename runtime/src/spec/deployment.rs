@@ -32,7 +32,7 @@ use crate::config::{
 };
 
 /// Keys that are kept without being understood, and the shape that each must have.
-const KEPT: &Kept = &[
+pub(super) const KEPT: &Kept = &[
     ("app_insights_enabled", Shape::Bool),
     ("data_collector", Shape::Map),
     ("egress_public_network_access", Shape::Text),
@@ -49,7 +49,7 @@ const KEPT: &Kept = &[
 ];
 
 /// Keys of a model in a deployment's file that say nothing to serin.
-const IGNORED_OF_MODELS: &[&str] = &[
+pub(super) const IGNORED_OF_MODELS: &[&str] = &[
     "description",
     "flavors",
     "job_name",
@@ -62,7 +62,7 @@ const IGNORED_OF_MODELS: &[&str] = &[
 const OF_SCRIPTS: &[&str] = &["environment", "environment_variables"];
 
 /// Keys that Azure writes into its answers and drops from what it reads.
-const READ_ONLY: &[&str] = &[
+pub(super) const READ_ONLY: &[&str] = &[
     "$schema",
     "id",
     "creation_context",

@@ -20,7 +20,7 @@ use super::{batch, placeholder, yaml};
 use crate::config::SHADOWS_MAX;
 
 /// Keys that are kept without being understood, and the shape that each must have.
-const KEPT: &Kept = &[
+pub(super) const KEPT: &Kept = &[
     ("allow_public_access", Shape::Bool),
     ("compute", Shape::Text),
     ("identity", Shape::Map),
@@ -29,7 +29,7 @@ const KEPT: &Kept = &[
 ];
 
 /// Keys that Azure writes into its answers and drops from what it reads.
-const READ_ONLY: &[&str] = &[
+pub(super) const READ_ONLY: &[&str] = &[
     "$schema",
     "id",
     "kind",

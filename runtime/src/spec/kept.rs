@@ -22,16 +22,22 @@ pub(super) enum Shape {
 
 impl Shape {
     fn judge(self, node: Node) -> Result<Value, Problem> {
-        let what = match (self, &node.content) {
+        match (self, &node.content) {
             (Self::Bool, Content::Bool(_))
             | (Self::Map | Self::TextOrMap, Content::Map(_))
-            | (Self::Text | Self::TextOrMap, Content::Text(_)) => return Ok(node.into_value()),
-            (Self::Bool, _) => "true or false",
-            (Self::Map, _) => "a mapping",
-            (Self::Text, _) => "text",
-            (Self::TextOrMap, _) => "text or a mapping",
-        };
-        Err(node.expected(what))
+            | (Self::Text | Self::TextOrMap, Content::Text(_)) => Ok(node.into_value()),
+            _ => Err(node.expected(self.expected())),
+        }
+    }
+
+    /// The shape in words.
+    pub(super) fn expected(self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Map => "a mapping",
+            Self::Text => "text",
+            Self::TextOrMap => "text or a mapping",
+        }
     }
 }
 

@@ -19,6 +19,8 @@ mod endpoint;
 mod environment_file;
 mod fields;
 mod kept;
+#[cfg(feature = "cli")]
+mod keys;
 #[cfg(feature = "server")]
 mod kind;
 #[cfg(feature = "server")]
@@ -73,6 +75,8 @@ pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 pub(crate) use fields::{Fields, nearest, text};
 #[cfg(feature = "server")]
 pub(crate) use fields::{one_of, parsed, whole, yes_or_no};
+#[cfg(feature = "cli")]
+pub(crate) use keys::{KeyAbout, bounds_of_texts, of_deployment, of_endpoint, reason_of_batch};
 pub(crate) use names::shown;
 pub(crate) use node::{Content, Node};
 #[cfg(feature = "server")]

@@ -46,7 +46,7 @@ pub(super) fn find(typed: &Typed, global: &Global) -> Result<Vec<Found>, CliErro
             false => deployed(version, typed, global)?,
         });
     }
-    let keys = keys(typed, std::env::var(KEY).ok())?;
+    let keys = keys(typed, std::env::var(KEY).ok().filter(|key| !key.is_empty()))?;
     for (at, url) in typed.url.iter().enumerate() {
         let key = keys.get(at).or(keys.first());
         found.push(at_url(url, key)?);
