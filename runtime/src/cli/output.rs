@@ -118,6 +118,11 @@ pub(super) fn print_answer(body: &[u8]) -> Result<(), CliError> {
     print_bytes(end)
 }
 
+/// Makes the screen empty; for streams that are live.
+pub(super) fn clear() -> Result<(), CliError> {
+    print_bytes(b"\x1b[H\x1b[2J")
+}
+
 fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
