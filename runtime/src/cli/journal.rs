@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(
             told(None),
             "revision  at                by   what\n\
-             --------  ----------------  ---  --------------------------------------------------------------------\n\
+             --------  ----------------  ---  -------------------------------------------------------------------\n\
              7         14:03:22          bob  traffic of iris: blue 90 -> 100, green 10 -> 0, in force after 3 ms\n\
              6         2026-01-01 22:59  ann  update endpoint iris, failed after 12 s: the model\\nis none\n"
         );

@@ -57,9 +57,18 @@ fn end(entry: &HistoryEntry) -> String {
     }
 }
 
-/// All differences of an endpoint: shares first, each kind together, then deployment by deployment, then the endpoint itself.
+/// All differences of an endpoint: its own, then deployment by deployment, then shares, each kind together.
 fn told(endpoint: &str, changed: &[Difference]) -> String {
-    let mut parts = Vec::new();
+    let mut parts = of_endpoint(endpoint, changed);
+    let mut names: Vec<&str> = changed.iter().filter_map(deployment_of).collect();
+    names.dedup();
+    for name in names {
+        let own = changed
+            .iter()
+            .filter(|one| deployment_of(one) == Some(name));
+        let own: Vec<_> = own.collect();
+        parts.push(of_deployment(&format!("{endpoint}/{name}"), &own));
+    }
     for (path, name) in SHARES {
         let own = changed.iter().filter_map(|one| {
             let (kind, of) = one.path.split_once('.')?;
@@ -70,18 +79,6 @@ fn told(endpoint: &str, changed: &[Difference]) -> String {
             parts.push(format!("{name} of {endpoint}: {}", own.join(", ")));
         }
     }
-    let mut names: Vec<&str> = changed.iter().filter_map(deployment_of).collect();
-    names.dedup();
-    for name in names {
-        let own = changed
-            .iter()
-            .filter(|one| deployment_of(one) == Some(name));
-        parts.push(of_deployment(
-            &format!("{endpoint}/{name}"),
-            &own.collect::<Vec<_>>(),
-        ));
-    }
-    parts.extend(of_endpoint(endpoint, changed));
     parts.join("; ")
 }
 
@@ -232,7 +229,7 @@ mod tests {
                 ("deployments.blue", Value::Null, blue.clone()),
                 ("traffic.blue", Value::Null, json!(100)),
             ],
-            "traffic of iris: blue 0 -> 100; iris/blue is new: 2 x Standard_F2s_v2 of azureml:digits:1",
+            "iris/blue is new: 2 x Standard_F2s_v2 of azureml:digits:1; traffic of iris: blue 0 -> 100",
         );
         check(
             &[("deployments.blue", blue, Value::Null)],
