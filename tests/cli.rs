@@ -25,6 +25,10 @@ mod logs;
 mod models;
 #[path = "cli/openapi.rs"]
 mod openapi;
+#[path = "cli/outputs.rs"]
+mod outputs;
+#[path = "schemas/check.rs"]
+mod schemas;
 #[path = "cli/seed.rs"]
 mod seed;
 #[path = "cli/sequences.rs"]

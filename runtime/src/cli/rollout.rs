@@ -311,6 +311,8 @@ fn explained(record: &Replay) -> Value {
     });
     let entries: Vec<_> = entries.collect();
     json!({
+        // Its number in `docs/schemas/rollout-explain.json`.
+        "schema": 1,
         "id": view.id,
         "endpoint": view.endpoint,
         "from": view.from,
