@@ -214,7 +214,9 @@ pub(super) enum Command {
     Feedback(Feedback),
     /// What two deployments say of each other: 0 safe, 1 harm, 2 undecided
     Verdict(Verdict),
-    /// What the server does now: endpoints, deployments, traffic, requests a second [default: a table on a terminal]
+    /// What the server does now, deployment by deployment
+    ///
+    /// A table on a terminal, JSON elsewhere. Requests a second are counted while the command waits.
     Status(Status),
     /// Make files so on one server or several: nothing is done where all is like them already
     Apply(Apply),
@@ -224,7 +226,9 @@ pub(super) enum Command {
     History(History),
     /// Bring back what was in force as of an earlier revision
     Rollback(RollBack),
-    /// Journal of changes: who made them, and how they ended; `-o table` says each in a sentence, newest first
+    /// Journal of changes: who made them, and how they ended
+    ///
+    /// With `-o table` each change is a sentence, newest first; else each line is as it was written, oldest first.
     Journal(Journal),
     /// Copy the whole state of a server, running or not, to a new folder
     Backup(Backup),

@@ -53,7 +53,7 @@ fn end(entry: &HistoryEntry) -> String {
         Some(other) => format!(", {other}{why}"),
         // What makes no revision is done when it is written.
         None if entry.revision.is_none() => why,
-        None => format!(", no end is noted{why}"),
+        None => format!(", no end is noted yet{why}"),
     }
 }
 
@@ -143,7 +143,7 @@ fn of_endpoint(endpoint: &str, changed: &[Difference]) -> Vec<String> {
             "endpoint" => sentences.push(format!("{endpoint} is new")),
             "primary_key" => sentences.push(format!("the primary key of {endpoint} is another")),
             "secondary_key" => {
-                sentences.push(format!("the secondary key of {endpoint} is another"))
+                sentences.push(format!("the secondary key of {endpoint} is another"));
             }
             path => steps.push(step(path, one)),
         }
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn without_an_end_or_with_one_before_its_begin_no_time_is_said() {
         let open = entry(json!({"provisioning_state": null, "ended": null, "changed": null}));
-        assert_eq!(sentence(&open), "update endpoint iris, no end is noted");
+        assert_eq!(sentence(&open), "update endpoint iris, no end is noted yet");
         let set_back = entry(json!({"ended": "2025-12-31T23:00:00Z", "changed": null}));
         assert_eq!(sentence(&set_back), "update endpoint iris, in force");
     }

@@ -52,7 +52,7 @@ pub(super) struct Seen {
 pub(super) fn status(typed: &Status, global: &Global) -> Result<(), CliError> {
     let (mut earlier, first) = readings(typed, global)?;
     print(&first, global, typed.watch)?;
-    while typed.watch {
+    while typed.watch && !output::reader_has_gone() {
         let pause = Duration::from_secs_f64(typed.seconds);
         thread::sleep(pause.max(WATCH_PAUSE_MIN));
         let now = read(global)?;

@@ -132,7 +132,7 @@ pub struct EffectiveSettings {
 }
 
 /// Liveness, readiness and startup probes are kept as they are written.
-const PROBES: &str = "without effect: an instance is ready when its model is loaded and warmed up, and one that dies is replaced";
+const PROBES: &str = "without effect: an instance is ready when it is warmed up";
 
 /// The script of a deployment, and what runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
