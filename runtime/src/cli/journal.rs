@@ -212,9 +212,9 @@ mod tests {
         assert_eq!(
             told(Some(80)),
             "revision  at                by   what\n\
-             --------  ----------------  ---  --------------------------------------------\n\
-             7         14:03:22          bob  traffic of iris: blue 90 -> 100, green 10 ->\n\
-             \x20                                0, in force after 3 ms\n\
+             --------  ----------------  ---  -----------------------------------------------\n\
+             7         14:03:22          bob  traffic of iris: blue 90 -> 100, green 10 -> 0,\n\
+             \x20                                in force after 3 ms\n\
              6         2026-01-01 22:59  ann  update endpoint iris, failed after 12 s: the\n\
              \x20                                model\\nis none\n"
         );

@@ -37,6 +37,7 @@ mod output;
 mod port;
 mod progress;
 mod query;
+mod readings;
 mod refused;
 mod rollout;
 mod rollout_args;

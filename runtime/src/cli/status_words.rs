@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::escape;
 use super::moment::{self, Today};
-use super::status::Seen;
+use super::readings::Seen;
 use super::table::{self, Heading};
 use super::width;
 use crate::admin::{DeploymentStatus, EndpointStatus, ServerStatus};
