@@ -25,8 +25,12 @@ mod logs;
 mod models;
 #[path = "cli/openapi.rs"]
 mod openapi;
+#[path = "cli/outputs.rs"]
+mod outputs;
 #[path = "cli/pages.rs"]
 mod pages;
+#[path = "schemas/check.rs"]
+mod schemas;
 #[path = "cli/seed.rs"]
 mod seed;
 #[path = "cli/sequences.rs"]

@@ -210,7 +210,10 @@ fn own_instance_types_stand_beside_the_built_in_ones() {
     --- stderr
     ");
     let listed = place.ok("sku list --skus skus.yml -o tsv");
-    assert!(listed.contains("half-core\t1\t512\t0\n"), "{listed}");
+    assert!(
+        listed.contains("half-core\t1\t512\t0\tTrue\tNone\n"),
+        "{listed}"
+    );
     assert!(listed.contains("Standard_FS4_v2\t"), "{listed}");
     place.write(
         "skus.yml",

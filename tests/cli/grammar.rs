@@ -46,7 +46,7 @@ fn the_help_names_every_command() {
       rollout       Move traffic to a new version as far as the evidence goes, and back where it does harm
       feedback      Tell the rollout of an endpoint which answers turned out to be right
       verdict       What two deployments say of each other: 0 safe, 1 harm, 2 undecided
-      status        State of the server
+      status        What the server does now, deployment by deployment
       apply         Make files so on one server or several: nothing is done where all is like them already
       convert       Print a file of any generation in the form of today
       history       Changes of what should run: who, when, what, from what to what, and how each ended

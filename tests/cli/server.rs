@@ -462,8 +462,8 @@ fn tables_fit_a_terminal() {
         "endpoint list",
         "deployment show blue -e iris",
         "model list",
-        "journal",
         "status",
+        "sku list",
     ] {
         let table = place.ok(&format!("{line} --output table"));
         assert!(table.lines().count() > 2, "{table}");

@@ -1,5 +1,6 @@
 //! The control plane over HTTP: routes for the server, a client for the command line, and the file by which they meet.
 
+mod activity;
 #[cfg(feature = "cli")]
 mod client;
 #[cfg(feature = "cli")]
@@ -21,6 +22,7 @@ pub use routes::routes;
 pub use server_file::{ServerFile, ServerFileError};
 pub use user::user_of_process;
 pub use wire::{
-    AboutRequest, ChangeRequest, ErrorBody, ErrorCode, ModelGraph, ModelRequest, RolloutCommand,
-    RolloutRecord, RolloutRequest, ServerStatus, VerdictAnswer,
+    AboutRequest, ChangeRequest, DeploymentStatus, EndpointStatus, ErrorBody, ErrorCode,
+    ModelGraph, ModelRequest, RolloutCommand, RolloutRecord, RolloutRequest, RolloutStatus,
+    ServerStatus, VerdictAnswer,
 };

@@ -13,7 +13,7 @@
 //! - `GET /v1/journal?last=N`: who changed what, when and why
 //! - `GET /v1/history?last=N&endpoint=E`: the changes with what each was from and to
 //! - `GET /v1/revisions/{r}`: what differs from the state as of a revision, endpoint by endpoint
-//! - `GET /v1/status`: version, addresses, revision, readiness
+//! - `GET /v1/status`: version, addresses, revision, readiness, and what each deployment does
 //! - `GET /metrics`: for Prometheus
 //! - `GET /health`: the control thread answers
 //!
@@ -41,6 +41,7 @@ use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
+use crate::admin::activity;
 use crate::admin::error::AdminError;
 use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::rollouts;
@@ -60,6 +61,8 @@ use crate::spec::{DeploymentName, EndpointName, ModelName, ModelVersion};
 
 /// The admin routes.
 pub fn routes(administration: Administration) -> Router {
+    // From here on the server is up.
+    activity::uptime_ms();
     let guarded = Router::new()
         .route("/v1/changes", post(change))
         .route("/v1/changes/preview", post(preview))
@@ -408,6 +411,8 @@ async fn status(State(at): State<Administration>) -> Json<ServerStatus> {
         revision: at.controller.view().revision,
         scoring_address: at.server.scoring_address,
         admin_address: at.server.admin_address,
+        uptime_ms: activity::uptime_ms(),
+        endpoints: activity::endpoints(&at),
     })
 }
 

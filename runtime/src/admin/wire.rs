@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::canary::{Command, Course, RolloutPlan};
 use crate::config::{BY_BYTES_MAX, SPEC_BYTES_MAX};
-use crate::control::{Change, LatencyAt, Replay, Revision, VerdictView};
+use crate::control::{Change, LatencyAt, ProvisioningState, Replay, Revision, VerdictView};
 use crate::engine::{ModelSummary, Obstacle};
 use crate::evidence::Report;
 use crate::serve::{DegradedDeployment, ShortDeployment};
-use crate::spec::{ModelAbout, ModelName, ModelVersion};
+use crate::spec::{DeploymentName, EndpointName, ModelAbout, ModelName, ModelVersion, Percent};
 
 /// Body of `POST /v1/changes`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -187,7 +187,7 @@ impl From<Result<ModelSummary, Obstacle>> for ModelGraph {
 }
 
 /// Answer of `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServerStatus {
     /// Version of the server.
     pub version: String,
@@ -209,6 +209,76 @@ pub struct ServerStatus {
     pub scoring_address: SocketAddr,
     /// The address at which it is administered.
     pub admin_address: SocketAddr,
+    /// The time for which it was up, by a clock that nobody sets; 0 of an earlier server.
+    #[serde(default)]
+    pub uptime_ms: u64,
+    /// Its endpoints with what they do; none of an earlier server.
+    #[serde(default)]
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// What an endpoint does now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointStatus {
+    /// Its name.
+    pub name: EndpointName,
+    /// The way that it has come.
+    pub provisioning_state: ProvisioningState,
+    /// The reason of its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The rollout that is on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// Its deployments, in the order of their names.
+    pub deployments: Vec<DeploymentStatus>,
+}
+
+/// A rollout that is on its way, in a line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Its number.
+    pub id: u64,
+    /// The stable version.
+    pub from: DeploymentName,
+    /// The canary.
+    pub to: DeploymentName,
+    /// The canary's share.
+    pub weight: Percent,
+    /// Where it stands, in a sentence.
+    pub standing: String,
+}
+
+/// What a deployment does now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentStatus {
+    /// Its name.
+    pub name: DeploymentName,
+    /// The way that it has come.
+    pub provisioning_state: ProvisioningState,
+    /// The reason of its failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The step that is under way, for as long as one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Its share of the traffic.
+    pub traffic: Percent,
+    /// The share of requests of which it gets copies.
+    pub mirror_traffic: Percent,
+    /// Instances that answer requests.
+    pub instances_ready: usize,
+    /// Instances that there should be.
+    pub instance_count: u32,
+    /// Requests that have ended since the server started, or since a deployment of this name was made.
+    pub requests: u64,
+    /// The same for each second lately. Filled in by who has asked twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_s: Option<f64>,
+    /// Requests that wait for a slot or have one.
+    pub in_flight: u64,
+    /// Whether its last requests all failed by the model's fault.
+    pub degraded: bool,
 }
 
 /// The kind of a refusal, in the words of Azure's control plane where it has one.

@@ -120,6 +120,14 @@ impl Global {
         }
     }
 
+    /// The same, where a result goes to people when it goes to a terminal.
+    pub(super) fn format_on(&self, is_terminal: bool) -> OutputFormat {
+        match is_terminal {
+            true => self.format_for_people(),
+            false => self.format(),
+        }
+    }
+
     /// The form of the result, and the part of it that is asked for.
     pub(super) fn form(&self) -> Form {
         self.form_as(self.format())
@@ -201,8 +209,10 @@ pub(super) enum Command {
     Feedback(Feedback),
     /// What two deployments say of each other: 0 safe, 1 harm, 2 undecided
     Verdict(Verdict),
-    /// State of the server
-    Status,
+    /// What the server does now, deployment by deployment
+    ///
+    /// A table on a terminal, JSON elsewhere. Requests a second are counted while the command waits.
+    Status(Status),
     /// Make files so on one server or several: nothing is done where all is like them already
     Apply(Apply),
     /// Print a file of any generation in the form of today
@@ -212,6 +222,8 @@ pub(super) enum Command {
     /// Bring back what was in force as of an earlier revision
     Rollback(RollBack),
     /// Journal of changes: who made them, and how they ended
+    ///
+    /// With `-o table` each change is a sentence, newest first; else each line is as it was written, oldest first.
     Journal(Journal),
     /// Copy the whole state of a server, running or not, to a new folder
     Backup(Backup),
@@ -1048,6 +1060,26 @@ pub(super) struct OwnSkus {
     /// YAML file of own instance types, beside the built-in ones
     #[arg(long, value_name = "FILE")]
     pub(super) skus: Option<PathBuf>,
+}
+
+/// `serin status`
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Time over which requests a second are counted; with 0 they are not, and the answer comes at once
+    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = seconds_of_status)]
+    pub(super) seconds: f64,
+    /// Say it again and again, until Ctrl-C
+    #[arg(long)]
+    pub(super) watch: bool,
+}
+
+/// Longest time over which `serin status` counts.
+const STATUS_SECONDS_MAX: f64 = 3600.0;
+
+fn seconds_of_status(text: &str) -> Result<f64, String> {
+    let seconds = text.parse::<f64>().ok();
+    let seconds = seconds.filter(|seconds| (0.0..=STATUS_SECONDS_MAX).contains(seconds));
+    seconds.ok_or_else(|| format!("expected seconds from 0 to {STATUS_SECONDS_MAX}"))
 }
 
 /// `serin journal`

@@ -21,6 +21,7 @@ const OWN_OF_REQUESTS: &[&str] = &[
     "lanes",
     "max_batch_delay_us",
     "max_batch_size",
+    "max_waiting_requests_per_instance",
     "non_finite",
     "spin",
 ];

@@ -1,6 +1,6 @@
 //! `serin deployment`: from what was typed to a change, and what is shown of it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::args::{
     Consent, Deployment, DeploymentCreate, DeploymentUpdate, Global, OutputFormat, Waiting,
@@ -63,7 +63,7 @@ pub(super) fn run(command: Deployment, global: &Global) -> Result<(), CliError> 
             let (endpoint, name) = (typed.endpoint_name, typed.named.name());
             let said = server.client.deployment(&endpoint, &name)?;
             if typed.detail.detail {
-                return server.print_as(&said, COLUMNS);
+                return print_detail(&server, &said, global);
             }
             print(&server, &said, &endpoint, global)?;
             notes_of(&said).iter().for_each(|note| server.tell(note));
@@ -97,6 +97,22 @@ fn print(
         said => form(said),
     };
     output::print_as_az(&shown, COLUMNS, &global.form())
+}
+
+/// Prints all that is known of a deployment; below a table what counts, also where the file says nothing.
+fn print_detail(server: &Server, said: &Value, global: &Global) -> Result<(), CliError> {
+    if global.format() != OutputFormat::Table || global.asks_for_part() {
+        return server.print_as(said, COLUMNS);
+    }
+    let settings = said["effective"].as_object().into_iter().flatten();
+    let rows: Value = settings
+        .map(|(setting, value)| json!({"setting": setting, "effective": value}))
+        .collect();
+    let (deployment, rows) = (
+        output::table_of(said, COLUMNS),
+        output::table_of(&rows, &[]),
+    );
+    output::print_text(&format!("{deployment}\n{rows}"))
 }
 
 fn create(typed: DeploymentCreate, global: &Global) -> Result<(), CliError> {

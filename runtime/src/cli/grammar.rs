@@ -263,7 +263,14 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "rollback",
         &["serin rollback --to 7", "serin rollback iris --to 7"],
     ),
-    ("status", &["serin status", "serin status --query ready"]),
+    (
+        "status",
+        &[
+            "serin status",
+            "serin status --watch",
+            "serin status --query ready",
+        ],
+    ),
     ("journal", &["serin journal -o table --last 20"]),
     ("backup", &["serin backup /backups/today"]),
     ("restore", &["serin restore /backups/today"]),

@@ -21,6 +21,7 @@ pub(super) fn print(
         OutputFormat::Table if !global.asks_for_part() => {
             let mut text = output::table_of(&record, columns);
             text.push('\n');
+            text.push_str(&origin(&record));
             match (&graph.graph, &graph.graph_unread) {
                 (Some(graph), _) => text.push_str(&words(graph)),
                 (None, why) => {
@@ -42,6 +43,24 @@ pub(super) fn print(
             output::print(&record, &global.form())
         }
     }
+}
+
+/// Where a registered version came from, and who serves it; nothing of a file.
+fn origin(record: &Value) -> String {
+    let Some(users) = record["used_by"].as_array() else {
+        return String::new();
+    };
+    let users = users.iter().map(|one| {
+        let name = |key: &str| one[key].as_str().unwrap_or_default();
+        format!("{}/{}", name("endpoint"), name("deployment"))
+    });
+    let users: Vec<String> = users.collect();
+    let users = match users.is_empty() {
+        true => "no deployment".to_owned(),
+        false => users.join(", "),
+    };
+    let path = record["path"].as_str().unwrap_or_default();
+    format!("copied from {}\nused by {}\n\n", plain(path), plain(users))
 }
 
 fn words(graph: &ModelSummary) -> String {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{Global, History, OutputFormat, RollBack};
 use super::exit::CliError;
+use super::journal_words::value;
 use super::output::Columns;
 use super::server::Server;
 use crate::control::{AsOf, Change, Difference, HistoryEntry, Revision};
@@ -18,9 +19,6 @@ const COLUMNS: Columns = &[
     ("from -> to", &["/changed"]),
     ("why", &["/why"]),
 ];
-
-/// Longest value that stands in a cell.
-const VALUE_CHARS_MAX: usize = 40;
 
 /// Prints the last changes.
 pub(super) fn history(typed: &History, global: &Global) -> Result<(), CliError> {
@@ -51,20 +49,8 @@ fn line(entry: &HistoryEntry) -> Value {
 
 /// `traffic.blue: 100 -> 90`
 fn words(one: &Difference) -> String {
-    let (from, to) = (word(&one.from), word(&one.to));
+    let (from, to) = (value(&one.from), value(&one.to));
     format!("{}: {from} -> {to}", one.path)
-}
-
-fn word(value: &Value) -> String {
-    let text = match value {
-        Value::Null => "none".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    match text.char_indices().nth(VALUE_CHARS_MAX) {
-        Some((end, _)) => format!("{}..", &text[..end]),
-        None => text,
-    }
 }
 
 /// Brings endpoints back to what they were as of a revision.

@@ -27,14 +27,18 @@ mod form;
 mod grammar;
 mod graph_words;
 mod history;
+mod journal;
+mod journal_words;
 mod kept_environments;
 mod logs;
 mod model;
+mod moment;
 mod output;
 mod pages;
 mod port;
 mod progress;
 mod query;
+mod readings;
 mod refused;
 mod rollout;
 mod rollout_args;
@@ -46,11 +50,13 @@ mod set_text;
 mod signals;
 mod sku;
 mod status;
+mod status_words;
 mod table;
 mod tune;
 mod verdict;
 mod version;
 mod wanted;
+mod width;
 mod workspace;
 mod yaml;
 
@@ -161,14 +167,14 @@ fn obey(typed: Typed) -> Result<(), CliError> {
         Command::Rollout(command) => rollout::run(command, global),
         Command::Feedback(typed) => rollout::feedback(&typed, global),
         Command::Verdict(typed) => verdict::run(&typed, global),
-        Command::Status => status::status(global),
+        Command::Status(typed) => status::status(&typed, global),
         Command::History(typed) => history::history(&typed, global),
         Command::Rollback(typed) => history::roll_back(&typed, global),
         Command::Completions { shell } => grammar::completions(shell),
         Command::Man(typed) => grammar::man_pages(&typed),
         Command::Convert(typed) => wanted::convert(&typed),
         Command::Apply(typed) => wanted::apply(&typed, global),
-        Command::Journal(typed) => status::journal(&typed, global),
+        Command::Journal(typed) => journal::journal(&typed, global),
         Command::Backup(typed) => backup::backup(&typed, global),
         Command::Restore(typed) => backup::restore(&typed, global),
         Command::Page { page } => output::print_text(&pages::text(page)),

@@ -4,14 +4,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::args::{Consent, Edits, Global, Model, ModelCreate, ModelUpdate, ModelVersions};
 use super::edits::{self, Edited};
 use super::exit::CliError;
 use super::output::Columns;
 use super::server::{Server, data_folder, who};
-use super::{changes, files, graph_words, output};
+use super::{changes, files, find, graph_words, output};
 use crate::admin::{AboutRequest, ModelGraph, ModelRequest};
 use crate::control::{FoundModel, ModelRecord};
 use crate::engine::ModelSummary;
@@ -355,7 +356,8 @@ fn model_spec(typed: &ModelCreate) -> Result<ModelSpec, CliError> {
 fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Result<(), CliError> {
     let server = Server::find(global)?;
     let found = version_of(&server, name, version)?;
-    let record = server.az.model(&json!(found));
+    let mut record = server.az.model(&json!(found));
+    record["used_by"] = json!(users_of(&found, &server.client.endpoints()?));
     let graph = match &found.without_onnx {
         None => server.client.model_graph(name, &found.version)?,
         Some(_) => ModelGraph {
@@ -364,6 +366,30 @@ fn show(name: &ModelName, version: Option<&ModelVersion>, global: &Global) -> Re
         },
     };
     graph_words::print(record, COLUMNS, &graph, global)
+}
+
+/// A deployment that stands for the content of a model.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct User<'a> {
+    endpoint: &'a str,
+    deployment: &'a str,
+}
+
+/// The deployments that serve a version, under whatever name.
+fn users_of<'a>(record: &ModelRecord, endpoints: &'a [Value]) -> Vec<User<'a>> {
+    let digest = json!(record.digest);
+    let of = |endpoint: &'a Value| {
+        let deployments = find::deployments(endpoint);
+        let name = endpoint["name"].as_str().unwrap_or_default();
+        deployments.map(move |(deployment, one)| (name, deployment, one))
+    };
+    let all = endpoints.iter().flat_map(of);
+    let own = all.filter(|(_, _, one)| one["model_digest"] == digest);
+    own.map(|(endpoint, deployment, _)| User {
+        endpoint,
+        deployment,
+    })
+    .collect()
 }
 
 fn show_file(path: &Path, global: &Global) -> Result<(), CliError> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Map, Value};
 
 use super::exit::CliError;
@@ -118,12 +119,26 @@ pub(super) fn print_answer(body: &[u8]) -> Result<(), CliError> {
     print_bytes(end)
 }
 
+/// Makes the screen empty; for streams that are live.
+pub(super) fn clear() -> Result<(), CliError> {
+    print_bytes(b"\x1b[H\x1b[2J")
+}
+
 fn print_bytes(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.map_err(CliError::Output),
     }
+}
+
+/// Whether nobody reads results any more, as after `| head`.
+pub(super) fn reader_has_gone() -> bool {
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    // Ends of pipes are told unasked; where nothing can be told, somebody reads.
+    _ = poll(&mut asked, Some(&Timespec::default()));
+    asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// Tells something on standard error. There is nobody left to tell when that fails.

@@ -18,7 +18,7 @@ use super::server::{Server, who};
 use super::{files, find};
 use crate::admin::{RolloutCommand, RolloutRecord, RolloutRequest};
 use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
-use crate::control::{Label, Learned, RolloutView};
+use crate::control::{Label, Learned, Replay, RolloutView};
 use crate::rollout_report::html;
 use crate::spec::{DeploymentName, EndpointName};
 
@@ -71,7 +71,7 @@ pub(super) fn run(command: Rollout, global: &Global) -> Result<(), CliError> {
         Rollout::Abort(at) => tell(&server, &at, Command::Abort),
         Rollout::Undo(at) => tell(&server, &at, Command::Undo),
         Rollout::History(typed) => history(&server, &typed),
-        Rollout::Explain(typed) => explain(&server, &typed),
+        Rollout::Explain(typed) => explain(&server, &typed, global),
         Rollout::Replay(typed) => replay(&server, &typed),
         Rollout::Report(typed) => report(&server, &typed),
         Rollout::List => server.print_as(&server.client.rollouts()?, COLUMNS),
@@ -291,8 +291,41 @@ fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
     server.print_as(&lines, ENTRIES)
 }
 
-fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
+/// Prints why a rollout stands where it does: for people as a text, for programs the same in fields.
+fn explain(server: &Server, typed: &RolloutNumber, global: &Global) -> Result<(), CliError> {
     let record = record_of(server, typed)?.replay;
+    let format = global.format_for_people();
+    if format != OutputFormat::Table {
+        return output::print_as(&explained(&record), &[], &global.form_as(format));
+    }
+    output::print_text(&explanation(&record))
+}
+
+fn explained(record: &Replay) -> Value {
+    let view = &record.rollout;
+    let entries = record.entries.iter().map(|entry| {
+        let mut line = json!(entry);
+        line["at"] = time_of(entry.at_ms).into();
+        line["what"] = entry.to_string().into();
+        line
+    });
+    let entries: Vec<_> = entries.collect();
+    json!({
+        // Its number in `docs/schemas/rollout-explain.json`.
+        "schema": 1,
+        "id": view.id,
+        "endpoint": view.endpoint,
+        "from": view.from,
+        "to": view.to,
+        "alpha": view.alpha,
+        "verdict": view.verdict,
+        "findings": view.findings,
+        "entries": entries,
+        "standing": view.standing(),
+    })
+}
+
+fn explanation(record: &Replay) -> String {
     let view = &record.rollout;
     let mut text = format!(
         "Rollout {} of endpoint {}: from {} to {}, at most {} % false alarms in all.\n",
@@ -306,7 +339,7 @@ fn explain(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
         writeln!(text, "{}  {entry}", time_of(entry.at_ms)).expect("text takes any text");
     }
     writeln!(text, "{}", view.standing()).expect("text takes any text");
-    output::print_text(&text)
+    text
 }
 
 fn replay(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {

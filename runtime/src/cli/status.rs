@@ -1,112 +1,123 @@
-//! `serin status` and `serin journal`: what the server is, and what was done to it.
+//! `serin status`: what the server is, and what it does now.
+//!
+//! What two readings say together is in `readings`; a table is drawn by `status_words`.
+
+use std::fs;
+use std::io;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::args::{Global, Journal, OutputFormat};
+use super::args::{Global, OutputFormat, Status};
 use super::exit::CliError;
-use super::output::Columns;
-use super::server::Server;
-use crate::control::JournalEntry;
+use super::moment::Today;
+use super::output::{self, Columns};
+use super::readings::Seen;
+use super::server::{Server, data_folder};
+use super::{status_words, width};
+use crate::admin::{ClientError, ServerStatus};
 
-/// The columns of a table of the journal.
+/// The columns between tabs: a row for each deployment.
 const COLUMNS: Columns = &[
-    ("revision", &["/revision"]),
-    ("at", &["/at"]),
-    ("by", &["/by"]),
-    ("what", &["/what"]),
-    ("state", &["/change/provisioning_state"]),
-    ("why", &["/why"]),
+    ("endpoint", &["/endpoint"]),
+    ("deployment", &["/name"]),
+    ("state", &["/provisioning_state"]),
+    ("ready", &["/instances_ready"]),
+    ("instances", &["/instance_count"]),
+    ("traffic", &["/traffic"]),
+    ("mirror", &["/mirror_traffic"]),
+    ("requests_per_s", &["/requests_per_s"]),
+    ("in_flight", &["/in_flight"]),
 ];
 
-/// Prints what the server is.
-pub(super) fn status(global: &Global) -> Result<(), CliError> {
-    let server = Server::find(global)?;
-    server.print(&server.client.status()?)
+/// Prints what the server is and does; with `--watch` again and again.
+pub(super) fn status(typed: &Status, global: &Global) -> Result<(), CliError> {
+    let (mut earlier, first) = readings(typed, global)?;
+    print(&first, global, typed.watch)?;
+    while typed.watch && !output::reader_has_gone() {
+        let pause = Duration::from_secs_f64(typed.seconds);
+        thread::sleep(pause.max(WATCH_PAUSE_MIN));
+        let now = read(global)?;
+        let seen = seen(&earlier, now.clone(), global)?;
+        print(&seen, global, true)?;
+        earlier = now;
+    }
+    Ok(())
 }
 
-/// Prints the last entries of the journal.
-pub(super) fn journal(typed: &Journal, global: &Global) -> Result<(), CliError> {
-    let server = Server::find(global)?;
-    let entries = server.client.journal(typed.last)?;
-    match global.format() {
-        OutputFormat::Table | OutputFormat::Tsv if !global.asks_for_part() => {
-            let lines: Vec<_> = entries.iter().map(line).collect();
-            server.print_as(&lines, COLUMNS)
+/// Shortest time between two looks.
+const WATCH_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The newest reading, and what it says beside the one before.
+fn readings(typed: &Status, global: &Global) -> Result<(ServerStatus, Seen), CliError> {
+    let first = read(global)?;
+    let mut now = first.clone();
+    // Where there is nothing to count there is nothing to wait for.
+    if has_deployments(&first) && typed.seconds > 0.0 && !typed.watch {
+        thread::sleep(Duration::from_secs_f64(typed.seconds));
+        now = read(global)?;
+    }
+    let seen = seen(&first, now.clone(), global)?;
+    Ok((now, seen))
+}
+
+fn has_deployments(status: &ServerStatus) -> bool {
+    status
+        .endpoints
+        .iter()
+        .any(|one| !one.deployments.is_empty())
+}
+
+/// Asks the server that has the data folder at this moment: another one may have taken over since the last time.
+fn read(global: &Global) -> Result<ServerStatus, CliError> {
+    let read = Server::find(global)?.client.status();
+    match read {
+        // The file named one that was on its way out.
+        Err(ClientError::NoServer { .. }) => Ok(Server::find(global)?.client.status()?),
+        read => Ok(read?),
+    }
+}
+
+/// The newer of two readings, with the folder as it is called from anywhere.
+fn seen(earlier: &ServerStatus, now: ServerStatus, global: &Global) -> Result<Seen, CliError> {
+    let folder = data_folder(global)?;
+    let folder = fs::canonicalize(&folder).unwrap_or(folder);
+    Ok(Seen::of(earlier, now, &folder))
+}
+
+fn print(seen: &Seen, global: &Global, is_watched: bool) -> Result<(), CliError> {
+    let format = global.format_on(output::is_terminal());
+    if global.asks_for_part() {
+        return output::print(&value(seen), &global.form_as(format));
+    }
+    match format {
+        OutputFormat::Table => {
+            let text = status_words::words(seen, &Today::here(), width::of_output());
+            // The screen is one page as long as it is watched.
+            if is_watched && output::is_live(&io::stdout()) {
+                output::clear()?;
+            }
+            output::print_text(&text)
         }
-        _ => server.print(&entries),
+        OutputFormat::Tsv => output::print_as(&rows(seen), COLUMNS, &global.form_as(format)),
+        format => output::print(&value(seen), &global.form_as(format)),
     }
 }
 
-/// An entry with what fits in the cells of its row: whole seconds, and the change in words.
-fn line(entry: &JournalEntry) -> Value {
-    let mut line = json!(entry);
-    line["at"] = format!("{:.0}", entry.at).into();
-    line["what"] = entry.what().into();
-    line
+fn value(seen: &Seen) -> Value {
+    serde_json::to_value(seen).expect("results have a JSON form")
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::{COLUMNS, line};
-    use crate::cli::output::table_of;
-    use crate::control::JournalEntry;
-
-    /// The row of an entry, below the headings.
-    #[track_caller]
-    fn check(change: &Value, why: Option<&str>, row: &str) {
-        let entry: JournalEntry = serde_json::from_value(json!({
-            "seq": 9,
-            "revision": 7,
-            "at": "2026-01-01T00:00:00.123456Z",
-            "by": "ann",
-            "change": change,
-            "why": why,
-        }))
-        .unwrap();
-        let table = table_of(&json!([line(&entry)]), COLUMNS);
-        assert_eq!(table.lines().last(), Some(row), "{table}");
-    }
-
-    #[test]
-    fn the_journal_shows_that_a_change_was_replaced() {
-        check(
-            &json!({"kind": "outcome", "operation": 7, "provisioning_state": "Canceled"}),
-            Some("revision 8 took its place"),
-            "7         2026-01-01T00:00:00Z  ann  outcome  Canceled  revision 8 took its place",
-        );
-    }
-
-    #[test]
-    fn the_journal_says_a_change_in_words() {
-        check(
-            &json!({"kind": "update_endpoint", "name": "iris", "update": {"traffic": {"blue": 90, "green": 10}}}),
-            None,
-            "7         2026-01-01T00:00:00Z  ann  update endpoint iris, traffic blue:90,green:10",
-        );
-        check(
-            &json!({"kind": "delete_deployment", "name": "blue"}),
-            None,
-            "7         2026-01-01T00:00:00Z  ann  delete deployment blue",
-        );
-    }
-
-    #[test]
-    fn the_journal_names_the_model_that_came() {
-        check(
-            &json!({"kind": "register_model", "model": {"name": "digits", "version": "1"}}),
-            None,
-            "7         2026-01-01T00:00:00Z  ann  register model digits:1",
-        );
-    }
-
-    #[test]
-    fn a_change_of_a_later_release_is_shown_by_its_kind() {
-        check(
-            &json!({"kind": "mirror_endpoint", "name": "iris"}),
-            None,
-            "7         2026-01-01T00:00:00Z  ann  mirror endpoint",
-        );
-    }
+/// A row for each deployment.
+fn rows(seen: &Seen) -> Value {
+    let endpoints = seen.status.endpoints.iter();
+    let rows = endpoints.flat_map(|endpoint| {
+        endpoint.deployments.iter().map(|deployment| {
+            let mut row = json!(deployment);
+            row["endpoint"] = json!(endpoint.name);
+            row
+        })
+    });
+    rows.collect()
 }

@@ -31,6 +31,9 @@ pub struct HistoryEntry {
     pub endpoint: Option<EndpointName>,
     /// How it ended; none where it has not, or nobody noted it.
     pub provisioning_state: Option<ProvisioningState>,
+    /// When it ended; none of an earlier server.
+    #[serde(default)]
+    pub ended: Option<Timestamp>,
     /// Why it ended so.
     pub why: Option<String>,
     /// What was from what to what; none where the states are kept no more.
@@ -105,6 +108,7 @@ fn entry(
         what: line.what(),
         endpoint,
         provisioning_state: state.and_then(|state| ProvisioningState::deserialize(state).ok()),
+        ended: end.map(|end| end.at),
         why: end
             .and_then(|end| end.why.clone())
             .or_else(|| line.why.clone()),

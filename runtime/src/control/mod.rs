@@ -90,4 +90,4 @@ pub use rollouts::{
 };
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};
-pub use view::{DeploymentView, EndpointView, ScriptView, View};
+pub use view::{DeploymentView, EffectiveSettings, EndpointView, ScriptView, View};

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use serin_scorers::NonFinite;
 
 use crate::control::books::{Books, InstanceBook, NeedBook, Phase};
 use crate::control::build::InstanceNo;
@@ -17,8 +19,8 @@ use crate::control::script::StoredRecipe;
 use crate::engine::{Batching, ModelProfile, Placement};
 use crate::observe::Degraded;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Percent, Scoring, ScoringKind,
-    TrafficSplit,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, Percent, Queueing,
+    Scoring, ScoringKind, TrafficSplit,
 };
 
 /// Everything, at one moment.
@@ -79,6 +81,8 @@ pub struct DeploymentView {
     /// The step that is under way, for as long as one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<String>,
+    /// What counts, also where its file says nothing.
+    pub effective: EffectiveSettings,
     /// The content that the model stands for.
     pub model_digest: ModelDigest,
     /// The script that scores, where one does.
@@ -101,6 +105,34 @@ pub struct DeploymentView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
+
+/// The settings of a deployment that are in force once it is ready as asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EffectiveSettings {
+    /// The longest that a request may take, waiting included; none where it may take for ever.
+    pub request_timeout_ms: Option<u64>,
+    /// Requests that one instance runs at once.
+    pub max_concurrent_requests_per_instance: u32,
+    /// Requests that wait for a slot, for each instance, before the next one is refused; none where all may.
+    pub max_waiting_requests_per_instance: Option<u32>,
+    /// Most rows that one run takes together; none where that is not measured yet.
+    pub max_batch_size: Option<usize>,
+    /// Longest that a lane waits for more requests before it runs what it has.
+    pub max_batch_delay_us: u64,
+    /// Score threads, or processes, of one instance.
+    pub lanes: u32,
+    /// Whether the threads of a lane were asked to spin.
+    pub spin: bool,
+    /// Where the lanes compute.
+    pub isolation: Isolation,
+    /// The form of NaN and infinities in answers.
+    pub non_finite: NonFinite,
+    /// What stands for the probes.
+    pub probes: &'static str,
+}
+
+/// Liveness, readiness and startup probes are kept as they are written.
+const PROBES: &str = "without effect: an instance is ready when it is warmed up";
 
 /// The script of a deployment, and what runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -244,6 +276,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
         progress: (!provisioning_state.has_ended())
             .then(|| progress_of(books, key, wanted))
             .flatten(),
+        effective: effective(&wanted.target, &live),
         model_digest: wanted.target.model.digest.clone(),
         script: script_of(books, &wanted.target),
         instances_ready: live.len(),
@@ -251,6 +284,42 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
             .iter()
             .filter_map(|(_, one)| one.facts.placement.clone())
             .collect(),
+    }
+}
+
+fn effective(target: &Target, live: &[Live<'_>]) -> EffectiveSettings {
+    let settings = target.spec.request_settings();
+    let concurrency = settings.max_concurrent_requests_per_instance();
+    let timeout = settings.request_timeout();
+    let asked = settings.max_batch_size();
+    let measured = || {
+        let profile = live.iter().find_map(|(_, one)| one.facts.profile.as_ref());
+        profile.map(|profile| profile.rows_max(asked))
+    };
+    // A lane more than requests or vCPUs would have no work, or no core.
+    let lanes = settings.lanes().unwrap_or(concurrency).min(concurrency);
+    EffectiveSettings {
+        request_timeout_ms: (timeout != Duration::MAX)
+            .then(|| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        max_concurrent_requests_per_instance: concurrency,
+        max_waiting_requests_per_instance: match settings.queueing() {
+            Queueing::PerSlot => Some(concurrency),
+            Queueing::Waiting(waiting) => Some(waiting),
+            Queueing::Unbounded => None,
+        },
+        max_batch_size: match &target.script {
+            Some(_) => Some(1),
+            None => measured(),
+        },
+        max_batch_delay_us: u64::try_from(settings.max_batch_delay().as_micros())
+            .unwrap_or(u64::MAX),
+        lanes: lanes
+            .min(u32::try_from(target.vcpus).unwrap_or(u32::MAX))
+            .max(1),
+        spin: settings.spin(),
+        isolation: settings.isolation(),
+        non_finite: settings.non_finite(),
+        probes: PROBES,
     }
 }
 
