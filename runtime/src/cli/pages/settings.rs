@@ -84,6 +84,11 @@ const OF_OTHERS: &[Variable] = &[
     ("LOGNAME", "", "The same where `USER` is not set"),
     ("NO_COLOR", "", "Anything in it: no colours"),
     (
+        "COLUMNS",
+        "",
+        "The width of the tables of `status` and `journal`, before that of the terminal",
+    ),
+    (
         "ORT_DISABLE_TELEMETRY",
         "`1`",
         "Set by serin before it loads ONNX Runtime; a program that embeds serin is started with it",
