@@ -454,15 +454,14 @@ fn one_nan_or_infinity_anywhere_is_seen_in_every_kind_of_output() {
                 .map(|float| ("a".to_owned(), narrowed(*float)));
             let map: Vec<_> = map.collect();
             let halves = flat(&floats.map(half::f16::from_f64));
-            let views = [
+            [
                 OutputView::Tensor(flat(floats).view()).is_finite(),
                 OutputView::Tensor(flat(&floats.map(narrowed)).view()).is_finite(),
                 OutputView::Sequence(vec![flat(&[1_u8]), halves]).is_finite(),
                 OutputView::Sequence(vec![flat(&floats.map(half::bf16::from_f64))]).is_finite(),
                 OutputView::Map(map.clone()).is_finite(),
                 OutputView::Maps(vec![Vec::new(), map]).is_finite(),
-            ];
-            views
+            ]
         };
         assert_eq!(all(&floats), [true; 6]);
         floats[at] = odd;
