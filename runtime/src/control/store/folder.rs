@@ -13,7 +13,7 @@ use crate::plain_file::check_private;
 pub(in crate::control) struct DataFolder {
     path: PathBuf,
     /// Locked; the system unlocks it when the process ends, however it ends.
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
@@ -61,11 +61,19 @@ impl DataFolder {
         drop(written);
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
     pub(in crate::control) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for DataFolder {
+    fn drop(&mut self) {
+        // A process that was forked at this moment has the file too, until it runs its program: to close it alone would not let go, and
+        // whoever takes the folder over now would find it in use. What cannot be unlocked is closed all the same.
+        drop(self.lock.unlock());
     }
 }
