@@ -2,7 +2,7 @@
 
     python3 benches/rollouts/run.py same        blue to an identical green, native, 1,000 requests a second
     python3 benches/rollouts/run.py failures    the same as scripts, of which 2 % fail, alike
-    python3 benches/rollouts/run.py saturated   both arms at 0.9 of what they can do
+    python3 benches/rollouts/run.py saturated   both arms at 0.8 of what sleeping alone allows
     python3 benches/rollouts/run.py stalls      once in 5 s both stand still for 300 ms
     python3 benches/rollouts/run.py bursts      ten times the rate for one second in four
     python3 benches/rollouts/run.py shared      native models that compute, both on the same cores, at 0.7 of what these can do
@@ -184,7 +184,7 @@ async def ended(server, at_most_s=600):
 
 
 def words(now):
-    return now.get("why") or "; ".join(f"{one['metric']} {one['verdict']}" for one in now["findings"])
+    return now.get("why") or "; ".join(f"{one['plan']['metric']} {one['verdict']}" for one in now["findings"])
 
 
 async def alike(server, plan, rate, options):
@@ -213,7 +213,7 @@ async def neighbour(server, options):
         print(f"{number + 1}: {now['phase']} after {time.monotonic() - began:.1f} s, {dict(load.ends)}: {words(now)}", flush=True)
         server.back()
         # What computes ends with its version.
-        server.command("online-deployment", "update", "--name", "green", "-e", "iris", "--set", f"tags.round={number}")
+        server.command("online-deployment", "update", "--name", "green", "-e", "iris", "--set", f"environment_variables.ROUND={number}")
     print(f"neighbour: {held} of {options.rollouts} held")
 
 
