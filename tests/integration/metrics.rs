@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::hygiene::wait_until;
-use crate::support::{Answer, Server, agent, folder, model};
+use crate::support::{Answer, DELETE_GREEN, Server, agent, folder, model};
 
 /// The reader of both formats that others use.
 const READER: &str = "prometheus_client==0.26.0";
@@ -104,9 +104,15 @@ fn server(data: &Path) -> (Server, String) {
     (server, metrics)
 }
 
-fn deploy(server: &Server, name: &str) {
+/// `iris` with nine tenths of its traffic at blue and one at green; its key.
+fn split(server: &Server) -> String {
+    server.create_endpoint("iris");
     let path = model("models/digits/1/model.onnx");
-    server.create_deployment(name, &path, "").ok();
+    for name in ["blue", "green"] {
+        server.create_deployment(name, &path, "").ok();
+    }
+    server.update("iris", &["--traffic", "blue=90 green=10"]);
+    server.key("iris")
 }
 
 fn sample() -> String {
@@ -117,11 +123,7 @@ fn sample() -> String {
 fn both_formats_are_what_prometheus_reads_and_say_the_same() {
     let data = folder();
     let (server, url) = server(data.path());
-    server.create_endpoint("iris");
-    deploy(&server, "blue");
-    deploy(&server, "green");
-    server.update("iris", &["--traffic", "blue=90 green=10"]);
-    let key = server.key("iris");
+    let key = split(&server);
     assert_eq!(server.score("iris", &key, None, &sample()).status, 200);
     assert_eq!(server.score("iris", "wrong", None, "{}").status, 401);
     let (one, two) = (asked(&url, OPENMETRICS), asked(&url, "*/*"));
@@ -147,11 +149,7 @@ fn what_a_deployment_was_asked_and_given_is_counted_and_goes_away_with_it() {
     const REQUESTS: u32 = 200;
     let data = folder();
     let (server, url) = server(data.path());
-    server.create_endpoint("iris");
-    deploy(&server, "blue");
-    deploy(&server, "green");
-    server.update("iris", &["--traffic", "blue=90 green=10"]);
-    let key = server.key("iris");
+    let key = split(&server);
     for _ in 0..REQUESTS {
         assert_eq!(server.score("iris", &key, None, &sample()).status, 200);
     }
@@ -197,15 +195,7 @@ fn what_a_deployment_was_asked_and_given_is_counted_and_goes_away_with_it() {
     assert!(build.contains("onnxruntime=\"1."), "{build}");
 
     server.update("iris", &["--traffic", "blue=100 green=0"]);
-    server.ok(&[
-        "online-deployment",
-        "delete",
-        "-n",
-        "green",
-        "-e",
-        "iris",
-        "--yes",
-    ]);
+    server.ok(DELETE_GREEN);
     let names_green = |name: &String| name.contains("green");
     assert!(!samples(&url).keys().any(names_green));
     server.ok(&["online-endpoint", "delete", "-n", "iris", "--yes"]);

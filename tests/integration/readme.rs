@@ -83,22 +83,26 @@ fn shell(script: &str) -> Command {
     shell
 }
 
+/// Plays the lines of a page beside the server of this folder, in one shell: what one line keeps the next one uses.
+fn play(path: &str, script: &str, data: &Path) {
+    let output = shell(script)
+        .env("SERIN_DATA", data)
+        .output()
+        .expect("a shell");
+    assert!(
+        output.status.success(),
+        "{path}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 #[test]
 fn the_quick_start_plays_as_written() {
     let data = folder();
     let server = Server::start(data.path());
     let lines = quick_start();
     assert!(lines.len() > 15, "{lines:?}");
-    // One shell, for what one line keeps the next one uses.
-    let output = shell(&lines.join("\n"))
-        .env("SERIN_DATA", data.path())
-        .output()
-        .expect("a shell");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    play("README.md", &lines.join("\n"), data.path());
     let endpoints = server.ok(&["endpoint", "list"]);
     assert_eq!(endpoints, serde_json::json!([]));
 }
@@ -114,15 +118,7 @@ fn the_console_blocks_of_the_pages_play_as_written() {
         played += 1;
         let data = folder();
         let _server = Server::start(data.path());
-        let output = shell(&lines.join("\n"))
-            .env("SERIN_DATA", data.path())
-            .output()
-            .expect("a shell");
-        assert!(
-            output.status.success(),
-            "{path}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        play(path, &lines.join("\n"), data.path());
     }
     assert!(played >= 3, "{played} pages have commands");
 }

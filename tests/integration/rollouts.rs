@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::hygiene::{try_a_model_that_hangs, wait_until};
-use crate::support::{Server, agent, deployment, folder, model};
+use crate::support::{DELETE_GREEN, Server, agent, deployment, folder, model};
 
 /// A canary that fails each request: its model takes other inputs.
 const WRONG: &str = "models/test/picky.onnx";
@@ -319,26 +319,10 @@ fn what_cannot_be_a_rollout_is_refused_in_words() {
         "{second}"
     );
     // With traffic it cannot go; once it has none it may, and the rollout ends.
-    let (_, live) = server.fails(&[
-        "online-deployment",
-        "delete",
-        "-n",
-        "green",
-        "-e",
-        "iris",
-        "--yes",
-    ]);
+    let (_, live) = server.fails(DELETE_GREEN);
     assert!(live.contains("traffic"), "{live}");
     server.update("iris", &["--traffic", "blue=100 green=0"]);
-    server.ok(&[
-        "online-deployment",
-        "delete",
-        "-n",
-        "green",
-        "-e",
-        "iris",
-        "--yes",
-    ]);
+    server.ok(DELETE_GREEN);
     wait_for_phase(&server, "aborted");
     assert!(
         look(&server)["why"]

@@ -293,6 +293,17 @@ impl Answer {
     }
 }
 
+/// Deletes the deployment `green` of `iris` without a question.
+pub(crate) const DELETE_GREEN: &[&str] = &[
+    "online-deployment",
+    "delete",
+    "-n",
+    "green",
+    "-e",
+    "iris",
+    "--yes",
+];
+
 /// A client that treats every status as an answer.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder()

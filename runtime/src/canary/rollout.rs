@@ -206,6 +206,7 @@ pub struct Took {
 pub struct Rollout {
     plan: RolloutPlan,
     guard: Guard,
+    /// Over the stable version, until there is something to tell.
     #[serde(default)]
     watch: Option<StableWatch>,
     phase: Phase,
@@ -567,9 +568,10 @@ impl Rollout {
         if !self.may_move() {
             return;
         }
-        let Some(slowed) = self.watch.as_mut().and_then(StableWatch::finding) else {
+        let Some(slowed) = self.watch.as_ref().and_then(StableWatch::finding) else {
             return;
         };
+        self.watch = None;
         self.tell(took, Event::Slowed { slowed });
         if self.phase == Phase::Running && self.plan.on_slowed == OnSlowed::Hold {
             let from = &self.plan.from;

@@ -96,7 +96,6 @@ pub(super) struct StableWatch {
     alarm: Interference,
     /// Latencies of the slot under way.
     slot: Vec<u64>,
-    is_told: bool,
 }
 
 impl StableWatch {
@@ -109,7 +108,6 @@ impl StableWatch {
             slow_us: usual.slow_us,
             alarm,
             slot: Vec::new(),
-            is_told: false,
         }
     }
 
@@ -122,15 +120,12 @@ impl StableWatch {
         }
     }
 
-    /// What is to be told, once.
-    pub(super) fn finding(&mut self) -> Option<Slowed> {
-        if self.is_told || !self.alarm.is_raised(TIMES) {
-            return None;
-        }
-        self.is_told = true;
+    /// What is to be told, where the version has become slower.
+    pub(super) fn finding(&self) -> Option<Slowed> {
         let [before, now] = self.alarm.bands();
-        Some(Slowed {
-            slow_us: self.slow_us,
+        let slow_us = self.slow_us;
+        self.alarm.is_raised(TIMES).then_some(Slowed {
+            slow_us,
             before,
             now,
         })

@@ -101,11 +101,7 @@ fn stacked(rows: &[([String; 3], String)], width: usize) -> String {
             .map(String::as_str)
             .filter(|word| !word.is_empty())
             .collect();
-        let head = width::wrapped(&words.join(" "), Some(width));
-        let below = width::wrapped(sentence, Some(width - 2));
-        let below = below.into_iter().map(|line| format!("  {line}"));
-        let lines = head.into_iter().chain(below);
-        lines.map(|line| line + "\n").collect::<String>()
+        width::block(&words.join(" "), sentence, width)
     });
     blocks.collect()
 }

@@ -126,13 +126,7 @@ fn stacked(rows: &[Vec<String>], width: usize) -> String {
             NOTHING => row[0].clone(),
             deployment => format!("{}/{deployment}", row[0]),
         };
-        let head = width::wrapped(&name, Some(width));
-        let below = width::wrapped(&named.join(", "), Some(width - 2));
-        let below = below.into_iter().map(|line| format!("  {line}"));
-        head.into_iter()
-            .chain(below)
-            .map(|line| line + "\n")
-            .collect::<String>()
+        width::block(&name, &named.join(", "), width)
     });
     blocks.collect()
 }

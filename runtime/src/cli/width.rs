@@ -24,6 +24,14 @@ pub(super) fn of_output() -> Option<usize> {
         .map(|columns| columns.max(NARROWEST))
 }
 
+/// A line, and what is said of it set in below, where there is no place for columns.
+pub(super) fn block(head: &str, below: &str, width: usize) -> String {
+    let below = wrapped(below, Some(width - 2));
+    let below = below.into_iter().map(|line| format!("  {line}"));
+    let lines = wrapped(head, Some(width)).into_iter().chain(below);
+    lines.map(|line| line + "\n").collect()
+}
+
 /// Lines of at most so many characters, ended between words where one fits, within a word where none does.
 pub(super) fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     let Some(width) = width.map(|width| width.max(1)) else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serin_scorers::NonFinite;
 
-use crate::control::books::{Books, InstanceBook, NeedBook, Phase};
+use crate::control::books::{Books, InstanceBook, NeedBook, Phase, waiting_max};
 use crate::control::build::InstanceNo;
 use crate::control::desired::{DesiredDeployment, DesiredEndpoint, Stamp, Target};
 use crate::control::event::{Key, NeedNotes};
@@ -16,11 +16,11 @@ use crate::control::models::ModelDigest;
 use crate::control::operation::ProvisioningState;
 use crate::control::revision::Revision;
 use crate::control::script::StoredRecipe;
-use crate::engine::{Batching, ModelProfile, Placement};
+use crate::engine::{Batching, ModelProfile, Placement, lane_count};
 use crate::observe::Degraded;
 use crate::spec::{
-    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, Percent, Queueing,
-    Scoring, ScoringKind, TrafficSplit,
+    DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, Percent, Scoring,
+    ScoringKind, TrafficSplit,
 };
 
 /// Everything, at one moment.
@@ -114,13 +114,13 @@ pub struct EffectiveSettings {
     /// Requests that one instance runs at once.
     pub max_concurrent_requests_per_instance: u32,
     /// Requests that wait for a slot, for each instance, before the next one is refused; none where all may.
-    pub max_waiting_requests_per_instance: Option<u32>,
+    pub max_waiting_requests_per_instance: Option<usize>,
     /// Most rows that one run takes together; none where that is not measured yet.
     pub max_batch_size: Option<usize>,
     /// Longest that a lane waits for more requests before it runs what it has.
     pub max_batch_delay_us: u64,
     /// Score threads, or processes, of one instance.
-    pub lanes: u32,
+    pub lanes: usize,
     /// Whether the threads of a lane were asked to spin.
     pub spin: bool,
     /// Where the lanes compute.
@@ -296,26 +296,19 @@ fn effective(target: &Target, live: &[Live<'_>]) -> EffectiveSettings {
         let profile = live.iter().find_map(|(_, one)| one.facts.profile.as_ref());
         profile.map(|profile| profile.rows_max(asked))
     };
-    // A lane more than requests or vCPUs would have no work, or no core.
-    let lanes = settings.lanes().unwrap_or(concurrency).min(concurrency);
+    let slots = usize::try_from(concurrency).unwrap_or(usize::MAX);
     EffectiveSettings {
         request_timeout_ms: (timeout != Duration::MAX)
             .then(|| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
         max_concurrent_requests_per_instance: concurrency,
-        max_waiting_requests_per_instance: match settings.queueing() {
-            Queueing::PerSlot => Some(concurrency),
-            Queueing::Waiting(waiting) => Some(waiting),
-            Queueing::Unbounded => None,
-        },
+        max_waiting_requests_per_instance: waiting_max(settings.queueing(), slots, 1),
         max_batch_size: match &target.script {
             Some(_) => Some(1),
             None => measured(),
         },
         max_batch_delay_us: u64::try_from(settings.max_batch_delay().as_micros())
             .unwrap_or(u64::MAX),
-        lanes: lanes
-            .min(u32::try_from(target.vcpus).unwrap_or(u32::MAX))
-            .max(1),
+        lanes: lane_count(concurrency, settings.lanes(), target.vcpus),
         spin: settings.spin(),
         isolation: settings.isolation(),
         non_finite: settings.non_finite(),

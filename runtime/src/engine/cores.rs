@@ -194,14 +194,10 @@ impl CoreGrant {
         self.cores.iter().any(|core| other.cores.contains(core))
     }
 
-    /// The cores of each lane: as many lanes as `wanted`, or one for each request at once, which share the cores evenly.
-    ///
-    /// Never more than requests at once, vCPUs or cores: such a lane would have no work, or no core of its own.
+    /// The cores of each lane, which share them evenly.
     #[must_use]
     pub fn lanes(&self, concurrency: u32, wanted: Option<u32>) -> Vec<Vec<CoreId>> {
-        let wanted = wanted.unwrap_or(concurrency).min(concurrency);
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let lanes = wanted.min(self.vcpus).min(self.cores.len()).max(1);
+        let lanes = lane_count(concurrency, wanted, self.vcpus.min(self.cores.len()));
         let mut split = vec![Vec::new(); lanes];
         // 8 cores over 3 lanes: 3, 3 and 2.
         for (index, core) in self.cores.iter().enumerate() {
@@ -209,6 +205,16 @@ impl CoreGrant {
         }
         split
     }
+}
+
+/// The number of lanes: as many as `wanted`, or one for each request at once.
+///
+/// Never more than requests at once, vCPUs or cores: such a lane would have no work, or no core of its own.
+#[must_use]
+pub fn lane_count(concurrency: u32, wanted: Option<u32>, cores: usize) -> usize {
+    let wanted = wanted.unwrap_or(concurrency).min(concurrency);
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    wanted.min(cores).max(1)
 }
 
 /// The cores, and the instances on each. Dropped, it gives back what was not released.

@@ -185,11 +185,12 @@ impl InstanceState {
         what.clone_into(&mut troubles.1);
     }
 
-    /// What happened to lanes, in words.
+    /// How often lanes were in trouble.
     pub(super) fn trouble_count(&self) -> u64 {
         lock(&self.troubles).0
     }
 
+    /// What happened to lanes, in words.
     pub(super) fn troubles(&self) -> Option<String> {
         let troubles = lock(&self.troubles);
         match troubles.0 {

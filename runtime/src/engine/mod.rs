@@ -61,7 +61,7 @@ pub use batch::BatchSettings;
 pub use cancel::Cancel;
 pub use cores::{
     BackendKind, Capacity, CoreGrant, CoreId, CoreMap, NotEnoughCores, Pinning, Placement,
-    ThreadPlacement, Topology,
+    ThreadPlacement, Topology, lane_count,
 };
 #[cfg(test)]
 pub(crate) use external_data::written;

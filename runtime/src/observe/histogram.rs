@@ -89,15 +89,8 @@ impl Durations {
 impl EncodeMetric for Durations {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let bounds = BOUNDS_US.map(|us| Duration::from_micros(us).as_secs_f64());
-        let counts = self.counts();
-        let buckets: Vec<(f64, u64)> = bounds
-            .into_iter()
-            .chain([f64::INFINITY])
-            .zip(counts.iter().copied())
-            .collect();
         let sum = Duration::from_nanos(self.0.sum_ns.load(Ordering::Relaxed)).as_secs_f64();
-        // The count is that of the buckets read, so that the lines agree with each other while others record.
-        encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+        encode_buckets(&mut encoder, sum, &bounds, &self.counts())
     }
 
     fn metric_type(&self) -> MetricType {
@@ -137,13 +130,8 @@ impl EncodeMetric for RunRows {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts = self.0.counts.iter();
         let counts: Vec<u64> = counts.map(|count| count.load(Ordering::Relaxed)).collect();
-        let bounds = BOUNDS_ROWS
-            .into_iter()
-            .map(f64::from)
-            .chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let sum = to_f64(self.0.sum.load(Ordering::Relaxed));
-        encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+        encode_buckets(&mut encoder, sum, &BOUNDS_ROWS.map(f64::from), &counts)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -155,8 +143,21 @@ impl TypedMetric for RunRows {
     const TYPE: MetricType = MetricType::Histogram;
 }
 
-/// Exact below 2^53 requests.
-fn to_f64(count: u64) -> f64 {
+/// Writes counts by the upper bounds of their buckets, the last of which has none.
+fn encode_buckets(
+    encoder: &mut MetricEncoder<'_>,
+    sum: f64,
+    bounds: &[f64],
+    counts: &[u64],
+) -> Result<(), std::fmt::Error> {
+    let bounds = bounds.iter().copied().chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+    // The count is that of the buckets read, so that the lines agree with each other while others record.
+    encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)
+}
+
+/// Exact below 2^53.
+pub(super) fn to_f64(count: u64) -> f64 {
     count as f64
 }
 

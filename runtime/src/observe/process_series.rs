@@ -12,6 +12,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use rustix::process::{Resource, getrlimit};
 
+use super::histogram::to_f64;
+
 /// Writes the series of this process; what the kernel does not tell is left out.
 #[derive(Debug)]
 struct ProcessSeries;
@@ -155,11 +157,6 @@ impl Stat {
 fn boot_time(stat: &str) -> Option<u64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
     line.trim().parse().ok()
-}
-
-/// Exact below 2^53.
-fn to_f64(count: u64) -> f64 {
-    count as f64
 }
 
 #[cfg(test)]
