@@ -107,7 +107,7 @@ pub enum Input {
 /// Something that a rollout wants to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wish {
-    /// The canary is to have this share, the stable version the rest, and nobody copies.
+    /// The canary is to have this share, the stable version the rest, and no copies by the rollout any more.
     Shift {
         /// The share.
         canary: Percent,

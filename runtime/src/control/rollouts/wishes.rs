@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::canary::{RolloutPlan, StickyKey, Wish};
+use crate::canary::{RolloutPlan, Step, StickyKey, Wish};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate};
 use crate::control::mailbox::ControllerHandle;
 use crate::control::operation::ProvisioningState;
@@ -18,7 +18,10 @@ pub(super) fn change_of(plan: &RolloutPlan, wish: &Wish) -> Option<Change> {
         Wish::Shift { canary, .. } => EndpointUpdate {
             traffic: Some(split(plan, *canary)),
             // Copies may be on their way, so whether there are any now says nothing.
-            set: vec![shadow(plan, Percent::ZERO)],
+            set: mirrors(plan)
+                .then(|| shadow(plan, Percent::ZERO))
+                .into_iter()
+                .collect(),
             ..EndpointUpdate::default()
         },
         Wish::Mirror { percent } => EndpointUpdate {
@@ -65,6 +68,11 @@ fn split(plan: &RolloutPlan, canary: Percent) -> TrafficSplit {
     let rest = Percent::from_hundredths(rest).unwrap_or(Percent::ZERO);
     TrafficSplit::new(vec![(plan.from.clone(), rest), (plan.to.clone(), canary)])
         .expect("two shares that are a hundred")
+}
+
+fn mirrors(plan: &RolloutPlan) -> bool {
+    let mut steps = plan.steps.iter();
+    steps.any(|step| matches!(step, Step::Mirror { .. }))
 }
 
 fn shadow(plan: &RolloutPlan, percent: Percent) -> Assignment {
