@@ -1,13 +1,13 @@
 //! Whether the verdicts of `serin bench` hold: `cargo bench --bench verdicts [-- NAME]`.
 //!
-//! - `same`: one version against itself, 100 short runs: how many name a winner.
+//! - `same`: one version against itself, 200 short runs: how many name a winner.
 //! - `drift`: both versions become 10 % slower over the run: how many of 20 runs name a winner.
-//! - `slower`: a version that is 5 % slower: how many of 20 runs find it.
+//! - `slower`: a version that is 3 % slower: how many of 20 runs of 30 s find it.
 //! - `stall`: a server that stands still for 1 s in 10: what the two kinds of loop say of it.
 //! - `shapes`: constant service times against exponential, bimodal and lognormal ones of the same mean: how many of 20 runs name a winner,
 //!   and how many intervals miss the ratio of the times as they were.
-//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: the mean latency by that of theory, for M/M/1 the p99 too, and what the
-//!   check says of it.
+//! - `queues`: M/M/1, M/D/1 and M/D/4 at loads from 0.5 to 1.1: latencies by those of theory, and what the check says of them.
+//! - `sustain`: the highest rate that keeps a p99, of six queues for which it is known, 20 runs of a minute each.
 //! - `rate`: the most that the generator sends on one core, and how late it is at 20,000 a second.
 //!
 //! Servers stand in for versions, so that what is to be found is known: each answers after a time that is set, on cores that are
@@ -19,13 +19,13 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serin::bench::{Bench, CheckState, Outcome, Report, Scenario, Subject, Version};
-use serin::evidence::{SplitMix64, Tolerance};
+use serin::evidence::{Slo, SplitMix64, Tolerance};
 use serin::load::Target;
 use tokio::sync::watch;
 
@@ -41,13 +41,14 @@ fn main() {
         .skip(1)
         .filter(|argument| !argument.starts_with('-'))
         .collect();
-    let all: [(&str, fn()); 7] = [
+    let all: [(&str, fn()); 8] = [
         ("same", same),
         ("drift", drift),
         ("slower", slower),
         ("stall", stall),
         ("shapes", shapes),
         ("queues", queues),
+        ("sustain", sustain),
         ("rate", rate),
     ];
     for (name, measure) in all {
@@ -60,9 +61,9 @@ fn main() {
 fn same() {
     let service = |_| busy(SERVICE);
     let (one, other) = (server(service), server(service));
-    let found = runs(100, &[one, other], Duration::from_secs(3));
+    let found = runs(200, &[one, other], Duration::from_secs(3));
     println!(
-        "same: {} of 100 runs name a winner, {} withhold one",
+        "same: {} of 200 runs name a winner, {} withhold one",
         winners(&found),
         withheld(&found)
     );
@@ -90,9 +91,9 @@ fn drift() {
 fn slower() {
     let servers = [
         server(|_| busy(SERVICE)),
-        server(|_| busy(SERVICE.mul_f64(1.05))),
+        server(|_| busy(SERVICE.mul_f64(1.03))),
     ];
-    let found = runs(20, &servers, Duration::from_secs(15));
+    let found = runs(20, &servers, Duration::from_secs(30));
     let right = found
         .iter()
         .filter(|report| report.verdict.outcome == Outcome::Slower)
@@ -148,7 +149,7 @@ fn shapes() {
     ] {
         // Counted over all connections of all runs: each run has times of its own.
         let requests: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
-        let services: &'static [Services; 2] = Box::leak(Box::default());
+        let services: &'static [Times; 2] = Box::leak(Box::default());
         let servers = [
             server(|_| serve(4 * SERVICE, &services[0])),
             server(move |_| {
@@ -165,7 +166,7 @@ fn shapes() {
         };
         let found: Vec<_> = (0..20).map(run).collect();
         // A sleep takes longer than it was asked for: what was asked for is not what there is to find.
-        let [base, other] = [0, 1].map(|version| Served::of(&services[version]).mean_s);
+        let [base, other] = [0, 1].map(|version| services[version].mean_ms());
         let truth = base / other;
         let misses = |report: &&Report| {
             let found = report
@@ -190,6 +191,10 @@ fn shapes() {
     }
 }
 
+fn constant(_number: u64) -> f64 {
+    1.0
+}
+
 /// The time of the request of this number, in means.
 fn exponential(number: u64) -> f64 {
     -SplitMix64::new(number).unit().ln()
@@ -209,19 +214,26 @@ fn lognormal(number: u64) -> f64 {
     (normal - 0.5).exp()
 }
 
-/// Loads whose theory is known. Theory is asked with the service times as they were.
+/// What a server of known latency is: its name, its lanes, and the time of the request of a number, in means.
+type Known = (&'static str, u32, fn(u64) -> f64);
+
+/// Mean time of a request in a lane.
+const LANE: Duration = Duration::from_millis(2);
+/// Requests of which the latencies of theory are made.
+const IN_THEORY: u64 = 2_000_000;
+
+/// Loads whose latencies are known.
 fn queues() {
-    const LANE: Duration = Duration::from_millis(2);
-    for (name, lanes, shape) in [
-        ("M/M/1", 1, exponential as fn(u64) -> f64),
-        ("M/D/1", 1, |_| 1.0),
-        ("M/D/4", 4, |_| 1.0),
-    ] {
+    let known: [Known; 3] = [
+        ("M/M/1", 1, exponential),
+        ("M/D/1", 1, constant),
+        ("M/D/4", 4, constant),
+    ];
+    for (name, lanes, shape) in known {
         for percent in [50, 70, 80, 90, 95, 110] {
-            let (address, served) = queue(lanes, move |number| LANE.mul_f64(shape(number)));
+            let (address, late) = queue(lanes, shape);
             // A lane answers 500 a second.
             let rate = percent * 5 * lanes;
-            let wanted = f64::from(percent) / 100.0;
             let bench = Bench {
                 scenario: Scenario::Server,
                 connections: vec![1024],
@@ -229,25 +241,22 @@ fn queues() {
                 ..bench(&[address], Duration::from_secs(30), 1)
             };
             let report = measure(&bench);
-            let figures = &report.levels[0].figures[0];
-            let found = figures.mean_ms;
-            let Served { mean_s, variation } = Served::of(served);
-            let load = f64::from(rate) * mean_s / f64::from(lanes);
-            let theory = 1e3 * mean_s * (1.0 + wait(lanes, load, variation));
-            // The time in an M/M/1 is exponential.
-            let p99 = match name {
-                "M/M/1" => format!(
-                    "p99 {:.2}, {:.2} in theory; ",
-                    figures.p99_ms,
-                    theory * 100.0_f64.ln()
-                ),
-                _ => String::new(),
+            let found = &report.levels[0].figures[0];
+            let found = [found.p50_ms, found.p90_ms, found.p99_ms];
+            let theory = match percent < 100 {
+                true => {
+                    let latencies = in_theory(lanes, shape, rate.into());
+                    [0.5, 0.9, 0.99].map(|quantile| at(&latencies, quantile))
+                }
+                false => [f64::INFINITY; 3],
             };
+            let told = |times: [f64; 3]| times.map(|time| format!("{time:.2}")).join(", ");
             let settled = report.checks.iter().find(|check| check.name == "settled");
             println!(
-                "queues: {name} at {wanted}, in fact {load:.3} (mean {:.2} ms, variation {variation:.2}): mean {found:.2} ms, {theory:.2} \
-                 in theory; {p99}{:?}: {}",
-                1e3 * mean_s,
+                "queues: {name} at {percent} %: p50, p90, p99 {} ms, {} in theory, woken {:.2} ms late; {:?}: {}",
+                told(found),
+                told(theory),
+                late.mean_ms(),
                 settled.map(|check| check.state),
                 settled.map_or("", |check| &check.words)
             );
@@ -255,88 +264,137 @@ fn queues() {
     }
 }
 
-/// The mean wait in service times, by the squared coefficient of variation of these (Pollaczek and Khinchine; of several lanes between that of
-/// exponential and of constant ones, Cosmetatos 1976); without an end from a load of 1 on.
-fn wait(lanes: u32, load: f64, variation: f64) -> f64 {
-    let idle = 1.0 - load;
-    if idle <= 0.0 {
-        return f64::INFINITY;
-    }
-    let lanes = f64::from(lanes);
-    let offered = lanes * load;
-    // Erlang's formula of how likely all are busy.
-    let (mut term, mut free) = (1.0, 0.0);
-    let mut number = 0.0;
-    while number < lanes {
-        free += term;
-        number += 1.0;
-        term *= offered / number;
-    }
-    let all_busy = term / idle;
-    let exponential = all_busy / (free + all_busy) / (lanes * idle);
-    let factor =
-        1.0 + idle * (lanes - 1.0) * ((4.0 + 5.0 * lanes).sqrt() - 2.0) / (16.0 * lanes * load);
-    exponential * (variation + (1.0 - variation) * factor / 2.0)
-}
-
-/// Services that were done: how many, and the sums of their times and of the squares, in seconds.
-type Services = Mutex<(u32, f64, f64)>;
-
-/// The times of services as they were: a sleep takes longer than it was asked for, on a busy machine by far.
-struct Served {
-    mean_s: f64,
-    /// Variance by the square of the mean.
-    variation: f64,
-}
-
-impl Served {
-    fn of(services: &Services) -> Self {
-        let (count, sum, squares) = *services.lock().expect("no thread panics with it");
-        let count = f64::from(count.max(1));
-        let mean_s = sum / count;
-        Self {
-            mean_s,
-            variation: squares / count / mean_s.powi(2) - 1.0,
+/// The highest rate that keeps a latency, of servers for which it is known: all at once, a minute each time.
+fn sustain() {
+    const RUNS: u64 = 20;
+    // Of what the lanes can do: what keeps the limit.
+    const LOAD: f64 = 0.8;
+    let known: [Known; 6] = [
+        ("M/M/1", 1, exponential),
+        ("M/D/1", 1, constant),
+        ("M/bimodal/1", 1, bimodal),
+        ("M/lognormal/1", 1, lognormal),
+        ("M/D/4", 4, constant),
+        ("M/M/4", 4, exponential),
+    ];
+    let seek = |(name, lanes, shape): Known| {
+        let truth = LOAD * f64::from(lanes) / LANE.as_secs_f64();
+        let limit_ms = at(&in_theory(lanes, shape, truth), 0.99);
+        let (address, late) = queue(lanes, shape);
+        let (mut holds, mut misses, mut unconfirmed) = (0, 0, 0);
+        for seed in 0..RUNS {
+            let bench = Bench {
+                scenario: Scenario::Server,
+                connections: vec![1024],
+                slo: Some(Slo {
+                    quantile: 0.99,
+                    // That somebody is woken late is no queue.
+                    limit_ms: limit_ms + late.mean_ms(),
+                }),
+                ..bench(&[address], Duration::from_secs(60), seed)
+            };
+            let report = measure(&bench);
+            let Some(found) = report.slo.as_ref().and_then(|slo| slo.versions.first()) else {
+                continue;
+            };
+            let is_within = found.passed_per_s.is_none_or(|passed| passed <= truth)
+                && found.failed_per_s.is_none_or(|failed| failed >= truth);
+            let told = match (found.confirmed, is_within) {
+                (false, _) => &mut unconfirmed,
+                (true, true) => &mut holds,
+                (true, false) => &mut misses,
+            };
+            *told += 1;
+            println!(
+                "  {name}: {:?} to {:?}, confirmed: {}, true: {truth}; {} tries",
+                found.passed_per_s.map(f64::round),
+                found.failed_per_s.map(f64::round),
+                found.confirmed,
+                found.probes.len()
+            );
         }
+        println!(
+            "sustain: {name}, p99 of {limit_ms:.2} ms, woken {:.2} ms late: {holds} of {RUNS} intervals hold {truth}, {misses} miss it, \
+             {unconfirmed} are said to be unconfirmed",
+            late.mean_ms()
+        );
+    };
+    thread::scope(|scope| {
+        for one in known {
+            scope.spawn(move || seek(one));
+        }
+    });
+}
+
+/// Latencies in milliseconds, sorted, of requests that arrive by chance at a rate.
+fn in_theory(lanes: u32, shape: fn(u64) -> f64, rate_per_s: f64) -> Vec<f64> {
+    let mut random = SplitMix64::new(7);
+    let mut free = vec![0.0_f64; lanes as usize];
+    let mut now = 0.0;
+    let mut latency = |number: u64| {
+        now -= random.unit().ln() / rate_per_s;
+        let first = free.iter_mut().min_by(|one, other| one.total_cmp(other));
+        let first = first.expect("there is a lane");
+        *first = first.max(now) + LANE.as_secs_f64() * shape(number);
+        1e3 * (*first - now)
+    };
+    let mut latencies: Vec<f64> = (0..IN_THEORY).map(&mut latency).collect();
+    latencies.sort_by(f64::total_cmp);
+    latencies
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a place within the list"
+)]
+fn at(sorted: &[f64], quantile: f64) -> f64 {
+    sorted[(sorted.len() as f64 * quantile) as usize]
+}
+
+/// Times of one kind as they were: how many, and their sum in seconds.
+#[derive(Default)]
+struct Times(Mutex<(u32, f64)>);
+
+impl Times {
+    fn note(&self, time: Duration) {
+        let mut sum = self.0.lock().expect("no thread panics with it");
+        sum.0 += 1;
+        sum.1 += time.as_secs_f64();
+    }
+
+    fn mean_ms(&self) -> f64 {
+        let (count, sum) = *self.0.lock().expect("no thread panics with it");
+        1e3 * sum / f64::from(count.max(1))
     }
 }
 
-/// Sleeps, and notes how long it took.
-fn serve(time: Duration, services: &Services) {
+/// A server with a queue before so many lanes, and how late it was with its answers. When a request ends is reckoned as it arrives, from the time that its lane is free: what the
+/// machine does to a sleep lengthens that one answer, and none behind it.
+fn queue(lanes: u32, shape: fn(u64) -> f64) -> (SocketAddr, &'static Times) {
+    let free = vec![Instant::now(); lanes as usize];
+    let state: &'static _ = Box::leak(Box::new((Mutex::new((free, 0)), Times::default())));
+    let (free, late) = state;
+    let address = server(move |_| {
+        let end = {
+            // A thread that panics ends its connection, and the run tells of it.
+            let (free, number) = &mut *free.lock().expect("no thread panics with it");
+            let first = free.iter_mut().min().expect("there is a lane");
+            *first = (*first).max(Instant::now()) + LANE.mul_f64(shape(*number));
+            *number += 1;
+            *first
+        };
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+        late.note(end.elapsed());
+    });
+    (address, late)
+}
+
+/// Sleeps, and notes how long it took: a sleep takes longer than it was asked for, on a busy machine by far.
+fn serve(time: Duration, took: &Times) {
     let began = Instant::now();
     thread::sleep(time);
-    let took = began.elapsed().as_secs_f64();
-    let mut services = services.lock().expect("no thread panics with it");
-    services.0 += 1;
-    services.1 += took;
-    services.2 += took.powi(2);
-}
-
-/// A server with a queue before so many lanes.
-fn queue(
-    lanes: u32,
-    service: impl Fn(u64) -> Duration + Send + Sync + Copy + 'static,
-) -> (SocketAddr, &'static Services) {
-    let free: &'static _ = Box::leak(Box::new((
-        Mutex::new(lanes),
-        Condvar::new(),
-        AtomicU64::new(0),
-        Services::default(),
-    )));
-    let (lanes, freed, requests, services) = free;
-    let address = server(move |_| {
-        // A thread that panics ends its connection, and the run tells of it.
-        let mut left = lanes.lock().expect("no thread panics with it");
-        while *left == 0 {
-            left = freed.wait(left).expect("no thread panics with it");
-        }
-        *left -= 1;
-        drop(left);
-        serve(service(requests.fetch_add(1, Ordering::Relaxed)), services);
-        *lanes.lock().expect("no thread panics with it") += 1;
-        freed.notify_one();
-    });
-    (address, services)
+    took.note(began.elapsed());
 }
 
 /// Server on the last core, generator on the first.

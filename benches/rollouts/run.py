@@ -241,7 +241,7 @@ async def failing(server, options):
 
 async def slower(server, options):
     found = []
-    plan = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}\nguard: {metrics: [{name: errors}, {name: p99, maxIncrease: 0%}]}\n"
+    plan = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}]}}\nguard: {metrics: [{name: errors}, {name: p99, maxIncrease: 5%}]}\n"
     for number in range(options.rollouts):
         server.start(plan)
         load = Load(server, options.rate or 1000)

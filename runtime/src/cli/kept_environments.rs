@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::defaults::read_kept;
 use super::workspace::Workspace;
-use crate::spec::DeploymentSpec;
+use crate::spec::{DeploymentSpec, resolve_path};
 
 /// The file of the user's configuration that has them.
 pub(super) const FILE: &str = "environments.json";
@@ -94,7 +94,9 @@ fn named(reference: &str) -> Option<(&str, Option<&str>)> {
 pub(super) fn resolve_paths(content: &mut Map<String, Value>, folder: &Path) {
     if let Some(Value::String(path)) = content.get_mut("conda_file") {
         let bare = path.strip_prefix("file:").unwrap_or(path);
-        *path = folder.join(bare).to_string_lossy().into_owned();
+        *path = resolve_path(Path::new(bare), folder)
+            .to_string_lossy()
+            .into_owned();
     }
 }
 

@@ -32,7 +32,8 @@ use crate::engine::watchdog;
 use crate::engine::worker::LaneSpec;
 use crate::engine::{
     BatchSettings, CacheEntry, CoreGrant, Here, HereWork, InstanceId, Payload, Placement,
-    Reservation, ReserveError, ReservedJob, ScriptSpec, StartError, give_back_memory,
+    Reservation, ReserveError, ReservedJob, ScriptSchemas, ScriptSpec, StartError,
+    give_back_memory,
 };
 use crate::spec::Isolation;
 
@@ -285,6 +286,7 @@ impl Instance {
         drop(jobs);
         let (mut ready, starting) = Starting::lanes(Arc::clone(&inbox), lanes)?.wait()?;
         let signature = Arc::clone(&ready[0].signature);
+        let schemas = ready[0].schemas.clone();
         let measured = ready.iter_mut().find_map(|lane| lane.measured.take());
         let profile = spec.profile(turn, measured)?;
         let rows_max = profile.rows_max(spec.batch.size_max);
@@ -300,6 +302,7 @@ impl Instance {
             inbox,
             lanes,
             signature,
+            schemas,
             profile,
             inline: InlineTrust::new(spec.batch.delay.is_zero()),
             joins_over_time: !spec.batch.delay.is_zero(),
@@ -402,6 +405,8 @@ struct SenderSide {
     inbox: Arc<Sender<Message>>,
     lanes: Arc<Lanes>,
     signature: Arc<Signature>,
+    /// Those of a script that has some.
+    schemas: Option<Arc<ScriptSchemas>>,
     profile: Arc<ModelProfile>,
     /// Small work may be answered on the sender's own thread. Not where requests are to wait for each other, nor where it takes long
     /// each time.
@@ -468,6 +473,12 @@ impl InstanceHandle {
     #[must_use]
     pub fn signature(&self) -> &Arc<Signature> {
         &self.0.signature
+    }
+
+    /// The schemas of a scoring script that has some.
+    #[cfg(feature = "server")]
+    pub(crate) fn schemas(&self) -> Option<&ScriptSchemas> {
+        self.0.schemas.as_deref()
     }
 
     /// The measured cost of a run.

@@ -86,7 +86,7 @@ pub use probe::{ProbeError, Prober};
 pub use probe_child::probe_child;
 pub use probe_words::{PROBE_COMMAND, ProbeReport};
 pub use profile::{Batching, ModelProfile, RunTime, WorkSize};
-pub use script::{KeptAlive, ScriptSpec};
+pub use script::{KeptAlive, ScriptSchemas, ScriptSpec};
 #[cfg(any(feature = "ort", feature = "unstable"))]
 pub use session::environment_in_use;
 #[cfg(feature = "ort")]

@@ -7,6 +7,9 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
 /// Whatever must be there for as long as processes of a script run: folders that were made for them, locks.
 pub trait KeptAlive: Debug + Send + Sync {}
 
@@ -31,4 +34,14 @@ pub struct ScriptSpec {
     pub environment: Option<String>,
     /// What outlives its processes.
     pub keep: Vec<Arc<dyn KeptAlive>>,
+}
+
+/// What a script says of its requests and answers, by the decorators of `inference_schema`: schemas in the form of OpenAPI, which are taken
+/// as they are said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScriptSchemas {
+    /// The schema of a request.
+    pub request: Value,
+    /// The schema of an answer.
+    pub response: Value,
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use serin_scorers::Signature;
 
 use crate::config::LANE_OUT_PAUSE;
+use crate::engine::ScriptSchemas;
 use crate::engine::cores::{self, ThreadPlacement};
 use crate::engine::inbox::{Inbox, InstanceState, Message, ReservedJob};
 use crate::engine::lane::{
@@ -43,6 +44,7 @@ pub(super) struct LaneSpec {
 pub(super) struct Ready {
     pub(super) lane: Arc<Lane>,
     pub(super) signature: Arc<Signature>,
+    pub(super) schemas: Option<Arc<ScriptSchemas>>,
     pub(super) measured: Option<ModelProfile>,
     pub(super) threads: Vec<ThreadPlacement>,
 }
@@ -51,6 +53,7 @@ pub(super) struct Ready {
 struct Started {
     backend: Backend,
     signature: Arc<Signature>,
+    schemas: Option<Arc<ScriptSchemas>>,
     measured: Option<ModelProfile>,
     /// Threads but for this one.
     threads: Vec<ThreadPlacement>,
@@ -78,6 +81,7 @@ pub(super) fn run(spec: LaneSpec, ready: impl FnOnce(Result<Ready, StartError>))
             ready(Ok(Ready {
                 lane: Arc::clone(&lane),
                 signature: started.signature,
+                schemas: started.schemas,
                 measured: started.measured,
                 threads,
             }));
@@ -132,6 +136,7 @@ fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
         return Ok(Started {
             backend: Backend::Process(Box::new(backend)),
             signature: Arc::new(report.signature),
+            schemas: report.schemas.map(Arc::new),
             measured: report.measured,
             threads: report.threads,
         });
@@ -145,6 +150,7 @@ fn start(spec: &LaneSpec, wake: &Sender<()>) -> Result<Started, StartError> {
     } = spec.loading.clone().begin(spec.background)?;
     Ok(Started {
         signature: Arc::clone(session.signature()),
+        schemas: None,
         backend: Backend::Thread(Box::new(ThreadBackend::new(session, scorer, slot))),
         measured,
         threads: made,

@@ -1,12 +1,14 @@
 //! The document of an endpoint, in the form of OpenAPI 3: what a request to it looks like, and what comes back.
 //!
 //! It is made from the signature of the model of one deployment: the one that the request names, else the one with the most traffic. Of
-//! a scoring script nobody but the script knows what it takes, so its document allows any JSON. Pure.
+//! a scoring script nobody but the script knows what it takes: its document has what the decorators of `inference_schema` say, or allows any
+//! JSON. Pure.
 
 use axum::http::Uri;
 use serde_json::{Map, Value, json};
 use serin_scorers::{ElementType, OutputKind, Signature, TensorSpec};
 
+use crate::engine::InstanceHandle;
 use crate::router::{Deployment, Endpoint, EndpointAuth, Unserved};
 use crate::serve::failure::Failure;
 use crate::spec::Percent;
@@ -75,13 +77,12 @@ pub(super) fn deployment<'a>(
 
 /// The document of an endpoint as a deployment answers it, for clients that send to `path`.
 pub(super) fn document(endpoint: &Endpoint, deployment: &Deployment, path: &str) -> Value {
-    let model = deployment
-        .instances
-        .first()
-        .filter(|_| !deployment.runs_a_script());
-    let (request, response) = match model {
-        Some(instance) => schemas(instance.signature()),
-        None => (json!({}), json!({})),
+    let instance = deployment.instances.first();
+    let said = instance.and_then(InstanceHandle::schemas);
+    let (request, response) = match (instance, said) {
+        (_, Some(said)) => (said.request.clone(), said.response.clone()),
+        (Some(model), None) if !deployment.runs_a_script() => schemas(model.signature()),
+        (_, None) => (json!({}), json!({})),
     };
     let security = match endpoint.auth() {
         EndpointAuth::Open => json!([]),

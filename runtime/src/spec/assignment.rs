@@ -105,7 +105,8 @@ impl Assignment {
         self
     }
 
-    /// Makes the path of a model, of code or of an environment absolute, seen from the folder `base` in which the assignment was typed.
+    /// Makes the path of a model, of code or of an environment absolute, seen from the folder `base` in which the assignment was typed, which has
+    /// no links in it.
     pub fn resolve_paths(&mut self, base: &Path) {
         let below_deployment = || {
             let rest = self.path.strip_prefix("deployments")?;

@@ -294,7 +294,7 @@ impl DeploymentSpec {
         self.request_settings.take_rules_of(&newer.request_settings);
     }
 
-    /// Makes the paths of model, code and environment absolute, seen from the folder `base` of the file.
+    /// Makes the paths of model, code and environment absolute, seen from the folder `base` of the file, which has no links in it.
     ///
     /// The scoring script stays as written; see [`CodeConfiguration::places`].
     pub fn resolve_paths(&mut self, base: &Path) {

@@ -81,6 +81,8 @@ pub(crate) use names::shown;
 pub(crate) use node::{Content, Node};
 #[cfg(feature = "server")]
 pub(crate) use paths::expanded as expanded_home;
+#[cfg(feature = "cli")]
+pub(crate) use paths::resolve as resolve_path;
 #[cfg(feature = "server")]
 pub(crate) use yaml::parse;
 

@@ -1,6 +1,6 @@
 //! Paths that a file or an assignment names, seen from the folder in which it was written.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde_json::Value;
 
@@ -42,9 +42,52 @@ pub(super) fn resolve_value(value: &mut Value, base: &Path) {
     }
 }
 
-/// The path seen from `base`, without the `.` in between.
-pub(super) fn resolve(path: &Path, base: &Path) -> PathBuf {
-    let path: PathBuf = base.join(path).components().collect();
+/// The path seen from `base`, without the `.` in between and the `..` that it begins with.
+///
+/// `base` has no links in it, so that its parents are those of its name. A `..` behind a folder stays: that folder may be a link.
+pub(crate) fn resolve(path: &Path, base: &Path) -> PathBuf {
+    let (mut base, mut parts) = (base, path.components());
+    while base.has_root()
+        && let Some(step @ (Component::CurDir | Component::ParentDir)) = parts.clone().next()
+    {
+        parts.next();
+        if step == Component::ParentDir {
+            // Above the root there is only the root.
+            base = base.parent().unwrap_or(base);
+        }
+    }
+    let path: PathBuf = base.join(parts.as_path()).components().collect();
     // Specs are stored as text. A folder that is none gives a path that does not exist, and the message shows it.
     path.to_string_lossy().into_owned().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_up_from_its_base_and_not_back_out_of_a_folder_that_may_be_a_link() {
+        for (path, resolved) in [
+            ("m.onnx", "/a/b/m.onnx"),
+            ("./m.onnx", "/a/b/m.onnx"),
+            ("../m/./x.onnx", "/a/m/x.onnx"),
+            ("./.././../m", "/m"),
+            ("../../../../m", "/m"),
+            ("..", "/a"),
+            ("m/../x", "/a/b/m/../x"),
+            ("../m/../x", "/a/m/../x"),
+            ("/m/../x", "/m/../x"),
+            ("", "/a/b"),
+        ] {
+            assert_eq!(
+                resolve(Path::new(path), Path::new("/a/b")),
+                Path::new(resolved),
+                "{path}"
+            );
+        }
+        assert_eq!(
+            resolve(Path::new("../m"), Path::new("a")),
+            Path::new("a/../m")
+        );
+    }
 }

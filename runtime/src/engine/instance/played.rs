@@ -40,6 +40,7 @@ impl InstanceHandle {
                 inputs: Vec::new(),
                 outputs: Vec::new(),
             }),
+            schemas: None,
             profile: Arc::new(ModelProfile::of_script()),
             inline: InlineTrust::new(false),
             joins_over_time: true,

@@ -120,6 +120,7 @@ fn start(page: &Page) -> Result<(ThreadBackend<()>, LaneReport), String> {
     }
     let report = LaneReport {
         signature: Signature::clone(loaded.session.signature()),
+        schemas: None,
         measured: loaded.measured,
         threads,
     };

@@ -38,6 +38,8 @@ import urllib.parse
 ANSWERS_TOGETHER_NS = 50 * 1000
 # The longest reason why a script does not start, in characters: the end of a traceback says most.
 REASON_CHARACTERS_MAX = 2000
+# Of what a script says of its requests and answers; longer ones lose their examples first.
+SCHEMAS_CHARACTERS_MAX = 65536
 
 # States of a row, and kinds of an answer.
 RUNNING, ANSWERED = 2, 3
@@ -507,13 +509,29 @@ class Script:
     def _manner(self):
         """How the arguments of `run` are made of a request, and whether it asked for the request itself."""
         is_raw = getattr(sys.modules.get(REQUEST_MODULE), "_rawHttpRequested", False)
-        schema = sys.modules.get("inference_schema.schema_util")
+        schema = sys.modules.get(SCHEMA_MODULE)
         has_schema = schema is not None and schema.is_schema_decorated(self._run)
         if is_raw and has_schema:
             raise NotStarted("run() has both @rawhttp and @input_schema: expected one of them at most")
         if is_raw:
             return self._raw_argument, True
         return self._schema_arguments if has_schema else self._text_argument, False
+
+    def schemas(self):
+        """What the decorators of `run` say of requests and answers, as text of JSON; none where they say nothing that can be told."""
+        schema = sys.modules.get(SCHEMA_MODULE)
+        try:
+            if schema is None or not schema.is_schema_decorated(self._run):
+                return None
+            said = {"request": schema.get_input_schema(self._run), "response": schema.get_output_schema(self._run)}
+            for one in said, {name: without_examples(value) for name, value in said.items()}:
+                text = json.dumps(one, allow_nan=False)
+                if len(text) <= SCHEMAS_CHARACTERS_MAX:
+                    return text
+        except Exception:
+            # Whatever a decorator of somebody else's made of it: the script answers all the same.
+            complain()
+        return None
 
     def prepare(self):
         """Looks, after `init`, whether Flask is to be told of each request: scripts may ask it for the one under way."""
@@ -624,6 +642,16 @@ class Script:
         return {self._name: sys.modules["flask"].request._get_current_object()}
 
 
+def without_examples(schema):
+    """A schema without the examples in it. A property may have that name, and stays."""
+    bare = {name: value for name, value in schema.items() if name != "example"}
+    if isinstance(bare.get("properties"), dict):
+        bare["properties"] = {name: without_examples(value) for name, value in bare["properties"].items()}
+    if isinstance(bare.get("items"), dict):
+        bare["items"] = without_examples(bare["items"])
+    return bare
+
+
 def query_or_refusal(request, method):
     """The parameters of a GET; other methods do not come to `run`."""
     if method == "GET":
@@ -690,6 +718,7 @@ def exit_code(problem):
 # What a script finds where its environment has no Flask.
 
 REQUEST_MODULE = "azureml_inference_server_http.api.aml_request"
+SCHEMA_MODULE = "inference_schema.schema_util"
 
 
 class Headers:
@@ -1416,7 +1445,7 @@ def main():
         refuse(page, "the process of the script could not be prepared\n{}".format(trace(problem)))
     # Before the server may submit: it does so from then on.
     seen = page.submissions()
-    page.report({"Ok": {"python": version()}})
+    page.report({"Ok": {"python": version(), "schemas": script.schemas()}})
     answer_for_ever(page, script, seen)
 
 

@@ -57,10 +57,12 @@ struct ScriptOrder<'a> {
 pub(super) struct ScriptReport {
     /// The version of its Python.
     python: String,
+    /// Its schemas as text, which are done without where they cannot be read.
+    schemas: Option<String>,
 }
 
 impl ScriptReport {
-    /// The same in the words of any lane. A script says nothing of inputs and outputs.
+    /// The same in the words of any lane. A script has no tensors, and says what it takes by schemas or not at all.
     pub(super) fn into_lane_report(self, loading: &Loading, process: i32) -> LaneReport {
         tracing::debug!(
             lane = loading.label,
@@ -78,6 +80,9 @@ impl ScriptReport {
                 inputs: Vec::new(),
                 outputs: Vec::new(),
             },
+            schemas: self
+                .schemas
+                .and_then(|schemas| serde_json::from_str(&schemas).ok()),
             measured: None,
             threads: vec![thread],
         }

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 use serin_scorers::{NonFinite, Signature};
 
 use crate::black_box::Slot;
-use crate::engine::CacheEntry;
 use crate::engine::cores::{CoreId, ThreadPlacement};
 use crate::engine::loading::Loading;
 use crate::engine::profile::ModelProfile;
 use crate::engine::run_memory::MemoryShare;
+use crate::engine::{CacheEntry, ScriptSchemas};
 
 /// The hidden subcommand by which the process of a lane is started.
 pub const LANE_COMMAND: &str = "__lane";
@@ -45,6 +45,8 @@ pub(super) struct LaneOrder {
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::engine) struct LaneReport {
     pub(in crate::engine) signature: Signature,
+    /// Those of a script that has some.
+    pub(in crate::engine) schemas: Option<ScriptSchemas>,
     pub(in crate::engine) measured: Option<ModelProfile>,
     pub(in crate::engine) threads: Vec<ThreadPlacement>,
 }
