@@ -82,3 +82,53 @@ fn the_document_is_for_who_may_score_and_of_the_deployment_that_is_asked_for() {
     let (status, body) = get(&only, &bearer(&key));
     assert!(status == 200 && body.contains("\"/score\""), "{body}");
 }
+
+#[test]
+fn the_document_of_a_script_says_what_its_decorators_declare() {
+    let place = Place::new();
+    let _server = place.serve();
+    place.ok("endpoint create --name iris");
+    // What Azure's package has of it is compared with the real one in the tests of the harness.
+    let package = "src/inference_schema";
+    place
+        .write("model.pkl", "weights")
+        .write(&format!("{package}/__init__.py"), "")
+        .write(
+            &format!("{package}/schema_util.py"),
+            "def is_schema_decorated(run):\n    return True\n\n\n\
+             def get_input_schema(run):\n    return {'type': 'object', 'properties': {'flower': {'type': 'string'}}}\n\n\n\
+             def get_output_schema(run):\n    return {'type': 'integer', 'example': 1}\n",
+        )
+        .write(
+            "src/score.py",
+            "import inference_schema.schema_util\n\n\ndef init():\n    pass\n\n\ndef run(flower):\n    return len(flower)\n",
+        )
+        .write(
+            "blue.yml",
+            "name: blue\nendpoint_name: iris\nmodel: {path: model.pkl}\ninstance_type: Standard_F2s_v2\n\
+             code_configuration: {code: src, scoring_script: score.py}\n",
+        );
+    place.ok("deployment create --file blue.yml --all-traffic");
+    let (address, key) = address_and_key(&place);
+    let (status, body) = get(&address, &bearer(&key));
+    let document: Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(status, 200, "{body}");
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(
+        schemas["ServiceInput"]["properties"]["flower"]["type"],
+        "string"
+    );
+    assert_eq!(schemas["ServiceOutput"]["example"], 1);
+    // Another deployment says nothing of itself, and its document lets everything through.
+    let silent = "def init():\n    pass\n\n\ndef run(data):\n    return 1\n";
+    let green = place.read("blue.yml").replace("blue", "green");
+    place
+        .write("src/score.py", silent)
+        .write("green.yml", green);
+    place.ok("deployment create --file green.yml");
+    let named = format!("{}azureml-model-deployment: green\r\n", bearer(&key));
+    let (_, body) = get(&address, &named);
+    let document: Value = serde_json::from_str(&body).expect("JSON");
+    let request = &document["components"]["schemas"]["ServiceInput"];
+    assert_eq!(*request, serde_json::json!({}), "{body}");
+}

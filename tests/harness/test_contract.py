@@ -302,6 +302,29 @@ class Schema(Contract):
         self.assertEqual(self.same("schema", method="GET", query="scale=3", content_type=None).status, 400)
         self.assertEqual(self.same("schema", method="OPTIONS", content_type=None).status, 200)
 
+    def test_what_is_declared_is_told_as_the_document_has_it(self):
+        reference, lane = self.both("schema")
+        document = reference.score(method="GET", path="/swagger.json", query="version=3", headers=[["host", "localhost:5001"]]).json()
+        said = json.loads(lane.report["Ok"]["schemas"])
+        told = document["components"]["schemas"]
+        self.assertEqual((said["request"], said["response"]), (told["ServiceInput"], told["ServiceOutput"]))
+
+    def test_long_examples_are_left_out_and_longer_schemas_altogether(self):
+        for declared, is_told in (({"example": [[1] * 200] * 200}, True), ({"a" * 70000: 1}, False)):
+            folder = Path(FOLDERS.name) / "long" / str(is_told)
+            folder.mkdir(parents=True)
+            script = (SCRIPTS / "schema.py").read_text().replace('({"sum": 1.0})', "(" + repr(declared) + ")")
+            (folder / "score.py").write_text(script)
+            said = opened(Lane(folder / "score.py", self.python)).started().report["Ok"]["schemas"]
+            self.assertEqual(said is not None, is_told)
+            if said:
+                response = json.loads(said)["response"]
+                # That of this name is a property, and no example.
+                self.assertEqual((sorted(response), list(response["properties"])), (["properties", "required", "type"], ["example"]))
+
+    def test_a_script_that_declares_nothing_tells_nothing(self):
+        self.assertIsNone(self.both("plain")[1].report["Ok"]["schemas"])
+
 
 class Raw(Contract):
     """`@rawhttp` with `AMLRequest` and `AMLResponse`."""
