@@ -322,6 +322,7 @@ fn the_form_of_today_is_rolled_out_by_files_that_are_edited() {
 cd endpoints/online/managed/saferollout
 az ml online-endpoint create -f endpoint.yml
 az ml online-deployment create -f blue.yml
+[[ $(az ml online-deployment show -n blue -e my-endpoint -o json) != *../* ]]
 printf 'traffic:\n  blue: 100\n' >> endpoint.yml
 az ml online-endpoint update -f endpoint.yml
 sed -i 's/instance_count: 1/instance_count: 2/' blue.yml
@@ -578,6 +579,95 @@ az ml model archive -n my-model --version 3
 az ml environment archive -n my-env -v 1
 az ml model delete -n my-model --version 3
 az ml environment delete --name my-env --version 1
+"#,
+    );
+}
+
+#[test]
+fn a_rollout_written_for_kubernetes_runs_without_an_instance_type() {
+    let (place, _server) = examples();
+    let folder = "endpoints/online/kubernetes";
+    place.write(
+        &format!("{folder}/endpoint.yml"),
+        "$schema: https://azuremlschemas.azureedge.net/latest/kubernetesOnlineEndpoint.schema.json\n\
+         name: my-endpoint\ncompute: azureml:inference-compute\nauth_mode: key\n",
+    );
+    for (name, model) in [("blue", "model-1"), ("green", "model-2")] {
+        place.write(
+            &format!("{folder}/{name}.yml"),
+            format!(
+                "$schema: https://azuremlschemas.azureedge.net/latest/kubernetesOnlineDeployment.schema.json\n\
+                 name: {name}\ntype: kubernetes\nendpoint_name: my-endpoint\napp_insights_enabled: true\n\
+                 model: {{path: ../{model}/model/}}\n\
+                 code_configuration: {{code: ../{model}/onlinescoring/, scoring_script: score.py}}\n\
+                 environment: {{conda_file: ../{model}/environment/conda.yml, image: mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu20.04}}\n\
+                 environment_python: any\n\
+                 request_settings: {{request_timeout_ms: 3000, max_queue_wait_ms: 3000}}\n\
+                 resources: {{requests: {{cpu: '0.1', memory: 0.2Gi}}, limits: {{cpu: '1', memory: 1Gi}}}}\n\
+                 liveness_probe: {{initial_delay: 45, period: 10, failure_threshold: 3}}\n\
+                 scale_settings: {{type: target_utilization, min_instances: 1, max_instances: 2, polling_interval: 10, target_utilization_percentage: 70}}\n"
+            ),
+        );
+    }
+    let (_, said) = played(
+        &place,
+        r#"
+BASE_PATH=endpoints/online/kubernetes
+ENDPOINT_NAME=endpt-k8s
+az ml online-endpoint create -n $ENDPOINT_NAME -f $BASE_PATH/endpoint.yml
+az ml online-deployment create --name blue --endpoint $ENDPOINT_NAME -f $BASE_PATH/blue.yml --all-traffic
+[[ $(az ml online-endpoint show -n $ENDPOINT_NAME --query provisioning_state -o tsv) == Succeeded ]]
+[[ $(az ml online-deployment show --name blue --endpoint-name $ENDPOINT_NAME --query provisioning_state -o tsv) == Succeeded ]]
+az ml online-endpoint invoke --name $ENDPOINT_NAME --request-file endpoints/online/model-1/sample-request.json
+az ml online-deployment get-logs --name blue --endpoint $ENDPOINT_NAME | grep -q 'init of the script'
+az ml online-deployment create --name green --endpoint $ENDPOINT_NAME -f $BASE_PATH/green.yml
+az ml online-endpoint invoke --name $ENDPOINT_NAME --deployment green --request-file endpoints/online/model-1/sample-request.json
+az ml online-endpoint update --name $ENDPOINT_NAME --traffic "blue=90 green=10"
+az ml online-endpoint update --name $ENDPOINT_NAME --traffic "blue=0 green=100"
+az ml online-deployment delete --name blue --endpoint $ENDPOINT_NAME --yes --no-wait
+az ml online-endpoint delete --name $ENDPOINT_NAME --yes --no-wait
+"#,
+    );
+    assert!(said.contains("note: "), "{said}");
+}
+
+#[test]
+fn a_model_in_the_folders_of_triton_is_registered_deployed_and_asked() {
+    let (place, _server) = examples();
+    let folder = "endpoints/online/triton/single-model";
+    let model = fs::read(repository("models/digits/1/model.onnx")).expect("a model");
+    place
+        .write(&format!("{folder}/models/digits/1/model.onnx"), model)
+        .write(
+            &format!("{folder}/model.yml"),
+            "$schema: https://azuremlschemas.azureedge.net/latest/model.schema.json\n\
+             name: digits-triton\nversion: 1\npath: models\ntype: triton_model\n",
+        )
+        .write(
+            &format!("{folder}/endpoint.yml"),
+            "name: my-endpoint\nauth_mode: aml_token\n",
+        )
+        .write(
+            &format!("{folder}/deployment.yml"),
+            "name: blue\nendpoint_name: my-endpoint\nmodel: azureml:digits-triton@latest\n\
+             instance_count: 1\ninstance_type: Standard_NC6s_v3\n",
+        );
+    played(
+        &place,
+        r#"
+BASE_PATH=endpoints/online/triton/single-model
+ENDPOINT_NAME=triton-single-endpt
+az ml model create -f $BASE_PATH/model.yml
+[[ $(az ml model show -n digits-triton -v 1 --query type -o tsv) != "" ]]
+az ml online-endpoint create -n $ENDPOINT_NAME -f $BASE_PATH/endpoint.yml
+az ml online-deployment create --name blue --endpoint $ENDPOINT_NAME -f $BASE_PATH/deployment.yml --all-traffic
+scoring_uri=$(az ml online-endpoint show -n $ENDPOINT_NAME --query scoring_uri -o tsv)
+scoring_uri=${scoring_uri%/*}
+auth_token=$(az ml online-endpoint get-credentials -n $ENDPOINT_NAME --query accessToken -o tsv)
+[[ $scoring_uri == http* && $auth_token != "" ]]
+az ml online-endpoint invoke -n $ENDPOINT_NAME -r endpoints/online/model-1/sample-request.json
+az ml online-endpoint delete -n $ENDPOINT_NAME --yes --no-wait
+az ml model archive -n digits-triton -v 1
 "#,
     );
 }
