@@ -231,7 +231,7 @@ fn queues() {
     ];
     for (name, lanes, shape) in known {
         for percent in [50, 70, 80, 90, 95, 110] {
-            let (address, late) = queue(lanes, shape);
+            let (address, seen) = queue(lanes, shape);
             // A lane answers 500 a second.
             let rate = percent * 5 * lanes;
             let bench = Bench {
@@ -253,10 +253,11 @@ fn queues() {
             let told = |times: [f64; 3]| times.map(|time| format!("{time:.2}")).join(", ");
             let settled = report.checks.iter().find(|check| check.name == "settled");
             println!(
-                "queues: {name} at {percent} %: p50, p90, p99 {} ms, {} in theory, woken {:.2} ms late; {:?}: {}",
+                "queues: {name} at {percent} %: p50, p90, p99 {} ms; as served {}, woken {:.2} ms late; in theory {}; {:?}: {}",
                 told(found),
+                told(seen.served.quantiles_ms()),
+                seen.late.mean_ms(),
                 told(theory),
-                late.mean_ms(),
                 settled.map(|check| check.state),
                 settled.map_or("", |check| &check.words)
             );
@@ -280,7 +281,7 @@ fn sustain() {
     let seek = |(name, lanes, shape): Known| {
         let truth = LOAD * f64::from(lanes) / LANE.as_secs_f64();
         let limit_ms = at(&in_theory(lanes, shape, truth), 0.99);
-        let (address, late) = queue(lanes, shape);
+        let (address, seen) = queue(lanes, shape);
         let (mut holds, mut misses, mut unconfirmed) = (0, 0, 0);
         for seed in 0..RUNS {
             let bench = Bench {
@@ -289,7 +290,7 @@ fn sustain() {
                 slo: Some(Slo {
                     quantile: 0.99,
                     // That somebody is woken late is no queue.
-                    limit_ms: limit_ms + late.mean_ms(),
+                    limit_ms: limit_ms + seen.late.mean_ms(),
                 }),
                 ..bench(&[address], Duration::from_secs(60), seed)
             };
@@ -316,7 +317,7 @@ fn sustain() {
         println!(
             "sustain: {name}, p99 of {limit_ms:.2} ms, woken {:.2} ms late: {holds} of {RUNS} intervals hold {truth}, {misses} miss it, \
              {unconfirmed} are said to be unconfirmed",
-            late.mean_ms()
+            seen.late.mean_ms()
         );
     };
     thread::scope(|scope| {
@@ -352,42 +353,59 @@ fn at(sorted: &[f64], quantile: f64) -> f64 {
     sorted[(sorted.len() as f64 * quantile) as usize]
 }
 
-/// Times of one kind as they were: how many, and their sum in seconds.
+/// Times of one kind as they were, in milliseconds.
 #[derive(Default)]
-struct Times(Mutex<(u32, f64)>);
+struct Times(Mutex<Vec<f64>>);
 
 impl Times {
     fn note(&self, time: Duration) {
-        let mut sum = self.0.lock().expect("no thread panics with it");
-        sum.0 += 1;
-        sum.1 += time.as_secs_f64();
+        let mut times = self.0.lock().expect("no thread panics with it");
+        times.push(1e3 * time.as_secs_f64());
     }
 
     fn mean_ms(&self) -> f64 {
-        let (count, sum) = *self.0.lock().expect("no thread panics with it");
-        1e3 * sum / f64::from(count.max(1))
+        let times = self.0.lock().expect("no thread panics with it");
+        times.iter().sum::<f64>() / times.len().max(1) as f64
+    }
+
+    /// Half of them, 90 % and 99 % are not longer.
+    fn quantiles_ms(&self) -> [f64; 3] {
+        let mut times = self.0.lock().expect("no thread panics with it").clone();
+        times.sort_by(f64::total_cmp);
+        [0.5, 0.9, 0.99].map(|quantile| at(&times, quantile))
     }
 }
 
-/// A server with a queue before so many lanes, and how late it was with its answers. When a request ends is reckoned as it arrives, from the time that its lane is free: what the
+/// What a server saw of itself.
+#[derive(Default)]
+struct Seen {
+    /// From the arrival of a request to its answer.
+    served: Times,
+    /// How much of that is because its thread was woken late.
+    late: Times,
+}
+
+/// A server with a queue before so many lanes. When a request ends is reckoned as it arrives, from the time that its lane is free: what the
 /// machine does to a sleep lengthens that one answer, and none behind it.
-fn queue(lanes: u32, shape: fn(u64) -> f64) -> (SocketAddr, &'static Times) {
+fn queue(lanes: u32, shape: fn(u64) -> f64) -> (SocketAddr, &'static Seen) {
     let free = vec![Instant::now(); lanes as usize];
-    let state: &'static _ = Box::leak(Box::new((Mutex::new((free, 0)), Times::default())));
-    let (free, late) = state;
+    let state: &'static _ = Box::leak(Box::new((Mutex::new((free, 0)), Seen::default())));
+    let (free, seen) = state;
     let address = server(move |_| {
+        let arrived = Instant::now();
         let end = {
             // A thread that panics ends its connection, and the run tells of it.
             let (free, number) = &mut *free.lock().expect("no thread panics with it");
             let first = free.iter_mut().min().expect("there is a lane");
-            *first = (*first).max(Instant::now()) + LANE.mul_f64(shape(*number));
+            *first = (*first).max(arrived) + LANE.mul_f64(shape(*number));
             *number += 1;
             *first
         };
         thread::sleep(end.saturating_duration_since(Instant::now()));
-        late.note(end.elapsed());
+        seen.late.note(end.elapsed());
+        seen.served.note(arrived.elapsed());
     });
-    (address, late)
+    (address, seen)
 }
 
 /// Sleeps, and notes how long it took: a sleep takes longer than it was asked for, on a busy machine by far.

@@ -2,13 +2,15 @@
 
     python3 benches/rollouts/run.py same        blue to an identical green, native, 1,000 requests a second
     python3 benches/rollouts/run.py failures    the same as scripts, of which 2 % fail, alike
-    python3 benches/rollouts/run.py saturated   both arms at 0.8 of what sleeping alone allows
+    python3 benches/rollouts/run.py saturated   both arms at 0.9 of what an arm was seen to do
     python3 benches/rollouts/run.py stalls      once in 5 s both stand still for 300 ms
     python3 benches/rollouts/run.py bursts      ten times the rate for one second in four
     python3 benches/rollouts/run.py shared      native models that compute, both on the same cores, at 0.7 of what these can do
     python3 benches/rollouts/run.py failing     green fails each request: milliseconds from its third failure to the old split
     python3 benches/rollouts/run.py slower      green takes 1.2 times as long: requests until that is found, and at which share
     python3 benches/rollouts/run.py neighbour   green fails nothing and takes all cores from blue: the rollout is to be held
+    python3 benches/rollouts/run.py switchback  green computes on blue's cores, for each of its requests: found by its share alone
+    python3 benches/rollouts/run.py switchback-same  the same, and both are native
     python3 benches/rollouts/run.py blocked     copies of all requests to a green that never answers: the p99 of blue with and without
     python3 benches/rollouts/run.py labels      30 % of the answers get a label a minute later; green is right 2 points less often
     python3 benches/rollouts/run.py labels-same the same, and both are right as often
@@ -59,19 +61,28 @@ def free_port():
 class Server:
     """A serin with an endpoint `iris`, of which blue has all traffic."""
 
-    def __init__(self, serin, folder, blue, green, size="Standard_F2s_v2"):
+    def __init__(self, serin, folder):
         self.serin, self.folder, self.port = serin, folder, free_port()
-        log = open(folder / "serin.log", "w")
         command = [serin, "serve", "--port", str(self.port), "--data", str(folder / "data")]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+        with open(folder / "serin.log", "w") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+
+    def deploy(self, blue, green, instances):
         if b"ready" not in self.process.stdout.readline():
-            sys.exit(f"serin did not start; see {log.name}")
+            sys.exit(f"serin did not start: {(self.folder / 'serin.log').read_text()}")
         self.command("online-endpoint", "create", "--name", "iris")
         for name, what in (("blue", blue), ("green", green)):
-            text = f"name: {name}\nendpoint_name: iris\ninstance_type: {size}\n{what}"
+            text = f"name: {name}\nendpoint_name: iris\ninstance_type: Standard_F2s_v2\ninstance_count: {instances}\n{what}"
             text += "request_settings: {max_concurrent_requests_per_instance: 64, request_timeout_ms: 10000}\n"
-            (folder / "d.yml").write_text(text)
-            self.command("online-deployment", "create", "--file", str(folder / "d.yml"), "--skip-script-validation")
+            (self.folder / "d.yml").write_text(text)
+            self.command("online-deployment", "create", "--file", str(self.folder / "d.yml"), "--skip-script-validation")
         self.split("blue=100 green=0")
         self.key = self.command("endpoint", "get-credentials", "--name", "iris")["primaryKey"]
 
@@ -102,10 +113,6 @@ class Server:
         while self.status()["phase"] not in ("aborted", "rolled-back", "promoted"):
             pass
         self.split("blue=100 green=0")
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 class Client:
@@ -200,6 +207,27 @@ async def alike(server, plan, rate, options):
     print(f"{options.case}: {phases['rolled-back']} of {options.rollouts} rolled back: {dict(phases)}")
 
 
+async def capacity(server, seconds=10):
+    """Requests a second that blue alone answers to clients that wait for it."""
+    answers, until = 0, time.monotonic() + seconds
+
+    async def ask():
+        nonlocal answers
+        client = Client(server)
+        while time.monotonic() < until:
+            status, _ = await client.ask(0)
+            answers += status == 200
+
+    await asyncio.gather(*(ask() for _ in range(16)))
+    return answers / seconds
+
+
+async def saturated(server, options):
+    rate = options.rate or 0.9 * 2 * await capacity(server)
+    print(f"{rate:.0f} requests a second", flush=True)
+    await alike(server, HALF, rate, options)
+
+
 async def neighbour(server, options):
     held = 0
     for number in range(options.rollouts):
@@ -215,6 +243,26 @@ async def neighbour(server, options):
         # What computes ends with its version.
         server.command("online-deployment", "update", "--name", "green", "-e", "iris", "--set", f"environment_variables.ROUND={number}")
     print(f"neighbour: {held} of {options.rollouts} held")
+
+
+async def switchback(server, options):
+    """Eight pairs of slots of 5 s at 10 %."""
+    plan = "strategy: {canary: {steps: [{setWeight: 10}, {switchback: {pairs: 8, slot: 5s}}, {pause: {}}]}}\n"
+    plan += "guard: {metrics: [{name: errors}], onSlowerStable: tell}\n"
+    said = collections.Counter()
+    for number in range(options.rollouts):
+        server.start(plan)
+        load = Load(server, options.rate or 300)
+        found = None
+        while not found and (await asyncio.to_thread(server.status))["phase"] == "running":
+            await asyncio.sleep(0.5)
+            entries = await asyncio.to_thread(server.command, "rollout", "history")
+            found = next((entry["what"] for entry in entries if entry["event"] == "switched_back"), None)
+        await load.end()
+        server.back()
+        said[str(found).split(":")[0]] += 1
+        print(f"{number + 1}: {found}, {dict(load.ends)}", flush=True)
+    print(f"{options.case}: {dict(said)}")
 
 
 async def failing(server, options):
@@ -311,12 +359,13 @@ def main():
     cases = {
         "same": (*twice(NATIVE), lambda s, o: alike(s, ALIKE, o.rate or 1000, o)),
         "failures": (*twice(script(FAILS=0.02)), lambda s, o: alike(s, ALIKE, o.rate or 200, o)),
-        # Two lanes in an arm answer 500 a second.
-        "saturated": (*twice(script()), lambda s, o: alike(s, HALF, o.rate or 800, o)),
+        "saturated": (*twice(script()), saturated),
         "stalls": (*twice(script(STALL_MS=300)), lambda s, o: alike(s, ALIKE, o.rate or 100, o)),
         "bursts": (*twice(script()), lambda s, o: alike(s, ALIKE, bursts, o)),
         "shared": (*twice(COMPUTES), lambda s, o: alike(s, HALF, o.rate or 1000, o)),
         "neighbour": (COMPUTES, script(BURNS=6), neighbour),
+        "switchback": (COMPUTES, script(MEAN_MS=0.1, BUSY_MS=20), switchback),
+        "switchback-same": (*twice(COMPUTES), switchback),
         "failing": (script(), script(FAILS=1), failing),
         "slower": (script(), script(SLOWER=1.2), slower),
         "blocked": (NATIVE, script(BLOCKED=1), blocked),
@@ -330,13 +379,11 @@ def main():
     parser.add_argument("--rate", type=int, default=0, help="requests a second, where another rate is wanted")
     options = parser.parse_args()
     blue, green, work = cases[options.case]
-    with tempfile.TemporaryDirectory() as folder:
-        size = "Standard_F8s_v2" if options.case == "slower" else "Standard_F2s_v2"
-        server = Server(options.serin, pathlib.Path(folder), blue, green, size)
-        try:
-            asyncio.run(work(server, options))
-        finally:
-            server.end()
+    # The sleeps of 1,000 requests a second take four lanes, and an instance has two.
+    instances = 8 if options.case == "slower" else 1
+    with tempfile.TemporaryDirectory() as folder, Server(options.serin, pathlib.Path(folder)) as server:
+        server.deploy(blue, green, instances)
+        asyncio.run(work(server, options))
 
 
 main()

@@ -300,6 +300,16 @@ fn what_counts_is_said_also_where_the_file_says_nothing() {
         green["request_settings"]["max_waiting_requests_per_instance"],
         3
     );
+    // As many lanes as requests were asked for, and the machine may have fewer cores.
+    let wide = GREEN
+        .replace("green", "wide")
+        .replace("Standard_F2s_v2", "Standard_F16s_v2")
+        .replace("per_instance: 2", "per_instance: 16")
+        .replace("  lanes: 1\n", "");
+    place.write("wide.yml", wide);
+    place.ok("deployment create -f wide.yml");
+    let wide = printed(&place, "deployment show wide -e iris --detail");
+    assert_eq!(wide["effective"]["lanes"], wide["placements"][0]["lanes"]);
 }
 
 /// A server that answers once that it has a deployment, and is gone.

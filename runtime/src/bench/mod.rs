@@ -43,7 +43,7 @@ pub(crate) mod fake;
 #[cfg(test)]
 pub(crate) mod sample;
 #[cfg(test)]
-mod schemas;
+pub(crate) mod schemas;
 #[cfg(test)]
 mod search_simulation;
 

@@ -1,7 +1,7 @@
 //! The documented forms of what is printed and written, `docs/schemas/`, held against it.
 
 #[path = "../../../tests/schemas/check.rs"]
-mod check;
+pub(crate) mod check;
 
 use serde_json::{Value, json};
 

@@ -1,7 +1,9 @@
-//! The `strategy` of a rollout, in the words of Argo Rollouts (`strategy.canary.steps`), with `mirror` and `gate` of our own.
+//! The `strategy` of a rollout, in the words of Argo Rollouts (`strategy.canary.steps`), with `mirror`, `switchback` and `gate` of our own.
 
 use crate::canary::draft::{Draft, read_hook, read_seconds};
+use crate::canary::guard_file::share;
 use crate::canary::plan::{PAIRS_DEFAULT, Step};
+use crate::canary::switchback::SwitchbackPlan;
 use crate::spec::{Content, Fields, Node, Percent, Problem, parsed, whole};
 
 /// Keys of a canary that are about pods and meshes.
@@ -21,7 +23,8 @@ const OF_THE_CLUSTER: &[&str] = &[
     "trafficRouting",
 ];
 /// The kinds of steps.
-const STEPS: &str = "mirror, setMirrorRoute, setWeight, setCanaryScale, pause, analysis, gate";
+const STEPS: &str =
+    "mirror, setMirrorRoute, setWeight, setCanaryScale, pause, analysis, switchback, gate";
 
 /// Reads a strategy.
 pub(super) fn read_strategy(node: Node, draft: &mut Draft, problems: &mut Vec<Problem>) {
@@ -102,6 +105,7 @@ fn read_step(node: Node, draft: &mut Draft, problems: &mut Vec<Problem>) -> Opti
         "pause" => read_time("duration", value, problems).map(|seconds| Step::Pause { seconds }),
         "analysis" => read_analysis(value, draft, problems),
         "mirror" | "setMirrorRoute" => read_mirror(value, problems),
+        "switchback" => read_switchback(value, problems),
         "setCanaryScale" => read_scale(value, problems),
         "gate" => read_hook(value, problems).map(|hook| Step::Gate { hook }),
         "setHeaderRoute" => refuse(
@@ -169,6 +173,36 @@ fn read_mirror(node: Node, problems: &mut Vec<Problem>) -> Option<Step> {
     let pairs = pairs.unwrap_or(if is_argo { 0 } else { PAIRS_DEFAULT });
     let percent = percent.unwrap_or(Percent::HUNDRED);
     (problems.len() == before).then_some(Step::Mirror { percent, pairs })
+}
+
+fn read_switchback(node: Node, problems: &mut Vec<Problem>) -> Option<Step> {
+    let before = problems.len();
+    let usual = SwitchbackPlan::default();
+    let mut fields = Fields::open(node, problems);
+    let pairs = fields.read("pairs", whole(8..=200_u64));
+    let slot_seconds = fields.read("slot", |node| {
+        let at = node.clone();
+        let seconds = read_seconds(node)?;
+        let is_slot = (1..=3600).contains(&seconds);
+        is_slot
+            .then_some(seconds)
+            .ok_or_else(|| at.expected("a time of 1s to 1h"))
+    });
+    let increase_max = fields.read("maxIncrease", |node| {
+        let at = node.clone();
+        let increase = share(node)?;
+        let is_increase = increase > 0.0 && increase <= 10.0;
+        is_increase.then_some(increase).ok_or_else(|| {
+            at.expected("a share above 0 such as 5%: the canary may slow the stable version by it")
+        })
+    });
+    fields.finish(&[]);
+    let plan = SwitchbackPlan {
+        pairs: pairs.unwrap_or(usual.pairs),
+        slot_seconds: slot_seconds.unwrap_or(usual.slot_seconds),
+        increase_max: increase_max.unwrap_or(usual.increase_max),
+    };
+    (problems.len() == before).then_some(Step::Switchback { plan })
 }
 
 fn read_scale(node: Node, problems: &mut Vec<Problem>) -> Option<Step> {

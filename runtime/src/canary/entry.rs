@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::canary::command::Command;
 use crate::canary::guard::Finding;
 use crate::canary::stable_watch::Slowed;
+use crate::canary::switchback::SwitchedBack;
 use crate::spec::Percent;
 
 /// One line.
@@ -50,6 +51,11 @@ pub enum Event {
     Slowed {
         /// With all the numbers.
         slowed: Slowed,
+    },
+    /// A switchback is over.
+    SwitchedBack {
+        /// With all the numbers.
+        found: SwitchedBack,
     },
     /// All traffic is to go back.
     GoingBack {
@@ -114,6 +120,7 @@ impl fmt::Display for Entry {
             ),
             Event::Found { finding } => write!(f, "{finding}, after {requests} requests"),
             Event::Slowed { slowed } => write!(f, "{slowed}, after {requests} requests"),
+            Event::SwitchedBack { found } => write!(f, "{found}, after {requests} requests"),
             Event::GoingBack { why } => write!(f, "all traffic is to go back: {why}"),
             Event::RolledBack { why } => write!(f, "all traffic has gone back: {why}"),
             Event::Promoted { is_flagged: false } => {

@@ -144,7 +144,7 @@ fn number(node: Node) -> Result<f64, Problem> {
 }
 
 /// A share: `0.1`, or `10%`.
-fn share(node: Node) -> Result<f64, Problem> {
+pub(super) fn share(node: Node) -> Result<f64, Problem> {
     let at = node.clone();
     let written = text(node).unwrap_or_default();
     let share = match written.strip_suffix('%') {

@@ -2,7 +2,7 @@
 //!
 //! `observation` is what is known of a request that has ended, `guard_plan` what is to be judged and by which budget, `guard` judges: it has
 //! a `gauge` for each metric, whose events are those of single requests (`labels`) or of slots of time (`slots`, with `percentile`).
-//! `stable_watch` looks at the stable version alone.
+//! `stable_watch` looks at the stable version alone, `switchback` at what the canary's share does to it.
 //!
 //! Threads: called from whichever drains the observations; a `Guard` belongs to one.
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
@@ -27,6 +27,7 @@ mod plan_file;
 mod rollout;
 mod slots;
 mod stable_watch;
+mod switchback;
 mod words;
 
 pub use command::Command;
@@ -42,3 +43,4 @@ pub use plan::{Hook, OnSlowed, OnUndecided, RolloutPlan, Step, StickyKey};
 pub use plan_file::{Names, read_plan};
 pub use rollout::{Input, Phase, Rollout, Took, Wish, WorstPair};
 pub use stable_watch::{Slowed, Usual};
+pub use switchback::{SwitchbackPlan, SwitchedBack};

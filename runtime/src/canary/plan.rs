@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::canary::guard_plan::GuardPlan;
+use crate::canary::switchback::SwitchbackPlan;
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// Pairs of a mirror step where none are given: with all of them alike, fewer than one answer in a hundred differs, at 1 % (canary.md 2.7).
@@ -71,6 +72,11 @@ pub enum Step {
         /// The longest wait; then it is undecided.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<u64>,
+    },
+    /// The canary's share is taken away and given again, until it is known whether it slows the stable version.
+    Switchback {
+        /// How.
+        plan: SwitchbackPlan,
     },
     /// The canary gets so many instances.
     SetScale {
@@ -202,6 +208,12 @@ impl RolloutPlan {
                 Step::Analysis { .. } if weight == Percent::HUNDRED => Some(
                     "expected traffic at both versions to compare: put it before setWeight: 100".to_owned(),
                 ),
+                Step::Switchback { .. } if weight == Percent::ZERO || weight == Percent::HUNDRED => Some(
+                    "expected traffic at both versions: put it behind a setWeight, and before setWeight: 100".to_owned(),
+                ),
+                Step::Switchback { .. } if self.sticky.is_some() => Some(
+                    "expected no `sticky` beside it: users would lose their version with every slot".to_owned(),
+                ),
                 Step::Mirror { .. } if weight != Percent::ZERO => Some(
                     "expected before the first setWeight: a version that has traffic gets no copies".to_owned(),
                 ),
@@ -235,6 +247,12 @@ impl fmt::Display for Step {
                 f,
                 "analysis until it is safe, {} at most",
                 Duration(*seconds)
+            ),
+            Self::Switchback { plan } => write!(
+                f,
+                "switchback, {} pairs of slots of {}",
+                plan.pairs,
+                Duration(plan.slot_seconds)
             ),
             Self::SetScale { instances } => write!(f, "{instances} instances"),
             Self::Gate { hook } => write!(f, "gate {hook}"),
@@ -288,6 +306,11 @@ mod tests {
         Step::SetWeight { percent }
     }
 
+    fn switchback() -> Step {
+        let plan = SwitchbackPlan::default();
+        Step::Switchback { plan }
+    }
+
     #[test]
     fn the_usual_plan_has_no_problems() {
         let usual = plan(Vec::new());
@@ -310,6 +333,7 @@ mod tests {
             mirror,
             weight("100"),
             analysis(),
+            switchback(),
         ];
         let places: Vec<_> = plan(steps)
             .problems()
@@ -318,8 +342,23 @@ mod tests {
             .collect();
         assert_eq!(
             places,
-            ["steps[0]", "steps[2]", "steps[3]", "steps[4]", "steps[6]"]
+            [
+                "steps[0]", "steps[2]", "steps[3]", "steps[4]", "steps[6]", "steps[7]"
+            ]
         );
+    }
+
+    #[test]
+    fn a_switchback_needs_both_versions_and_no_users_who_keep_theirs() {
+        let places = |plan: RolloutPlan| {
+            let problems = plan.problems().into_iter();
+            problems.map(|(place, _)| place).collect::<Vec<_>>()
+        };
+        let mut with_both = plan(vec![weight("10"), switchback()]);
+        assert_eq!(places(with_both.clone()), [""; 0]);
+        with_both.sticky = Some(StickyKey::ClientIp(true));
+        assert_eq!(places(with_both), ["steps[1]"]);
+        assert_eq!(places(plan(vec![switchback(), weight("10")])), ["steps[0]"]);
     }
 
     #[test]
@@ -343,6 +382,7 @@ mod tests {
             },
             Step::Pause { seconds: None },
             Step::SetScale { instances: 3 },
+            switchback(),
         ]);
         let text = serde_json::to_string(&usual).unwrap();
         assert_eq!(serde_json::from_str::<RolloutPlan>(&text).unwrap(), usual);

@@ -15,6 +15,7 @@ use crate::canary::guard_plan::PlanError;
 use crate::canary::observation::{Arm, Observation, Truth};
 use crate::canary::plan::{Duration, Hook, OnSlowed, OnUndecided, RolloutPlan, Step};
 use crate::canary::stable_watch::{StableWatch, Usual};
+use crate::canary::switchback::{Slows, Switchback, SwitchbackPlan};
 use crate::evidence::LatencyCounts;
 use crate::spec::Percent;
 
@@ -209,6 +210,12 @@ pub struct Rollout {
     /// Over the stable version, until there is something to tell.
     #[serde(default)]
     watch: Option<StableWatch>,
+    /// The one that this step is, once it has begun.
+    #[serde(default)]
+    switchback: Option<Switchback>,
+    /// The canary's share that a switchback took and that is to be given back before the next step.
+    #[serde(default)]
+    owed: Option<Percent>,
     phase: Phase,
     /// The step that it is at; the number of steps when all are taken.
     step: usize,
@@ -278,6 +285,8 @@ impl Rollout {
             plan,
             guard,
             watch: None,
+            switchback: None,
+            owed: None,
             phase: Phase::Running,
             step: 0,
             since_ms: 0,
@@ -322,6 +331,12 @@ impl Rollout {
     #[must_use]
     pub fn weight(&self) -> Percent {
         self.weight
+    }
+
+    /// Slots of a switchback that are measured, where one is under way.
+    #[must_use]
+    pub fn slots_measured(&self) -> Option<usize> {
+        self.switchback.as_ref().map(Switchback::measured)
     }
 
     /// Whether a change of the traffic is under way.
@@ -410,6 +425,10 @@ impl Rollout {
                     Some(Step::Gate { .. }) if self.asked == Asked::No => {
                         Some(self.asked_ms.saturating_add(ASK_AGAIN_MS))
                     }
+                    Some(Step::Switchback { plan }) => {
+                        let switchback = self.switchback.as_ref();
+                        switchback.and_then(|switchback| switchback.ends_ms(plan))
+                    }
                     _ => None,
                 };
                 overdue.into_iter().chain(of_step).min()
@@ -481,6 +500,7 @@ impl Rollout {
                     if let Some(watch) = &mut self.watch {
                         watch.observe(request);
                     }
+                    self.observe_switchback(request);
                 }
             }
             Input::Compared {
@@ -509,6 +529,13 @@ impl Rollout {
             } => self.answered(*wish, (*agrees, words), took),
             Input::Told { command, by } => self.told(*command, by, took),
             Input::Restarted { canary } => self.restarted(*canary, took),
+        }
+    }
+
+    fn observe_switchback(&mut self, request: &Observation) {
+        let step = self.plan.steps.get(self.step);
+        if let (Some(Step::Switchback { plan }), Some(switchback)) = (step, &mut self.switchback) {
+            switchback.observe(request, plan, self.now_ms);
         }
     }
 
@@ -750,6 +777,13 @@ impl Rollout {
     fn resume(&mut self) {
         self.phase = Phase::Running;
         self.since_ms = self.now_ms;
+        self.begin_slot_anew();
+    }
+
+    fn begin_slot_anew(&mut self) {
+        if let Some(switchback) = &mut self.switchback {
+            switchback.begin_anew();
+        }
     }
 
     fn wish(&mut self, wish: Wish, took: &mut Took) -> u64 {
@@ -776,7 +810,10 @@ impl Rollout {
     /// Goes past what it waits for.
     fn promote(&mut self) {
         let step = self.plan.steps.get(self.step);
-        let proves = matches!(step, Some(Step::Analysis { .. } | Step::Mirror { .. }));
+        let proves = matches!(
+            step,
+            Some(Step::Analysis { .. } | Step::Mirror { .. } | Step::Switchback { .. })
+        );
         if proves || matches!(step, Some(Step::Pause { .. } | Step::Gate { .. })) {
             self.is_flagged |= proves;
             self.enter(self.step + 1);
@@ -785,6 +822,9 @@ impl Rollout {
     }
 
     fn enter(&mut self, step: usize) {
+        if let Some(switchback) = self.switchback.take() {
+            self.owed = Some(switchback.share());
+        }
         self.step = step;
         self.since_ms = self.now_ms;
         self.asked = Asked::No;
@@ -795,6 +835,7 @@ impl Rollout {
     fn restarted(&mut self, canary: Percent, took: &mut Took) {
         self.restarts += 1;
         self.asked_ms = i64::MIN;
+        self.begin_slot_anew();
         if let Asked::UnderWay { .. } = self.asked {
             self.asked = Asked::No;
         }
@@ -879,6 +920,12 @@ impl Rollout {
         let Some(step) = self.plan.steps.get(self.step).cloned() else {
             return self.finish(took);
         };
+        if let Some(owed) = self.owed {
+            if !self.shift(owed, took) {
+                return false;
+            }
+            self.owed = None;
+        }
         match step {
             Step::SetWeight { percent } => self.shift(percent, took),
             Step::Mirror { percent, pairs } => self.mirror(percent, pairs, took),
@@ -886,6 +933,7 @@ impl Rollout {
                 seconds.is_some_and(|seconds| self.waited(self.since_ms, seconds))
             }
             Step::Analysis { seconds } => self.analyse(seconds, took),
+            Step::Switchback { plan } => self.switch_back(&plan, took),
             Step::SetScale { instances } => self.begin(Wish::Scale { instances }, took),
             Step::Gate { hook } => self.ask(hook, took),
         }
@@ -939,6 +987,45 @@ impl Rollout {
             self.undecided(words, self.step + 1, took);
         }
         false
+    }
+
+    /// Goes from slot to slot, and judges when all are measured and the canary has its share again.
+    fn switch_back(&mut self, plan: &SwitchbackPlan, took: &mut Took) -> bool {
+        // Nobody who sends requests knows when it began to the millisecond.
+        let seed = self.started_ms.unsigned_abs().rotate_left(32) ^ self.step as u64;
+        let share = self.weight;
+        let begun = |rollout: &mut Self| {
+            let switchback = rollout.switchback.take();
+            switchback.unwrap_or_else(|| Switchback::new(share, seed))
+        };
+        let mut switchback = begun(self);
+        while let Some(wanted) = switchback.wanted(plan) {
+            let has_ended = wanted == self.weight && switchback.go_on(plan, self.now_ms);
+            if !has_ended {
+                self.switchback = Some(switchback);
+                self.shift(wanted, took);
+                return false;
+            }
+        }
+        if !self.shift(switchback.share(), took) {
+            self.switchback = Some(switchback);
+            return false;
+        }
+        let found = switchback.found(plan);
+        self.tell(took, Event::SwitchedBack { found });
+        match found.slows() {
+            Slows::No => true,
+            Slows::Yes if self.plan.on_slowed == OnSlowed::Tell => true,
+            Slows::Yes => {
+                self.pause(format!("{found}; `resume` goes on all the same"), took);
+                true
+            }
+            // Who resumes it has it measured once more.
+            Slows::Unknown => {
+                self.undecided(found.to_string(), self.step + 1, took);
+                false
+            }
+        }
     }
 
     /// All steps are taken: the canary gets what is left, and it has ended.

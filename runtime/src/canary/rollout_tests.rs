@@ -28,6 +28,8 @@ struct World {
     is_by_hand: bool,
     gate_agrees: bool,
     latency_us: u64,
+    /// Runs take so much longer while the canary has traffic.
+    slowed_us: u64,
     requests: u64,
 }
 
@@ -86,6 +88,7 @@ impl World {
             is_by_hand: false,
             gate_agrees: true,
             latency_us: 1000,
+            slowed_us: 0,
             requests: 0,
         };
         world.feed(Input::Began {
@@ -203,7 +206,7 @@ impl World {
                 },
                 at_us: 0,
                 queue_us: 0,
-                run_us: 1000,
+                run_us: 1000 + self.slowed_us * canary.min(1),
                 total_us: self.latency_us,
                 cold: false,
             }
@@ -350,6 +353,122 @@ fn who_changes_the_traffic_by_hand_pauses_it_and_resume_takes_it_back() {
     assert_eq!((world.share, world.rollout.step()), (percent("10"), 1));
     world.tell(Command::Promote);
     assert_eq!(world.share, percent("50"));
+}
+
+fn switchback(slot_seconds: u64) -> Step {
+    let plan = SwitchbackPlan {
+        pairs: 8,
+        slot_seconds,
+        ..SwitchbackPlan::default()
+    };
+    Step::Switchback { plan }
+}
+
+/// 10 %, a switchback of eight pairs, and 50 % until somebody promotes.
+fn switched() -> RolloutPlan {
+    let until_told = Step::Pause { seconds: None };
+    plan(vec![weight("10"), switchback(20), weight("50"), until_told])
+}
+
+#[test]
+fn a_switchback_takes_the_share_away_and_gives_it_again_and_goes_on_where_nothing_is_slowed() {
+    let mut world = World::of(switched());
+    // From step 2 on, in hundreds of requests: a tenth of a second.
+    let mut with_share = 0;
+    let mut all = 0;
+    while world.rollout.step() == 1 {
+        with_share += u32::from(world.share == percent("10"));
+        all += 1;
+        world.hundred(never);
+    }
+    assert_eq!((all, with_share), (3200, 1600));
+    assert_eq!(world.share, percent("50"));
+    assert!(
+        world
+            .told()
+            .contains("the canary does not slow the stable version: with 10 % at the canary its runs take 1.000 [1.000, 1.000]"),
+        "{}",
+        world.told()
+    );
+}
+
+#[test]
+fn a_canary_that_slows_the_stable_version_is_held_with_its_share_or_told_of() {
+    for on_slowed in [OnSlowed::Hold, OnSlowed::Tell] {
+        let mut world = World::of(RolloutPlan {
+            on_slowed,
+            ..switched()
+        });
+        world.slowed_us = 100;
+        (0..3201).for_each(|_| world.hundred(never));
+        let told =
+            "the canary slows the stable version: with 10 % at the canary its runs take 1.100";
+        assert!(world.told().contains(told), "{}", world.told());
+        if on_slowed == OnSlowed::Hold {
+            assert!(matches!(world.rollout.phase(), Phase::Paused { .. }));
+            assert_eq!(world.share, percent("10"));
+            world.tell(Command::Resume);
+        }
+        assert_eq!(world.share, percent("50"));
+        assert!(!world.rollout.is_flagged());
+    }
+}
+
+#[test]
+fn a_switchback_without_requests_is_undecided_and_done_anew_when_it_is_resumed() {
+    let mut world = World::of(switched());
+    world.wait(400);
+    assert!(matches!(world.rollout.phase(), Phase::Paused { .. }));
+    assert_eq!((world.share, world.rollout.step()), (percent("10"), 1));
+    world.tell(Command::Resume);
+    (0..3201).for_each(|_| world.hundred(never));
+    assert_eq!(world.share, percent("50"));
+    let mut world = World::of(switched());
+    world.wait(400);
+    world.tell(Command::Promote);
+    assert_eq!(world.share, percent("50"));
+    assert!(world.rollout.is_flagged());
+}
+
+#[test]
+fn what_a_switchback_has_taken_is_given_back_by_who_goes_past_it() {
+    let mut steps = switched().steps;
+    steps.insert(2, Step::Pause { seconds: None });
+    let mut world = World::of(plan(steps));
+    while world.share != Percent::ZERO {
+        world.hundred(never);
+    }
+    world.tell(Command::Promote);
+    assert_eq!((world.share, world.rollout.step()), (percent("10"), 2));
+}
+
+#[test]
+fn a_slot_that_was_interrupted_begins_anew() {
+    for interrupt in [
+        |world: &mut World| {
+            world.tell(Command::Pause);
+            world.tell(Command::Resume);
+        },
+        |world: &mut World| {
+            let canary = world.share;
+            world.feed(Input::Restarted { canary });
+        },
+        |world: &mut World| {
+            world.by_hand(percent("70"));
+            world.tell(Command::Resume);
+        },
+    ] {
+        let mut world = World::of(switched());
+        (0..150).for_each(|_| world.hundred(never));
+        interrupt(&mut world);
+        let mut more = 0;
+        while world.rollout.step() == 1 {
+            world.hundred(never);
+            more += 1;
+        }
+        // Fifteen seconds of the first slot are lost.
+        assert_eq!((more, world.share), (3200, percent("50")));
+    }
 }
 
 fn three_shares() -> RolloutPlan {
@@ -657,6 +776,7 @@ fn any_plan() -> impl Strategy<Value = RolloutPlan> {
                 weight("1"),
                 pause(20),
                 weight("10"),
+                switchback(5),
                 Step::Gate {
                     hook: Hook::Url("http://127.0.0.1:9".to_owned()),
                 },

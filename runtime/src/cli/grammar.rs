@@ -293,6 +293,20 @@ const FOR_PEOPLE: &[(&str, &str)] = &[
     ("endpoint diff", "table"),
     ("score-script check", "words for people"),
     ("rollout start", "json, and words for people with --dry-run"),
+    ("rollout explain", "words for people"),
+    ("status", "a table on a terminal, else json"),
+    (
+        "serve",
+        "a line when it is ready, and with none not even that",
+    ),
+    ("up", "words for people, whatever is asked for"),
+    ("demo", "words for people, whatever is asked for"),
+    ("convert", "yaml, whatever is asked for"),
+    (
+        "completions",
+        "a script of the shell, whatever is asked for",
+    ),
+    ("man", "nothing, whatever is asked for"),
 ];
 
 /// The form of a command's result where nobody asks for one, if it is not that of all others.

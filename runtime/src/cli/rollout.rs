@@ -17,7 +17,9 @@ use super::rollout_args::{
 use super::server::{Server, who};
 use super::{files, find};
 use crate::admin::{RolloutCommand, RolloutRecord, RolloutRequest};
-use crate::canary::{Command, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan};
+use crate::canary::{
+    Command, Entry, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan,
+};
 use crate::control::{Label, Learned, Replay, RolloutView};
 use crate::rollout_report::html;
 use crate::spec::{DeploymentName, EndpointName};
@@ -278,16 +280,7 @@ fn record_of(server: &Server, typed: &RolloutNumber) -> Result<RolloutRecord, Cl
 
 fn history(server: &Server, typed: &RolloutNumber) -> Result<(), CliError> {
     let record = record_of(server, typed)?.replay;
-    let lines: Vec<_> = record
-        .entries
-        .iter()
-        .map(|entry| {
-            let mut line = json!(entry);
-            line["at"] = time_of(entry.at_ms).into();
-            line["what"] = entry.to_string().into();
-            line
-        })
-        .collect();
+    let lines: Vec<_> = record.entries.iter().map(explained_entry).collect();
     server.print_as(&lines, ENTRIES)
 }
 
@@ -303,13 +296,7 @@ fn explain(server: &Server, typed: &RolloutNumber, global: &Global) -> Result<()
 
 fn explained(record: &Replay) -> Value {
     let view = &record.rollout;
-    let entries = record.entries.iter().map(|entry| {
-        let mut line = json!(entry);
-        line["at"] = time_of(entry.at_ms).into();
-        line["what"] = entry.to_string().into();
-        line
-    });
-    let entries: Vec<_> = entries.collect();
+    let entries: Vec<_> = record.entries.iter().map(explained_entry).collect();
     json!({
         // Its number in `docs/schemas/rollout-explain.json`.
         "schema": 1,
@@ -323,6 +310,13 @@ fn explained(record: &Replay) -> Value {
         "entries": entries,
         "standing": view.standing(),
     })
+}
+
+fn explained_entry(entry: &Entry) -> Value {
+    let mut line = json!(entry);
+    line["at"] = time_of(entry.at_ms).into();
+    line["what"] = entry.to_string().into();
+    line
 }
 
 fn explanation(record: &Replay) -> String {
@@ -470,4 +464,93 @@ fn line_of(finding: &Finding, requests_per_s: f64) -> String {
 fn time_of(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms)
         .map_or_else(|_| at_ms.to_string(), |at| format!("{at:.0}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::bench::schemas::check;
+    use crate::canary::{Event, Guard, GuardPlan, Slowed, SwitchedBack};
+    use crate::spec::Percent;
+
+    const SCHEMA: &str = include_str!("../../../docs/schemas/rollout-explain.json");
+
+    /// One event of each kind.
+    fn events() -> Vec<Event> {
+        let words = || "words".to_owned();
+        let finding = Guard::new(GuardPlan::default())
+            .unwrap()
+            .findings()
+            .remove(0);
+        let slowed = Slowed {
+            slow_us: 1,
+            before: (0.0, 0.1),
+            now: (0.2, 0.3),
+        };
+        let found = SwitchedBack {
+            share: Percent::HUNDRED,
+            pairs: 10,
+            slot_seconds: 20,
+            ratio: Some((0.9, 1.0, 1.1)),
+            ratio_max: 1.05,
+        };
+        let unknown = SwitchedBack {
+            ratio: None,
+            ..found
+        };
+        vec![
+            Event::Started {
+                by: words(),
+                steps: 1,
+            },
+            Event::Moved {
+                before: Percent::ZERO,
+            },
+            Event::Found {
+                finding: Box::new(finding),
+            },
+            Event::Slowed { slowed },
+            Event::SwitchedBack { found },
+            Event::SwitchedBack { found: unknown },
+            Event::GoingBack { why: words() },
+            Event::RolledBack { why: words() },
+            Event::Promoted { is_flagged: true },
+            Event::Aborted { why: words() },
+            Event::Paused { why: words() },
+            Event::Undecided { words: words() },
+            Event::Answered {
+                agrees: true,
+                words: words(),
+            },
+            Event::Told {
+                command: Command::Undo,
+                by: words(),
+            },
+            Event::NotDone { reason: words() },
+        ]
+    }
+
+    #[test]
+    fn every_line_of_a_journal_is_as_the_schema_says_and_there_is_no_other_kind() {
+        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+        let mut of_entry = schema["$defs"]["Entry"].clone();
+        of_entry["$defs"] = schema["$defs"].clone();
+        let mut kinds = BTreeSet::new();
+        for event in events() {
+            let line = explained_entry(&Entry {
+                at_ms: 0,
+                step: 0,
+                weight: Percent::ZERO,
+                requests: 0,
+                event,
+            });
+            assert_eq!(check::problems(&of_entry, &line), [""; 0], "{line}");
+            kinds.insert(line["event"].clone().to_string());
+        }
+        let documented = schema["$defs"]["Entry"]["properties"]["event"]["enum"].as_array();
+        let documented = documented.into_iter().flatten().map(Value::to_string);
+        assert_eq!(kinds, documented.collect());
+    }
 }

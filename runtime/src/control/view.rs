@@ -276,7 +276,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
         progress: (!provisioning_state.has_ended())
             .then(|| progress_of(books, key, wanted))
             .flatten(),
-        effective: effective(&wanted.target, &live),
+        effective: effective(&wanted.target, &live, books.cores.total_and_free().0),
         model_digest: wanted.target.model.digest.clone(),
         script: script_of(books, &wanted.target),
         instances_ready: live.len(),
@@ -287,7 +287,7 @@ fn view_deployment(books: &Books, key: &Key, wanted: &DesiredDeployment) -> Depl
     }
 }
 
-fn effective(target: &Target, live: &[Live<'_>]) -> EffectiveSettings {
+fn effective(target: &Target, live: &[Live<'_>], cores: usize) -> EffectiveSettings {
     let settings = target.spec.request_settings();
     let concurrency = settings.max_concurrent_requests_per_instance();
     let timeout = settings.request_timeout();
@@ -308,7 +308,7 @@ fn effective(target: &Target, live: &[Live<'_>]) -> EffectiveSettings {
         },
         max_batch_delay_us: u64::try_from(settings.max_batch_delay().as_micros())
             .unwrap_or(u64::MAX),
-        lanes: lane_count(concurrency, settings.lanes(), target.vcpus),
+        lanes: lane_count(concurrency, settings.lanes(), target.vcpus.min(cores)),
         spin: settings.spin(),
         isolation: settings.isolation(),
         non_finite: settings.non_finite(),

@@ -8,7 +8,7 @@
 //! Of a canary, which may be looked at after every request: `event_label` with `block_chance` (whose the bad events are), `slot_shares`
 //! (whether an arm has more of them, slot of time by slot), `quantile_pair` with `latency_counts` (percentiles of independent requests),
 //! `rate_test` and `paired` (answers to the same requests), `sample_ratio` (whether the split is the one that was asked for), `interference`
-//! (whether the canary slows the other), `forecast` (how long a proof will take), `key_sample` (users who count once), `fleet` (several
+//! (whether the canary slows the other), `typical` (the same by slots of which a coin says the order), `forecast` (how long a proof will take), `key_sample` (users who count once), `fleet` (several
 //! machines). `docs/canary-statistics.md` has the formulas, and by which argument each test holds.
 //!
 //! Threads: called from any; each call works on what it is given.
@@ -60,6 +60,8 @@ mod slot_shares;
 mod stats;
 #[cfg(feature = "cli")]
 mod steadiness;
+#[cfg(feature = "server")]
+mod typical;
 
 #[cfg(feature = "server")]
 pub use answers::{Answers, Difference, Tolerance, compare};
@@ -110,3 +112,5 @@ pub use stats::{
 };
 #[cfg(feature = "cli")]
 pub use steadiness::{Course, Steadiness, steadiness};
+#[cfg(feature = "server")]
+pub use typical::typical;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canary::{Arm, Course, Finding, Forecast, Phase, Rollout, Verdict, WorstPair};
+use crate::canary::{Arm, Course, Finding, Forecast, Phase, Rollout, Step, Verdict, WorstPair};
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// A rollout as it is shown.
@@ -193,9 +193,13 @@ fn steps(rollout: &Rollout) -> Vec<StepView> {
         std::cmp::Ordering::Equal if !rollout.phase().has_ended() => "now",
         _ => "to come",
     };
+    let words = |index: usize, step: &Step| match rollout.slots_measured() {
+        Some(slots) if index == now => format!("{step}, {slots} slots measured"),
+        _ => step.to_string(),
+    };
     steps
         .map(|(index, step)| StepView {
-            step: step.to_string(),
+            step: words(index, step),
             state: state(index).to_owned(),
         })
         .collect()
