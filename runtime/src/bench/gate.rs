@@ -158,7 +158,21 @@ pub(super) fn unanswerable(conditions: &[Condition], answers: &[VersionAnswers])
     let versions = answers.len() + 1;
     let rows = answers.iter().map(|one| one.answers.rows).min();
     let compared = answers.iter().map(|one| one.answers.compared).min();
+    // What is proven to be broken is decided, of however few.
+    let is_broken = |condition: &Condition| {
+        answers.iter().any(|one| {
+            let found = match condition.metric {
+                GateMetric::Agreement => Some(one.answers.agreement),
+                GateMetric::Top1 => one.answers.top1,
+                GateMetric::Ratio(_) | GateMetric::Failures => None,
+            };
+            condition.judge(one.version, found).state == GateState::Failed
+        })
+    };
     let problem = |condition: &Condition| {
+        if is_broken(condition) {
+            return None;
+        }
         let words = match condition.metric {
             GateMetric::Top1 if rows? == 0 => Some(
                 "the answers have no rows of numbers, of which one would be the largest".to_owned(),
@@ -598,6 +612,8 @@ mod tests {
         assert!(told(&answers).is_empty());
         let first = &mut answers[0].answers;
         (first.rows, first.compared) = (300, 40);
+        first.agreement = proportion(39, 40, 0.95);
+        first.top1 = Some(proportion(299, 300, 0.95));
         let few = told(&answers);
         assert!(few[0].starts_with("top1<0.99: 300 rows cannot"), "{few:?}");
         assert!(
@@ -606,6 +622,9 @@ mod tests {
         );
         answers[0].answers.rows = 0;
         assert!(told(&answers)[0].contains("no rows of numbers"));
+        // Few are enough to prove that they differ.
+        answers[0].answers.agreement = proportion(30, 40, 0.95);
+        assert_eq!(told(&answers).len(), 1);
     }
 
     proptest! {
