@@ -78,7 +78,7 @@ class Start(Harness):
 
     def test_a_script_that_starts_is_reported_with_the_version(self):
         lane = self.run_of("return data")
-        self.assertEqual(lane.report, {"Ok": {"python": VERSION}})
+        self.assertEqual(lane.report, {"Ok": {"python": VERSION, "schemas": None}})
 
     def test_init_is_called_once_and_before_any_request(self):
         lane = self.started("calls = []\ndef init(): calls.append(1)\ndef run(data): return calls")
