@@ -265,7 +265,7 @@ fn queues() {
     }
 }
 
-/// The highest rate that keeps a latency, of servers for which it is known: all at once, a minute each time.
+/// The highest rate that keeps a latency, of servers for which it is known: a minute each time, one after the other.
 fn sustain() {
     const RUNS: u64 = 20;
     // Of what the lanes can do: what keeps the limit.
@@ -278,12 +278,14 @@ fn sustain() {
         ("M/D/4", 4, constant),
         ("M/M/4", 4, exponential),
     ];
-    let seek = |(name, lanes, shape): Known| {
+    let servers = known.map(|(name, lanes, shape)| {
         let truth = LOAD * f64::from(lanes) / LANE.as_secs_f64();
         let limit_ms = at(&in_theory(lanes, shape, truth), 0.99);
-        let (address, seen) = queue(lanes, shape);
-        let (mut holds, mut misses, mut unconfirmed) = (0, 0, 0);
-        for seed in 0..RUNS {
+        (name, truth, limit_ms, queue(lanes, shape))
+    });
+    let (mut hold, mut miss, mut unconfirmed) = (0, 0, 0);
+    for seed in 0..RUNS {
+        for (name, truth, limit_ms, (address, seen)) in &servers {
             let bench = Bench {
                 scenario: Scenario::Server,
                 connections: vec![1024],
@@ -292,39 +294,30 @@ fn sustain() {
                     // That somebody is woken late is no queue.
                     limit_ms: limit_ms + seen.late.mean_ms(),
                 }),
-                ..bench(&[address], Duration::from_secs(60), seed)
+                ..bench(&[*address], Duration::from_secs(60), seed)
             };
             let report = measure(&bench);
             let Some(found) = report.slo.as_ref().and_then(|slo| slo.versions.first()) else {
                 continue;
             };
-            let is_within = found.passed_per_s.is_none_or(|passed| passed <= truth)
-                && found.failed_per_s.is_none_or(|failed| failed >= truth);
+            let is_within = found.passed_per_s.is_none_or(|passed| passed <= *truth)
+                && found.failed_per_s.is_none_or(|failed| failed >= *truth);
             let told = match (found.confirmed, is_within) {
                 (false, _) => &mut unconfirmed,
-                (true, true) => &mut holds,
-                (true, false) => &mut misses,
+                (true, true) => &mut hold,
+                (true, false) => &mut miss,
             };
             *told += 1;
             println!(
-                "  {name}: {:?} to {:?}, confirmed: {}, true: {truth}; {} tries",
+                "sustain: {name}, p99 of {limit_ms:.2} ms, {truth} in truth: {:?} to {:?}, confirmed: {}, {} tries; {hold} intervals hold the \
+                 truth, {miss} miss it, {unconfirmed} are said to be unconfirmed",
                 found.passed_per_s.map(f64::round),
                 found.failed_per_s.map(f64::round),
                 found.confirmed,
                 found.probes.len()
             );
         }
-        println!(
-            "sustain: {name}, p99 of {limit_ms:.2} ms, woken {:.2} ms late: {holds} of {RUNS} intervals hold {truth}, {misses} miss it, \
-             {unconfirmed} are said to be unconfirmed",
-            seen.late.mean_ms()
-        );
-    };
-    thread::scope(|scope| {
-        for one in known {
-            scope.spawn(move || seek(one));
-        }
-    });
+    }
 }
 
 /// Latencies in milliseconds, sorted, of requests that arrive by chance at a rate.
