@@ -253,8 +253,8 @@ async def neighbour(server, options):
 
 
 async def switchback(server, options):
-    """Twelve pairs of slots of 10 s at 10 %."""
-    plan = "strategy: {canary: {steps: [{setWeight: 10}, {switchback: {pairs: 12, slot: 10s}}, {pause: {}}]}}\n"
+    """Twelve pairs of slots of 5 s at 10 %."""
+    plan = "strategy: {canary: {steps: [{setWeight: 10}, {switchback: {pairs: 12, slot: 5s}}, {pause: {}}]}}\n"
     plan += "guard: {metrics: [{name: errors}], onSlowerStable: tell}\n"
     said = collections.Counter()
     for number in range(options.rollouts):

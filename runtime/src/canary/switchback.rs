@@ -52,8 +52,8 @@ pub struct SwitchedBack {
     pub pairs: usize,
     /// The length of a slot.
     pub slot_seconds: u64,
-    /// The stable version's mean run with the canary by that without (the geometric mean of all pairs) between its bounds; none where there
-    /// were fewer than 8 pairs.
+    /// The stable version's runs with the canary by those without (the ratio of geometric means) between its bounds; none where there were
+    /// fewer than 8 pairs.
     pub ratio: Option<(f64, f64, f64)>,
     /// What it may be without harm, at most: 1.05.
     pub ratio_max: f64,
@@ -102,11 +102,13 @@ impl fmt::Display for SwitchedBack {
     }
 }
 
-/// The runs of the stable version in a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// The runs of the stable version in a slot. Their geometric mean is what counts: in a plain one a machine that stands still once outweighs
+/// the whole slot.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 struct Runs {
-    sum_us: u64,
-    count: u64,
+    /// The sum of the logarithms of their times in microseconds.
+    log_sum: f64,
+    count: u32,
 }
 
 /// A switchback under way.
@@ -199,18 +201,18 @@ impl Switchback {
             && now_ms >= began_ms.saturating_add(length_ms(plan) / LEFT_OUT);
         let has_run = matches!(request.ending, Ending::Answered | Ending::BadOutput);
         if request.arm == Arm::Stable && !request.cold && has_run && is_of_slot {
-            runs.sum_us = runs.sum_us.saturating_add(request.run_us);
-            runs.count += 1;
+            runs.log_sum += (request.run_us.max(1) as f64).ln();
+            runs.count = runs.count.saturating_add(1);
         }
     }
 
     /// What all pairs say.
     pub(super) fn found(&self, plan: &SwitchbackPlan) -> SwitchedBack {
-        let mean = |runs: &Runs| (runs.sum_us > 0).then(|| runs.sum_us as f64 / runs.count as f64);
+        let mean = |runs: &Runs| (runs.count > 0).then(|| runs.log_sum / f64::from(runs.count));
         let pairs = self.slots.chunks_exact(2).enumerate();
         let pairs = pairs.filter_map(|(pair, slots)| {
             let (first, second) = (mean(&slots[0])?, mean(&slots[1])?);
-            let difference = (first / second).ln();
+            let difference = first - second;
             Some(match self.has_share(2 * pair) {
                 true => difference,
                 false => -difference,
@@ -329,7 +331,7 @@ mod tests {
         assert_eq!(switchback.slot, Some((0, Runs::default())));
         switchback.observe(&request(own, 7.0), &plan, 2000);
         let one = Runs {
-            sum_us: 7,
+            log_sum: 7_f64.ln(),
             count: 1,
         };
         assert_eq!(switchback.slot, Some((0, one)));
