@@ -117,7 +117,7 @@ class Page:
         self.row = layout["row"]
         self.room = layout["room"]
         self.room_bytes = layout["room_bytes"]
-        self.barrier = threading.Lock()
+        self._lock = threading.Lock()
 
     def submissions(self):
         """The count of batches that the server has submitted."""
@@ -131,15 +131,29 @@ class Page:
             words[at + 1] = 1
             LIBC.syscall(self._futex, self._submitted_at, FUTEX_WAIT, seen, None)
         words[at + 1] = 0
+        count = words[at]
         # Nothing of the batch is read before its count, whatever the processor.
-        with self.barrier:
-            return words[at]
+        self.fence()
+        return count
+
+    def fence(self):
+        """Orders what was read and written before and what will be, for whoever shares the memory.
+
+        Python has no fence, and a lock that is taken and given back twice is one: what is after the second taking stays after it, what is
+        before the first giving back before it. Never by `with`: a signal handler of the script may raise between the end of its body and the
+        giving back (in Python 3.6 it then never comes), and who waits for such a lock waits for ever. One that was left taken is replaced.
+        """
+        for _ in range(2):
+            if not self._lock.acquire(False):
+                self._lock = threading.Lock()
+                self._lock.acquire(False)
+            self._lock.release()
 
     def tell(self):
         """Tells the server that there are answers."""
         words, at = self.words, self._answered
-        with self.barrier:
-            words[at] = (words[at] + 1) & 0xFFFFFFFF
+        self.fence()
+        words[at] = (words[at] + 1) & 0xFFFFFFFF
         # Whether it sleeps is not looked at: the look could come before the count is seen.
         LIBC.syscall(self._futex, self._answered_at, FUTEX_WAKE, 1, None)
 
@@ -175,8 +189,8 @@ class Page:
         text = dumps(outcome).encode()
         end = self.write(self.room, [text])
         self.set_answer(0, BODY, self.room, end)
-        with self.barrier:
-            self.words[self.row_at(0, "state") // 4] = ANSWERED
+        self.fence()
+        self.words[self.row_at(0, "state") // 4] = ANSWERED
         self.tell()
 
 
@@ -263,8 +277,8 @@ class Batch:
             words[(base + row["joined"]) // 4] = 1
             self._done += 1
             # What was written before can be read by then, whatever the processor.
-            with page.barrier:
-                words[state] = ANSWERED
+            page.fence()
+            words[state] = ANSWERED
             # To be woken costs the server more than several short runs: it hears of them together.
             if self._done < count and clock_ns() - told >= ANSWERS_TOGETHER_NS:
                 page.tell()
@@ -277,6 +291,7 @@ class Batch:
             page = self._page
             state = page.row_at(self._done - 1, "state") // 4
             if page.words[state] == RUNNING:
+                page.fence()
                 page.words[state] = ANSWERED
 
 
