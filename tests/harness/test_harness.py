@@ -280,12 +280,6 @@ class Once:
             raise RuntimeError("rung")
         return self._then(*arguments)
 
-    def __enter__(self):
-        return self(None)
-
-    def __exit__(self, *_problem):
-        return None
-
 
 class Interruptions(unittest.TestCase):
     """What comes in the middle of an answer, at the very places where it does most harm. It is played in this process."""
@@ -319,7 +313,7 @@ class Interruptions(unittest.TestCase):
         self.assertIn(b"An unexpected internal error occurred", answer)
 
     def test_an_answer_that_is_written_and_not_told_is_told(self):
-        self.page.barrier = Once(lambda _: None)
+        self.page.fence = Once(lambda: None)
         runs = []
 
         def run(*_request):
@@ -328,6 +322,11 @@ class Interruptions(unittest.TestCase):
 
         self.assertEqual(self._go_on_twice(run), (0, b"[1]"))
         self.assertEqual(runs, [1])
+
+    def test_a_lock_that_was_taken_and_never_given_back_holds_nobody_up(self):
+        self.page._lock.acquire()
+        self.assertEqual(self._go_on_twice(Once()), self._go_on_twice(Once()))
+        self.assertFalse(self.page._lock.locked())
 
 
 class Harm(Harness):
