@@ -7,10 +7,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::duration::Duration;
 use crate::canary::guard::{Finding, Guard};
 use crate::canary::guard_plan::Metric;
 use crate::canary::labels::rounded;
-use crate::canary::plan::{Duration, RolloutPlan, Step};
+use crate::canary::plan::{RolloutPlan, Step};
 use crate::evidence::{RateTest, requests_to_prove_beyond, requests_to_rule_out};
 use crate::spec::Percent;
 

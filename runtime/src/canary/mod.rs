@@ -11,6 +11,7 @@ mod argo;
 mod command;
 mod course;
 mod draft;
+mod duration;
 mod entry;
 mod flagger;
 mod fleet_verdict;

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::duration::Duration;
 use crate::canary::guard_plan::GuardPlan;
 use crate::canary::switchback::SwitchbackPlan;
 use crate::spec::{DeploymentName, EndpointName, Percent};
@@ -269,22 +270,6 @@ impl fmt::Display for Hook {
     }
 }
 
-/// A number of seconds, in words.
-pub(crate) struct Duration(pub(crate) u64);
-
-impl fmt::Display for Duration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (hours, minutes, seconds) = (self.0 / 3600, self.0 / 60 % 60, self.0 % 60);
-        let parts = [(hours, "h"), (minutes, "m"), (seconds, "s")];
-        let parts = parts.iter().filter(|(number, _)| *number > 0);
-        let words: Vec<_> = parts
-            .map(|(number, unit)| format!("{number} {unit}"))
-            .collect();
-        f.write_str(if words.is_empty() { "0 s" } else { "" })?;
-        f.write_str(&words.join(" "))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,12 +371,5 @@ mod tests {
         ]);
         let text = serde_json::to_string(&usual).unwrap();
         assert_eq!(serde_json::from_str::<RolloutPlan>(&text).unwrap(), usual);
-    }
-
-    #[test]
-    fn times_are_told_in_their_units() {
-        for (seconds, words) in [(0, "0 s"), (59, "59 s"), (60, "1 m"), (3661, "1 h 1 m 1 s")] {
-            assert_eq!(Duration(seconds).to_string(), words);
-        }
     }
 }

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::canary::command::Command;
 use crate::canary::course::{At, Course};
+use crate::canary::duration::Duration;
 use crate::canary::entry::{Entry, Event};
 use crate::canary::guard::{Finding, Guard, Verdict};
 use crate::canary::guard_plan::PlanError;
 use crate::canary::observation::{Arm, Observation, Truth};
-use crate::canary::plan::{Duration, Hook, OnSlowed, OnUndecided, RolloutPlan, Step};
+use crate::canary::plan::{Hook, OnSlowed, OnUndecided, RolloutPlan, Step};
 use crate::canary::stable_watch::{StableWatch, Usual};
 use crate::canary::switchback::{Slows, Switchback, SwitchbackPlan};
 use crate::evidence::LatencyCounts;

@@ -12,8 +12,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::duration::Duration;
 use crate::canary::observation::{Arm, Ending, Observation};
-use crate::canary::plan::Duration;
 use crate::evidence::{SplitMix64, typical};
 use crate::spec::Percent;
 
