@@ -994,14 +994,10 @@ impl Rollout {
     fn switch_back(&mut self, plan: &SwitchbackPlan, took: &mut Took) -> bool {
         // Nobody who sends requests knows when it began to the millisecond.
         let seed = self.started_ms.unsigned_abs().rotate_left(32) ^ self.step as u64;
-        let share = self.weight;
-        let begun = |rollout: &mut Self| {
-            let switchback = rollout.switchback.take();
-            switchback.unwrap_or_else(|| Switchback::new(share, seed))
-        };
-        let mut switchback = begun(self);
+        let begun = self.switchback.take();
+        let mut switchback = begun.unwrap_or_else(|| Switchback::new(self.weight, seed));
         while let Some(wanted) = switchback.wanted(plan) {
-            let has_ended = wanted == self.weight && switchback.go_on(plan, self.now_ms);
+            let has_ended = wanted == self.weight && switchback.go_on(plan, wanted, self.now_ms);
             if !has_ended {
                 self.switchback = Some(switchback);
                 self.shift(wanted, took);

@@ -121,7 +121,16 @@ pub(super) struct Switchback {
     /// In the order in which they were measured.
     slots: Vec<Runs>,
     /// The slot under way, since its share is in force.
-    slot: Option<(i64, Runs)>,
+    slot: Option<Slot>,
+}
+
+/// A slot under way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Slot {
+    began_ms: i64,
+    /// What the canary has in it.
+    share: Percent,
+    runs: Runs,
 }
 
 impl Switchback {
@@ -166,24 +175,22 @@ impl Switchback {
 
     /// When the slot under way is over, in milliseconds.
     pub(super) fn ends_ms(&self, plan: &SwitchbackPlan) -> Option<i64> {
-        let (began_ms, _) = self.slot?;
-        Some(began_ms.saturating_add(length_ms(plan)))
+        Some(self.slot?.began_ms.saturating_add(length_ms(plan)))
     }
 
-    /// Goes on in the traffic that is wanted; whether a slot has ended.
-    pub(super) fn go_on(&mut self, plan: &SwitchbackPlan, now_ms: i64) -> bool {
-        match self.slot {
-            None => {
-                self.slot = Some((now_ms, Runs::default()));
-                false
-            }
-            Some((began_ms, runs)) if now_ms >= began_ms.saturating_add(length_ms(plan)) => {
-                self.slots.push(runs);
-                self.slot = None;
-                true
-            }
-            Some(_) => false,
+    /// Goes on where the canary has the share that is wanted; whether a slot has ended.
+    pub(super) fn go_on(&mut self, plan: &SwitchbackPlan, share: Percent, now_ms: i64) -> bool {
+        let slot = *self.slot.get_or_insert(Slot {
+            began_ms: now_ms,
+            share,
+            runs: Runs::default(),
+        });
+        let has_ended = now_ms >= slot.began_ms.saturating_add(length_ms(plan));
+        if has_ended {
+            self.slots.push(slot.runs);
+            self.slot = None;
         }
+        has_ended
     }
 
     /// Begins the slot under way anew: in it the traffic was not what it was to be.
@@ -193,16 +200,16 @@ impl Switchback {
 
     /// Takes in a request. Those that were given out under another share do not count.
     pub(super) fn observe(&mut self, request: &Observation, plan: &SwitchbackPlan, now_ms: i64) {
-        let (Some(wanted), Some((began_ms, runs))) = (self.wanted(plan), &mut self.slot) else {
+        let Some(slot) = &mut self.slot else {
             return;
         };
-        let share = f64::from(wanted.hundredths()) / f64::from(Percent::HUNDRED.hundredths());
+        let share = f64::from(slot.share.hundredths()) / f64::from(Percent::HUNDRED.hundredths());
         let is_of_slot = (request.routing.weight() - share).abs() < 1e-9
-            && now_ms >= began_ms.saturating_add(length_ms(plan) / LEFT_OUT);
+            && now_ms >= slot.began_ms.saturating_add(length_ms(plan) / LEFT_OUT);
         let has_run = matches!(request.ending, Ending::Answered | Ending::BadOutput);
         if request.arm == Arm::Stable && !request.cold && has_run && is_of_slot {
-            runs.log_sum += (request.run_us.max(1) as f64).ln();
-            runs.count = runs.count.saturating_add(1);
+            slot.runs.log_sum += (request.run_us.max(1) as f64).ln();
+            slot.runs.count = slot.runs.count.saturating_add(1);
         }
     }
 
@@ -247,7 +254,7 @@ mod tests {
         let (mut now_ms, mut random) = (0, SplitMix64::new(seed));
         while let Some(wanted) = switchback.wanted(&plan) {
             let weight = f64::from(wanted.hundredths()) / 10_000.0;
-            while !switchback.go_on(&plan, now_ms) {
+            while !switchback.go_on(&plan, wanted, now_ms) {
                 let mean = run_us(now_ms as f64 / 1000.0, wanted != Percent::ZERO);
                 let run = mean * (0.5 + random.unit());
                 switchback.observe(&request(weight, run), &plan, now_ms);
@@ -314,8 +321,13 @@ mod tests {
             true => (0.0, 0.1),
             false => (0.1, 0.0),
         };
+        let slot = |runs| Slot {
+            began_ms: 0,
+            share: wanted,
+            runs,
+        };
         switchback.observe(&request(own, 1.0), &plan, 0);
-        assert!(!switchback.go_on(&plan, 0));
+        assert!(!switchback.go_on(&plan, wanted, 0));
         switchback.observe(&request(own, 1.0), &plan, 1999);
         switchback.observe(&request(other, 1.0), &plan, 2000);
         let canary = Observation {
@@ -328,15 +340,15 @@ mod tests {
             ..request(own, 1.0)
         };
         switchback.observe(&cold, &plan, 2000);
-        assert_eq!(switchback.slot, Some((0, Runs::default())));
+        assert_eq!(switchback.slot, Some(slot(Runs::default())));
         switchback.observe(&request(own, 7.0), &plan, 2000);
         let one = Runs {
             log_sum: 7_f64.ln(),
             count: 1,
         };
-        assert_eq!(switchback.slot, Some((0, one)));
-        assert!(!switchback.go_on(&plan, 19_999));
-        assert!(switchback.go_on(&plan, 20_000));
+        assert_eq!(switchback.slot, Some(slot(one)));
+        assert!(!switchback.go_on(&plan, wanted, 19_999));
+        assert!(switchback.go_on(&plan, wanted, 20_000));
         assert_eq!(switchback.slots, [one]);
     }
 
@@ -363,8 +375,8 @@ mod tests {
         let plan = SwitchbackPlan::default();
         let mut switchback = Switchback::new(Percent::HUNDRED, 7);
         let mut now_ms = 0;
-        while switchback.wanted(&plan).is_some() {
-            switchback.go_on(&plan, now_ms);
+        while let Some(wanted) = switchback.wanted(&plan) {
+            switchback.go_on(&plan, wanted, now_ms);
             now_ms += 1000;
         }
         let found = switchback.found(&plan);
