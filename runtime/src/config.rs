@@ -54,6 +54,16 @@ pub const COPY_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const PAIRS_MAX: usize = 1024;
 /// Bytes that they hold.
 pub const PAIR_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Answers that wait to be remembered, for labels that come later.
+pub const ANSWERS_MAX: usize = 16_384;
+/// Bytes that they hold.
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of answers that a rollout remembers in memory; then the oldest are forgotten.
+pub const FEEDBACK_MEMORY_BYTES_MAX: u64 = 64 << 20;
+/// The same on disk.
+pub const FEEDBACK_DISK_BYTES_MAX: u64 = 1 << 30;
+/// Heaps of answers that wait to be remembered.
+pub const FEEDBACK_HEAPS_MAX: usize = 64;
 /// First requests of an instance that are marked as such: caches, allocators and page faults make them slow.
 pub const COLD_REQUESTS: u32 = 16;
 /// Longest `request_timeout_ms` (Azure: 180 s for managed endpoints).

@@ -1,5 +1,6 @@
 //! A rollout while its file is read: what the three forms of files fill in, and the values that they share.
 
+use crate::canary::feedback_plan::FeedbackPlan;
 use crate::canary::guard_plan::GuardPlan;
 use crate::canary::plan::{Hook, OnSlowed, OnUndecided, Step, StickyKey};
 use crate::spec::{Content, Fields, Node, Place, Problem, text};
@@ -14,6 +15,7 @@ pub(super) struct Draft {
     pub(super) seconds_max: Option<u64>,
     pub(super) sticky: Option<StickyKey>,
     pub(super) notify: Vec<Hook>,
+    pub(super) feedback: Option<FeedbackPlan>,
     pub(super) notes: Vec<String>,
     /// The places of the steps, for what is wrong with the ramp as a whole.
     pub(super) places: Vec<Option<Place>>,

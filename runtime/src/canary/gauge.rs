@@ -24,6 +24,9 @@ pub(super) struct Gauge {
     plan: MetricPlan,
     pub(super) stable: Counts,
     pub(super) canary: Counts,
+    /// Parts of events of both that make no whole one yet.
+    #[serde(default)]
+    parts: [f64; 2],
     test: Test,
 }
 
@@ -68,6 +71,7 @@ impl Gauge {
             plan,
             stable: Counts::default(),
             canary: Counts::default(),
+            parts: [0.0; 2],
             test,
         }
     }
@@ -95,7 +99,8 @@ impl Gauge {
         };
         let counts = match &mut self.test {
             Test::Labels(labels) => {
-                labels.request(of_canary, observation.routing, is_bad, shared.is_first)
+                let event = f64::from(u8::from(is_bad));
+                labels.request(of_canary, observation.routing, event, shared.is_first)
             }
             Test::Slots(slots) if shared.is_first => {
                 let at = (observation.routing.weight(), observation.at_us);
@@ -145,6 +150,7 @@ impl Gauge {
         let (differ, alike) = (self.canary.events, self.canary.of - self.canary.events);
         if let Test::Pairs(harm, safe) = &mut self.test {
             let test = RateTest::new(1.0 - least);
+            let (differ, alike) = (differ as f64, alike as f64);
             *harm = harm.max(test.log_e_above(differ, alike));
             *safe = safe.max(test.log_e_below(differ, alike));
         }
@@ -162,32 +168,37 @@ impl Gauge {
             Truth::Single {
                 arm,
                 routing,
-                right,
+                worth,
             } => {
-                let of_canary = arm == Arm::Canary;
-                let counts = labels.request(of_canary, routing, !right, true);
-                self.count(of_canary, counts);
+                let (of_canary, wrong) = (arm == Arm::Canary, worth.missing());
+                let counts = labels.request(of_canary, routing, wrong, true);
+                self.count_part(of_canary, if counts { wrong } else { 0.0 });
             }
-            Truth::Paired {
-                stable_right,
-                canary_right,
-            } => {
-                let of_canary = match self.plan.ratio_max > 1.0 {
-                    // What only one of them has wrong is no measure of a ratio above 1: a coin says whose answer counts.
-                    true => SplitMix64::new(self.canary.of).next_u64().is_multiple_of(2),
-                    false => stable_right,
+            Truth::Paired { stable, canary } => {
+                let wrong = [stable.missing(), canary.missing()];
+                let (of_canary, event) = match self.plan.ratio_max > 1.0 {
+                    // What one of them has more wrong is no measure of a ratio above 1: a coin says whose answer counts.
+                    true => {
+                        let coin = SplitMix64::new(self.canary.of).next_u64();
+                        let of_canary = coin.is_multiple_of(2);
+                        (of_canary, wrong[usize::from(of_canary)])
+                    }
+                    false => (wrong[1] > wrong[0], (wrong[1] - wrong[0]).abs()),
                 };
-                let (own, other) = match of_canary {
-                    true => (canary_right, stable_right),
-                    false => (stable_right, canary_right),
-                };
-                if !own && (other || self.plan.ratio_max > 1.0) {
-                    labels.paired_event(of_canary);
-                }
-                self.count(false, !stable_right);
-                self.count(true, !canary_right);
+                labels.paired_event(of_canary, event);
+                self.count_part(false, wrong[0]);
+                self.count_part(true, wrong[1]);
             }
         }
+    }
+
+    /// Counts an answer that is so much of an event.
+    fn count_part(&mut self, of_canary: bool, event: f64) {
+        let part = &mut self.parts[usize::from(of_canary)];
+        *part += event;
+        let is_whole = *part >= 1.0;
+        *part -= f64::from(u8::from(is_whole));
+        self.count(of_canary, is_whole);
     }
 
     /// The logarithms of the e-values of harm, now and at its highest.
@@ -208,12 +219,16 @@ impl Gauge {
         }
     }
 
-    fn pairs(&self, log_e: impl Fn(&RateTest, u64, u64) -> f64) -> f64 {
+    fn pairs(&self, log_e: impl Fn(&RateTest, f64, f64) -> f64) -> f64 {
         let Metric::Agreement { least } = self.plan.metric else {
             return 0.0;
         };
         let Counts { events, of } = self.canary;
-        log_e(&RateTest::new(1.0 - least), events, of - events)
+        log_e(
+            &RateTest::new(1.0 - least),
+            events as f64,
+            (of - events) as f64,
+        )
     }
 
     /// The requests of both arms (pairs, for agreement) that safety will still take.

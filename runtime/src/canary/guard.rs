@@ -286,6 +286,7 @@ mod tests {
 
     use super::*;
     use crate::canary::guard_plan::Time;
+    use crate::canary::observation::Worth;
     use crate::evidence::{Block, SplitMix64};
 
     fn observation(arm: Arm, number: u64, ending: Ending) -> Observation {
@@ -514,17 +515,17 @@ mod tests {
                 let is_canary = random.unit() <= 0.5;
                 guard.learn(&match (paired, is_canary) {
                     (true, _) => Truth::Paired {
-                        stable_right,
-                        canary_right,
+                        stable: Worth::of(stable_right),
+                        canary: Worth::of(canary_right),
                     },
                     (false, is_canary) => Truth::Single {
                         arm: if is_canary { Arm::Canary } else { Arm::Stable },
                         routing: Routing::Random { weight: 0.5 },
-                        right: if is_canary {
+                        worth: Worth::of(if is_canary {
                             canary_right
                         } else {
                             stable_right
-                        },
+                        }),
                     },
                 });
             }
@@ -533,6 +534,77 @@ mod tests {
         };
         let (pairs, singles) = (needed(true), needed(false));
         assert!(pairs < 1000 && singles > 2 * pairs, "{pairs} {singles}");
+    }
+
+    /// Labels until harm is found, of answers whose worth is drawn.
+    fn labels_until_harm(
+        mut worth: impl FnMut(Arm, &mut SplitMix64) -> f64,
+        random: &mut SplitMix64,
+    ) -> Option<u32> {
+        let mut guard = guard(&[Metric::Accuracy]);
+        for labels in 1..=20_000 {
+            let is_canary = random.unit() <= 0.5;
+            let arm = if is_canary { Arm::Canary } else { Arm::Stable };
+            guard.learn(&Truth::Single {
+                arm,
+                routing: Routing::Random { weight: 0.5 },
+                worth: Worth::new(worth(arm, random)).unwrap(),
+            });
+            if guard.verdict() == Verdict::Harm {
+                return Some(labels);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn scores_find_harm_with_far_fewer_labels_than_right_and_wrong_of_the_same_mean() {
+        let mut random = SplitMix64::new(6);
+        let mean = |arm| if arm == Arm::Canary { 0.8 } else { 0.9 };
+        let scores = labels_until_harm(
+            |arm, random| mean(arm) + 0.1 * (random.unit() - 0.5),
+            &mut random,
+        );
+        let coins = labels_until_harm(
+            |arm, random| f64::from(u8::from(random.unit() <= mean(arm))),
+            &mut random,
+        );
+        let (scores, coins) = (scores.unwrap(), coins.unwrap());
+        assert!(3 * scores < coins, "{scores} {coins}");
+    }
+
+    #[test]
+    fn scores_of_two_that_are_alike_are_harm_no_more_often_than_the_budget_allows() {
+        let mut random = SplitMix64::new(7);
+        let alarms = (0..60)
+            .filter(|_| {
+                // Bursts of bad ones, the same whichever version answers.
+                let mut at = 0_u32;
+                let bursts = |_, random: &mut SplitMix64| {
+                    at += 1;
+                    if (at / 40).is_multiple_of(5) {
+                        0.2 * random.unit()
+                    } else {
+                        0.95
+                    }
+                };
+                labels_until_harm(bursts, &mut random).is_some()
+            })
+            .count();
+        // Of 60 at 1 %: more than 4 come about once in three thousand times.
+        assert!(alarms <= 4, "{alarms}");
+    }
+
+    #[test]
+    fn counts_of_scores_are_whole_answers_and_nothing_is_lost_in_between() {
+        let mut guard = guard(&[Metric::Accuracy]);
+        for _ in 0..10 {
+            let (stable, canary) = (Worth::new(0.75).unwrap(), Worth::new(0.5).unwrap());
+            guard.learn(&Truth::Paired { stable, canary });
+        }
+        let finding = &guard.findings()[0];
+        assert_eq!((finding.stable.events, finding.stable.of), (2, 10));
+        assert_eq!((finding.canary.events, finding.canary.of), (5, 10));
     }
 
     #[test]

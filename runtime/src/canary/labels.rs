@@ -34,7 +34,7 @@ pub(super) struct Labels {
     safe: EventLabel,
     /// Requests of the canary, or users, that the rate is of; and those with an event.
     rate_of: u64,
-    rate_events: u64,
+    rate_events: f64,
     safe_highest: f64,
 }
 
@@ -48,7 +48,7 @@ impl Labels {
             harm: EventLabel::harm(plan.ratio_max),
             safe: EventLabel::safe(plan.promote_below),
             rate_of: 0,
-            rate_events: 0,
+            rate_events: 0.0,
             safe_highest: 0.0,
         }
     }
@@ -63,32 +63,32 @@ impl Labels {
         }
     }
 
-    /// Takes in a request; `is_first` says that its user has not been seen before, where users are drawn. Whether it was an event that
-    /// counts.
+    /// Takes in a request, and how much of an event it was, 0 to 1; `is_first` says that its user has not been seen before, where users are
+    /// drawn. Whether it was one that counts.
     pub(super) fn request(
         &mut self,
         of_canary: bool,
         routing: Routing,
-        is_event: bool,
+        event: f64,
         is_first: bool,
     ) -> bool {
         if of_canary && is_first {
             self.rate_of += 1;
-            self.rate_events += u64::from(is_event);
+            self.rate_events += event;
         }
-        let counts = is_event && self.event(of_canary, routing);
+        let counts = event > 0.0 && self.event(of_canary, routing, event);
         if of_canary && is_first && self.rate_of.is_multiple_of(RATE_EVERY) {
             self.judge_safety();
         }
         counts
     }
 
-    /// Takes in an event where one of both arms had it and the other did not, on the same request.
-    pub(super) fn paired_event(&mut self, of_canary: bool) {
-        self.bet(of_canary, 0.5);
+    /// Takes in how much more of an event one of both arms had than the other, on the same request, 0 to 1.
+    pub(super) fn paired_event(&mut self, of_canary: bool, event: f64) {
+        self.bet(of_canary, 0.5, event);
     }
 
-    fn event(&mut self, of_canary: bool, routing: Routing) -> bool {
+    fn event(&mut self, of_canary: bool, routing: Routing, event: f64) -> bool {
         let chance = match routing {
             Routing::Exact(block) => self.chance.event(block, of_canary),
             Routing::Random { weight } => Some(weight),
@@ -100,14 +100,14 @@ impl Labels {
             }
         };
         if let Some(chance) = chance {
-            self.bet(of_canary, chance);
+            self.bet(of_canary, chance, event);
         }
         true
     }
 
-    fn bet(&mut self, of_canary: bool, chance: f64) {
-        self.harm.event(of_canary, chance);
-        self.safe.event(of_canary, chance);
+    fn bet(&mut self, of_canary: bool, chance: f64, event: f64) {
+        self.harm.part_of_event(of_canary, chance, event);
+        self.safe.part_of_event(of_canary, chance, event);
         self.judge_safety();
     }
 
@@ -130,11 +130,13 @@ impl Labels {
         if self.negligible <= 0.0 {
             return by_ratio;
         }
-        let others = self.rate_of - self.rate_events;
+        let of = self.rate_of as f64;
         // Of more events than that nothing is won; to count it as nothing is less than there is, and spares the logarithms.
-        let by_rate = match self.rate_events as f64 > self.negligible * self.rate_of as f64 {
+        let by_rate = match self.rate_events > self.negligible * of {
             true => f64::NEG_INFINITY,
-            false => RateTest::new(self.negligible).log_e_below(self.rate_events, others),
+            false => {
+                RateTest::new(self.negligible).log_e_below(self.rate_events, of - self.rate_events)
+            }
         };
         log_mean_exp(&[by_ratio, by_rate])
     }
@@ -148,10 +150,11 @@ impl Labels {
         let by_events = requests_to_rule_out(threshold - now.max(0.0), rate, self.edge, weight);
         // The mean of two e-values is half of the one that grows.
         let log_e = threshold + 2_f64.ln();
-        let by_rate = (self.rate_events == 0 && self.negligible > 0.0 && weight > 0.0).then(|| {
-            let needed = RateTest::new(self.negligible).requests_to_certify(log_e);
-            rounded(needed.saturating_sub(self.rate_of) as f64 / weight)
-        });
+        let by_rate =
+            (self.rate_events <= 0.0 && self.negligible > 0.0 && weight > 0.0).then(|| {
+                let needed = RateTest::new(self.negligible).requests_to_certify(log_e);
+                rounded(needed.saturating_sub(self.rate_of) as f64 / weight)
+            });
         [by_events, by_rate].into_iter().flatten().min()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `observation` is what is known of a request that has ended, `guard_plan` what is to be judged and by which budget, `guard` judges: it has
 //! a `gauge` for each metric, whose events are those of single requests (`labels`) or of slots of time (`slots`, with `percentile`).
-//! `stable_watch` looks at the stable version alone, `switchback` at what the canary's share does to it.
+//! `marking` says what an answer is worth by a label that comes later. `stable_watch` looks at the stable version alone, `switchback` at what the canary's share does to it.
 //!
 //! Threads: called from whichever drains the observations; a `Guard` belongs to one.
 //! Not here: clocks, threads, I/O; how a verdict moves traffic.
@@ -13,6 +13,7 @@ mod course;
 mod draft;
 mod duration;
 mod entry;
+mod feedback_plan;
 mod flagger;
 mod fleet_verdict;
 mod forecast;
@@ -21,6 +22,7 @@ mod guard;
 mod guard_file;
 mod guard_plan;
 mod labels;
+mod marking;
 mod observation;
 mod percentile;
 mod plan;
@@ -34,12 +36,14 @@ mod words;
 pub use command::Command;
 pub use course::{Course, Point};
 pub use entry::{Entry, Event};
+pub use feedback_plan::FeedbackPlan;
 pub use fleet_verdict::{Machine, Merged, merge, report_of};
 pub use forecast::{Forecast, Need, Seen, WeightForecast};
 pub use gauge::Counts;
 pub use guard::{Finding, Guard, Verdict};
 pub use guard_plan::{GuardPlan, Metric, MetricPlan, PlanError, Time};
-pub use observation::{Arm, Ending, Observation, Routing, Truth};
+pub use marking::{Misfit, mark, marked_part};
+pub use observation::{Arm, Ending, Observation, Routing, Truth, Worth};
 pub use plan::{Hook, OnSlowed, OnUndecided, RolloutPlan, Step, StickyKey};
 pub use plan_file::{Names, read_plan};
 pub use rollout::{Input, Phase, Rollout, Took, Wish, WorstPair};

@@ -79,25 +79,70 @@ pub struct Observation {
     pub cold: bool,
 }
 
+/// What an answer turned out to be worth: 1 where it was right, 0 where it was wrong, and anything between.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenWorth")]
+pub struct Worth(f64);
+
+/// A worth as it is written down: also as whether the answer was right, which was all there was to say once.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenWorth {
+    Right(bool),
+    Score(f64),
+}
+
+impl From<WrittenWorth> for Worth {
+    fn from(written: WrittenWorth) -> Self {
+        match written {
+            WrittenWorth::Right(right) => Self::of(right),
+            WrittenWorth::Score(score) => Self::new(score).unwrap_or(Self(0.0)),
+        }
+    }
+}
+
+impl Worth {
+    /// A score from 0 to 1; none where it is another number.
+    #[must_use]
+    pub fn new(score: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&score).then_some(Self(score))
+    }
+
+    /// That of an answer which is right, or wrong.
+    #[must_use]
+    pub fn of(right: bool) -> Self {
+        Self(f64::from(u8::from(right)))
+    }
+
+    /// What it lacks of a right answer, 0 to 1.
+    #[must_use]
+    pub fn missing(self) -> f64 {
+        1.0 - self.0
+    }
+}
+
 /// What turned out about an answer later.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Truth {
-    /// The answer of one arm was right or wrong.
+    /// The answer of one arm is worth so much.
     Single {
         /// The version that answered.
         arm: Arm,
         /// How the request came there.
         routing: Routing,
-        /// Whether it was right.
-        right: bool,
+        /// What the answer is worth.
+        #[serde(alias = "right")]
+        worth: Worth,
     },
     /// Both versions answered the same request, one of them a copy of it.
     Paired {
-        /// Whether the stable version was right.
-        stable_right: bool,
-        /// Whether the canary was.
-        canary_right: bool,
+        /// What the stable version's answer is worth.
+        #[serde(alias = "stable_right")]
+        stable: Worth,
+        /// What the canary's is.
+        #[serde(alias = "canary_right")]
+        canary: Worth,
     },
 }
 
@@ -133,5 +178,31 @@ impl From<Outcome> for Ending {
             Outcome::Abandoned => Self::Abandoned,
             Outcome::Shed => Self::Shed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_down_as_right_or_wrong_is_read_as_its_worth() {
+        let old = r#"{"paired":{"stable_right":true,"canary_right":false}}"#;
+        let (stable, canary) = (Worth::of(true), Worth::of(false));
+        let truth = Truth::Paired { stable, canary };
+        assert_eq!(serde_json::from_str::<Truth>(old).unwrap(), truth);
+        let text = serde_json::to_string(&truth).unwrap();
+        assert_eq!(text, r#"{"paired":{"stable":1.0,"canary":0.0}}"#);
+        assert_eq!(serde_json::from_str::<Truth>(&text).unwrap(), truth);
+    }
+
+    #[test]
+    fn a_worth_is_from_0_to_1() {
+        assert!(
+            [-0.1, 1.1, f64::NAN]
+                .iter()
+                .all(|one| Worth::new(*one).is_none())
+        );
+        assert_eq!(Worth::new(0.25).map(Worth::missing), Some(0.75));
     }
 }

@@ -7,7 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::canary::duration::Duration;
-use crate::canary::guard_plan::GuardPlan;
+use crate::canary::feedback_plan::FeedbackPlan;
+use crate::canary::guard_plan::{GuardPlan, Metric};
 use crate::canary::switchback::SwitchbackPlan;
 use crate::spec::{DeploymentName, EndpointName, Percent};
 
@@ -38,6 +39,9 @@ pub struct RolloutPlan {
     /// Cohorts, where users are to keep their version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickyKey>,
+    /// What is remembered of answers, where labels come later; as usual where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<FeedbackPlan>,
     /// Who hears of each event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<Hook>,
@@ -168,9 +172,19 @@ impl RolloutPlan {
             on_slowed: OnSlowed::default(),
             seconds_max: None,
             sticky: None,
+            feedback: None,
             notify: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// What it remembers of answers; none where no label is waited for.
+    #[must_use]
+    pub fn remembers(&self) -> Option<FeedbackPlan> {
+        let metrics = self.guard.metrics.iter();
+        let mut accuracy = metrics.filter(|one| one.metric == Metric::Accuracy);
+        accuracy.next()?;
+        Some(self.feedback.clone().unwrap_or_default())
     }
 
     /// All that is wrong with the plan as a whole, each with the path of its key.
@@ -184,6 +198,10 @@ impl RolloutPlan {
         if self.steps.is_empty() {
             let words = "expected at least one step such as setWeight: 10, found none".to_owned();
             problems.push(("steps".to_owned(), words));
+        }
+        if self.feedback.is_some() && self.remembers().is_none() {
+            let words = "expected accuracy among guard.metrics beside it: labels are judged by nothing else";
+            problems.push(("feedback".to_owned(), words.to_owned()));
         }
         problems.extend(self.problems_of_ramp());
         let of_guard = self.guard.problems();

@@ -6,6 +6,7 @@
 
 use crate::canary::argo::read_strategy;
 use crate::canary::draft::{Draft, read_hooks};
+use crate::canary::feedback_plan::read_feedback;
 use crate::canary::flagger::read_analysis;
 use crate::canary::guard_file::read_guard;
 use crate::canary::plan::{RolloutPlan, StickyKey};
@@ -38,7 +39,7 @@ pub fn read_plan(yaml_text: &str, file: &str, names: &Names) -> Result<RolloutPl
 }
 
 /// Keys that are easily written too high, and where they belong.
-const ELSEWHERE: [(&str, &str); 9] = [
+const ELSEWHERE: [(&str, &str); 12] = [
     ("steps", "strategy.canary.steps"),
     ("canary", "strategy.canary"),
     ("alpha", "guard.alpha"),
@@ -48,6 +49,9 @@ const ELSEWHERE: [(&str, &str); 9] = [
     ("maxDuration", "guard.maxDuration"),
     ("header", "sticky.header"),
     ("cookie", "sticky.cookie"),
+    ("answer", "feedback.answer"),
+    ("keep", "feedback.keep"),
+    ("onDisk", "feedback.onDisk"),
 ];
 
 fn read_root(root: Node, names: &Names, problems: &mut Vec<Problem>) -> Option<RolloutPlan> {
@@ -74,6 +78,9 @@ fn read_root(root: Node, names: &Names, problems: &mut Vec<Problem>) -> Option<R
     }
     if let Some(guard) = fields.take("guard") {
         read_guard(guard, &mut draft, fields.problems());
+    }
+    if let Some(feedback) = fields.take("feedback") {
+        read_feedback(feedback, &mut draft, fields.problems());
     }
     if let Some(notify) = fields.take("notify") {
         draft.notify.extend(read_hooks(notify, fields.problems()));
@@ -106,6 +113,7 @@ fn plan_of(
         on_slowed: draft.on_slowed,
         seconds_max: draft.seconds_max,
         sticky: draft.sticky,
+        feedback: draft.feedback,
         notify: draft.notify,
         notes: draft.notes,
         ..usual

@@ -105,17 +105,15 @@ pub(super) fn feedback(typed: &Feedback, global: &Global) -> Result<(), CliError
             String::new()
         };
         return Err(CliError::BadInput(format!(
-            "expected lines such as {{\"id\": \"..\", \"right\": true}}; {}{more}",
+            "expected lines such as {{\"id\": \"..\", \"right\": true}}, or with \"label\" or \"score\" in place of \"right\"; {}{more}",
             wrong.join("\n")
         )));
     }
-    let (mut joined, mut unknown) = (0, 0);
+    let mut learned = Learned::default();
     for heap in labels.chunks(LABELS_AT_ONCE) {
-        let learned = server.client.feedback(&endpoint, heap)?;
-        joined += learned.joined;
-        unknown += learned.unknown;
+        learned = learned.and(server.client.feedback(&endpoint, heap)?);
     }
-    server.print(&Learned { joined, unknown })
+    server.print(&learned)
 }
 
 /// The endpoint that was named, else the only one.

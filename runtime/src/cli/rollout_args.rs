@@ -101,7 +101,7 @@ pub(super) struct RolloutNumber {
 pub(super) struct Feedback {
     #[command(flatten)]
     pub(super) at: OfEndpoint,
-    /// File with one label a line: {"id": "..", "right": true}; `-` is standard input
+    /// File with one label a line: {"id": "..", "right": true}, or "label": the right answer, or "score": 0 to 1; `-` is standard input
     #[arg(long, short)]
     pub(super) file: PathBuf,
 }

@@ -85,8 +85,8 @@ pub use refusal::{ChangeError, ErrorKind};
 pub use revision::Revision;
 #[cfg(feature = "server")]
 pub use rollouts::{
-    Label, LatencyAt, Learned, Replay, RolloutView, Rollouts, StartRollout, StepView, VerdictView,
-    judge, present,
+    KnownTruth, Label, LatencyAt, Learned, Replay, RolloutView, Rollouts, StartRollout, StepView,
+    VerdictView, judge, present,
 };
 #[cfg(feature = "server")]
 pub use store::{JournalEntry, OnLoss, StoreError};

@@ -71,12 +71,23 @@ impl EventLabel {
 
     /// Takes in a bad event that was the canary's, or not, where it was so with a chance. A chance of 0 or 1 says nothing.
     pub fn event(&mut self, of_canary: bool, chance: f64) {
-        if !(chance > 0.0 && chance < 1.0) {
+        self.part_of_event(of_canary, chance, 1.0);
+    }
+
+    /// Takes in a part of a bad event, 0 to 1: an answer worth 0.9 is a tenth of a wrong one. It stands for an event that happens with that
+    /// chance, whoever has it, and the factor is the mean over whether it does: `1 - part + part * factor`. So it is fair wherever that of
+    /// the whole event is, and varies less.
+    pub fn part_of_event(&mut self, of_canary: bool, chance: f64, part: f64) {
+        if !(chance > 0.0 && chance < 1.0 && part > 0.0) {
             return;
         }
         let expected = log_chance(self.edge, chance, of_canary);
         for (capital, ratio) in self.capitals.iter_mut().zip(&self.ratios) {
-            *capital += log_chance(*ratio, chance, of_canary) - expected;
+            let log_factor = log_chance(*ratio, chance, of_canary) - expected;
+            *capital += match part < 1.0 {
+                true => (part * log_factor.exp_m1()).ln_1p(),
+                false => log_factor,
+            };
         }
         self.highest = self.highest.max(self.log_e());
     }
@@ -207,6 +218,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_part_of_an_event_is_the_mean_over_whether_it_happens() {
+        for (part, chance) in [(0.25, 0.1), (0.9, 0.5), (1e-9, 0.01)] {
+            for of_canary in [true, false] {
+                let (mut test, mut whole) = (EventLabel::harm(1.1), EventLabel::harm(1.1));
+                test.part_of_event(of_canary, chance, part);
+                whole.event(of_canary, chance);
+                let mean = |whole: &f64| (1.0 - part + part * whole.exp()).ln();
+                check(
+                    &test.capitals,
+                    &whole.capitals.iter().map(mean).collect::<Vec<_>>(),
+                );
+            }
+        }
+        let mut nothing = EventLabel::harm(1.0);
+        nothing.part_of_event(true, 0.1, 0.0);
+        nothing.part_of_event(true, 0.1, f64::NAN);
+        assert_eq!(nothing, EventLabel::harm(1.0));
     }
 
     #[test]

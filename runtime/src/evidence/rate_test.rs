@@ -1,7 +1,8 @@
 //! A test of whether a rate is below or above a bar, whenever one looks, from two counts. Pure.
 //!
 //! It serves for pairs that disagree (certified below 1 % by 346 that all agree, at 5 %), and for events so rare that no ratio of two
-//! arms can be told. It holds where each event has at least (or at most) the chance of the bar given what was before.
+//! arms can be told. It holds where each event has at least (or at most) the chance of the bar given what was before. Events may be parts
+//! of one, 0 to 1: a bet to the power of a part is at most the mean bet over whether the event happens.
 
 use crate::evidence::latency_test::Mixture;
 
@@ -28,20 +29,20 @@ impl RateTest {
 
     /// The logarithm of the e-value against "the rate is at or above the bar".
     #[must_use]
-    pub fn log_e_below(&self, events: u64, others: u64) -> f64 {
-        self.below.log_mean((others as f64, events as f64))
+    pub fn log_e_below(&self, events: f64, others: f64) -> f64 {
+        self.below.log_mean((others, events))
     }
 
     /// The logarithm of the e-value against "the rate is at or below the bar".
     #[must_use]
-    pub fn log_e_above(&self, events: u64, others: u64) -> f64 {
-        self.above.log_mean((others as f64, events as f64))
+    pub fn log_e_above(&self, events: f64, others: f64) -> f64 {
+        self.above.log_mean((others, events))
     }
 
     /// The number of requests without any event that prove a rate below the bar to so high a logarithm.
     #[must_use]
     pub fn requests_to_certify(&self, log_e: f64) -> u64 {
-        let proven = |others: &u64| self.log_e_below(0, *others) >= log_e;
+        let proven = |others: &u64| self.log_e_below(0.0, *others as f64) >= log_e;
         let enough = (0..63).map(|bits| 1_u64 << bits).find(proven);
         let Some(mut enough) = enough else {
             return u64::MAX;
@@ -71,8 +72,8 @@ mod tests {
     #[test]
     fn a_rate_on_either_side_is_told() {
         let test = RateTest::new(0.01);
-        assert!(test.log_e_above(50, 950) > 7.0 && test.log_e_below(50, 950) < 0.0);
-        assert!(test.log_e_below(2, 1998) > 7.0 && test.log_e_above(2, 1998) < 0.0);
+        assert!(test.log_e_above(50.0, 950.0) > 7.0 && test.log_e_below(50.0, 950.0) < 0.0);
+        assert!(test.log_e_below(2.0, 1998.0) > 7.0 && test.log_e_above(2.0, 1998.0) < 0.0);
     }
 
     #[test]

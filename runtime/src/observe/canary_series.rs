@@ -24,6 +24,13 @@ pub(crate) fn pairs_dropped() -> &'static Counter {
     &COUNTER
 }
 
+/// Counts answers that were dropped before labels could be compared with them. One for the process, as their channel is.
+#[cfg(feature = "server")]
+pub(crate) fn answers_dropped() -> &'static Counter {
+    static COUNTER: LazyLock<Counter> = LazyLock::new(Counter::default);
+    &COUNTER
+}
+
 /// The reason why a request that a shadow should have had was not copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotCopied {
@@ -93,6 +100,12 @@ impl CanaryFamilies {
             "mirror_pairs_dropped",
             "Pairs of answers, of a deployment and its shadow, that were not compared because nobody took them in time",
             pairs_dropped().clone(),
+        );
+        #[cfg(feature = "server")]
+        registry.register(
+            "feedback_answers_dropped",
+            "Requests and answers that no label can find, because nobody took them in time or the disk was full",
+            answers_dropped().clone(),
         );
         registry.register(
             "mirrored_requests",

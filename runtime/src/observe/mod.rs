@@ -34,9 +34,9 @@ mod timings;
 mod waiting_line;
 
 pub(crate) use build_info::onnxruntime_is_loaded;
-#[cfg(feature = "server")]
-pub(crate) use canary_series::pairs_dropped;
 pub use canary_series::{NotCopied, ShadowMetrics, StickyMisses};
+#[cfg(feature = "server")]
+pub(crate) use canary_series::{answers_dropped, pairs_dropped};
 #[cfg(feature = "server")]
 pub use deployment_log::DeploymentLogs;
 pub use deployment_notes::{NoteKeeper, NoteOn, give_notes_to, note};

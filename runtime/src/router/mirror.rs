@@ -24,7 +24,8 @@ use crate::observe::evidence::{NO_BLOCK, RequestEvent, clock_start, push, whole_
 use crate::observe::{NotCopied, ShadowMetrics, Timings};
 use crate::router::Deployment;
 use crate::router::assigned::{Arm, Assigned, Ended, Marks};
-use crate::router::pairs::{self, Held, Memory, Pair, Side};
+use crate::router::handoff::{Held, Memory};
+use crate::router::pairs::{self, Pair, Side};
 use crate::router::routes::ShadowRoute;
 use crate::router::run::{Work, outcome_of_run};
 use crate::router::script;

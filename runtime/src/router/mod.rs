@@ -1,9 +1,13 @@
 //! The data plane's decisions: who gets the request, and whether.
 
 mod admission;
+#[cfg(feature = "server")]
+pub mod answers;
 mod assigned;
 mod auth;
 mod deployment;
+#[cfg(feature = "server")]
+mod handoff;
 #[cfg(feature = "server")]
 pub mod keys;
 #[cfg(feature = "server")]

@@ -7,13 +7,12 @@
 //! Not here: the copies (`mirror`), what a difference means (`evidence`).
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::config::{PAIR_BYTES_MAX, PAIRS_MAX};
 use crate::observe::{Outcome, pairs_dropped};
+use crate::router::handoff::{Handoff, Memory};
 use crate::spec::EndpointName;
 
 /// One of the two that had the request.
@@ -68,77 +67,21 @@ impl Pair {
     }
 }
 
-/// Bytes of which a bounded number is held at once.
-#[derive(Debug)]
-pub(super) struct Memory {
-    held: AtomicUsize,
-    max: usize,
-}
-
-impl Memory {
-    pub(super) const fn new(max: usize) -> Self {
-        Self {
-            held: AtomicUsize::new(0),
-            max,
-        }
-    }
-
-    /// Room for so many bytes until the guard is dropped, if there is any.
-    pub(super) fn hold(&'static self, bytes: usize) -> Option<Held> {
-        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.max);
-        // Relaxed: a sum and nothing else.
-        let held = &self.held;
-        held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()?;
-        Some(Held {
-            memory: self,
-            bytes,
-        })
-    }
-}
-
-/// Bytes that are held.
-#[derive(Debug)]
-pub(super) struct Held {
-    memory: &'static Memory,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.memory.held.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 static MEMORY: Memory = Memory::new(PAIR_BYTES_MAX);
 
-/// Both ends of the channel. A pair there holds its bytes.
-type Channel = (Sender<(Pair, Held)>, Receiver<(Pair, Held)>);
-
-static CHANNEL: LazyLock<Channel> = LazyLock::new(|| bounded(PAIRS_MAX));
+static PAIRS: LazyLock<Handoff<Pair>> = LazyLock::new(|| Handoff::new(PAIRS_MAX, &MEMORY));
 
 /// Hands a pair to the consumer, or counts it as lost.
 pub(super) fn push(pair: Pair) {
-    let (to_consumer, _) = &*CHANNEL;
-    let held = MEMORY.hold(pair.bytes());
-    let is_kept = held.is_some_and(|held| to_consumer.try_send((pair, held)).is_ok());
-    if !is_kept {
+    let bytes = pair.bytes();
+    if !PAIRS.push(pair, bytes) {
         pairs_dropped().inc();
     }
 }
 
-/// Gives every pair that is there to `each`, and says how many that were. The memory of a pair is bounded until then; who keeps one
-/// answers for it.
-pub fn drain_pairs(mut each: impl FnMut(Pair)) -> usize {
-    let (_, pairs) = &*CHANNEL;
-    let mut count = 0;
-    // No more than there can be at once, so that a stream of them does not keep the consumer for ever.
-    for (pair, held) in pairs.try_iter().take(PAIRS_MAX) {
-        drop(held);
-        each(pair);
-        count += 1;
-    }
-    count
+/// Gives every pair that is there to `each`, and says how many that were.
+pub fn drain_pairs(each: impl FnMut(Pair)) -> usize {
+    PAIRS.drain(each)
 }
 
 /// For tests, which share the channel of the process: the pairs with this shadow so far, and no test loses another's.
@@ -151,21 +94,4 @@ pub(super) fn take_pairs_of(shadow: u32) -> Vec<Pair> {
     taken
         .extract_if(.., |pair| pair.shadow.series == shadow)
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_more_is_held_than_may_and_what_was_held_comes_back() {
-        static MEMORY: Memory = Memory::new(100);
-        let first = MEMORY.hold(60).unwrap();
-        assert!(MEMORY.hold(41).is_none() && MEMORY.hold(usize::MAX).is_none());
-        let second = MEMORY.hold(40).unwrap();
-        drop(first);
-        assert!(MEMORY.hold(61).is_none());
-        drop(second);
-        drop(MEMORY.hold(100).unwrap());
-    }
 }

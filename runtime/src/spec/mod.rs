@@ -69,6 +69,7 @@ pub use scoring::EnvironmentSource;
 pub use set::apply;
 pub use sku::{Sku, SkuTable, UnknownSku};
 pub use sticky::Sticky;
+pub(crate) use sticky::pointer;
 pub use traffic::{Percent, Picker, TrafficError, TrafficSplit};
 
 // The reader of files with places, for the environment files of deployments.

@@ -85,7 +85,8 @@ fn token(node: Node, what: &str) -> Result<String, Problem> {
     }
 }
 
-fn pointer(node: Node) -> Result<String, Problem> {
+/// Reads a JSON pointer (RFC 6901).
+pub(crate) fn pointer(node: Node) -> Result<String, Problem> {
     let at = node.clone();
     let pointer = text(node)?;
     let depth = pointer.matches('/').count();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::canary::{Command, Entry, RolloutPlan};
+use crate::canary::{Command, Entry, RolloutPlan, Worth};
 use crate::control::refusal::ChangeError;
 use crate::control::rollouts::board::{RolloutView, VerdictView};
 use crate::spec::{DeploymentName, EndpointName};
@@ -21,23 +22,94 @@ pub struct StartRollout {
     pub dry_run: bool,
 }
 
-/// What turned out about an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What turned out about an answer. Exactly one of its three parts is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "WrittenLabel")]
 pub struct Label {
     /// The id of the request, as the answer had it in `x-request-id`.
     pub id: String,
-    /// Whether the answer was right.
-    pub right: bool,
+    /// What is known.
+    #[serde(flatten)]
+    pub truth: KnownTruth,
+}
+
+/// What is known of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownTruth {
+    /// Whether it was right.
+    Right(bool),
+    /// What it is worth, from 0 (wrong) to 1 (right).
+    Score(Worth),
+    /// What the right answer is: it is compared with the one that was given, and with the other version's where both were asked.
+    Label(Value),
+}
+
+/// A label as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenLabel {
+    id: String,
+    right: Option<bool>,
+    score: Option<f64>,
+    label: Option<Value>,
+}
+
+impl TryFrom<WrittenLabel> for Label {
+    type Error = String;
+
+    fn try_from(written: WrittenLabel) -> Result<Self, String> {
+        let WrittenLabel {
+            id,
+            right,
+            score,
+            label,
+        } = written;
+        let truth = match (right, score, label) {
+            (Some(right), None, None) => KnownTruth::Right(right),
+            (None, Some(score), None) => KnownTruth::Score(Worth::new(score).ok_or_else(|| {
+                format!(
+                    "score of {id:?}: expected a number from 0 (wrong) to 1 (right), found {score}"
+                )
+            })?),
+            (None, None, Some(label)) => KnownTruth::Label(label),
+            _ => {
+                return Err(format!(
+                    "label of {id:?}: expected exactly one of `right` (true or false), `score` (0 to 1) and `label` (the right answer)"
+                ));
+            }
+        };
+        Ok(Self { id, truth })
+    }
 }
 
 /// What became of labels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Learned {
     /// Labels of requests that the rollout on its way has seen, each counted once.
     pub joined: u64,
-    /// The others: of requests that are forgotten or were never seen, or that have a label already. Nothing is guessed about them.
+    /// Labels of requests that are forgotten or were never seen, that have a label already, or whose id came twice. Nothing is guessed
+    /// about them.
     pub unknown: u64,
+    /// Labels that could not be compared with the answer.
+    #[serde(default)]
+    pub misfits: u64,
+    /// The reason for the first of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misfit: Option<String>,
+}
+
+impl Learned {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            joined: self.joined + other.joined,
+            unknown: self.unknown + other.unknown,
+            misfits: self.misfits + other.misfits,
+            misfit: self.misfit.or(other.misfit),
+        }
+    }
 }
 
 /// The record of a rollout, played again.
@@ -170,7 +242,7 @@ impl Rollouts {
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] where none is on its way.
+    /// [`ChangeError`] where none is on its way, or none that is judged by accuracy.
     pub async fn learn(
         &self,
         endpoint: EndpointName,

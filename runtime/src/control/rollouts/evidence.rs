@@ -1,6 +1,6 @@
 //! Events of requests as observations of a rollout: which arm, by which chance it came there, and how it ended. Pure.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::canary::{Arm, Ending, Observation, Routing};
 use crate::config::EVIDENCE_KEPT;
@@ -29,15 +29,7 @@ pub(super) struct Arms {
 impl Arms {
     /// The observation that the event is; none where it is of neither arm, or of a copy.
     pub(super) fn observation(&self, event: &RequestEvent) -> Option<Observation> {
-        let arm = if event.is_copy {
-            return None;
-        } else if event.series == self.stable {
-            Arm::Stable
-        } else if event.series == self.canary {
-            Arm::Canary
-        } else {
-            return None;
-        };
+        let arm = self.arm_of(event.series).filter(|_| !event.is_copy)?;
         Some(Observation {
             arm,
             routing: self.routing(arm, event),
@@ -55,6 +47,15 @@ impl Arms {
             total_us: event.total_us.into(),
             cold: event.is_cold,
         })
+    }
+
+    /// The arm of a deployment, by its series.
+    pub(super) fn arm_of(&self, series: u32) -> Option<Arm> {
+        match series {
+            series if series == self.stable => Some(Arm::Stable),
+            series if series == self.canary => Some(Arm::Canary),
+            _ => None,
+        }
     }
 
     fn routing(&self, arm: Arm, event: &RequestEvent) -> Routing {
@@ -96,27 +97,6 @@ impl Recent {
             self.0.pop_front();
         }
         self.0.push_back(event);
-    }
-
-    /// Takes the requests with these ids out of what can be labelled; each by the hash of its id.
-    pub(super) fn take_labelled(
-        &mut self,
-        labels: &HashMap<u64, bool>,
-        arms: Arms,
-    ) -> Vec<(Observation, bool)> {
-        let mut found = Vec::new();
-        for event in &mut self.0 {
-            let Some(right) = labels.get(&event.id_hash) else {
-                continue;
-            };
-            // Those before the rollout began have no time in it.
-            let observation = arms.observation(event).filter(|one| one.at_us > 0);
-            if let Some(observation) = observation {
-                event.id_hash = 0;
-                found.push((observation, *right));
-            }
-        }
-        found
     }
 
     /// What there is about the stable version as it is now.

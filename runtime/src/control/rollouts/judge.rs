@@ -3,18 +3,18 @@
 //! What happens to a rollout is written down before anything is done about it, and its state follows from what was written: where that
 //! fails, the state in memory is forgotten and made again from the record. A restart is the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::canary::{
-    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Truth,
-    Usual, Wish,
+    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Usual, Wish,
 };
 use crate::config::{
     EVIDENCE_LOOK_PERIOD, ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD,
@@ -22,18 +22,22 @@ use crate::config::{
 };
 use crate::control::mailbox::ControllerHandle;
 use crate::control::refusal::ChangeError;
+use crate::control::rollouts::answer_book::{AnswerBook, Joined, News, forget_all_but};
 use crate::control::rollouts::board::{RolloutView, VerdictView};
 use crate::control::rollouts::clock::Clock;
-use crate::control::rollouts::desk::{Label, Learned, Order, Replay, Rollouts, StartRollout};
+use crate::control::rollouts::desk::{
+    Label, Learned, Order, Replay, Reply, Rollouts, StartRollout,
+};
 use crate::control::rollouts::evidence::{Arms, Recent};
 use crate::control::rollouts::hooks::{Hooks, ask};
 use crate::control::rollouts::pairs::compared;
 use crate::control::rollouts::wishes::{carry_out, change_of, stick};
 use crate::control::store::{Happened, Record, Store, StoredRollout};
 use crate::observe::Metrics;
-use crate::observe::evidence::drain;
+use crate::observe::evidence::{RequestEvent, drain};
+use crate::router::answers::{drain_answers, want};
 use crate::router::pairs::{Pair, drain_pairs};
-use crate::spec::{DeploymentName, EndpointName, Percent, hash64};
+use crate::spec::{DeploymentName, EndpointName, Percent};
 
 /// The judge of all rollouts. Owned by its task.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub(in crate::control) struct Judge {
     recent: Recent,
     hooks: Hooks,
     board: Arc<ArcSwap<Vec<RolloutView>>>,
+    /// The deployments whose answers are handed over.
+    wanted: Vec<u32>,
     /// When the record is to be read, where it was not, or could not be.
     load_at: Option<Instant>,
     clock: Clock,
@@ -69,16 +75,21 @@ struct Live {
     pairs: Vec<Pair>,
     /// Some are being compared, elsewhere.
     is_comparing: bool,
+    /// Where answers are remembered, if labels are waited for.
+    book: Option<AnswerBook>,
+    /// What is to be remembered.
+    news: Vec<News>,
 }
 
-/// The end of a wish.
+/// The end of something that was done elsewhere for a rollout.
 #[derive(Debug)]
-struct End {
-    rollout: u64,
-    /// What it is to be told; nothing where pairs say nothing.
-    input: Option<Input>,
-    /// It is of pairs that were compared, and no wish.
-    of_pairs: bool,
+enum End {
+    /// A wish, and what the rollout is to be told of it.
+    Wish(u64, Input),
+    /// Pairs were compared; nothing where they say nothing.
+    Pairs(u64, Option<Input>),
+    /// Labels were joined with their answers.
+    Labels(u64, Input, Learned, Reply<Learned>),
 }
 
 impl Judge {
@@ -100,6 +111,7 @@ impl Judge {
             recent: Recent::default(),
             hooks: Hooks::default(),
             board,
+            wanted: Vec::new(),
             load_at: Some(Instant::now()),
             clock: Clock::new(),
         };
@@ -114,7 +126,10 @@ impl Judge {
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(order) => self.on_order(order).await,
-                    None => return,
+                    None => {
+                        want(Vec::new());
+                        return;
+                    }
                 },
                 Some(end) = self.ends.1.recv() => self.on_end(end).await,
                 () = sleep_until(next_look) => {
@@ -134,13 +149,22 @@ impl Judge {
     }
 
     async fn on_end(&mut self, end: End) {
-        if end.of_pairs
-            && let Some(live) = self.live.get_mut(&end.rollout)
-        {
-            live.is_comparing = false;
+        match end {
+            End::Wish(id, input) => self.tell_all(id, vec![input]).await,
+            End::Pairs(id, input) => {
+                if let Some(live) = self.live.get_mut(&id) {
+                    live.is_comparing = false;
+                }
+                self.tell_all(id, input.into_iter().collect()).await;
+            }
+            End::Labels(id, input, learned, reply) => {
+                let told = match learned.joined {
+                    0 => Ok(()),
+                    _ => self.feed(id, vec![input]).await,
+                };
+                drop(reply.send(told.map(|()| learned)));
+            }
         }
-        self.tell_all(end.rollout, end.input.into_iter().collect())
-            .await;
     }
 
     async fn on_order(&mut self, order: Order) {
@@ -165,7 +189,7 @@ impl Judge {
                 endpoint,
                 labels,
                 reply,
-            } => drop(reply.send(self.learn(&endpoint, &labels).await)),
+            } => self.learn(&endpoint, labels, reply),
             Order::Replay { id, reply } => drop(reply.send(self.replay(id).await)),
         }
     }
@@ -195,10 +219,7 @@ impl Judge {
             for (id, arms) in &arms {
                 let observation = arms.and_then(|arms| arms.observation(&event));
                 if let (Some(observation), Some(live)) = (observation, live.get_mut(id)) {
-                    live.is_urgent |= observation.arm == Arm::Canary
-                        && observation.ending != Ending::Answered
-                        && observation.counts();
-                    live.unseen.push(observation);
+                    live.observe(observation, &event);
                 }
             }
             recent.push(event);
@@ -211,13 +232,44 @@ impl Judge {
                         (pair.live.series, pair.shadow.series) == (arms.stable, arms.canary)
                     });
                     if is_ours && let Some(live) = live.get_mut(id) {
+                        live.remember_copy(&pair);
                         live.pairs.push(pair);
                         return;
                     }
                 }
             });
         }
+        drain_answers(|given| {
+            let of = |arms: &Option<Arms>| arms.as_ref()?.arm_of(given.series);
+            let found = arms.iter().find_map(|(id, arms)| Some((id, of(arms)?)));
+            if let Some((id, arm)) = found
+                && let Some(live) = live.get_mut(id)
+            {
+                live.remember(given.id_hash, |id_hash| News::Answer {
+                    id_hash,
+                    arm,
+                    body: given.body,
+                });
+            }
+        });
+        let now_ms = self.clock.now_ms();
+        live.values_mut().for_each(|live| live.write_book(now_ms));
+        self.want_answers(&arms);
         self.compare_pairs();
+    }
+
+    /// Has the answers of those handed over whose truth is waited for.
+    fn want_answers(&mut self, arms: &[(u64, Option<Arms>)]) {
+        let has_book = |id| self.live.get(id).is_some_and(|live| live.book.is_some());
+        let arms = arms.iter().filter(|(id, _)| has_book(id));
+        let wanted: Vec<_> = arms
+            .filter_map(|(_, arms)| *arms)
+            .flat_map(|arms| [arms.stable, arms.canary])
+            .collect();
+        if wanted != self.wanted {
+            self.wanted.clone_from(&wanted);
+            want(wanted);
+        }
     }
 
     /// Has the pairs compared elsewhere: bodies may be large. One heap of them at a time for each rollout.
@@ -232,11 +284,7 @@ impl Judge {
                 let input = compared(&pairs);
                 drop(pairs);
                 // A judge that has ended hears nothing more.
-                drop(ends.send(End {
-                    rollout,
-                    input,
-                    of_pairs: true,
-                }));
+                drop(ends.send(End::Pairs(rollout, input)));
             });
         }
     }
@@ -378,8 +426,12 @@ impl Judge {
         let ended = self
             .live
             .extract_if(.., |_, live| live.rollout.phase().has_ended());
-        self.ended
-            .extend(ended.map(|(id, live)| (id, live.rollout)));
+        self.ended.extend(ended.map(|(id, live)| {
+            if let Some(book) = live.book {
+                book.end();
+            }
+            (id, live.rollout)
+        }));
         self.forget_old();
     }
 
@@ -432,11 +484,7 @@ impl Judge {
         tokio::spawn(async move {
             let input = work.await;
             // A judge that has ended hears nothing more.
-            drop(ends.send(End {
-                rollout,
-                input: Some(input),
-                of_pairs: false,
-            }));
+            drop(ends.send(End::Wish(rollout, input)));
         });
     }
 
@@ -485,9 +533,31 @@ impl Judge {
         let entries = began.entries.clone();
         let written = move |store: &mut Store| store.begin_rollout(&plan, &began);
         let id = self.controller.with_rollouts(written).await?;
+        live.book = self.open_book(id, live.rollout.plan()).await;
         self.live.insert(id, live);
         self.follow(id, wishes, &entries);
         self.view_of(id)
+    }
+
+    /// The book of answers, where labels are waited for. A rollout without one goes on: labels are refused.
+    async fn open_book(&self, id: u64, plan: &RolloutPlan) -> Option<AnswerBook> {
+        let remembers = plan.remembers()?;
+        let data = self.data_folder().await?;
+        let opened =
+            tokio::task::spawn_blocking(move || AnswerBook::open(&data, id, remembers)).await;
+        let opened = opened.map_err(std::io::Error::other).flatten();
+        opened
+            .inspect_err(|error| {
+                tracing::warn!(rollout = id, %error, "answers cannot be remembered: labels are refused");
+            })
+            .ok()
+    }
+
+    async fn data_folder(&self) -> Option<PathBuf> {
+        let folder = self
+            .controller
+            .with_rollouts(|store| Ok(store.folder().to_owned()));
+        folder.await.ok()
     }
 
     fn view_of(&self, id: u64) -> Result<RolloutView, ChangeError> {
@@ -618,12 +688,30 @@ impl Judge {
         })
     }
 
-    /// Joins labels with the requests that they are of. What cannot be joined is counted, never guessed.
-    async fn learn(
-        &mut self,
+    /// Joins labels with the requests that they are of, elsewhere. What cannot be joined is counted, never guessed.
+    fn learn(&self, endpoint: &EndpointName, labels: Vec<Label>, reply: Reply<Learned>) {
+        match self.join(endpoint, labels) {
+            Err(refused) => drop(reply.send(Err(refused))),
+            Ok((id, joined)) => {
+                let ends = self.ends.0.clone();
+                tokio::spawn(async move {
+                    let Ok((truths, learned)) = joined.await else {
+                        drop(reply.send(Err(ChangeError::Stopped)));
+                        return;
+                    };
+                    let input = Input::Learned { truths };
+                    // A judge that has ended hears nothing more.
+                    drop(ends.send(End::Labels(id, input, learned, reply)));
+                });
+            }
+        }
+    }
+
+    fn join(
+        &self,
         endpoint: &EndpointName,
-        labels: &[Label],
-    ) -> Result<Learned, ChangeError> {
+        labels: Vec<Label>,
+    ) -> Result<(u64, oneshot::Receiver<Joined>), ChangeError> {
         let found = self
             .live
             .iter()
@@ -633,29 +721,17 @@ impl Judge {
                 "no rollout of endpoint {endpoint} is on its way: labels would say nothing"
             )));
         };
-        let (id, arms) = (*id, self.arms(live));
-        let by_hash = labels
-            .iter()
-            .map(|label| (hash64(&[label.id.as_bytes()]), label.right));
-        let by_hash: HashMap<_, _> = by_hash.collect();
-        let seen = arms.map(|arms| self.recent.take_labelled(&by_hash, arms));
-        let truths: Vec<_> = seen
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(request, right)| Truth::Single {
-                arm: request.arm,
-                routing: request.routing,
-                right,
-            })
-            .collect();
-        let joined = truths.len() as u64;
-        if joined > 0 {
-            self.feed(id, vec![Input::Learned { truths }]).await?;
-        }
-        Ok(Learned {
-            joined,
-            unknown: labels.len() as u64 - joined,
-        })
+        let Some(book) = &live.book else {
+            return Err(ChangeError::Conflict(format!(
+                "rollout {id} of endpoint {endpoint} is not judged by labels: start one with {{name: accuracy}} among guard.metrics"
+            )));
+        };
+        let joined = book.join(labels, self.clock.now_ms()).ok_or_else(|| {
+            ChangeError::Conflict(format!(
+                "rollout {id} has more answers and labels to take in than it can hold: send them again"
+            ))
+        })?;
+        Ok((*id, joined))
     }
 
     async fn replay(&self, id: u64) -> Result<Replay, ChangeError> {
@@ -709,6 +785,17 @@ impl Judge {
                 self.go_on(id, plan, record).await;
             }
         }
+        if let Some(data) = self.data_folder().await {
+            self.forget_answers(data);
+        }
+    }
+
+    /// Removes the answers of rollouts that have ended, elsewhere.
+    fn forget_answers(&self, data: PathBuf) {
+        let live: Vec<_> = self.live.keys().copied().collect();
+        tokio::task::spawn_blocking(move || {
+            forget_all_but(&data, |number| live.contains(&number));
+        });
     }
 
     /// Goes on with a rollout that was on its way.
@@ -717,7 +804,9 @@ impl Judge {
             Ok((rollout, ..)) => {
                 let canary = self.share_of(rollout.plan());
                 self.clock.go_on_from(rollout.times_ms().1);
-                self.live.insert(id, Live::new(rollout));
+                let mut live = Live::new(rollout);
+                live.book = self.open_book(id, live.rollout.plan()).await;
+                self.live.insert(id, live);
                 self.tell_all(id, vec![Input::Restarted { canary }]).await;
             }
             Err(error) => {
@@ -755,6 +844,51 @@ impl Live {
             found: None,
             pairs: Vec::new(),
             is_comparing: false,
+            book: None,
+            news: Vec::new(),
+        }
+    }
+
+    /// Takes in a request that has ended, to be told of it soon.
+    fn observe(&mut self, observation: Observation, event: &RequestEvent) {
+        self.is_urgent |= observation.arm == Arm::Canary
+            && observation.ending != Ending::Answered
+            && observation.counts();
+        // One that ended before the rollout began has no time in it.
+        if matches!(observation.ending, Ending::Answered | Ending::BadOutput)
+            && observation.at_us > 0
+        {
+            self.remember(event.id_hash, |id_hash| News::Request {
+                id_hash,
+                arm: observation.arm,
+                routing: observation.routing,
+            });
+        }
+        self.unseen.push(observation);
+    }
+
+    /// The canary's answer to a copy.
+    fn remember_copy(&mut self, pair: &Pair) {
+        let is_good = pair.shadow.status.is_none_or(|status| status / 100 == 2);
+        if let Some(body) = pair.shadow.body.clone().filter(|_| is_good) {
+            self.remember(pair.id_hash, |id_hash| News::Answer {
+                id_hash,
+                arm: Arm::Canary,
+                body,
+            });
+        }
+    }
+
+    /// To be written into the book, where there is one and the request has an id.
+    fn remember(&mut self, id_hash: u64, news: impl FnOnce(u64) -> News) {
+        if self.book.is_some() && id_hash != 0 {
+            self.news.push(news(id_hash));
+        }
+    }
+
+    fn write_book(&mut self, now_ms: i64) {
+        if let Some(book) = self.book.as_ref().filter(|_| !self.news.is_empty()) {
+            book.keep(std::mem::take(&mut self.news), now_ms);
         }
     }
 

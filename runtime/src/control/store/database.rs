@@ -55,6 +55,11 @@ impl Store {
         }
     }
 
+    /// The folder that it is in.
+    pub(in crate::control) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Everything that the server needs to go on.
     pub(in crate::control) fn load(&self, onnx_runtime: &str) -> Result<Loaded, StoreError> {
         let newest = "SELECT revision, desired FROM revisions ORDER BY revision DESC LIMIT 1";
