@@ -592,7 +592,10 @@ guard: {alpha: 0.05, metrics: [{name: accuracy}]}
     }
     labels.push_str("{\"id\": \"never seen\", \"right\": true}\n");
     let feedback = || server.run_with(&["feedback", "-e", "iris"], &labels).ok();
-    assert_eq!(feedback(), json!({"joined": 200, "unknown": 1}));
+    assert_eq!(
+        feedback(),
+        json!({"joined": 200, "unknown": 1, "misfits": 0})
+    );
     wait_for_phase(&server, "rolled-back");
     let told = explained(&server);
     assert!(
@@ -610,4 +613,140 @@ guard: {alpha: 0.05, metrics: [{name: accuracy}]}
         .run_with(&["feedback", "-e", "iris"], "{\"id\": 3}\n")
         .error();
     assert!(wrong.contains("line 1: "), "{wrong}");
+}
+
+/// Sends so many requests with ids of their own: the digits that blue says, by id.
+fn digits(server: &Server, key: &str, ids: std::ops::Range<u32>) -> Vec<(String, Value)> {
+    let sample = sample();
+    let blue = &[("azureml-model-deployment", "blue")][..];
+    let digits = server.score_with("iris", key, blue, &sample).json()["label"].clone();
+    let ids = ids.map(|at| format!("request-{at}"));
+    ids.map(|id| {
+        let answer = server.score_with("iris", key, &[("x-request-id", &id)], &sample);
+        assert_eq!(answer.status, 200);
+        (id, digits.clone())
+    })
+    .collect()
+}
+
+fn lines(labels: &[(String, Value)]) -> String {
+    let line = |(id, label): &(String, Value)| json!({"id": id, "label": label}).to_string();
+    labels.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_label_is_held_against_the_answers_of_both_versions_where_both_have_answered() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    start(
+        &server,
+        "strategy: {canary: {steps: [{mirror: {percent: 100, pairs: 10000}}, {setWeight: 10}]}}
+guard: {metrics: [{name: accuracy}]}
+feedback: {answer: /label}
+",
+    );
+    wait_until("copies are asked for", || {
+        look(&server)["is_moving"] == json!(false)
+    });
+    let labels = digits(&server, &key, 0..60);
+    let finding = |which: &str| look(&server)["findings"][0][which].clone();
+    let mut learned = Value::Null;
+    // A copy may be dropped, or answered later than its request.
+    wait_until("the copies are answered", || {
+        look(&server)["pairs"].as_u64() > Some(30)
+    });
+    for (id, _) in &labels {
+        // The first row is right, and the second wrong.
+        let half = json!({"id": id, "label": [0, 7]}).to_string();
+        learned = server.run_with(&["feedback", "-e", "iris"], &half).ok();
+        assert_eq!(learned["joined"], json!(1), "{learned}");
+        if finding("canary")["of"].as_u64() > Some(3) {
+            break;
+        }
+    }
+    let (stable, canary) = (finding("stable"), finding("canary"));
+    assert!(
+        stable["of"].as_u64() >= canary["of"].as_u64(),
+        "{stable} {canary}"
+    );
+    assert_eq!(
+        stable["events"].as_u64(),
+        stable["of"].as_u64().map(|of| of / 2),
+        "{learned}"
+    );
+    let none = server
+        .run_with(
+            &["feedback", "-e", "iris"],
+            "{\"id\": \"request-59\", \"label\": \"nine\"}",
+        )
+        .ok();
+    assert_eq!(none["misfits"], json!(1), "{none}");
+    let said = none["misfit"].as_str().unwrap();
+    assert!(
+        said.contains("label \"nine\" fits no answer of the form [0,9]"),
+        "{said}"
+    );
+    assert_eq!(server.ok(&["rollout", "replay"])["is_equal"], json!(true));
+}
+
+#[test]
+fn labels_find_the_answers_of_before_a_restart_where_these_are_on_disk_and_not_when_it_is_over() {
+    let data = folder();
+    let kept = data.path().join("feedback/1.db");
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    start_and_wait(
+        &server,
+        "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}
+guard: {metrics: [{name: accuracy}]}
+feedback: {answer: /label, onDisk: true, keep: 2h}
+",
+    );
+    let labels = digits(&server, &key, 0..40);
+    wait_until("all is told of", || look(&server)["requests"] == json!(40));
+    // What stands behind it in the same line is there when this is answered.
+    let first = server
+        .run_with(&["feedback", "-e", "iris"], &lines(&labels[..10]))
+        .ok();
+    assert_eq!(first["joined"], json!(10), "{first}");
+    assert!(kept.exists());
+    server.ok(&["rollout", "pause"]);
+    server.kill();
+
+    let server = Server::start(data.path());
+    wait_until("it is read", || look(&server)["phase"] == "paused");
+    let learned = server
+        .run_with(&["feedback", "-e", "iris"], &lines(&labels))
+        .ok();
+    assert_eq!(learned, json!({"joined": 30, "unknown": 10, "misfits": 0}));
+    assert_eq!(server.ok(&["rollout", "replay"])["is_equal"], json!(true));
+    server.ok(&["rollout", "abort"]);
+    wait_for_phase(&server, "aborted");
+    wait_until("the answers are gone", || !kept.exists());
+}
+
+#[test]
+fn labels_for_a_rollout_that_no_label_judges_are_refused() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    start_and_wait(&server, ONE_STEP);
+    let none = server
+        .run_with(
+            &["feedback", "-e", "iris"],
+            "{\"id\": \"a\", \"right\": true}",
+        )
+        .error();
+    assert!(
+        none.contains("start one with {name: accuracy} among guard.metrics"),
+        "{none}"
+    );
+    let both = "{\"id\": \"a\", \"right\": true, \"score\": 0.5}\n{\"id\": \"a\", \"score\": 7}\n";
+    let wrong = server.run_with(&["feedback", "-e", "iris"], both).error();
+    for words in [
+        "line 1: label of \"a\": expected exactly one of `right`",
+        "line 2: score of \"a\": expected a number from 0 (wrong) to 1 (right), found 7",
+    ] {
+        assert!(wrong.contains(words), "{wrong}");
+    }
 }

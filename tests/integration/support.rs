@@ -203,12 +203,24 @@ impl Server {
         deployment: Option<&str>,
         body: &str,
     ) -> Answer {
+        let deployment = deployment.map(|name| ("azureml-model-deployment", name));
+        self.score_with(endpoint, key, deployment.as_slice(), body)
+    }
+
+    /// The same with headers of one's own.
+    pub(crate) fn score_with(
+        &self,
+        endpoint: &str,
+        key: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut request = agent()
             .post(format!("{}/endpoints/{endpoint}/score", self.scoring))
             .header("authorization", format!("Bearer {key}"))
             .header("content-type", "application/json");
-        if let Some(deployment) = deployment {
-            request = request.header("azureml-model-deployment", deployment);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         Answer::read(request.send(body).expect("an HTTP answer"))
     }

@@ -32,7 +32,7 @@ pub enum Misfit {
         pointer: Option<String>,
     },
     /// They have no form in common.
-    #[error("label {label} fits no answer of the form {answer}")]
+    #[error("label {label} fits no answer of the form {answer}{}", hint(.answer))]
     Form {
         /// The label.
         label: String,
@@ -43,6 +43,16 @@ pub enum Misfit {
 
 fn at(pointer: Option<&str>) -> String {
     pointer.map_or_else(String::new, |pointer| format!(" at {pointer}"))
+}
+
+/// An answer with several parts is what labels fit least.
+fn hint(answer: &str) -> &'static str {
+    match answer.starts_with('{') {
+        true => {
+            ": say which part of an answer they are of, by feedback.answer of the rollout's file"
+        }
+        false => "",
+    }
 }
 
 /// The part of an answer that labels are compared with, as JSON; none where there is none, or where it is too long.
@@ -205,7 +215,7 @@ mod tests {
         ] {
             let misfit = mark(&answer, &label).unwrap_err();
             let expected = format!("label {label} fits no answer of the form {answer}");
-            assert_eq!(misfit.to_string(), expected);
+            assert!(misfit.to_string().starts_with(&expected), "{misfit}");
         }
     }
 

@@ -254,18 +254,15 @@ impl Judge {
         });
         let now_ms = self.clock.now_ms();
         live.values_mut().for_each(|live| live.write_book(now_ms));
-        self.want_answers(&arms);
+        self.want_answers();
         self.compare_pairs();
     }
 
     /// Has the answers of those handed over whose truth is waited for.
-    fn want_answers(&mut self, arms: &[(u64, Option<Arms>)]) {
-        let has_book = |id| self.live.get(id).is_some_and(|live| live.book.is_some());
-        let arms = arms.iter().filter(|(id, _)| has_book(id));
-        let wanted: Vec<_> = arms
-            .filter_map(|(_, arms)| *arms)
-            .flat_map(|arms| [arms.stable, arms.canary])
-            .collect();
+    fn want_answers(&mut self) {
+        let with_book = self.live.values().filter(|live| live.book.is_some());
+        let arms = with_book.filter_map(|live| self.arms(live));
+        let wanted: Vec<_> = arms.flat_map(|arms| [arms.stable, arms.canary]).collect();
         if wanted != self.wanted {
             self.wanted.clone_from(&wanted);
             want(wanted);
@@ -535,6 +532,7 @@ impl Judge {
         let id = self.controller.with_rollouts(written).await?;
         live.book = self.open_book(id, live.rollout.plan()).await;
         self.live.insert(id, live);
+        self.want_answers();
         self.follow(id, wishes, &entries);
         self.view_of(id)
     }
@@ -807,6 +805,7 @@ impl Judge {
                 let mut live = Live::new(rollout);
                 live.book = self.open_book(id, live.rollout.plan()).await;
                 self.live.insert(id, live);
+                self.want_answers();
                 self.tell_all(id, vec![Input::Restarted { canary }]).await;
             }
             Err(error) => {
