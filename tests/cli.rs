@@ -7,6 +7,8 @@ mod support;
 mod az;
 #[path = "cli/bench.rs"]
 mod bench;
+#[path = "cli/documents.rs"]
+mod documents;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/given.rs"]

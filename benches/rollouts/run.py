@@ -14,6 +14,11 @@
     python3 benches/rollouts/run.py blocked     copies of all requests to a green that never answers: the p99 of blue with and without
     python3 benches/rollouts/run.py labels      30 % of the answers get a label a minute later; green is right 2 points less often
     python3 benches/rollouts/run.py labels-same the same, and both are right as often
+    python3 benches/rollouts/run.py scores      the same labels as grades of that mean, 0.95 and 0.93, that spread by 0.05
+    python3 benches/rollouts/run.py digits      30 % of the requests get the digit that was drawn, a minute later; green is version 1, blue 2
+    python3 benches/rollouts/run.py pairs       the same, and green gets copies of all and no traffic
+    python3 benches/rollouts/run.py fleet       four machines: green fails twice as often; requests until all together know, and one alone
+    python3 benches/rollouts/run.py fleet-same  the same, and both fail alike: `--rollouts` looks of all together after 30 s
 
 For the first six `--rollouts` (30) are run, of which about 1 % may be rolled back. Needs no package. `--serin` names the binary (default:
 target/release/serin). Latencies are those of `scripts/score.py`, which sleeps: it leaves the machine to serin and to the clients.
@@ -128,18 +133,18 @@ class Client:
     def __init__(self, server):
         self.server, self.streams = server, None
 
-    async def ask(self, number):
+    async def ask(self, number, body=BODY):
         try:
-            return await asyncio.wait_for(self.answer(number), 30)
+            return await asyncio.wait_for(self.answer(number, body), 30)
         except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
             self.streams = None
             return type(error).__name__, ""
 
-    async def answer(self, number):
+    async def answer(self, number, body):
         self.streams = self.streams or await asyncio.open_connection("127.0.0.1", self.server.port)
         reader, writer = self.streams
         head = f"POST /score HTTP/1.1\r\nhost: iris\r\nauthorization: Bearer {self.server.key}\r\nx-request-id: {number}\r\n"
-        writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n".encode() + BODY)
+        writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         await reader.readexactly(int(head.split("content-length: ")[1].split("\r\n")[0]))
         if "connection: close" in head:
@@ -151,17 +156,17 @@ class Client:
 class Load:
     """Requests at a rate, by chance in time (a Poisson process), each by a client that is free."""
 
-    def __init__(self, server, rate, each=None):
+    def __init__(self, server, rate, each=None, bodies=(BODY,)):
         self.clients = collections.deque(Client(server) for _ in range(CLIENTS))
         # The rate at a second since the beginning.
         self.rate = rate if callable(rate) else lambda _: rate
-        self.each, self.over = each, asyncio.Event()
+        self.each, self.bodies, self.over = each, bodies, asyncio.Event()
         self.ends, self.latencies, self.sent = collections.Counter(), [], 0
         self.task = asyncio.create_task(self.run())
 
-    async def one(self, client, number):
+    async def one(self, client, number, body):
         begun = time.monotonic()
-        status, by = await client.ask(number)
+        status, by = await client.ask(number, body)
         self.ends[status] += 1
         self.latencies.append(time.monotonic() - begun)
         self.clients.append(client)
@@ -178,7 +183,9 @@ class Load:
                 if not self.clients:
                     self.ends["no client was free"] += 1
                     continue
-                task = asyncio.create_task(self.one(self.clients.popleft(), f"{prefix}-{self.sent}"))
+                row = random.randrange(len(self.bodies))
+                number = f"{prefix}-{self.sent}-{row}"
+                task = asyncio.create_task(self.one(self.clients.popleft(), number, self.bodies[row]))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await asyncio.sleep(0.001)
@@ -338,8 +345,8 @@ async def blocked(server, options):
     )
 
 
-async def labels(server, options, right):
-    plan = "strategy: {canary: {steps: [{setWeight: 50}, {analysis: {timeout: 10m}}]}}\n"
+async def labels(server, options, label, steps="{setWeight: 50}, {analysis: {timeout: 10m}}", bodies=(BODY,)):
+    plan = f"strategy: {{canary: {{steps: [{steps}]}}}}\nfeedback: {{answer: /label}}\n"
     plan += "guard: {onUndecided: abort, metrics: [{name: errors}, {name: accuracy}]}\n"
     counts = []
     for number in range(options.rollouts):
@@ -347,17 +354,16 @@ async def labels(server, options, right):
 
         def each(number, status, by):
             if status == 200 and random.random() < 0.3:
-                late.append((time.monotonic() + 60, number, random.random() < right[by]))
+                late.append((time.monotonic() + 60, {"id": number, **label(number, by)}))
 
         server.start(plan)
-        load = Load(server, options.rate or 500, each)
+        load = Load(server, options.rate or 500, each, bodies)
         watch = asyncio.create_task(ended(server))
         while not watch.done():
             await asyncio.sleep(1)
             lines = []
             while late and late[0][0] <= time.monotonic():
-                _, number_, is_right = late.popleft()
-                lines.append(json.dumps({"id": number_, "right": is_right}))
+                lines.append(json.dumps(late.popleft()[1]))
             if lines and not watch.done():
                 file = server.folder / "labels.jsonl"
                 file.write_text("\n".join(lines) + "\n")
@@ -372,10 +378,88 @@ async def labels(server, options, right):
     print(f"{options.case}: median {statistics.median(counts):.0f} labels, of {len(counts)} rollouts")
 
 
+class Fleet:
+    """Three servers more, as the first one is, with the load of each."""
+
+    def __init__(self, server, options, deployments):
+        self.options, self.folders = options, [tempfile.TemporaryDirectory() for _ in range(3)]
+        self.servers = [server] + [Server(options.serin, pathlib.Path(folder.name)) for folder in self.folders]
+        for other in self.servers[1:]:
+            other.deploy(*deployments, 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for server, folder in zip(self.servers[1:], self.folders):
+            server.__exit__()
+            folder.cleanup()
+
+    def start(self):
+        plan = "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}\nguard: {metrics: [{name: errors}]}\n"
+        for server in self.servers:
+            server.start(plan)
+        return [Load(server, self.options.rate or 100) for server in self.servers]
+
+    def together(self):
+        """What all say together: the exit code of `serin verdict` tells."""
+        command = [self.options.serin, "verdict", "-e", "iris", "--from", "blue", "--to", "green"]
+        for server in self.servers:
+            command += ["--server", str(server.folder / "data")]
+        return {0: "SAFE", 1: "HARM", 2: "UNDECIDED"}[subprocess.run(command, capture_output=True).returncode]
+
+    def requests(self):
+        return [server.status()["requests"] for server in self.servers]
+
+    async def end(self, loads):
+        for load in loads:
+            await load.end()
+        for server in self.servers:
+            server.back()
+
+
+async def fleet(server, options):
+    """A machine that knows by itself rolls back by itself, and then the others have lost it: all together have to be first."""
+    ratios = []
+    with Fleet(server, options, (script(FAILS=0.02), script(FAILS=0.04))) as machines:
+        for number in range(options.rollouts):
+            loads, found, until = machines.start(), None, time.monotonic() + 600
+            while time.monotonic() < until and any(one.status()["phase"] == "running" for one in machines.servers):
+                if found is None and await asyncio.to_thread(machines.together) == "HARM":
+                    found = await asyncio.to_thread(machines.requests)
+                await asyncio.sleep(0.2)
+            alone = await asyncio.to_thread(machines.requests)
+            await machines.end(loads)
+            ratios.append(statistics.mean(found) / statistics.median(alone) if found else math.nan)
+            print(f"{number + 1}: together after {found} requests, alone after {alone}: {ratios[-1]:.2f}", flush=True)
+    print(f"fleet: together with {statistics.median(ratios):.2f} of the requests a machine that one alone needs (median of {len(ratios)})")
+
+
+async def fleet_same(server, options):
+    said = collections.Counter()
+    with Fleet(server, options, (script(FAILS=0.02),) * 2) as machines:
+        for number in range(options.rollouts):
+            loads = machines.start()
+            await asyncio.sleep(30)
+            verdict = await asyncio.to_thread(machines.together)
+            requests = await asyncio.to_thread(machines.requests)
+            await machines.end(loads)
+            said[verdict] += 1
+            print(f"{number + 1}: {verdict} after {requests} requests", flush=True)
+    print(f"fleet-same: {dict(said)}")
+
+
 def main():
     # What serves, the size of an instance, and what is done.
     twice = lambda what: (what, what)
     bursts = lambda second: 20 if second % 4 < 3 else 200
+    right = lambda of: lambda _, by: {"right": random.random() < of[by]}
+    grade = lambda of: lambda _, by: {"score": of[by] + random.uniform(-0.05, 0.05)}
+    digits = [json.loads(line) for line in (ROOT / "models/digits/held-out.jsonl").read_text().splitlines()]
+    bodies = [json.dumps({"data": digit["data"]}).encode() for digit in digits]
+    written = lambda number, _: {"label": digits[int(number.rsplit("-", 1)[1])]["label"]}
+    copies = "{mirror: {percent: 100, pairs: 1000000}}, {setWeight: 10}"
+    versions = [f"model: {{path: {ROOT}/models/digits/{number}/model.onnx}}\n" for number in (2, 1)]
     cases = {
         "same": (*twice(NATIVE), lambda s, o: alike(s, ALIKE, o.rate or 1000, o)),
         "failures": (*twice(script(FAILS=0.02)), lambda s, o: alike(s, ALIKE, o.rate or 200, o)),
@@ -389,8 +473,13 @@ def main():
         "failing": (script(), script(FAILS=1), failing),
         "slower": (script(), script(SLOWER=1.2), slower),
         "blocked": (NATIVE, script(BLOCKED=1), blocked),
-        "labels": (*twice(NATIVE), lambda s, o: labels(s, o, {"blue": 0.95, "green": 0.93})),
-        "labels-same": (*twice(NATIVE), lambda s, o: labels(s, o, {"blue": 0.95, "green": 0.95})),
+        "labels": (*twice(NATIVE), lambda s, o: labels(s, o, right({"blue": 0.95, "green": 0.93}))),
+        "labels-same": (*twice(NATIVE), lambda s, o: labels(s, o, right({"blue": 0.95, "green": 0.95}))),
+        "scores": (*twice(NATIVE), lambda s, o: labels(s, o, grade({"blue": 0.95, "green": 0.93}))),
+        "digits": (*versions, lambda s, o: labels(s, o, written, bodies=bodies)),
+        "pairs": (*versions, lambda s, o: labels(s, o, written, copies, bodies)),
+        "fleet": (script(FAILS=0.02), script(FAILS=0.04), fleet),
+        "fleet-same": (*twice(script(FAILS=0.02)), fleet_same),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("case", choices=cases)

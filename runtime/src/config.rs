@@ -54,6 +54,8 @@ pub const COPY_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const PAIRS_MAX: usize = 1024;
 /// Bytes that they hold.
 pub const PAIR_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest answer that labels can be compared with, in bytes.
+pub const LABELLED_BYTES_MAX: usize = 1024 * 1024;
 /// Answers that wait to be remembered, for labels that come later.
 pub const ANSWERS_MAX: usize = 16_384;
 /// Bytes that they hold.

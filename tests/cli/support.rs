@@ -55,7 +55,12 @@ impl Place {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
+        self.command_of(env!("CARGO_BIN_EXE_serin"))
+    }
+
+    /// The same with another program.
+    pub(crate) fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(&self.working)
             .env_clear()

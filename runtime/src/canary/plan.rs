@@ -203,6 +203,14 @@ impl RolloutPlan {
             let words = "expected accuracy among guard.metrics beside it: labels are judged by nothing else";
             problems.push(("feedback".to_owned(), words.to_owned()));
         }
+        if self
+            .feedback
+            .as_ref()
+            .is_some_and(|plan| plan.keep_seconds == 0)
+        {
+            let words = "expected a time in which labels can come, found none";
+            problems.push(("feedback.keep".to_owned(), words.to_owned()));
+        }
         problems.extend(self.problems_of_ramp());
         let of_guard = self.guard.problems();
         problems.extend(

@@ -78,7 +78,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         "up",
         &[
             "serin up model.onnx",
-            "serin up v1.onnx v2.onnx --traffic v1=90 v2=10",
+            "serin up iris-v1.onnx iris-v2.onnx --traffic iris-v1=90 iris-v2=10",
         ],
     ),
     (

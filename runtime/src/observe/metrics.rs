@@ -871,6 +871,7 @@ serin_bytes_in_flight_refused_total what
 serin_bytes_in_flight_waiting
 serin_degraded endpoint,deployment
 serin_evidence_dropped_total
+serin_feedback_answers_dropped_total
 serin_forced_stops_total
 serin_instance_load_seconds endpoint,deployment
 serin_instances endpoint,deployment
@@ -933,6 +934,7 @@ serin_traffic_share_ratio endpoint,deployment
         // Rings of events and pairs are a server's.
         let of_server = [
             "serin_evidence_dropped_total",
+            "serin_feedback_answers_dropped_total",
             "serin_mirror_pairs_dropped_total",
         ];
         let is_here = |line: &&str| cfg!(feature = "server") || !of_server.contains(line);

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use serin_scorers::{ScoreError, Signature, TensorView};
 use tokio::sync::oneshot;
 
+#[cfg(feature = "server")]
+use crate::config::LABELLED_BYTES_MAX;
 use crate::deadline::Deadline;
 use crate::engine::{
     Here, HereDone, HereWork, InstanceHandle, Job, Payload, Permit, Reply, Reservation,
@@ -290,6 +292,7 @@ fn keep_for_labels(assigned: &Assigned, answered: &Result<Answer, Unserved>) {
         ..
     }) = answered
         && head.as_ref().is_none_or(|head| head.status / 100 == 2)
+        && body.len() <= LABELLED_BYTES_MAX
     {
         answers::push(GivenAnswer {
             id_hash,

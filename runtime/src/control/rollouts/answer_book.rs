@@ -13,17 +13,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::canary::{Arm, FeedbackPlan, Misfit, Routing, Truth, Worth, mark, marked_part};
-use crate::config::{FEEDBACK_DISK_BYTES_MAX, FEEDBACK_HEAPS_MAX, FEEDBACK_MEMORY_BYTES_MAX};
+use crate::config::{
+    ANSWER_BYTES_MAX, FEEDBACK_DISK_BYTES_MAX, FEEDBACK_HEAPS_MAX, FEEDBACK_MEMORY_BYTES_MAX,
+};
 use crate::control::rollouts::desk::{KnownTruth, Label, Learned};
 use crate::observe::answers_dropped;
 use crate::spec::hash64;
@@ -72,6 +74,8 @@ enum Job {
 #[derive(Debug)]
 pub(super) struct AnswerBook {
     jobs: SyncSender<Job>,
+    /// Bytes of answers that the thread has still to write.
+    waiting: Arc<AtomicUsize>,
     /// No label will be asked about: with the thread goes the file.
     is_over: Arc<AtomicBool>,
 }
@@ -84,19 +88,24 @@ impl AnswerBook {
             Some(file) => Pages::on_disk(file, plan)?,
             None => Pages::in_memory(plan).map_err(io::Error::other)?,
         };
-        let (jobs, waiting) = sync_channel(FEEDBACK_HEAPS_MAX);
+        let (jobs, to_do) = sync_channel(FEEDBACK_HEAPS_MAX);
+        let waiting = Arc::new(AtomicUsize::new(0));
         let is_over = Arc::new(AtomicBool::new(false));
-        let is_over_there = Arc::clone(&is_over);
+        let (waiting_there, is_over_there) = (Arc::clone(&waiting), Arc::clone(&is_over));
         thread::Builder::new()
             .name("serin-feedback".to_owned())
             .spawn(move || {
-                work(pages, &waiting);
+                work(pages, &to_do, &waiting_there);
                 // Relaxed: written before the sender was dropped, which ended the loop.
                 if let Some(file) = file.filter(|_| is_over_there.load(Ordering::Relaxed)) {
                     remove(&file);
                 }
             })?;
-        Ok(Self { jobs, is_over })
+        Ok(Self {
+            jobs,
+            waiting,
+            is_over,
+        })
     }
 
     /// The rollout has ended.
@@ -106,8 +115,12 @@ impl AnswerBook {
 
     /// Remembers what is heard. What finds no room is counted and lost.
     pub(super) fn keep(&self, news: Vec<News>, now_ms: i64) {
-        let many = news.len() as u64;
-        if self.jobs.try_send(Job::Keep(news, now_ms)).is_err() {
+        let (many, bytes) = (news.len() as u64, bytes_of(&news));
+        // Relaxed: a sum and nothing else; the thread takes off what it is given here.
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let has_room = before.saturating_add(bytes) <= ANSWER_BYTES_MAX;
+        if !has_room || self.jobs.try_send(Job::Keep(news, now_ms)).is_err() {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             answers_dropped().inc_by(many);
         }
     }
@@ -155,19 +168,35 @@ fn file_of(data: &Path, rollout: u64) -> PathBuf {
     data.join(FOLDER).join(format!("{rollout}.db"))
 }
 
+fn bytes_of(news: &[News]) -> usize {
+    let bytes = news.iter().map(|one| match one {
+        News::Request { .. } => 0,
+        News::Answer { body, .. } => body.len(),
+    });
+    bytes.sum()
+}
+
 /// The loop of the thread.
-fn work(mut pages: Pages, jobs: &Receiver<Job>) {
+fn work(mut pages: Pages, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
+    let mut is_failing = false;
     while let Ok(job) = jobs.recv() {
         match job {
             Job::Keep(news, now_ms) => {
-                if let Err(error) = pages.keep(&news, now_ms) {
+                let kept = pages.keep(&news, now_ms);
+                waiting.fetch_sub(bytes_of(&news), Ordering::Relaxed);
+                if let Err(error) = &kept {
                     answers_dropped().inc_by(news.len() as u64);
-                    tracing::warn!(%error, "answers cannot be remembered, and labels will not find them");
+                    if !is_failing {
+                        tracing::warn!(%error, "answers cannot be remembered, and labels will not find them");
+                    }
+                    pages.mend(error);
                 }
+                is_failing = kept.is_err();
             }
             Job::Join(labels, now_ms, reply) => {
                 let joined = pages.join(&labels, now_ms).unwrap_or_else(|error| {
                     tracing::warn!(%error, "labels cannot be joined with answers");
+                    pages.mend(&error);
                     let unknown = labels.len() as u64;
                     let learned = Learned {
                         unknown,
@@ -186,6 +215,8 @@ fn work(mut pages: Pages, jobs: &Receiver<Job>) {
 #[derive(Debug)]
 struct Pages {
     db: Connection,
+    /// None in memory.
+    file: Option<PathBuf>,
     plan: FeedbackPlan,
     bytes_max: u64,
 }
@@ -207,13 +238,31 @@ impl Pages {
                 .mode(0o700)
                 .create(folder)?;
         }
-        let open = |plan| Self::of(Connection::open(path)?, plan, FEEDBACK_DISK_BYTES_MAX);
-        match open(plan.clone()) {
-            Ok(pages) => Ok(pages),
-            Err(error) => {
-                tracing::warn!(%error, ?path, "the answers that were remembered cannot be read, and are begun anew");
-                remove(path);
-                open(plan).map_err(io::Error::other)
+        let open = |plan| {
+            let db = Connection::open(path)?;
+            Self::of(db, plan, FEEDBACK_DISK_BYTES_MAX)
+        };
+        let opened = open(plan.clone()).or_else(|error| {
+            tracing::warn!(%error, ?path, "the answers that were remembered cannot be read, and are begun anew");
+            remove(path);
+            open(plan)
+        });
+        let file = Some(path.to_owned());
+        let opened = opened.map(|pages| Self { file, ..pages });
+        opened.map_err(io::Error::other)
+    }
+
+    /// Begins a file anew that turned out to be damaged: a machine that lost its power may leave one.
+    fn mend(&mut self, error: &rusqlite::Error) {
+        let is_damaged = matches!(
+            error.sqlite_error_code(),
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        );
+        if let Some(file) = self.file.clone().filter(|_| is_damaged) {
+            remove(&file);
+            match Self::on_disk(&file, self.plan.clone()) {
+                Ok(anew) => *self = anew,
+                Err(error) => tracing::warn!(%error, path = ?file, "answers cannot be begun anew"),
             }
         }
     }
@@ -225,6 +274,7 @@ impl Pages {
         db.execute_batch(TABLES)?;
         Ok(Self {
             db,
+            file: None,
             plan,
             bytes_max,
         })
@@ -581,6 +631,36 @@ mod tests {
         assert!(bytes(&pages.db).unwrap() <= (1 << 20) + (1 << 16));
         let labels = ["0 0", "199 99"].map(|id| label(id, KnownTruth::Right(true)));
         assert_eq!(counts(&pages.join(&labels, 200).unwrap().1), [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_book_that_cannot_keep_up_drops_and_counts_and_its_file_goes_with_the_rollout() {
+        let data = tempfile::tempdir().unwrap();
+        let plan = FeedbackPlan {
+            on_disk: true,
+            ..FeedbackPlan::default()
+        };
+        let book = AnswerBook::open(data.path(), 3, plan).unwrap();
+        let before = answers_dropped().get();
+        let large = News::Answer {
+            id_hash: 1,
+            arm: Arm::Stable,
+            body: vec![b'1'; ANSWER_BYTES_MAX + 1].into(),
+        };
+        book.keep(vec![large], 0);
+        assert!(answers_dropped().get() > before);
+        assert_eq!(book.waiting.load(Ordering::Relaxed), 0);
+        book.keep(vec![request("a", Arm::Stable)], 0);
+        let labels = vec![label("a", KnownTruth::Right(true))];
+        let joined = book.join(labels, 0).unwrap().blocking_recv().unwrap();
+        assert_eq!(counts(&joined.1), [1, 0, 0]);
+        let file = file_of(data.path(), 3);
+        assert!(file.exists());
+        book.end();
+        // The thread ends when it has nothing more to do.
+        while file.exists() {
+            thread::yield_now();
+        }
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub struct Replay {
 #[derive(Debug)]
 pub(super) enum Order {
     Start {
-        start: StartRollout,
+        start: Box<StartRollout>,
         by: String,
         reply: Reply<RolloutView>,
     },
@@ -188,6 +188,7 @@ impl Rollouts {
     ///
     /// [`ChangeError`]; then nothing has begun.
     pub async fn start(&self, start: StartRollout, by: String) -> Result<RolloutView, ChangeError> {
+        let start = Box::new(start);
         self.ask(|reply| Order::Start { start, by, reply }).await
     }
 

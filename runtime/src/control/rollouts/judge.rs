@@ -172,7 +172,7 @@ impl Judge {
         self.look().await;
         match order {
             Order::Start { start, by, reply } => {
-                drop(reply.send(self.start_rollout(start, by).await));
+                drop(reply.send(self.start_rollout(*start, by).await));
             }
             Order::Tell {
                 endpoint,
@@ -726,7 +726,7 @@ impl Judge {
         };
         let joined = book.join(labels, self.clock.now_ms()).ok_or_else(|| {
             ChangeError::Conflict(format!(
-                "rollout {id} has more answers and labels to take in than it can hold: send them again"
+                "rollout {id} cannot take labels in as fast as they come: send these again"
             ))
         })?;
         Ok((*id, joined))
