@@ -750,3 +750,52 @@ fn labels_for_a_rollout_that_no_label_judges_are_refused() {
         assert!(wrong.contains(words), "{wrong}");
     }
 }
+
+#[test]
+fn who_may_send_requests_to_an_endpoint_may_say_what_turned_out_about_its_answers() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let key = server.key("iris");
+    let say = |key: &str, body: &str| {
+        let request = agent()
+            .post(format!("{}/endpoints/iris/feedback", server.scoring))
+            .header("authorization", format!("Bearer {key}"));
+        let mut answer = request.send(body).expect("an HTTP answer");
+        let said: Value = answer.body_mut().read_json().expect("JSON");
+        (answer.status().as_u16(), said)
+    };
+    let one = "{\"id\": \"request-0\", \"right\": true}";
+    let (status, said) = say(&key, one);
+    assert_eq!(status, 404, "{said}");
+    assert!(
+        said["message"]
+            .as_str()
+            .unwrap()
+            .contains("no rollout of endpoint iris")
+    );
+    start_and_wait(
+        &server,
+        "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}
+guard: {metrics: [{name: accuracy}]}
+",
+    );
+    digits(&server, &key, 0..3);
+    assert_eq!(say(&key, one).1["joined"], json!(1));
+    let several =
+        "[{\"id\": \"request-1\", \"score\": 0.5}, {\"id\": \"request-9\", \"score\": 0.5}]";
+    let (status, said) = say(&key, several);
+    assert_eq!(
+        (status, &said["joined"], &said["unknown"]),
+        (200, &json!(1), &json!(1))
+    );
+    let (status, said) = say(&key, "{\"id\": \"request-2\"}");
+    assert_eq!(status, 400);
+    assert!(
+        said["message"]
+            .as_str()
+            .unwrap()
+            .contains("expected exactly one of `right`"),
+        "{said}"
+    );
+    assert_eq!(say("wrong", one).0, 401);
+}

@@ -18,6 +18,7 @@ pub(crate) use client::attended;
 #[cfg(feature = "cli")]
 pub use client::{Answer, Client, ClientError};
 pub use parts::Administration;
+pub(crate) use rollouts::hear_labels;
 pub use routes::routes;
 pub use server_file::{ServerFile, ServerFileError};
 pub use user::user_of_process;

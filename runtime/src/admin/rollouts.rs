@@ -16,13 +16,15 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::admin::error::AdminError;
 use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::user::user_of_process;
 use crate::admin::wire::{RolloutCommand, RolloutRecord, RolloutRequest, VerdictAnswer};
 use crate::canary::{Forecast, Verdict, report_of};
-use crate::control::{Label, Learned, RolloutView, StartRollout, present};
+use crate::control::{Label, Learned, RolloutView, Rollouts, StartRollout, present};
+use crate::spec::EndpointName;
 
 pub(super) fn routes() -> Router<Administration> {
     Router::new()
@@ -119,6 +121,27 @@ async fn feedback(
     let labels: Vec<Label> = parse(body).await?;
     let endpoint = known("endpoint", &endpoint)?;
     Ok(Json(at.rollouts.learn(endpoint, labels).await?))
+}
+
+/// Hears labels that a client has sent to an endpoint, one or a list; the status and the body of the answer.
+pub(crate) async fn hear_labels(
+    rollouts: &Rollouts,
+    endpoint: EndpointName,
+    body: &[u8],
+) -> (StatusCode, Value) {
+    let refused = |error: AdminError| (error.status(), json!({"message": error.to_string()}));
+    let labels = match body.trim_ascii_start().starts_with(b"{") {
+        true => serde_json::from_slice::<Label>(body).map(|label| vec![label]),
+        false => serde_json::from_slice(body),
+    };
+    let labels = match labels {
+        Ok(labels) => labels,
+        Err(error) => return refused(AdminError::Body(error)),
+    };
+    match rollouts.learn(endpoint, labels).await {
+        Ok(learned) => (StatusCode::OK, json!(learned)),
+        Err(error) => refused(error.into()),
+    }
 }
 
 /// A number that rises with each report.

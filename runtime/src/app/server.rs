@@ -20,7 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::admin::{Administration, ServerFile};
+use crate::admin::{Administration, ServerFile, hear_labels};
 use crate::app::config::{Config, MetricsAt, bytes_in_flight_max};
 use crate::app::descriptors::connection_shares;
 use crate::app::edge::Edge;
@@ -37,7 +37,9 @@ use crate::control::{Controller, ControllerConfig, ControllerHandle, judge};
 use crate::engine::{LibraryLoading, begin_to_load_library};
 use crate::observe::Metrics;
 use crate::router::Router;
-use crate::serve::{BytesInFlight, ConnectionLimits, Readiness, Scoring, listen, metrics_routes};
+use crate::serve::{
+    BytesInFlight, ConnectionLimits, Readiness, Scoring, Told, listen, metrics_routes,
+};
 
 /// A server whose sockets are bound and whose parts are not yet running.
 pub struct App {
@@ -456,8 +458,17 @@ impl Admin {
         server: &Arc<ServerFile>,
     ) -> Result<Self, AppError> {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(AppError::Threads)?;
+        let rollouts = judge(controller.clone(), Arc::clone(&scoring.metrics));
+        let desk = rollouts.downgrade();
+        scoring.feedback.open(move |endpoint, body| {
+            let rollouts = desk.upgrade();
+            Box::pin(async move {
+                let (status, body) = hear_labels(&rollouts?, endpoint, &body).await;
+                Some(Told { status, body })
+            })
+        });
         let administration = Administration {
-            rollouts: judge(controller.clone(), Arc::clone(&scoring.metrics)),
+            rollouts,
             controller: controller.clone(),
             scoring: scoring.clone(),
             server: Arc::clone(server),

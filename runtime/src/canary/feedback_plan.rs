@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::canary::draft::{Draft, read_seconds};
-use crate::spec::{Fields, Node, Problem, pointer, yes_or_no};
-
 /// How long answers are remembered where nothing is said.
 const KEEP_SECONDS: u64 = 3600;
 
@@ -29,18 +26,4 @@ impl Default for FeedbackPlan {
             on_disk: false,
         }
     }
-}
-
-/// Reads the `feedback` of a rollout's file.
-pub(super) fn read_feedback(node: Node, draft: &mut Draft, problems: &mut Vec<Problem>) {
-    let mut fields = Fields::open(node, problems);
-    let plan = FeedbackPlan::default();
-    draft.feedback = Some(FeedbackPlan {
-        answer: fields.read("answer", pointer),
-        keep_seconds: fields
-            .read("keep", read_seconds)
-            .unwrap_or(plan.keep_seconds),
-        on_disk: fields.read("onDisk", yes_or_no).unwrap_or(plan.on_disk),
-    });
-    fields.finish(&[]);
 }

@@ -596,6 +596,44 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_come_in_any_order_find_harm_as_those_in_order_do() {
+        let labels_needed = |is_shuffled: bool, seed: u64| {
+            let mut random = SplitMix64::new(seed);
+            // An hour of a hundred requests a second, of which a rater sees one in a hundred.
+            let mut labels: Vec<_> = (0..3600_u64)
+                .map(|number| {
+                    let is_canary = random.unit() <= 0.1;
+                    let wrong = if is_canary { 0.5 } else { 0.1 };
+                    (number, is_canary, random.unit() <= wrong)
+                })
+                .collect();
+            for last in (1..labels.len()).rev().filter(|_| is_shuffled) {
+                let other = random.next_u64() % (last as u64 + 1);
+                labels.swap(last, usize::try_from(other).unwrap());
+            }
+            let mut guard = guard(&[Metric::Accuracy]);
+            let found = labels
+                .into_iter()
+                .position(|(number, is_canary, is_wrong)| {
+                    let arm = if is_canary { Arm::Canary } else { Arm::Stable };
+                    let routing = observation(arm, number, Ending::Answered).routing;
+                    let worth = Worth::of(!is_wrong);
+                    guard.learn(&Truth::Single {
+                        arm,
+                        routing,
+                        worth,
+                    });
+                    guard.verdict() == Verdict::Harm
+                });
+            found.unwrap()
+        };
+        let of_all =
+            |is_shuffled| -> usize { (0..20).map(|seed| labels_needed(is_shuffled, seed)).sum() };
+        let (ordered, shuffled) = (of_all(false), of_all(true));
+        assert!(shuffled < 2 * ordered, "{shuffled} {ordered}");
+    }
+
+    #[test]
     fn counts_of_scores_are_whole_answers_and_nothing_is_lost_in_between() {
         let mut guard = guard(&[Metric::Accuracy]);
         for _ in 0..10 {

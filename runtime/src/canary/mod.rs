@@ -13,6 +13,7 @@ mod course;
 mod draft;
 mod duration;
 mod entry;
+mod feedback_file;
 mod feedback_plan;
 mod flagger;
 mod fleet_verdict;

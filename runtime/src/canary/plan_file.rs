@@ -6,7 +6,7 @@
 
 use crate::canary::argo::read_strategy;
 use crate::canary::draft::{Draft, read_hooks};
-use crate::canary::feedback_plan::read_feedback;
+use crate::canary::feedback_file::read_feedback;
 use crate::canary::flagger::read_analysis;
 use crate::canary::guard_file::read_guard;
 use crate::canary::plan::{RolloutPlan, StickyKey};

@@ -4,13 +4,14 @@
 //! were, eight of the other ninety-eight are left. With the chance of the first event for all of them, whoever may stop in the middle of
 //! a block gains by it. The places are drawn uniformly, so that the events before are all that matters, not where they stood.
 //!
-//! Memory is bounded: [`BLOCKS`] blocks have their counts at a time. An event of a block that has left is not counted, nor is one of a block
-//! whose weight has changed since its first event: both are known before the label is looked at, so that leaving them out is no choice.
+//! Memory is bounded: of the blocks that have had an event the [`BLOCKS`] newest have their counts. An event of an older one is not counted, nor
+//! is one of a block whose weight has changed since its first event: both are known before the label is looked at, so that leaving them out
+//! is no choice. Events may come in any order, as those do that somebody finds out about later.
 
 use serde::{Deserialize, Serialize};
 
 /// Blocks whose counts are kept: requests that end together are of neighbouring blocks, or waited for as long as it takes to fill as many.
-pub const BLOCKS: usize = 256;
+pub const BLOCKS: usize = 1024;
 
 /// A block of the split, as it was when a request was routed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +27,9 @@ pub struct Block {
 /// The counts of the blocks that have had an event.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BlockChance {
-    /// By the number of the block; each in the place of its number modulo [`BLOCKS`].
-    places: Vec<Option<Seen>>,
+    /// In the order of their numbers.
+    #[serde(default)]
+    blocks: Vec<Seen>,
     /// Events that were not counted.
     skipped: u64,
 }
@@ -55,20 +57,14 @@ impl BlockChance {
     }
 
     fn take(&mut self, block: Block, of_canary: bool) -> Option<f64> {
-        if self.places.is_empty() {
-            self.places = vec![None; BLOCKS];
-        }
-        let place = usize::try_from(block.number % BLOCKS as u64).ok()?;
-        let fresh = Seen {
-            block,
-            events: 0,
-            of_canary: 0,
+        let place = self
+            .blocks
+            .binary_search_by_key(&block.number, |seen| seen.block.number);
+        let place = match place {
+            Ok(place) => place,
+            Err(place) => self.insert(place, block)?,
         };
-        let seen = match &mut self.places[place] {
-            Some(seen) if seen.block.number > block.number => return None,
-            Some(seen) if seen.block.number == block.number => seen,
-            other => other.insert(fresh),
-        };
+        let seen = &mut self.blocks[place];
         if seen.block != block {
             return None;
         }
@@ -80,6 +76,24 @@ impl BlockChance {
         seen.events += 1;
         seen.of_canary += u32::from(of_canary);
         Some(f64::from(left) / f64::from(of))
+    }
+
+    /// The place of a block that has had no event; none where it is older than all that there is room for. What has left never comes back:
+    /// it is older than all that stay.
+    fn insert(&mut self, place: usize, block: Block) -> Option<usize> {
+        let seen = Seen {
+            block,
+            events: 0,
+            of_canary: 0,
+        };
+        if self.blocks.len() < BLOCKS {
+            self.blocks.insert(place, seen);
+            return Some(place);
+        }
+        let place = place.checked_sub(1)?;
+        self.blocks.remove(0);
+        self.blocks.insert(place, seen);
+        Some(place)
     }
 }
 
@@ -109,12 +123,33 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_block_that_has_left_is_not_counted() {
+    fn an_event_of_a_block_that_has_left_is_not_counted_and_it_never_comes_back() {
         let late = BLOCKS as u64;
-        assert_eq!(
-            chances(&[(1, true), (1 + late, true), (1, false), (1 + late, false)]),
-            [Some(0.2), Some(0.2), None, Some(1.0 / 9.0)]
-        );
+        let mut chances = BlockChance::default();
+        for number in 1..=late {
+            assert_eq!(chances.event(block(number), true), Some(0.2));
+        }
+        assert_eq!(chances.event(block(0), true), None);
+        assert_eq!(chances.event(block(late + 5), true), Some(0.2));
+        assert_eq!(chances.event(block(1), true), None);
+        assert_eq!(chances.event(block(2), false), Some(1.0 / 9.0));
+        assert_eq!(chances.event(block(late + 2), false), Some(0.2));
+        assert_eq!(chances.event(block(2), true), None);
+        assert_eq!(chances.event(block(late + 5), false), Some(1.0 / 9.0));
+        assert_eq!((chances.blocks.len(), chances.skipped()), (BLOCKS, 3));
+    }
+
+    #[test]
+    fn events_that_come_in_any_order_have_the_chances_of_those_in_theirs() {
+        let orders = [[1, 2, 3, 1, 2, 1], [3, 1, 1, 2, 1, 2]];
+        let of_first = |order: [u64; 6]| {
+            let events = order.map(|number| (number, false));
+            let told = chances(&events);
+            let mut of_first: Vec<_> = told.into_iter().zip(order).collect();
+            of_first.retain(|(_, number)| *number == 1);
+            of_first
+        };
+        assert_eq!(of_first(orders[0]), of_first(orders[1]));
     }
 
     #[test]

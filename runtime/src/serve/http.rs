@@ -4,6 +4,7 @@
 //! - `POST /score`: the same, where there is one endpoint
 //! - `GET` and `OPTIONS` of both: where a scoring script answers, which knows what they mean
 //! - `GET /endpoints/{name}/swagger.json`, `GET /swagger.json`: what a request looks like, as OpenAPI 3, to who may send one
+//! - `POST /endpoints/{name}/feedback`: what turned out about answers, for the rollout of the endpoint
 //! - `GET /`: `Healthy`, as Azure's inference server says it
 //! - `GET /health/live`: the process answers
 //! - `GET /health/ready`: the server can answer, else 503; names the deployments that cannot, to who may know their endpoint
@@ -17,7 +18,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -73,6 +74,7 @@ pub(super) fn routes(scoring: Scoring) -> Router {
         .route("/score", any(score_only))
         .route("/endpoints/{name}/swagger.json", get(document_named))
         .route("/swagger.json", get(document_only))
+        .route("/endpoints/{name}/feedback", post(feedback))
         .route("/", get(|| async { "Healthy" }))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
@@ -125,6 +127,22 @@ async fn document_only(
 ) -> Response {
     let (parts, _body) = request.into_parts();
     scoring.describe(client, Target::Only, &parts).await
+}
+
+async fn feedback(
+    State(scoring): State<Scoring>,
+    Extension(client): Extension<Peer>,
+    name: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    match name {
+        Ok(Path(name)) => {
+            let (parts, body) = request.into_parts();
+            let target = Target::Named(&name);
+            scoring.hear(client, target, &parts, body).await
+        }
+        Err(_) => no_route(State(scoring), request).await,
+    }
 }
 
 /// Scores, unless neither a model nor a script could have an answer: that is said to whoever asks.

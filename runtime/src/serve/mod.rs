@@ -9,6 +9,7 @@ mod client_stream;
 mod drain;
 mod exposition;
 mod failure;
+mod feedback;
 mod head;
 mod health;
 mod http;
@@ -32,6 +33,7 @@ pub use client::Authenticated;
 pub use drain::Drain;
 pub use exposition::{metrics_response, metrics_routes};
 pub use failure::{Failure, Fault};
+pub use feedback::{FeedbackDesk, Telling, Told};
 pub use head::HeadFault;
 pub use health::{DegradedDeployment, Health, ShortDeployment};
 pub use listen::{

@@ -37,6 +37,7 @@ use crate::serve::body::{HeldBody, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::drain::Drain;
 use crate::serve::failure::{Failure, Fault};
+use crate::serve::feedback::FeedbackDesk;
 use crate::serve::health::Health;
 use crate::serve::openapi;
 use crate::serve::origin::foreign_page;
@@ -123,6 +124,8 @@ pub struct Scoring {
     pub shows_metrics: bool,
     /// The way down.
     pub drain: Drain,
+    /// Hears what turned out about answers.
+    pub feedback: FeedbackDesk,
 }
 
 /// A request body, as it comes from a connection or through the routes.
@@ -185,6 +188,7 @@ impl Scoring {
             wrong_keys: WrongKeys::default(),
             shows_metrics: false,
             drain: Drain::default(),
+            feedback: FeedbackDesk::default(),
         }
     }
 
@@ -270,6 +274,41 @@ impl Scoring {
         );
         write_deployment(response.headers_mut(), &deployment.name);
         Ok(response)
+    }
+
+    /// Hears what turned out about answers of an endpoint, from who may send requests to it.
+    pub(super) async fn hear(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        parts: &Parts,
+        body: impl Payload,
+    ) -> Response {
+        let heard = self.heard(client, target, parts, body).await;
+        heard.unwrap_or_else(|failure| {
+            let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
+            self.refuse(&failure, parts, ids)
+        })
+    }
+
+    async fn heard(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        parts: &Parts,
+        body: impl Payload,
+    ) -> Result<Response, Failure> {
+        let endpoint = match self.endpoint(target, &parts.headers) {
+            Ok((endpoint, _)) => endpoint,
+            Err(refused) => return Err(self.held_back(client, refused).await),
+        };
+        refuse_foreign_page(endpoint.auth(), &parts.headers)?;
+        refuse_encoding(&parts.headers)?;
+        let held = read_body_with_room(body, &self.bytes, BODY_READ_MAX).await?;
+        let name = endpoint.name().clone();
+        let told = self.feedback.tell(name, held.bytes).await;
+        let told = told.ok_or(Failure::Starting)?;
+        Ok(json_response(told.status, &told.body))
     }
 
     /// Notes a failure of a deployment in its log.

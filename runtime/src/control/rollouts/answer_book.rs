@@ -8,17 +8,14 @@
 //! Threads: one of its own for each book, because lookups take a while; it ends with the book.
 //! Not here: which requests are of the rollout (`evidence`), what an answer is worth (`canary::marking`).
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -27,26 +24,9 @@ use crate::config::{
     ANSWER_BYTES_MAX, FEEDBACK_DISK_BYTES_MAX, FEEDBACK_HEAPS_MAX, FEEDBACK_MEMORY_BYTES_MAX,
 };
 use crate::control::rollouts::desk::{KnownTruth, Label, Learned};
+use crate::control::store::{AnswerStore, Heard, KeptAnswer, StoreError, answers_file, remove};
 use crate::observe::answers_dropped;
 use crate::spec::hash64;
-
-/// The folder of such files, in the data folder.
-const FOLDER: &str = "feedback";
-/// When there is no more room, this part of what there is is forgotten.
-const FORGOTTEN_PART: u64 = 8;
-
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS answers (
-    id INTEGER PRIMARY KEY,        -- a hash of the request's id
-    at_ms INTEGER NOT NULL,        -- when it was heard of first
-    state INTEGER NOT NULL,        -- 0: its answer is known before the request; 1: a label may come; 2: none any more
-    routing TEXT,                  -- how it came to its arm
-    arm TEXT,
-    stable TEXT,                   -- the part of each answer that labels are compared with
-    canary TEXT
-);
-CREATE INDEX IF NOT EXISTS answers_by_time ON answers (at_ms);
-";
 
 /// What is heard of a request.
 #[derive(Debug)]
@@ -83,11 +63,13 @@ pub(super) struct AnswerBook {
 impl AnswerBook {
     /// Opens the book of a rollout, which may be there already. `data` is the data folder.
     pub(super) fn open(data: &Path, rollout: u64, plan: FeedbackPlan) -> io::Result<Self> {
-        let file = plan.on_disk.then(|| file_of(data, rollout));
-        let pages = match &file {
-            Some(file) => Pages::on_disk(file, plan)?,
-            None => Pages::in_memory(plan).map_err(io::Error::other)?,
+        let file = plan.on_disk.then(|| answers_file(data, rollout));
+        let store = match &file {
+            Some(file) => AnswerStore::on_disk(file, FEEDBACK_DISK_BYTES_MAX),
+            None => AnswerStore::in_memory(FEEDBACK_MEMORY_BYTES_MAX),
         };
+        let store = store.map_err(io::Error::other)?;
+        let pages = Pages { store, plan };
         let (jobs, to_do) = sync_channel(FEEDBACK_HEAPS_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
         let is_over = Arc::new(AtomicBool::new(false));
@@ -137,37 +119,6 @@ impl AnswerBook {
     }
 }
 
-/// Removes what was on disk of all rollouts but these.
-pub(super) fn forget_all_but(data: &Path, kept: impl Fn(u64) -> bool) {
-    let Ok(files) = fs::read_dir(data.join(FOLDER)) else {
-        return;
-    };
-    for file in files.flatten() {
-        let name = file.file_name();
-        let number = name.to_str().and_then(|name| name.split('.').next());
-        let number = number.and_then(|number| number.parse().ok());
-        if number.is_some_and(|number| !kept(number)) {
-            remove(&file.path());
-        }
-    }
-}
-
-/// Removes a file, with those that SQLite has beside it.
-fn remove(file: &Path) {
-    for ending in ["db", "db-wal", "db-shm"] {
-        match fs::remove_file(file.with_extension(ending)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = ?file, "cannot remove answers that no label will find");
-            }
-            _ => {}
-        }
-    }
-}
-
-fn file_of(data: &Path, rollout: u64) -> PathBuf {
-    data.join(FOLDER).join(format!("{rollout}.db"))
-}
-
 fn bytes_of(news: &[News]) -> usize {
     let bytes = news.iter().map(|one| match one {
         News::Request { .. } => 0,
@@ -189,14 +140,12 @@ fn work(mut pages: Pages, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
                     if !is_failing {
                         tracing::warn!(%error, "answers cannot be remembered, and labels will not find them");
                     }
-                    pages.mend(error);
                 }
                 is_failing = kept.is_err();
             }
             Job::Join(labels, now_ms, reply) => {
                 let joined = pages.join(&labels, now_ms).unwrap_or_else(|error| {
                     tracing::warn!(%error, "labels cannot be joined with answers");
-                    pages.mend(&error);
                     let unknown = labels.len() as u64;
                     let learned = Learned {
                         unknown,
@@ -211,125 +160,82 @@ fn work(mut pages: Pages, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
     }
 }
 
-/// The tables.
+/// The answers, and what is to be made of them.
 #[derive(Debug)]
 struct Pages {
-    db: Connection,
-    /// None in memory.
-    file: Option<PathBuf>,
+    store: AnswerStore,
     plan: FeedbackPlan,
-    bytes_max: u64,
 }
 
 impl Pages {
-    fn in_memory(plan: FeedbackPlan) -> rusqlite::Result<Self> {
-        Self::of(
-            Connection::open_in_memory()?,
-            plan,
-            FEEDBACK_MEMORY_BYTES_MAX,
-        )
-    }
-
-    /// A file that cannot be read is begun anew: its answers are lost, and nothing else.
-    fn on_disk(path: &Path, plan: FeedbackPlan) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
-        let open = |plan| {
-            let db = Connection::open(path)?;
-            Self::of(db, plan, FEEDBACK_DISK_BYTES_MAX)
-        };
-        let opened = open(plan.clone()).or_else(|error| {
-            tracing::warn!(%error, ?path, "the answers that were remembered cannot be read, and are begun anew");
-            remove(path);
-            open(plan)
-        });
-        let file = Some(path.to_owned());
-        let opened = opened.map(|pages| Self { file, ..pages });
-        opened.map_err(io::Error::other)
-    }
-
-    /// Begins a file anew that turned out to be damaged: a machine that lost its power may leave one.
-    fn mend(&mut self, error: &rusqlite::Error) {
-        let is_damaged = matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        );
-        if let Some(file) = self.file.clone().filter(|_| is_damaged) {
-            remove(&file);
-            match Self::on_disk(&file, self.plan.clone()) {
-                Ok(anew) => *self = anew,
-                Err(error) => tracing::warn!(%error, path = ?file, "answers cannot be begun anew"),
-            }
-        }
-    }
-
-    fn of(db: Connection, plan: FeedbackPlan, bytes_max: u64) -> rusqlite::Result<Self> {
-        // A crash of the process loses nothing, one of the machine the last answers.
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "OFF")?;
-        db.execute_batch(TABLES)?;
-        Ok(Self {
-            db,
-            file: None,
-            plan,
-            bytes_max,
-        })
-    }
-
-    fn keep(&mut self, news: &[News], now_ms: i64) -> rusqlite::Result<()> {
-        let transaction = self.db.transaction()?;
-        put(&transaction, news, now_ms, self.plan.answer.as_deref())?;
+    fn keep(&mut self, news: &[News], now_ms: i64) -> Result<(), StoreError> {
+        let pointer = self.plan.answer.as_deref();
+        let heard: Vec<_> = news.iter().map(|one| one.heard(pointer)).collect();
         let oldest_ms = oldest_ms(&self.plan, now_ms);
-        transaction.execute("DELETE FROM answers WHERE at_ms < ?1", [oldest_ms])?;
-        if bytes(&transaction)? > self.bytes_max {
-            let all = "SELECT count(*) FROM answers";
-            let all: u64 = transaction.query_row(all, [], |row| row.get(0))?;
-            transaction.execute(
-                "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY at_ms LIMIT ?1)",
-                [all / FORGOTTEN_PART + 1],
-            )?;
-        }
-        transaction.commit()
+        self.store.keep(&heard, now_ms, oldest_ms)
     }
 
-    fn join(&mut self, labels: &[Label], now_ms: i64) -> rusqlite::Result<Joined> {
-        let oldest_ms = oldest_ms(&self.plan, now_ms);
-        let transaction = self.db.transaction()?;
+    fn join(&mut self, labels: &[Label], now_ms: i64) -> Result<Joined, StoreError> {
+        let ids = labels.iter().map(|label| hash64(&[label.id.as_bytes()]));
+        let ids: Vec<_> = ids.collect();
         let (mut truths, mut learned) = (Vec::new(), Learned::default());
-        let mut find = transaction.prepare(
-            "SELECT arm, routing, stable, canary FROM answers WHERE id = ?1 AND state = 1 AND at_ms >= ?2",
-        )?;
-        let mut use_up = transaction.prepare("UPDATE answers SET state = 2 WHERE id = ?1")?;
-        for label in labels {
-            let key = key(hash64(&[label.id.as_bytes()]));
-            let row = find.query_row(params![key, oldest_ms], |row| {
-                let text = |at| row.get::<_, Option<String>>(at);
-                Ok([text(0)?, text(1)?, text(2)?, text(3)?])
-            });
-            let Some(kept) = row.optional()?.and_then(|columns| kept(&columns)) else {
+        let plan = &self.plan;
+        let judge = |place: usize, kept: Option<KeptAnswer>| {
+            let (Some(label), Some(kept)) = (labels.get(place), kept) else {
                 learned.unknown += 1;
-                continue;
+                return false;
             };
-            match truth_of(&kept, &label.truth, &self.plan) {
+            match truth_of(&kept, &label.truth, plan) {
                 Ok(truth) => {
                     truths.push(truth);
                     learned.joined += 1;
-                    use_up.execute([key])?;
+                    true
                 }
                 Err(misfit) => {
                     learned.misfits += 1;
                     let words = || format!("request {}: {misfit}", label.id);
                     learned.misfit.get_or_insert_with(words);
+                    false
                 }
             }
-        }
-        drop((find, use_up));
-        transaction.commit()?;
+        };
+        self.store.use_up(&ids, oldest_ms(plan, now_ms), judge)?;
+        // Blocks that are long past may have left the evidence for newer ones: those of one heap come in their order.
+        truths.sort_by_key(number_of);
         Ok((truths, learned))
+    }
+}
+
+impl News {
+    /// The same with that part of an answer alone which labels are compared with.
+    fn heard(&self, pointer: Option<&str>) -> Heard {
+        match self {
+            Self::Request {
+                id_hash,
+                arm,
+                routing,
+            } => Heard::Request {
+                id_hash: *id_hash,
+                arm: *arm,
+                routing: *routing,
+            },
+            Self::Answer { id_hash, arm, body } => Heard::Answer {
+                id_hash: *id_hash,
+                arm: *arm,
+                part: marked_part(body, pointer),
+            },
+        }
+    }
+}
+
+/// The number of the block of its request; those without one keep their order.
+fn number_of(truth: &Truth) -> u64 {
+    match truth {
+        Truth::Single {
+            routing: Routing::Exact(block),
+            ..
+        } => block.number,
+        _ => 0,
     }
 }
 
@@ -338,78 +244,8 @@ fn oldest_ms(plan: &FeedbackPlan, now_ms: i64) -> i64 {
     now_ms.saturating_sub(keep_ms)
 }
 
-fn bytes(db: &Connection) -> rusqlite::Result<u64> {
-    let of = |pragma: &str| db.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0));
-    Ok((of("page_count")? - of("freelist_count")?) * of("page_size")?)
-}
-
-/// The key of a request: SQLite has signed numbers.
-fn key(id_hash: u64) -> i64 {
-    id_hash.cast_signed()
-}
-
-fn put(
-    db: &Transaction<'_>,
-    news: &[News],
-    now_ms: i64,
-    pointer: Option<&str>,
-) -> rusqlite::Result<()> {
-    let mut request = db.prepare(
-        "INSERT INTO answers (id, at_ms, state, arm, routing) VALUES (?1, ?2, 1, ?3, ?4)
-        ON CONFLICT (id) DO UPDATE SET arm = excluded.arm, routing = excluded.routing,
-            state = CASE state WHEN 0 THEN 1 ELSE 2 END",
-    )?;
-    let answer = |column| {
-        db.prepare(&format!(
-            "INSERT INTO answers (id, at_ms, state, {column}) VALUES (?1, ?2, 0, ?3)
-            ON CONFLICT (id) DO UPDATE SET {column} = excluded.{column}"
-        ))
-    };
-    let (mut stable, mut canary) = (answer("stable")?, answer("canary")?);
-    for one in news {
-        match one {
-            News::Request {
-                id_hash,
-                arm,
-                routing,
-            } => request.execute(params![key(*id_hash), now_ms, json(arm), json(routing)])?,
-            News::Answer { id_hash, arm, body } => {
-                let of_arm = match arm {
-                    Arm::Stable => &mut stable,
-                    Arm::Canary => &mut canary,
-                };
-                let part = marked_part(body, pointer);
-                of_arm.execute(params![key(*id_hash), now_ms, part])?
-            }
-        };
-    }
-    Ok(())
-}
-
-fn json<T: serde::Serialize>(one: &T) -> String {
-    serde_json::to_string(one).expect("has a JSON form")
-}
-
-/// A request that a label may be of.
-struct Kept {
-    arm: Arm,
-    routing: Routing,
-    stable: Option<Value>,
-    canary: Option<Value>,
-}
-
-fn kept([arm, routing, stable, canary]: &[Option<String>; 4]) -> Option<Kept> {
-    let answer = |text: &Option<String>| serde_json::from_str(text.as_deref()?).ok();
-    Some(Kept {
-        arm: serde_json::from_str(arm.as_deref()?).ok()?,
-        routing: serde_json::from_str(routing.as_deref()?).ok()?,
-        stable: answer(stable),
-        canary: answer(canary),
-    })
-}
-
 /// The truth about both answers where the label is one that both can be compared with, else about that which the client got.
-fn truth_of(kept: &Kept, known: &KnownTruth, plan: &FeedbackPlan) -> Result<Truth, Misfit> {
+fn truth_of(kept: &KeptAnswer, known: &KnownTruth, plan: &FeedbackPlan) -> Result<Truth, Misfit> {
     let single = |worth| Truth::Single {
         arm: kept.arm,
         routing: kept.routing,
@@ -420,7 +256,10 @@ fn truth_of(kept: &Kept, known: &KnownTruth, plan: &FeedbackPlan) -> Result<Trut
         KnownTruth::Score(worth) => return Ok(single(*worth)),
         KnownTruth::Label(label) => label,
     };
-    let worth = |answer: &Option<Value>| {
+    let worth = |answer: &Option<String>| {
+        let answer: Option<Value> = answer
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok());
         let none = || Misfit::NoAnswer {
             pointer: plan.answer.clone(),
         };
@@ -463,7 +302,12 @@ mod tests {
     }
 
     fn pages() -> Pages {
-        Pages::in_memory(FeedbackPlan::default()).unwrap()
+        pages_of(FeedbackPlan::default())
+    }
+
+    fn pages_of(plan: FeedbackPlan) -> Pages {
+        let store = AnswerStore::in_memory(FEEDBACK_MEMORY_BYTES_MAX).unwrap();
+        Pages { store, plan }
     }
 
     fn single(arm: Arm, score: f64) -> Truth {
@@ -582,11 +426,10 @@ mod tests {
 
     #[test]
     fn the_part_of_the_answer_that_counts_is_where_the_plan_says() {
-        let mut pages = Pages::in_memory(FeedbackPlan {
+        let mut pages = pages_of(FeedbackPlan {
             answer: Some("/outputs/0/data".to_owned()),
             ..FeedbackPlan::default()
-        })
-        .unwrap();
+        });
         let body = json!({"model_name": "m", "outputs": [{"name": "label", "data": [7]}]});
         let news = [
             request("a", Arm::Canary),
@@ -604,33 +447,16 @@ mod tests {
 
     #[test]
     fn what_is_older_than_it_is_to_be_kept_is_forgotten() {
-        let mut pages = Pages::in_memory(FeedbackPlan {
+        let mut pages = pages_of(FeedbackPlan {
             keep_seconds: 10,
             ..FeedbackPlan::default()
-        })
-        .unwrap();
+        });
         pages.keep(&[request("a", Arm::Stable)], 1_000).unwrap();
         pages.keep(&[request("b", Arm::Stable)], 9_000).unwrap();
         let labels = ["a", "b"].map(|id| label(id, KnownTruth::Right(true)));
         assert_eq!(counts(&pages.join(&labels, 11_001).unwrap().1), [1, 1, 0]);
         pages.keep(&[], 30_000).unwrap();
-        let left = "SELECT count(*) FROM answers";
-        let left: u64 = pages.db.query_row(left, [], |row| row.get(0)).unwrap();
-        assert_eq!(left, 0);
-    }
-
-    #[test]
-    fn memory_is_bounded_and_the_oldest_are_forgotten_first() {
-        let mut pages = pages();
-        pages.bytes_max = 1 << 20;
-        for heap in 0..200_u32 {
-            let ids: Vec<_> = (0..100).map(|at| format!("{heap} {at}")).collect();
-            let news: Vec<_> = ids.iter().map(|id| request(id, Arm::Stable)).collect();
-            pages.keep(&news, i64::from(heap)).unwrap();
-        }
-        assert!(bytes(&pages.db).unwrap() <= (1 << 20) + (1 << 16));
-        let labels = ["0 0", "199 99"].map(|id| label(id, KnownTruth::Right(true)));
-        assert_eq!(counts(&pages.join(&labels, 200).unwrap().1), [1, 1, 0]);
+        assert_eq!(pages.store.size().0, 0);
     }
 
     #[test]
@@ -654,42 +480,12 @@ mod tests {
         let labels = vec![label("a", KnownTruth::Right(true))];
         let joined = book.join(labels, 0).unwrap().blocking_recv().unwrap();
         assert_eq!(counts(&joined.1), [1, 0, 0]);
-        let file = file_of(data.path(), 3);
+        let file = answers_file(data.path(), 3);
         assert!(file.exists());
         book.end();
         // The thread ends when it has nothing more to do.
         while file.exists() {
             thread::yield_now();
         }
-    }
-
-    #[test]
-    fn a_file_is_found_again_and_a_damaged_one_is_begun_anew() {
-        let data = tempfile::tempdir().unwrap();
-        let plan = FeedbackPlan {
-            on_disk: true,
-            ..FeedbackPlan::default()
-        };
-        let path = file_of(data.path(), 7);
-        let mut pages = Pages::on_disk(&path, plan.clone()).unwrap();
-        pages.keep(&[request("a", Arm::Stable)], 0).unwrap();
-        drop(pages);
-        let labels = [label("a", KnownTruth::Right(true))];
-        let mut again = Pages::on_disk(&path, plan.clone()).unwrap();
-        assert_eq!(counts(&again.join(&labels, 0).unwrap().1), [1, 0, 0]);
-        drop(again);
-        fs::write(
-            &path,
-            "no database, and long enough to be taken for one".repeat(40),
-        )
-        .unwrap();
-        let mut anew = Pages::on_disk(&path, plan).unwrap();
-        assert_eq!(counts(&anew.join(&labels, 0).unwrap().1), [0, 1, 0]);
-        forget_all_but(data.path(), |number| number == 7);
-        assert!(path.exists());
-        drop(anew);
-        forget_all_but(data.path(), |number| number == 8);
-        let left = fs::read_dir(data.path().join(FOLDER)).unwrap().count();
-        assert_eq!(left, 0);
     }
 }

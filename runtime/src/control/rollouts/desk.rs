@@ -164,7 +164,34 @@ pub struct Rollouts {
     board: Arc<ArcSwap<Vec<RolloutView>>>,
 }
 
+/// The same, which keeps no judge from ending.
+#[derive(Debug, Clone)]
+pub struct WeakRollouts {
+    orders: mpsc::WeakSender<Order>,
+    board: Arc<ArcSwap<Vec<RolloutView>>>,
+}
+
+impl WeakRollouts {
+    /// The way to the judge, where it has not ended.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Rollouts> {
+        Some(Rollouts {
+            orders: self.orders.upgrade()?,
+            board: Arc::clone(&self.board),
+        })
+    }
+}
+
 impl Rollouts {
+    /// A way that does not keep the judge from ending.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakRollouts {
+        WeakRollouts {
+            orders: self.orders.downgrade(),
+            board: Arc::clone(&self.board),
+        }
+    }
+
     pub(super) fn new(orders: mpsc::Sender<Order>, board: Arc<ArcSwap<Vec<RolloutView>>>) -> Self {
         Self { orders, board }
     }

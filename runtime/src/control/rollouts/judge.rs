@@ -22,7 +22,7 @@ use crate::config::{
 };
 use crate::control::mailbox::ControllerHandle;
 use crate::control::refusal::ChangeError;
-use crate::control::rollouts::answer_book::{AnswerBook, Joined, News, forget_all_but};
+use crate::control::rollouts::answer_book::{AnswerBook, Joined, News};
 use crate::control::rollouts::board::{RolloutView, VerdictView};
 use crate::control::rollouts::clock::Clock;
 use crate::control::rollouts::desk::{
@@ -32,7 +32,7 @@ use crate::control::rollouts::evidence::{Arms, Recent};
 use crate::control::rollouts::hooks::{Hooks, ask};
 use crate::control::rollouts::pairs::compared;
 use crate::control::rollouts::wishes::{carry_out, change_of, stick};
-use crate::control::store::{Happened, Record, Store, StoredRollout};
+use crate::control::store::{Happened, Record, Store, StoredRollout, forget_answers};
 use crate::observe::Metrics;
 use crate::observe::evidence::{RequestEvent, drain};
 use crate::router::answers::{drain_answers, want};
@@ -792,7 +792,7 @@ impl Judge {
     fn forget_answers(&self, data: PathBuf) {
         let live: Vec<_> = self.live.keys().copied().collect();
         tokio::task::spawn_blocking(move || {
-            forget_all_but(&data, |number| live.contains(&number));
+            forget_answers(&data, |number| live.contains(&number));
         });
     }
 

@@ -5,6 +5,7 @@
 //! Threads: everything blocks. [`StoreThread`] owns the store and writes in the order asked for; a [`JournalReader`] reads beside
 //! it, for a write-ahead log has room for both. Only this folder names `rusqlite`.
 
+mod answers;
 mod database;
 mod error;
 mod folder;
@@ -19,6 +20,7 @@ mod schema;
 mod snapshot;
 mod thread;
 
+pub(super) use answers::{AnswerStore, Heard, KeptAnswer, answers_file, forget_answers, remove};
 pub(super) use database::{Loaded, Store};
 pub use error::StoreError;
 pub(super) use folder::DataFolder;
