@@ -232,15 +232,24 @@ fn each_of_several_versions_is_judged_beside_the_baseline() {
     let bench = bench(&[base, fast, wrong], &numbered(16), &conditions);
     let report = bench.run(watch::channel(false).1, |_| {}).unwrap();
     let verdict = &report.verdict;
-    assert_eq!(verdict.outcomes, [Outcome::Faster, Outcome::Slower]);
-    assert_eq!(verdict.outcome, Outcome::Mixed);
-    for told in ["v1 is ", "x faster than v0 ", "v2 is ", "v1: 0 of ", "v2: "] {
+    // One run in forty finds its baseline unlike itself, however quiet the machine is, and then it names nobody.
+    if verdict.outcomes.contains(&Outcome::Withheld) {
+        let told = "no winner is named: v0 differed from itself";
+        assert!(verdict.words.contains(told), "{}", verdict.words);
+    } else {
+        assert_eq!(verdict.outcomes, [Outcome::Faster, Outcome::Slower]);
+        assert_eq!(verdict.outcome, Outcome::Mixed);
+        for told in ["v1 is ", "x faster than v0 ", "v2 is "] {
+            assert!(verdict.words.contains(told), "{}", verdict.words);
+        }
+        let judged = report.gates.iter();
+        let judged: Vec<_> = judged.map(|gate| (gate.version, gate.state)).collect();
+        let (passed, failed) = (GateState::Passed, GateState::Failed);
+        assert_eq!(judged, [(1, passed), (2, failed), (1, passed), (2, failed)]);
+    }
+    for told in ["v1: 0 of ", "v2: "] {
         assert!(verdict.words.contains(told), "{}", verdict.words);
     }
-    let judged = report.gates.iter();
-    let judged: Vec<_> = judged.map(|gate| (gate.version, gate.state)).collect();
-    let (passed, failed) = (GateState::Passed, GateState::Failed);
-    assert_eq!(judged, [(1, passed), (2, failed), (1, passed), (2, failed)]);
     // Each interval has its part of the error.
     let ratios = report.levels[0].comparisons.iter().map(|one| &one.ratio);
     assert!(ratios.clone().count() > 8);
@@ -280,13 +289,13 @@ fn done(version: usize, pair: u32, (us, failures): (u64, u64), wobble: f64) -> D
     Done::new((Phase::Pair, pair), version, Duration::ZERO, measured)
 }
 
-/// What a run makes of two versions: the outcome, those of all metrics, and the gates.
-fn found(
-    versions: [&Behaviour; 2],
+/// What a run makes of versions: the outcome, those of all metrics, and the gates.
+fn found<const COUNT: usize>(
+    versions: [&Behaviour; COUNT],
     scenario: Scenario,
     conditions: &[&str],
 ) -> (Outcome, Vec<(Metric, Outcome)>, Vec<GateState>) {
-    let mut bench = bench(&[nobody(); 2], &numbered(3), conditions);
+    let mut bench = bench(&[nobody(); COUNT], &numbered(3), conditions);
     bench.scenario = scenario;
     let run = start(&bench);
     let mut measuring = Measuring::new(
@@ -295,7 +304,7 @@ fn found(
             connections: 1,
             rate: None,
         },
-        2,
+        COUNT,
     );
     let mut random = SplitMix64::new(9);
     for pair in 0..versions[0].1.len() {
@@ -315,6 +324,8 @@ fn found(
         .into_iter()
         .filter(|check| check.name == "failures")
         .collect();
+    let versions = bench.subjects.iter();
+    report.versions = versions.map(|subject| subject.version.clone()).collect();
     report.levels = levels;
     report.verdict = sentence::verdict(&Evidence::from(&report));
     let states = judge(&report, &bench.conditions);
@@ -365,6 +376,21 @@ fn a_faster_version_that_fails_two_per_cent_is_no_winner_and_passes_no_ratio() {
     // Where the p99 is what counts, the one that has none is the slower one.
     let (outcome, ..) = found([&steady, &failing], Scenario::MultiStream, &[]);
     assert_eq!(outcome, Outcome::Slower);
+}
+
+#[test]
+fn of_several_versions_each_has_an_outcome_of_its_own() {
+    let [base, fast, slow] = [1000, 500, 3000].map(|us| (us, vec![0; 12]));
+    let (outcome, metrics, gates) =
+        found([&base, &fast, &slow], Scenario::Closed, &["throughput<0.9"]);
+    assert_eq!(outcome, Outcome::Mixed);
+    let throughput: Vec<_> = metrics
+        .into_iter()
+        .filter(|(metric, _)| *metric == Metric::Throughput)
+        .map(|(_, outcome)| outcome)
+        .collect();
+    assert_eq!(throughput, [Outcome::Faster, Outcome::Slower]);
+    assert_eq!(gates, [GateState::Passed, GateState::Failed]);
 }
 
 #[test]
