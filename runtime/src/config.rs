@@ -66,6 +66,12 @@ pub const FEEDBACK_MEMORY_BYTES_MAX: u64 = 64 << 20;
 pub const FEEDBACK_DISK_BYTES_MAX: u64 = 1 << 30;
 /// Heaps of answers that wait to be remembered.
 pub const FEEDBACK_HEAPS_MAX: usize = 64;
+/// Requests and answers that wait for a place among these.
+pub const FEEDBACK_NEWS_MAX: usize = 65_536;
+/// Labels that are taken at once.
+pub const LABELS_MAX: usize = 10_000;
+/// Most bytes of these.
+pub const LABELS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// First requests of an instance that are marked as such: caches, allocators and page faults make them slow.
 pub const COLD_REQUESTS: u32 = 16;
 /// Longest `request_timeout_ms` (Azure: 180 s for managed endpoints).

@@ -661,10 +661,13 @@ feedback: {answer: /label}
         let half = json!({"id": id, "label": [0, 7]}).to_string();
         learned = server.run_with(&["feedback", "-e", "iris"], &half).ok();
         assert_eq!(learned["joined"], json!(1), "{learned}");
-        if finding("canary")["of"].as_u64() > Some(3) {
+        if id == "request-7" {
             break;
         }
     }
+    wait_until("the rollout is told", || {
+        finding("stable")["of"] == json!(8) && finding("canary")["of"].as_u64() > Some(3)
+    });
     let (stable, canary) = (finding("stable"), finding("canary"));
     assert!(
         stable["of"].as_u64() >= canary["of"].as_u64(),

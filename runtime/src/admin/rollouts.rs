@@ -14,16 +14,18 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use crate::admin::error::AdminError;
 use crate::admin::parts::{Administration, known, parse, query};
 use crate::admin::user::user_of_process;
 use crate::admin::wire::{RolloutCommand, RolloutRecord, RolloutRequest, VerdictAnswer};
 use crate::canary::{Forecast, Verdict, report_of};
-use crate::control::{Label, Learned, RolloutView, Rollouts, StartRollout, present};
+use crate::control::{ChangeError, Label, Learned, RolloutView, Rollouts, StartRollout, present};
 use crate::spec::EndpointName;
 
 pub(super) fn routes() -> Router<Administration> {
@@ -127,16 +129,18 @@ async fn feedback(
 pub(crate) async fn hear_labels(
     rollouts: &Rollouts,
     endpoint: EndpointName,
-    body: &[u8],
+    body: Bytes,
 ) -> (StatusCode, Value) {
     let refused = |error: AdminError| (error.status(), json!({"message": error.to_string()}));
-    let labels = match body.trim_ascii_start().starts_with(b"{") {
-        true => serde_json::from_slice::<Label>(body).map(|label| vec![label]),
-        false => serde_json::from_slice(body),
-    };
-    let labels = match labels {
-        Ok(labels) => labels,
-        Err(error) => return refused(AdminError::Body(error)),
+    // Elsewhere: this is a thread that answers requests.
+    let read = spawn_blocking(move || match body.trim_ascii_start().starts_with(b"{") {
+        true => serde_json::from_slice::<Label>(&body).map(|label| vec![label]),
+        false => serde_json::from_slice(&body),
+    });
+    let labels = match read.await {
+        Ok(Ok(labels)) => labels,
+        Ok(Err(error)) => return refused(AdminError::Body(error)),
+        Err(_) => return refused(ChangeError::Stopped.into()),
     };
     match rollouts.learn(endpoint, labels).await {
         Ok(learned) => (StatusCode::OK, json!(learned)),

@@ -463,7 +463,7 @@ impl Admin {
         scoring.feedback.open(move |endpoint, body| {
             let rollouts = desk.upgrade();
             Box::pin(async move {
-                let (status, body) = hear_labels(&rollouts?, endpoint, &body).await;
+                let (status, body) = hear_labels(&rollouts?, endpoint, body).await;
                 Some(Told { status, body })
             })
         });

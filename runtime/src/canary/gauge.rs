@@ -99,8 +99,7 @@ impl Gauge {
         };
         let counts = match &mut self.test {
             Test::Labels(labels) => {
-                let event = f64::from(u8::from(is_bad));
-                labels.request(of_canary, observation.routing, event, shared.is_first)
+                labels.request(of_canary, observation.routing, is_bad, shared.is_first)
             }
             Test::Slots(slots) if shared.is_first => {
                 let at = (observation.routing.weight(), observation.at_us);
@@ -171,8 +170,9 @@ impl Gauge {
                 worth,
             } => {
                 let (of_canary, wrong) = (arm == Arm::Canary, worth.missing());
-                let counts = labels.request(of_canary, routing, wrong, true);
-                self.count_part(of_canary, if counts { wrong } else { 0.0 });
+                if labels.label(of_canary, routing, wrong) {
+                    self.count_part(of_canary, wrong);
+                }
             }
             Truth::Paired { stable, canary } => {
                 let wrong = [stable.missing(), canary.missing()];
@@ -185,7 +185,7 @@ impl Gauge {
                     }
                     false => (wrong[1] > wrong[0], (wrong[1] - wrong[0]).abs()),
                 };
-                labels.paired_event(of_canary, event);
+                labels.paired_label(of_canary, event);
                 self.count_part(false, wrong[0]);
                 self.count_part(true, wrong[1]);
             }
@@ -199,6 +199,11 @@ impl Gauge {
         let is_whole = *part >= 1.0;
         *part -= f64::from(u8::from(is_whole));
         self.count(of_canary, is_whole);
+    }
+
+    /// Whether it is proven that labels come for one version more often.
+    pub(super) fn has_uneven_labels(&self) -> bool {
+        matches!(&self.test, Test::Labels(labels) if labels.come_unevenly())
     }
 
     /// The logarithms of the e-values of harm, now and at its highest.

@@ -57,6 +57,9 @@ pub struct Finding {
     /// Requests of both arms that it will still take to prove safety at the present weight and rates, where the canary is no worse; absent
     /// where nothing can be said yet.
     pub forecast: Option<u64>,
+    /// It is proven that labels come for one version more often than its requests do: then they prove nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_uneven: bool,
 }
 
 impl Finding {
@@ -200,6 +203,7 @@ impl Guard {
                 Verdict::Safe => Some(0),
                 Verdict::Undecided => gauge.forecast(threshold_safe, self.weight),
             },
+            labels_uneven: gauge.has_uneven_labels(),
         }
     }
 
@@ -631,6 +635,90 @@ mod tests {
             |is_shuffled| -> usize { (0..20).map(|seed| labels_needed(is_shuffled, seed)).sum() };
         let (ordered, shuffled) = (of_all(false), of_all(true));
         assert!(shuffled < 2 * ordered, "{shuffled} {ordered}");
+    }
+
+    /// What is found of labels on an exact split of one in ten, or one in two, all of whose requests are looked at as `seen` says.
+    fn found_by_labels(
+        canary_of_ten: u32,
+        labels: u32,
+        mut seen: impl FnMut(Arm, &mut SplitMix64) -> Option<f64>,
+        seed: u64,
+    ) -> Verdict {
+        let mut random = SplitMix64::new(seed);
+        let mut guard = guard(&[Metric::Accuracy]);
+        for number in 0..u64::from(labels) / 10 {
+            let mut places: Vec<_> = (0..10).map(|place| place < canary_of_ten).collect();
+            for last in (1..places.len()).rev() {
+                let other = random.next_u64() % (last as u64 + 1);
+                places.swap(last, usize::try_from(other).unwrap());
+            }
+            for is_canary in places {
+                let arm = if is_canary { Arm::Canary } else { Arm::Stable };
+                let block = Block {
+                    number,
+                    canary: canary_of_ten,
+                    both: 10,
+                };
+                if let Some(worth) = seen(arm, &mut random) {
+                    guard.learn(&Truth::Single {
+                        arm,
+                        routing: Routing::Exact(block),
+                        worth: Worth::new(worth).unwrap(),
+                    });
+                }
+            }
+        }
+        guard.verdict()
+    }
+
+    #[test]
+    fn scores_of_one_mean_are_no_harm_and_no_proof_however_differently_they_spread() {
+        // Always 0.9, or right nine times in ten and else wrong.
+        let spread = |is_even: bool, random: &mut SplitMix64| match is_even {
+            true => 0.9,
+            false => f64::from(u8::from(random.unit() <= 0.9)),
+        };
+        for (canary_of_ten, even) in [(1, Arm::Canary), (1, Arm::Stable), (5, Arm::Canary)] {
+            let alarms = (0..20)
+                .filter(|seed| {
+                    let seen = |arm, random: &mut SplitMix64| Some(spread(arm == even, random));
+                    found_by_labels(canary_of_ten, 6000, seen, *seed) == Verdict::Harm
+                })
+                .count();
+            assert!(alarms <= 2, "{canary_of_ten} {even:?}: {alarms}");
+        }
+    }
+
+    #[test]
+    fn labels_that_come_for_one_version_alone_prove_nothing_of_either() {
+        for wrong in [0.05, 0.5, 1.0] {
+            for canary_of_ten in [1, 5] {
+                for alone in [Arm::Stable, Arm::Canary] {
+                    let seen = |arm, random: &mut SplitMix64| {
+                        let worth = f64::from(u8::from(random.unit() > wrong));
+                        (arm == alone).then_some(worth)
+                    };
+                    let found = found_by_labels(canary_of_ten, 20_000, seen, 4);
+                    assert_eq!(
+                        found,
+                        Verdict::Undecided,
+                        "{wrong} {canary_of_ten} {alone:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn labels_that_come_for_one_version_half_as_often_turn_no_equal_versions_into_harm_or_safety() {
+        for (rare, seed) in [(Arm::Stable, 1), (Arm::Canary, 2)] {
+            let seen = |arm, random: &mut SplitMix64| {
+                let worth = f64::from(u8::from(random.unit() > 0.1));
+                (arm != rare || random.unit() > 0.5).then_some(worth)
+            };
+            let found = found_by_labels(5, 20_000, seen, seed);
+            assert_eq!(found, Verdict::Undecided, "{rare:?}");
+        }
     }
 
     #[test]

@@ -4,10 +4,15 @@
 //! version ever fails there is no ratio to prove. The e-values of both are averaged, so that they share one error.
 //!
 //! Under a sticky split it is users that are drawn and not requests: a user's first event counts, and users' first requests are the rate.
+//!
+//! Of answers that somebody looked at later it is not all requests that are judged but those with a label. Each label takes its place in its
+//! block, or its user, before its worth is looked at, so that what is compared is how much is wrong and not how often something is; and
+//! evidence counts only as far as it exceeds that of labels which come for one version more often (`label_skew`).
 
 use serde::{Deserialize, Serialize};
 
 use crate::canary::guard_plan::MetricPlan;
+use crate::canary::label_skew::LabelSkew;
 use crate::canary::observation::Routing;
 use crate::evidence::{
     BlockChance, EventLabel, KeySample, RateTest, log_mean_exp, requests_to_rule_out,
@@ -36,6 +41,20 @@ pub(super) struct Labels {
     rate_of: u64,
     rate_events: f64,
     safe_highest: f64,
+    /// Where labels are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    skew: Option<LabelSkew>,
+}
+
+/// How a request came to be one version's and not the other's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Draw {
+    /// With its user, who has been counted.
+    Again,
+    /// By a chance that is not known any more.
+    Unknown,
+    /// The canary had this chance.
+    Known(f64),
 }
 
 impl Labels {
@@ -50,6 +69,7 @@ impl Labels {
             rate_of: 0,
             rate_events: 0.0,
             safe_highest: 0.0,
+            skew: None,
         }
     }
 
@@ -59,55 +79,86 @@ impl Labels {
         let between = (least * plan.ratio_max, greatest * plan.ratio_max);
         Self {
             harm: EventLabel::between(plan.ratio_max, between, WRONG_RATIOS),
+            skew: Some(LabelSkew::new(WRONG_BETWEEN, WRONG_RATIOS)),
             ..Self::new(plan)
         }
     }
 
-    /// Takes in a request, and how much of an event it was, 0 to 1; `is_first` says that its user has not been seen before, where users are
-    /// drawn. Whether it was one that counts.
+    /// Takes in a request; `is_first` says that its user has not been seen before, where users are drawn. Whether it was an event that
+    /// counts.
     pub(super) fn request(
         &mut self,
         of_canary: bool,
         routing: Routing,
-        event: f64,
+        is_event: bool,
         is_first: bool,
     ) -> bool {
         if of_canary && is_first {
-            self.rate_of += 1;
-            self.rate_events += event;
+            self.count(f64::from(u8::from(is_event)));
         }
-        let counts = event > 0.0 && self.event(of_canary, routing, event);
+        let counts = is_event && self.event(of_canary, routing);
         if of_canary && is_first && self.rate_of.is_multiple_of(RATE_EVERY) {
             self.judge_safety();
         }
         counts
     }
 
-    /// Takes in how much more of an event one of both arms had than the other, on the same request, 0 to 1.
-    pub(super) fn paired_event(&mut self, of_canary: bool, event: f64) {
-        self.bet(of_canary, 0.5, event);
+    fn event(&mut self, of_canary: bool, routing: Routing) -> bool {
+        let draw = self.draw(of_canary, routing);
+        if let Draw::Known(chance) = draw {
+            self.bet(of_canary, chance, 1.0);
+        }
+        draw != Draw::Again
     }
 
-    fn event(&mut self, of_canary: bool, routing: Routing, event: f64) -> bool {
-        let chance = match routing {
-            Routing::Exact(block) => self.chance.event(block, of_canary),
-            Routing::Random { weight } => Some(weight),
-            Routing::Sticky { weight, key } => {
-                if !self.users.is_new(key) {
-                    return false;
-                }
-                Some(weight)
-            }
+    /// Takes in a label, and how much its answer was wrong, 0 to 1. Whether it counts.
+    pub(super) fn label(&mut self, of_canary: bool, routing: Routing, wrong: f64) -> bool {
+        let chance = match self.draw(of_canary, routing) {
+            Draw::Again => return false,
+            Draw::Unknown => None,
+            Draw::Known(chance) => Some(chance),
         };
+        if of_canary {
+            self.count(wrong);
+        }
+        if let Some(skew) = &mut self.skew {
+            skew.label(of_canary, (routing.weight(), chance));
+        }
         if let Some(chance) = chance {
-            self.bet(of_canary, chance, event);
+            self.bet(of_canary, chance, wrong);
         }
         true
+    }
+
+    /// Takes in how much more one of both answers to the same request was wrong, 0 to 1.
+    pub(super) fn paired_label(&mut self, of_canary: bool, wrong: f64) {
+        self.bet(of_canary, 0.5, wrong);
+    }
+
+    fn count(&mut self, event: f64) {
+        self.rate_of += 1;
+        self.rate_events += event;
+    }
+
+    /// The draw of its version, given those before, of which it is one from then on.
+    fn draw(&mut self, of_canary: bool, routing: Routing) -> Draw {
+        match routing {
+            Routing::Exact(block) => {
+                let chance = self.chance.event(block, of_canary);
+                chance.map_or(Draw::Unknown, Draw::Known)
+            }
+            Routing::Random { weight } => Draw::Known(weight),
+            Routing::Sticky { key, .. } if !self.users.is_new(key) => Draw::Again,
+            Routing::Sticky { weight, .. } => Draw::Known(weight),
+        }
     }
 
     fn bet(&mut self, of_canary: bool, chance: f64, event: f64) {
         self.harm.part_of_event(of_canary, chance, event);
         self.safe.part_of_event(of_canary, chance, event);
+        if let Some(skew) = &mut self.skew {
+            skew.keep(self.harm.log_e());
+        }
         self.judge_safety();
     }
 
@@ -115,9 +166,17 @@ impl Labels {
         self.safe_highest = self.safe_highest.max(self.log_e_safe());
     }
 
+    /// Whether it is proven that labels come for one version more often, so that they prove nothing.
+    pub(super) fn come_unevenly(&self) -> bool {
+        self.skew.as_ref().is_some_and(LabelSkew::is_proven)
+    }
+
     /// The logarithms of the e-values of harm, now and at its highest.
     pub(super) fn harm(&self) -> (f64, f64) {
-        (self.harm.log_e(), self.harm.highest())
+        match &self.skew {
+            Some(skew) => skew.harm(self.harm.log_e()),
+            None => (self.harm.log_e(), self.harm.highest()),
+        }
     }
 
     /// Those of safety.
@@ -127,6 +186,8 @@ impl Labels {
 
     fn log_e_safe(&self) -> f64 {
         let by_ratio = self.safe.log_e();
+        let skew = self.skew.as_ref();
+        let by_ratio = skew.map_or(by_ratio, |skew| skew.safe(by_ratio));
         if self.negligible <= 0.0 {
             return by_ratio;
         }

@@ -22,6 +22,7 @@ mod gauge;
 mod guard;
 mod guard_file;
 mod guard_plan;
+mod label_skew;
 mod labels;
 mod marking;
 mod observation;

@@ -31,6 +31,10 @@ impl fmt::Display for Finding {
             self.threshold_harm,
             self.log_e_safe,
             self.threshold_safe,
-        )
+        )?;
+        match self.labels_uneven {
+            true => f.write_str("; labels come for one version more often, and so prove nothing"),
+            false => Ok(()),
+        }
     }
 }

@@ -20,14 +20,14 @@ use crate::admin::{RolloutCommand, RolloutRecord, RolloutRequest};
 use crate::canary::{
     Command, Entry, Finding, Names, Phase, RolloutPlan, Verdict as Judged, read_plan,
 };
+use crate::config::{LABELS_BYTES_MAX, LABELS_MAX};
 use crate::control::{Label, Learned, Replay, RolloutView};
 use crate::rollout_report::html;
 use crate::spec::{DeploymentName, EndpointName};
 
 /// The pause between two looks at a rollout that is watched.
 const WATCH_PERIOD: Duration = Duration::from_millis(500);
-/// Labels that are sent at once, and wrong lines that are told.
-const LABELS_AT_ONCE: usize = 10_000;
+/// Wrong lines that are told.
 const WRONG_LINES_TOLD: usize = 5;
 /// The columns of a table of rollouts.
 const COLUMNS: Columns = &[
@@ -92,7 +92,7 @@ pub(super) fn feedback(typed: &Feedback, global: &Global) -> Result<(), CliError
             continue;
         }
         match serde_json::from_str::<Label>(line) {
-            Ok(label) => labels.push(label),
+            Ok(label) => labels.push((label, line.len())),
             Err(error) => wrong.push(format!("line {number}: {error}")),
         }
     }
@@ -110,10 +110,38 @@ pub(super) fn feedback(typed: &Feedback, global: &Global) -> Result<(), CliError
         )));
     }
     let mut learned = Learned::default();
-    for heap in labels.chunks(LABELS_AT_ONCE) {
-        learned = learned.and(server.client.feedback(&endpoint, heap)?);
+    for heap in heaps(labels) {
+        match server.client.feedback(&endpoint, &heap) {
+            Ok(more) => learned = learned.and(more),
+            // Those before count already.
+            Err(error) => {
+                if learned != Learned::default() {
+                    server.print(&learned)?;
+                }
+                return Err(error.into());
+            }
+        }
     }
     server.print(&learned)
+}
+
+/// Labels, each with the length of its line, in heaps that are taken at once.
+fn heaps(labels: Vec<(Label, usize)>) -> Vec<Vec<Label>> {
+    let (mut heaps, mut bytes) = (vec![Vec::new()], 0);
+    for (label, length) in labels {
+        bytes += length + 1;
+        match heaps.last_mut() {
+            Some(heap) if heap.len() < LABELS_MAX && bytes <= LABELS_BYTES_MAX / 2 => {
+                heap.push(label);
+            }
+            _ => {
+                heaps.push(vec![label]);
+                bytes = length + 1;
+            }
+        }
+    }
+    heaps.retain(|heap| !heap.is_empty());
+    heaps
 }
 
 /// The endpoint that was named, else the only one.

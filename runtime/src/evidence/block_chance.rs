@@ -8,7 +8,7 @@
 //! is one of a block whose weight has changed since its first event: both are known before the label is looked at, so that leaving them out
 //! is no choice. Events may come in any order, as those do that somebody finds out about later.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Blocks whose counts are kept: requests that end together are of neighbouring blocks, or waited for as long as it takes to fill as many.
 pub const BLOCKS: usize = 1024;
@@ -28,7 +28,7 @@ pub struct Block {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct BlockChance {
     /// In the order of their numbers.
-    #[serde(default)]
+    #[serde(default, alias = "places", deserialize_with = "in_order")]
     blocks: Vec<Seen>,
     /// Events that were not counted.
     skipped: u64,
@@ -39,6 +39,14 @@ struct Seen {
     block: Block,
     events: u32,
     of_canary: u32,
+}
+
+/// Reads blocks as they are written, and as they were once: each at a place of its own, with places that nobody had.
+fn in_order<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Seen>, D::Error> {
+    let places = Vec::<Option<Seen>>::deserialize(from)?;
+    let mut blocks: Vec<_> = places.into_iter().flatten().collect();
+    blocks.sort_by_key(|seen| seen.block.number);
+    Ok(blocks)
 }
 
 impl BlockChance {
@@ -171,5 +179,24 @@ mod tests {
         let found: Vec<_> = (0..12).map(|_| chances.event(block(7), false)).collect();
         assert_eq!(found[7..], [Some(2.0 / 3.0), Some(1.0), None, None, None]);
         assert_eq!(chances.skipped(), 3);
+    }
+
+    #[test]
+    fn what_an_earlier_release_has_written_goes_on() {
+        let seen = |number| {
+            format!(
+                r#"{{"block":{{"number":{number},"canary":2,"both":10}},"events":1,"of_canary":1}}"#
+            )
+        };
+        let old = format!(
+            r#"{{"places":[{},null,{}],"skipped":0}}"#,
+            seen(300),
+            seen(45)
+        );
+        let mut chances: BlockChance = serde_json::from_str(&old).unwrap();
+        assert_eq!(chances.event(block(45), false), Some(1.0 / 9.0));
+        assert_eq!(chances.event(block(300), false), Some(1.0 / 9.0));
+        let text = serde_json::to_string(&chances).unwrap();
+        assert_eq!(serde_json::from_str::<BlockChance>(&text).unwrap(), chances);
     }
 }

@@ -22,7 +22,9 @@ use serde_json::json;
 use tokio::sync::{Notify, Semaphore};
 use tracing::Level;
 
-use crate::config::{BODY_READ_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX};
+use crate::config::{
+    BODY_READ_MAX, LABELS_BYTES_MAX, LOG_PATH_LEN_MAX, START_HELD_MAX, START_HOLD_MAX,
+};
 use crate::observe::{Metrics, NoteOn, note};
 use crate::router::{
     Answer, Deployment, Endpoint, EndpointAuth, Marks, Rejected, RequestInputs, Router,
@@ -33,7 +35,7 @@ use crate::serve::answer::{
     write_model_time,
 };
 use crate::serve::auth::{open, opened};
-use crate::serve::body::{HeldBody, read_body_with_room};
+use crate::serve::body::{HeldBody, read_body, read_body_with_room};
 use crate::serve::bytes_in_flight::BytesInFlight;
 use crate::serve::drain::Drain;
 use crate::serve::failure::{Failure, Fault};
@@ -304,9 +306,9 @@ impl Scoring {
         };
         refuse_foreign_page(endpoint.auth(), &parts.headers)?;
         refuse_encoding(&parts.headers)?;
-        let held = read_body_with_room(body, &self.bytes, BODY_READ_MAX).await?;
+        let body = read_body(body, LABELS_BYTES_MAX, BODY_READ_MAX).await?;
         let name = endpoint.name().clone();
-        let told = self.feedback.tell(name, held.bytes).await;
+        let told = self.feedback.tell(name, body).await;
         let told = told.ok_or(Failure::Starting)?;
         Ok(json_response(told.status, &told.body))
     }

@@ -12,7 +12,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use crate::canary::{Arm, FeedbackPlan, Misfit, Routing, Truth, Worth, mark, marked_part};
 use crate::config::{
     ANSWER_BYTES_MAX, FEEDBACK_DISK_BYTES_MAX, FEEDBACK_HEAPS_MAX, FEEDBACK_MEMORY_BYTES_MAX,
+    FEEDBACK_NEWS_MAX,
 };
 use crate::control::rollouts::desk::{KnownTruth, Label, Learned};
 use crate::control::store::{AnswerStore, Heard, KeptAnswer, StoreError, answers_file, remove};
@@ -95,16 +96,26 @@ impl AnswerBook {
         self.is_over.store(true, Ordering::Relaxed);
     }
 
-    /// Remembers what is heard. What finds no room is counted and lost.
-    pub(super) fn keep(&self, news: Vec<News>, now_ms: i64) {
-        let (many, bytes) = (news.len() as u64, bytes_of(&news));
+    /// Remembers what is heard. Gives it back where the thread is behind; what it could not hold then is counted and lost.
+    pub(super) fn keep(&self, mut news: Vec<News>, now_ms: i64) -> Vec<News> {
+        let bytes = bytes_of(&news);
         // Relaxed: a sum and nothing else; the thread takes off what it is given here.
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let has_room = before.saturating_add(bytes) <= ANSWER_BYTES_MAX;
-        if !has_room || self.jobs.try_send(Job::Keep(news, now_ms)).is_err() {
-            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
-            answers_dropped().inc_by(many);
+        if has_room {
+            news = match self.jobs.try_send(Job::Keep(news, now_ms)) {
+                Ok(()) => return Vec::new(),
+                Err(TrySendError::Full(Job::Keep(news, _))) => news,
+                // The thread has ended.
+                Err(_) => Vec::new(),
+            };
         }
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        if news.len() > FEEDBACK_NEWS_MAX || bytes > ANSWER_BYTES_MAX {
+            answers_dropped().inc_by(news.len() as u64);
+            news.clear();
+        }
+        news
     }
 
     /// Joins labels with what was kept before. None where the thread has too much to do, or has ended.
@@ -473,10 +484,10 @@ mod tests {
             arm: Arm::Stable,
             body: vec![b'1'; ANSWER_BYTES_MAX + 1].into(),
         };
-        book.keep(vec![large], 0);
+        assert_eq!(book.keep(vec![large], 0).len(), 0);
         assert!(answers_dropped().get() > before);
         assert_eq!(book.waiting.load(Ordering::Relaxed), 0);
-        book.keep(vec![request("a", Arm::Stable)], 0);
+        assert_eq!(book.keep(vec![request("a", Arm::Stable)], 0).len(), 0);
         let labels = vec![label("a", KnownTruth::Right(true))];
         let joined = book.join(labels, 0).unwrap().blocking_recv().unwrap();
         assert_eq!(counts(&joined.1), [1, 0, 0]);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::canary::{Command, Entry, RolloutPlan, Worth};
+use crate::config::LABELS_MAX;
 use crate::control::refusal::ChangeError;
 use crate::control::rollouts::board::{RolloutView, VerdictView};
 use crate::spec::{DeploymentName, EndpointName};
@@ -276,6 +277,12 @@ impl Rollouts {
         endpoint: EndpointName,
         labels: Vec<Label>,
     ) -> Result<Learned, ChangeError> {
+        if labels.len() > LABELS_MAX {
+            return Err(ChangeError::Invalid(vec![format!(
+                "expected at most {LABELS_MAX} labels at once, found {}: send them in several heaps",
+                labels.len()
+            )]));
+        }
         self.ask(|reply| Order::Learn {
             endpoint,
             labels,

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use crate::canary::{
-    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Usual, Wish,
+    Arm, Command, Ending, Entry, Guard, Input, Observation, Rollout, RolloutPlan, Took, Truth,
+    Usual, Wish,
 };
 use crate::config::{
     EVIDENCE_LOOK_PERIOD, ROLLOUT_LOOK_PERIOD, ROLLOUT_ORDERS_MAX, ROLLOUT_WRITE_PERIOD,
@@ -79,6 +80,8 @@ struct Live {
     book: Option<AnswerBook>,
     /// What is to be remembered.
     news: Vec<News>,
+    /// What labels have said, and it has not been told of.
+    truths: Vec<Truth>,
 }
 
 /// The end of something that was done elsewhere for a rollout.
@@ -89,7 +92,7 @@ enum End {
     /// Pairs were compared; nothing where they say nothing.
     Pairs(u64, Option<Input>),
     /// Labels were joined with their answers.
-    Labels(u64, Input, Learned, Reply<Learned>),
+    Labels(u64, Joined, Reply<Learned>),
 }
 
 impl Judge {
@@ -157,12 +160,17 @@ impl Judge {
                 }
                 self.tell_all(id, input.into_iter().collect()).await;
             }
-            End::Labels(id, input, learned, reply) => {
-                let told = match learned.joined {
-                    0 => Ok(()),
-                    _ => self.feed(id, vec![input]).await,
+            End::Labels(id, (truths, learned), reply) => {
+                let told = match self.live.get_mut(&id) {
+                    Some(live) => {
+                        live.truths.extend(truths);
+                        Ok(learned)
+                    }
+                    None => Err(ChangeError::Conflict(format!(
+                        "rollout {id} has ended, or is read again, and heard nothing of these labels"
+                    ))),
                 };
-                drop(reply.send(told.map(|()| learned)));
+                drop(reply.send(told));
             }
         }
     }
@@ -335,6 +343,10 @@ impl Judge {
         };
         let mut inputs = Vec::new();
         let is_due = live.written_at.elapsed() >= ROLLOUT_WRITE_PERIOD || live.is_urgent;
+        if is_due && !live.truths.is_empty() {
+            let truths = std::mem::take(&mut live.truths);
+            inputs.push(Input::Learned { truths });
+        }
         if is_due && !live.unseen.is_empty() {
             let requests = std::mem::take(&mut live.unseen);
             live.is_urgent = false;
@@ -693,13 +705,12 @@ impl Judge {
             Ok((id, joined)) => {
                 let ends = self.ends.0.clone();
                 tokio::spawn(async move {
-                    let Ok((truths, learned)) = joined.await else {
+                    let Ok(joined) = joined.await else {
                         drop(reply.send(Err(ChangeError::Stopped)));
                         return;
                     };
-                    let input = Input::Learned { truths };
                     // A judge that has ended hears nothing more.
-                    drop(ends.send(End::Labels(id, input, learned, reply)));
+                    drop(ends.send(End::Labels(id, joined, reply)));
                 });
             }
         }
@@ -720,15 +731,18 @@ impl Judge {
             )));
         };
         let Some(book) = &live.book else {
+            if live.rollout.plan().remembers().is_some() {
+                return Err(ChangeError::Conflict(format!(
+                    "rollout {id} of endpoint {endpoint} takes no labels now: it goes back, or its answers could not be remembered, of which \
+                     the log says more"
+                )));
+            }
             return Err(ChangeError::Conflict(format!(
                 "rollout {id} of endpoint {endpoint} is not judged by labels: start one with {{name: accuracy}} among guard.metrics"
             )));
         };
-        let joined = book.join(labels, self.clock.now_ms()).ok_or_else(|| {
-            ChangeError::Conflict(format!(
-                "rollout {id} cannot take labels in as fast as they come: send these again"
-            ))
-        })?;
+        let joined = book.join(labels, self.clock.now_ms());
+        let joined = joined.ok_or(ChangeError::Busy)?;
         Ok((*id, joined))
     }
 
@@ -790,9 +804,13 @@ impl Judge {
 
     /// Removes the answers of rollouts that have ended, elsewhere.
     fn forget_answers(&self, data: PathBuf) {
+        // One that begins meanwhile is newer than all of these.
         let live: Vec<_> = self.live.keys().copied().collect();
+        let newest = self.live.keys().chain(self.ended.keys()).max().copied();
         tokio::task::spawn_blocking(move || {
-            forget_answers(&data, |number| live.contains(&number));
+            forget_answers(&data, |number| {
+                live.contains(&number) || Some(number) > newest
+            });
         });
     }
 
@@ -845,6 +863,7 @@ impl Live {
             is_comparing: false,
             book: None,
             news: Vec::new(),
+            truths: Vec::new(),
         }
     }
 
@@ -887,7 +906,7 @@ impl Live {
 
     fn write_book(&mut self, now_ms: i64) {
         if let Some(book) = self.book.as_ref().filter(|_| !self.news.is_empty()) {
-            book.keep(std::mem::take(&mut self.news), now_ms);
+            self.news = book.keep(std::mem::take(&mut self.news), now_ms);
         }
     }
 

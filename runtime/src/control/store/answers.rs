@@ -1,7 +1,8 @@
 //! Answers that labels may come for, by the hash of the request's id: in memory, or in a file beside the state.
 //!
 //! They are no part of the state: losing them loses labels that would have found them, and nothing else. So a file that is damaged is
-//! begun anew, a crash of the process loses nothing, and one of the machine the last ones.
+//! begun anew, a crash of the process loses nothing, and one of the machine the last ones. That a label was used up is on disk before
+//! anybody is told of it.
 //!
 //! Not here: what an answer is worth, and for how long they are kept.
 
@@ -17,8 +18,10 @@ use crate::control::store::error::StoreError;
 
 /// The folder of such files, in the data folder.
 const FOLDER: &str = "feedback";
-/// When there is no more room, this part of what there is is forgotten.
-const FORGOTTEN_PART: u64 = 8;
+/// When there is no more room, so many are forgotten with each heap that comes, or twice as many as came.
+const FORGOTTEN_MIN: usize = 1024;
+/// The most that is kept of the log when it has been read back, in bytes.
+const LOG_BYTES_KEPT: u64 = 16 << 20;
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS answers (
@@ -85,10 +88,13 @@ impl AnswerStore {
             })?;
         }
         let open = || Self::of(Connection::open(path)?, bytes_max);
-        let opened = open().or_else(|error| {
-            tracing::warn!(%error, ?path, "the answers that were remembered cannot be read, and are begun anew");
-            remove(path);
-            open()
+        let opened = open().or_else(|error| match is_damage(&error) {
+            true => {
+                tracing::warn!(%error, ?path, "the answers that were remembered cannot be read, and are begun anew");
+                remove(path);
+                open()
+            }
+            false => Err(error),
         })?;
         Ok(Self {
             file: Some(path.to_owned()),
@@ -99,6 +105,7 @@ impl AnswerStore {
     fn of(db: Connection, bytes_max: u64) -> rusqlite::Result<Self> {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "OFF")?;
+        db.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
         db.execute_batch(TABLES)?;
         Ok(Self {
             db,
@@ -126,8 +133,20 @@ impl AnswerStore {
         oldest_ms: i64,
         judge: impl FnMut(usize, Option<KeptAnswer>) -> bool,
     ) -> Result<(), StoreError> {
-        let used = self.find(ids, oldest_ms, judge);
+        let used = self.used_up(ids, oldest_ms, judge);
         self.mended(used)
+    }
+
+    fn used_up(
+        &mut self,
+        ids: &[u64],
+        oldest_ms: i64,
+        judge: impl FnMut(usize, Option<KeptAnswer>) -> bool,
+    ) -> rusqlite::Result<()> {
+        self.db.pragma_update(None, "synchronous", "FULL")?;
+        let used = self.find(ids, oldest_ms, judge);
+        self.db.pragma_update(None, "synchronous", "OFF")?;
+        used
     }
 
     fn put(&mut self, heard: &[Heard], now_ms: i64, oldest_ms: i64) -> rusqlite::Result<()> {
@@ -135,11 +154,9 @@ impl AnswerStore {
         put(&transaction, heard, now_ms)?;
         transaction.execute("DELETE FROM answers WHERE at_ms < ?1", [oldest_ms])?;
         if bytes(&transaction)? > self.bytes_max {
-            let all = "SELECT count(*) FROM answers";
-            let all: u64 = transaction.query_row(all, [], |row| row.get(0))?;
             transaction.execute(
                 "DELETE FROM answers WHERE id IN (SELECT id FROM answers ORDER BY at_ms LIMIT ?1)",
-                [all / FORGOTTEN_PART + 1],
+                [FORGOTTEN_MIN.max(2 * heard.len())],
             )?;
         }
         transaction.commit()
@@ -176,11 +193,9 @@ impl AnswerStore {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        let is_damaged = matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        );
-        if let Some(file) = self.file.clone().filter(|_| is_damaged) {
+        if let Some(file) = self.file.clone().filter(|_| is_damage(&error)) {
+            // Closed first: that removes what stands beside the file, by its name.
+            self.db = Connection::open_in_memory()?;
             remove(&file);
             *self = Self::on_disk(&file, self.bytes_max)?;
         }
@@ -194,6 +209,13 @@ impl AnswerStore {
         let count = self.db.query_row(count, [], |row| row.get(0)).unwrap();
         (count, bytes(&self.db).unwrap())
     }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
 }
 
 /// The file of a rollout.
