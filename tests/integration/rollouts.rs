@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::hygiene::{try_a_model_that_hangs, wait_until};
 use crate::support::{DELETE_GREEN, Server, agent, deployment, folder, model};
+use crate::traffic::Traffic;
 
 /// A canary that fails each request: its model takes other inputs.
 const WRONG: &str = "models/test/picky.onnx";
@@ -801,4 +802,20 @@ guard: {metrics: [{name: accuracy}]}
         "{said}"
     );
     assert_eq!(say("wrong", one).0, 401);
+}
+
+#[test]
+fn requests_are_judged_while_copies_are_compared_without_a_pause() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    start(
+        &server,
+        "strategy: {canary: {steps: [{mirror: {percent: 100, pairs: 1000000}}, {setWeight: 10}]}}\n",
+    );
+    let traffic = Traffic::start(&server, "iris", &sample(), 2);
+    wait_until("requests are told of", || {
+        let now = look(&server);
+        now["requests"].as_u64() > Some(0) && now["pairs"].as_u64() > Some(0)
+    });
+    traffic.stop();
 }

@@ -69,7 +69,8 @@ struct Live {
     unseen: Vec<Observation>,
     /// One of them is such that it should hear at once.
     is_urgent: bool,
-    written_at: Instant,
+    /// When it was last told of requests and labels. Whatever else it is told keeps neither waiting.
+    told_at: Instant,
     /// The shares that it was told of last, where somebody else made them.
     found: Option<(Percent, Percent)>,
     /// Pairs that have not been compared.
@@ -342,7 +343,10 @@ impl Judge {
             return Vec::new();
         };
         let mut inputs = Vec::new();
-        let is_due = live.written_at.elapsed() >= ROLLOUT_WRITE_PERIOD || live.is_urgent;
+        let is_due = live.told_at.elapsed() >= ROLLOUT_WRITE_PERIOD || live.is_urgent;
+        if is_due {
+            live.told_at = Instant::now();
+        }
         if is_due && !live.truths.is_empty() {
             let truths = std::mem::take(&mut live.truths);
             inputs.push(Input::Learned { truths });
@@ -857,7 +861,7 @@ impl Live {
             rollout,
             unseen: Vec::new(),
             is_urgent: false,
-            written_at: Instant::now(),
+            told_at: Instant::now(),
             found: None,
             pairs: Vec::new(),
             is_comparing: false,
@@ -912,7 +916,6 @@ impl Live {
 
     /// Takes in what happens now; gives what is to be written, and what is wished then.
     fn take(&mut self, input: Input, at_ms: i64) -> (Happened, Vec<(u64, Wish)>) {
-        self.written_at = Instant::now();
         let Took { entries, wishes } = self.rollout.take(&input, at_ms);
         let decides = !wishes.is_empty() || !entries.is_empty();
         let happened = Happened {
