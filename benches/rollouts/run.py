@@ -402,11 +402,12 @@ class Fleet:
         return [Load(server, self.options.rate or 100) for server in self.servers]
 
     def together(self):
-        """What all say together: the exit code of `serin verdict` tells."""
+        """What all say together: the exit code of `serin verdict` tells. Another one where a machine has rolled back already."""
         command = [self.options.serin, "verdict", "-e", "iris", "--from", "blue", "--to", "green"]
         for server in self.servers:
             command += ["--server", str(server.folder / "data")]
-        return {0: "SAFE", 1: "HARM", 2: "UNDECIDED"}[subprocess.run(command, capture_output=True).returncode]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return {0: "SAFE", 1: "HARM", 2: "UNDECIDED"}.get(done.returncode, done.stderr.strip())
 
     def requests(self):
         return [server.status()["requests"] for server in self.servers]
@@ -425,8 +426,11 @@ async def fleet(server, options):
         for number in range(options.rollouts):
             loads, found, until = machines.start(), None, time.monotonic() + 600
             while time.monotonic() < until and any(one.status()["phase"] == "running" for one in machines.servers):
-                if found is None and await asyncio.to_thread(machines.together) == "HARM":
+                verdict = found or await asyncio.to_thread(machines.together)
+                if verdict == "HARM":
                     found = await asyncio.to_thread(machines.requests)
+                elif verdict not in (found, "UNDECIDED", "SAFE"):
+                    print(verdict, flush=True)
                 await asyncio.sleep(0.2)
             alone = await asyncio.to_thread(machines.requests)
             await machines.end(loads)
