@@ -8,6 +8,7 @@
 //! Threads: one of its own for each book, because lookups take a while; it ends with the book.
 //! Not here: which requests are of the rollout (`evidence`), what an answer is worth (`canary::marking`).
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -181,7 +182,7 @@ struct Pages {
 impl Pages {
     fn keep(&mut self, news: &[News], now_ms: i64) -> Result<(), StoreError> {
         let pointer = self.plan.answer.as_deref();
-        let heard: Vec<_> = news.iter().map(|one| one.heard(pointer)).collect();
+        let heard = together(news, pointer);
         let oldest_ms = oldest_ms(&self.plan, now_ms);
         self.store.keep(&heard, now_ms, oldest_ms)
     }
@@ -217,26 +218,35 @@ impl Pages {
     }
 }
 
-impl News {
-    /// The same with that part of an answer alone which labels are compared with.
-    fn heard(&self, pointer: Option<&str>) -> Heard {
-        match self {
-            Self::Request {
-                id_hash,
-                arm,
-                routing,
-            } => Heard::Request {
+/// What is heard of each request, in one row: a request and its answer mostly come together.
+fn together(news: &[News], pointer: Option<&str>) -> Vec<Heard> {
+    let mut heard: Vec<Heard> = Vec::with_capacity(news.len());
+    let mut places = HashMap::with_capacity(news.len());
+    for one in news {
+        let (News::Request { id_hash, .. } | News::Answer { id_hash, .. }) = one;
+        let place = *places.entry(*id_hash).or_insert_with(|| {
+            heard.push(Heard {
                 id_hash: *id_hash,
-                arm: *arm,
-                routing: *routing,
-            },
-            Self::Answer { id_hash, arm, body } => Heard::Answer {
-                id_hash: *id_hash,
-                arm: *arm,
-                part: marked_part(body, pointer),
-            },
+                ..Heard::default()
+            });
+            heard.len() - 1
+        });
+        let row = &mut heard[place];
+        match one {
+            News::Request { arm, routing, .. } => {
+                row.times += 1;
+                row.came = Some((*arm, *routing));
+            }
+            News::Answer { arm, body, .. } => {
+                let part = marked_part(body, pointer);
+                match arm {
+                    Arm::Stable => row.stable = part,
+                    Arm::Canary => row.canary = part,
+                }
+            }
         }
     }
+    heard
 }
 
 /// The number of the block of its request; those without one keep their order.
@@ -350,6 +360,37 @@ mod tests {
         let (truths, learned) = pages.join(&labels, 1).unwrap();
         assert_eq!(truths, [single(Arm::Stable, 1.0), single(Arm::Canary, 0.0)]);
         assert_eq!(counts(&learned), [2, 0, 0]);
+    }
+
+    #[test]
+    fn what_comes_in_one_heap_is_known_as_what_comes_in_several() {
+        let news = || {
+            vec![
+                request("a", Arm::Stable),
+                answer("a", Arm::Stable, &json!(1)),
+                answer("a", Arm::Canary, &json!(2)),
+                answer("b", Arm::Canary, &json!(2)),
+                request("b", Arm::Canary),
+                request("c", Arm::Stable),
+                request("c", Arm::Stable),
+            ]
+        };
+        let labels = ["a", "b", "c"].map(|id| label(id, KnownTruth::Label(json!(2))));
+        let (mut at_once, mut one_by_one) = (pages(), pages());
+        at_once.keep(&news(), 0).unwrap();
+        for one in news() {
+            one_by_one.keep(&[one], 0).unwrap();
+        }
+        let found = at_once.join(&labels, 0).unwrap();
+        assert_eq!(found, one_by_one.join(&labels, 0).unwrap());
+        assert_eq!((found.0.len(), counts(&found.1)), (2, [2, 1, 0]));
+        // An id that comes again in a later heap is nobody's either.
+        at_once.keep(&[request("d", Arm::Stable)], 0).unwrap();
+        at_once.keep(&[request("d", Arm::Stable)], 0).unwrap();
+        let again = at_once
+            .join(&[label("d", KnownTruth::Right(true))], 0)
+            .unwrap();
+        assert_eq!(counts(&again.1), [0, 1, 0]);
     }
 
     #[test]

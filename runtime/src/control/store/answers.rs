@@ -36,21 +36,17 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE INDEX IF NOT EXISTS answers_by_time ON answers (at_ms);
 ";
 
-/// What is heard of a request.
-#[derive(Debug)]
-pub(in crate::control) enum Heard {
-    /// It was answered.
-    Request {
-        id_hash: u64,
-        arm: Arm,
-        routing: Routing,
-    },
-    /// The part of one version's answer that labels are compared with, as JSON; none where there is none.
-    Answer {
-        id_hash: u64,
-        arm: Arm,
-        part: Option<String>,
-    },
+/// What is heard of a request at once.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Heard {
+    pub(in crate::control) id_hash: u64,
+    /// It was answered, so many times: an id that comes twice is nobody's.
+    pub(in crate::control) times: u32,
+    /// How it came to its version.
+    pub(in crate::control) came: Option<(Arm, Routing)>,
+    /// The part of each version's answer that labels are compared with, as JSON.
+    pub(in crate::control) stable: Option<String>,
+    pub(in crate::control) canary: Option<String>,
 }
 
 /// A request that a label may be of, with what both versions answered.
@@ -261,33 +257,22 @@ fn key(id_hash: u64) -> i64 {
 }
 
 fn put(db: &Transaction<'_>, heard: &[Heard], now_ms: i64) -> rusqlite::Result<()> {
-    let mut request = db.prepare(
-        "INSERT INTO answers (id, at_ms, state, arm, routing) VALUES (?1, ?2, 1, ?3, ?4)
-        ON CONFLICT (id) DO UPDATE SET arm = excluded.arm, routing = excluded.routing,
-            state = CASE state WHEN 0 THEN 1 ELSE 2 END",
+    let mut put = db.prepare(
+        "INSERT INTO answers (id, at_ms, state, arm, routing, stable, canary) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+        ON CONFLICT (id) DO UPDATE SET
+            arm = coalesce(excluded.arm, arm), routing = coalesce(excluded.routing, routing),
+            stable = coalesce(excluded.stable, stable), canary = coalesce(excluded.canary, canary),
+            state = CASE WHEN excluded.state = 0 THEN state WHEN state = 0 THEN excluded.state ELSE 2 END",
     )?;
-    let answer = |column| {
-        db.prepare(&format!(
-            "INSERT INTO answers (id, at_ms, state, {column}) VALUES (?1, ?2, 0, ?3)
-            ON CONFLICT (id) DO UPDATE SET {column} = excluded.{column}"
-        ))
-    };
-    let (mut stable, mut canary) = (answer("stable")?, answer("canary")?);
     for one in heard {
-        match one {
-            Heard::Request {
-                id_hash,
-                arm,
-                routing,
-            } => request.execute(params![key(*id_hash), now_ms, json(arm), json(routing)])?,
-            Heard::Answer { id_hash, arm, part } => {
-                let of_arm = match arm {
-                    Arm::Stable => &mut stable,
-                    Arm::Canary => &mut canary,
-                };
-                of_arm.execute(params![key(*id_hash), now_ms, part])?
-            }
+        let (arm, routing) = match &one.came {
+            Some((arm, routing)) => (Some(json(arm)), Some(json(routing))),
+            None => (None, None),
         };
+        let (key, state) = (key(one.id_hash), one.times.min(2));
+        put.execute(params![
+            key, now_ms, state, arm, routing, one.stable, one.canary
+        ])?;
     }
     Ok(())
 }
@@ -310,10 +295,11 @@ mod tests {
     use super::*;
 
     fn request(id_hash: u64) -> Heard {
-        Heard::Request {
+        Heard {
             id_hash,
-            arm: Arm::Stable,
-            routing: Routing::Random { weight: 0.5 },
+            times: 1,
+            came: Some((Arm::Stable, Routing::Random { weight: 0.5 })),
+            ..Heard::default()
         }
     }
 
