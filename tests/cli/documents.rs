@@ -19,7 +19,7 @@ const NOT_PLAYED: [(&str, &str); 4] = [
 ];
 
 /// Lines that are typed before one that begins so; the first that fits counts.
-const BEFORE: [(&str, &str); 23] = [
+const BEFORE: [(&str, &str); 21] = [
     ("serin endpoint create", "serin endpoint delete iris --yes"),
     (
         "serin endpoint delete --deployment blue",
@@ -74,8 +74,6 @@ const BEFORE: [(&str, &str); 23] = [
         "serin completions",
         "mkdir -p ~/.local/share/bash-completion/completions ~/.zfunc ~/.config/fish/completions",
     ),
-    ("serin model delete", "serin endpoint show iris"),
-    ("serin verdict", "serin endpoint show iris"),
 ];
 
 /// What the lines share: a rollout that waits, and what is waited for.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get, post};
@@ -27,7 +26,6 @@ use serde_json::json;
 use crate::serve::exposition::metrics_route;
 use crate::serve::failure::Failure;
 use crate::serve::request_body::RequestBody;
-use crate::serve::request_id::RequestIds;
 use crate::serve::score::{Scoring, Target, json_response, wrong_method};
 use crate::serve::wrong_keys::Peer;
 
@@ -152,7 +150,7 @@ async fn score(scoring: &Scoring, client: Peer, target: Target<'_>, request: Req
         Method::POST | Method::GET | Method::OPTIONS => {
             scoring.score(client, target, &parts, body).await
         }
-        _ => refuse(scoring, &wrong_method(&parts.method, &parts.uri), &parts),
+        _ => scoring.refuse_at_route(&wrong_method(&parts.method, &parts.uri), &parts),
     }
 }
 
@@ -175,7 +173,7 @@ async fn no_route(State(scoring): State<Scoring>, request: Request) -> Response 
         path: request.uri().path().to_owned(),
     };
     let (parts, _body) = request.into_parts();
-    refuse(&scoring, &failure, &parts)
+    scoring.refuse_at_route(&failure, &parts)
 }
 
 async fn method_not_allowed(State(scoring): State<Scoring>, request: Request) -> Response {
@@ -185,12 +183,7 @@ async fn method_not_allowed(State(scoring): State<Scoring>, request: Request) ->
         is_of_scoring: false,
     };
     let (parts, _body) = request.into_parts();
-    refuse(&scoring, &failure, &parts)
-}
-
-fn refuse(scoring: &Scoring, failure: &Failure, parts: &Parts) -> Response {
-    let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
-    scoring.refuse(failure, parts, ids)
+    scoring.refuse_at_route(&failure, &parts)
 }
 
 #[cfg(test)]

@@ -246,10 +246,22 @@ impl Scoring {
         parts: &Parts,
     ) -> Response {
         let document = self.document(client, target, parts).await;
-        document.unwrap_or_else(|failure| {
-            let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
-            self.refuse(&failure, parts, ids)
-        })
+        document.unwrap_or_else(|failure| self.refuse_at_route(&failure, parts))
+    }
+
+    /// The endpoint, for who may send requests to it.
+    async fn opened_endpoint(
+        &self,
+        client: Peer,
+        target: Target<'_>,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Endpoint>, Failure> {
+        let endpoint = match self.endpoint(target, headers) {
+            Ok((endpoint, _)) => endpoint,
+            Err(refused) => return Err(self.held_back(client, refused).await),
+        };
+        refuse_foreign_page(endpoint.auth(), headers)?;
+        Ok(endpoint)
     }
 
     async fn document(
@@ -259,11 +271,8 @@ impl Scoring {
         parts: &Parts,
     ) -> Result<Response, Failure> {
         let named = named_deployment(&parts.headers)?;
-        let endpoint = match self.endpoint(target, &parts.headers) {
-            Ok((endpoint, _)) => endpoint,
-            Err(refused) => return Err(self.held_back(client, refused).await),
-        };
-        refuse_foreign_page(endpoint.auth(), &parts.headers)?;
+        let endpoint = self.opened_endpoint(client, target, &parts.headers);
+        let endpoint = endpoint.await?;
         openapi::check_version(&parts.uri)?;
         let deployment = openapi::deployment(&endpoint, named.as_deref())?;
         let path = match target {
@@ -287,10 +296,7 @@ impl Scoring {
         body: impl Payload,
     ) -> Response {
         let heard = self.heard(client, target, parts, body).await;
-        heard.unwrap_or_else(|failure| {
-            let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
-            self.refuse(&failure, parts, ids)
-        })
+        heard.unwrap_or_else(|failure| self.refuse_at_route(&failure, parts))
     }
 
     async fn heard(
@@ -300,11 +306,8 @@ impl Scoring {
         parts: &Parts,
         body: impl Payload,
     ) -> Result<Response, Failure> {
-        let endpoint = match self.endpoint(target, &parts.headers) {
-            Ok((endpoint, _)) => endpoint,
-            Err(refused) => return Err(self.held_back(client, refused).await),
-        };
-        refuse_foreign_page(endpoint.auth(), &parts.headers)?;
+        let endpoint = self.opened_endpoint(client, target, &parts.headers);
+        let endpoint = endpoint.await?;
         refuse_encoding(&parts.headers)?;
         let body = read_body(body, LABELS_BYTES_MAX, BODY_READ_MAX).await?;
         let name = endpoint.name().clone();
@@ -327,6 +330,12 @@ impl Scoring {
             let words = format_args!("{words} (x-request-id {})", ids.as_str());
             note(&label, NoteOn::Request, &words);
         }
+    }
+
+    /// The answer to a request that was refused before anybody read its ids.
+    pub(super) fn refuse_at_route(&self, failure: &Failure, parts: &Parts) -> Response {
+        let ids = RequestIds::of(&parts.headers).unwrap_or_else(|_| RequestIds::fresh());
+        self.refuse(failure, parts, ids)
     }
 
     /// The answer to a request that no handler takes.

@@ -106,9 +106,11 @@ impl AnswerBook {
         if has_room {
             news = match self.jobs.try_send(Job::Keep(news, now_ms)) {
                 Ok(()) => return Vec::new(),
-                Err(TrySendError::Full(Job::Keep(news, _))) => news,
-                // The thread has ended.
-                Err(_) => Vec::new(),
+                // A thread that has ended takes nothing any more: that is counted like one that is far behind.
+                Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => match job {
+                    Job::Keep(news, _) => news,
+                    Job::Join(..) => Vec::new(),
+                },
             };
         }
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
