@@ -47,6 +47,14 @@ fn start_and_wait(server: &Server, plan: &str) {
     });
 }
 
+/// Waits until each request of blue is copied to green: no change of the traffic tells of it.
+fn wait_for_copies(server: &Server) {
+    wait_until("copies of each request", || {
+        let shown = server.ok(&["endpoint", "show", "--name", "iris", "--detail"]);
+        shown["shadow_traffic"] == json!({"green": 100})
+    });
+}
+
 fn status(server: &Server) -> Value {
     server.ok(&["rollout", "status"])
 }
@@ -532,11 +540,8 @@ sticky: {header: x-user}
 split: sticky
 ",
     );
-    wait_until("copies are asked for", || {
-        look(&server)["is_moving"] == json!(false)
-    });
+    wait_for_copies(&server);
     let shown = server.ok(&["endpoint", "show", "--name", "iris", "--detail"]);
-    assert_eq!(shown["shadow_traffic"], json!({"green": 100}), "{shown}");
     assert_eq!(shown["sticky"], json!({"header": "x-user"}), "{shown}");
     assert_eq!(traffic(&server), json!({"blue": 100, "green": 0}));
     let mut sent = 0;
@@ -647,9 +652,7 @@ guard: {metrics: [{name: accuracy}]}
 feedback: {answer: /label}
 ",
     );
-    wait_until("copies are asked for", || {
-        look(&server)["is_moving"] == json!(false)
-    });
+    wait_for_copies(&server);
     let labels = digits(&server, &key, 0..60);
     let finding = |which: &str| look(&server)["findings"][0][which].clone();
     let mut learned = Value::Null;
