@@ -61,7 +61,7 @@ pub const ANSWERS_MAX: usize = 16_384;
 /// Bytes that they hold.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of answers that a rollout remembers in memory; then the oldest are forgotten.
-pub const FEEDBACK_MEMORY_BYTES_MAX: u64 = 64 << 20;
+pub const FEEDBACK_MEMORY_BYTES_MAX: usize = 64 << 20;
 /// The same on disk.
 pub const FEEDBACK_DISK_BYTES_MAX: u64 = 1 << 30;
 /// Heaps of answers that wait to be remembered.

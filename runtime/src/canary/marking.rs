@@ -55,9 +55,13 @@ fn hint(answer: &str) -> &'static str {
     }
 }
 
-/// The part of an answer that labels are compared with, as JSON; none where there is none, or where it is too long.
+/// The part of an answer that labels are compared with; none where there is none, or where it is too long. Whether a whole answer is JSON
+/// shows when a label comes for it: for most comes none.
 #[must_use]
 pub fn marked_part(body: &[u8], pointer: Option<&str>) -> Option<String> {
+    if pointer.is_none() && body.len() <= MARKED_BYTES_MAX {
+        return str::from_utf8(body).ok().map(str::to_owned);
+    }
     let whole: Value = serde_json::from_slice(body).ok()?;
     let part = match pointer {
         Some(pointer) => whole.pointer(pointer)?,
@@ -225,8 +229,11 @@ mod tests {
         let part = |pointer| marked_part(body, pointer);
         assert_eq!(part(Some("/outputs/0/data")).as_deref(), Some("[7]"));
         assert_eq!(part(Some("/outputs/1")), None);
-        assert_eq!(part(Some("")), part(None));
-        assert_eq!(marked_part(b"no JSON", None), None);
+        assert_eq!(part(None).unwrap().as_bytes(), body);
+        assert_eq!(marked_part(b"no JSON", Some("")), None);
+        assert_eq!(marked_part(b"\xff", None), None);
+        let wide = format!("[1{}]", " ".repeat(MARKED_BYTES_MAX));
+        assert_eq!(marked_part(wide.as_bytes(), None).as_deref(), Some("[1]"));
         let long = format!("[{}1]", "1,".repeat(MARKED_BYTES_MAX / 2));
         assert_eq!(marked_part(long.as_bytes(), None), None);
     }

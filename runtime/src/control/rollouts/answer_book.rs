@@ -25,6 +25,7 @@ use crate::config::{
     ANSWER_BYTES_MAX, FEEDBACK_DISK_BYTES_MAX, FEEDBACK_HEAPS_MAX, FEEDBACK_MEMORY_BYTES_MAX,
     FEEDBACK_NEWS_MAX,
 };
+use crate::control::rollouts::answer_table::AnswerTable;
 use crate::control::rollouts::desk::{KnownTruth, Label, Learned};
 use crate::control::store::{AnswerStore, Heard, KeptAnswer, StoreError, answers_file, remove};
 use crate::observe::answers_dropped;
@@ -66,12 +67,8 @@ impl AnswerBook {
     /// Opens the book of a rollout, which may be there already. `data` is the data folder.
     pub(super) fn open(data: &Path, rollout: u64, plan: FeedbackPlan) -> io::Result<Self> {
         let file = plan.on_disk.then(|| answers_file(data, rollout));
-        let store = match &file {
-            Some(file) => AnswerStore::on_disk(file, FEEDBACK_DISK_BYTES_MAX),
-            None => AnswerStore::in_memory(FEEDBACK_MEMORY_BYTES_MAX),
-        };
-        let store = store.map_err(io::Error::other)?;
-        let pages = Pages { store, plan };
+        let shelf = Shelf::open(file.as_deref()).map_err(io::Error::other)?;
+        let pages = Pages { shelf, plan };
         let (jobs, to_do) = sync_channel(FEEDBACK_HEAPS_MAX);
         let waiting = Arc::new(AtomicUsize::new(0));
         let is_over = Arc::new(AtomicBool::new(false));
@@ -174,10 +171,48 @@ fn work(mut pages: Pages, jobs: &Receiver<Job>, waiting: &AtomicUsize) {
     }
 }
 
+/// Where answers are.
+#[derive(Debug)]
+enum Shelf {
+    Memory(AnswerTable),
+    Disk(AnswerStore),
+}
+
+impl Shelf {
+    /// In memory where no file is named.
+    fn open(file: Option<&Path>) -> Result<Self, StoreError> {
+        Ok(match file {
+            Some(file) => Self::Disk(AnswerStore::open(file, FEEDBACK_DISK_BYTES_MAX)?),
+            None => Self::Memory(AnswerTable::new(FEEDBACK_MEMORY_BYTES_MAX)),
+        })
+    }
+
+    fn keep(&mut self, heard: Vec<Heard>, now_ms: i64, oldest_ms: i64) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(table) => table.keep(heard, now_ms, oldest_ms),
+            Self::Disk(store) => store.keep(&heard, now_ms, oldest_ms)?,
+        }
+        Ok(())
+    }
+
+    fn use_up(
+        &mut self,
+        ids: &[u64],
+        oldest_ms: i64,
+        judge: impl FnMut(usize, Option<KeptAnswer>) -> bool,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(table) => table.use_up(ids, oldest_ms, judge),
+            Self::Disk(store) => store.use_up(ids, oldest_ms, judge)?,
+        }
+        Ok(())
+    }
+}
+
 /// The answers, and what is to be made of them.
 #[derive(Debug)]
 struct Pages {
-    store: AnswerStore,
+    shelf: Shelf,
     plan: FeedbackPlan,
 }
 
@@ -186,7 +221,7 @@ impl Pages {
         let pointer = self.plan.answer.as_deref();
         let heard = together(news, pointer);
         let oldest_ms = oldest_ms(&self.plan, now_ms);
-        self.store.keep(&heard, now_ms, oldest_ms)
+        self.shelf.keep(heard, now_ms, oldest_ms)
     }
 
     fn join(&mut self, labels: &[Label], now_ms: i64) -> Result<Joined, StoreError> {
@@ -213,7 +248,7 @@ impl Pages {
                 }
             }
         };
-        self.store.use_up(&ids, oldest_ms(plan, now_ms), judge)?;
+        self.shelf.use_up(&ids, oldest_ms(plan, now_ms), judge)?;
         // Blocks that are long past may have left the evidence for newer ones: those of one heap come in their order.
         truths.sort_by_key(number_of);
         Ok((truths, learned))
@@ -297,6 +332,7 @@ fn truth_of(kept: &KeptAnswer, known: &KnownTruth, plan: &FeedbackPlan) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -329,8 +365,8 @@ mod tests {
     }
 
     fn pages_of(plan: FeedbackPlan) -> Pages {
-        let store = AnswerStore::in_memory(FEEDBACK_MEMORY_BYTES_MAX).unwrap();
-        Pages { store, plan }
+        let shelf = Shelf::open(None).unwrap();
+        Pages { shelf, plan }
     }
 
     fn single(arm: Arm, score: f64) -> Truth {
@@ -499,6 +535,70 @@ mod tests {
         assert_eq!(learned.misfit.as_deref(), Some(expected));
     }
 
+    /// What a run of the world does to a book.
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Keep(Vec<(u8, u8)>),
+        Join(Vec<(u8, u8)>),
+    }
+
+    /// Requests by number, each with what is heard or said of it.
+    fn any_deed() -> impl Strategy<Value = Deed> {
+        let some = || prop::collection::vec((0..6_u8, 0..5_u8), 0..5);
+        prop_oneof![some().prop_map(Deed::Keep), some().prop_map(Deed::Join)]
+    }
+
+    fn news_of((request, what): (u8, u8)) -> News {
+        let id_hash = hash64(&[request.to_string().as_bytes()]);
+        let arm = [Arm::Stable, Arm::Canary][usize::from(what % 2)];
+        let body = Bytes::from(if what < 4 { "3" } else { "no JSON" });
+        match what {
+            0 | 1 => News::Request {
+                id_hash,
+                arm,
+                routing: ROUTING,
+            },
+            _ => News::Answer { id_hash, arm, body },
+        }
+    }
+
+    fn label_of((request, what): (u8, u8)) -> Label {
+        let truth = match what {
+            0 => KnownTruth::Right(true),
+            1 => KnownTruth::Label(json!("cat")),
+            digit => KnownTruth::Label(json!(digit)),
+        };
+        label(&request.to_string(), truth)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn memory_and_disk_answer_alike(deeds in prop::collection::vec((any_deed(), 0..1500_i64), 0..12)) {
+            let data = tempfile::tempdir().unwrap();
+            let file = answers_file(data.path(), 1);
+            let plan = FeedbackPlan { keep_seconds: 2, ..FeedbackPlan::default() };
+            let mut memory = pages_of(plan.clone());
+            let mut disk = Pages { shelf: Shelf::open(Some(&file)).unwrap(), plan };
+            let mut now_ms = 10_000;
+            for (deed, ms) in deeds {
+                now_ms += ms;
+                match deed {
+                    Deed::Keep(news) => for pages in [&mut memory, &mut disk] {
+                        let news: Vec<_> = news.iter().copied().map(news_of).collect();
+                        pages.keep(&news, now_ms).unwrap();
+                    },
+                    Deed::Join(labels) => {
+                        let labels: Vec<_> = labels.into_iter().map(label_of).collect();
+                        let [one, other] = [&mut memory, &mut disk].map(|pages| pages.join(&labels, now_ms).unwrap());
+                        prop_assert_eq!(one, other);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn what_is_older_than_it_is_to_be_kept_is_forgotten() {
         let mut pages = pages_of(FeedbackPlan {
@@ -510,7 +610,10 @@ mod tests {
         let labels = ["a", "b"].map(|id| label(id, KnownTruth::Right(true)));
         assert_eq!(counts(&pages.join(&labels, 11_001).unwrap().1), [1, 1, 0]);
         pages.keep(&[], 30_000).unwrap();
-        assert_eq!(pages.store.size().0, 0);
+        let Shelf::Memory(table) = &pages.shelf else {
+            unreachable!("it was opened without a file")
+        };
+        assert_eq!(table.size(), (0, 0));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Rollouts that run: what requests, people and time do to each, on disk before anything is done about it.
 //!
 //! `desk` is where people ask, `judge` the loop, `wishes` carries out what a rollout wants, `hooks` tells others, `evidence` makes
-//! observations of events of requests, `pairs` compares answers to mirrored ones, `answer_book` remembers answers until labels come, `board` shows all of it, `clock` is their time,
+//! observations of events of requests, `pairs` compares answers to mirrored ones, `answer_book` remembers answers until labels come (`answer_table` those in memory), `board` shows all of it, `clock` is their time,
 //! `present` counts what an endpoint has before one begins. What is decided, and by which numbers, is `canary`'s.
 //!
 //! Threads: one task on the control thread; commands and addresses of hooks are asked elsewhere.
 
 mod answer_book;
+mod answer_table;
 mod board;
 mod clock;
 mod desk;

@@ -1,10 +1,10 @@
-//! Answers that labels may come for, by the hash of the request's id: in memory, or in a file beside the state.
+//! Answers that labels may come for, by the hash of the request's id, in a file beside the state.
 //!
 //! They are no part of the state: losing them loses labels that would have found them, and nothing else. So a file that is damaged is
 //! begun anew, a crash of the process loses nothing, and one of the machine the last ones. That a label was used up is on disk before
 //! anybody is told of it.
 //!
-//! Not here: what an answer is worth, and for how long they are kept.
+//! Not here: what an answer is worth, and for how long they are kept; those in memory (`rollouts::answer_table`).
 
 use std::fs;
 use std::io;
@@ -62,19 +62,13 @@ pub(in crate::control) struct KeptAnswer {
 #[derive(Debug)]
 pub(in crate::control) struct AnswerStore {
     db: Connection,
-    /// None in memory.
-    file: Option<PathBuf>,
+    file: PathBuf,
     bytes_max: u64,
 }
 
 impl AnswerStore {
-    /// In memory, at most so many bytes.
-    pub(in crate::control) fn in_memory(bytes_max: u64) -> Result<Self, StoreError> {
-        Ok(Self::of(Connection::open_in_memory()?, bytes_max)?)
-    }
-
-    /// In the file of a rollout, which may be there.
-    pub(in crate::control) fn on_disk(path: &Path, bytes_max: u64) -> Result<Self, StoreError> {
+    /// The file of a rollout, which may be there; at most so many bytes.
+    pub(in crate::control) fn open(path: &Path, bytes_max: u64) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent() {
             let mut builder = fs::DirBuilder::new();
             let made = builder.recursive(true).mode(0o700).create(folder);
@@ -83,29 +77,17 @@ impl AnswerStore {
                 source,
             })?;
         }
-        let open = || Self::of(Connection::open(path)?, bytes_max);
-        let opened = open().or_else(|error| match is_damage(&error) {
+        let opened = opened(path).or_else(|error| match is_damage(&error) {
             true => {
                 tracing::warn!(%error, ?path, "the answers that were remembered cannot be read, and are begun anew");
                 remove(path);
-                open()
+                opened(path)
             }
             false => Err(error),
-        })?;
+        });
         Ok(Self {
-            file: Some(path.to_owned()),
-            ..opened
-        })
-    }
-
-    fn of(db: Connection, bytes_max: u64) -> rusqlite::Result<Self> {
-        db.pragma_update(None, "journal_mode", "WAL")?;
-        db.pragma_update(None, "synchronous", "OFF")?;
-        db.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
-        db.execute_batch(TABLES)?;
-        Ok(Self {
-            db,
-            file: None,
+            db: opened?,
+            file: path.to_owned(),
             bytes_max,
         })
     }
@@ -189,11 +171,11 @@ impl AnswerStore {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        if let Some(file) = self.file.clone().filter(|_| is_damage(&error)) {
+        if is_damage(&error) {
             // Closed first: that removes what stands beside the file, by its name.
             self.db = Connection::open_in_memory()?;
-            remove(&file);
-            *self = Self::on_disk(&file, self.bytes_max)?;
+            remove(&self.file);
+            self.db = opened(&self.file)?;
         }
         Err(error.into())
     }
@@ -205,6 +187,15 @@ impl AnswerStore {
         let count = self.db.query_row(count, [], |row| row.get(0)).unwrap();
         (count, bytes(&self.db).unwrap())
     }
+}
+
+fn opened(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "OFF")?;
+    db.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT)?;
+    db.execute_batch(TABLES)?;
+    Ok(db)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
@@ -262,7 +253,7 @@ fn put(db: &Transaction<'_>, heard: &[Heard], now_ms: i64) -> rusqlite::Result<(
         ON CONFLICT (id) DO UPDATE SET
             arm = coalesce(excluded.arm, arm), routing = coalesce(excluded.routing, routing),
             stable = coalesce(excluded.stable, stable), canary = coalesce(excluded.canary, canary),
-            state = CASE WHEN excluded.state = 0 THEN state WHEN state = 0 THEN excluded.state ELSE 2 END",
+            state = min(state + excluded.state, 2)",
     )?;
     for one in heard {
         let (arm, routing) = match &one.came {
@@ -315,8 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_oldest_are_forgotten_first() {
-        let mut store = AnswerStore::in_memory(1 << 20).unwrap();
+    fn the_file_is_bounded_and_the_oldest_are_forgotten_first() {
+        let data = tempfile::tempdir().unwrap();
+        let mut store = AnswerStore::open(&answers_file(data.path(), 1), 1 << 20).unwrap();
         for heap in 0..200_u64 {
             let heard: Vec<_> = (1..=100).map(|at| request(heap * 1000 + at)).collect();
             store.keep(&heard, heap.try_into().unwrap(), 0).unwrap();
@@ -329,7 +321,7 @@ mod tests {
     fn a_file_is_found_again_and_a_damaged_one_is_begun_anew() {
         let data = tempfile::tempdir().unwrap();
         let path = answers_file(data.path(), 7);
-        let open = || AnswerStore::on_disk(&path, 1 << 20).unwrap();
+        let open = || AnswerStore::open(&path, 1 << 20).unwrap();
         open().keep(&[request(1)], 0, 0).unwrap();
         assert!(is_known(&mut open(), 1));
         // Damaged before it is opened, and while it is open.
