@@ -21,6 +21,8 @@ mod habits;
 mod harm;
 #[path = "cli/history.rs"]
 mod history;
+#[path = "cli/install.rs"]
+mod install;
 #[path = "cli/logs.rs"]
 mod logs;
 #[path = "cli/models.rs"]

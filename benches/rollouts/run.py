@@ -12,6 +12,7 @@
     python3 benches/rollouts/run.py switchback  green computes on blue's cores, for each of its requests: found by its share alone
     python3 benches/rollouts/run.py switchback-same  the same, and both are native
     python3 benches/rollouts/run.py blocked     copies of all requests to a green that never answers: the p99 of blue with and without
+    python3 benches/rollouts/run.py remembering what it costs to remember answers for labels, in memory; `remembering-disk`: in a file
     python3 benches/rollouts/run.py labels      30 % of the answers get a label a minute later; green is right 2 points less often
     python3 benches/rollouts/run.py labels-same the same, and both are right as often
     python3 benches/rollouts/run.py scores      the same labels as grades of that mean, 0.95 and 0.93, that spread by 0.05
@@ -317,10 +318,10 @@ async def slower(server, options):
 
 
 async def blocked(server, options):
-    """By the generator of `serin bench`: clients in Python have a p99 of their own."""
+    """By the generator of `serin bench`, in a closed loop: clients in Python have a p99 of their own, and at a rate the generator has one."""
     (server.folder / "request.json").write_bytes(BODY)
     command = [options.serin, "bench", "--url", f"http://127.0.0.1:{server.port}/score", "--key", server.key, "-o", "json"]
-    command += ["--input", str(server.folder / "request.json"), "--rate", str(options.rate or 500), "--budget", "10", "-c", "64"]
+    command += ["--input", str(server.folder / "request.json"), "--budget", "10", "-c", "4"]
     ratios, costs, failures = [], [], 0
     for number in range(options.rollouts):
         p99, cpu = {}, {}
@@ -342,6 +343,33 @@ async def blocked(server, options):
         f"blocked: p99 with copies by that without: median {statistics.median(ratios):.3f} "
         f"[{ratios[low]:.3f}, {ratios[-1 - low]:.3f}] of {len(ratios)} pairs; "
         f"a copy costs {statistics.median(costs):.1f} us of CPU time in the median; {failures} requests failed"
+    )
+
+
+async def remembering(server, options):
+    """All that the machine can do, while a rollout is judged by labels too and while it is not, in turns."""
+    (server.folder / "request.json").write_bytes(BODY)
+    command = [options.serin, "bench", "--url", f"http://127.0.0.1:{server.port}/endpoints/iris/score", "--key", server.key]
+    command += ["-o", "json", "--input", str(server.folder / "request.json"), "--budget", "5", "-c", "8"]
+    metrics = {"errors": "{name: errors}", "labels": "{name: errors}, {name: accuracy}"}
+    on_disk = "feedback: {onDisk: true}\n" if options.case.endswith("disk") else ""
+    ratios, costs = [], []
+    for number in range(options.rollouts):
+        rate, cpu_us = {}, {}
+        for judged_by in sorted(metrics, reverse=number % 2):
+            plan = f"strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{}}}}]}}}}\nguard: {{metrics: [{metrics[judged_by]}]}}\n"
+            server.start(plan + (on_disk if judged_by == "labels" else ""))
+            before = server.cpu_s()
+            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+            answers = sum(block["answers"] for block in json.loads(done.stdout)["levels"][0]["blocks"])
+            rate[judged_by], cpu_us[judged_by] = answers / 5, 1e6 * (server.cpu_s() - before) / answers
+            server.back()
+        ratios.append(rate["labels"] / rate["errors"])
+        costs.append(cpu_us["labels"] - cpu_us["errors"])
+        print(f"{number + 1}: {rate['labels']:.0f} requests a second for {rate['errors']:.0f}, {costs[-1]:.1f} us more of CPU time each", flush=True)
+    print(
+        f"{options.case}: {statistics.median(ratios):.3f} times as many requests ({min(ratios):.3f} to {max(ratios):.3f}), "
+        f"{statistics.median(costs):.1f} us of the server's CPU time more each, medians of {len(ratios)} pairs"
     )
 
 
@@ -474,7 +502,9 @@ def main():
         "switchback-same": (*twice(COMPUTES), switchback),
         "failing": (script(), script(FAILS=1), failing),
         "slower": (script(), script(SLOWER=1.2), slower),
-        "blocked": (NATIVE, script(BLOCKED=1), blocked),
+        "blocked": (script(), script(BLOCKED=1), blocked),
+        "remembering": (*twice(NATIVE), remembering),
+        "remembering-disk": (*twice(NATIVE), remembering),
         "labels": (*twice(NATIVE), lambda s, o: labels(s, o, right({"blue": 0.95, "green": 0.93}))),
         "labels-same": (*twice(NATIVE), lambda s, o: labels(s, o, right({"blue": 0.95, "green": 0.95}))),
         "scores": (*twice(NATIVE), lambda s, o: labels(s, o, grade({"blue": 0.95, "green": 0.93}))),
