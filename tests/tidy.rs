@@ -13,6 +13,7 @@ const RANKS: &[(&str, u8)] = &[
     ("config", 0),
     ("deadline", 0),
     ("plain_file", 0),
+    ("trust", 0),
     ("black_box", 1),
     ("budget", 1),
     ("environments", 1),

@@ -83,6 +83,9 @@ mod deadline;
 
 mod plain_file;
 
+#[cfg(feature = "server")]
+mod trust;
+
 #[cfg(feature = "unstable")]
 #[doc(hidden)]
 pub mod black_box;

@@ -1,13 +1,18 @@
 //! Rollouts of the real server: promoted by evidence, rolled back by it, and never moved by anything that is not on disk.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::hygiene::{try_a_model_that_hangs, wait_until};
-use crate::support::{DELETE_GREEN, Server, agent, deployment, folder, model};
+use crate::support::{DELETE_GREEN, Server, agent, deployment, folder, model, repository, serin};
 use crate::traffic::Traffic;
 
 /// A canary that fails each request: its model takes other inputs.
@@ -17,7 +22,10 @@ const ONE_STEP: &str = "strategy: {canary: {steps: [{setWeight: 10}, {pause: {}}
 
 /// `iris` with all traffic at blue, and green beside it.
 fn server(data: &Path, green: &str) -> Server {
-    let server = Server::start(data);
+    with_both(Server::start(data), green)
+}
+
+fn with_both(server: Server, green: &str) -> Server {
     server.create_endpoint("iris");
     let more = "request_settings: {max_concurrent_requests_per_instance: 8}\n";
     server
@@ -458,44 +466,57 @@ fn machines_that_prove_nothing_alone_prove_harm_together_and_one_named_twice_cou
     );
 }
 
-/// One who listens for hooks: each gets `200` and is told as its body.
-fn hooks() -> (String, std::sync::mpsc::Receiver<Value>) {
+/// One who listens for hooks, over https where there are a certificate and a key: each gets `200` and is told as its body.
+fn hooks(secured: Option<Arc<ServerConfig>>) -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = format!("http://{}/hook", listener.local_addr().expect("an address"));
+    let scheme = if secured.is_some() { "https" } else { "http" };
+    let address = listener.local_addr().expect("an address");
     let (told, hears) = std::sync::mpsc::channel();
     let listens = move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
-            let (mut text, mut part) = (Vec::new(), [0; 4096]);
-            let body = loop {
-                let read = stream.read(&mut part).expect("bytes");
-                text.extend_from_slice(&part[..read]);
-                let all = String::from_utf8_lossy(&text).into_owned();
-                let body = all
-                    .split_once("\r\n\r\n")
-                    .and_then(|(_, body)| serde_json::from_str(body).ok());
-                if let Some(body) = body {
-                    break body;
+            let body = match &secured {
+                None => take(&mut stream),
+                Some(config) => {
+                    let session = ServerConnection::new(Arc::clone(config)).expect("a session");
+                    take(&mut StreamOwned::new(session, stream))
                 }
             };
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-                .expect("an answer");
-            if told.send(body).is_err() {
+            // Whoever does not know the certificate says nothing.
+            if body.is_some_and(|body| told.send(body).is_err()) {
                 return;
             }
         }
     };
     let named = std::thread::Builder::new().name("hooks".to_owned());
     named.spawn(listens).expect("a thread");
-    (address, hears)
+    (format!("{scheme}://{address}/a-secret"), hears)
+}
+
+/// The JSON of a request, which is answered.
+fn take(stream: &mut (impl Read + Write)) -> Option<Value> {
+    let (mut text, mut part) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = stream.read(&mut part).ok().filter(|read| *read > 0)?;
+        text.extend_from_slice(&part[..read]);
+        let all = String::from_utf8_lossy(&text).into_owned();
+        let body = all
+            .split_once("\r\n\r\n")
+            .and_then(|(_, body)| serde_json::from_str(body).ok());
+        if body.is_some() {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).expect("an answer");
+            stream.flush().expect("an answer");
+            return body;
+        }
+    }
 }
 
 #[test]
 fn gates_are_asked_and_hooks_are_told_of_each_event() {
     let data = folder();
     let server = server(data.path(), GOOD);
-    let (address, hears) = hooks();
+    let (address, hears) = hooks(None);
     start(
         &server,
         &format!(
@@ -526,6 +547,47 @@ notify: [{{url: '{address}'}}, {{command: /no/such/program}}]
             "answered", "answered", "moved", "promoted", "question", "started"
         ]
     );
+}
+
+#[test]
+fn a_hook_of_https_is_told_where_its_authority_is_known_and_else_hears_nothing() {
+    let tls = |name: &str| repository("tests/tls").join(name);
+    let chain = CertificateDer::pem_file_iter(tls("server.pem")).expect("certificates");
+    let chain = chain.collect::<Result<_, _>>().expect("certificates");
+    let key = PrivateKeyDer::from_pem_file(tls("server.key")).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate");
+    let (address, hears) = hooks(Some(Arc::new(config)));
+    let plan = format!(
+        "strategy: {{canary: {{steps: [{{gate: {{url: '{address}'}}}}, {{setWeight: 100}}]}}}}\n"
+    );
+
+    let data = folder();
+    let mut command = serin(data.path());
+    command.env("SSL_CERT_FILE", tls("authority.pem"));
+    let known = with_both(Server::start_command(command, data.path()), GOOD);
+    start(&known, &plan);
+    wait_for_phase(&known, "promoted");
+    let asked = hears.recv().expect("a question");
+    assert_eq!(asked["endpoint"], "iris");
+    assert!(explained(&known).contains("the gate agrees: ok"));
+
+    // Authorities that are of no file are those of somebody else, or none.
+    let data = folder();
+    let mut command = serin(data.path());
+    command.env("SSL_CERT_FILE", "/dev/null");
+    command.env("SSL_CERT_DIR", data.path());
+    let unknown = with_both(Server::start_command(command, data.path()), GOOD);
+    start(&unknown, &plan);
+    wait_until("the gate does not agree", || {
+        explained(&unknown).contains("the gate does not agree: the system has no certificates")
+    });
+    assert!(hears.try_recv().is_err());
 }
 
 #[test]

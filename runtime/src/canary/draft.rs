@@ -56,11 +56,20 @@ pub(super) fn read_hook(node: Node, problems: &mut Vec<Problem>) -> Option<Hook>
 pub(super) fn read_url(node: Node) -> Result<String, Problem> {
     let at = node.clone();
     let url = text(node)?;
-    let rest = url.strip_prefix("http://");
-    if rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let is_one = authority.is_some_and(|authority| {
+        let name = match authority.rsplit_once(':') {
+            // The colons in brackets are those of an address of IPv6.
+            Some((name, port)) if !port.ends_with(']') => port.parse::<u16>().ok().map(|_| name),
+            _ => Some(authority),
+        };
+        name.is_some_and(|name| !name.is_empty() && !name.contains('@'))
+    });
+    if is_one && url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(url);
     }
-    Err(at.expected("an address such as http://127.0.0.1:9000/hook"))
+    Err(at.expected("an address such as https://example.org/hook or http://127.0.0.1:9000/hook"))
 }
 
 fn read_command(node: Node, problems: &mut Vec<Problem>) -> Option<Vec<String>> {

@@ -287,6 +287,22 @@ impl fmt::Display for Step {
     }
 }
 
+impl Hook {
+    /// The same for logs: an address without its path, which is a secret of many services.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::Url(url) => {
+                let host = url.find("://").map_or(0, |at| at + 3);
+                let end = url[host..].find(['/', '?', '#']);
+                end.map_or(url.as_str(), |end| &url[..host + end])
+                    .to_owned()
+            }
+            Self::Command(_) => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -462,7 +462,7 @@ analysis:
   match: [{headers: {x: {exact: y}}}]
   metrics: [{name: latency, templateRef: {name: latency}}]
 guard: {alpha: many, metrics: [{name: speed}], onUndecided: shrug, onSlowerStable: cry}
-notify: [{url: 'https://example.org'}]
+notify: [{url: 'ftp://example.org'}]
 colour: green
 ",
         );
@@ -497,6 +497,47 @@ colour: green
             "sticky.client_ip: expected true",
         ] {
             assert!(told.contains(part), "{part} is not told:\n{told}");
+        }
+    }
+
+    #[test]
+    fn a_hook_has_an_address_that_can_be_asked_and_logs_leave_its_path_out() {
+        let file = |url: &str| {
+            format!("endpoint: iris\nfrom: blue\nto: green\nnotify: [{{url: '{url}'}}]\n")
+        };
+        for (url, place) in [
+            (
+                "https://example.org/services/T0/secret",
+                "https://example.org",
+            ),
+            (
+                "https://example.org:8443?token=1",
+                "https://example.org:8443",
+            ),
+            ("http://[::1]:9000/hook", "http://[::1]:9000"),
+            ("http://[::1]", "http://[::1]"),
+        ] {
+            let hook = &plan(&file(url)).notify[0];
+            assert_eq!(
+                (hook.to_string(), hook.place()),
+                (url.to_owned(), place.to_owned())
+            );
+        }
+        for url in [
+            "ftp://example.org",
+            "https://",
+            "https:///hook",
+            "https://:443/hook",
+            "https://example.org:x/hook",
+            "https://example.org:65536",
+            "https://me:mine@example.org",
+            "https://example.org/a b",
+        ] {
+            let told = problems(&file(url));
+            let expected = format!(
+                "notify[0].url: expected an address such as https://example.org/hook or http://127.0.0.1:9000/hook, found \"{url}\""
+            );
+            assert!(told.contains(&expected), "{told}");
         }
     }
 

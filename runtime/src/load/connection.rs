@@ -17,8 +17,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
-use super::link::{Idle, Link, Peer, Trust, TrustError};
+use super::link::{Idle, Link, Peer};
 use super::wire::{Head, NotHttp, Reading};
+use crate::trust::{Trust, TrustError};
 
 const MODEL_DEPLOYMENT: &str = "azureml-model-deployment";
 

@@ -5,95 +5,19 @@
 //!
 //! Not here: what the bytes mean (`wire`), which connection a request takes (`connection`).
 
-use std::fmt;
 use std::io::{self, IoSlice, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 
 use bytes::BytesMut;
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::trust::{Trust, TrustError, name_in_certificates};
+
 /// Room that a read has at least.
 const READ_BYTES: usize = 16 * 1024;
-
-/// The authorities by whose certificates servers are known.
-#[derive(Clone)]
-pub struct Trust(Arc<ClientConfig>);
-
-/// The reason why there are none.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// The file cannot be read, or is none of certificates.
-    #[error("expected certificates as PEM: {0}")]
-    File(#[from] rustls::pki_types::pem::Error),
-    /// The file has none.
-    #[error("expected certificates as PEM, found none")]
-    Empty,
-    /// A certificate is of no authority, or the library refuses.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
-    /// The system has none.
-    #[error("the system has no certificates of authorities{}: give some with --cacert", .0)]
-    System(String),
-    /// The host is no name or address.
-    #[error("expected a name or an address in a certificate, found {0:?}")]
-    Name(String),
-}
-
-impl fmt::Debug for Trust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Trust")
-    }
-}
-
-impl Trust {
-    /// The authorities that this system trusts.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError::System`].
-    pub fn of_system() -> Result<Self, TrustError> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut roots = RootCertStore::empty();
-        let (added, _) = roots.add_parsable_certificates(found.certs);
-        if added == 0 {
-            let why = found.errors.first();
-            let why = why.map_or_else(String::new, |error| format!(" ({error})"));
-            return Err(TrustError::System(why));
-        }
-        Self::of(roots)
-    }
-
-    /// The authorities in a file, and no others.
-    ///
-    /// # Errors
-    ///
-    /// [`TrustError`].
-    pub fn of_file(path: &Path) -> Result<Self, TrustError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path)? {
-            roots.add(certificate?)?;
-        }
-        match roots.is_empty() {
-            true => Err(TrustError::Empty),
-            false => Self::of(roots),
-        }
-    }
-
-    fn of(roots: RootCertStore) -> Result<Self, TrustError> {
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
-    }
-}
 
 /// The name by which a server must be known, and by whom.
 #[derive(Debug, Clone)]
@@ -105,12 +29,8 @@ pub(super) struct Peer {
 impl Peer {
     /// By the host of an address, without its port.
     pub(super) fn new(trust: Trust, host: &str) -> Result<Self, TrustError> {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let name = ServerName::try_from(bare.to_owned());
-        Ok(Self {
-            trust,
-            name: name.map_err(|_| TrustError::Name(host.to_owned()))?,
-        })
+        let name = name_in_certificates(host)?;
+        Ok(Self { trust, name })
     }
 }
 
@@ -159,7 +79,7 @@ impl Link {
         let Some(Peer { trust, name }) = peer else {
             return Ok(link);
         };
-        let tls = ClientConnection::new(Arc::clone(&trust.0), name.clone());
+        let tls = ClientConnection::new(trust.config(), name.clone());
         let mut tls = tls.map_err(io::Error::other)?;
         // A body waits whole: the request is written at once.
         tls.set_buffer_limit(None);

@@ -12,5 +12,6 @@ mod wire;
 pub use arrivals::Arrivals;
 pub use connection::{LoadError, Reply, Target, TargetError};
 pub use driver::{Load, Pace, RunningLoad, Sample};
-pub use link::{Trust, TrustError};
 pub use summary::{Percentile, Summary};
+
+pub use crate::trust::{Trust, TrustError};

@@ -301,7 +301,8 @@ fn secured(target: Target, host: &str, authorities: Option<&Path>) -> Result<Tar
     let trust = match authorities {
         Some(path) => Trust::of_file(path)
             .map_err(|error| CliError::BadInput(format!("--cacert {}: {error}", path.display()))),
-        None => Trust::of_system().map_err(|error| CliError::BadInput(error.to_string())),
+        None => Trust::of_system()
+            .map_err(|error| CliError::BadInput(format!("{error}, and --cacert those of a file"))),
     }?;
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -12,14 +12,17 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::canary::Hook;
 use crate::config::{HOOK_ANSWER_BYTES_MAX, HOOK_TIME_MAX, HOOKS_WAITING_MAX};
+use crate::trust::{Trust, name_in_certificates};
 
 /// Those who are to hear something, in order, as many at once as [`HOOKS_WAITING_MAX`] allows.
 #[derive(Debug, Clone)]
@@ -35,16 +38,22 @@ impl Hooks {
     /// Tells somebody, elsewhere; where too many are being told already, nobody.
     pub(super) fn tell(&self, hook: Hook, event: Value) {
         let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
-            tracing::warn!(%hook, "a hook was left out: {HOOKS_WAITING_MAX} others have not answered yet");
+            let hook = hook.place();
+            tracing::warn!(
+                hook,
+                "a hook was left out: {HOOKS_WAITING_MAX} others have not answered yet"
+            );
             return;
         };
         tokio::spawn(async move {
-            match ask(&hook, &event).await {
+            let told = ask(&hook, &event).await;
+            let hook = hook.place();
+            match told {
                 Ok((true, _)) => {}
                 Ok((false, words)) => {
-                    tracing::warn!(%hook, words, "a hook did not take what it was told");
+                    tracing::warn!(hook, words, "a hook did not take what it was told");
                 }
-                Err(error) => tracing::warn!(%hook, error, "a hook could not be told"),
+                Err(error) => tracing::warn!(hook, error, "a hook could not be told"),
             }
             drop(place);
         });
@@ -68,29 +77,53 @@ pub(super) async fn ask(hook: &Hook, event: &Value) -> Result<(bool, String), St
 
 async fn ask_address(url: &str, body: String) -> Result<(bool, String), String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
-    let (host, port) = (uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(80));
+    let is_secure = uri.scheme_str() == Some("https");
+    let host = uri.host().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
-    let stream = stream.map_err(|error| error.to_string())?;
-    let opened = handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = opened.map_err(|error| error.to_string())?;
+    let stream = stream.map_err(words)?;
+    if !is_secure {
+        return post(stream, &uri, body).await;
+    }
+    // Read each time, and elsewhere, for it takes milliseconds: authorities come and go while a server runs.
+    let trust = spawn_blocking(Trust::of_system).await.map_err(words)?;
+    let connector = TlsConnector::from(trust.map_err(words)?.config());
+    let name = name_in_certificates(host).map_err(words)?;
+    let stream = connector.connect(name, stream).await.map_err(words)?;
+    post(stream, &uri, body).await
+}
+
+async fn post(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    uri: &Uri,
+    body: String,
+) -> Result<(bool, String), String> {
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(words)?;
     let connection = tokio::spawn(connection);
-    let authority = uri.authority().map_or(host, |authority| authority.as_str());
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
     let request = Request::builder()
         .method(Method::POST)
         .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
         .header(HOST, authority)
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
-        .map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await;
-    let answer = answer.map_err(|error| error.to_string())?;
+        .map_err(words)?;
+    let answer = sender.send_request(request).await.map_err(words)?;
     let agrees = answer.status().is_success();
-    let words = Limited::new(answer.into_body(), HOOK_ANSWER_BYTES_MAX)
+    let said = Limited::new(answer.into_body(), HOOK_ANSWER_BYTES_MAX)
         .collect()
         .await;
     connection.abort();
-    let words = words.map(|words| words.to_bytes()).unwrap_or_default();
-    Ok((agrees, beginning(&words)))
+    let said = said.map(|said| said.to_bytes()).unwrap_or_default();
+    Ok((agrees, beginning(&said)))
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "it is what becomes of errors"
+)]
+fn words(error: impl ToString) -> String {
+    error.to_string()
 }
 
 async fn run(words: &[String], body: String) -> Result<(bool, String), String> {
