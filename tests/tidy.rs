@@ -40,6 +40,7 @@ const FEATURES: &[(&str, &str)] = &[
     ("budget", "cli"),
     ("load", "cli"),
     ("plot", "cli"),
+    ("trust", "server"),
     ("canary", "server"),
     ("serve", "server"),
     ("admin", "server"),
@@ -59,7 +60,11 @@ const NAMED_ONLY_IN: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("askama", &["bench/page.rs", "rollout_report/page.rs"]),
     ("plotters", &["plot/"]),
-    ("rustls", &["load/link.rs", "load/connection.rs"]),
+    (
+        "rustls",
+        &["trust.rs", "load/link.rs", "load/connection.rs"],
+    ),
+    ("tokio_rustls", &["control/rollouts/hooks.rs"]),
     ("ureq", &["admin/client.rs"]),
 ];
 
