@@ -260,6 +260,38 @@ fn who_changes_the_traffic_by_hand_pauses_the_rollout_and_resume_takes_it_back()
 }
 
 #[test]
+fn other_users_meet_the_next_canary_first_and_the_same_ones_a_canary_that_is_tried_again() {
+    let data = folder();
+    let server = server(data.path(), GOOD);
+    let (key, sample) = (server.key("iris"), sample());
+    let users_of_canary = || {
+        start_and_wait(
+            &server,
+            "strategy: {canary: {steps: [{setWeight: 50}, {pause: {}}]}}\nsplit: sticky\nsticky: {header: x-user}\n",
+        );
+        let users = (0..60).filter(|user: &u32| {
+            let headers = [("x-user", &*user.to_string())];
+            let answer = server.score_with("iris", &key, &headers, &sample);
+            answer.header("azureml-model-deployment") == Some("green")
+        });
+        let users: Vec<_> = users.collect();
+        server.ok(&["rollout", "abort"]);
+        wait_for_phase(&server, "aborted");
+        users
+    };
+    let first = users_of_canary();
+    assert!((10..50).contains(&first.len()), "{first:?}");
+    assert_eq!(users_of_canary(), first);
+    server
+        .run_with(
+            &["online-deployment", "update"],
+            &deployment("green", &model("models/digits/1/model.onnx"), ""),
+        )
+        .ok();
+    assert_ne!(users_of_canary(), first);
+}
+
+#[test]
 fn a_server_that_is_killed_in_the_middle_of_a_step_goes_on_with_its_evidence() {
     let data = folder();
     let server = server(data.path(), GOOD);

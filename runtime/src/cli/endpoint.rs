@@ -258,6 +258,7 @@ fn endpoint_update(
             [] => Vec::new(),
             words => vec![files::mirror(words)?],
         },
+        ..Update::default()
     };
     Ok((name, update))
 }

@@ -307,6 +307,9 @@ fn endpoint_after(
         cohorts: before.and_then(|one| one.cohorts.clone()),
     };
     next.follow_split();
+    if let Some(salt) = &change.salt {
+        next.salt_cohorts(salt);
+    }
     next
 }
 
@@ -686,6 +689,26 @@ mod tests {
         assert_eq!(ends(&world), [green(1000), blue(10_000)]);
         world.accept(&sticky("sticky=null"));
         assert_eq!(world.iris().cohorts, None);
+    }
+
+    #[test]
+    fn another_salt_counts_where_it_moves_nobody() {
+        let mut world = World::with_iris();
+        let salted = |salt: &str| {
+            update(EndpointUpdate {
+                salt: Some(salt.to_owned()),
+                ..EndpointUpdate::default()
+            })
+        };
+        world.accept(&salted("nobody's"));
+        assert_eq!(world.iris().cohorts, None);
+        world.accept(&sticky("sticky.header=x-user-id"));
+        world.accept(&salted("one"));
+        world.accept(&traffic("blue:90,green:10"));
+        let before = world.iris().cohorts.clone();
+        assert_eq!(before.as_ref().map(Cohorts::salt), Some("one"));
+        world.accept(&salted("two"));
+        assert_eq!(world.iris().cohorts, before);
     }
 
     #[test]

@@ -81,6 +81,10 @@ pub struct EndpointUpdate {
     /// Any attributes of the endpoint and its deployments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Assignment>,
+    /// The salt of the cohorts: another one has others who move first. It counts where one deployment has all traffic, so that nobody
+    /// moves by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
 }
 
 /// The parts of an update of one deployment, applied in the order of the fields.

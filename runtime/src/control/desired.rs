@@ -21,7 +21,7 @@ use crate::control::timestamp::Timestamp;
 use crate::engine::BatchSettings;
 use crate::spec::{
     Cohorts, DeploymentName, DeploymentSpec, EndpointName, EndpointSpec, Isolation, ModelName,
-    ModelVersion, TrafficSplit,
+    ModelVersion, Percent, TrafficSplit,
 };
 
 /// Format of the stored state. 1 had no number, no last good states and no pending splits.
@@ -103,6 +103,14 @@ impl DesiredEndpoint {
                 |before| before.follow(split),
             )
         });
+    }
+
+    /// Has others be the first who move. Where several deployments have traffic it would move people now, and does nothing.
+    pub(super) fn salt_cohorts(&mut self, salt: &str) {
+        let mut shares = self.spec.traffic.entries().iter();
+        if shares.any(|(_, share)| *share == Percent::HUNDRED) {
+            self.cohorts = self.cohorts.take().map(|cohorts| cohorts.salted(salt));
+        }
     }
 }
 

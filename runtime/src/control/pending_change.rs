@@ -29,6 +29,8 @@ pub(super) struct PendingChange {
     pub(super) touched: BTreeMap<DeploymentName, Touch>,
     /// Whether the change names a split, be it the one in force: then no older one is waited for any more.
     pub(super) speaks_of_split: bool,
+    /// Another salt of its cohorts.
+    pub(super) salt: Option<String>,
     pub(super) problems: Vec<String>,
     pub(super) note: Option<String>,
 }
@@ -40,6 +42,7 @@ impl PendingChange {
             deployments: Vec::new(),
             touched: BTreeMap::new(),
             speaks_of_split: false,
+            salt: None,
             problems: Vec::new(),
             note: None,
         }
@@ -87,6 +90,7 @@ impl PendingChange {
             self.split(traffic.clone());
         }
         self.set(&update.set);
+        self.salt.clone_from(&update.salt);
         let speaks_of_split =
             update.traffic.is_some() || update.set.iter().any(Assignment::is_of_traffic);
         if speaks_of_split && self.endpoint.traffic.entries().is_empty() {

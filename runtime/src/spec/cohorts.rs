@@ -6,7 +6,7 @@
 //! back from a deployment whose share only grows, and nobody else moves. With two deployments the one that was added has the keys
 //! below its share.
 //!
-//! Pure. Not here: where the key of a request stands (`sticky`), the salt of a rollout.
+//! Pure. Not here: where the key of a request stands (`sticky`), the salt of a rollout (`control::rollouts::wishes`).
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;

@@ -76,7 +76,7 @@ pub(super) async fn ask(hook: &Hook, event: &Value) -> Result<(bool, String), St
 }
 
 async fn ask_address(url: &str, body: String) -> Result<(bool, String), String> {
-    let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+    let uri: Uri = url.parse().map_err(words)?;
     let is_secure = uri.scheme_str() == Some("https");
     let host = uri.host().unwrap_or_default();
     let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });

@@ -536,7 +536,9 @@ impl Judge {
         if dry_run {
             return Ok(RolloutView::of(0, &rollout));
         }
-        if let Some(change) = stick(&plan) {
+        let view = self.controller.view();
+        let endpoint = view.endpoint(&plan.endpoint);
+        if let Some(change) = endpoint.and_then(|endpoint| stick(&plan, endpoint)) {
             let done = carry_out(&self.controller, change, by.clone()).await;
             done.map_err(ChangeError::Conflict)?;
         }

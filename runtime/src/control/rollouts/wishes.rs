@@ -6,6 +6,7 @@ use crate::canary::{RolloutPlan, Step, StickyKey, Wish};
 use crate::control::change::{Change, DeploymentUpdate, EndpointUpdate};
 use crate::control::mailbox::ControllerHandle;
 use crate::control::operation::ProvisioningState;
+use crate::control::view::EndpointView;
 use crate::spec::{Assignment, Percent, TrafficSplit};
 
 /// The name by which copies for a shadow are asked for.
@@ -46,18 +47,30 @@ pub(super) fn change_of(plan: &RolloutPlan, wish: &Wish) -> Option<Change> {
     })
 }
 
-/// The change by which users are told apart from now on.
-pub(super) fn stick(plan: &RolloutPlan) -> Option<Change> {
-    let value = match plan.sticky.as_ref()? {
+/// The change by which users are told apart from now on, if they are: those who meet one content of the canary first are others than
+/// those who met another. The same canary has the same again, on every machine.
+pub(super) fn stick(plan: &RolloutPlan, endpoint: &EndpointView) -> Option<Change> {
+    let rule = plan.sticky.as_ref().map(|key| match key {
         StickyKey::Header(name) => json!({ "header": name }),
         StickyKey::Cookie(name) => json!({ "cookie": name }),
         StickyKey::JsonPath(path) => json!({ "json_path": path }),
         StickyKey::ClientIp(is_on) => json!({ "client_ip": is_on }),
-    };
+    });
+    if rule.is_none() && endpoint.spec.sticky.is_none() {
+        return None;
+    }
+    let canary = endpoint.deployments.get(&plan.to);
+    let model = canary.map(|canary| canary.model_digest.to_string());
+    let code = canary.and_then(|canary| Some(canary.script.as_ref()?.code_digest.to_string()));
+    let contents = [model, code].map(Option::unwrap_or_default);
     Some(Change::UpdateEndpoint {
         name: plan.endpoint.clone(),
         update: EndpointUpdate {
-            set: Assignment::new(STICKY, value).into_iter().collect(),
+            set: rule
+                .and_then(|rule| Assignment::new(STICKY, rule))
+                .into_iter()
+                .collect(),
+            salt: Some(format!("{} {}", plan.endpoint.key(), contents.join(" "))),
             ..EndpointUpdate::default()
         },
     })
