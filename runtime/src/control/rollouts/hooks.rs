@@ -89,7 +89,8 @@ async fn ask_address(url: &str, body: String) -> Result<(bool, String), String> 
     let trust = spawn_blocking(Trust::of_system).await.map_err(words)?;
     let connector = TlsConnector::from(trust.map_err(words)?.config());
     let name = name_in_certificates(host).map_err(words)?;
-    let stream = connector.connect(name, stream).await.map_err(words)?;
+    let stream = connector.connect(name, stream).await;
+    let stream = stream.map_err(|error| format!("no https with {host}: {error}"))?;
     post(stream, &uri, body).await
 }
 
