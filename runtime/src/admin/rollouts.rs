@@ -177,6 +177,7 @@ async fn verdict(
     };
     let report = report_of(
         &view.findings,
+        &view.capitals_harm,
         format!("{} {}", at.server.started, at.server.pid),
         (at.controller.view().revision.0, number_of_now()),
         view.to.to_string(),

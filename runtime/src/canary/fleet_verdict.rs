@@ -1,12 +1,12 @@
 //! What several machines that serve the same two versions say together. Pure.
 //!
-//! Each draws the arms of its requests by itself, so the e-values of one metric multiply, as they are now and not at their highest. Agreement
+//! Each draws the arms of its requests by itself, so the evidence of one metric adds up, as it is now and not at its highest. Agreement
 //! draws nothing: the same requests may come to all machines, and there the mean is taken. Harm then means harm on some machine; safety
 //! rests on the canary being the same version everywhere, and is not proven for each machine by itself.
 
 use crate::canary::guard::{Finding, Verdict};
 use crate::canary::guard_plan::{Metric, MetricPlan};
-use crate::evidence::{Dependence, Fleet, LatencyCounts, Report, Tally};
+use crate::evidence::{Dependence, Fleet, Report, Tally};
 
 /// What a machine says.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,24 +28,6 @@ pub struct Merged {
     pub findings: Vec<Finding>,
     /// The places of those that count; others are the same start of the same machine once more, or say what is no number.
     pub counted: Vec<usize>,
-}
-
-/// A report of findings: of this start, revision and deployment, as its report of that number.
-#[must_use]
-pub fn report_of(
-    findings: &[Finding],
-    start: String,
-    (revision, number): (u64, u64),
-    deployment: String,
-) -> Report {
-    Report {
-        start,
-        revision,
-        deployment,
-        number,
-        tallies: findings.iter().map(Finding::tally).collect(),
-        latency: [LatencyCounts::default(), LatencyCounts::default()],
-    }
 }
 
 /// Merges what machines say.
@@ -159,7 +141,7 @@ fn verdict(findings: &[Finding]) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::canary::guard::Guard;
+    use crate::canary::guard::{Guard, report_of};
     use crate::canary::guard_plan::GuardPlan;
     use crate::canary::observation::{Arm, Ending, Observation, Routing};
 
@@ -183,7 +165,8 @@ mod tests {
         }
         (0..pairs).for_each(|pair| guard.compare(pair % 2 == 0));
         let findings = guard.findings();
-        let report = report_of(&findings, start.to_owned(), (3, 1), "green".to_owned());
+        let of = (&findings[..], &guard.capitals_harm()[..]);
+        let report = report_of(of.0, of.1, start.to_owned(), (3, 1), "green".to_owned());
         let of_guard = guard.report(start.to_owned(), (3, 1), "green".to_owned());
         assert_eq!(report.tallies, of_guard.tallies);
         Machine {
@@ -199,8 +182,10 @@ mod tests {
         assert_eq!(machines[0].findings[0].verdict, Verdict::Undecided);
         let all = merge(&machines).unwrap();
         assert_eq!((all.verdict, all.counted), (Verdict::Harm, vec![0, 1]));
+        // More than the product of both: what is not known of the ratio is paid for once.
         let alone = machines[0].findings[0].log_e_now.0;
-        assert!((all.findings[0].log_e_harm - 2.0 * alone).abs() < 1e-12);
+        let four = machine("one alone", (4, 0), 0.01).findings[0].log_e_now.0;
+        assert!((all.findings[0].log_e_harm - four).abs() < 1e-12 && four > 2.0 * alone);
         assert_eq!(all.findings[0].canary.events, 4);
     }
 

@@ -215,6 +215,15 @@ impl Gauge {
         }
     }
 
+    /// The logarithms of the capitals whose mean is the evidence of harm now; none where it is no such mean.
+    pub(super) fn capitals_harm(&self) -> &[f64] {
+        match &self.test {
+            Test::Labels(labels) => labels.capitals_harm(),
+            Test::Slots(slots) | Test::Percentile(_, slots) => slots.capitals_harm(),
+            Test::Pairs(..) => &[],
+        }
+    }
+
     /// Those of safety.
     pub(super) fn safe(&self) -> (f64, f64) {
         match &self.test {

@@ -63,16 +63,40 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// The same for a report of this machine, with the evidence as it is now.
+    /// The same for a report of this machine, with the evidence as it is now, and the capitals that it is the mean of.
     #[must_use]
-    pub fn tally(&self) -> Tally {
+    pub fn tally(&self, capitals_harm: &[f64]) -> Tally {
         Tally {
             metric: self.plan.metric.name(),
             stable: (self.stable.events, self.stable.of),
             canary: (self.canary.events, self.canary.of),
             log_e_harm: self.log_e_now.0,
             log_e_safe: self.log_e_now.1,
+            capitals_harm: capitals_harm.to_vec(),
         }
+    }
+}
+
+/// A report of findings, with the capitals of each: of this start, revision and deployment, as its report of that number.
+#[must_use]
+pub fn report_of(
+    findings: &[Finding],
+    capitals_harm: &[Vec<f64>],
+    start: String,
+    (revision, number): (u64, u64),
+    deployment: String,
+) -> Report {
+    Report {
+        start,
+        revision,
+        deployment,
+        number,
+        tallies: findings
+            .iter()
+            .enumerate()
+            .map(|(at, finding)| finding.tally(capitals_harm.get(at).map_or(&[], Vec::as_slice)))
+            .collect(),
+        latency: [LatencyCounts::default(), LatencyCounts::default()],
     }
 }
 
@@ -184,6 +208,13 @@ impl Guard {
             .collect()
     }
 
+    /// For each of them the logarithms of the capitals whose mean is the evidence of harm now; none where it is no such mean.
+    #[must_use]
+    pub fn capitals_harm(&self) -> Vec<Vec<f64>> {
+        let capitals = self.gauges.iter().map(Gauge::capitals_harm);
+        capitals.map(<[f64]>::to_vec).collect()
+    }
+
     fn finding(&self, gauge: &Gauge) -> Finding {
         let (threshold_harm, threshold_safe) = self.thresholds(gauge);
         let (harm, safe) = (gauge.harm(), gauge.safe());
@@ -273,13 +304,10 @@ impl Guard {
         (revision, number): (u64, u64),
         deployment: String,
     ) -> Report {
+        let (findings, capitals) = (self.findings(), self.capitals_harm());
         Report {
-            start,
-            revision,
-            deployment,
-            number,
-            tallies: self.findings().iter().map(Finding::tally).collect(),
             latency: self.total.clone(),
+            ..report_of(&findings, &capitals, start, (revision, number), deployment)
         }
     }
 }

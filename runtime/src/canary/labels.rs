@@ -179,6 +179,14 @@ impl Labels {
         }
     }
 
+    /// The logarithms of the capitals whose mean is the evidence of harm; none where it is less than that mean.
+    pub(super) fn capitals_harm(&self) -> &[f64] {
+        match &self.skew {
+            Some(_) => &[],
+            None => self.harm.capitals(),
+        }
+    }
+
     /// Those of safety.
     pub(super) fn safe(&self) -> (f64, f64) {
         (self.log_e_safe(), self.safe_highest)

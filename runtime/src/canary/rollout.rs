@@ -382,6 +382,12 @@ impl Rollout {
         self.guard.findings()
     }
 
+    /// For each metric the logarithms of the capitals whose mean is the evidence of harm now; none where it is no such mean.
+    #[must_use]
+    pub fn capitals_harm(&self) -> Vec<Vec<f64>> {
+        self.guard.capitals_harm()
+    }
+
     /// The course of the evidence.
     #[must_use]
     pub fn course(&self) -> &Course {

@@ -216,6 +216,11 @@ impl Slots {
         (self.harm.log_e(), self.harm.highest())
     }
 
+    /// The logarithms of the capitals whose mean is the evidence of harm.
+    pub(super) fn capitals_harm(&self) -> &[f64] {
+        self.harm.capitals()
+    }
+
     /// Those of safety.
     pub(super) fn safe(&self) -> (f64, f64) {
         (self.log_e_safe(), self.safe_highest)

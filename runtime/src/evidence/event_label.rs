@@ -98,6 +98,12 @@ impl EventLabel {
         log_mean_exp(&self.capitals)
     }
 
+    /// The logarithms of the capitals whose mean is the e-value.
+    #[must_use]
+    pub fn capitals(&self) -> &[f64] {
+        &self.capitals
+    }
+
     /// The highest logarithm of the e-value so far; proof is `ln(1 / alpha)`.
     #[must_use]
     pub fn highest(&self) -> f64 {

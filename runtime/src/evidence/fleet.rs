@@ -5,6 +5,10 @@
 //! of them look bad together, and nothing was drawn apart, only their mean is. "Any machine says so" is neither: with four of them at 5 %
 //! it is wrong in 13 of a hundred.
 //!
+//! An e-value that is the mean of gamblers' capitals, each of whom believes in one effect, is merged gambler by gambler: the product of the
+//! capitals of those who believe alike is fair, and so is the mean of these products. The product of the means is fair too and less, for
+//! it pays on each machine anew for not knowing the effect.
+//!
 //! A report has the e-values of now, never the highest so far: a product of those is no e-value.
 
 use std::collections::BTreeMap;
@@ -27,6 +31,10 @@ pub struct Tally {
     pub log_e_harm: f64,
     /// That against "it is not safe".
     pub log_e_safe: f64,
+    /// The logarithms of the capitals whose mean is the first of both, in the order of what the gamblers believe; none where it is no
+    /// such mean, and of machines that do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capitals_harm: Vec<f64>,
 }
 
 /// What a machine says.
@@ -65,7 +73,9 @@ impl Fleet {
     /// Takes in a report in place of an earlier one of its row. False where it is not newer, or has a logarithm that is no number.
     pub fn take(&mut self, report: Report) -> bool {
         let logs = report.tallies.iter();
-        let usable = logs.map(|tally| tally.log_e_harm + tally.log_e_safe);
+        let usable = logs.map(|tally| {
+            tally.log_e_harm + tally.log_e_safe + tally.capitals_harm.iter().sum::<f64>()
+        });
         let key = (
             report.start.clone(),
             report.revision,
@@ -130,13 +140,35 @@ fn merged(metric: &str, tallies: &[&Tally], dependence: Dependence) -> Tally {
             Dependence::Any => log_mean_exp(&logs),
         }
     };
+    let capitals_harm = match dependence {
+        Dependence::None => products(tallies),
+        Dependence::Any => Vec::new(),
+    };
     Tally {
         metric: metric.to_owned(),
         stable: sum(&|tally| tally.stable),
         canary: sum(&|tally| tally.canary),
-        log_e_harm: evidence(&|tally| tally.log_e_harm),
+        log_e_harm: match capitals_harm.is_empty() {
+            true => evidence(&|tally| tally.log_e_harm),
+            false => log_mean_exp(&capitals_harm),
+        },
         log_e_safe: evidence(&|tally| tally.log_e_safe),
+        capitals_harm,
     }
+}
+
+/// The logarithms of the products of the capitals of those who believe alike; none where not all machines have them.
+fn products(tallies: &[&Tally]) -> Vec<f64> {
+    let count = tallies.first().map_or(0, |first| first.capitals_harm.len());
+    let mut products = vec![0.0; count];
+    for tally in tallies {
+        if tally.capitals_harm.len() != count {
+            return Vec::new();
+        }
+        let both = products.iter_mut().zip(&tally.capitals_harm);
+        both.for_each(|(product, capital)| *product += capital);
+    }
+    products
 }
 
 #[cfg(test)]
@@ -155,6 +187,7 @@ mod tests {
                 canary: (2, 10),
                 log_e_harm: log_e,
                 log_e_safe: -log_e,
+                capitals_harm: Vec::new(),
             }],
             latency: Default::default(),
         }
@@ -176,6 +209,25 @@ mod tests {
         let mean = &fleet.merged(Dependence::Any)[0];
         let expected = ((1_f64.exp() + 2_f64.exp()) / 2.0).ln();
         assert!((mean.log_e_harm - expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn gamblers_who_believe_alike_are_merged_and_those_of_a_machine_that_does_not_tell_by_their_mean()
+     {
+        let with = |start: &str, capitals: &[f64]| {
+            let mut report = report(start, 1, log_mean_exp(capitals));
+            report.tallies[0].capitals_harm = capitals.to_vec();
+            report
+        };
+        let mut fleet = Fleet::default();
+        assert!(fleet.take(with("one", &[3.0, -2.0])) && fleet.take(with("two", &[2.0, -1.0])));
+        let both = fleet.merged(Dependence::None)[0].log_e_harm;
+        assert!((both - log_mean_exp(&[5.0, -3.0])).abs() < 1e-12);
+        assert!(fleet.take(report("three", 1, 0.5)));
+        let product = fleet.merged(Dependence::None)[0].log_e_harm;
+        let expected = log_mean_exp(&[3.0, -2.0]) + log_mean_exp(&[2.0, -1.0]) + 0.5;
+        assert!((product - expected).abs() < 1e-12);
+        assert!(!fleet.take(with("four", &[0.0, f64::NAN])));
     }
 
     #[test]

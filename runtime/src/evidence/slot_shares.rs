@@ -89,6 +89,12 @@ impl SlotShares {
         log_mean_exp(&self.capitals)
     }
 
+    /// The logarithms of the capitals whose mean is the e-value.
+    #[must_use]
+    pub fn capitals(&self) -> &[f64] {
+        &self.capitals
+    }
+
     /// The highest logarithm of the e-value so far.
     #[must_use]
     pub fn highest(&self) -> f64 {

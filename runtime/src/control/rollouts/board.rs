@@ -93,6 +93,9 @@ pub struct VerdictView {
     pub verdict: Verdict,
     /// What each says.
     pub findings: Vec<Finding>,
+    /// The capitals whose mean is the evidence of harm of each, for who merges several machines.
+    #[serde(skip)]
+    pub capitals_harm: Vec<Vec<f64>>,
     /// The number of the rollout whose evidence it is; without one it is of the last requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<u64>,

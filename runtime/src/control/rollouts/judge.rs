@@ -677,10 +677,11 @@ impl Judge {
             let plan = live.rollout.plan();
             plan.endpoint == endpoint && plan.from == from && plan.to == to
         });
-        let (rollout, requests, verdict, findings) = match of_rollout {
+        let (rollout, requests, verdict, (findings, capitals_harm)) = match of_rollout {
             Some((id, live)) => {
                 let one = &live.rollout;
-                (Some(*id), one.seen().0, one.verdict(), one.findings())
+                let evidence = (one.findings(), one.capitals_harm());
+                (Some(*id), one.seen().0, one.verdict(), evidence)
             }
             None => {
                 let names = (&endpoint, (&from, &to));
@@ -690,7 +691,8 @@ impl Judge {
                 })?;
                 let seen = self.recent.observations(arms);
                 let guard = guard_of(&seen);
-                (None, seen.len() as u64, guard.verdict(), guard.findings())
+                let evidence = (guard.findings(), guard.capitals_harm());
+                (None, seen.len() as u64, guard.verdict(), evidence)
             }
         };
         Ok(VerdictView {
@@ -699,6 +701,7 @@ impl Judge {
             to,
             verdict,
             findings,
+            capitals_harm,
             rollout,
             requests,
         })
