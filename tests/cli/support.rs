@@ -65,6 +65,8 @@ impl Place {
             .current_dir(&self.working)
             .env_clear()
             .env("SERIN_DATA", self.folder.path().join("data"))
+            // Else servers of other tests, and others of the machine, would hold its cores.
+            .env("SERIN_LOCKS", self.folder.path().join("locks"))
             .env("XDG_CACHE_HOME", repository("target/cache"))
             .env("HOME", self.folder.path())
             .env("USER", "ann")
