@@ -317,19 +317,25 @@ async def slower(server, options):
     print(f"slower: found after {statistics.median(found):.0f} requests at 10 % ({min(found)} to {max(found)}), of {len(found)} rollouts")
 
 
+async def bench(server, seconds, connections):
+    """What `serin bench` says of the endpoint in a closed loop."""
+    request = server.folder / "request.json"
+    request.write_bytes(BODY)
+    command = [server.serin, "bench", "--url", f"http://127.0.0.1:{server.port}/score", "--key", server.key, "-o", "json"]
+    command += ["--input", str(request), "--budget", str(seconds), "-c", str(connections)]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    return json.loads(done.stdout)["levels"][0]
+
+
 async def blocked(server, options):
     """By the generator of `serin bench`, in a closed loop: clients in Python have a p99 of their own, and at a rate the generator has one."""
-    (server.folder / "request.json").write_bytes(BODY)
-    command = [options.serin, "bench", "--url", f"http://127.0.0.1:{server.port}/score", "--key", server.key, "-o", "json"]
-    command += ["--input", str(server.folder / "request.json"), "--budget", "10", "-c", "4"]
     ratios, costs, failures = [], [], 0
     for number in range(options.rollouts):
         p99, cpu = {}, {}
         for share in (0, 100) if number % 2 else (100, 0):
             server.command("online-endpoint", "update", "--name", "iris", "--set", f"shadow_traffic.green={share}")
             before = server.cpu_s()
-            done = subprocess.run(command, capture_output=True, text=True)
-            level = json.loads(done.stdout)["levels"][0]
+            level = await bench(server, seconds=10, connections=4)
             cpu[share] = (server.cpu_s() - before) / sum(block["answers"] + block["failures"] for block in level["blocks"])
             p99[share] = level["figures"][0]["p99_ms"]
             failures += level["figures"][0]["failures"]
@@ -348,9 +354,6 @@ async def blocked(server, options):
 
 async def remembering(server, options):
     """All that the machine can do, while a rollout is judged by labels too and while it is not, in turns."""
-    (server.folder / "request.json").write_bytes(BODY)
-    command = [options.serin, "bench", "--url", f"http://127.0.0.1:{server.port}/endpoints/iris/score", "--key", server.key]
-    command += ["-o", "json", "--input", str(server.folder / "request.json"), "--budget", "5", "-c", "8"]
     metrics = {"errors": "{name: errors}", "labels": "{name: errors}, {name: accuracy}"}
     on_disk = "feedback: {onDisk: true}\n" if options.case.endswith("disk") else ""
     ratios, costs = [], []
@@ -360,8 +363,8 @@ async def remembering(server, options):
             plan = f"strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{}}}}]}}}}\nguard: {{metrics: [{metrics[judged_by]}]}}\n"
             server.start(plan + (on_disk if judged_by == "labels" else ""))
             before = server.cpu_s()
-            done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
-            answers = sum(block["answers"] for block in json.loads(done.stdout)["levels"][0]["blocks"])
+            level = await bench(server, seconds=5, connections=8)
+            answers = sum(block["answers"] for block in level["blocks"])
             rate[judged_by], cpu_us[judged_by] = answers / 5, 1e6 * (server.cpu_s() - before) / answers
             server.back()
         ratios.append(rate["labels"] / rate["errors"])

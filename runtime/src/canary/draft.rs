@@ -2,7 +2,7 @@
 
 use crate::canary::feedback_plan::FeedbackPlan;
 use crate::canary::guard_plan::GuardPlan;
-use crate::canary::plan::{Hook, OnSlowed, OnUndecided, Step, StickyKey};
+use crate::canary::plan::{Hook, OnSlowed, OnUndecided, Step, StickyKey, origin};
 use crate::spec::{Content, Fields, Node, Place, Problem, text};
 
 /// A rollout as its file says it, without what the file leaves out.
@@ -56,8 +56,9 @@ pub(super) fn read_hook(node: Node, problems: &mut Vec<Problem>) -> Option<Hook>
 pub(super) fn read_url(node: Node) -> Result<String, Problem> {
     let at = node.clone();
     let url = text(node)?;
-    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
-    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let origin = origin(&url);
+    let https = || origin.strip_prefix("https://");
+    let authority = origin.strip_prefix("http://").or_else(https);
     let is_one = authority.is_some_and(|authority| {
         let name = match authority.rsplit_once(':') {
             // The colons in brackets are those of an address of IPv6.

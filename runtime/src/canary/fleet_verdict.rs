@@ -165,8 +165,9 @@ mod tests {
         }
         (0..pairs).for_each(|pair| guard.compare(pair % 2 == 0));
         let findings = guard.findings();
-        let of = (&findings[..], &guard.capitals_harm()[..]);
-        let report = report_of(of.0, of.1, start.to_owned(), (3, 1), "green".to_owned());
+        let capitals = guard.capitals_harm();
+        let (start_of, green) = (start.to_owned(), "green".to_owned());
+        let report = report_of(&findings, &capitals, start_of, (3, 1), green);
         let of_guard = guard.report(start.to_owned(), (3, 1), "green".to_owned());
         assert_eq!(report.tallies, of_guard.tallies);
         Machine {

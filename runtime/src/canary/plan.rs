@@ -292,15 +292,17 @@ impl Hook {
     #[must_use]
     pub fn place(&self) -> String {
         match self {
-            Self::Url(url) => {
-                let host = url.find("://").map_or(0, |at| at + 3);
-                let end = url[host..].find(['/', '?', '#']);
-                end.map_or(url.as_str(), |end| &url[..host + end])
-                    .to_owned()
-            }
+            Self::Url(url) => origin(url).to_owned(),
             Self::Command(_) => self.to_string(),
         }
     }
+}
+
+/// An address up to the end of its host and port.
+pub(super) fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let end = url[host..].find(['/', '?', '#']);
+    end.map_or(url, |end| &url[..host + end])
 }
 
 impl fmt::Display for Hook {

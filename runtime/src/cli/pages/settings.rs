@@ -143,6 +143,12 @@ const OF_OTHERS: &[Variable] = &[
     ("PIP_EXTRA_INDEX_URL", "", "The same"),
     ("PIP_FIND_LINKS", "", "The same"),
     ("PIP_CERT", "", "The same"),
+    (
+        "SSL_CERT_FILE",
+        "the system's",
+        "Certificates of the authorities that https hooks of rollouts and https servers of `serin bench` are known by",
+    ),
+    ("SSL_CERT_DIR", "the system's", "The same, a folder of them"),
 ];
 
 /// Folders and files: the place, what lies there, and whether it may go.

@@ -142,21 +142,16 @@ impl AnswerTable {
 mod tests {
     use super::*;
 
-    fn request(id_hash: u64) -> Heard {
-        Heard {
-            id_hash,
-            times: 1,
-            came: Some((Arm::Stable, Routing::Random { weight: 0.5 })),
-            stable: Some("[1]".to_owned()),
-            canary: None,
-        }
-    }
-
     #[test]
     fn memory_is_bounded_and_the_oldest_are_forgotten_first() {
         let mut table = AnswerTable::new(1 << 20);
         for at in 0..20_000 {
-            table.keep(vec![request(at)], 0, 0);
+            let stable = Some("[1]".to_owned());
+            let heard = Heard {
+                stable,
+                ..Heard::request(at)
+            };
+            table.keep(vec![heard], 0, 0);
         }
         let (rows, bytes) = table.size();
         assert!(

@@ -49,6 +49,19 @@ pub(in crate::control) struct Heard {
     pub(in crate::control) canary: Option<String>,
 }
 
+#[cfg(test)]
+impl Heard {
+    /// A request that the stable version has answered once.
+    pub(in crate::control) fn request(id_hash: u64) -> Self {
+        Self {
+            id_hash,
+            times: 1,
+            came: Some((Arm::Stable, Routing::Random { weight: 0.5 })),
+            ..Self::default()
+        }
+    }
+}
+
 /// A request that a label may be of, with what both versions answered.
 #[derive(Debug)]
 pub(in crate::control) struct KeptAnswer {
@@ -285,15 +298,6 @@ fn kept([arm, routing, stable, canary]: [Option<String>; 4]) -> Option<KeptAnswe
 mod tests {
     use super::*;
 
-    fn request(id_hash: u64) -> Heard {
-        Heard {
-            id_hash,
-            times: 1,
-            came: Some((Arm::Stable, Routing::Random { weight: 0.5 })),
-            ..Heard::default()
-        }
-    }
-
     /// Whether the request is known, and then used up.
     fn is_known(store: &mut AnswerStore, id_hash: u64) -> bool {
         let mut is_known = false;
@@ -310,7 +314,9 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let mut store = AnswerStore::open(&answers_file(data.path(), 1), 1 << 20).unwrap();
         for heap in 0..200_u64 {
-            let heard: Vec<_> = (1..=100).map(|at| request(heap * 1000 + at)).collect();
+            let heard: Vec<_> = (1..=100)
+                .map(|at| Heard::request(heap * 1000 + at))
+                .collect();
             store.keep(&heard, heap.try_into().unwrap(), 0).unwrap();
         }
         assert!(store.size().1 <= (1 << 20) + (1 << 16));
@@ -322,7 +328,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let path = answers_file(data.path(), 7);
         let open = || AnswerStore::open(&path, 1 << 20).unwrap();
-        open().keep(&[request(1)], 0, 0).unwrap();
+        open().keep(&[Heard::request(1)], 0, 0).unwrap();
         assert!(is_known(&mut open(), 1));
         // Damaged before it is opened, and while it is open.
         fs::write(
@@ -335,8 +341,8 @@ mod tests {
         drop(fs::remove_file(path.with_extension("db-wal")));
         let bytes = fs::metadata(&path).unwrap().len();
         fs::write(&path, vec![7; usize::try_from(bytes).unwrap()]).unwrap();
-        if anew.keep(&[request(2)], 0, 0).is_err() {
-            anew.keep(&[request(2)], 0, 0).unwrap();
+        if anew.keep(&[Heard::request(2)], 0, 0).is_err() {
+            anew.keep(&[Heard::request(2)], 0, 0).unwrap();
         }
         assert!(is_known(&mut anew, 2));
         drop(anew);
